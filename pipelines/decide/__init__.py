@@ -1,0 +1,1 @@
+"""Which action does the evidence call for?"""

@@ -1,0 +1,154 @@
+"""Which action is worth its cost? The default policy: pure, evidence and params in, a decision out.
+
+Gain and cost meet in one unit: points of answer score that an hour of compute is expected to buy, at the lower end of
+the gain's interval. Refreshing is cheap and safe; a retrain has to be earned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.params import PolicyParams
+from pipelines.records import Action, Decision, Evidence, Option
+
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What an action may win back, in points of answer score (0-100), and why one thinks so."""
+
+    points: float
+    low: float
+    because: str
+
+
+def decide(evidence: Evidence, params: PolicyParams) -> Decision:
+    """The action that the evidence calls for. Same evidence and params, same decision to the byte."""
+    refresh = _option(Action.REFRESH, refresh_gain(evidence), evidence, params)
+    retrain = _option(Action.RETRAIN, retrain_gain(evidence), evidence, params)
+    action = _together(refresh.worth_it, retrain.worth_it, evidence)
+    return Decision(
+        action=action,
+        reasons=_reasons(refresh, retrain, evidence),
+        options=(_nothing(evidence), refresh, retrain, _both(refresh, retrain, evidence)),
+        would_change=tuple(_would_change(option, evidence, params) for option in (refresh, retrain)),
+    )
+
+
+def refresh_gain(evidence: Evidence) -> Gain:
+    """What new rows can win back: measured on the questions they concern, and at least the share of chunks they are.
+
+    The golden questions sample the documents; a changed passage that none of them asks for is still asked for.
+    """
+    delta, measured = evidence.delta, evidence.refresh_gain
+    if delta.is_empty:
+        return Gain(0, 0, "the live index holds these very chunks")
+    prior = 100 * delta.changed_share * (evidence.score_gold.value or 0)
+    because = f"{delta.upserted} of {delta.chunks_after} chunks are new or moved, {delta.deleted} gone"
+    if measured.value is None or measured.low is None:
+        return Gain(prior, prior, f"{because}; {measured.why}, so the share of chunks stands in for it")
+    points, low = 100 * measured.value, 100 * measured.low
+    because += f"; on the questions they concern the right passage would win {points:.0f} points"
+    return Gain(max(points, prior), max(low, prior), because)
+
+
+def retrain_gain(evidence: Evidence) -> Gain:
+    """What another adapter can win back: the distance to the target that is left with the right passage in hand."""
+    gap = evidence.model_gap
+    if gap.value is None or gap.low is None:
+        return Gain(0, 0, f"the model's gap was not measured: {gap.why}")
+    points, low = max(0.0, 100 * gap.value), max(0.0, 100 * gap.low)
+    if points == 0:
+        return Gain(0, 0, f"with the right passage the model answers {evidence.score_gold.value:.2f}, at the target")
+    if evidence.adapter_is_current:
+        return Gain(0, 0, f"a gap of {points:.0f} points, but the same examples would bring the same adapter")
+    if evidence.examples < evidence.min_examples:
+        return Gain(0, 0, f"a gap of {points:.0f} points, but {evidence.examples} examples are too few to learn from")
+    answered = f"with the right passage the model answers {evidence.score_gold.value:.2f}"
+    return Gain(points, low, f"{answered}, {points:.0f} points below the target")
+
+
+def _option(action: Action, gain: Gain, evidence: Evidence, params: PolicyParams) -> Option:
+    seconds = _seconds(action, evidence)
+    per_hour = gain.low / (seconds / HOUR)
+    refused = evidence.refused.get(action)
+    # What was deleted must not be served: a removal needs no gain to be worth its cost (law 6).
+    must = action is Action.REFRESH and bool(evidence.changes.removed) and not evidence.delta.is_empty
+    worth_it = not refused and (must or (gain.low > 0 and per_hour >= params.points_per_hour))
+    because = f"{gain.because}; {refused}" if refused else gain.because
+    if must and not refused:
+        because = f"{len(evidence.changes.removed)} documents were removed and must go; {because}"
+    return Option(
+        action=action,
+        gain_points=round(gain.points, 2),
+        gain_points_low=round(gain.low, 2),
+        cost_seconds=round(seconds, 1),
+        points_per_hour=round(per_hour, 1),
+        worth_it=worth_it,
+        because=because,
+    )
+
+
+def _seconds(action: Action, evidence: Evidence) -> float:
+    costs = evidence.costs
+    refresh = costs.refresh_seconds if action.refreshes else 0.0
+    retrain = costs.retrain_seconds if action.retrains else 0.0
+    return max(1.0, refresh + retrain + costs.prove_seconds)
+
+
+def _together(refresh: bool, retrain: bool, evidence: Evidence) -> Action:
+    if refresh and retrain and Action.REFRESH_RETRAIN not in evidence.refused:
+        return Action.REFRESH_RETRAIN
+    # Where both at once were refused for this data, the cheaper of them is tried alone.
+    return Action.REFRESH if refresh else Action.RETRAIN if retrain else Action.NOTHING
+
+
+def _nothing(evidence: Evidence) -> Option:
+    because = "nothing has changed" if evidence.changes.is_empty else "leaves the live release as it is"
+    return Option(
+        action=Action.NOTHING,
+        gain_points=0.0,
+        gain_points_low=0.0,
+        cost_seconds=0.0,
+        points_per_hour=None,
+        worth_it=False,
+        because=because,
+    )
+
+
+def _both(refresh: Option, retrain: Option, evidence: Evidence) -> Option:
+    points = (refresh.gain_points or 0) + (retrain.gain_points or 0)
+    low = (refresh.gain_points_low or 0) + (retrain.gain_points_low or 0)
+    seconds = _seconds(Action.REFRESH_RETRAIN, evidence)
+    return Option(
+        action=Action.REFRESH_RETRAIN,
+        gain_points=round(points, 2),
+        gain_points_low=round(low, 2),
+        cost_seconds=round(seconds, 1),
+        points_per_hour=round(low / (seconds / HOUR), 1),
+        worth_it=refresh.worth_it and retrain.worth_it,
+        because="both halves at once" if refresh.worth_it and retrain.worth_it else "not both of them are worth it",
+    )
+
+
+def _reasons(refresh: Option, retrain: Option, evidence: Evidence) -> tuple[str, ...]:
+    lines = [f"{_yes(option)} {option.action}: {option.because}." for option in (refresh, retrain)]
+    if evidence.stale_questions:
+        lines.append(f"{len(evidence.stale_questions)} golden questions are stale and were not scored.")
+    return tuple(lines)
+
+
+def _yes(option: Option) -> str:
+    return "Yes to" if option.worth_it else "No to"
+
+
+def _would_change(option: Option, evidence: Evidence, params: PolicyParams) -> str:
+    needed = params.points_per_hour * option.cost_seconds / HOUR
+    gain = option.gain_points_low or 0.0
+    if option.action in evidence.refused:
+        return f"{option.action} would be weighed again on other data, or under other params"
+    if option.worth_it:
+        return f"{option.action} would not have been chosen with policy.points_per_hour above {option.points_per_hour}"
+    bar = f"its gain, {gain:.1f} points at the lower end, been {max(needed, 0.1):.1f} or more"
+    return f"{option.action} would have been chosen had {bar}"

