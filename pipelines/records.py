@@ -120,13 +120,19 @@ class ChangeSet(Record):
 
 
 class IndexDelta(Record):
-    """What a refresh would change for the live release's readers: counts of rows, and of texts to embed."""
+    """What a refresh would change for the live release's readers, in chunks.
+
+    `new` counts chunks whose text the live index does not hold and `gone` live chunks whose text will be in none;
+    `upserted` and `deleted` count rows, which also move when a document grows; `to_embed` counts texts without vector.
+    """
 
     chunks_after: int
     chunks_before: int
-    new_texts: int
+    new: int
+    gone: int
     upserted: int
     deleted: int
+    to_embed: int
 
     @property
     def is_empty(self) -> bool:
@@ -135,7 +141,7 @@ class IndexDelta(Record):
     @property
     def changed_share(self) -> float:
         """The share of the index's chunks that would be other ones."""
-        return min(1.0, max(self.upserted, self.deleted) / max(1, self.chunks_after))
+        return min(1.0, max(self.new, self.gone) / max(1, self.chunks_after))
 
 
 # --- decide --------------------------------------------------------------------------------------------------------

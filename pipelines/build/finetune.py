@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.build.generate import load_base, load_tokenizer, render
+from pipelines.build.generate import load_base, load_tokenizer, peft_warnings, render
 from pipelines.build.weights import locate_generator
 from pipelines.errors import RefusalError
 from pipelines.params import FinetuneParams, GenerateParams
@@ -61,7 +61,8 @@ class LoraTrainer:
         settings = LoraConfig(
             r=self._params.rank, lora_alpha=2 * self._params.rank, target_modules="all-linear", task_type="CAUSAL_LM"
         )
-        return get_peft_model(model, settings)
+        with peft_warnings():
+            return get_peft_model(model, settings)
 
 
 def encode(tokenizer: Any, lesson: Lesson, max_tokens: int) -> Encoded:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,7 +78,16 @@ class TransformersGenerator:
             return model.eval()
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().eval()
+        with peft_warnings():
+            return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().eval()
+
+
+@contextmanager
+def peft_warnings() -> Iterator[None]:
+    """peft 0.21 asks transformers 5.23 for a property by the name that it had before; nothing a user can mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
 
 
 def render(tokenizer: Any, prompt: Prompt) -> str:
@@ -103,9 +114,7 @@ def load_base(params: GenerateParams, source: str) -> Any:
     """The base model in generate.dtype on generate.device. Raises RefusalError where it is not to be had."""
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     # MLflow and LanceDB keep threads of their own; the model does the work of the moment.
     torch.set_num_threads(os.cpu_count() or 1)
     try:

@@ -89,12 +89,15 @@ class Index:
         latest = _ledger(table) if table is not None else {}
         live = self.rows(live_version) if live_version is not None else {}
         todo = _todo(live, chunks)
+        before, after = {digest for digest, _ in live.values()}, {chunk.digest for chunk in chunks}
         return IndexDelta(
             chunks_after=len(chunks),
             chunks_before=len(live),
-            new_texts=len(_todo(latest, chunks).new_digests),
+            new=sum(chunk.digest not in before for chunk in chunks),
+            gone=sum(digest not in after for digest, _ in live.values()),
             upserted=len(todo.upserts),
             deleted=len(todo.deletions),
+            to_embed=len(_todo(latest, chunks).new_digests),
         )
 
     def reader(self, tag: str | int) -> Reader:

@@ -45,7 +45,9 @@ def refresh_gain(evidence: Evidence) -> Gain:
     if delta.is_empty:
         return Gain(0, 0, "the live index holds these very chunks")
     prior = 100 * delta.changed_share * (evidence.score_gold.value or 0)
-    because = f"{delta.upserted} of {delta.chunks_after} chunks are new or moved, {delta.deleted} gone"
+    because = f"{delta.new} of {delta.chunks_after} chunks are new, {delta.gone} old ones are gone"
+    if not (delta.new or delta.gone):
+        because = "the same chunks in other documents or places"
     if measured.value is None or measured.low is None:
         return Gain(prior, prior, f"{because}; {measured.why}, so the share of chunks stands in for it")
     points, low = 100 * measured.value, 100 * measured.low

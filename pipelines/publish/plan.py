@@ -77,7 +77,7 @@ def _world(project: Project, corpus: Corpus, questions: int) -> World:
     history = project.registry.history()
     delta = project.index.delta(corpus.chunks, live.index.version if live else None)
     workload = Workload(
-        chunks=delta.new_texts, examples=len(corpus.examples) * params.finetune.epochs, questions=questions
+        chunks=delta.to_embed, examples=len(corpus.examples) * params.finetune.epochs, questions=questions
     )
     return World(
         corpus=corpus,
@@ -93,6 +93,8 @@ def headline(plan: Plan) -> str:
     """The decision in one line, for the history."""
     if plan.decision.action is Action.NOTHING and plan.evidence.changes.is_empty:
         return "nothing has changed since the live release"
-    chosen = [option for option in plan.decision.options if option.worth_it]
-    single = [option for option in chosen if option.action is not Action.REFRESH_RETRAIN]
-    return "; ".join(option.because for option in single) or "no action is worth its cost"
+    single = [one for one in plan.decision.options if one.action in (Action.REFRESH, Action.RETRAIN)]
+    chosen = [one for one in single if one.worth_it]
+    if not chosen:
+        return "not worth its cost: " + "; ".join(f"{one.action} ({one.because})" for one in single)
+    return "; ".join(one.because for one in chosen)

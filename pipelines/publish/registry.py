@@ -307,7 +307,8 @@ def _release_tags(release: Release) -> dict[str, str]:
 def _cycle(run: Run) -> Cycle:
     tags, metrics = run.data.tags, run.data.metrics
     started = datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC)
-    ended = run.info.end_time or run.info.start_time
+    now = datetime.now(UTC).timestamp() * 1000
+    ended = run.info.end_time or now
     return Cycle(
         name=tags.get("cycle", run.info.run_name),
         run=run.info.run_id,

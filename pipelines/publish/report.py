@@ -54,7 +54,7 @@ def evidence_rows(evidence: Evidence) -> list[tuple[str, str]]:
         ("the model's gap", str(evidence.model_gap)),
         ("what a refresh can win back", str(evidence.refresh_gain)),
         ("malformed answers", str(evidence.malformed_share)),
-        ("chunks to write / to remove / to embed", f"{delta.upserted} / {delta.deleted} / {delta.new_texts}"),
+        ("chunks new / gone / to embed", f"{delta.new} / {delta.gone} / {delta.to_embed}, of {delta.chunks_after}"),
         (
             "training examples",
             f"{evidence.examples}" + (", as the adapter saw them" if evidence.adapter_is_current else ""),
