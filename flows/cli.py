@@ -227,11 +227,17 @@ def history(project: ProjectFolder = HERE) -> None:
 
 def history_table(cycles: list[Any]) -> Table:
     """A row a turn of the loop."""
-    table = Table("when", "decision", "outcome", "score", "took", "why")
+    table = Table("when (UTC)", "decision", "outcome", "score", "took")
+    table.add_column("why", ratio=1)
     for cycle in cycles:
         score = f"{_score(cycle.score_before)} -> {_score(cycle.score_after)}" if cycle.score_after is not None else ""
         table.add_row(
-            cycle.at, cycle.decision, _plain(cycle.outcome), score, f"{cycle.seconds:.0f} s", _plain(cycle.reason)
+            cycle.at[:16].replace("T", " "),
+            cycle.decision,
+            _plain(cycle.outcome),
+            score,
+            f"{cycle.seconds:.0f} s",
+            _plain(cycle.reason),
         )
     return table
 

@@ -75,12 +75,9 @@ def _option(action: Action, gain: Gain, evidence: Evidence, params: PolicyParams
     seconds = _seconds(action, evidence)
     per_hour = gain.low / (seconds / HOUR)
     refused = evidence.refused.get(action)
-    # What was deleted must not be served: a removal needs no gain to be worth its cost (law 6).
-    must = action is Action.REFRESH and bool(evidence.changes.removed) and not evidence.delta.is_empty
-    worth_it = not refused and (must or (gain.low > 0 and per_hour >= params.points_per_hour))
-    because = f"{gain.because}; {refused}" if refused else gain.because
-    if must and not refused:
-        because = f"{len(evidence.changes.removed)} documents were removed and must go; {because}"
+    must = _must(action, evidence)
+    worth_it = not refused and (bool(must) or (gain.low > 0 and per_hour >= params.points_per_hour))
+    because = "; ".join(part for part in (must, gain.because, refused) if part)
     return Option(
         action=action,
         gain_points=round(gain.points, 2),
@@ -89,6 +86,16 @@ def _option(action: Action, gain: Gain, evidence: Evidence, params: PolicyParams
         points_per_hour=round(per_hour, 1),
         worth_it=worth_it,
         because=because,
+    )
+
+
+def _must(action: Action, evidence: Evidence) -> str | None:
+    """What was removed must not be served (law 6), nor a document be named by a path that it has left."""
+    changes = evidence.changes
+    if not action.refreshes or evidence.delta.is_empty or not (changes.removed or changes.renamed):
+        return None
+    return (
+        f"{len(changes.removed)} documents were removed and {len(changes.renamed)} renamed, which readers must not miss"
     )
 
 
