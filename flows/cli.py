@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from flows.environment import prepare
+from flows.environment import make_prefect_home, prepare
 from flows.progress import bars
 from pipelines.errors import RefusalError
 
@@ -149,6 +149,10 @@ def run(
 ) -> None:
     """Do what the plan says: observe, decide, build, prove, publish."""
     prepare(project)
+    from pipelines.workspace import Workspace
+
+    Workspace.open(project)  # Says so where there is no project, before anything is made.
+    make_prefect_home()
     from flows.keep_current import keep_current
 
     cycle = keep_current(project=str(project), plan=plan_digest)

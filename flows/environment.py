@@ -32,3 +32,9 @@ def prepare(project: Path) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     if "PREFECT_API_URL" not in os.environ:
         os.environ.setdefault("PREFECT_HOME", str(project.resolve() / ".ragtide" / "prefect"))
+
+
+def make_prefect_home() -> None:
+    """Prefect makes its folder, but not the folders above it."""
+    if "PREFECT_HOME" in os.environ:
+        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from pipelines.build.candidate import build_index, build_model, export_model, un
 from pipelines.build.corpus import Corpus, read_corpus
 from pipelines.errors import RefusalError
 from pipelines.observe import costs
-from pipelines.observe.snapshot import commit_stages
+from pipelines.observe.snapshot import check_stages, commit_stages
 from pipelines.observe.snapshot import observe as look
 from pipelines.observe.snapshot import record as record_snapshot
 from pipelines.prove.attribution import Subject
@@ -89,6 +89,7 @@ def observe(turn: Turn, plan: str | None) -> Snapshot:
     with project.registry.step("observe", turn.log) as log:
         if plan:
             kept_plan(project, plan, look(project.workspace))
+        check_stages(project.workspace)
         snapshot = record_snapshot(project.workspace)
         log.record("snapshot.json", snapshot)
         log.metrics({"documents": len(snapshot.documents)})

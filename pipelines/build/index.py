@@ -83,6 +83,8 @@ class Index:
 
         Raises RefusalError where the index was built with another embedder or chunker.
         """
+        # Asked for before there is a table, too: a missing model is to be known before anything is built.
+        self._embedder.dimensions  # noqa: B018
         table = self._open()
         if table is not None:
             self._refuse_other_embedder(table)

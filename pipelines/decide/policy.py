@@ -90,8 +90,10 @@ def _option(action: Action, gain: Gain, evidence: Evidence, params: PolicyParams
 
 
 def _must(action: Action, evidence: Evidence) -> str | None:
-    """What was removed must not be served (law 6), nor a document be named by a path that it has left."""
+    """Without an index nothing is served; what was removed must not be (law 6), nor under a path that it has left."""
     changes = evidence.changes
+    if action.refreshes and evidence.live_release is None:
+        return "there is no index yet"
     if not action.refreshes or evidence.delta.is_empty or not (changes.removed or changes.renamed):
         return None
     return (

@@ -126,10 +126,28 @@ def ensure_repository(root: Path) -> None:
         dvc(root, ["init", "--quiet"] if in_git else ["init", "--quiet", "--no-scm"])
 
 
+def check_stages(workspace: Workspace) -> None:
+    """Raise RefusalError where dvc.yaml names a block that params.yaml lacks: DVC would say so only after the work."""
+    pipeline, params = workspace.root / "dvc.yaml", workspace.root / "params.yaml"
+    if not pipeline.is_file():
+        return
+    try:
+        stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
+        named = {name for stage in stages.values() for name in stage.get("params", ()) if isinstance(name, str)}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as problem:
+        raise RefusalError(
+            f"{pipeline} holds no stages that DVC can read: {' '.join(str(problem).split())}"
+        ) from problem
+    missing = sorted(named - set(yaml.safe_load(params.read_text(encoding="utf-8")) or {}))
+    if missing:
+        where = f"{params} has no block {', '.join(missing)}, which dvc.yaml names"
+        raise RefusalError(f"{where}: put it there (`{missing[0]}: {{}}` takes the defaults)")
+
+
 def commit_stages(workspace: Workspace, stages: Sequence[str]) -> None:
     """Write into dvc.lock what the stages' artifacts were built from, so that `dvc status` calls them up to date."""
     if stages and (workspace.root / "dvc.yaml").is_file():
-        dvc(workspace.root, ["commit", "--force", "--quiet", *stages])
+        dvc(workspace.root, ["commit", "--force", *stages])
 
 
 def dvc(root: Path, arguments: Sequence[str]) -> str:

@@ -1,0 +1,45 @@
+"""What do all tests share? The offline switches, and projects made of small documents with the counting fakes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.environment import prepare
+from pipelines.params import Params
+from tests import fakes
+
+ROOT = Path(__file__).parent.parent
+FAKES = {
+    "embed": {"model": "tests.fakes:CountingEmbedder"},
+    "generate": {"model": "tests.fakes:CountingReader"},
+    "finetune": {"trainer": "tests.fakes:CountingTrainer", "min_examples": 2},
+}
+
+# One Prefect database a test run: the ephemeral server starts once.
+_HOME = tempfile.TemporaryDirectory(prefix="ragtide-prefect-", ignore_cleanup_errors=True)
+os.environ["PREFECT_HOME"] = _HOME.name
+prepare(ROOT)
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> Callable[..., Path]:
+    """A project's folder with params.yaml (the fakes, and what is passed), dvc.yaml and empty data folders."""
+
+    def make(name: str = "project", **blocks: dict[str, object]) -> Path:
+        root = tmp_path / name
+        for folder in ("kb", "train", "golden"):
+            (root / "data" / folder).mkdir(parents=True)
+        settings = Params.model_validate(FAKES | blocks).model_dump(mode="json")
+        (root / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        shutil.copy(ROOT / "dvc.yaml", root)
+        fakes.forget()
+        return root
+
+    return make
