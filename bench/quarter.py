@@ -1,0 +1,214 @@
+"""Does the loop hold at full size? Two real quarters of software support pages: first build, refresh, nothing.
+
+    python -m bench.quarter --data FOLDER
+
+FOLDER holds eol/snapshot_24 and eol/snapshot_25, each with kb/*.md and facts.jsonl. About 400 pages; golden: 200 facts,
+half of which change between the two; training examples are facts of other products.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.tables import markdown_table, put_table
+from flows.environment import make_prefect_home, prepare
+
+QUARTERS = ("24", "25")
+EXAMPLES = 480
+GOLDEN = 200
+SEED = 20261124
+RESULTS = Path(__file__).parent / "results" / "quarter.json"
+
+
+@dataclass(frozen=True)
+class Fact:
+    id: str
+    question: str
+    answer: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Facts of the first quarter to be taught, and the ids that are asked in both."""
+
+    taught: list[Fact]
+    changed: list[str]
+    unchanged: list[str]
+
+
+def main() -> int:
+    """Run the benchmark; say clearly where its data is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path(".bench/quarter"))
+    options = parser.parse_args()
+    missing = [q for q in QUARTERS if not (options.data / f"eol/snapshot_{q}/facts.jsonl").is_file()]
+    if missing:
+        sys.stderr.write(f"bench.quarter: {options.data} has no eol/snapshot_{missing[0]}: name the data with --data\n")
+        return 1
+    measure(options.data / "eol", options.work)
+    return 0
+
+
+def measure(data: Path, work: Path) -> None:
+    """Both quarters through the loop in a new project at `work`, then the table."""
+    shutil.rmtree(work, ignore_errors=True)
+    prepare(work)
+    from typer.testing import CliRunner
+
+    from flows.cli import app
+
+    CliRunner().invoke(app, ["init", str(work)], catch_exceptions=False)
+    make_prefect_home()
+    questions = choose(read_facts(data, "24"), read_facts(data, "25"))
+    cycles = []
+    rows: list[list[str]] = []
+    for quarter, again in (("24", False), ("25", False), ("25", True)):
+        if not again:
+            write_quarter(data, quarter, questions, work)
+        if quarter == "25" and not again:
+            before = attribution(work, questions)
+        cycles.append(turn(work, f"snapshot_{quarter}" + (", again" if again else "")))
+        if quarter == "25" and not again:
+            rows = compare(work, questions, before)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"cycles": cycles, "scores": rows}, indent=2) + "\n", encoding="utf-8")
+    head = ["data", "decision", "outcome", "score before", "score after", "chunks embedded", "of", "seconds"]
+    table = markdown_table(head, [[str(cell) for cell in cycle.values()] for cycle in cycles])
+    scores = markdown_table(["", "right passage", "stale index (24)", "fresh index (25)"], rows)
+    put_table("quarter", f"{table}\n\n{scores}")
+
+
+def read_facts(data: Path, quarter: str) -> dict[str, Fact]:
+    """The facts of one quarter by id."""
+    lines = (data / f"snapshot_{quarter}/facts.jsonl").read_text(encoding="utf-8").splitlines()
+    return {fact.id: fact for fact in (Fact(**json.loads(line)) for line in lines)}
+
+
+def choose(old: dict[str, Fact], new: dict[str, Fact]) -> Questions:
+    """A fixed sample: golden from one half of the products, training from the other."""
+    draw = random.Random(SEED)
+    products = sorted({fact.doc for fact in old.values()})
+    draw.shuffle(products)
+    asked = set(products[: len(products) // 2])
+    both = sorted(key for key in old if key in new and old[key].doc in asked)
+    changed = [key for key in both if old[key].answer != new[key].answer]
+    unchanged = [key for key in both if old[key].answer == new[key].answer]
+    taught = sorted((fact for fact in old.values() if fact.doc not in asked), key=lambda fact: fact.id)
+    half = GOLDEN // 2
+    return Questions(draw.sample(taught, EXAMPLES), draw.sample(changed, half), draw.sample(unchanged, half))
+
+
+def write_quarter(data: Path, quarter: str, questions: Questions, work: Path) -> None:
+    """Lay pages and golden questions of one quarter into the project; the examples stay those of the first."""
+    shutil.rmtree(work / "data/kb")
+    shutil.copytree(data / f"snapshot_{quarter}/kb", work / "data/kb")
+    facts = read_facts(data, quarter)
+    golden = [facts[key] for key in [*questions.changed, *questions.unchanged]]
+    _write(
+        work / "data/golden/facts.jsonl",
+        [{"id": one.id, "question": one.question, "answers": [one.answer], "docs": [one.doc]} for one in golden],
+    )
+    taught = questions.taught
+    _write(
+        work / "data/train/facts.jsonl",
+        [{"prompt": one.question, "completion": one.answer, "doc": one.doc} for one in taught],
+    )
+
+
+def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def turn(work: Path, data: str) -> dict[str, object]:
+    """One cycle of the flow, as a row of the table."""
+    from flows.keep_current import keep_current
+
+    started = time.perf_counter()
+    cycle = keep_current(project=str(work))
+    release = _project(work).registry.champion()
+    return {
+        "data": data,
+        "decision": cycle.decision,
+        "outcome": cycle.outcome,
+        "before": "" if cycle.score_before is None else f"{cycle.score_before:.3f}",
+        "after": "" if cycle.score_after is None else f"{cycle.score_after:.3f}",
+        "embedded": int(cycle.work.get("embedded_chunks", 0)),
+        "chunks": release.index.rows if release else 0,
+        "seconds": round(time.perf_counter() - started),
+    }
+
+
+def attribution(work: Path, questions: Questions) -> dict[str, list[str]]:
+    """Base and live model on the new quarter's questions: with the right passage, and with the old index."""
+    project, examiner = _examiner(work)
+    live = project.registry.champion()
+    assert live is not None
+    from pipelines.build.candidate import untrained
+    from pipelines.prove.attribution import Subject
+
+    reader = project.index.reader(live.index_tag)
+    found = {}
+    for name, model in (("base", untrained(project.models)), ("LoRA", live.model)):
+        gold, stale = examiner.with_gold(model), examiner.with_retrieval(Subject(reader, model))
+        for kind, ids in _kinds(questions):
+            found[f"{name}, {kind}"] = [_mean(gold, ids), _mean(stale, ids)]
+    return found
+
+
+def compare(work: Path, questions: Questions, before: dict[str, list[str]]) -> list[list[str]]:
+    """The rows of the table: `before` and, beside it, the fresh index."""
+    project, examiner = _examiner(work)
+    live = project.registry.champion()
+    assert live is not None
+    from pipelines.build.candidate import untrained
+    from pipelines.prove.attribution import Subject
+
+    reader = project.index.reader(live.index_tag)
+    rows = []
+    for name, model in (("base", untrained(project.models)), ("LoRA", live.model)):
+        fresh = examiner.with_retrieval(Subject(reader, model))
+        for kind, ids in _kinds(questions):
+            row = f"{name}, {kind}"
+            rows.append([row, *before[row], _mean(fresh, ids)])
+    return rows
+
+
+def _examiner(work: Path):  # type: ignore[no-untyped-def]
+    from pipelines.build.corpus import read_corpus
+    from pipelines.observe.snapshot import observe
+
+    project = _project(work)
+    corpus = read_corpus(project.workspace, observe(project.workspace))
+    return project, project.examiner(corpus)
+
+
+def _project(work: Path):  # type: ignore[no-untyped-def]
+    from flows.progress import bars
+    from pipelines.publish.project import Project
+
+    return Project.open(work, bars)
+
+
+def _kinds(questions: Questions) -> list[tuple[str, set[str]]]:
+    return [("changed facts", set(questions.changed)), ("unchanged facts", set(questions.unchanged))]
+
+
+def _mean(graded, ids: set[str]) -> str:  # type: ignore[no-untyped-def]
+    scores = [one.score for one in graded if one.question in ids]
+    return f"{sum(scores) / len(scores):.2f}" if scores else "-"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("COLUMNS", "120")
+    sys.exit(main())

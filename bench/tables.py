@@ -1,0 +1,48 @@
+"""How does a figure get into bench/README.md? Written by the script that measured it, between its two marks."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+README = Path(__file__).parent / "README.md"
+LIBRARIES = ("torch", "transformers", "peft", "lancedb", "sentence-transformers", "mlflow", "dvc", "prefect")
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(head), ["---"] * len(head), *[list(row) for row in rows]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def put_table(name: str, content: str) -> None:
+    """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`, with command, machine, date and versions."""
+    text = README.read_text(encoding="utf-8")
+    block = f"<!-- {name} -->\n{content}\n\n{provenance()}\n<!-- /{name} -->"
+    new, count = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _: block, text, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"bench/README.md should hold the marks of {name!r} once; they are there {count} times")
+    README.write_text(new, encoding="utf-8")
+
+
+def provenance() -> str:
+    """Command, machine, date and versions in one line."""
+    arguments = [re.sub(r"^(/|\.\.).*", "DATA", argument) for argument in sys.argv[1:]]
+    command = " ".join(["python", "-m", f"bench.{Path(sys.argv[0]).stem}", *arguments])
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    machine = f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}"
+    return f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {machine}; {libraries}."
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        found = None
+    return found.group(1) if found else platform.processor()
