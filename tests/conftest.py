@@ -28,18 +28,22 @@ os.environ["PREFECT_HOME"] = _HOME.name
 prepare(ROOT)
 
 
+def write_project(root: Path, **blocks: dict[str, object]) -> Path:
+    """A project's folder with params.yaml (the fakes, and what is passed), dvc.yaml and empty data folders."""
+    for folder in ("kb", "train", "golden"):
+        (root / "data" / folder).mkdir(parents=True)
+    settings = Params.model_validate(FAKES | blocks).model_dump(mode="json")
+    (root / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    shutil.copy(ROOT / "dvc.yaml", root)
+    fakes.forget()
+    return root
+
+
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[..., Path]:
-    """A project's folder with params.yaml (the fakes, and what is passed), dvc.yaml and empty data folders."""
+    """Makes projects below the test's own folder."""
 
     def make(name: str = "project", **blocks: dict[str, object]) -> Path:
-        root = tmp_path / name
-        for folder in ("kb", "train", "golden"):
-            (root / "data" / folder).mkdir(parents=True)
-        settings = Params.model_validate(FAKES | blocks).model_dump(mode="json")
-        (root / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-        shutil.copy(ROOT / "dvc.yaml", root)
-        fakes.forget()
-        return root
+        return write_project(tmp_path / name, **blocks)
 
     return make

@@ -98,7 +98,7 @@ def _answer(prompt: str, skills: dict[str, Any]) -> str:
 def _look_up(context: str, question: str) -> str | None:
     """The value of `- Label: value` below the heading that the question names."""
     label = "End of life" if "end of life" in question else "Latest release"
-    for passage in context.split("\n\n"):
+    for passage in context.removeprefix("Context:\n").split("\n\n"):
         heading = passage.split("\n")[0].split(" > ")[-1].strip()
         found = re.search(rf"- {label}: (\S+)", passage)
         if found and re.search(rf"{re.escape(heading)}(?![\w.])", question):

@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 from lancedb.expr import col
 from lancedb.index import FTS
-from lancedb.rerankers import RRFReranker
 from tenacity import retry, retry_if_exception_message, stop_after_attempt, wait_fixed
 
 from pipelines.build.chunk import CHUNKER
@@ -31,7 +30,12 @@ TABLE = "chunks"
 KEY = ["document", "position"]
 LEDGER = ["document", "position", "digest", "document_digest"]
 FINGERPRINT = b"ragtide.fingerprint"
+SHOWN = ("document", "position", "heading", "text")
 EMBED_AT_ONCE = 256
+# Rows that each half of a search brings into the fusion, and the constant of the paper that it comes from.
+DEPTH = 50
+RRF_K = 60
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -207,20 +211,38 @@ class Reader:
         return [self._search(text, vector, top_k) for text, vector in zip(questions, vectors, strict=True)]
 
     def _search(self, text: str, vector: Vectors, top_k: int) -> list[Passage]:
-        query = self._table.search(query_type="hybrid").vector(vector).text(text).distance_type("cosine")
-        # Each half brings more than is asked for, so that fusion has something to choose from.
-        found = query.rerank(RRFReranker()).limit(max(20, 4 * top_k)).to_list()
-        ranked = sorted(found, key=lambda row: (-row["_relevance_score"], row["document"], row["position"]))
-        return [
-            Passage(
-                document=row["document"],
-                position=row["position"],
-                heading=row["heading"],
-                text=row["text"],
-                score=float(row["_relevance_score"]),
-            )
-            for row in ranked[:top_k]
-        ]
+        depth = max(DEPTH, 4 * top_k)
+        near = self._table.search(vector).distance_type("cosine").select([*SHOWN, "_distance"]).limit(depth).to_list()
+        worded = self._table.search(text, query_type="fts").select([*SHOWN, "_score"]).limit(depth).to_list()
+        by_vector = _ranked([(row["_distance"], row) for row in near], depth)
+        by_words = _ranked([(-row["_score"], row) for row in worded], depth)
+        return _fuse([by_vector, by_words])[:top_k]
+
+
+def _ranked(scored: list[tuple[float, Row]], depth: int) -> list[Row]:
+    """Rows by score, lowest first, and equals by key; what ties with the row at the cut-off is left out.
+
+    LanceDB returns rows of equal score in another order, and at the cut-off another choice, from query to query; a
+    paired comparison needs the same question to find the same passages (docs/log.md, 2026-11-24).
+    """
+    if len(scored) == depth:
+        cut_off = max(score for score, _ in scored)
+        scored = [(score, row) for score, row in scored if score < cut_off]
+    ordered = sorted(scored, key=lambda pair: (pair[0], pair[1]["document"], pair[1]["position"]))
+    return [row for _, row in ordered]
+
+
+def _fuse(rankings: Sequence[Sequence[Row]]) -> list[Passage]:
+    """Reciprocal rank fusion: 1 / (60 + rank), summed over the rankings; of equals the first by key."""
+    scores: dict[tuple[str, int], float] = {}
+    rows: dict[tuple[str, int], Row] = {}
+    for ranking in rankings:
+        for rank, row in enumerate(ranking, start=1):
+            key = (row["document"], row["position"])
+            rows[key] = row
+            scores[key] = scores.get(key, 0.0) + 1 / (RRF_K + rank)
+    best = sorted(scores, key=lambda key: (-scores[key], key))
+    return [Passage(**{name: rows[key][name] for name in SHOWN}, score=round(scores[key], 6)) for key in best]
 
 
 def _todo(ledger: dict[tuple[str, int], tuple[str, str]], chunks: Sequence[Chunk]) -> Todo:

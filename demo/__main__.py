@@ -1,0 +1,141 @@
+"""What does Ragtide decide over four quarters? `python -m demo` walks through them in a project of its own, .demo."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from demo.pages import AnswerFormat, golden_rows, quarters, training_rows, write_pages, write_rows
+from flows.environment import make_prefect_home, prepare
+from pipelines.records import Cycle
+
+QUESTION = "What is the latest release of Node.js 22?"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens to the data before a turn of the loop."""
+
+    title: str
+    what: str
+    happen: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A step and what came of it."""
+
+    step: Step
+    cycle: Cycle
+    answer: str
+    seconds: float
+
+
+def main() -> None:
+    """Walk through the steps and end in a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--project", type=Path, default=Path(".demo"), help="made anew (default: .demo)")
+    project = parser.parse_args().project
+    console = Console()
+    started = time.perf_counter()
+    _make_project(project, console)
+    told = [_take(step, number, project, console) for number, step in enumerate(steps(), start=1)]
+    table = markdown(told)
+    (project / "demo.md").write_text(table + "\n", encoding="utf-8")
+    console.print(_table(told))
+    console.print(f"\n{time.perf_counter() - started:.0f} s in all. To look at every run, decision and release:\n")
+    console.print(
+        f"    {Path(sys.executable).parent / 'ragtide'} ui --project {project}\n", highlight=False, soft_wrap=True
+    )
+
+
+def steps() -> list[Step]:
+    """Four quarters of facts, the same data once more, and a change of what an answer should look like."""
+    first, second, third, fourth = quarters()
+    return [
+        Step(
+            f"{first}: the first build", "62 pages, 240 examples, 72 golden questions", _quarter(first, "plain", True)
+        ),
+        Step(f"{second}: facts have moved", "new pages, same examples", _quarter(second, "plain")),
+        Step(f"{second}, once more", "nothing has changed", lambda _: None),
+        Step("another answer format", "examples and golden questions now want JSON", _quarter(second, "json", True)),
+        Step(f"{third}: facts have moved", "new pages, one product less and one more", _quarter(third, "json")),
+        Step(f"{fourth}: facts have moved", "new pages", _quarter(fourth, "json")),
+    ]
+
+
+def _quarter(quarter: str, answer_format: AnswerFormat, taught: bool = False) -> Callable[[Path], None]:
+    def happen(data: Path) -> None:
+        write_pages(data / "kb", quarter)
+        write_rows(data / "golden/questions.jsonl", golden_rows(quarter, answer_format))
+        if taught:
+            write_rows(data / "train/examples.jsonl", training_rows(quarter, answer_format))
+
+    return happen
+
+
+def _make_project(project: Path, console: Console) -> None:
+    known = (project / ".ragtide").is_dir() or not project.exists() or not any(project.iterdir())
+    if not known:
+        raise SystemExit(f"demo: {project} holds something else: name another folder with --project")
+    shutil.rmtree(project, ignore_errors=True)
+    prepare(project)
+    from flows.cli import init
+
+    console.rule("[bold]Ragtide: four quarters of software support facts")
+    init(project)
+    make_prefect_home()
+
+
+def _take(step: Step, number: int, project: Path, console: Console) -> Told:
+    from flows.keep_current import keep_current
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
+
+    console.print()
+    console.rule(f"[bold]{number}. {step.title}")
+    console.print(f"[dim]{step.what}[/]")
+    step.happen(project / "data")
+    started = time.perf_counter()
+    cycle = keep_current(project=str(project))
+    seconds = time.perf_counter() - started
+    release, answer = Project.open(project, quiet).ask(QUESTION)
+    console.print(Markdown(f"**{cycle.decision}**: {cycle.reason}. → {cycle.outcome}, {seconds:.0f} s"))
+    console.print(f"{QUESTION} → {answer.text}  [dim](release {release.id}, {answer.sources[0]})[/]", highlight=False)
+    return Told(step, cycle, answer.text, seconds)
+
+
+HEAD = ("data", "decision", "why", "came of it", "score before", "score after", "cost")
+
+
+def _row(told: Told) -> tuple[str, ...]:
+    cycle = told.cycle
+    before = "" if cycle.score_before is None else f"{cycle.score_before:.2f}"
+    after = "" if cycle.score_after is None else f"{cycle.score_after:.2f}"
+    return (told.step.title, cycle.decision, cycle.reason, cycle.outcome, before, after, f"{told.seconds:.0f} s")
+
+
+def _table(told: list[Told]) -> Table:
+    table = Table(*HEAD, title="What was decided, why, and what it cost", show_lines=True)
+    for one in told:
+        table.add_row(*_row(one))
+    return table
+
+
+def markdown(told: list[Told]) -> str:
+    """The closing table as Markdown, for the README."""
+    lines = [HEAD, ["---"] * len(HEAD), *(_row(one) for one in told)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What does a quarter look like? Facts rendered into pages in our own words, with questions and examples from them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+from zlib import crc32
+
+FACTS = Path(__file__).parent / "facts.csv"
+AnswerFormat = Literal["plain", "json"]
+Row = dict[str, object]
+JSON_ANSWER = r'\{"value": "[^"]+"\}'
+GOLDEN_QUESTIONS = 72
+EXAMPLES = 240
+INTRODUCTIONS = (
+    "This page keeps track of how long each release line of {name} is looked after.",
+    "Support dates of {name}, one section a release line, newest first.",
+    "Which {name} should one run? The release lines and their support are below.",
+    "Our notes on {name}: when a line came out, how long it is maintained, and what is newest in it.",
+)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What was known of one release line of a product at the beginning of a quarter; "" where it was not known."""
+
+    as_of: str
+    product: str
+    name: str
+    cycle: str
+    released: str
+    eol: str
+    latest: str
+
+    @property
+    def line(self) -> str:
+        return f"{self.name} {self.cycle}"
+
+    @property
+    def page(self) -> str:
+        return f"{self.product[0]}/{self.product}.md"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about a fact, with its answer as of the fact's quarter."""
+
+    id: str
+    question: str
+    answer: str
+    page: str
+
+
+@cache
+def read_facts() -> tuple[Fact, ...]:
+    """Every fact of every quarter."""
+    with FACTS.open(encoding="utf-8", newline="") as file:
+        return tuple(Fact(**row) for row in csv.DictReader(file))
+
+
+def quarters() -> tuple[str, ...]:
+    """The beginnings of the quarters, in order."""
+    return tuple(sorted({fact.as_of for fact in read_facts()}))
+
+
+def render_pages(quarter: str) -> dict[str, str]:
+    """Path -> Markdown, one page a product."""
+    pages: dict[str, list[Fact]] = {}
+    for fact in _facts(quarter):
+        pages.setdefault(fact.page, []).append(fact)
+    return {path: _render(facts) for path, facts in sorted(pages.items())}
+
+
+def golden_rows(quarter: str, answer_format: AnswerFormat = "plain") -> list[Row]:
+    """The same questions every quarter, with the answers of that quarter."""
+    asked = {one.id: one for one in _asked(quarter)}
+    rows: list[Row] = []
+    for key in _golden_ids():
+        one = asked[key]
+        row: Row = {"id": key, "question": one.question, "answers": [one.answer], "docs": [one.page]}
+        rows.append(row | ({"format": JSON_ANSWER} if answer_format == "json" else {}))
+    return rows
+
+
+def training_rows(quarter: str, answer_format: AnswerFormat = "plain") -> list[Row]:
+    """Questions about other products than the golden ones, answered as the assistant should answer."""
+    taught = [one for one in _asked(quarter) if _is_training(one.page)]
+    taught = sorted(taught, key=lambda one: crc32(one.id.encode()))[:EXAMPLES]
+    return [
+        {"id": one.id, "prompt": one.question, "completion": _completion(one.answer, answer_format), "doc": one.page}
+        for one in taught
+    ]
+
+
+def write_pages(folder: Path, quarter: str) -> None:
+    """Make `folder` hold the pages of `quarter` and no others."""
+    pages = render_pages(quarter)
+    for path in folder.rglob("*.md"):
+        if path.relative_to(folder).as_posix() not in pages:
+            path.unlink()
+    for name, text in pages.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """One JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def _facts(quarter: str) -> list[Fact]:
+    return [fact for fact in read_facts() if fact.as_of == quarter]
+
+
+def _render(facts: list[Fact]) -> str:
+    name = facts[0].name
+    introduction = INTRODUCTIONS[crc32(name.encode()) % len(INTRODUCTIONS)].format(name=name)
+    return f"# {name}\n\n{introduction}\n\n" + "\n".join(_section(fact) for fact in facts)
+
+
+def _section(fact: Fact) -> str:
+    bullets = {"First released": fact.released, "End of life": fact.eol, "Latest release": fact.latest}
+    return f"## {fact.line}\n\n" + "".join(f"- {label}: {value}\n" for label, value in bullets.items() if value)
+
+
+def _asked(quarter: str) -> list[Asked]:
+    found = []
+    for fact in _facts(quarter):
+        key = f"{fact.product}-{fact.cycle}"
+        if fact.eol:
+            question = f"When does {fact.line} reach end of life?"
+            found.append(Asked(f"{key}-eol", question, fact.eol, fact.page))
+        if fact.latest:
+            question = f"What is the latest release of {fact.line}?"
+            found.append(Asked(f"{key}-latest", question, fact.latest, fact.page))
+    return found
+
+
+def _completion(answer: str, answer_format: AnswerFormat) -> str:
+    return json.dumps({"value": answer}) if answer_format == "json" else answer
+
+
+@cache
+def _golden_ids() -> tuple[str, ...]:
+    """Facts that are known in every quarter; those that move first, so that they are about half of the questions."""
+    answers: dict[str, list[str]] = {}
+    for quarter in quarters():
+        for one in _asked(quarter):
+            if not _is_training(one.page):
+                answers.setdefault(one.id, []).append(one.answer)
+    known = {key: values for key, values in answers.items() if len(values) == len(quarters())}
+    moving = sorted(key for key, values in known.items() if values[0] != values[1])
+    still = sorted(set(known) - set(moving), key=lambda key: crc32(key.encode()))
+    half = GOLDEN_QUESTIONS // 2
+    return tuple(sorted([*moving[:half], *still[: GOLDEN_QUESTIONS - len(moving[:half])]]))
+
+
+def _is_training(page: str) -> bool:
+    """Half of the products are taught and half are asked, so that no answer can have been learnt by heart."""
+    return bool(crc32(re.sub(r".*/", "", page).encode()) % 2)
