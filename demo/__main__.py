@@ -14,7 +14,16 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from demo.pages import AnswerFormat, golden_rows, quarters, training_rows, write_pages, write_rows
+from demo.pages import (
+    AnswerFormat,
+    golden_rows,
+    quarters,
+    render_pages,
+    training_rows,
+    write_golden,
+    write_pages,
+    write_training,
+)
 from flows.environment import make_prefect_home, prepare
 from pipelines.records import Cycle
 
@@ -61,10 +70,11 @@ def main() -> None:
 def steps() -> list[Step]:
     """Four quarters of facts, the same data once more, and a change of what an answer should look like."""
     first, second, third, fourth = quarters()
+    what = (
+        f"{len(render_pages(first))} pages, {len(training_rows(first))} examples, {len(golden_rows(first))} questions"
+    )
     return [
-        Step(
-            f"{first}: the first build", "62 pages, 240 examples, 72 golden questions", _quarter(first, "plain", True)
-        ),
+        Step(f"{first}: the first build", what, _quarter(first, "plain", True)),
         Step(f"{second}: facts have moved", "new pages, same examples", _quarter(second, "plain")),
         Step(f"{second}, once more", "nothing has changed", lambda _: None),
         Step("another answer format", "examples and golden questions now want JSON", _quarter(second, "json", True)),
@@ -74,11 +84,11 @@ def steps() -> list[Step]:
 
 
 def _quarter(quarter: str, answer_format: AnswerFormat, taught: bool = False) -> Callable[[Path], None]:
-    def happen(data: Path) -> None:
-        write_pages(data / "kb", quarter)
-        write_rows(data / "golden/questions.jsonl", golden_rows(quarter, answer_format))
+    def happen(project: Path) -> None:
+        write_pages(project / "data/kb", quarter)
+        write_golden(project, quarter, answer_format)
         if taught:
-            write_rows(data / "train/examples.jsonl", training_rows(quarter, answer_format))
+            write_training(project, quarter, answer_format)
 
     return happen
 
@@ -104,7 +114,7 @@ def _take(step: Step, number: int, project: Path, console: Console) -> Told:
     console.print()
     console.rule(f"[bold]{number}. {step.title}")
     console.print(f"[dim]{step.what}[/]")
-    step.happen(project / "data")
+    step.happen(project)
     started = time.perf_counter()
     cycle = keep_current(project=str(project))
     seconds = time.perf_counter() - started

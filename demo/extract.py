@@ -12,16 +12,25 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 from demo.pages import FACTS, Fact
 
 QUARTERS = {"24": "2025-07-01", "25": "2025-10-01", "26": "2026-01-01", "27": "2026-04-01"}
-MOVING = 52
-STILL = 8
-CYCLES = range(3, 6)
-KEPT = CYCLES[-1]
+FEWEST, MOST = 3, 5  # release lines a product
+# Well known, and something about them changes every quarter: a release or a whole line.
+# fmt: off
+MOVING = (
+    "alpine-linux", "angular", "ansible", "apache-airflow", "apache-cassandra", "apache-maven", "apache-spark",
+    "cockroachdb", "containerd", "django", "dotnet", "drupal", "etcd", "ffmpeg", "go", "gradle", "haproxy",
+    "hashicorp-vault", "kotlin", "kubernetes", "laravel", "libreoffice", "mariadb", "memcached", "mongodb",
+    "nextcloud", "nextjs", "nginx", "nodejs", "numpy", "openssl", "opensearch", "opentofu", "php", "postgresql",
+    "powershell", "python", "rabbitmq", "react", "redis", "ruby", "ruby-on-rails", "scala", "spring-boot",
+    "spring-framework", "svelte", "symfony", "tomcat", "traefik", "ubuntu", "vue", "wordpress",
+)
+# fmt: on
+# Nothing about them changes in these quarters.
+STILL = ("angularjs", "apache-ant", "apache-subversion", "jekyll", "kong-gateway", "liquibase", "netbsd", "phpbb")
 # Shown as documents that come and go; neither asked nor taught.
 LEAVES_AFTER = {"debian": "2025-10-01", "yarn": "2025-07-01"}
 COMES_WITH = {"valkey": "2026-01-01", "sqlite": "2025-10-01"}
@@ -35,7 +44,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     data = parser.parse_args().data / "eol"
     facts = {as_of: list(_read_quarter(data / f"snapshot_{number}/kb", as_of)) for number, as_of in QUARTERS.items()}
-    chosen = _choose(facts)
+    chosen = {*MOVING, *STILL, *LEAVES_AFTER, *COMES_WITH}
+    for as_of in QUARTERS.values():
+        _refuse_gaps(chosen, facts[as_of], as_of)
     with FACTS.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(Fact.__dataclass_fields__)
@@ -49,7 +60,7 @@ def _read_quarter(folder: Path, as_of: str) -> Iterator[Fact]:
         text = page.read_text(encoding="utf-8")
         name = text.split("\n", 1)[0].removeprefix("# ").strip()
         facts = [_fact(as_of, page.stem, name, section) for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]]
-        yield from [fact for fact in facts if fact][:KEPT]
+        yield from [fact for fact in facts if fact][:MOST]
 
 
 def _fact(as_of: str, product: str, name: str, section: str) -> Fact | None:
@@ -66,20 +77,11 @@ def _value(section: str, label: str) -> str:
     return found.group(1) if found and PLAIN.match(found.group(1)) else ""
 
 
-def _choose(facts: dict[str, list[Fact]]) -> set[str]:
-    """Products with enough cycles in every quarter: those that move most often, and a few that never do."""
-    tables = [{(one.product, one.cycle): (one.eol, one.latest) for one in facts[as_of]} for as_of in QUARTERS.values()]
-    counts = [Counter(product for product, _ in table) for table in tables]
-    everywhere = {product for product in counts[0] if all(count[product] in CYCLES for count in counts)}
-    moves: Counter[str] = Counter()
-    for before, after in pairwise(tables):
-        moves.update({product for product, cycle in after if before.get((product, cycle)) != after[(product, cycle)]})
-    special = {*LEAVES_AFTER, *COMES_WITH}
-    ranked = sorted(everywhere - special, key=lambda product: (-moves[product], product))
-    moving = [product for product in ranked if moves[product] == len(tables) - 1]
-    still = [product for product in ranked if not moves[product]]
-    every = max(1, len(moving) // MOVING)
-    return {*moving[::every][:MOVING], *still[:STILL], *special}
+def _refuse_gaps(chosen: set[str], facts: list[Fact], as_of: str) -> None:
+    counts = Counter(fact.product for fact in facts)
+    short = sorted(product for product in chosen if counts[product] < FEWEST)
+    if short:
+        raise SystemExit(f"demo.extract: fewer than {FEWEST} release lines as of {as_of}: {', '.join(short)}")
 
 
 def _present(fact: Fact) -> bool:

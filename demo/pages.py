@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +15,9 @@ FACTS = Path(__file__).parent / "facts.csv"
 AnswerFormat = Literal["plain", "json"]
 Row = dict[str, object]
 JSON_ANSWER = r'\{"value": "[^"]+"\}'
-GOLDEN_QUESTIONS = 72
-EXAMPLES = 240
+GOLDEN_PRODUCTS = 24
+GOLDEN_QUESTIONS = 60
+EXAMPLES = 120
 INTRODUCTIONS = (
     "This page keeps track of how long each release line of {name} is looked after.",
     "Support dates of {name}, one section a release line, newest first.",
@@ -54,7 +54,7 @@ class Asked:
     id: str
     question: str
     answer: str
-    page: str
+    fact: Fact
 
 
 @cache
@@ -77,29 +77,59 @@ def render_pages(quarter: str) -> dict[str, str]:
     return {path: _render(facts) for path, facts in sorted(pages.items())}
 
 
+@cache
+def golden_products() -> tuple[str, ...]:
+    """The products that are asked about."""
+    return tuple(sorted(_lasting_products()[:GOLDEN_PRODUCTS]))
+
+
+@cache
+def training_products() -> tuple[str, ...]:
+    """The products that are taught: none that is asked about, so that no answer can have been learnt by heart."""
+    return tuple(sorted(_lasting_products()[GOLDEN_PRODUCTS:]))
+
+
 def golden_rows(quarter: str, answer_format: AnswerFormat = "plain") -> list[Row]:
     """The same questions every quarter, with the answers of that quarter."""
     asked = {one.id: one for one in _asked(quarter)}
     rows: list[Row] = []
     for key in _golden_ids():
         one = asked[key]
-        row: Row = {"id": key, "question": one.question, "answers": [one.answer], "docs": [one.page]}
+        row: Row = {"id": key, "question": one.question, "answers": [one.answer], "docs": [one.fact.page]}
         rows.append(row | ({"format": JSON_ANSWER} if answer_format == "json" else {}))
     return rows
 
 
 def training_rows(quarter: str, answer_format: AnswerFormat = "plain") -> list[Row]:
-    """Questions about other products than the golden ones, answered as the assistant should answer."""
-    taught = [one for one in _asked(quarter) if _is_training(one.page)]
-    taught = sorted(taught, key=lambda one: crc32(one.id.encode()))[:EXAMPLES]
-    return [
-        {"id": one.id, "prompt": one.question, "completion": _completion(one.answer, answer_format), "doc": one.page}
-        for one in taught
-    ]
+    """Questions about the training products, answered as the assistant should answer."""
+    taught = [one for one in _asked(quarter) if one.fact.product in training_products()]
+    taught = sorted(taught, key=lambda one: _draw(one.id))[:EXAMPLES]
+    rows: list[Row] = []
+    for one in taught:
+        completion = _completion(one.answer, answer_format)
+        rows.append({"id": one.id, "prompt": one.question, "completion": completion, "doc": one.fact.page})
+    return rows
+
+
+def write_quarter(project: Path, quarter: str, answer_format: AnswerFormat = "plain") -> None:
+    """Lay the whole quarter into the project: pages, golden questions and examples."""
+    write_pages(project / "data/kb", quarter)
+    write_golden(project, quarter, answer_format)
+    write_training(project, quarter, answer_format)
+
+
+def write_golden(project: Path, quarter: str, answer_format: AnswerFormat = "plain") -> None:
+    """Lay the golden questions of `quarter` into the project."""
+    write_rows(project / "data/golden/questions.jsonl", golden_rows(quarter, answer_format))
+
+
+def write_training(project: Path, quarter: str, answer_format: AnswerFormat = "plain") -> None:
+    """Lay the examples of `quarter` into the project."""
+    write_rows(project / "data/train/examples.jsonl", training_rows(quarter, answer_format))
 
 
 def write_pages(folder: Path, quarter: str) -> None:
-    """Make `folder` hold the pages of `quarter` and no others."""
+    """Make `folder`, which is for pages alone, hold those of `quarter`: every other Markdown file in it is removed."""
     pages = render_pages(quarter)
     for path in folder.rglob("*.md"):
         if path.relative_to(folder).as_posix() not in pages:
@@ -121,7 +151,7 @@ def _facts(quarter: str) -> list[Fact]:
 
 def _render(facts: list[Fact]) -> str:
     name = facts[0].name
-    introduction = INTRODUCTIONS[crc32(name.encode()) % len(INTRODUCTIONS)].format(name=name)
+    introduction = INTRODUCTIONS[_draw(name) % len(INTRODUCTIONS)].format(name=name)
     return f"# {name}\n\n{introduction}\n\n" + "\n".join(_section(fact) for fact in facts)
 
 
@@ -131,15 +161,16 @@ def _section(fact: Fact) -> str:
 
 
 def _asked(quarter: str) -> list[Asked]:
-    found = []
+    found: list[Asked] = []
     for fact in _facts(quarter):
         key = f"{fact.product}-{fact.cycle}"
         if fact.eol:
             question = f"When does {fact.line} reach end of life?"
-            found.append(Asked(f"{key}-eol", question, fact.eol, fact.page))
-        if fact.latest:
+            found.append(Asked(f"{key}-eol", question, fact.eol, fact))
+        # A latest release called like its line would stand in the question already.
+        if fact.latest not in ("", fact.cycle):
             question = f"What is the latest release of {fact.line}?"
-            found.append(Asked(f"{key}-latest", question, fact.latest, fact.page))
+            found.append(Asked(f"{key}-latest", question, fact.latest, fact))
     return found
 
 
@@ -149,19 +180,26 @@ def _completion(answer: str, answer_format: AnswerFormat) -> str:
 
 @cache
 def _golden_ids() -> tuple[str, ...]:
-    """Facts that are known in every quarter; those that move first, so that they are about half of the questions."""
+    """Of what can be asked in every quarter: half moves at the first step, and half never does."""
     answers: dict[str, list[str]] = {}
     for quarter in quarters():
         for one in _asked(quarter):
-            if not _is_training(one.page):
+            if one.fact.product in golden_products():
                 answers.setdefault(one.id, []).append(one.answer)
     known = {key: values for key, values in answers.items() if len(values) == len(quarters())}
-    moving = sorted(key for key, values in known.items() if values[0] != values[1])
-    still = sorted(set(known) - set(moving), key=lambda key: crc32(key.encode()))
+    moving = [key for key, values in known.items() if key.endswith("-latest") and values[0] != values[1]]
+    still = [key for key, values in known.items() if len(set(values)) == 1]
     half = GOLDEN_QUESTIONS // 2
-    return tuple(sorted([*moving[:half], *still[: GOLDEN_QUESTIONS - len(moving[:half])]]))
+    return tuple(sorted([*sorted(moving, key=_draw)[:half], *sorted(still, key=_draw)[:half]]))
 
 
-def _is_training(page: str) -> bool:
-    """Half of the products are taught and half are asked, so that no answer can have been learnt by heart."""
-    return bool(crc32(re.sub(r".*/", "", page).encode()) % 2)
+@cache
+def _lasting_products() -> tuple[str, ...]:
+    """Those with a page in every quarter, in drawing order."""
+    lasting = set.intersection(*({fact.product for fact in _facts(quarter)} for quarter in quarters()))
+    return tuple(sorted(lasting, key=_draw))
+
+
+def _draw(key: str) -> int:
+    """A place in line that looks like chance and is the same on every machine."""
+    return crc32(key.encode())

@@ -25,10 +25,14 @@ OFFLINE = {
 }
 
 
-def prepare(project: Path) -> None:
-    """Fill in what the user has not set. Without a Prefect server, its state stays in the project's folder."""
+def stay_offline() -> None:
+    """Fill in what the user has not set; for the command line and for a worker alike."""
     for key, value in OFFLINE.items():
         os.environ.setdefault(key, value)
+
+
+def prepare(project: Path) -> None:
+    """For the command line: without a Prefect server, its state stays in the project's folder, and it logs little."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     if "PREFECT_API_URL" not in os.environ:
         os.environ.setdefault("PREFECT_HOME", str(project.resolve() / ".ragtide" / "prefect"))

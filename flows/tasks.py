@@ -28,9 +28,8 @@ from pipelines.publish import report
 from pipelines.publish.plan import REFUSED, headline, keep_plan, kept_plan, make_plan
 from pipelines.publish.project import Project
 from pipelines.publish.registry import RunLog
-from pipelines.publish.release import draft
 from pipelines.publish.release import publish as make_live
-from pipelines.records import BuiltIndex, BuiltModel, Cycle, Plan, Release, Snapshot, Verdict
+from pipelines.records import BuiltIndex, BuiltModel, Candidate, Cycle, Plan, Release, Snapshot, Verdict
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -180,7 +179,7 @@ def publish(
     """Index and adapter go live together, by one pointer that moves last."""
     project = turn.project
     with project.registry.step("publish", turn.log):
-        candidate = draft(project.registry, snapshot, (index, model), plan.decision.action, verdict)
+        candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=plan.decision.action)
         return make_live(project.workspace, project.registry, project.index, turn.log, candidate, verdict)
 
 

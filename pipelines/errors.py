@@ -1,4 +1,8 @@
-"""How does Ragtide say no? One error for everything that the user can put right."""
+"""How does Ragtide say no? One error for everything that the user can put right, and one line for what went wrong."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
 
 
 class RefusalError(Exception):
@@ -6,3 +10,14 @@ class RefusalError(Exception):
 
     Raised before anything is changed; the command line prints it without a traceback and exits with 1.
     """
+
+
+def one_line(problem: Exception) -> str:
+    """What a library said, in one line: of several wrong fields the first, of a file's trouble the reason alone."""
+    if isinstance(problem, ValidationError):
+        first = problem.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        return f"{key}: {first['msg']}" if key else first["msg"]
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    return " ".join(str(problem).split())

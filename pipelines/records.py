@@ -9,20 +9,20 @@ import hashlib
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, one_line
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 
 class Record(BaseModel):
     """A frozen value that knows how to be a JSON file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    record_version: int = SCHEMA
+    record_version: Literal[1] = SCHEMA
 
     def write(self, path: Path) -> None:
         """Write this record to `path` by way of a temporary file, so that a reader never sees half of it."""
@@ -36,8 +36,8 @@ class Record(BaseModel):
         """Read a record that `write` wrote; a file of another form or version is refused by name."""
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as problem:
-            raise RefusalError(f"{path} cannot be read as a {cls.__name__}: {_first_line(problem)}") from problem
+        except (OSError, UnicodeDecodeError, ValidationError) as problem:
+            raise RefusalError(f"{path} cannot be read as a {cls.__name__}: {one_line(problem)}") from problem
 
     def content_digest(self) -> str:
         """Twelve hex digits of the SHA-256 of the content: same content, same digest."""
@@ -47,10 +47,6 @@ class Record(BaseModel):
 def digest_of(value: Any) -> str:
     """Twelve hex digits of the SHA-256 of a JSON value; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
-
-
-def _first_line(problem: Exception) -> str:
-    return str(problem).strip().splitlines()[0]
 
 
 # --- observe -------------------------------------------------------------------------------------------------------
@@ -202,6 +198,7 @@ class Evidence(Record):
 
     `index_gap` = score(gold context) - score(retrieved context); `model_gap` = target - score(gold context).
     `refresh_gain` is the part of the index gap on questions whose own documents have changed since the live release.
+    `examples` counts those that can be learnt from, `orphaned_examples` those whose page is gone.
     `refused` holds actions that were refused by the gate, or rolled back, for this very snapshot and these params.
     """
 
@@ -217,6 +214,7 @@ class Evidence(Record):
     malformed_share: Measure
     stale_questions: tuple[str, ...] = ()
     examples: int
+    orphaned_examples: int = 0
     min_examples: int
     adapter_is_current: bool
     refused: dict[str, str] = Field(default_factory=dict)
@@ -334,15 +332,20 @@ class BuiltModel(Record):
     seconds: float = 0.0
 
 
-class Release(Record):
+class Candidate(Record):
+    """An index and a model that were built from one snapshot, and what they were built for; not live."""
+
+    snapshot: Snapshot
+    index: BuiltIndex
+    model: BuiltModel
+    decision: Action
+
+
+class Release(Candidate):
     """Everything that is needed to serve a release, and to go back to the one before it."""
 
     id: str
-    snapshot: Snapshot
-    index: BuiltIndex
     index_tag: str
-    model: BuiltModel
-    decision: Action
     scorecard: Scorecard
     previous: str | None
     created: str

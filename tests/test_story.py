@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.pages import AnswerFormat, golden_rows, quarters, render_pages, training_rows, write_pages, write_rows
+from demo.pages import AnswerFormat, quarters, render_pages, write_golden, write_pages, write_training
 from flows.keep_current import keep_current
 from pipelines.build.corpus import read_corpus
 from pipelines.observe.snapshot import dvc, observe
@@ -41,9 +41,9 @@ class Story:
 
     def data(self, quarter: str, answer_format: AnswerFormat = "plain", taught: bool = False) -> None:
         write_pages(self.root / "data/kb", quarter)
-        write_rows(self.root / "data/golden/questions.jsonl", golden_rows(quarter, answer_format))
+        write_golden(self.root, quarter, answer_format)
         if taught:
-            write_rows(self.root / "data/train/examples.jsonl", training_rows(quarter, answer_format))
+            write_training(self.root, quarter, answer_format)
 
     def turn(self) -> Cycle:
         fakes.forget()
@@ -73,7 +73,7 @@ def rows_of(release: Release, story: Story) -> dict[tuple[str, int], tuple[str, 
 def test_1_the_first_quarter_builds_the_index_and_trains_the_model(told: Story) -> None:
     cycle = told.turn()
     assert (cycle.decision, cycle.outcome) == ("REFRESH+RETRAIN", "release 1")
-    assert len(fakes.CountingTrainer.lessons) == 240
+    assert len(fakes.CountingTrainer.lessons) == 120
     assert cycle.score_before == 0.0
     assert (cycle.score_after or 0) > 0.8
     assert told.answer() == "22.17.0"

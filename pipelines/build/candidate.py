@@ -31,9 +31,9 @@ def build_index(workspace: Workspace, models: Models, corpus: Corpus, progress: 
     return built
 
 
-def training_settings(params: Params, generator: str) -> str:
+def training_settings(params: Params, base: str) -> str:
     """A digest of everything but the examples that a training run depends on."""
-    return digest_of([generator, FORM, params.finetune.model_dump(mode="json"), params.index.top_k])
+    return digest_of([base, FORM, params.finetune.model_dump(mode="json"), params.index.top_k])
 
 
 def build_model(
@@ -55,11 +55,11 @@ def build_model(
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     trained = models.trainer.train(taught, unfinished, progress)
     built = BuiltModel(
-        base=models.generator.identity,
+        base=models.generator.base,
         adapter=_keep(unfinished, workspace.adapters),
         examples=corpus.snapshot.train_id,
-        settings=training_settings(params, models.generator.identity),
-        trained_examples=len(taught) * params.finetune.epochs,
+        settings=training_settings(params, models.generator.base),
+        trained_examples=len(taught) * params.finetune.passes(len(taught)),
         final_loss=round(trained.final_loss, 6),
         seconds=round(time.perf_counter() - started, 3),
     )
@@ -69,7 +69,7 @@ def build_model(
 
 def untrained(models: Models) -> BuiltModel:
     """The base model alone."""
-    return BuiltModel(base=models.generator.identity, adapter=None, examples=None, settings=None)
+    return BuiltModel(base=models.generator.base, adapter=None, examples=None, settings=None)
 
 
 def export_model(workspace: Workspace, model: BuiltModel) -> None:

@@ -14,12 +14,13 @@ from pipelines.workspace import Workspace
 
 @dataclass(frozen=True)
 class Corpus:
-    """The content of a snapshot."""
+    """The content of a snapshot; `orphans` are examples whose page is gone, from which nothing can be learnt."""
 
     snapshot: Snapshot
     documents: tuple[Document, ...]
     chunks: tuple[Chunk, ...]
     examples: tuple[Example, ...]
+    orphans: tuple[Example, ...] = ()
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -37,9 +38,13 @@ class Corpus:
 def read_corpus(workspace: Workspace, snapshot: Snapshot) -> Corpus:
     """Read what `snapshot` names. Raises RefusalError for the first document or line that cannot be used."""
     documents = read_documents(workspace.kb, snapshot, workspace.params.observe.max_document_bytes)
+    chunks = chunk_documents(documents, workspace.params.chunk)
+    pages = {None, *(chunk.document for chunk in chunks)}
+    examples = read_examples(workspace.train, snapshot.examples)
     return Corpus(
         snapshot=snapshot,
         documents=tuple(documents),
-        chunks=tuple(chunk_documents(documents, workspace.params.chunk)),
-        examples=tuple(read_examples(workspace.train)),
+        chunks=tuple(chunks),
+        examples=tuple(example for example in examples if example.doc in pages),
+        orphans=tuple(example for example in examples if example.doc not in pages),
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.build.weights import choose_device, weights_digest
+from pipelines.build.weights import choose_device, not_loaded, revision
 from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams
 from pipelines.ports import Vectors
@@ -38,13 +38,15 @@ class SentenceEmbedder:
         try:
             return SentenceTransformer(self._source, device=choose_device(self._params.device))
         except (OSError, ValueError) as problem:
-            raise RefusalError(_missing(self._params.model, problem)) from problem
+            raise not_loaded("embed.model", self._params.model, problem) from problem
 
     @cached_property
     def fingerprint(self) -> str:
-        folder = Path(self._source)
-        revision = weights_digest(folder) if folder.is_dir() else "hub"
-        return f"{self._params.model}@{revision}/{self.dimensions}/normalised"
+        try:
+            found = revision(self._source)
+        except (OSError, ValueError) as problem:
+            raise not_loaded("embed.model", self._params.model, problem) from problem
+        return f"{self._params.model}@{found}/{self.dimensions}/normalised"
 
     @cached_property
     def dimensions(self) -> int:
@@ -69,9 +71,3 @@ def locate(model: str) -> str:
         known = ", ".join(f"packaged:{one}" for one in PACKAGED)
         raise RefusalError(f"embed.model = {model!r} is not installed: known are {known}; pip install {name}")
     return str(Path(spec.origin).parent / "model")
-
-
-def _missing(model: str, problem: Exception) -> str:
-    return (
-        f"embed.model = {model!r} cannot be loaded ({' '.join(str(problem).split())[:160]}): name a folder or a hub id"
-    )

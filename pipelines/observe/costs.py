@@ -28,7 +28,7 @@ class Workload:
 def forecast(workload: Workload, history: Sequence[Cycle], prior: CostParams) -> Costs:
     """Seconds of a refresh, a retrain and the proof after either, by the median rate of the last runs of each.
 
-    `examples` counts passes over an example: examples times epochs. Without a run to learn from, the rate is the prior.
+    `examples` counts examples times the passes over them. Without a run to learn from, the rate is the prior.
     """
     chunk, chunk_runs = _rate(history, INDEX_SECONDS, EMBEDDED_CHUNKS, prior.seconds_per_chunk)
     example, example_runs = _rate(history, TRAIN_SECONDS, TRAINED_EXAMPLES, prior.seconds_per_example)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path, PurePosixPath
 
 from markdownify import markdownify
 
 from pipelines.errors import RefusalError
-from pipelines.observe.snapshot import files_below
+from pipelines.observe.snapshot import read_file
 from pipelines.records import Document, Snapshot
 
 MARKDOWN = frozenset({".md", ".markdown"})
@@ -35,31 +34,19 @@ def read_documents(folder: Path, snapshot: Snapshot, max_bytes: int) -> list[Doc
 
 
 def _read(folder: Path, path: str, digest: str, max_bytes: int) -> Document:
-    try:
-        content = (folder / path).read_bytes()
-    except OSError as problem:
-        raise RefusalError(
-            f"{folder / path} cannot be read ({problem.strerror}): put it right or remove it"
-        ) from problem
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest:
-        raise RefusalError(f"{folder / path} changed while it was being read: run again")
+    content = read_file(folder / path, digest)
     if len(content) > max_bytes:
         limit = f"{len(content)} bytes, over observe.max_document_bytes = {max_bytes}"
         raise RefusalError(f"{folder / path} has {limit}: split it, or raise the limit in params.yaml")
-    return Document(id=path, text=as_text(path, content, folder), digest=digest)
+    return Document(id=path, text=as_text(folder / path, content), digest=digest)
 
 
-def as_text(path: str, content: bytes, folder: Path) -> str:
+def as_text(path: Path, content: bytes) -> str:
     """The text of a file's bytes; HTML as Markdown, so that its headings count. Raises RefusalError if not UTF-8."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise RefusalError(f"{folder / path} is not UTF-8 (byte {problem.start}): save it as UTF-8") from problem
-    if PurePosixPath(path).suffix.lower() in HTML:
+        raise RefusalError(f"{path} is not UTF-8 (byte {problem.start}): save it as UTF-8") from problem
+    if path.suffix.lower() in HTML:
         return str(markdownify(text, heading_style="ATX", strip=["script", "style"]))
     return text.replace("\r\n", "\n")
-
-
-def list_documents(folder: Path) -> list[str]:
-    """Paths below `folder` that Ragtide would read."""
-    return [path for path in files_below(folder) if is_document(path)]

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from pathspec import GitIgnoreSpec
 
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, one_line
 from pipelines.records import Snapshot
 from pipelines.workspace import Workspace
 
@@ -85,7 +85,22 @@ def _md5(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as problem:
-        raise RefusalError(f"{path} cannot be read ({problem.strerror}): put it right or remove it") from problem
+        raise _unreadable(path, problem) from problem
+
+
+def read_file(path: Path, digest: str) -> bytes:
+    """A file's bytes as a snapshot knows them. Raises RefusalError where they cannot be read or have changed since."""
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise _unreadable(path, problem) from problem
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != digest:
+        raise RefusalError(f"{path} changed while it was being read: run again")
+    return content
+
+
+def _unreadable(path: Path, problem: OSError) -> RefusalError:
+    return RefusalError(f"{path} cannot be read ({one_line(problem)}): put it right or remove it")
 
 
 def _ignore_rules(root: Path) -> GitIgnoreSpec:
@@ -135,9 +150,7 @@ def check_stages(workspace: Workspace) -> None:
         stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
         named = {name for stage in stages.values() for name in stage.get("params", ()) if isinstance(name, str)}
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as problem:
-        raise RefusalError(
-            f"{pipeline} holds no stages that DVC can read: {' '.join(str(problem).split())}"
-        ) from problem
+        raise RefusalError(f"{pipeline} holds no stages that DVC can read: {one_line(problem)}") from problem
     missing = sorted(named - set(yaml.safe_load(params.read_text(encoding="utf-8")) or {}))
     if missing:
         where = f"{params} has no block {', '.join(missing)}, which dvc.yaml names"

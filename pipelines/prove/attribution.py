@@ -122,6 +122,7 @@ def gather(world: World, examiner: Examiner, subject: Subject, params: Params) -
         malformed_share=measure([float(not one.well_formed) for one in retrieved], params.score),
         stale_questions=examiner.golden.stale,
         examples=len(world.corpus.examples),
+        orphaned_examples=len(world.corpus.orphans),
         min_examples=params.finetune.min_examples,
         adapter_is_current=_adapter_is_current(world, subject.model, params),
         refused=world.refused,

@@ -50,13 +50,14 @@ class GoldenSet:
         return digest_of([question.model_dump(mode="json") for question in self.questions])
 
 
-def read_golden(folder: Path, texts: Mapping[str, str]) -> GoldenSet:
-    """The golden questions below `folder`; those whose documents are gone or hold no answer any more are stale.
+def read_golden(folder: Path, files: Mapping[str, str], texts: Mapping[str, str]) -> GoldenSet:
+    """The golden questions of `files`; those whose documents are gone or hold no answer any more are stale.
 
-    `texts` is document id -> text. Raises RefusalError for a bad line, two questions of one id, or no question at all.
+    `files` is path below `folder` -> MD5, `texts` document id -> text. Raises RefusalError for a bad line, two
+    questions of one id, or no question at all.
     """
     questions: dict[str, Question] = {}
-    for where, line in read_lines(folder, Line):
+    for where, line in read_lines(folder, files, Line):
         question = _question(line)
         if question.id in questions:
             raise RefusalError(f"{where}: a second question has the id {question.id!r}: give each its own")

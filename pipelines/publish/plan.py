@@ -76,9 +76,8 @@ def _world(project: Project, corpus: Corpus, questions: int) -> World:
     live = project.registry.champion()
     history = project.registry.history()
     delta = project.index.delta(corpus.chunks, live.index.version if live else None)
-    workload = Workload(
-        chunks=delta.to_embed, examples=len(corpus.examples) * params.finetune.epochs, questions=questions
-    )
+    taught = len(corpus.examples)
+    workload = Workload(chunks=delta.to_embed, examples=taught * params.finetune.passes(taught), questions=questions)
     return World(
         corpus=corpus,
         changes=diff(live.snapshot if live else None, corpus.snapshot),

@@ -40,7 +40,7 @@ class Project:
 
     def examiner(self, corpus: Corpus) -> Examiner:
         """Asks the golden questions that the corpus can answer."""
-        golden = read_golden(self.workspace.golden, corpus.texts)
+        golden = read_golden(self.workspace.golden, corpus.snapshot.questions, corpus.texts)
         if not golden.questions:
             what = f"all {len(golden.stale)} golden questions are stale: their documents hold none of their answers"
             raise RefusalError(f"{self.workspace.golden}: {what}; mend `answers` and `docs`")

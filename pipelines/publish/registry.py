@@ -31,6 +31,9 @@ CHAMPION = "champion"
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
 WORK = "work."
+# What MLflow's stores say of a model that is not there, and of an alias that is not there.
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
 
 
 class DvcSource(DatasetSource):
@@ -223,36 +226,44 @@ class Registry:
     # --- releases --------------------------------------------------------------------------------------------------
 
     def champion(self) -> Release | None:
-        """The release that is live; None before the first. One look-up: never half of one and half of another."""
+        """The release that is live; None before the first. One look-up: never half of one and half of another.
+
+        Only "there is none" means None: a store that is away must not look like a project before its first release.
+        """
         if not self.exists:
             return None
         try:
             version = self._client.get_model_version_by_alias(self._params.model, CHAMPION)
-        except MlflowException:
-            return None
+        except MlflowException as problem:
+            if problem.error_code in NOT_THERE:
+                return None
+            raise
         return self._load(version)
 
     def release(self, release_id: str) -> Release:
-        """The release of that number. Raises RefusalError where there is none."""
+        """The release of that number. Raises RefusalError where there is none, or where it was never finished."""
         try:
             return self._load(self._client.get_model_version(self._params.model, release_id))
-        except MlflowException as problem:
+        except (MlflowException, OSError) as problem:
             raise RefusalError(f"there is no release {release_id}: `ragtide history` lists them") from problem
 
-    def next_id(self) -> str:
-        """The number that the next release will have."""
-        return str(max([0, *(int(version.version) for version in self._versions())]) + 1)
+    def number(self, log: RunLog) -> str:
+        """A new release's number: a version of the registered model that holds nothing yet, and that nobody points at.
 
-    def register(self, release: Release, log: RunLog) -> None:
-        """Enter a release, with all that serves it among the run's artifacts. It is not live before `point`."""
-        log.record("release/release.json", release)
-        if not self._registered():
+        MLflow gives each number once, so that what is named after it can never meet the remains of a killed run.
+        """
+        try:
             self._client.create_registered_model(self._params.model)
-        version = self._client.create_model_version(
-            self._params.model, f"{log.artifact_uri}/release", run_id=log.id, tags=_release_tags(release)
-        )
-        if str(version.version) != release.id:
-            raise RefusalError(f"release {release.id} was entered as {version.version}: another writer is at work")
+        except MlflowException as problem:
+            if problem.error_code != ALREADY_THERE:
+                raise
+        source = f"{log.artifact_uri}/release"
+        return str(self._client.create_model_version(self._params.model, source, run_id=log.id).version)
+
+    def describe(self, release: Release, log: RunLog) -> None:
+        """Write down what a release is: its record among the run's artifacts, and the tags of its version."""
+        log.record("release/release.json", release)
+        self.mark(release.id, _release_tags(release))
 
     def point(self, release: Release) -> None:
         """Make a release live: the one pointer moves, index and model go with it."""
@@ -272,19 +283,9 @@ class Registry:
             got = self._client.download_artifacts(str(version.run_id), "release/adapter", folder)
             Path(got).replace(target)
 
-    def _registered(self) -> bool:
-        return any(model.name == self._params.model for model in self._client.search_registered_models())
-
-    def _versions(self) -> list[Any]:
-        return [one for one in self._client.search_model_versions() if one.name == self._params.model]
-
     def _load(self, version: Any) -> Release:
-        text = self._read_text(version.run_id, "release/release.json")
-        return Release.model_validate_json(text)
-
-    def _read_text(self, run_id: str, path: str) -> str:
         with tempfile.TemporaryDirectory() as folder:
-            return Path(self._client.download_artifacts(run_id, path, folder)).read_text(encoding="utf-8")
+            return Release.read(Path(self._client.download_artifacts(version.run_id, "release/release.json", folder)))
 
 
 def _dataset(name: str, digest: str) -> Dataset:

@@ -8,42 +8,33 @@ from pipelines.build.candidate import adapter_folder
 from pipelines.build.index import Index
 from pipelines.errors import RefusalError
 from pipelines.publish.registry import Registry, RunLog
-from pipelines.records import Action, BuiltIndex, BuiltModel, Release, Snapshot, Verdict
+from pipelines.records import Candidate, Release, Verdict
 from pipelines.workspace import Workspace
 
 
 def publish(
-    workspace: Workspace, registry: Registry, index: Index, log: RunLog, candidate: Release, verdict: Verdict
+    workspace: Workspace, registry: Registry, index: Index, log: RunLog, candidate: Candidate, verdict: Verdict
 ) -> Release:
     """Make an accepted candidate live. The pointer moves last: a kill before it leaves the live release as it was."""
     if not verdict.accepted:
         raise RefusalError("a candidate that the gate refused is not released")
-    index.tag(candidate.index_tag, candidate.index.version)
-    adapter = adapter_folder(workspace, candidate.model)
-    if adapter is not None:
-        log.folder("release/adapter", adapter)
-    registry.register(candidate, log)
-    registry.point(candidate)
-    return candidate
-
-
-def draft(
-    registry: Registry, snapshot: Snapshot, built: tuple[BuiltIndex, BuiltModel], action: Action, verdict: Verdict
-) -> Release:
-    """The release that a candidate would become."""
-    number = registry.next_id()
     live = registry.champion()
-    return Release(
+    number = registry.number(log)
+    release = Release(
+        **dict(candidate),
         id=number,
-        snapshot=snapshot,
-        index=built[0],
         index_tag=f"release-{number}",
-        model=built[1],
-        decision=action,
         scorecard=verdict.after,
         previous=live.id if live else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    index.tag(release.index_tag, release.index.version)
+    adapter = adapter_folder(workspace, release.model)
+    if adapter is not None:
+        log.folder("release/adapter", adapter)
+    registry.describe(release, log)
+    registry.point(release)
+    return release
 
 
 def rollback(registry: Registry, release_id: str | None, why: str) -> Release:

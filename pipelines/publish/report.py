@@ -55,12 +55,16 @@ def evidence_rows(evidence: Evidence) -> list[tuple[str, str]]:
         ("what a refresh can win back", str(evidence.refresh_gain)),
         ("malformed answers", str(evidence.malformed_share)),
         ("chunks new / gone / to embed", f"{delta.new} / {delta.gone} / {delta.to_embed}, of {delta.chunks_after}"),
-        (
-            "training examples",
-            f"{evidence.examples}" + (", as the adapter saw them" if evidence.adapter_is_current else ""),
-        ),
+        ("training examples", _examples(evidence)),
         ("stale golden questions", str(len(evidence.stale_questions))),
     ]
+
+
+def _examples(evidence: Evidence) -> str:
+    parts = [str(evidence.examples)]
+    parts += [f"and {evidence.orphaned_examples} whose page is gone"] if evidence.orphaned_examples else []
+    parts += ["as the adapter saw them"] if evidence.adapter_is_current else []
+    return ", ".join(parts)
 
 
 def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:

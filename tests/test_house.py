@@ -1,0 +1,179 @@
+"""Does the house keep its own rules? Every module of flows/ and pipelines/ is parsed, none is imported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# Outermost first: a room may import itself and every room after it.
+ROOMS = (
+    "flows",
+    "pipelines.publish",
+    "pipelines.prove",
+    "pipelines.build",
+    "pipelines.decide",
+    "pipelines.observe",
+    "pipelines.ports",
+    "pipelines.workspace",
+    "pipelines.params",
+    "pipelines.records",
+    "pipelines.errors",
+)
+PREDICATES = ("where", "delete", "when_not_matched_by_source_delete")
+FORMATTED = (ast.JoinedStr, ast.BinOp)
+MEDIAN_LINES = 14
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of the product, parsed."""
+
+    name: str
+    tree: ast.Module
+
+    @property
+    def room(self) -> str | None:
+        return room_of(self.name)
+
+
+def read(path: Path) -> Module:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return Module(name, ast.parse(path.read_text(encoding="utf-8")))
+
+
+MODULES = [read(path) for folder in ("flows", "pipelines") for path in sorted((ROOT / folder).rglob("*.py"))]
+every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+
+
+def room_of(name: str) -> str | None:
+    return next((room for room in ROOMS if name == room or name.startswith(f"{room}.")), None)
+
+
+def imports(module: Module) -> Iterator[str]:
+    """Every module that is imported, in functions too; of `from a import b` both `a` and `a.b`, since b may be one."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module.name} imports relatively"
+            yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def importers(*libraries: str) -> set[str]:
+    return {module.name for module in MODULES if {one.split(".")[0] for one in imports(module)} & set(libraries)}
+
+
+def functions() -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for module in MODULES:
+        yield from (node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names:
+            yield node
+
+
+def is_built_from_values(argument: ast.AST) -> bool:
+    """Whether a text is put together anywhere in an argument: f-string, `+`, `%`, `.format` or `.join`."""
+    pasted = any(isinstance(node, FORMATTED) for node in ast.walk(argument))
+    return pasted or any(calls(argument, "format", "join", "replace"))
+
+
+def runs_dvc(module: Module) -> bool:
+    """Whether a list or a tuple in the module holds "-m" and then "dvc"."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.List | ast.Tuple):
+            words = [one.value if isinstance(one, ast.Constant) else None for one in node.elts]
+            if ("-m", "dvc") in pairwise(words):
+                return True
+    return False
+
+
+@every_module
+def test_imports_run_one_way(module: Module) -> None:
+    if module.room is None:
+        assert module.name == "pipelines"
+        assert not list(imports(module))
+        return
+    outer = set(ROOMS[: ROOMS.index(module.room)])
+    assert not {name for name in imports(module) if room_of(name) in outer}
+
+
+@every_module
+def test_what_is_imported_of_the_product_has_a_room(module: Module) -> None:
+    own = {name for name in imports(module) if name.split(".")[0] in ("flows", "pipelines")}
+    assert {name for name in own if room_of(name) is None} <= {"pipelines"}
+
+
+@pytest.mark.parametrize(
+    ("libraries", "doors"),
+    [
+        (["lancedb", "lance", "pyarrow"], {"pipelines.build.index"}),
+        (["mlflow"], {"pipelines.publish.registry"}),
+        (["diskcache"], {"pipelines.prove.answer"}),
+        (["markdownify"], {"pipelines.observe.documents"}),
+        (["dvc", "dvc_data", "dvc_objects"], set()),
+    ],
+)
+def test_a_heavy_library_has_one_door(libraries: list[str], doors: set[str]) -> None:
+    assert importers(*libraries) == doors
+
+
+def test_only_the_modules_that_run_a_model_import_its_libraries() -> None:
+    rooms = {f"pipelines.build.{name}" for name in ("embed", "generate", "finetune", "weights")}
+    assert importers("torch", "transformers", "peft", "sentence_transformers") == rooms
+
+
+def test_prefect_is_imported_in_the_flows_alone() -> None:
+    assert {name.split(".")[0] for name in importers("prefect")} == {"flows"}
+
+
+def test_dvc_is_run_by_the_snapshot_alone() -> None:
+    assert {module.name for module in MODULES if runs_dvc(module)} == {"pipelines.observe.snapshot"}
+
+
+@every_module
+def test_a_module_opens_with_a_docstring(module: Module) -> None:
+    assert (ast.get_docstring(module.tree) or "").split("\n")[0].endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    ("argument", "built"),
+    [
+        ("f'document = {name}'", True),
+        ("'document = ' + name", True),
+        ("'document = %s' % name", True),
+        ("'document = {}'.format(name)", True),
+        ("col('document').isin(sorted(names))", False),
+    ],
+)
+def test_a_predicate_that_holds_pasted_values_is_told_from_one_that_does_not(argument: str, built: bool) -> None:
+    assert is_built_from_values(ast.parse(argument, mode="eval").body) is built
+
+
+def test_values_never_become_query_text() -> None:
+    [index] = [module for module in MODULES if module.name == "pipelines.build.index"]
+    predicates = [argument for call in calls(index.tree, *PREDICATES) for argument in call.args]
+    assert len(predicates) >= 3
+    assert not [ast.unparse(argument) for argument in predicates if is_built_from_values(argument)]
+    # A name could hide where a text comes from: each predicate is built on the spot from columns.
+    assert not [ast.unparse(argument) for argument in predicates if not isinstance(argument, ast.Call)]
+
+
+@every_module
+def test_no_module_is_a_drawer_for_everything(module: Module) -> None:
+    assert not {"utils", "util", "common", "helpers", "misc"} & set(module.name.split("."))
+
+
+def test_functions_are_short() -> None:
+    lengths = [(one.end_lineno or one.lineno) - one.lineno + 1 for one in functions()]
+    assert len(lengths) > 100
+    assert median(lengths) <= MEDIAN_LINES

@@ -1,0 +1,85 @@
+"""Is a wrong params.yaml named by file and key? And does the one in the repository say what the code says?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.errors import RefusalError
+from pipelines.params import Params, read_params
+
+ROOT = Path(__file__).parent.parent
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("policy: {points_per_our: 3}", "unknown key 'policy.points_per_our'; known there: points_per_hour"),
+        ("polcy: {points_per_hour: 3}", "unknown key 'polcy'; known there: observe, chunk, embed, index"),
+        ("index: {top_k: many}", "index.top_k = 'many': Input should be a valid integer"),
+        ("index: {top_k: 0}", "index.top_k = 0: Input should be greater than or equal to 1"),
+        ("chunk: {max_words: 3}", "chunk.max_words = 3"),
+        ("score: {target: 1.5}", "score.target = 1.5"),
+        ("score: {confidence: 1}", "score.confidence = 1"),
+        ("finetune: {learning_rate: 0}", "finetune.learning_rate = 0"),
+        ("policy: 50", "policy = 50"),
+        ("- policy", "should hold one block a module, such as `policy:`; it holds a list"),
+        ("policy", "it holds a str"),
+        ("policy: {points_per_hour: 3", "is not readable YAML"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_file(text: str, said: str, tmp_path: Path) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(RefusalError) as refusal:
+        read_params(path)
+    assert str(refusal.value).startswith(str(path))
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00\x00")
+    with pytest.raises(RefusalError, match=r"params\.yaml is not readable YAML"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_says_how_to_make_a_project(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match=r"params\.yaml is missing: `ragtide init`"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    assert read_params(written(tmp_path, "# nothing set\n")) == Params()
+
+
+def test_one_setting_leaves_the_others_at_their_defaults(tmp_path: Path) -> None:
+    params = read_params(written(tmp_path, "index: {top_k: 7}"))
+    assert params.index.top_k == 7
+    assert params.model_copy(update={"index": Params().index}) == Params()
+
+
+def test_the_checked_in_file_equals_the_defaults() -> None:
+    assert read_params(ROOT / "params.yaml") == Params()
+
+
+def test_the_checked_in_file_names_every_setting() -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    settings = Params().model_dump(mode="json")
+    assert {block: set(keys) for block, keys in content.items()} == {
+        block: set(keys) for block, keys in settings.items()
+    }
+
+
+def test_the_digest_is_that_of_the_settings_whatever_the_file_looks_like(tmp_path: Path) -> None:
+    plain = read_params(written(tmp_path, "policy: {points_per_hour: 50}\nindex: {top_k: 5}\n"))
+    other = read_params(written(tmp_path, "# comment\nindex:\n  top_k: 5\npolicy:\n  points_per_hour: 5.0e+1\n"))
+    assert plain.digest() == other.digest()
+    assert plain.digest() != Params().digest()

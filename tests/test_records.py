@@ -1,0 +1,142 @@
+"""Do the nouns keep their laws? Frozen, versioned, written whole, and named by their content."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pipelines.errors import RefusalError
+from pipelines.records import SCHEMA, Action, ChangeSet, Costs, Measure, Rename, digest_of
+from tests.factories import delta, evidence, measure, release
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner, max_size=3)
+)
+COSTS = Costs(refresh_seconds=1, retrain_seconds=2, prove_seconds=3, source="prior")
+
+
+@pytest.mark.parametrize("record", [COSTS, measure(0.5), evidence(), release(2)], ids=lambda one: type(one).__name__)
+def test_a_record_is_read_as_it_was_written(record: Costs, tmp_path: Path) -> None:
+    record.write(tmp_path / "deep" / "record.json")
+    assert type(record).read(tmp_path / "deep" / "record.json") == record
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["record.json"]
+
+
+def test_a_record_says_its_version(tmp_path: Path) -> None:
+    COSTS.write(tmp_path / "costs.json")
+    assert json.loads((tmp_path / "costs.json").read_text(encoding="utf-8"))["record_version"] == SCHEMA
+
+
+def test_a_record_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        COSTS.source = "another"  # type: ignore[misc]
+
+
+def other_version() -> bytes:
+    return COSTS.model_copy(update={"record_version": SCHEMA + 1}).model_dump_json().encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not JSON", b'{"refresh_seconds": 1}', b"\xff\xfe\x00", other_version()],
+    ids=["empty", "not JSON", "keys missing", "not UTF-8", "other version"],
+)
+def test_a_file_of_another_form_or_version_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "costs.json").write_bytes(content)
+    with pytest.raises(RefusalError, match=r"costs\.json cannot be read as a Costs") as refusal:
+        Costs.read(tmp_path / "costs.json")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match=r"nothing\.json cannot be read"):
+        Costs.read(tmp_path / "nothing.json")
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError, match="euros"):
+        Costs.model_validate(COSTS.model_dump() | {"euros": 3})
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.dictionaries(st.text(), JSON, min_size=1), st.randoms(use_true_random=False))
+def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, object], random: object) -> None:
+    keys = list(value)
+    random.shuffle(keys)  # type: ignore[attr-defined]
+    assert digest_of({key: value[key] for key in keys}) == digest_of(value)
+    assert len(digest_of(value)) == 12
+
+
+def test_other_content_has_another_digest() -> None:
+    digests = {COSTS.model_copy(update={"source": source}).content_digest() for source in ("a", "b", "ä", "")}
+    assert len(digests) == 4
+
+
+def test_actions_know_which_half_they_touch() -> None:
+    assert [action for action in Action if action.refreshes] == [Action.REFRESH, Action.REFRESH_RETRAIN]
+    assert [action for action in Action if action.retrains] == [Action.RETRAIN, Action.REFRESH_RETRAIN]
+
+
+def test_actions_are_ordered_by_cost() -> None:
+    assert list(Action) == ["NOTHING", "REFRESH", "RETRAIN", "REFRESH+RETRAIN"]
+
+
+@pytest.mark.parametrize(
+    ("measured", "text"),
+    [
+        (measure(0.5, 0.4, 0.6, n=7), "0.50 [0.40, 0.60] (n=7)"),
+        (Measure(value=0.5, n=7), "0.50 (n=7)"),
+        (Measure.unmeasured("no questions"), "not measured (no questions)"),
+    ],
+)
+def test_a_measure_says_its_size_and_its_interval(measured: Measure, text: str) -> None:
+    assert str(measured) == text
+
+
+def test_what_could_not_be_measured_is_none_and_never_a_number() -> None:
+    unmeasured = Measure.unmeasured("why")
+    assert (unmeasured.value, unmeasured.low, unmeasured.high, unmeasured.n) == (None, None, None, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"added": ("a",)},
+        {"edited": ("a",)},
+        {"removed": ("a",)},
+        {"renamed": (Rename(before="a", after="b"),)},
+        {"examples_changed": True},
+        {"questions_changed": True},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_kind_of_change_makes_a_change_set_that_is_not_empty(change: dict[str, object]) -> None:
+    changes = ChangeSet.model_validate({"before": "x", "after": "y", **change})
+    assert not changes.is_empty
+    assert changes.touches_documents is not (changes.examples_changed or changes.questions_changed)
+    assert ChangeSet(before="x", after="y").is_empty
+
+
+@pytest.mark.parametrize(
+    ("numbers", "share"),
+    [
+        ({"new": 3, "gone": 1}, 0.3),
+        ({"new": 1, "gone": 4}, 0.4),
+        ({"new": 0, "gone": 30}, 1.0),
+        ({"new": 0, "gone": 0}, 0.0),
+        ({"chunks_after": 0, "new": 0, "gone": 5}, 1.0),
+    ],
+)
+def test_the_changed_share_lies_between_0_and_1(numbers: dict[str, int], share: float) -> None:
+    assert delta(**numbers).changed_share == pytest.approx(share)
+
+
+def test_a_delta_is_empty_when_no_row_moves() -> None:
+    assert delta(upserted=0, deleted=0).is_empty
+    assert not delta(upserted=1, deleted=0).is_empty
+    assert not delta(upserted=0, deleted=1).is_empty

@@ -1,0 +1,96 @@
+"""Has everything below a project's folder its one place, and only one writer?"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import RefusalError
+from pipelines.workspace import Workspace
+from tests.factories import workspace
+
+ROOT = Path(__file__).parent.parent
+HOLDER = """
+import sys, time
+from pathlib import Path
+from pipelines.params import Params
+from pipelines.workspace import Workspace
+with Workspace(Path(sys.argv[1]), Params()).writing():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_refused_at_once(tmp_path: Path) -> None:
+    with (
+        workspace(tmp_path).writing(),
+        pytest.raises(RefusalError, match="another run is at work in"),
+        workspace(tmp_path).writing(),
+    ):
+        pytest.fail("two writers at once")
+
+
+def test_the_next_writer_may_begin_when_the_first_is_done(tmp_path: Path) -> None:
+    entered = []
+    for name in ("first", "second"):
+        with workspace(tmp_path).writing():
+            entered.append(name)
+    assert entered == ["first", "second"]
+
+
+def test_a_writer_that_fails_frees_the_project(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), workspace(tmp_path).writing():
+        raise ZeroDivisionError
+    with workspace(tmp_path).writing():
+        assert (tmp_path / ".ragtide").is_dir()
+
+
+def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RefusalError, match="another run"), workspace(tmp_path).writing():
+            pytest.fail("two writers at once")
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with workspace(tmp_path).writing():
+        assert (tmp_path / ".ragtide").is_dir()
+
+
+def test_two_projects_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    with workspace(tmp_path / "one").writing(), workspace(tmp_path / "two").writing():
+        assert (tmp_path / "two" / ".ragtide" / "lock").exists()
+
+
+def test_a_folder_without_params_is_no_project(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match=r"params\.yaml is missing"):
+        Workspace.open(tmp_path)
+
+
+def test_a_project_is_found_by_a_path_with_dots(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("observe: {kb: pages}\n", encoding="utf-8")
+    (tmp_path / "deep").mkdir()
+    opened = Workspace.open(tmp_path / "deep" / "..")
+    assert opened.root == tmp_path.resolve()
+    assert opened.kb == tmp_path.resolve() / "pages"
+
+
+def test_state_stays_in_the_project_unless_params_say_otherwise(tmp_path: Path) -> None:
+    usual = workspace(tmp_path)
+    assert usual.index_uri == str(tmp_path / ".ragtide" / "lance")
+    assert usual.tracking_uri == f"sqlite:///{tmp_path / '.ragtide' / 'mlflow.db'}"
+    elsewhere = workspace(tmp_path, index={"uri": "s3://here/lance"}, registry={"tracking_uri": "http://mlflow"})
+    assert (elsewhere.index_uri, elsewhere.tracking_uri) == ("s3://here/lance", "http://mlflow")
+
+
+def test_looking_at_a_project_makes_no_folder(tmp_path: Path) -> None:
+    before = set(tmp_path.rglob("*"))
+    looked = Workspace(tmp_path, workspace(tmp_path / "other").params)
+    assert looked.snapshot_file("x").name == "x.json"
+    assert looked.plan_file("y").parent.name == "plans"
+    assert set(tmp_path.rglob("*")) - before == set((tmp_path / "other").rglob("*")) | {tmp_path / "other"}
