@@ -23,7 +23,7 @@ from bench.tables import markdown_table, put_table
 from flows.environment import make_prefect_home, prepare
 
 QUARTERS = ("24", "25")
-EXAMPLES = 480
+EXAMPLES = 240
 GOLDEN = 200
 SEED = 20261124
 RESULTS = Path(__file__).parent / "results" / "quarter.json"
@@ -64,29 +64,25 @@ def measure(data: Path, work: Path) -> None:
     """Both quarters through the loop in a new project at `work`, then the table."""
     shutil.rmtree(work, ignore_errors=True)
     prepare(work)
-    from typer.testing import CliRunner
+    from flows.cli import init
 
-    from flows.cli import app
-
-    CliRunner().invoke(app, ["init", str(work)], catch_exceptions=False)
+    init(work)
     make_prefect_home()
     questions = choose(read_facts(data, "24"), read_facts(data, "25"))
-    cycles = []
-    rows: list[list[str]] = []
-    for quarter, again in (("24", False), ("25", False), ("25", True)):
-        if not again:
-            write_quarter(data, quarter, questions, work)
-        if quarter == "25" and not again:
-            before = attribution(work, questions)
-        cycles.append(turn(work, f"snapshot_{quarter}" + (", again" if again else "")))
-        if quarter == "25" and not again:
-            rows = compare(work, questions, before)
+    write_quarter(data, "24", questions, work)
+    cycles = [turn(work, "snapshot_24")]
+    write_quarter(data, "25", questions, work)
+    gold, stale = scores(work, questions, with_gold=True), scores(work, questions)
+    cycles.append(turn(work, "snapshot_25"))
+    fresh = scores(work, questions)
+    cycles.append(turn(work, "snapshot_25, again"))
+    rows = [[name, gold[name], stale[name], fresh[name]] for name in gold]
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"cycles": cycles, "scores": rows}, indent=2) + "\n", encoding="utf-8")
     head = ["data", "decision", "outcome", "score before", "score after", "chunks embedded", "of", "seconds"]
     table = markdown_table(head, [[str(cell) for cell in cycle.values()] for cycle in cycles])
-    scores = markdown_table(["", "right passage", "stale index (24)", "fresh index (25)"], rows)
-    put_table("quarter", f"{table}\n\n{scores}")
+    by_context = markdown_table(["", "right passage", "stale index (24)", "fresh index (25)"], rows)
+    put_table("quarter", f"{table}\n\n{by_context}")
 
 
 def read_facts(data: Path, quarter: str) -> dict[str, Fact]:
@@ -149,8 +145,11 @@ def turn(work: Path, data: str) -> dict[str, object]:
     }
 
 
-def attribution(work: Path, questions: Questions) -> dict[str, list[str]]:
-    """Base and live model on the new quarter's questions: with the right passage, and with the old index."""
+def scores(work: Path, questions: Questions, with_gold: bool = False) -> dict[str, str]:
+    """Mean score of the base and the live model on the data as it is now, by kind of fact.
+
+    Asked with the right passage, or with what the live index finds.
+    """
     project, examiner = _examiner(work)
     live = project.registry.champion()
     assert live is not None
@@ -160,28 +159,9 @@ def attribution(work: Path, questions: Questions) -> dict[str, list[str]]:
     reader = project.index.reader(live.index_tag)
     found = {}
     for name, model in (("base", untrained(project.models)), ("LoRA", live.model)):
-        gold, stale = examiner.with_gold(model), examiner.with_retrieval(Subject(reader, model))
-        for kind, ids in _kinds(questions):
-            found[f"{name}, {kind}"] = [_mean(gold, ids), _mean(stale, ids)]
+        graded = examiner.with_gold(model) if with_gold else examiner.with_retrieval(Subject(reader, model))
+        found |= {f"{name}, {kind}": _mean(graded, ids) for kind, ids in _kinds(questions)}
     return found
-
-
-def compare(work: Path, questions: Questions, before: dict[str, list[str]]) -> list[list[str]]:
-    """The rows of the table: `before` and, beside it, the fresh index."""
-    project, examiner = _examiner(work)
-    live = project.registry.champion()
-    assert live is not None
-    from pipelines.build.candidate import untrained
-    from pipelines.prove.attribution import Subject
-
-    reader = project.index.reader(live.index_tag)
-    rows = []
-    for name, model in (("base", untrained(project.models)), ("LoRA", live.model)):
-        fresh = examiner.with_retrieval(Subject(reader, model))
-        for kind, ids in _kinds(questions):
-            row = f"{name}, {kind}"
-            rows.append([row, *before[row], _mean(fresh, ids)])
-    return rows
 
 
 def _examiner(work: Path):  # type: ignore[no-untyped-def]

@@ -21,14 +21,14 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def put_table(name: str, content: str) -> None:
+def put_table(name: str, content: str, readme: Path = README) -> None:
     """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`, with command, machine, date and versions."""
-    text = README.read_text(encoding="utf-8")
+    text = readme.read_text(encoding="utf-8")
     block = f"<!-- {name} -->\n{content}\n\n{provenance()}\n<!-- /{name} -->"
     new, count = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _: block, text, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"bench/README.md should hold the marks of {name!r} once; they are there {count} times")
-    README.write_text(new, encoding="utf-8")
+        raise SystemExit(f"{readme} should hold the marks of {name!r} once; they are there {count} times")
+    readme.write_text(new, encoding="utf-8")
 
 
 def provenance() -> str:

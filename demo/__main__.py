@@ -24,7 +24,7 @@ from demo.pages import (
     write_pages,
     write_training,
 )
-from flows.environment import make_prefect_home, prepare
+from flows.environment import end_in_order, make_prefect_home, prepare
 from pipelines.records import Cycle
 
 QUESTION = "What is the latest release of Node.js 22?"
@@ -50,21 +50,27 @@ class Told:
 
 
 def main() -> None:
-    """Walk through the steps and end in a table."""
+    """Walk through the steps, and say how to look at what they left."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--project", type=Path, default=Path(".demo"), help="made anew (default: .demo)")
     project = parser.parse_args().project
     console = Console()
-    started = time.perf_counter()
-    _make_project(project, console)
-    told = [_take(step, number, project, console) for number, step in enumerate(steps(), start=1)]
-    table = markdown(told)
-    (project / "demo.md").write_text(table + "\n", encoding="utf-8")
-    console.print(_table(told))
-    console.print(f"\n{time.perf_counter() - started:.0f} s in all. To look at every run, decision and release:\n")
+    end_in_order()
+    walk(project, console)
+    console.print("To look at every run, decision and release:\n")
     console.print(
         f"    {Path(sys.executable).parent / 'ragtide'} ui --project {project}\n", highlight=False, soft_wrap=True
     )
+
+
+def walk(project: Path, console: Console) -> list[Told]:
+    """Take every step in a new project at `project`, and end in a table."""
+    started = time.perf_counter()
+    _make_project(project, console)
+    told = [_take(step, number, project, console) for number, step in enumerate(steps(), start=1)]
+    console.print(_table(told))
+    console.print(f"\n{time.perf_counter() - started:.0f} s in all.", highlight=False)
+    return told
 
 
 def steps() -> list[Step]:

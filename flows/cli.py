@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
-from flows.environment import make_prefect_home, prepare
+from flows.environment import end_in_order, make_prefect_home, prepare
 from flows.progress import bars
 from pipelines.errors import RefusalError
 
@@ -53,12 +54,20 @@ def refusing(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+class SaidOnce(logging.Filter):
+    """Keeps Prefect from logging a refusal with its traceback: the command says it in one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return RefusalError.__name__ not in record.getMessage()
+
+
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")
 
 
 def main() -> None:
     """Entry point of the `ragtide` script."""
+    end_in_order()
     app()
 
 
@@ -155,6 +164,8 @@ def run(
     make_prefect_home()
     from flows.keep_current import keep_current
 
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(SaidOnce())
     cycle = keep_current(project=str(project), plan=plan_digest)
     out.print(f"[bold]{cycle.decision}[/]: {_plain(cycle.reason)}")
     out.print(
@@ -191,13 +202,14 @@ def status(project: ProjectFolder = HERE) -> None:
     from pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
-    live = Registry(workspace).champion()
+    registry = Registry(workspace)
+    live = registry.champion()
     if live is None:
         out.print("nothing is live yet: `ragtide plan` says what a first run would do, `ragtide run` does it")
         return
     table = Table(show_header=False, box=None)
     for name, value in (
-        ("live release", f"{live.id}, since {live.created}, by {live.decision}"),
+        ("live release", f"{live.id}, since {registry.live_since(live)}, by {live.decision}"),
         ("data", live.snapshot.id),
         ("index", f"version {live.index.version} (tag {live.index_tag}), {live.index.rows} chunks"),
         ("model", f"{live.model.base} + {live.model.adapter or 'no adapter'}"),

@@ -6,6 +6,8 @@ A user with a hub or a server sets any of them beforehand, and theirs stands.
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 
 OFFLINE = {
@@ -36,6 +38,11 @@ def prepare(project: Path) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     if "PREFECT_API_URL" not in os.environ:
         os.environ.setdefault("PREFECT_HOME", str(project.resolve() / ".ragtide" / "prefect"))
+
+
+def end_in_order() -> None:
+    """Have SIGTERM end the program as Ctrl-C does, so that Prefect stops the server that it started for the run."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def make_prefect_home() -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar, cast
 
+from matplotlib.figure import Figure
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -107,13 +108,13 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         evidence, decision = decided.evidence, decided.decision
         digest = keep_plan(project, decided)
         markdown = report.decision_markdown(evidence, decision)
+        plot = report.decision_plot(evidence, decision, project.workspace.params)
         for run in (log, turn.log):
-            run.text("decision.md", markdown)
-            run.text("decision.html", report.as_html(f"Decision: {decision.action}", markdown))
-            run.figure("decision.png", report.decision_plot(evidence, decision, project.workspace.params))
+            _log_page(run, "decision", markdown, plot)
         log.record("plan.json", decided)
         turn.log.metrics(report.evidence_metrics(evidence))
         turn.log.tags({"decision": decision.action, "reason": headline(decided), "plan": digest})
+        turn.log.describe("\n".join(f"- {reason}" for reason in decision.reasons))
         turn.log.rename(f"{turn.log.name} {decision.action}")
         return decided
 
@@ -201,12 +202,18 @@ def _rebuilt(plan: Plan) -> list[str]:
     return [stage for stage, done in stages.items() if done]
 
 
+def _log_page(run: RunLog, name: str, markdown: str, plot: Figure) -> None:
+    """A decision or a verdict in the forms that people read: Markdown, a page, a picture."""
+    run.text(f"{name}.md", markdown)
+    run.text(f"{name}.html", report.as_html(name.capitalize(), markdown, plot))
+    run.figure(f"{name}.png", plot)
+
+
 def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, seconds: float) -> None:
     markdown = report.verdict_markdown(verdict)
+    plot = report.verdict_plot(verdict)
     for run in (log, turn.log):
-        run.text("verdict.md", markdown)
-        run.text("verdict.html", report.as_html("Verdict", markdown))
-        run.figure("verdict.png", report.verdict_plot(verdict))
+        _log_page(run, "verdict", markdown, plot)
     log.table("live_answers.json", report.scorecard_table(verdict.before))
     log.table("candidate_answers.json", report.scorecard_table(verdict.after))
     log.record("verdict.json", verdict)

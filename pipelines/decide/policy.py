@@ -96,9 +96,9 @@ def _must(action: Action, evidence: Evidence) -> str | None:
         return "there is no index yet"
     if not action.refreshes or evidence.delta.is_empty or not (changes.removed or changes.renamed):
         return None
-    return (
-        f"{len(changes.removed)} documents were removed and {len(changes.renamed)} renamed, which readers must not miss"
-    )
+    kinds = ((len(changes.removed), "removed"), (len(changes.renamed), "renamed"))
+    told = [f"{count} {'document' if count == 1 else 'documents'} {kind}" for count, kind in kinds if count]
+    return f"{' and '.join(told)}: readers must not find what is gone"
 
 
 def _seconds(action: Action, evidence: Evidence) -> float:

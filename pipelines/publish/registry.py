@@ -28,6 +28,7 @@ from pipelines.records import Cycle, Record, Release, Snapshot
 from pipelines.workspace import Workspace
 
 CHAMPION = "champion"
+ROLLBACK = "ROLLBACK"
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
 WORK = "work."
@@ -108,6 +109,10 @@ class RunLog:
 
     def rename(self, name: str) -> None:
         self._client.set_tag(self.id, "mlflow.runName", name)
+
+    def describe(self, markdown: str) -> None:
+        """What stands under Description on the run's page."""
+        self._client.set_tag(self.id, "mlflow.note.content", markdown)
 
     def text(self, name: str, content: str) -> None:
         self._client.log_text(self.id, content, name)
@@ -239,6 +244,11 @@ class Registry:
                 return None
             raise
         return self._load(version)
+
+    def live_since(self, live: Release) -> str:
+        """When the live release became live: when it was made, or when one last went back to it (ISO 8601, UTC)."""
+        returns = [cycle.at for cycle in self.history() if cycle.decision == ROLLBACK and cycle.release == live.id]
+        return max([live.created, *returns])
 
     def release(self, release_id: str) -> Release:
         """The release of that number. Raises RefusalError where there is none, or where it was never finished."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pipelines.build.candidate import adapter_folder
 from pipelines.build.index import Index
 from pipelines.errors import RefusalError
-from pipelines.publish.registry import Registry, RunLog
+from pipelines.publish.registry import ROLLBACK, Registry, RunLog
 from pipelines.records import Candidate, Release, Verdict
 from pipelines.workspace import Workspace
 
@@ -54,6 +54,6 @@ def rollback(registry: Registry, release_id: str | None, why: str) -> Release:
     target = registry.release(target_id)
     registry.point(target)
     registry.mark(live.id, {"rolled_back": why})
-    tags = {"decision": "ROLLBACK", "outcome": f"release {target.id} is live again", "reason": why}
+    tags = {"decision": ROLLBACK, "outcome": f"release {target.id} is live again", "reason": why}
     registry.note("rollback", tags | {"release": target.id, "undone_release": live.id})
     return target

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 
 from jinja2 import Template
 from markdown_it import MarkdownIt
@@ -16,7 +18,7 @@ PAGE = Template(
     """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
 table{border-collapse:collapse;margin:1rem 0}th,td{border:1px solid #cfd8e0;padding:.3rem .6rem;text-align:left}
-th{background:#eef3f7}code{background:#f2f5f7}</style></head><body>{{ body }}</body></html>
+th{background:#eef3f7}code{background:#f2f5f7}img{max-width:100%}</style></head><body>{{ body }}</body></html>
 """
 )
 
@@ -127,10 +129,19 @@ def refusal(checks: Iterable[Check]) -> str:
     return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.passed)
 
 
-def as_html(title: str, markdown: str) -> str:
-    """A page of its own from Markdown; raw HTML in it is shown, not run."""
+def as_html(title: str, markdown: str, plot: Figure | None = None) -> str:
+    """A page of its own from Markdown, with a plot below its heading; raw HTML in it is shown, not run."""
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    if plot is not None:
+        body = body.replace("</h1>", f"</h1>{_picture(plot)}", 1)
     return str(PAGE.render(title=title, body=body))
+
+
+def _picture(plot: Figure) -> str:
+    content = BytesIO()
+    plot.savefig(content, format="svg")
+    encoded = base64.b64encode(content.getvalue()).decode()
+    return f'<img alt="plot" src="data:image/svg+xml;base64,{encoded}">'
 
 
 def scorecard_table(scorecard: Scorecard) -> dict[str, list[str]]:
@@ -162,7 +173,7 @@ def decision_plot(evidence: Evidence, decision: Decision, params: Params) -> Fig
         params.policy.points_per_hour, color="#555", linestyle="--", linewidth=1, label="policy.points_per_hour"
     )
     right.set_xscale("symlog")
-    right.set_xlabel("points of answer score an hour of compute buys (lower end)")
+    right.set_xlabel("points an hour of compute buys, at the lower end")
     right.set_title(f"decision: {decision.action}")
     right.legend(loc="lower right")
     return figure
