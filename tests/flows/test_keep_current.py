@@ -1,0 +1,248 @@
+"""Is a turn of the loop one run with its steps, and does nothing but a proven candidate go live? Real parts, fakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from flows import tasks
+from flows.keep_current import keep_current
+from pipelines.errors import RefusalError
+from pipelines.ports import quiet
+from pipelines.publish.project import Project
+from pipelines.publish.registry import Registry
+from pipelines.records import Cycle, Release
+from tests import fakes
+from tests.conftest import write_project
+from tests.factories import write
+
+OLD, NEW = "2027-01-01", "2031-05-05"
+QUESTION = "When does {} 1 reach end of life?"
+
+
+@dataclass(frozen=True)
+class House:
+    """A project on which the loop turns.
+
+    Pump, Tank and Valve are asked about. The question about the pump names no page, so nobody notices that it is
+    stale: a refresh that brings another date for the pump loses it, and the gate refuses.
+    """
+
+    root: Path
+
+    @property
+    def project(self) -> Project:
+        return Project.open(self.root, quiet)
+
+    @property
+    def live(self) -> Release:
+        release = self.project.registry.champion()
+        assert release is not None
+        return release
+
+    @property
+    def history(self) -> list[Cycle]:
+        return self.project.registry.history()
+
+    def page(self, name: str, end_of_life: str) -> None:
+        write(self.root / f"data/kb/{name}.md", f"# {name}\n\n## {name} 1\n\n- End of life: {end_of_life}\n")
+
+    def golden(self, **moved: str) -> None:
+        """What is asked; the right answer is the old date, where `moved` has no other."""
+        rows = [
+            {"question": QUESTION.format(name), "answers": [moved.get(name, OLD)], "docs": docs}
+            for name, docs in (("Pump", []), ("Tank", ["Tank.md"]), ("Valve", ["Valve.md"]))
+        ]
+        write(self.root / "data/golden/q.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def turn(self) -> Cycle:
+        fakes.forget()
+        return keep_current(project=str(self.root))
+
+    def answer(self, name: str) -> str:
+        return self.project.ask(QUESTION.format(name))[1].text
+
+    def run(self, cycle: Cycle) -> Run:
+        return self._client.get_run(cycle.run)
+
+    def steps(self, cycle: Cycle) -> list[tuple[str, str]]:
+        """(name, status) of the runs below a turn, in order."""
+        mine = f"tags.`mlflow.parentRunId` = '{cycle.run}'"
+        experiment = self.run(cycle).info.experiment_id
+        found = self._client.search_runs([experiment], mine, order_by=["attributes.start_time ASC"])
+        return [(one.info.run_name, one.info.status) for one in found]
+
+    def artifacts(self, cycle: Cycle) -> set[str]:
+        return {one.path for one in self._client.list_artifacts(cycle.run)}
+
+    @property
+    def _client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.project.workspace.tracking_uri)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """The loop has turned once: release 1 is live, with an index and an adapter."""
+    house = House(write_project(tmp_path_factory.mktemp("keep") / "house"))
+    for name in ("Pump", "Tank", "Valve", "Motor", "Gear"):
+        house.page(name, OLD)
+    train = [{"prompt": QUESTION.format(one), "completion": OLD, "doc": f"{one}.md"} for one in ("Motor", "Gear")]
+    write(house.root / "data/train/t.jsonl", "".join(json.dumps(row) + "\n" for row in train))
+    house.golden()
+    house.turn()
+    return house
+
+
+@pytest.fixture
+def house(first: House, tmp_path: Path) -> House:
+    """A copy of it, to go on with."""
+    shutil.copytree(first.root, tmp_path / "house")
+    fakes.forget()
+    return House(tmp_path / "house")
+
+
+def at_once(monkeypatch: pytest.MonkeyPatch, name: str, retries: int) -> None:
+    """Have a step tried again without waiting."""
+    step: Any = getattr(tasks, name)
+    monkeypatch.setattr(tasks, name, step.with_options(retries=retries, retry_delay_seconds=0))
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, times: int) -> None:
+    """Have a function raise the first `times` that it is called."""
+    original: Callable[..., Any] = getattr(owner, name)
+    left = [None] * times
+
+    def flaky(*arguments: Any, **options: Any) -> Any:
+        if left:
+            left.pop()
+            raise ConnectionError("the store went away")
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, flaky)
+
+
+FINISHED = "FINISHED"
+
+
+def test_a_turn_is_one_run_with_a_run_for_each_step(first: House) -> None:
+    [cycle] = first.history
+    names = ["observe", "decide", "refresh-index", "retrain-model", "prove", "publish"]
+    assert first.steps(cycle) == [(name, FINISHED) for name in names]
+    assert (cycle.decision, cycle.outcome) == ("REFRESH+RETRAIN", "release 1")
+    run = first.run(cycle)
+    assert (run.info.run_name, run.info.status) == ("cycle-0001 REFRESH+RETRAIN", FINISHED)
+    assert run.data.tags["index_version"] == str(first.live.index.version)
+
+
+def test_a_turn_can_be_understood_from_its_own_page(first: House) -> None:
+    [cycle] = first.history
+    assert first.artifacts(cycle) == {
+        *(f"decision.{kind}" for kind in ("md", "html", "png")),
+        *(f"verdict.{kind}" for kind in ("md", "html", "png")),
+        "release",
+    }
+    assert "- Yes to REFRESH: there is no index yet" in first.run(cycle).data.tags["mlflow.note.content"]
+    used = first.run(cycle).inputs
+    assert used is not None
+    digests = {one.dataset.name: one.dataset.digest for one in used.dataset_inputs}
+    assert digests["kb"] == first.live.snapshot.kb_id
+    assert (cycle.snapshot, cycle.score_after) == (first.live.snapshot.id, first.live.scorecard.answer_score.value)
+
+
+def test_a_nothing_is_a_run_of_two_steps_that_says_why(house: House) -> None:
+    before = house.live
+    cycle = house.turn()
+    assert cycle.decision == "NOTHING"
+    assert house.steps(cycle) == [("observe", FINISHED), ("decide", FINISHED)]
+    run = house.run(cycle)
+    assert (run.info.run_name, run.data.tags["accepted"]) == ("cycle-0002 NOTHING", "no candidate")
+    assert run.data.tags["reason"] == cycle.reason == "nothing has changed since the live release"
+    assert house.artifacts(cycle) == {"decision.md", "decision.html", "decision.png"}
+    assert house.live == before
+
+
+def test_what_the_gate_refuses_does_not_go_live_and_is_not_tried_again_on_the_same_data(house: House) -> None:
+    before = house.live
+    house.page("Pump", NEW)
+    refused = house.turn()
+    assert refused.decision == "REFRESH"
+    assert refused.outcome.startswith("refused: answer score: candidate - live = -0.33")
+    assert (refused.release, house.run(refused).data.tags["accepted"]) == (None, "False")
+    assert [name for name, _ in house.steps(refused)] == ["observe", "decide", "refresh-index", "prove"]
+    assert house.live == before
+    assert house.answer("Pump") == OLD
+
+    again = house.turn()
+    assert (again.decision, again.outcome) == ("NOTHING", "nothing to do")
+    assert "the gate refused it for this very data in cycle-0002" in again.reason
+    assert not {page for page in fakes.CountingEmbedder.embedded if "End of life" in page}
+    assert not fakes.CountingTrainer.lessons
+    assert house.live == before
+
+    # Once somebody mends the stale question, the rows are there already and only have to be proven.
+    house.golden(Pump=NEW)
+    mended = house.turn()
+    assert (mended.decision, mended.outcome) == ("REFRESH", "release 2")
+    assert mended.work["embedded_chunks"] == 0
+    assert (house.answer("Pump"), house.live.previous) == (NEW, "1")
+
+
+def test_a_second_writer_is_refused_at_once_and_leaves_no_trace(house: House) -> None:
+    before = (house.live, house.history)
+    house.page("Tank", NEW)
+    with house.project.workspace.writing(), pytest.raises(RefusalError, match="another run is at work in"):
+        house.turn()
+    assert (house.live, house.history) == before
+    assert not fakes.CountingReader.prompts
+
+
+def test_a_turn_that_dies_while_publishing_leaves_what_is_live_and_the_next_one_publishes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = house.live
+    house.page("Tank", NEW)
+    house.golden(Tank=NEW)
+    with monkeypatch.context() as patch:
+        at_once(patch, "publish", retries=0)
+        failing(patch, Registry, "point", times=1)
+        with pytest.raises(ConnectionError):
+            house.turn()
+    died = house.history[-1]
+    assert died.outcome == "failed: the store went away"
+    assert house.run(died).info.status == "FAILED"
+    assert house.steps(died)[-1] == ("publish", "FAILED")
+    assert (house.live, house.answer("Tank")) == (before, OLD)
+
+    cycle = house.turn()
+    assert (cycle.decision, cycle.outcome) == ("REFRESH", "release 3")
+    assert cycle.work["embedded_chunks"] == 0
+    assert (house.live.previous, house.answer("Tank")) == (before.id, NEW)
+
+
+def test_a_store_that_is_away_for_a_moment_costs_one_more_try(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once(monkeypatch, "decide", retries=2)
+    failing(monkeypatch, tasks, "make_plan", times=1)
+    cycle = house.turn()
+    assert (cycle.decision, cycle.outcome) == ("NOTHING", "nothing to do")
+    assert house.steps(cycle) == [("observe", FINISHED), ("decide", "FAILED"), ("decide", FINISHED)]
+    assert house.run(cycle).info.status == FINISHED
+
+
+def test_data_that_cannot_be_used_is_refused_once_and_the_turn_says_what_to_do(house: House) -> None:
+    before = house.live
+    write(house.root / "data/train/t.jsonl", '{"prompt": "only half"}\n')
+    with pytest.raises(RefusalError, match="should hold prompt and completion") as refusal:
+        house.turn()
+    cycle = house.history[-1]
+    assert house.steps(cycle) == [("observe", FINISHED), ("decide", "FAILED")]
+    assert cycle.outcome.startswith("failed: ")
+    assert str(refusal.value)[:150] in cycle.outcome
+    assert house.live == before

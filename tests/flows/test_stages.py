@@ -1,0 +1,187 @@
+"""Do the stages of dvc.yaml build and score, and release nothing? With the real DVC; only the models are fakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import lancedb
+import pytest
+import yaml
+
+from flows.stages import STAGES, run_stage
+from pipelines.build.index import TABLE
+from pipelines.errors import RefusalError
+from pipelines.observe.snapshot import dvc, ensure_repository
+from pipelines.ports import quiet
+from pipelines.publish.project import Project
+from pipelines.records import BuiltIndex, BuiltModel, Scorecard
+from tests import fakes
+from tests.conftest import write_project
+from tests.factories import write
+
+MakeProject = Callable[..., Path]
+ROOT = Path(__file__).parent.parent.parent
+ASKED, TAUGHT = ("Pump", "Tank"), ("Valve", "Motor")
+
+
+def page(name: str, end_of_life: str = "2027-01-01") -> str:
+    return f"# {name}\n\n## {name} 1\n\n- End of life: {end_of_life}\n"
+
+
+def fill(root: Path) -> Path:
+    """Four pages, two of them asked about and two taught."""
+    question = "When does {} 1 reach end of life?"
+    for name in (*ASKED, *TAUGHT):
+        write(root / f"data/kb/{name}.md", page(name))
+    golden = [{"question": question.format(one), "answers": ["2027-01-01"], "docs": [f"{one}.md"]} for one in ASKED]
+    train = [{"prompt": question.format(one), "completion": "2027-01-01", "doc": f"{one}.md"} for one in TAUGHT]
+    for folder, rows in (("golden", golden), ("train", train)):
+        write(root / f"data/{folder}/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return root
+
+
+@pytest.fixture
+def root(make_project: MakeProject) -> Path:
+    return fill(make_project())
+
+
+def opened(root: Path) -> Project:
+    return Project.open(root, quiet)
+
+
+def on_path(patch: pytest.MonkeyPatch) -> None:
+    """Let DVC find this environment's `ragtide`, and `ragtide` the fakes."""
+    patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    patch.setenv("PYTHONPATH", str(ROOT))
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A project in which `dvc repro` has run, and what it said."""
+
+    root: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
+    root = fill(write_project(tmp_path_factory.mktemp("stages") / "project"))
+    ensure_repository(root)
+    with pytest.MonkeyPatch.context() as patch:
+        on_path(patch)
+        return Reproduced(root, dvc(root, ["repro"]))
+
+
+# --- dvc repro -----------------------------------------------------------------------------------------------------
+
+
+def test_dvc_runs_every_stage(reproduced: Reproduced) -> None:
+    assert all(f"Running stage '{name}'" in reproduced.said for name in STAGES)
+    assert set(yaml.safe_load((reproduced.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]) == set(STAGES)
+
+
+def test_the_artifacts_name_each_other(reproduced: Reproduced) -> None:
+    artifacts = reproduced.root / "artifacts"
+    index, model = BuiltIndex.read(artifacts / "index.json"), BuiltModel.read(artifacts / "model.json")
+    card = Scorecard.read(artifacts / "scorecard.json")
+    assert (card.index_version, card.adapter) == (index.version, model.adapter)
+    assert (card.snapshot, card.answer_score.value) == (index.documents, 1.0)
+    assert model.adapter is not None
+    kept = reproduced.root / ".ragtide/adapters" / model.adapter / fakes.SKILLS
+    assert (artifacts / "adapter" / fakes.SKILLS).read_bytes() == kept.read_bytes()
+
+
+def test_dvc_releases_nothing(reproduced: Reproduced) -> None:
+    project = opened(reproduced.root)
+    assert project.registry.champion() is None
+    assert project.registry.history() == []
+    assert not (reproduced.root / ".ragtide/mlflow.db").exists()
+    assert not lancedb.connect(project.workspace.index_uri).open_table(TABLE).tags.list()
+
+
+def test_a_moved_page_makes_a_new_index_and_no_new_model(
+    reproduced: Reproduced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path(monkeypatch)
+    root = tmp_path / "project"
+    shutil.copytree(reproduced.root, root)
+    write(root / "data/kb/Valve.md", page("Valve", "2031-05-05"))
+    said = dvc(root, ["repro"])
+    assert "Running stage 'index'" in said
+    assert "Stage 'finetune' didn't change, skipping" in said
+    index = BuiltIndex.read(root / "artifacts/index.json")
+    assert (index.rows, index.embedded) == (4, 1)
+    assert Scorecard.read(root / "artifacts/scorecard.json").index_version == index.version
+    assert "up to date" in dvc(root, ["status"])
+
+
+# --- one stage -----------------------------------------------------------------------------------------------------
+
+
+def test_the_stages_are_those_that_dvc_yaml_calls() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert {name: stage["cmd"] for name, stage in stages.items()} == {name: f"ragtide stage {name}" for name in STAGES}
+
+
+def test_a_stage_leaves_only_what_dvc_yaml_says_and_its_state(root: Path) -> None:
+    before = set(root.iterdir())
+    for name in ("index", "finetune", "score"):
+        run_stage(name, opened(root))
+    assert {path.name for path in set(root.iterdir()) - before} == {"artifacts", ".ragtide"}
+    assert {path.name for path in (root / "artifacts").iterdir()} == {
+        "index.json",
+        "adapter",
+        "model.json",
+        "scorecard.json",
+    }
+
+
+def test_an_index_that_is_current_embeds_nothing(root: Path) -> None:
+    first = run_stage("index", opened(root))
+    assert isinstance(first, BuiltIndex)
+    assert first.embedded == len(fakes.CountingEmbedder.embedded) == 4
+    again = run_stage("index", opened(root))
+    assert isinstance(again, BuiltIndex)
+    assert (again.embedded, again.version, again.rows) == (0, first.version, 4)
+    assert len(fakes.CountingEmbedder.embedded) == 4
+
+
+def test_the_model_is_taught_with_passages_as_they_now_are(root: Path) -> None:
+    run_stage("index", opened(root))
+    write(root / "data/kb/Valve.md", page("Valve", "2031-05-05"))
+    run_stage("finetune", opened(root))
+    prompts = [lesson.prompt[-1].content for lesson in fakes.CountingTrainer.lessons]
+    assert len(prompts) == 2
+    assert any("Valve 1\n- End of life: 2031-05-05" in prompt for prompt in prompts)
+    assert not any("Valve 1\n- End of life: 2027-01-01" in prompt for prompt in prompts)
+
+
+@pytest.mark.parametrize("missing", ["index", "model"])
+def test_scoring_before_building_is_refused_with_what_is_missing(missing: str, root: Path) -> None:
+    for name in ("index", "finetune"):
+        run_stage(name, opened(root))
+    (root / f"artifacts/{missing}.json").unlink()
+    with pytest.raises(RefusalError, match=rf"{missing}\.json cannot be read as a Built"):
+        run_stage("score", opened(root))
+
+
+def test_too_few_examples_are_refused_and_leave_no_model(root: Path) -> None:
+    write(root / "data/train/rows.jsonl", json.dumps({"prompt": "Who?", "completion": "nobody"}) + "\n")
+    with pytest.raises(RefusalError, match=r"holds 1 examples and finetune\.min_examples is 2: add some"):
+        run_stage("finetune", opened(root))
+    assert not (root / "artifacts/model.json").exists()
+    assert not fakes.CountingTrainer.lessons
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_refused_while_another_run_is_at_work(name: str, root: Path) -> None:
+    project = opened(root)
+    with project.workspace.writing(), pytest.raises(RefusalError, match="another run is at work"):
+        run_stage(name, project)
+    assert not (root / "artifacts").exists()

@@ -1,0 +1,189 @@
+"""Is a step tried again where that may help, and is a turn written down whatever comes of it?"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from prefect import flow
+from prefect.cache_policies import NO_CACHE
+
+from flows import tasks
+from pipelines.build import corpus as reading
+from pipelines.errors import RefusalError
+from pipelines.observe.snapshot import observe
+from pipelines.ports import quiet
+from pipelines.prove.gate import judge
+from pipelines.publish.project import Project
+from pipelines.records import Graded, Release, Verdict
+from tests.conftest import write_project
+from tests.factories import graded, release, scorecard, write
+
+STEPS = ("observe", "decide", "refresh_index", "retrain_model", "prove", "publish")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with an MLflow database in which nothing is, to be copied."""
+    root = write_project(tmp_path_factory.mktemp("tasks") / "project")
+    write(root / "data/kb/pump.md", "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n")
+    golden = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["pump.md"]}
+    write(root / "data/golden/q.jsonl", json.dumps(golden) + "\n")
+    project = Project.open(root, quiet)
+    project.workspace.state.mkdir()
+    MlflowClient(tracking_uri=project.workspace.tracking_uri).search_experiments()
+    return root
+
+
+@pytest.fixture
+def project(told: Path, tmp_path: Path) -> Project:
+    shutil.copytree(told, tmp_path / "project")
+    return Project.open(tmp_path / "project", quiet)
+
+
+def run_of(project: Project, turn: tasks.Turn) -> Run:
+    return MlflowClient(tracking_uri=project.workspace.tracking_uri).get_run(turn.log.id)
+
+
+# --- tried again ---------------------------------------------------------------------------------------------------
+
+
+def tried(problems: list[Exception]) -> tuple[int, Exception | None]:
+    """How often a step is called that raises `problems` one after the other, and how that ended."""
+    left, calls = list(problems), []
+
+    def work() -> str:
+        calls.append("called")
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    # The waiting between two tries is Prefect's; here it takes no time.
+    probe: Any = tasks.step("probe")(work)
+    patient = probe.with_options(retry_delay_seconds=0)
+
+    @flow(name="probe", persist_result=False)
+    def probing() -> str:
+        return str(patient())
+
+    try:
+        assert probing() == "done"
+    except (RefusalError, OSError, ValueError) as problem:
+        return len(calls), problem
+    return len(calls), None
+
+
+def test_a_step_that_goes_well_is_called_once() -> None:
+    assert tried([]) == (1, None)
+
+
+def test_a_refusal_stays_a_refusal() -> None:
+    refusal = RefusalError("put the file right")
+    assert tried([refusal] * 9) == (1, refusal)
+
+
+@pytest.mark.parametrize("problem", [ConnectionError("the store is away"), ValueError("locked"), OSError("no space")])
+def test_anything_else_is_tried_twice_more_and_then_told(problem: Exception) -> None:
+    assert tried([problem] * 9) == (3, problem)
+
+
+def test_what_passes_by_is_got_over() -> None:
+    assert tried([ConnectionError("the store is away")]) == (2, None)
+    assert tried([ConnectionError("the store is away"), TimeoutError("a lock")]) == (3, None)
+
+
+def test_a_refusal_ends_the_trying() -> None:
+    refusal = RefusalError("the adapter is gone")
+    assert tried([ConnectionError("the store is away"), refusal, refusal]) == (2, refusal)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_each_step_has_retries_and_a_limit_and_keeps_nothing_in_prefect(name: str) -> None:
+    step = getattr(tasks, name)
+    assert step.name == name.replace("_", "-")
+    assert (step.retries, step.persist_result, step.cache_policy) == (2, False, NO_CACHE)
+    assert step.timeout_seconds
+
+
+# --- a turn --------------------------------------------------------------------------------------------------------
+
+
+def test_a_turn_has_the_project_for_itself_and_its_settings_in_mlflow(project: Project) -> None:
+    second = project.workspace.writing()
+    with tasks.cycle(project) as turn, pytest.raises(RefusalError, match="another run is at work"), second:
+        pytest.fail("two writers at once")
+    with project.workspace.writing():
+        run = run_of(project, turn)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["embed.model"] == "tests.fakes:CountingEmbedder"
+
+
+def test_a_second_turn_is_refused_before_anything_is_recorded(project: Project) -> None:
+    with (
+        project.workspace.writing(),
+        pytest.raises(RefusalError, match="another run is at work"),
+        tasks.cycle(project),
+    ):
+        pytest.fail("two turns at once")
+    assert project.registry.history() == []
+
+
+def test_a_turn_that_fails_says_so_and_frees_the_project(project: Project) -> None:
+    with pytest.raises(ZeroDivisionError), tasks.cycle(project) as turn:
+        raise ZeroDivisionError("by nought")
+    assert run_of(project, turn).info.status == "FAILED"
+    assert project.registry.history()[-1].outcome == "failed: by nought"
+    with project.workspace.writing():
+        assert project.registry.champion() is None
+
+
+def test_the_data_is_read_once_a_turn(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(*arguments: Any) -> reading.Corpus:
+        read.append(arguments[1].id)
+        return reading.read_corpus(*arguments)
+
+    monkeypatch.setattr(tasks, "read_corpus", counted)
+    first = observe(project.workspace)
+    with tasks.cycle(project) as turn:
+        assert turn.corpus(first) is turn.corpus(first)
+        write(project.workspace.kb / "late.md", "# Late\n\nCame later.\n")
+        second = observe(project.workspace)
+        assert set(turn.corpus(second).texts) == {"pump.md", "late.md"}
+    assert read == [first.id, second.id]
+
+
+# --- what came of it -----------------------------------------------------------------------------------------------
+
+
+def verdict(project: Project, score: float) -> Verdict:
+    """The gate's own verdict on a candidate of that score, against a live release without fault."""
+    after: Graded = graded(score=score)
+    return judge(scorecard(graded()), scorecard(after), {}, (), project.workspace.params)
+
+
+@pytest.mark.parametrize(
+    ("score", "live", "outcome", "accepted"),
+    [
+        (None, None, "nothing to do", "no candidate"),
+        (0.0, None, "refused: answer score: candidate - live = -1.00 [-1.00, -1.00] (n=1); may lose 0.02", "False"),
+        (1.0, release(4), "release 4", "True"),
+    ],
+)
+def test_what_came_of_a_turn_is_returned_and_written_down(
+    score: float | None, live: Release | None, outcome: str, accepted: str, project: Project
+) -> None:
+    with tasks.cycle(project) as turn:
+        judged = None if score is None else verdict(project, score)
+        cycle = tasks.conclude(turn, judged, live)
+    assert cycle.outcome == outcome
+    assert cycle.release == (live.id if live else None)
+    tags = run_of(project, turn).data.tags
+    assert (tags["outcome"], tags["accepted"]) == (outcome, accepted)
+    assert tags.get("index_version") == ("3" if live else None)

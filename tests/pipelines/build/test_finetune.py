@@ -1,0 +1,276 @@
+"""Does training teach the answers, the answers alone, and the same way each time? On a tiny real model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.build.finetune import Encoded, LoraTrainer, _batches, _loss, encode
+from pipelines.build.generate import TransformersGenerator, load_base, load_tokenizer
+from pipelines.build.weights import computes_in_bfloat16, weights_digest
+from pipelines.errors import RefusalError
+from pipelines.params import FinetuneParams
+from pipelines.ports import Lesson, Message, Trained, quiet
+from tests.pipelines.build.test_generate import MARKS, WORDS, settings_for, write_tiny_model
+
+# Questions of different lengths, each with an answer of one or two words of its own.
+LESSONS = tuple(
+    Lesson(
+        (Message("user", " ".join(WORDS[at : at + 1 + at % 4])),), " ".join(WORDS[40 + 2 * at : 42 + 2 * at - at % 2])
+    )
+    for at in range(8)
+)
+END = MARKS.index("<end>")
+# Of the loss, relative: autocast to bfloat16 costs some of it.
+PRECISION = 2e-2 if computes_in_bfloat16("cpu") else 1e-4
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("finetune") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny: Path) -> Any:
+    return load_tokenizer(settings_for(tiny), str(tiny))
+
+
+def finetune(**changed: Any) -> FinetuneParams:
+    usual: dict[str, Any] = {"learning_rate": 2e-2, "min_steps": 20, "rank": 4, "batch_size": 4}
+    return FinetuneParams(**(usual | changed))
+
+
+def train(tiny: Path, folder: Path, lessons: Sequence[Lesson] = LESSONS, **changed: Any) -> Trained:
+    return LoraTrainer(finetune(**changed), settings_for(tiny)).train(lessons, folder, quiet)
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "adapter_model.safetensors").read_bytes()
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learnt(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
+    """One training run, and the folder of its adapter."""
+    folder = tmp_path_factory.mktemp("finetune") / "adapter"
+    return train(tiny, folder), folder
+
+
+def test_training_lowers_the_loss(learnt: tuple[Trained, Path]) -> None:
+    trained, _ = learnt
+    assert len(trained.losses) == 20
+    assert trained.final_loss == pytest.approx(sum(trained.losses[-2:]) / 2)
+    assert trained.final_loss < trained.losses[0] / 3
+
+
+def test_the_adapter_gives_the_answers_that_it_was_taught(tiny: Path, learnt: tuple[Trained, Path]) -> None:
+    def right(adapter: Path | None) -> int:
+        asked = [lesson.prompt for lesson in LESSONS]
+        answers = TransformersGenerator(settings_for(tiny)).generate(asked, adapter, lambda _: None)
+        return sum(answer == lesson.completion for answer, lesson in zip(answers, LESSONS, strict=True))
+
+    assert right(None) == 0
+    assert right(learnt[1]) >= 6
+
+
+def test_the_adapter_is_safetensors_and_names_its_base_as_params_do(tiny: Path, learnt: tuple[Trained, Path]) -> None:
+    _, folder = learnt
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    assert settings["base_model_name_or_path"] == str(tiny)
+    assert (settings["peft_type"], settings["r"], settings["lora_alpha"]) == ("LORA", 4, 8)
+    assert len(settings["target_modules"]) == 14
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_training_leaves_the_base_model_as_it_was(tiny: Path, tmp_path: Path) -> None:
+    before = weights_digest(tiny)
+    train(tiny, tmp_path / "adapter", min_steps=1)
+    assert weights_digest(tiny) == before
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_byte(tiny: Path, tmp_path: Path) -> None:
+    first, second = (train(tiny, tmp_path / name, min_steps=4) for name in ("first", "second"))
+    assert first == second
+    assert weights(tmp_path / "first") == weights(tmp_path / "second")
+    assert weights_digest(tmp_path / "first") == weights_digest(tmp_path / "second")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seed": 8}, {"learning_rate": 1e-2}, {"epochs": 11}, {"rank": 2}, {"batch_size": 3}]
+)
+def test_another_setting_gives_other_weights(
+    tiny: Path, learnt: tuple[Trained, Path], tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    train(tiny, tmp_path / "other", **changed)
+    assert weights(tmp_path / "other") != weights(learnt[1])
+
+
+def test_the_order_of_the_lessons_is_the_trainers_own(tiny: Path, tmp_path: Path) -> None:
+    # Of different lengths, since lessons of one length keep the order in which they come.
+    lessons = [Lesson((Message("user", " ".join(WORDS[: 1 + at])),), WORDS[50 + at]) for at in range(6)]
+    train(tiny, tmp_path / "one", lessons, min_steps=3)
+    train(tiny, tmp_path / "two", lessons[::-1], min_steps=3)
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+
+
+def test_progress_counts_the_steps(tiny: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+    done: list[int] = []
+
+    def progress(label: str, total: int) -> Any:
+        seen.append((label, total))
+        return nullcontext(done.append)
+
+    LoraTrainer(finetune(min_steps=3), settings_for(tiny)).train(LESSONS, tmp_path / "adapter", progress)
+    assert seen == [("fine-tuning", 4)]
+    assert done == [1] * 4
+
+
+def test_what_a_killed_run_left_beside_the_adapter_is_no_obstacle(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter.tmp").mkdir()
+    (tmp_path / "adapter.tmp" / "half").write_text("half an adapter", encoding="utf-8")
+    train(tiny, tmp_path / "adapter", min_steps=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
+    assert not (tmp_path / "adapter" / "half").exists()
+
+
+# --- a lesson as tokens --------------------------------------------------------------------------------------------
+
+
+def tokens(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def test_a_lesson_is_the_prompt_as_the_model_is_asked_and_then_the_answer_and_its_end(tokenizer: Any) -> None:
+    one = encode(tokenizer, Lesson((Message("user", "w1 w2"),), "w3 w4"), 64)
+    assert one == Encoded(tokens(tokenizer, "<user> w1 w2 <end> <assistant> w3 w4 <end>"), 3)
+
+
+@pytest.mark.parametrize("room", range(4, 12))
+def test_a_prompt_too_long_loses_its_beginning_and_never_the_answer(tokenizer: Any, room: int) -> None:
+    lesson = Lesson((Message("user", "w1 w2 w3 w4 w5"),), "w6 w7")
+    whole = tokens(tokenizer, "<user> w1 w2 w3 w4 w5 <end> <assistant> w6 w7 <end>")
+    one = encode(tokenizer, lesson, room)
+    assert one.ids == whole[-room:]
+    assert one.ids[-one.answer_tokens :] == tokens(tokenizer, "w6 w7 <end>")
+
+
+@pytest.mark.parametrize("max_tokens", [1, 5, 6])
+def test_an_answer_too_long_is_refused_in_one_line(tokenizer: Any, max_tokens: int) -> None:
+    lesson = Lesson((Message("user", "w1"),), "w6 w7\nw8 w9 w10")
+    with pytest.raises(RefusalError) as refusal:
+        encode(tokenizer, lesson, max_tokens)
+    assert f"over finetune.max_tokens = {max_tokens} tokens: 'w6 w7\\nw8" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert encode(tokenizer, lesson, 7).answer_tokens == 6
+
+
+def test_an_answer_too_long_is_refused_before_an_adapter_is_written(tiny: Path, tmp_path: Path) -> None:
+    long = Lesson((Message("user", "w1"),), "w2 " * 70)
+    with pytest.raises(RefusalError, match=r"an example's answer is over finetune\.max_tokens = 64"):
+        train(tiny, tmp_path / "adapter", [*LESSONS, long], max_tokens=64)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_goes_through_lessons_that_are_cut(tiny: Path, tmp_path: Path) -> None:
+    cut = [Lesson((Message("user", " ".join(WORDS)),), WORDS[at]) for at in range(3)]
+    trained = train(tiny, tmp_path / "adapter", cut, max_tokens=3, min_steps=2)
+    assert len(trained.losses) == 2
+    assert all(loss > 0 for loss in trained.losses)
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+def of_length(length: int) -> Encoded:
+    return Encoded(list(range(length)), 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "changed", "passes"),
+    [
+        (8, {"min_steps": 1}, 1),
+        (8, {"min_steps": 1, "epochs": 3}, 3),
+        (8, {"min_steps": 20}, 10),
+        (7, {"min_steps": 1, "batch_size": 2}, 1),
+        (1, {"min_steps": 5, "batch_size": 4}, 5),
+    ],
+)
+def test_each_pass_shows_each_lesson_once(count: int, changed: dict[str, Any], passes: int) -> None:
+    params = finetune(**changed)
+    lessons = [of_length(length) for length in range(1, count + 1)]
+    batches = _batches(lessons, params)
+    steps = len(batches) // passes
+    assert steps * passes == len(batches) >= params.min_steps
+    assert max(len(batch) for batch in batches) <= params.batch_size
+    for start in range(0, len(batches), steps):
+        seen = sorted(len(one.ids) for batch in batches[start : start + steps] for one in batch)
+        assert seen == list(range(1, count + 1))
+
+
+def test_a_batch_holds_lessons_of_like_length() -> None:
+    batches = _batches([of_length(length) for length in (9, 1, 8, 2, 7, 3)], finetune(batch_size=2, min_steps=1))
+    assert sorted(sorted(len(one.ids) for one in batch) for batch in batches) == [[1, 2], [3, 7], [8, 9]]
+
+
+def test_batches_come_in_an_order_of_their_own_in_each_pass_and_by_seed() -> None:
+    lessons = [of_length(length) for length in range(1, 13)]
+
+    def order(seed: int) -> list[int]:
+        return [len(batch[0].ids) for batch in _batches(lessons, finetune(batch_size=1, epochs=2, seed=seed))]
+
+    assert order(7) == order(7)
+    assert order(7) != order(8)
+    assert order(7)[:12] != order(7)[12:24]
+
+
+# --- the loss ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> Any:
+    return load_base(settings_for(tiny), str(tiny)).eval()
+
+
+def plain_loss(model: Any, lessons: Sequence[Encoded]) -> float:
+    """Cross-entropy a token of the answers, by logits over everything, lesson by lesson and without padding."""
+    found: list[float] = []
+    for one in lessons:
+        logits = model(input_ids=torch.tensor([one.ids])).logits[0].float().log_softmax(-1)
+        answer = range(len(one.ids) - one.answer_tokens, len(one.ids))
+        found += [-float(logits[at - 1, one.ids[at]]) for at in answer]
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_the_loss_is_that_of_the_answers_tokens_alone_whatever_the_padding(
+    model: Any, tokenizer: Any, size: int
+) -> None:
+    batch = [encode(tokenizer, lesson, 64) for lesson in LESSONS[:size]]
+    with torch.inference_mode():
+        assert float(_loss(model, batch, tokenizer.pad_token_id)) == pytest.approx(
+            plain_loss(model, batch), rel=PRECISION
+        )
+
+
+@pytest.mark.parametrize("pad", [0, 1, END, 50])
+def test_the_token_that_pads_does_not_matter(model: Any, tokenizer: Any, pad: int) -> None:
+    batch = [encode(tokenizer, lesson, 64) for lesson in LESSONS]
+    with torch.inference_mode():
+        usual = float(_loss(model, batch, tokenizer.pad_token_id))
+        assert float(_loss(model, batch, pad)) == pytest.approx(usual, rel=PRECISION)
+
+
+def test_an_answer_of_one_token_after_a_prompt_of_one_is_enough(model: Any) -> None:
+    batch = [Encoded([10, END], 1), Encoded([11, 12, 13, END], 3)]
+    with torch.inference_mode():
+        assert float(_loss(model, batch, 1)) == pytest.approx(plain_loss(model, batch), rel=PRECISION)

@@ -1,0 +1,254 @@
+"""Does a model answer every prompt in order, the same in any batch, with and without an adapter?
+
+The model is a real one of transformers, only tiny and untrained: it answers nonsense, but always the same nonsense.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft import LoraConfig, get_peft_model
+
+from pipelines.build.generate import TransformersGenerator, load_base, load_tokenizer, peft_warnings, render
+from pipelines.build.weights import weights_digest
+from pipelines.errors import RefusalError
+from pipelines.params import GenerateParams
+from pipelines.ports import Message, Prompt
+from tests.factories import write
+
+TEMPLATE = (
+    "{% for message in messages %}<{{ message.role }}> {{ message.content }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+MARKS = ("<unk>", "<pad>", "<end>", "<system>", "<user>", "<assistant>")
+WORDS = tuple(f"w{number}" for number in range(90))
+PROMPTS: tuple[Prompt, ...] = tuple(
+    (Message("user", " ".join(WORDS[at : at + 1 + 5 * (at % 4)])),) for at in (0, 7, 2, 5, 11, 4, 9, 13, 7)
+)
+Break = Callable[[Path], object]
+
+
+def write_tiny_model(folder: Path, seed: int = 0, **special: str | None) -> Path:
+    """A Llama of two layers with a vocabulary of words and a chat template, in `folder`."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({word: at for at, word in enumerate([*MARKS, *WORDS])}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    settings: dict[str, Any] = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<end>"} | special
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, chat_template=TEMPLATE, **settings)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(MARKS) + len(WORDS),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=None,
+        eos_token_id=MARKS.index("<end>"),
+        pad_token_id=MARKS.index("<pad>"),
+        # Wide, so that an untrained model is sure of its nonsense, and a step of training moves it.
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def settings_for(folder: Path | str, **changed: Any) -> GenerateParams:
+    usual: dict[str, Any] = {"device": "cpu", "dtype": "float32", "max_new_tokens": 6, "batch_size": 4}
+    return GenerateParams(model=str(folder), **(usual | changed))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("generate") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter with random weights, as peft writes it."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("generate") / "adapter"
+    torch.manual_seed(1)
+    with peft_warnings():
+        lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+        get_peft_model(load_base(settings_for(tiny), str(tiny)), lora).save_pretrained(str(folder))
+    return folder
+
+
+def ask(params: GenerateParams, prompts: tuple[Prompt, ...] = PROMPTS, adapter: Path | None = None) -> list[str]:
+    return TransformersGenerator(params).generate(prompts, adapter, lambda _: None)
+
+
+# --- answers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
+def test_answers_come_in_the_order_of_the_prompts_whatever_the_batch(tiny: Path, adapter: Path, adapted: bool) -> None:
+    chosen = adapter if adapted else None
+    generator = TransformersGenerator(settings_for(tiny, batch_size=1))
+    alone = [generator.generate([prompt], chosen, lambda _: None)[0] for prompt in PROMPTS]
+    assert len(set(alone)) >= 6
+    assert alone[1] == alone[8]
+    for size in (1, 2, 4, 100):
+        assert ask(settings_for(tiny, batch_size=size), adapter=chosen) == alone
+
+
+def test_an_adapter_answers_otherwise_and_the_base_model_stays_what_it_was(tiny: Path, adapter: Path) -> None:
+    generator = TransformersGenerator(settings_for(tiny))
+    base = generator.generate(PROMPTS, None, lambda _: None)
+    adapted = generator.generate(PROMPTS, adapter, lambda _: None)
+    assert adapted != base
+    assert generator.generate(PROMPTS, None, lambda _: None) == base
+    assert ask(settings_for(tiny), adapter=adapter) == adapted
+
+
+@pytest.mark.parametrize("limit", [1, 3, 6])
+def test_an_answer_is_no_longer_than_the_limit(tiny: Path, limit: int) -> None:
+    answers = ask(settings_for(tiny, max_new_tokens=limit))
+    assert max(len(answer.split()) for answer in answers) == limit
+
+
+def test_a_shorter_limit_gives_the_beginning_of_the_same_answer(tiny: Path) -> None:
+    short, long = (ask(settings_for(tiny, max_new_tokens=limit)) for limit in (2, 6))
+    assert all(after.startswith(before) for before, after in zip(short, long, strict=True))
+
+
+def test_answers_hold_no_marks_and_no_white_space_around_them(tiny: Path, adapter: Path) -> None:
+    for answer in [*ask(settings_for(tiny)), *ask(settings_for(tiny), adapter=adapter)]:
+        assert answer == answer.strip()
+        assert not set(answer.split()) & {"<pad>", "<end>", "<user>"}
+
+
+def test_no_prompts_have_no_answers(tiny: Path) -> None:
+    assert ask(settings_for(tiny), ()) == []
+
+
+def test_progress_counts_the_prompts(tiny: Path) -> None:
+    done: list[int] = []
+    TransformersGenerator(settings_for(tiny, batch_size=4)).generate(PROMPTS, None, done.append)
+    assert done == [4, 4, 1]
+
+
+def test_the_whole_conversation_is_put_before_the_model(tiny: Path) -> None:
+    def asked(*turns: Message) -> str:
+        return ask(settings_for(tiny), (turns,))[0]
+
+    last = Message("user", "w7 w8")
+    answers = {
+        asked(last),
+        asked(Message("system", "w1"), last),
+        asked(Message("user", "w1"), Message("assistant", "w2"), last),
+    }
+    assert len(answers) == 3
+
+
+def test_a_tokenizer_without_a_padding_mark_pads_with_the_end_mark(tmp_path: Path, tiny: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model", pad_token=None)
+    assert load_tokenizer(settings_for(folder), str(folder)).pad_token == "<end>"
+    assert ask(settings_for(folder)) == ask(settings_for(tiny))
+
+
+def test_a_prompt_is_written_by_the_models_own_template_up_to_its_answer(tiny: Path) -> None:
+    tokenizer = load_tokenizer(settings_for(tiny), str(tiny))
+    prompt = (Message("system", "w1"), Message("user", "w2 w3"))
+    assert render(tokenizer, prompt) == "<system> w1 <end> <user> w2 w3 <end> <assistant> "
+    assert (tokenizer.padding_side, tokenizer.pad_token) == ("left", "<pad>")
+
+
+# --- which model answers -------------------------------------------------------------------------------------------
+
+
+def test_the_base_is_named_by_its_place_and_its_weights(tiny: Path, tmp_path: Path) -> None:
+    assert TransformersGenerator(settings_for(tiny)).base == f"{tiny}@{weights_digest(tiny)}"
+    other = TransformersGenerator(settings_for(write_tiny_model(tmp_path / "other", seed=1))).base
+    assert other.split("@")[1] != weights_digest(tiny)
+
+
+def test_the_identity_moves_with_what_may_change_an_answer_and_with_nothing_else(tiny: Path, tmp_path: Path) -> None:
+    def identity(folder: Path, **changed: Any) -> str:
+        return TransformersGenerator(settings_for(folder, **changed)).identity
+
+    other = write_tiny_model(tmp_path / "other", seed=1)
+    same = [identity(tiny), identity(tiny, batch_size=1)]
+    others = [identity(tiny, max_new_tokens=7), identity(tiny, dtype="bfloat16"), identity(other)]
+    assert len(set(same)) == 1
+    assert len({*same, *others}) == 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_weights_are_loaded_in_the_precision_that_is_asked_for(tiny: Path, dtype: str) -> None:
+    assert str(load_base(settings_for(tiny, dtype=dtype), str(tiny)).dtype) == f"torch.{dtype}"
+
+
+# --- what cannot be used -------------------------------------------------------------------------------------------
+
+
+def without(name: str) -> Break:
+    return lambda folder: (folder / name).unlink()
+
+
+def with_content(name: str, content: str) -> Break:
+    return lambda folder: write(folder / name, content)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param(lambda folder: [path.unlink() for path in folder.iterdir()], id="empty folder"),
+        pytest.param(shutil.rmtree, id="no folder"),
+        pytest.param(without("model.safetensors"), id="no weights"),
+        pytest.param(without("config.json"), id="no config"),
+        pytest.param(without("tokenizer.json"), id="no tokenizer"),
+        pytest.param(with_content("config.json", "{"), id="a broken config"),
+        pytest.param(with_content("config.json", '{"model_type": "of-tomorrow"}'), id="an unknown kind"),
+        pytest.param(with_content("tokenizer.json", "{"), id="a broken tokenizer"),
+    ],
+)
+def test_a_folder_without_a_whole_model_is_refused_by_its_key_in_one_line(
+    tiny: Path, tmp_path: Path, broken: Break
+) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    broken(folder)
+    with pytest.raises(RefusalError) as refusal:
+        ask(settings_for(folder))
+    message = str(refusal.value)
+    assert message.startswith(f"generate.model = {str(folder)!r} cannot be loaded (")
+    assert "generate.model in params.yaml" in message
+    assert "\n" not in message
+
+
+def test_a_model_without_a_chat_template_is_refused_in_one_line(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(RefusalError, match="has no chat template: choose an instruction-tuned model") as refusal:
+        ask(settings_for(folder))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder", "a b", "one/too/many"])
+def test_a_name_that_leads_nowhere_is_refused_by_its_key(name: str) -> None:
+    generator = TransformersGenerator(settings_for(name))
+    asked: list[Callable[[], object]] = [
+        lambda: generator.base,
+        lambda: generator.identity,
+        lambda: generator.generate(PROMPTS, None, lambda _: None),
+    ]
+    for ask_for in asked:
+        with pytest.raises(RefusalError, match=r"^generate\.model = .* cannot be loaded") as refusal:
+            ask_for()
+        assert repr(name) in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+def test_making_a_generator_loads_nothing() -> None:
+    assert TransformersGenerator(settings_for("/no/such/folder")).source == "/no/such/folder"

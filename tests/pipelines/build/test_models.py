@@ -1,0 +1,107 @@
+"""Are the three ports filled as params.yaml says, and is a model that cannot be had named by its key?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.build.embed import SentenceEmbedder
+from pipelines.build.finetune import LoraTrainer
+from pipelines.build.generate import TransformersGenerator
+from pipelines.build.models import Models, load_models
+from pipelines.errors import RefusalError
+from pipelines.params import Params
+from tests.factories import write
+from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
+
+OWN = """
+class Own:
+    def __init__(self, params):
+        self.params = params
+"""
+PORTS = [("embed", "model", "embedder"), ("generate", "model", "generator"), ("finetune", "trainer", "trainer")]
+every_port = pytest.mark.parametrize(("block", "key", "port"), PORTS)
+
+
+@pytest.fixture(autouse=True)
+def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules of a user's own, importable for as long as the test runs."""
+    write(tmp_path / "own_models.py", OWN)
+    write(tmp_path / "own_package/deep/models.py", OWN)
+    write(tmp_path / "own_unmet.py", "import a_library_that_is_not_installed")
+    monkeypatch.syspath_prepend(tmp_path)
+    known = set(sys.modules)
+    yield
+    for name in set(sys.modules) - known:
+        if name.startswith("own_"):
+            del sys.modules[name]
+
+
+def filled(**blocks: dict[str, object]) -> Models:
+    return load_models(Params.model_validate(blocks))
+
+
+def test_the_defaults_are_the_models_of_the_house_and_nothing_is_loaded() -> None:
+    models = filled()
+    assert isinstance(models.embedder, SentenceEmbedder)
+    assert isinstance(models.generator, TransformersGenerator)
+    assert isinstance(models.trainer, LoraTrainer)
+
+
+def test_a_model_that_is_nowhere_is_not_looked_for_before_it_is_used() -> None:
+    models = filled(embed={"model": "/no/such/folder"}, generate={"model": "no/such-model"})
+    assert isinstance(models.embedder, SentenceEmbedder)
+    with pytest.raises(RefusalError, match=r"generate\.model = 'no/such-model' cannot be loaded"):
+        _ = models.generator.base
+
+
+@every_port
+@pytest.mark.parametrize("module", ["own_models", "own_package.deep.models"])
+def test_a_class_of_ones_own_is_called_with_the_block_that_names_it(
+    block: str, key: str, port: str, module: str
+) -> None:
+    params = Params.model_validate({block: {key: f"{module}:Own", "batch_size": 3}})
+    own = getattr(load_models(params), port)
+    assert type(own).__name__ == "Own"
+    assert own.params == getattr(params, block)
+
+
+def test_all_three_may_be_of_ones_own() -> None:
+    models = filled(
+        embed={"model": "tests.fakes:CountingEmbedder"},
+        generate={"model": "tests.fakes:CountingReader"},
+        finetune={"trainer": "tests.fakes:CountingTrainer"},
+    )
+    assert [type(one) for one in (models.embedder, models.generator, models.trainer)] == [
+        CountingEmbedder,
+        CountingReader,
+        CountingTrainer,
+    ]
+
+
+@every_port
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("own_missing:Own", "No module named 'own_missing'"),
+        ("own_models.deeper:Own", "own_models.deeper"),
+        ("own_models:Missing", "no attribute 'Missing'"),
+        ("own_unmet:Own", "a_library_that_is_not_installed"),
+    ],
+)
+def test_a_missing_module_or_class_is_refused_by_its_key(block: str, key: str, port: str, name: str, said: str) -> None:
+    with pytest.raises(RefusalError) as refusal:
+        filled(**{block: {key: name}})
+    assert str(refusal.value).startswith(f"{block}.{key} = '{name}' cannot be imported: ")
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("trainer", ["Lora", "qlora", "", "own_models", "own_models:own"])
+def test_an_unknown_trainer_is_refused_with_what_is_known(trainer: str) -> None:
+    with pytest.raises(RefusalError) as refusal:
+        filled(finetune={"trainer": trainer})
+    assert str(refusal.value) == f"finetune.trainer = {trainer!r}: known are lora, or module:Class of your own"

@@ -1,0 +1,106 @@
+"""Does a forecast follow the runs that there were, and the prior where there was none?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.observe.costs import (
+    EMBEDDED_CHUNKS,
+    GRADED_QUESTIONS,
+    INDEX_SECONDS,
+    PROVE_SECONDS,
+    TRAIN_SECONDS,
+    TRAINED_EXAMPLES,
+    Workload,
+    forecast,
+)
+from pipelines.params import CostParams
+from pipelines.records import Costs, Cycle
+
+PRIOR = CostParams(seconds_per_chunk=0.5, seconds_per_example=2, seconds_per_question=0.25, seconds_fixed=10)
+WORK = Workload(chunks=100, examples=40, questions=8)
+STEPS = [
+    (EMBEDDED_CHUNKS, INDEX_SECONDS, "refresh_seconds"),
+    (TRAINED_EXAMPLES, TRAIN_SECONDS, "retrain_seconds"),
+    (GRADED_QUESTIONS, PROVE_SECONDS, "prove_seconds"),
+]
+every_step = pytest.mark.parametrize(("amount", "seconds", "forecasted"), STEPS, ids=[step[2] for step in STEPS])
+AMOUNTS = st.integers(0, 10**6)
+
+
+def cycle(**work: float) -> Cycle:
+    return Cycle(name="c", run="r", at="2030-01-01", decision="REFRESH", outcome="release 1", reason="why", work=work)
+
+
+def rates(amount: str, seconds: str, *each: float) -> list[Cycle]:
+    """One cycle a rate, of ten units each."""
+    return [cycle(**{amount: 10.0, seconds: 10.0 * rate}) for rate in each]
+
+
+def without_fixed(costs: Costs, step: str) -> float:
+    fixed = 0 if step == "prove_seconds" else PRIOR.seconds_fixed
+    return float(getattr(costs, step)) - fixed
+
+
+def units(amount: str) -> int:
+    return {EMBEDDED_CHUNKS: WORK.chunks, TRAINED_EXAMPLES: WORK.examples, GRADED_QUESTIONS: WORK.questions}[amount]
+
+
+def test_without_a_run_the_prior_speaks() -> None:
+    costs = forecast(WORK, [], PRIOR)
+    assert (costs.refresh_seconds, costs.retrain_seconds, costs.prove_seconds) == (60, 90, 2)
+    assert costs.source == "rates of the last runs: refresh prior, retrain prior, proof prior"
+
+
+@every_step
+def test_a_run_replaces_the_prior_of_its_own_step_alone(amount: str, seconds: str, forecasted: str) -> None:
+    costs = forecast(WORK, rates(amount, seconds, 7), PRIOR)
+    assert without_fixed(costs, forecasted) == pytest.approx(7 * units(amount))
+    others = {step for _, _, step in STEPS} - {forecasted}
+    prior = forecast(WORK, [], PRIOR)
+    assert {step: getattr(costs, step) for step in others} == {step: getattr(prior, step) for step in others}
+
+
+@every_step
+def test_one_slow_run_among_others_does_not_move_the_forecast(amount: str, seconds: str, forecasted: str) -> None:
+    usual = forecast(WORK, rates(amount, seconds, 1, 1, 1), PRIOR)
+    with_outlier = forecast(WORK, rates(amount, seconds, 1, 1, 1000, 1), PRIOR)
+    assert getattr(with_outlier, forecasted) == getattr(usual, forecasted)
+
+
+@every_step
+def test_only_the_last_five_runs_count(amount: str, seconds: str, forecasted: str) -> None:
+    history = rates(amount, seconds, 100, 100, 100, 100, 1, 2, 3, 4, 5)
+    costs = forecast(WORK, history, PRIOR)
+    assert without_fixed(costs, forecasted) == pytest.approx(3 * units(amount))
+    assert " 5" in costs.source
+
+
+@every_step
+def test_runs_that_did_nothing_of_a_step_say_nothing_of_its_rate(amount: str, seconds: str, forecasted: str) -> None:
+    idle = [cycle(), cycle(**{amount: 0.0, seconds: 3.0})] * 5
+    assert forecast(WORK, idle, PRIOR) == forecast(WORK, [], PRIOR)
+    costs = forecast(WORK, rates(amount, seconds, 2) + idle, PRIOR)
+    assert without_fixed(costs, forecasted) == pytest.approx(2 * units(amount))
+
+
+def test_the_source_says_how_many_runs_each_rate_rests_on() -> None:
+    history = rates(EMBEDDED_CHUNKS, INDEX_SECONDS, 1, 1) + rates(GRADED_QUESTIONS, PROVE_SECONDS, 1)
+    assert forecast(WORK, history, PRIOR).source == "rates of the last runs: refresh 2, retrain prior, proof 1"
+
+
+@settings(derandomize=True, deadline=None)
+@given(AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)
+def test_more_work_never_costs_less(chunks: int, examples: int, questions: int, more: int) -> None:
+    history = [cycle(**{EMBEDDED_CHUNKS: 3.0, INDEX_SECONDS: 2.0, GRADED_QUESTIONS: 7.0, PROVE_SECONDS: 1.0})]
+    less = forecast(Workload(chunks, examples, questions), history, PRIOR)
+    larger = forecast(Workload(chunks + more, examples + more, questions + more), history, PRIOR)
+    for _, _, step in STEPS:
+        assert 0 <= getattr(less, step) <= getattr(larger, step)
+
+
+def test_no_work_costs_the_fixed_part_and_no_proof() -> None:
+    costs = forecast(Workload(chunks=0, examples=0, questions=0), [], PRIOR)
+    assert (costs.refresh_seconds, costs.retrain_seconds, costs.prove_seconds) == (10, 10, 0)

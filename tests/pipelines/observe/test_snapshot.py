@@ -1,0 +1,398 @@
+"""Is a snapshot's id that of the content alone, and the very one that DVC gives it? And does looking change nothing?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.errors import RefusalError
+from pipelines.observe.snapshot import (
+    check_stages,
+    commit_stages,
+    compose,
+    dvc,
+    ensure_repository,
+    files_below,
+    folder_hash,
+    observe,
+    read_file,
+    record,
+)
+from pipelines.records import Snapshot
+from pipelines.workspace import Workspace
+from tests.factories import md5, workspace, write
+
+ROOT = Path(__file__).parents[3]
+EMPTY = "d751713988987e9331980363e24189ce.dir"
+PAGES = {
+    "index.md": "start",
+    "guides/setup.md": "set up",
+    "guides/deep/er/down.md": "down",
+    "with space/ä ö.md": "umlauts",
+    "日本/é.md": "composed",
+    "e\u0301.md": "decomposed",
+    'it\'s "q".md': "quotes",
+    "[x]*?.md": "globs",
+    "#hash %20.md": "signs",
+    "-dash.md": "dash",
+    "back\\slash.md": "backslash",
+    "😀.md": "smile",
+    "empty.md": "",
+    "twin.md": "start",
+}
+IGNORED = ["x.tmp", "guides/x.tmp", "drafts/one.md", "guides/drafts/two.md", ".git/HEAD", ".hg/store", "mod/.git"]
+RULES = "# what is not for readers\n\n*.tmp\n!keep.tmp\ndrafts/\n"
+
+NAMES = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=4)
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+MANIFESTS = st.dictionaries(PATHS, st.sampled_from([md5(text) for text in "xyz"]), max_size=5)
+law = settings(derandomize=True, deadline=None)
+Tree = dict[str, tuple[bytes | str, int]]
+
+
+def tree(root: Path, pattern: str = "*") -> Tree:
+    """Everything below a folder: path -> (content, time of its last change)."""
+    paths = [path for path in root.rglob(pattern) if ".dvc" not in path.relative_to(root).parts]
+    return {
+        str(path.relative_to(root)): (path.read_bytes() if path.is_file() else "folder", path.stat().st_mtime_ns)
+        for path in paths
+    }
+
+
+def put(folder: Path, files: dict[str, str], seconds: int = 0) -> None:
+    """Write `files` in their order, as last changed `seconds` after 1970."""
+    for name, content in files.items():
+        os.utime(write(folder / name, content), (seconds, seconds))
+
+
+def recorded_id(root: Path, folder: str) -> str:
+    """What DVC wrote into the pointer of one data folder."""
+    [out] = yaml.safe_load((root / "data" / f"{folder}.dvc").read_text(encoding="utf-8"))["outs"]
+    return str(out["md5"])
+
+
+def recorded_files(root: Path, folder: str) -> dict[str, str]:
+    """DVC's own list of a data folder's files: path -> MD5."""
+    digest = recorded_id(root, folder)
+    listed = root / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
+    return {one["relpath"]: one["md5"] for one in json.loads(listed.read_text(encoding="utf-8"))}
+
+
+@law
+@given(MANIFESTS, st.randoms(use_true_random=False))
+def test_the_order_of_files_does_not_change_an_id(files: dict[str, str], random: object) -> None:
+    paths = list(files)
+    random.shuffle(paths)  # type: ignore[attr-defined]
+    turned = {path: files[path] for path in paths}
+    assert folder_hash(turned) == folder_hash(files)
+    assert compose(turned, files, {}).id == compose(files, turned, {}).id
+
+
+@law
+@given(MANIFESTS, MANIFESTS)
+def test_two_folders_have_one_hash_exactly_when_they_hold_the_same(one: dict[str, str], two: dict[str, str]) -> None:
+    assert (folder_hash(one) == folder_hash(two)) is (one == two)
+
+
+@law
+@given(st.lists(MANIFESTS, min_size=3, max_size=3), st.lists(MANIFESTS, min_size=3, max_size=3))
+def test_two_snapshots_have_one_id_exactly_when_all_folders_are_equal(
+    one: list[dict[str, str]], two: list[dict[str, str]]
+) -> None:
+    assert (compose(*one).id == compose(*two).id) is (one == two)
+
+
+def test_a_file_that_moves_to_another_folder_changes_the_id() -> None:
+    file = {"a.jsonl": md5("a")}
+    snapshots = [compose(file, {}, {}), compose({}, file, {}), compose({}, {}, file)]
+    assert len({one.id for one in snapshots}) == 3
+    assert [one.kb_id for one in snapshots[1:]] == [EMPTY, EMPTY]
+
+
+def test_ids_have_the_form_of_dvc() -> None:
+    snapshot = compose({"a.md": md5("a")}, {}, {})
+    for name in (snapshot.id, snapshot.kb_id, snapshot.train_id, snapshot.golden_id):
+        assert len(name.removesuffix(".dir")) == 32
+        assert int(name.removesuffix(".dir"), 16) >= 0
+    assert (snapshot.train_id, snapshot.golden_id) == (EMPTY, EMPTY)
+
+
+def test_the_same_content_is_the_same_snapshot_whatever_the_times_and_the_order_of_writing(tmp_path: Path) -> None:
+    early, late = workspace(tmp_path / "early"), workspace(tmp_path / "elsewhere" / "late")
+    put(early.kb, PAGES, seconds=1)
+    put(late.kb, dict(reversed(PAGES.items())), seconds=2_000_000_000)
+    (late.kb / "empty folder").mkdir()
+    assert observe(early) == observe(late)
+
+
+def test_a_file_that_was_put_back_brings_the_old_id_back(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, PAGES)
+    before = observe(project)
+    write(project.kb / "index.md", "another start")
+    between = observe(project)
+    write(project.kb / "index.md", PAGES["index.md"])
+    assert between.id != before.id
+    assert observe(project) == before
+
+
+def test_a_snapshot_names_each_file_with_the_md5_of_its_bytes(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, PAGES)
+    put(project.train, {"t.jsonl": "lesson"})
+    put(project.golden, {"g.jsonl": "question"})
+    snapshot = observe(project)
+    assert snapshot.documents == {name: md5(text) for name, text in PAGES.items()}
+    assert (snapshot.examples, snapshot.questions) == ({"t.jsonl": md5("lesson")}, {"g.jsonl": md5("question")})
+
+
+def test_looking_changes_nothing_on_disk(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, PAGES)
+    before = tree(tmp_path)
+    observe(project)
+    assert tree(tmp_path) == before
+    assert not (tmp_path / ".dvc").exists()
+
+
+@pytest.mark.parametrize(("made", "state"), [(True, "is empty"), (False, "does not exist")])
+def test_a_project_without_documents_is_refused(made: bool, state: str, tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    if not made:
+        project.kb.rmdir()
+    with pytest.raises(RefusalError, match=rf"data/kb {state}: put your documents there"):
+        observe(project)
+
+
+def test_examples_and_questions_may_be_missing(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    there = observe(project)
+    project.train.rmdir()
+    project.golden.rmdir()
+    assert observe(project) == there
+
+
+def test_files_are_listed_with_slashes_and_in_order_of_path(tmp_path: Path) -> None:
+    put(tmp_path, dict.fromkeys(["z.md", "b/z.md", "b/a/c.md", "A.md"], ""))
+    assert files_below(tmp_path) == ["A.md", "b/a/c.md", "b/z.md", "z.md"]
+    assert files_below(tmp_path / "nowhere") == []
+
+
+def test_links_to_folders_are_not_followed_and_links_to_files_are(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(tmp_path / "elsewhere", {"page.md": "there", "other.md": "other"})
+    put(project.kb, {"a.md": "a"})
+    (project.kb / "folder").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (project.kb / "round").symlink_to(project.kb, target_is_directory=True)
+    (project.kb / "page.md").symlink_to(tmp_path / "elsewhere" / "page.md")
+    assert observe(project).documents == {"a.md": md5("a"), "page.md": md5("there")}
+
+
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    (project.kb / "page.md").symlink_to(tmp_path / "nothing.md")
+    with pytest.raises(RefusalError, match=r"page\.md cannot be read \(No such file or directory\): put it right or"):
+        observe(project)
+
+
+def test_a_file_is_read_as_the_snapshot_knows_it(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    page = write(project.kb / "page.md", b"old\r\n\x00\xff")
+    assert read_file(page, observe(project).documents["page.md"]) == b"old\r\n\x00\xff"
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ("new", r"page\.md changed while it was being read: run again"),
+        (None, r"page\.md cannot be read \(No such file or directory\): put it right or remove it"),
+    ],
+    ids=["changed", "gone"],
+)
+def test_a_file_that_is_not_what_the_snapshot_knows_is_refused(now: str | None, said: str, tmp_path: Path) -> None:
+    if now is not None:
+        write(tmp_path / "page.md", now)
+    with pytest.raises(RefusalError, match=said):
+        read_file(tmp_path / "page.md", md5("old"))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Snapshot]:
+    """A project with names of every kind, ignored files and a link to a folder, recorded once."""
+    project = workspace(tmp_path_factory.mktemp("kept") / "project")
+    put(project.root / "elsewhere", {"page.md": "not below the folder"})
+    (project.kb / "linked").symlink_to(project.root / "elsewhere", target_is_directory=True)
+    put(project.kb, PAGES | {"keep.tmp": "kept"} | dict.fromkeys(IGNORED, "not for readers"))
+    put(project.train, {"sub/t.jsonl": "lesson"})
+    write(project.root / ".dvcignore", RULES)
+    looked = observe(project)
+    recorded = record(project)
+    assert recorded == looked
+    return project, recorded
+
+
+def test_every_id_is_the_one_that_dvc_gives(kept: tuple[Workspace, Snapshot]) -> None:
+    project, snapshot = kept
+    ids = [recorded_id(project.root, folder) for folder in ("kb", "train", "golden")]
+    assert ids == [snapshot.kb_id, snapshot.train_id, snapshot.golden_id]
+    assert ids[2] == EMPTY
+
+
+def test_dvc_lists_the_same_files_and_ignores_the_same(kept: tuple[Workspace, Snapshot]) -> None:
+    project, snapshot = kept
+    assert recorded_files(project.root, "kb") == snapshot.documents
+    assert snapshot.documents == {name: md5(text) for name, text in (PAGES | {"keep.tmp": "kept"}).items()}
+    assert recorded_files(project.root, "train") == snapshot.examples == {"sub/t.jsonl": md5("lesson")}
+
+
+def test_a_recorded_snapshot_can_be_read_again(kept: tuple[Workspace, Snapshot]) -> None:
+    project, snapshot = kept
+    assert Snapshot.read(project.snapshot_file(snapshot.id)) == snapshot
+
+
+def test_recording_the_same_again_changes_nothing(kept: tuple[Workspace, Snapshot]) -> None:
+    project, snapshot = kept
+    before = tree(project.root / "data")
+    assert {"kb.dvc", "train.dvc", "golden.dvc"} <= before.keys()
+    os.utime(project.kb / "index.md", (77, 77))
+    assert record(project) == snapshot
+    after = tree(project.root / "data")
+    touched = {path for path in before | after if before.get(path) != after.get(path)}
+    assert touched == {"kb/index.md"}
+    assert before["kb/index.md"][0] == after["kb/index.md"][0]
+
+
+def test_an_edit_moves_the_pointer_of_its_own_folder_alone(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "old"})
+    put(project.train, {"t.jsonl": "lesson"})
+    first = record(project)
+    pointers = tree(tmp_path / "data", "*.dvc")
+    write(project.kb / "a.md", "new")
+    second = record(project)
+    moved = tree(tmp_path / "data", "*.dvc")
+    assert [name for name, pointer in pointers.items() if moved[name] != pointer] == ["kb.dvc"]
+    assert (recorded_id(tmp_path, "kb"), second.train_id) == (second.kb_id, first.train_id)
+    assert Snapshot.read(project.snapshot_file(first.id)) == first
+    assert "up to date" in dvc(tmp_path, ["status"])
+
+
+def test_inside_git_dvc_keeps_the_data_out_of_it(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    snapshot = record(project)
+    assert recorded_id(tmp_path, "kb") == snapshot.kb_id
+    assert "/kb" in (tmp_path / "data" / ".gitignore").read_text(encoding="utf-8").splitlines()
+    untracked = ["git", "status", "--porcelain", "--untracked-files=all"]
+    listed = subprocess.run(untracked, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert "data/kb.dvc" in listed
+    assert "data/kb/a.md" not in listed
+
+
+def test_a_repository_that_is_there_already_is_left_as_it_is(kept: tuple[Workspace, Snapshot]) -> None:
+    project, _ = kept
+    config = project.root / ".dvc" / "config"
+    before = (config.read_bytes(), config.stat().st_mtime_ns)
+    ensure_repository(project.root)
+    assert (config.read_bytes(), config.stat().st_mtime_ns) == before
+
+
+def test_what_dvc_says_is_passed_on_in_one_line(kept: tuple[Workspace, Snapshot]) -> None:
+    project, _ = kept
+    with pytest.raises(RefusalError) as refusal:
+        dvc(project.root, ["add", "data/nothing"])
+    assert str(refusal.value).startswith(f"`dvc add data/nothing` in {project.root} failed: ")
+    assert "'data/nothing' does not exist" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_dvc_prints_is_returned(kept: tuple[Workspace, Snapshot]) -> None:
+    project, _ = kept
+    assert dvc(project.root, ["root"]).strip() == "."
+
+
+def with_stages(root: Path, stages: str | None, params: str = "index: {}\nscore: {}\n") -> Workspace:
+    project = workspace(root)
+    write(root / "params.yaml", params)
+    if stages is not None:
+        write(root / "dvc.yaml", stages)
+    return project
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        None,
+        "stages: {}",
+        "stages: {one: {cmd: x}}",
+        "stages: {one: {cmd: x, params: [index]}, two: {cmd: y, params: [index, score]}}",
+        "stages: {one: {cmd: x, params: [index, {other.yaml: [block]}]}}",
+    ],
+    ids=["no file", "no stages", "no params", "blocks that are there", "another file"],
+)
+def test_stages_that_name_what_is_there_are_fine(stages: str | None, tmp_path: Path) -> None:
+    project = with_stages(tmp_path, stages)
+    before = tree(tmp_path)
+    check_stages(project)
+    assert tree(tmp_path) == before
+
+
+def test_the_stages_that_a_new_project_gets_name_what_is_there() -> None:
+    project = Workspace.open(ROOT)
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert any(stage.get("params") for stage in stages.values())
+    check_stages(project)
+
+
+@pytest.mark.parametrize(
+    ("params", "missing"),
+    [("index: {}\n", "score"), ("score: {}\n", "index"), ("", "index, score"), ("chunk: {}\n", "index, score")],
+)
+def test_a_block_that_dvc_yaml_names_and_params_yaml_lacks_is_refused(
+    params: str, missing: str, tmp_path: Path
+) -> None:
+    project = with_stages(tmp_path, "stages: {one: {params: [score, index]}, two: {params: [index]}}", params)
+    first = missing.split(",", maxsplit=1)[0]
+    with pytest.raises(RefusalError) as refusal:
+        check_stages(project)
+    assert str(refusal.value) == (
+        f"{tmp_path / 'params.yaml'} has no block {missing}, which dvc.yaml names: "
+        f"put it there (`{first}: {{}}` takes the defaults)"
+    )
+
+
+@pytest.mark.parametrize("stages", ["stages: [one]", "stages: {one: 3}", "stages: {", "- stages"])
+def test_a_dvc_yaml_of_another_form_is_named(stages: str, tmp_path: Path) -> None:
+    project = with_stages(tmp_path, stages)
+    with pytest.raises(RefusalError, match=r"dvc\.yaml holds no stages that DVC can read: ") as refusal:
+        check_stages(project)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("stages", [[], ["index"]], ids=["no stages", "no dvc.yaml"])
+def test_without_stages_there_is_nothing_to_commit(stages: list[str], tmp_path: Path) -> None:
+    project = with_stages(tmp_path, None if stages else "stages: {}")
+    before = tree(tmp_path)
+    commit_stages(project, stages)
+    assert tree(tmp_path) == before
+
+
+def test_a_committed_stage_is_up_to_date(tmp_path: Path) -> None:
+    stage = "stages: {index: {cmd: build, deps: [data/kb], params: [index], outs: [{made.txt: {cache: false}}]}}"
+    project = with_stages(tmp_path, stage)
+    put(project.kb, {"a.md": "a"})
+    record(project)
+    write(tmp_path / "made.txt", "made")
+    commit_stages(project, ["index"])
+    assert "up to date" in dvc(tmp_path, ["status"])
+    locked = yaml.safe_load((tmp_path / "dvc.lock").read_text(encoding="utf-8"))["stages"]["index"]
+    assert [dep["md5"] for dep in locked["deps"]] == [observe(project).kb_id]

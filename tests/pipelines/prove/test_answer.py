@@ -1,0 +1,246 @@
+"""Is a question answered by one release, with its sources, and is no answer computed twice? Counting fakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipelines.build.chunk import chunk_document
+from pipelines.build.index import Passage
+from pipelines.build.models import Models
+from pipelines.errors import RefusalError
+from pipelines.ports import Advance, Message, Prompt, quiet
+from pipelines.prove.answer import Answer, Answerer, Assistant
+from pipelines.records import BuiltIndex, BuiltModel, Release
+from pipelines.workspace import Workspace
+from tests import fakes
+from tests.factories import document, release, workspace, write
+from tests.fakes import SKILLS, CountingEmbedder, CountingReader, CountingTrainer
+
+BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
+PUMP = "When does Pump 1 reach end of life?"
+
+
+class OtherReader(CountingReader):
+    """The same model under other decoding settings."""
+
+    identity = "reader-1/other"
+
+
+class LostReader(CountingReader):
+    """Was reached, and then went away."""
+
+    def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
+        super().generate(prompts, adapter, advance)
+        raise ConnectionError("the model went away")
+
+
+class Echo(CountingReader):
+    """Says the prompt again."""
+
+    def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
+        super().generate(prompts, adapter, advance)
+        return [prompt[-1].content for prompt in prompts]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted() -> None:
+    fakes.forget()
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return workspace(tmp_path)
+
+
+def models(reader: CountingReader | None = None) -> Models:
+    return Models(CountingEmbedder(), reader or CountingReader(), CountingTrainer())
+
+
+def answerer(space: Workspace, reader: CountingReader | None = None) -> Answerer:
+    return Answerer(space, models(reader), quiet)
+
+
+def prompts(*texts: str) -> list[Prompt]:
+    return [(Message("user", text),) for text in texts]
+
+
+def taught(space: Workspace, name: str = "a1") -> BuiltModel:
+    """A model whose adapter has learnt to read."""
+    write(space.adapters / name / SKILLS, json.dumps({"reads": True, "json": False}))
+    return BuiltModel(base="reader-1", adapter=name, examples="x", settings="s")
+
+
+# --- each answer once ----------------------------------------------------------------------------------------------
+
+
+def test_the_same_prompt_is_asked_once_ever(space: Workspace) -> None:
+    first = answerer(space).answer("asking", prompts("one?", "two?"), BASE)
+    again = answerer(space).answer("asking, another day", prompts("two?", "three?", "one?"), BASE)
+    assert CountingReader.prompts == ["one?", "two?", "three?"]
+    assert (again[2], again[0]) == (first[0], first[1])
+
+
+def test_a_prompt_that_comes_twice_is_asked_once_and_the_order_is_kept(space: Workspace) -> None:
+    said = answerer(space, Echo()).answer("asking", prompts("b", "a", "b", "c", "a"), BASE)
+    assert said == ["b", "a", "b", "c", "a"]
+    assert CountingReader.prompts == ["b", "a", "c"]
+    assert answerer(space, Echo()).answer("asking", prompts("c", "d", "b", "d"), BASE) == ["c", "d", "b", "d"]
+    assert CountingReader.prompts == ["b", "a", "c", "d"]
+
+
+@pytest.mark.parametrize("text", ["", "  two  blanks ", "two\nlines", "Grüße, 東京 🙂", '{"value": null}', "0"])
+def test_an_answer_comes_back_as_it_was_given(text: str, space: Workspace) -> None:
+    for _ in range(2):
+        assert answerer(space, Echo()).answer("asking", prompts(text), BASE) == [text]
+    assert CountingReader.prompts == [text]
+
+
+def test_another_adapter_is_asked_anew(space: Workspace) -> None:
+    for model in (BASE, taught(space, "a1"), taught(space, "a2"), BASE, taught(space, "a1")):
+        answerer(space).answer("asking", prompts("one?"), model)
+    assert CountingReader.prompts == ["one?"] * 3
+
+
+def test_another_identity_is_asked_anew(space: Workspace) -> None:
+    for reader in (CountingReader(), OtherReader(), CountingReader(), OtherReader()):
+        answerer(space, reader).answer("asking", prompts("one?"), BASE)
+    assert CountingReader.prompts == ["one?"] * 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        (Message("user", "One?"),),
+        (Message("assistant", "one?"),),
+        (Message("system", "Be brief."), Message("user", "one?")),
+        (Message("user", "hm"), Message("assistant", "yes?"), Message("user", "one?")),
+    ],
+)
+def test_another_conversation_is_asked_anew(other: Prompt, space: Workspace) -> None:
+    answerer(space).answer("asking", [*prompts("one?"), other], BASE)
+    assert len(CountingReader.prompts) == 2
+
+
+def test_two_projects_do_not_share_answers(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        answerer(workspace(tmp_path / name)).answer("asking", prompts("one?"), BASE)
+    assert CountingReader.prompts == ["one?"] * 2
+
+
+def test_nothing_is_asked_where_there_is_no_question(space: Workspace) -> None:
+    assert answerer(space, LostReader()).answer("asking", [], BASE) == []
+
+
+def test_progress_counts_only_what_is_new(space: Workspace) -> None:
+    seen: list[tuple[str, int]] = []
+
+    @contextmanager
+    def noting(label: str, total: int) -> Iterator[Advance]:
+        seen.append((label, total))
+        yield lambda _: None
+
+    asking = Answerer(space, models(), noting)
+    asking.answer("first", prompts("one?", "two?", "one?"), BASE)
+    asking.answer("again", prompts("two?"), BASE)
+    asking.answer("more", prompts("two?", "three?"), BASE)
+    assert seen == [("first", 2), ("more", 1)]
+
+
+def test_a_model_that_went_away_leaves_no_answer_behind(space: Workspace) -> None:
+    with pytest.raises(ConnectionError):
+        answerer(space, LostReader()).answer("asking", prompts("one?"), BASE)
+    assert answerer(space, Echo()).answer("asking", prompts("one?"), BASE) == ["one?"]
+    assert CountingReader.prompts == ["one?"] * 2
+
+
+def test_a_missing_adapter_is_refused_before_anything_is_asked(space: Workspace) -> None:
+    model = taught(space)
+    shutil.rmtree(space.adapters / "a1")
+    with pytest.raises(RefusalError, match="a1 is missing"):
+        answerer(space).answer("asking", prompts("one?"), model)
+    assert not CountingReader.prompts
+
+
+def test_a_kept_answer_needs_neither_model_nor_adapter(space: Workspace) -> None:
+    model = taught(space)
+    said = answerer(space).answer("asking", prompts("one?"), model)
+    shutil.rmtree(space.adapters / "a1")
+    assert answerer(space, LostReader()).answer("asking", prompts("one?"), model) == said
+
+
+# --- one release ---------------------------------------------------------------------------------------------------
+
+
+def page(end_of_life: str) -> str:
+    return f"# Pump\n\n## Pump 1\n\n- End of life: {end_of_life}\n"
+
+
+def published(number: int, space: Workspace, pages: dict[str, str], model: BuiltModel) -> Release:
+    """A release of these pages, tagged in the index; only MLflow knows nothing of it."""
+    from pipelines.build.candidate import open_index
+
+    chunks = [
+        chunk for name, text in pages.items() for chunk in chunk_document(document(name, text), space.params.chunk)
+    ]
+    index = open_index(space, models())
+    built: BuiltIndex = index.refresh(chunks, "s1", quiet)
+    index.tag(f"release-{number}", built.version)
+    return release(number, index=built, model=model)
+
+
+def ask(released: Release, space: Workspace, question: str = PUMP) -> Answer:
+    return Assistant.of(released, space, models(), quiet).ask(question)
+
+
+def test_an_answer_names_its_sources(space: Workspace) -> None:
+    pages = {"pump.md": page("2027-01-01"), "deep/tank.md": "# Tank\n\nA tank holds water.\n"}
+    answer = ask(published(1, space, pages, taught(space)), space)
+    assert answer.text == "2027-01-01"
+    assert answer.sources == ("pump.md", "deep/tank.md")
+    assert answer.passages[0].heading == "Pump > Pump 1"
+
+
+def test_a_document_is_named_once_however_many_passages_it_gives() -> None:
+    found = [Passage(name, position, "", "text", 0.1) for name, position in (("b.md", 4), ("a.md", 0), ("b.md", 1))]
+    assert Answer("text", tuple(found)).sources == ("b.md", "a.md")
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 5])
+def test_as_many_passages_are_read_as_params_say(top_k: int, tmp_path: Path) -> None:
+    space = workspace(tmp_path, index={"top_k": top_k})
+    pages = {f"{number}.md": f"# Page {number}\n\nPump {number} is here.\n" for number in range(5)}
+    answer = ask(published(1, space, pages, BASE), space)
+    assert len(answer.passages) == top_k
+    assert CountingReader.prompts[0].count("is here") == top_k
+
+
+def test_a_reader_stays_with_its_release_after_a_newer_one_was_published(space: Workspace) -> None:
+    old = published(1, space, {"pump.md": page("2027-01-01")}, taught(space))
+    reading = Assistant.of(old, space, models(), quiet)
+    assert reading.ask(PUMP).text == "2027-01-01"
+    new = published(2, space, {"pump.md": page("2029-09-09"), "new.md": "# New\n\nPump 1.\n"}, BASE)
+    assert reading.ask(PUMP).text == "2027-01-01"
+    assert reading.ask(PUMP).sources == ("pump.md",)
+    assert ask(old, space).text == "2027-01-01"
+    assert "2029-09-09" in ask(new, space).passages[0].text
+
+
+@pytest.mark.parametrize(("adapter", "expected"), [(True, "2027-01-01"), (False, "That depends on many things")])
+def test_a_release_answers_with_its_own_adapter(adapter: bool, expected: str, space: Workspace) -> None:
+    model = taught(space) if adapter else BASE
+    assert ask(published(1, space, {"pump.md": page("2027-01-01")}, model), space).text == expected
+
+
+def test_a_release_whose_index_is_gone_is_refused_by_its_tag(space: Workspace) -> None:
+    published(1, space, {"pump.md": page("2027-01-01")}, BASE)
+    with pytest.raises(RefusalError, match="has no version release-2"):
+        ask(release(2), space)
+    shutil.rmtree(space.index_uri)
+    with pytest.raises(RefusalError, match="no index at"):
+        ask(release(1), space)

@@ -1,0 +1,335 @@
+"""Is a plan what happens? It is made without changing anything, kept by digest, and void once the world has moved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from pipelines.build.candidate import build_index
+from pipelines.build.corpus import read_corpus
+from pipelines.build.models import Models
+from pipelines.decide.policy import decide
+from pipelines.errors import RefusalError
+from pipelines.observe.snapshot import observe
+from pipelines.params import PolicyParams
+from pipelines.ports import quiet
+from pipelines.prove.attribution import Subject
+from pipelines.publish.plan import headline, keep_plan, kept_plan, make_plan, refused_before
+from pipelines.publish.project import Project
+from pipelines.publish.registry import Registry
+from pipelines.publish.release import publish
+from pipelines.records import Action, BuiltModel, Candidate, ChangeSet, Cycle, Plan, Release, Snapshot, Verdict
+from pipelines.workspace import Workspace
+from tests import fakes
+from tests.factories import UNCHANGED, UNMOVED, evidence, measure, release, snapshot, workspace, write
+from tests.fakes import SKILLS, CountingEmbedder, CountingReader, CountingTrainer
+
+SNAPSHOT = snapshot()
+MODELS = Models(CountingEmbedder(), CountingReader(), CountingTrainer())
+QUESTION = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["pump.md"]}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted() -> None:
+    fakes.forget()
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A registry that knows what is live and nothing else."""
+
+    live: Release | None
+
+    def champion(self) -> Release | None:
+        return self.live
+
+
+def project(root: Path, live: Release | None = None, **blocks: dict[str, Any]) -> Project:
+    return Project(workspace(root, **blocks), MODELS, cast("Registry", Shelf(live)), quiet)
+
+
+def plan_for(opened: Project, **signals: Any) -> Plan:
+    """A plan for SNAPSHOT, under whatever is live and set in this project."""
+    live = opened.registry.champion()
+    known = {"snapshot": SNAPSHOT.id, "live_release": live.id if live else None}
+    gathered = evidence(**(known | signals))
+    params = opened.workspace.params
+    return Plan(evidence=gathered, decision=decide(gathered, params.policy), params=params.digest())
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+# --- kept by digest ------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_kept_under_its_digest_and_comes_back_the_same(tmp_path: Path) -> None:
+    opened = project(tmp_path, release(3))
+    plan = plan_for(opened)
+    digest = keep_plan(opened, plan)
+    assert kept_plan(opened, digest, SNAPSHOT) == plan
+    assert keep_plan(opened, plan) == digest
+    assert [path.name for path in (tmp_path / ".ragtide/plans").iterdir()] == [f"{digest}.json"]
+
+
+def test_another_decision_has_another_digest(tmp_path: Path) -> None:
+    opened = project(tmp_path)
+    digests = {keep_plan(opened, plan_for(opened, **signals)) for signals in ({}, {"examples": 7}, {"examples": 8}, {})}
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("digest", ["0123456789ab", "REFRESH", ""])
+def test_an_unknown_digest_is_refused_with_where_it_would_be_and_how_to_get_one(digest: str, tmp_path: Path) -> None:
+    opened = project(tmp_path)
+    keep_plan(opened, plan_for(opened))
+    with pytest.raises(RefusalError) as refusal:
+        kept_plan(opened, digest, SNAPSHOT)
+    where = f"there is no plan {digest} in {tmp_path / '.ragtide' / 'plans'}"
+    assert str(refusal.value) == f"{where}: `ragtide plan` makes one and prints its digest"
+
+
+def moved_data(root: Path) -> tuple[Project, Snapshot]:
+    return project(root, release(3)), snapshot({"late.md": "0" * 32})
+
+
+def moved_release(root: Path) -> tuple[Project, Snapshot]:
+    return project(root, release(4)), SNAPSHOT
+
+
+def rolled_back_to_none(root: Path) -> tuple[Project, Snapshot]:
+    return project(root, None), SNAPSHOT
+
+
+def moved_params(root: Path) -> tuple[Project, Snapshot]:
+    return project(root, release(3), policy={"points_per_hour": 51}), SNAPSHOT
+
+
+def moved_all(root: Path) -> tuple[Project, Snapshot]:
+    return project(root, release(4), gate={"max_score_loss": 0.3}), snapshot({"late.md": "0" * 32})
+
+
+@pytest.mark.parametrize(
+    ("moved", "what"),
+    [
+        (moved_data, "the data"),
+        (moved_release, "the live release"),
+        (rolled_back_to_none, "the live release"),
+        (moved_params, "params.yaml"),
+        (moved_all, "the data and the live release and params.yaml"),
+    ],
+)
+def test_a_plan_is_void_once_the_world_has_moved(moved: Any, what: str, tmp_path: Path) -> None:
+    before = project(tmp_path, release(3))
+    digest = keep_plan(before, plan_for(before))
+    now, data = moved(tmp_path)
+    with pytest.raises(RefusalError) as refusal:
+        kept_plan(now, digest, data)
+    assert str(refusal.value) == f"{what} changed since plan {digest}: make a new one with `ragtide plan`"
+    assert kept_plan(before, digest, SNAPSHOT).params == before.workspace.params.digest()
+
+
+def test_a_plan_made_before_the_first_release_is_void_after_it(tmp_path: Path) -> None:
+    before = project(tmp_path)
+    digest = keep_plan(before, plan_for(before))
+    assert kept_plan(before, digest, SNAPSHOT).evidence.live_release is None
+    with pytest.raises(RefusalError, match="the live release changed since"):
+        kept_plan(project(tmp_path, release(1)), digest, SNAPSHOT)
+
+
+def test_a_plan_file_that_is_half_there_is_named(tmp_path: Path) -> None:
+    opened = project(tmp_path)
+    digest = keep_plan(opened, plan_for(opened))
+    write(opened.workspace.plan_file(digest), '{"evidence": ')
+    with pytest.raises(RefusalError, match=rf"{digest}\.json cannot be read as a Plan"):
+        kept_plan(opened, digest, SNAPSHOT)
+
+
+# --- refused before ------------------------------------------------------------------------------------------------
+
+
+def turn(**fields: Any) -> Cycle:
+    """A turn on snapshot s1 under params p1."""
+    usual = {"name": "cycle-0004", "run": "r", "at": "2030", "decision": "REFRESH", "outcome": "release 2"}
+    return Cycle(**(usual | {"reason": "", "snapshot": "s1", "params": "p1", "release": "2"} | fields))
+
+
+def undone(release_id: str, why: str = "wrong answers") -> Cycle:
+    return turn(
+        name="rollback", decision="ROLLBACK", reason=why, snapshot="", params="", release="1", undone=release_id
+    )
+
+
+REFUSED_TURN = turn(outcome="refused: answer score: candidate - live = -0.50", release=None)
+
+
+@pytest.mark.parametrize("decision", ["REFRESH", "RETRAIN", "REFRESH+RETRAIN"])
+def test_what_the_gate_refused_for_this_data_is_not_tried_again(decision: str) -> None:
+    refused = refused_before([REFUSED_TURN.model_copy(update={"decision": decision})], "s1", "p1")
+    assert refused == {decision: "the gate refused it for this very data in cycle-0004"}
+
+
+@pytest.mark.parametrize(
+    ("decision", "actions"),
+    [
+        ("REFRESH", {"REFRESH"}),
+        ("RETRAIN", {"RETRAIN"}),
+        ("REFRESH+RETRAIN", {"REFRESH", "RETRAIN", "REFRESH+RETRAIN"}),
+    ],
+)
+def test_what_was_taken_back_is_not_brought_back_whole_or_in_parts(decision: str, actions: set[str]) -> None:
+    refused = refused_before([turn(decision=decision), undone("2")], "s1", "p1")
+    assert set(refused) == actions
+    assert set(refused.values()) == {"release 2, made from this very data, was rolled back (wrong answers)"}
+
+
+@pytest.mark.parametrize(("data", "params"), [("s2", "p1"), ("s1", "p2"), ("s2", "p2")])
+def test_other_data_or_other_params_get_a_new_chance(data: str, params: str) -> None:
+    assert refused_before([REFUSED_TURN, turn(), undone("2")], data, params) == {}
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [],
+        [turn()],
+        [turn(decision="NOTHING", outcome="nothing to do", release=None)],
+        [turn(outcome="failed: the store went away", release=None)],
+        [turn(outcome="running", release=None)],
+        [turn(), undone("3")],
+        [undone("2")],
+    ],
+)
+def test_what_went_well_or_never_ended_may_be_tried_again(history: list[Cycle]) -> None:
+    assert refused_before(history, "s1", "p1") == {}
+
+
+# --- in one line ---------------------------------------------------------------------------------------------------
+
+
+def said(**signals: Any) -> str:
+    gathered = evidence(**signals)
+    return headline(Plan(evidence=gathered, decision=decide(gathered, PolicyParams()), params="p1"))
+
+
+def test_the_headline_of_data_that_has_not_moved_says_so() -> None:
+    assert said(changes=UNCHANGED, delta=UNMOVED) == "nothing has changed since the live release"
+
+
+def test_the_headline_names_only_what_is_worth_it() -> None:
+    assert said().startswith("1 of 10 chunks are new, 1 old ones are gone")
+    assert "model" not in said()
+
+
+def test_the_headline_of_two_halves_names_both() -> None:
+    both = said(model_gap=measure(0.6), score_gold=measure(0.35))
+    refresh, retrain = both.rsplit("; ", 1)
+    assert refresh.startswith("1 of 10 chunks are new")
+    assert retrain == "with the right passage the model answers 0.35, 60 points below the target"
+
+
+def test_the_headline_of_a_change_that_is_left_alone_says_why_of_each_half() -> None:
+    line = said(delta=UNMOVED, changes=ChangeSet(before="s0", after="s1", examples_changed=True))
+    assert line.startswith("not worth its cost: REFRESH (the live index holds these very chunks); RETRAIN (")
+
+
+def test_a_refused_action_is_told_in_the_headline() -> None:
+    assert "the gate refused it" in said(refused={"REFRESH": "the gate refused it"})
+
+
+# --- made without changing anything --------------------------------------------------------------------------------
+
+
+def page(end_of_life: str) -> str:
+    return f"# Pump\n\n## Pump 1\n\n- End of life: {end_of_life}\n"
+
+
+def fill(space: Workspace, end_of_life: str, answer: str = "") -> Snapshot:
+    write(space.kb / "pump.md", page(end_of_life))
+    write(space.golden / "q.jsonl", json.dumps(QUESTION | {"answers": [answer or end_of_life]}) + "\n")
+    return observe(space)
+
+
+def released(opened: Project, data: Snapshot) -> Release:
+    """Make a release of what is in the folders, with an adapter that can read."""
+    space = opened.workspace
+    write(space.adapters / "a1" / SKILLS, '{"reads": true}')
+    model = BuiltModel(base="reader-1", adapter="a1", examples=data.train_id, settings="s")
+    corpus = read_corpus(space, data)
+    index = build_index(space, opened.models, corpus, quiet)
+    card = opened.examiner(corpus).scorecard(Subject(opened.index.reader(index.version), model))
+    verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
+    candidate = Candidate(snapshot=data, index=index, model=model, decision=Action.REFRESH)
+    with opened.registry.cycle() as log:
+        return publish(space, opened.registry, opened.index, log, candidate, verdict)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a live release, to be copied; real MLflow and LanceDB."""
+    root = tmp_path_factory.mktemp("plan") / "project"
+    space = workspace(root)
+    space.state.mkdir()
+    MlflowClient(tracking_uri=space.tracking_uri).search_experiments()
+    released(Project(space, MODELS, Registry(space), quiet), fill(space, "2027-01-01"))
+    return root
+
+
+@pytest.fixture
+def opened(told: Path, tmp_path: Path) -> Project:
+    root = tmp_path / "project"
+    shutil.copytree(told, root)
+    space = workspace(root)
+    fakes.forget()
+    return Project(space, MODELS, Registry(space), quiet)
+
+
+def test_making_and_keeping_a_plan_changes_only_plans_and_answers(opened: Project) -> None:
+    data = fill(opened.workspace, "2031-05-05")
+    before = files(opened.workspace.root)
+    plan = make_plan(opened, data)
+    keep_plan(opened, plan)
+    after = files(opened.workspace.root)
+    changed = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
+    assert changed
+    assert {name for name in changed if not name.startswith((".ragtide/plans/", ".ragtide/answers/"))} == set()
+    assert CountingEmbedder.embedded == [QUESTION["question"]]
+    assert not CountingTrainer.lessons
+
+
+def test_a_plan_weighs_the_data_against_the_live_release(opened: Project) -> None:
+    live = opened.registry.champion()
+    assert live is not None
+    plan = make_plan(opened, fill(opened.workspace, "2031-05-05"))
+    assert plan.evidence.live_release == live.id
+    assert plan.evidence.changes.edited == ("pump.md",)
+    assert (plan.evidence.index_gap.value, plan.decision.action) == (1.0, Action.REFRESH)
+    assert plan.params == opened.workspace.params.digest()
+
+
+def test_the_same_world_makes_the_same_plan_and_asks_the_model_once(opened: Project) -> None:
+    data = fill(opened.workspace, "2031-05-05")
+    first = make_plan(opened, data)
+    asked = len(CountingReader.prompts)
+    assert make_plan(opened, data).content_digest() == first.content_digest()
+    assert len(CountingReader.prompts) == asked
+    assert kept_plan(opened, keep_plan(opened, first), data) == first
+
+
+def test_data_as_the_live_release_knows_it_calls_for_nothing(opened: Project) -> None:
+    plan = make_plan(opened, fill(opened.workspace, "2027-01-01"))
+    assert plan.decision.action is Action.NOTHING
+    assert headline(plan) == "nothing has changed since the live release"
+
+
+def test_stale_questions_are_named_in_the_evidence(opened: Project) -> None:
+    write(opened.workspace.golden / "late.jsonl", json.dumps(QUESTION | {"id": "late", "answers": ["2044"]}) + "\n")
+    plan = make_plan(opened, fill(opened.workspace, "2031-05-05"))
+    assert plan.evidence.stale_questions == ("late",)
+    assert plan.evidence.score_gold.n == 1

@@ -1,0 +1,161 @@
+"""Does a project answer from what is live, whole, and is nothing of it loaded or made before it is used?"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from pipelines.build.candidate import build_index
+from pipelines.build.corpus import read_corpus
+from pipelines.errors import RefusalError
+from pipelines.observe.snapshot import observe
+from pipelines.ports import Advance, quiet
+from pipelines.publish.project import Project
+from pipelines.publish.release import publish, rollback
+from pipelines.records import Action, BuiltModel, Candidate, Release, Verdict
+from tests import fakes
+from tests.conftest import write_project
+from tests.factories import measure, scorecard, write
+from tests.fakes import SKILLS, CountingEmbedder, CountingReader
+
+MakeProject = Callable[..., Path]
+PUMP = "When does Pump 1 reach end of life?"
+OLD, NEW = "2027-01-01", "2031-05-05"
+
+
+def fill(root: Path, end_of_life: str, answers: tuple[str, ...] = (OLD, NEW)) -> None:
+    write(root / "data/kb/pump.md", f"# Pump\n\n## Pump 1\n\n- End of life: {end_of_life}\n")
+    golden = {"question": PUMP, "answers": answers, "docs": ["pump.md"]}
+    write(root / "data/golden/q.jsonl", json.dumps(golden) + "\n")
+
+
+def released(project: Project, adapter: str | None = None) -> Release:
+    """Make a release of what is in the folders now; `adapter` has learnt to read."""
+    space = project.workspace
+    if adapter:
+        write(space.adapters / adapter / SKILLS, json.dumps({"reads": True, "name": adapter}))
+    model = BuiltModel(base="reader-1", adapter=adapter, examples=None, settings=None)
+    corpus = read_corpus(space, observe(space))
+    index = build_index(space, project.models, corpus, quiet)
+    card = scorecard(snapshot=corpus.snapshot.id)
+    verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
+    candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH)
+    with project.registry.cycle() as log:
+        return publish(space, project.registry, project.index, log, candidate, verdict)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with two releases, to be copied; real MLflow and LanceDB."""
+    root = write_project(tmp_path_factory.mktemp("project") / "told")
+    project = Project.open(root, quiet)
+    project.workspace.state.mkdir()
+    MlflowClient(tracking_uri=project.workspace.tracking_uri).search_experiments()
+    for end_of_life, adapter in ((OLD, "a1"), (NEW, "a2")):
+        fill(root, end_of_life)
+        released(project, adapter)
+    return root
+
+
+@pytest.fixture
+def opened(told: Path, tmp_path: Path) -> Project:
+    """A copy of the project on which release 2 is live."""
+    shutil.copytree(told, tmp_path / "told")
+    fakes.forget()
+    return Project.open(tmp_path / "told", quiet)
+
+
+def live(project: Project) -> Release:
+    found = project.registry.champion()
+    assert found is not None
+    return found
+
+
+def test_opening_a_project_loads_no_model_and_makes_nothing(make_project: MakeProject) -> None:
+    root = make_project()
+    before = set(root.rglob("*"))
+    project = Project.open(root, quiet)
+    assert project.registry.champion() is None
+    assert set(root.rglob("*")) == before
+    assert not CountingEmbedder.embedded
+
+
+def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match=r"params\.yaml is missing"):
+        Project.open(tmp_path, quiet)
+
+
+def test_before_the_first_release_the_base_model_alone_is_measured(make_project: MakeProject) -> None:
+    subject = Project.open(make_project(), quiet).subject(None)
+    assert subject.reader is None
+    assert (subject.model.base, subject.model.adapter) == (CountingReader.base, None)
+
+
+@pytest.mark.parametrize("number", ["1", "2"])
+def test_a_release_is_measured_with_its_own_index_and_model(number: str, opened: Project) -> None:
+    release = opened.registry.release(number)
+    subject = opened.subject(release)
+    assert subject.model == release.model
+    assert subject.reader is not None
+    assert opened.index.rows(subject.reader.version) == opened.index.rows(release.index.version)
+    [[passage]] = subject.reader.search([PUMP], 1)
+    assert (OLD if number == "1" else NEW) in passage.text
+
+
+def test_an_answer_comes_from_what_is_live_and_says_so(opened: Project) -> None:
+    release, answer = opened.ask(PUMP)
+    assert (release.id, answer.text, answer.sources) == ("2", NEW, ("pump.md",))
+
+
+def test_after_a_rollback_the_next_question_is_answered_from_the_release_before(opened: Project) -> None:
+    rollback(opened.registry, None, "a test")
+    release, answer = opened.ask(PUMP)
+    assert (release.id, answer.text) == ("1", OLD)
+
+
+def test_what_was_built_and_not_released_is_never_answered_from(opened: Project) -> None:
+    fill(opened.workspace.root, "2044-04-04", answers=("2044-04-04",))
+    build_index(opened.workspace, opened.models, read_corpus(opened.workspace, observe(opened.workspace)), quiet)
+    assert opened.ask(PUMP)[1].text == NEW
+
+
+@pytest.mark.parametrize("use", ["ask", "subject"])
+def test_an_adapter_that_is_not_on_this_machine_is_brought_here_before_it_is_used(use: str, opened: Project) -> None:
+    shutil.rmtree(opened.workspace.adapters)
+    if use == "ask":
+        assert opened.ask(PUMP)[1].text == NEW
+    else:
+        opened.subject(live(opened))
+    assert [folder.name for folder in opened.workspace.adapters.iterdir()] == ["a2"]
+    assert json.loads((opened.workspace.adapters / "a2" / SKILLS).read_text())["name"] == "a2"
+
+
+def test_examining_asks_only_what_the_documents_can_answer(opened: Project) -> None:
+    root = opened.workspace.root
+    stale = {"id": "late", "question": "When?", "answers": ["2099-09-09"], "docs": ["pump.md"]}
+    write(root / "data/golden/late.jsonl", json.dumps(stale) + "\n")
+    golden = opened.examiner(read_corpus(opened.workspace, observe(opened.workspace))).golden
+    assert [one.question for one in golden.questions] == [PUMP]
+    assert golden.stale == ("late",)
+
+
+def test_the_progress_of_the_project_shows_what_is_asked(opened: Project) -> None:
+    seen: list[tuple[str, int]] = []
+
+    @contextmanager
+    def noting(label: str, total: int) -> Iterator[Advance]:
+        seen.append((label, total))
+        yield lambda _: None
+
+    watched = replace(opened, progress=noting)
+    watched.ask(PUMP)
+    corpus = read_corpus(watched.workspace, observe(watched.workspace))
+    watched.examiner(corpus).with_gold(watched.subject(None).model)
+    assert seen == [("answering", 1), ("answering with the right passage", 1)]

@@ -1,0 +1,119 @@
+"""Does Ragtide say what went wrong in one line that names the key?"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from pipelines.errors import RefusalError, one_line
+
+
+class Inner(BaseModel):
+    """A part with a rule of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+    size: int = 0
+    kind: Literal["large", "small"] = "small"
+
+    @field_validator("size")
+    @classmethod
+    def _is_even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("an odd size")
+        return value
+
+
+class Outer(BaseModel):
+    """A whole with a list of parts."""
+
+    name: str = ""
+    parts: tuple[Inner, ...] = ()
+
+
+def wrong(content: object) -> ValidationError:
+    with pytest.raises(ValidationError) as problem:
+        Outer.model_validate(content)
+    return problem.value
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(min_size=1))
+def test_a_message_is_one_line_with_every_word_in_it(text: str) -> None:
+    line = one_line(RuntimeError(text))
+    assert len(line.splitlines()) <= 1
+    assert line.split() == text.split()
+    assert line == line.strip()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"name": 3}, "name: Input should be a valid string"),
+        ({"parts": [{}, {"size": "many"}]}, "parts.1.size: Input should be a valid integer"),
+        ({"parts": [{"colour": "red"}]}, "parts.0.colour: Extra inputs are not permitted"),
+        ({"parts": [{"size": 3}]}, "parts.0.size: Value error, an odd size"),
+        ({"parts": [{"kind": "medium"}]}, "parts.0.kind: Input should be 'large' or 'small'"),
+        ({"parts": 3}, "parts: Input should be a valid tuple"),
+        ([], "Input should be a valid dictionary or instance of Outer"),
+    ],
+)
+def test_a_wrong_field_is_named_by_its_path(content: object, said: str) -> None:
+    assert one_line(wrong(content)).startswith(said)
+
+
+def test_of_several_wrong_fields_the_first_is_named() -> None:
+    line = one_line(wrong({"name": 3, "parts": [{"size": 1}]}))
+    assert line.startswith("name: ")
+    assert "parts" not in line
+
+
+def test_text_that_is_not_json_is_one_line_too() -> None:
+    with pytest.raises(ValidationError) as problem:
+        Outer.model_validate_json("{\n\n")
+    assert one_line(problem.value).startswith("Invalid JSON")
+    assert "\n" not in one_line(problem.value)
+
+
+def test_of_a_files_trouble_the_reason_alone_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as problem:
+        (tmp_path / "nothing").read_bytes()
+    assert one_line(problem.value) == "No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/secret"), "Permission denied"),
+        (OSError("the store went\n  away"), "the store went away"),
+        (ValueError("two\nlines"), "two lines"),
+    ],
+    ids=["with a reason", "without a reason", "no file at all"],
+)
+def test_other_troubles_speak_for_themselves(problem: Exception, said: str) -> None:
+    assert one_line(problem) == said
+
+
+def test_what_yaml_says_over_several_lines_is_one(tmp_path: Path) -> None:
+    with pytest.raises(yaml.YAMLError) as problem:
+        yaml.safe_load("a: {b\nc: d")
+    assert str(problem.value).count("\n") >= 2
+    line = one_line(problem.value)
+    assert "\n" not in line
+    assert "line 2" in line
+
+
+def test_a_refusal_says_its_message_and_nothing_else() -> None:
+    assert str(RefusalError("a.md is not UTF-8: save it as UTF-8")) == "a.md is not UTF-8: save it as UTF-8"
+
+
+@pytest.mark.parametrize("kind", [ValueError, OSError, RuntimeError, KeyError])
+def test_a_refusal_is_not_taken_for_another_error(kind: type[Exception]) -> None:
+    assert not issubclass(RefusalError, kind)
+    assert issubclass(RefusalError, Exception)
