@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 from zlib import crc32
@@ -17,7 +18,7 @@ Row = dict[str, object]
 JSON_ANSWER = r'\{"value": "[^"]+"\}'
 GOLDEN_PRODUCTS = 24
 GOLDEN_QUESTIONS = 60
-EXAMPLES = 120
+EXAMPLES = 80
 INTRODUCTIONS = (
     "This page keeps track of how long each release line of {name} is looked after.",
     "Support dates of {name}, one section a release line, newest first.",
@@ -101,9 +102,10 @@ def golden_rows(quarter: str, answer_format: AnswerFormat = "plain") -> list[Row
 
 
 def training_rows(quarter: str, answer_format: AnswerFormat = "plain") -> list[Row]:
-    """Questions about the training products, answered as the assistant should answer."""
-    taught = [one for one in _asked(quarter) if one.fact.product in training_products()]
-    taught = sorted(taught, key=lambda one: _draw(one.id))[:EXAMPLES]
+    """Questions about the training products, as many of each as there is room for, answered as one should answer."""
+    drawn = sorted(_asked(quarter), key=lambda one: _draw(one.id))
+    rounds = zip_longest(*([one for one in drawn if one.fact.product == name] for name in training_products()))
+    taught = [one for each in rounds for one in each if one][:EXAMPLES]
     rows: list[Row] = []
     for one in taught:
         completion = _completion(one.answer, answer_format)

@@ -184,10 +184,11 @@ def ask(question: str, project: ProjectFolder = HERE) -> None:
     from pipelines.publish.project import Project
 
     release, answer = Project.open(project, quiet).ask(question)
-    out.print(answer.text, markup=False, highlight=False)
+    out.print(answer.text, markup=False, highlight=False, soft_wrap=True)
     out.print(f"\n[dim]release {release.id}, from:[/]")
     for passage in answer.passages:
-        out.print(f"  {passage.document} · {passage.heading or f'part {passage.position + 1}'}", markup=False)
+        where = passage.heading or f"part {passage.position + 1}"
+        out.print(f"  {passage.document} · {where}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -267,13 +268,12 @@ def rollback(
 ) -> None:
     """Go back to an earlier release: index and model together, by one pointer."""
     prepare(project)
-    from pipelines.publish.registry import Registry
+    from pipelines.publish.project import Project
     from pipelines.publish.release import rollback as go_back
-    from pipelines.workspace import Workspace
 
-    workspace = Workspace.open(project)
-    with workspace.writing():
-        release = go_back(Registry(workspace), to, why)
+    opened = Project.open(project, bars)
+    with opened.workspace.writing():
+        release = go_back(opened.registry, to, why, opened.serves)
     out.print(f"release {release.id} is live: index {release.index_tag}, adapter {release.model.adapter or 'none'}")
 
 
@@ -285,7 +285,8 @@ def stage(name: Stage, project: ProjectFolder = HERE) -> None:
     from flows.stages import run_stage
     from pipelines.publish.project import Project
 
-    out.print(run_stage(name, Project.open(project, bars)).model_dump_json(exclude={"graded"}), highlight=False)
+    built = run_stage(name, Project.open(project, bars))
+    out.print(built.model_dump_json(exclude={"graded"}), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

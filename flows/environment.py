@@ -36,6 +36,8 @@ def stay_offline() -> None:
 def prepare(project: Path) -> None:
     """For the command line: without a Prefect server, its state stays in the project's folder, and it logs little."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    # Prefect gives the server that it starts for a run 20 s; a loaded machine has been seen to need more.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     if "PREFECT_API_URL" not in os.environ:
         os.environ.setdefault("PREFECT_HOME", str(project.resolve() / ".ragtide" / "prefect"))
 

@@ -23,8 +23,9 @@ def _index(project: Project, corpus: Corpus) -> Record:
 
 
 def _finetune(project: Project, corpus: Corpus) -> Record:
-    # dvc.yaml says why the index is no dependency of this stage: the latest one is what retrieval returns.
-    index = build_index(project.workspace, project.models, corpus, project.progress)
+    # dvc.yaml says why the index is no dependency of this stage: the latest one is what retrieval returns. It is
+    # brought up to date where it is not, but artifacts/index.json belongs to the stage `index`.
+    index = project.index.refresh(corpus.chunks, corpus.snapshot.id, project.progress)
     model, _ = build_model(
         project.workspace, project.models, corpus, project.index.reader(index.version), project.progress
     )

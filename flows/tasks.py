@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pipelines.build.candidate import build_index, build_model, export_model, untrained
+from pipelines.build.candidate import build_index, build_model, export_index, export_model, untrained
 from pipelines.build.corpus import Corpus, read_corpus
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, UnavailableError
 from pipelines.observe import costs
 from pipelines.observe.snapshot import check_stages, commit_stages
 from pipelines.observe.snapshot import observe as look
@@ -61,7 +61,8 @@ def cycle(project: Project) -> Iterator[Turn]:
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
     """A refusal stays a refusal; anything else (a lock, a store that is away) may pass."""
-    return not isinstance(state.result(raise_on_failure=False), RefusalError)
+    problem = state.result(raise_on_failure=False)
+    return isinstance(problem, UnavailableError) or not isinstance(problem, RefusalError)
 
 
 def step(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -125,6 +126,7 @@ def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltIndex:
     project = turn.project
     live = project.registry.champion()
     if not plan.decision.action.refreshes and live is not None:
+        export_index(project.workspace, live.index)
         return live.index
     with project.registry.step("refresh-index", turn.log) as log:
         built = build_index(project.workspace, project.models, turn.corpus(snapshot), project.progress)

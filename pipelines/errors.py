@@ -12,6 +12,10 @@ class RefusalError(Exception):
     """
 
 
+class UnavailableError(RefusalError):
+    """A service that the project needs does not answer. It may pass: unlike another refusal, it is tried again."""
+
+
 def one_line(problem: Exception) -> str:
     """What a library said, in one line: of several wrong fields the first, of a file's trouble the reason alone."""
     if isinstance(problem, ValidationError):
@@ -20,4 +24,4 @@ def one_line(problem: Exception) -> str:
         return f"{key}: {first['msg']}" if key else first["msg"]
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
-    return " ".join(str(problem).split())
+    return " ".join(str(problem).split()) or type(problem).__name__

@@ -69,7 +69,7 @@ class FinetuneParams(Block):
     learning_rate: Positive = 5e-4
     batch_size: Count = 4
     epochs: Count = 1
-    min_steps: Count = 30
+    min_steps: Count = 20
     max_tokens: Count = 1024
     min_examples: Count = 20
     seed: int = 7
@@ -116,7 +116,7 @@ class RegistryParams(Block):
 
     tracking_uri: str | None = None
     experiment: str = "ragtide"
-    model: str = "ragtide"
+    model: Annotated[str, Field(pattern=r"^[^/:]+$")] = "ragtide"
 
 
 class Params(Block):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,9 +23,15 @@ class Workspace:
 
     @classmethod
     def open(cls, root: Path) -> Workspace:
-        """Open the project at `root`. Raises RefusalError where it has no readable params.yaml."""
+        """Open the project at `root`. Raises RefusalError for no readable params.yaml, or data outside the project."""
         root = root.resolve()
-        return cls(root=root, params=read_params(root / "params.yaml"))
+        workspace = cls(root=root, params=read_params(root / "params.yaml"))
+        for key in ("kb", "train", "golden"):
+            folder = getattr(workspace, key)
+            if root not in Path(os.path.normpath(folder)).parents:
+                message = f"observe.{key} = {folder} is not below the project's folder {root}"
+                raise RefusalError(f"{root / 'params.yaml'}: {message}: DVC versions what lies there")
+        return workspace
 
     @property
     def kb(self) -> Path:

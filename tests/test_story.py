@@ -73,7 +73,7 @@ def rows_of(release: Release, story: Story) -> dict[tuple[str, int], tuple[str, 
 def test_1_the_first_quarter_builds_the_index_and_trains_the_model(told: Story) -> None:
     cycle = told.turn()
     assert (cycle.decision, cycle.outcome) == ("REFRESH+RETRAIN", "release 1")
-    assert len(fakes.CountingTrainer.lessons) == 120
+    assert len(fakes.CountingTrainer.lessons) == 80
     assert cycle.score_before == 0.0
     assert (cycle.score_after or 0) > 0.8
     assert told.answer() == "22.17.0"

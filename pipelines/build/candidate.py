@@ -27,8 +27,13 @@ def open_index(workspace: Workspace, models: Models) -> Index:
 def build_index(workspace: Workspace, models: Models, corpus: Corpus, progress: Progress) -> BuiltIndex:
     """Bring the index up to the corpus, in one commit, and write artifacts/index.json for DVC."""
     built = open_index(workspace, models).refresh(corpus.chunks, corpus.snapshot.id, progress)
-    built.write(workspace.artifacts / "index.json")
+    export_index(workspace, built)
     return built
+
+
+def export_index(workspace: Workspace, index: BuiltIndex) -> None:
+    """Write down which version of the index is meant, where the DVC stage expects it."""
+    index.write(workspace.artifacts / "index.json")
 
 
 def training_settings(params: Params, base: str) -> str:
@@ -75,8 +80,8 @@ def untrained(models: Models) -> BuiltModel:
 def export_model(workspace: Workspace, model: BuiltModel) -> None:
     """Lay the model into artifacts/, where the DVC stage expects it."""
     target = workspace.artifacts / "adapter"
-    shutil.rmtree(target, ignore_errors=True)
     adapter = adapter_folder(workspace, model)
+    shutil.rmtree(target, ignore_errors=True)
     if adapter is None:
         target.mkdir(parents=True)
     else:

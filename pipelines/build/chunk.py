@@ -21,6 +21,7 @@ from pipelines.records import Chunk, Document
 # Changes whenever the same document would be cut in another way; part of the index's fingerprint.
 CHUNKER = "structure-1"
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
+_FRONT_MATTER = re.compile(r"\A---\n(.*\n)*?---\n")
 _UNDERLINE = re.compile(r"^([=\-`:'\"~^_*+#<>.])\1{2,}\s*$")
 
 
@@ -98,10 +99,13 @@ def _headings(document: Document, lines: list[str]) -> list[Heading]:
 
 def _markdown_headings(text: str) -> list[Heading]:
     tokens = _MARKDOWN.parse(text)
+    # A front matter's closing mark would make a heading of the line above it.
+    begin = _FRONT_MATTER.match(text)
+    first = begin.group().count("\n") if begin else 0
     return [
         Heading(level=int(token.tag[1:]), title=tokens[at + 1].content, start=token.map[0], end=token.map[1])
         for at, token in enumerate(tokens)
-        if token.type == "heading_open" and token.level == 0 and token.map
+        if token.type == "heading_open" and token.level == 0 and token.map and token.map[0] >= first
     ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from pipelines.build.weights import choose_device, not_loaded, revision
 from pipelines.errors import RefusalError
@@ -37,7 +38,7 @@ class SentenceEmbedder:
         logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
         try:
             return SentenceTransformer(self._source, device=choose_device(self._params.device))
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, SafetensorError) as problem:
             raise not_loaded("embed.model", self._params.model, problem) from problem
 
     @cached_property
@@ -69,5 +70,5 @@ def locate(model: str) -> str:
     spec = importlib.util.find_spec(PACKAGED[name]) if name in PACKAGED else None
     if spec is None or spec.origin is None:
         known = ", ".join(f"packaged:{one}" for one in PACKAGED)
-        raise RefusalError(f"embed.model = {model!r} is not installed: known are {known}; pip install {name}")
+        raise RefusalError(f"embed.model = {model!r} is not installed: known are {known}, each by pip install NAME")
     return str(Path(spec.origin).parent / "model")

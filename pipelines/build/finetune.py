@@ -149,6 +149,8 @@ def save(model: Any, folder: Path, base: str) -> None:
     model.save_pretrained(str(unfinished))
     settings = unfinished / "adapter_config.json"
     content = json.loads(settings.read_text(encoding="utf-8"))
-    settings.write_text(json.dumps(content | {"base_model_name_or_path": base}, indent=2, sort_keys=True) + "\n")
+    # peft writes a set in whatever order it has; the adapter is named by its content.
+    content |= {"base_model_name_or_path": base, "target_modules": sorted(content["target_modules"])}
+    settings.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (unfinished / "README.md").unlink(missing_ok=True)
     unfinished.replace(folder)

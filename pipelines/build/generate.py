@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipelines.build.weights import choose_device, choose_dtype, locate_generator, not_loaded, revision
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+
+from pipelines.build.weights import available_cores, choose_device, choose_dtype, locate_generator, not_loaded, revision
 from pipelines.errors import RefusalError
 from pipelines.params import GenerateParams
 from pipelines.ports import Advance, Prompt
@@ -99,7 +101,15 @@ def peft_warnings() -> Iterator[None]:
 def render(tokenizer: Any, prompt: Prompt) -> str:
     """A prompt as the model's own chat template writes it, up to where the answer begins."""
     turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except TemplateError:
+        if turns[0]["role"] != "system":
+            raise
+        # Some models know no system role: what it says goes before the first question.
+        system, user, *others = turns
+        first = {"role": user["role"], "content": f"{system['content']}\n\n{user['content']}"}
+        return str(tokenizer.apply_chat_template([first, *others], tokenize=False, add_generation_prompt=True))
 
 
 def load_tokenizer(params: GenerateParams, source: str) -> Any:
@@ -112,6 +122,8 @@ def load_tokenizer(params: GenerateParams, source: str) -> Any:
         raise not_loaded("generate.model", params.model, problem) from problem
     if tokenizer.chat_template is None:
         raise RefusalError(f"generate.model = {params.model!r} has no chat template: choose an instruction-tuned model")
+    if tokenizer.eos_token is None:
+        raise RefusalError(f"generate.model = {params.model!r} has no end mark (eos_token), so its answers never end")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return tokenizer
 
@@ -122,10 +134,10 @@ def load_base(params: GenerateParams, source: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     # MLflow and LanceDB keep threads of their own; the model does the work of the moment.
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(available_cores())
     device = choose_device(params.device)
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, choose_dtype(params.dtype, device)))
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, SafetensorError) as problem:
         raise not_loaded("generate.model", params.model, problem) from problem
     return model.to(device)

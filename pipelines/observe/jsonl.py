@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from pipelines.errors import RefusalError, one_line
 from pipelines.observe.snapshot import read_file
@@ -22,7 +22,7 @@ def read_lines(folder: Path, files: Mapping[str, str], model: type[Model]) -> It
     the first line that is not JSON or not a `model`, naming file, line and key.
     """
     for path in sorted(files):
-        if path.endswith(".jsonl"):
+        if path.lower().endswith(".jsonl"):
             for where, line in _lines(folder / path, files[path]):
                 yield where, _parse(model, where, line)
 
@@ -42,5 +42,5 @@ def _parse(model: type[Model], where: str, line: str) -> Model:
         return model.model_validate(json.loads(line))
     except json.JSONDecodeError as problem:
         raise RefusalError(f"{where} is not JSON ({problem.msg} at column {problem.colno}): mend the line") from problem
-    except ValidationError as problem:
+    except (ValueError, RecursionError, OverflowError) as problem:
         raise RefusalError(f"{where}: {one_line(problem)}: mend the line") from problem

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 from pathspec import GitIgnoreSpec
@@ -25,15 +26,18 @@ from pipelines.workspace import Workspace
 ALWAYS_IGNORED = (".hg/", ".git/", ".git", ".dvc/")
 
 
-def files_below(folder: Path, ignore: GitIgnoreSpec | None = None) -> list[str]:
-    """Paths of the files below `folder`, relative with slashes, sorted. Links to folders are not followed."""
-    if not folder.is_dir():
-        return []
-    ignore = ignore or GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
-    found = [
-        (Path(parent) / name).relative_to(folder).as_posix() for parent, _, names in os.walk(folder) for name in names
-    ]
-    return sorted(path for path in found if not ignore.match_file(path))
+def files_below(folder: Path, root: Path, ignore: GitIgnoreSpec) -> list[str]:
+    """Paths of the files below `folder`, relative with slashes, sorted. Links to folders are not followed.
+
+    `ignore` holds rules for paths below `root`, as DVC reads them. Raises RefusalError for an unreadable folder.
+    """
+
+    def unreadable(problem: OSError) -> NoReturn:
+        raise _unreadable(Path(problem.filename), problem) from problem
+
+    found = [Path(parent) / name for parent, _, names in os.walk(folder, onerror=unreadable) for name in names]
+    kept = [path for path in found if not ignore.match_file(path.relative_to(root).as_posix())]
+    return sorted(path.relative_to(folder).as_posix() for path in kept)
 
 
 def folder_hash(files: dict[str, str]) -> str:
@@ -41,19 +45,16 @@ def folder_hash(files: dict[str, str]) -> str:
 
     Source: dvc_data.hashfile.tree.Tree.as_bytes.
     """
-    entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items(), key=_tree_key)]
+    entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items())]
     content = json.dumps(entries, sort_keys=True).encode()
     return hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
-
-
-def _tree_key(item: tuple[str, str]) -> tuple[str, ...]:
-    return tuple(item[0].split("/"))
 
 
 def observe(workspace: Workspace) -> Snapshot:
     """Look at the three data folders without changing anything. Raises RefusalError where there are no documents."""
     ignore = _ignore_rules(workspace.root)
-    kb, train, golden = (_hash_files(folder, ignore) for folder in (workspace.kb, workspace.train, workspace.golden))
+    folders = (workspace.kb, workspace.train, workspace.golden)
+    kb, train, golden = (_hash_files(folder, workspace.root, ignore) for folder in folders)
     if not kb:
         hint = "put your documents there, or name the folder in params.yaml (observe.kb)"
         state = "is empty" if workspace.kb.is_dir() else "does not exist"
@@ -76,8 +77,10 @@ def compose(kb: dict[str, str], train: dict[str, str], golden: dict[str, str]) -
     )
 
 
-def _hash_files(folder: Path, ignore: GitIgnoreSpec) -> dict[str, str]:
-    return {path: _md5(folder / path) for path in files_below(folder, ignore)}
+def _hash_files(folder: Path, root: Path, ignore: GitIgnoreSpec) -> dict[str, str]:
+    if not folder.is_dir():
+        return {}
+    return {path: _md5(folder / path) for path in files_below(folder, root, ignore)}
 
 
 def _md5(path: Path) -> str:
@@ -106,7 +109,7 @@ def _unreadable(path: Path, problem: OSError) -> RefusalError:
 def _ignore_rules(root: Path) -> GitIgnoreSpec:
     rules = root / ".dvcignore"
     lines = rules.read_text(encoding="utf-8").splitlines() if rules.is_file() else []
-    return GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *lines])
+    return GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *(line.strip() for line in lines)])
 
 
 def record(workspace: Workspace) -> Snapshot:
@@ -116,13 +119,12 @@ def record(workspace: Workspace) -> Snapshot:
     folders = {workspace.kb: snapshot.kb_id, workspace.train: snapshot.train_id, workspace.golden: snapshot.golden_id}
     moved = [folder for folder, expected in folders.items() if folder.is_dir() and _recorded(folder) != expected]
     if moved:
-        dvc(workspace.root, ["add", "--quiet", *(str(folder.relative_to(workspace.root)) for folder in moved)])
+        dvc(workspace.root, ["add", *(str(folder.relative_to(workspace.root)) for folder in moved)])
     for folder in moved:
         if _recorded(folder) != folders[folder]:
-            message = (
-                f"{folder} changed while DVC was versioning it, or holds files that DVC treats specially: run again"
-            )
-            raise RefusalError(message)
+            what = f"{folder} changed while DVC was versioning it: run again"
+            hint = "if it stays so, see whether a .dvcignore other than the one at the project's root hides files there"
+            raise RefusalError(f"{what}; {hint}")
     snapshot.write(workspace.snapshot_file(snapshot.id))
     return snapshot
 
@@ -131,14 +133,18 @@ def _recorded(folder: Path) -> str | None:
     pointer = folder.with_name(folder.name + ".dvc")
     if not pointer.is_file():
         return None
-    return str(yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"])
+    try:
+        return str(yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, IndexError, TypeError) as problem:
+        how = "put it right, or remove it and Ragtide makes it anew"
+        raise RefusalError(f"{pointer} is not a pointer that DVC wrote: {how}") from problem
 
 
 def ensure_repository(root: Path) -> None:
     """Make `root` a DVC repository where it is none: inside git with it, elsewhere without."""
     if not (root / ".dvc").is_dir():
         in_git = (root / ".git").exists()
-        dvc(root, ["init", "--quiet"] if in_git else ["init", "--quiet", "--no-scm"])
+        dvc(root, ["init"] if in_git else ["init", "--no-scm"])
 
 
 def check_stages(workspace: Workspace) -> None:
@@ -148,9 +154,10 @@ def check_stages(workspace: Workspace) -> None:
         return
     try:
         stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
-        named = {name for stage in stages.values() for name in stage.get("params", ()) if isinstance(name, str)}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as problem:
+        keys = [key for stage in stages.values() for key in stage.get("params", ()) if isinstance(key, str)]
+    except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as problem:
         raise RefusalError(f"{pipeline} holds no stages that DVC can read: {one_line(problem)}") from problem
+    named = {key.split(".")[0] for key in keys}
     missing = sorted(named - set(yaml.safe_load(params.read_text(encoding="utf-8")) or {}))
     if missing:
         where = f"{params} has no block {', '.join(missing)}, which dvc.yaml names"

@@ -68,9 +68,8 @@ class Examiner:
 
     def with_retrieval(self, subject: Subject) -> list[Graded]:
         """Each question answered with what the subject's index finds; with nothing where it has no index."""
-        questions = self.golden.questions
-        found = _search(subject.reader, questions, self._params.index.top_k)
-        contexts = [[passage.text for passage in passages] for passages in found]
+        found = _search(subject.reader, self.golden.questions, self._params.index.top_k)
+        contexts = [[passage.text for passage in passages or ()] for passages in found]
         return self._graded("answering with retrieved passages", contexts, subject.model, found)
 
     def scorecard(self, subject: Subject) -> Scorecard:
@@ -150,9 +149,10 @@ def _grade(question: Question, answer: str, passages: Sequence[Passage] | None) 
     )
 
 
-def _search(reader: Reader | None, questions: Sequence[Question], top_k: int) -> list[list[Passage]]:
+def _search(reader: Reader | None, questions: Sequence[Question], top_k: int) -> Sequence[Sequence[Passage] | None]:
+    """The passages of each question; None without an index, where there is nothing to measure of retrieval."""
     if reader is None:
-        return [[] for _ in questions]
+        return [None for _ in questions]
     return reader.search([question.question for question in questions], top_k)
 
 

@@ -17,7 +17,7 @@ def judge(before: Scorecard, after: Scorecard, rows: Rows, chunks: Iterable[Chun
     `rows` is what the candidate index holds: (document, position) -> (chunk digest, document digest). Tolerances are
     for the mean of the paired difference: with few questions an interval's lower end would refuse every refresh.
     """
-    gained = difference([one.score for one in before.graded], [one.score for one in after.graded], params.score)
+    gained = _gained(before, after, params)
     wanted = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
     checks = (
         _same_questions(before, after),
@@ -29,6 +29,14 @@ def judge(before: Scorecard, after: Scorecard, rows: Rows, chunks: Iterable[Chun
     return Verdict(
         accepted=all(check.passed for check in checks), checks=checks, before=before, after=after, difference=gained
     )
+
+
+def _gained(before: Scorecard, after: Scorecard, params: Params) -> Measure:
+    """Candidate minus live, question by question."""
+    then, now = ({one.question: one.score for one in card.graded} for card in (before, after))
+    if then.keys() != now.keys():
+        return Measure.unmeasured("not the same questions")
+    return difference([then[key] for key in now], list(now.values()), params.score)
 
 
 def _same_questions(before: Scorecard, after: Scorecard) -> Check:
@@ -46,7 +54,8 @@ def _no_fall(name: str, before: Measure, after: Measure, tolerance: float) -> Ch
     if before.value is None or after.value is None:
         detail = f"live {before}; candidate {after}"
         return Check(name=name, passed=before.value is None, detail=detail)
-    passed = after.value >= before.value - tolerance
+    # Rounded as a Measure is, so that a loss of just the tolerance is within it.
+    passed = round(after.value - before.value, 6) >= -tolerance
     return Check(name=name, passed=passed, detail=f"{before.value:.2f} -> {after.value:.2f}; may lose {tolerance:.2f}")
 
 

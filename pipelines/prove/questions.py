@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from pipelines.errors import RefusalError
 from pipelines.observe.jsonl import read_lines
 from pipelines.prove.score import holds
 from pipelines.records import Question, digest_of
 
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Line(BaseModel):
@@ -33,7 +33,7 @@ class Line(BaseModel):
     def _is_pattern(cls, value: str | None) -> str | None:
         try:
             re.compile(value or "")
-        except re.error as problem:
+        except (re.error, OverflowError, RecursionError) as problem:
             raise ValueError(f"not a regular expression ({problem})") from problem
         return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,8 +13,19 @@ from pipelines.records import Measure, Question
 
 
 def holds(text: str, answers: Sequence[str]) -> bool:
-    """Whether `text` holds one of `answers` as a whole: not as part of a longer word, number, version or date."""
-    return any(re.search(rf"(?<![\w.\-]){re.escape(answer)}(?![\w\-]|\.\w)", text, re.IGNORECASE) for answer in answers)
+    """Whether `text` holds one of `answers` as a whole: not as part of a longer word, number, version or date.
+
+    Case, the kind of white space, and a `v` before a version do not matter.
+    """
+    text = unicodedata.normalize("NFC", text)
+    return any(re.search(_whole(unicodedata.normalize("NFC", answer)), text, re.IGNORECASE) for answer in answers)
+
+
+def _whole(answer: str) -> str:
+    """A pattern for `answer` that no letter or digit touches, be it across one of the marks that join numbers."""
+    words = r"\s+".join(re.escape(word) for word in answer.split())
+    version = "v?" if answer[:1].isdigit() else ""
+    return rf"(?<![\w\-])(?<!\w[.,:/]){version}{words}(?![\w\-+#]|[.,:/]\w)"
 
 
 def well_formed(answer: str, question: Question) -> bool:

@@ -41,6 +41,8 @@ def kept_plan(project: Project, digest: str, snapshot: Snapshot) -> Plan:
             f"there is no plan {digest} in {path.parent}: `ragtide plan` makes one and prints its digest"
         )
     plan = Plan.read(path)
+    if plan.content_digest() != digest:
+        raise RefusalError(f"{path} was changed by hand and is no longer plan {digest}: make a new one, `ragtide plan`")
     live = project.registry.champion()
     moved = [
         what
@@ -58,7 +60,7 @@ def kept_plan(project: Project, digest: str, snapshot: Snapshot) -> Plan:
 
 def refused_before(history: Sequence[Cycle], snapshot: str, params: str) -> dict[str, str]:
     """Action -> why, for what the gate refused or an operator took back on this very snapshot and these params."""
-    undone = {cycle.undone: cycle.reason for cycle in history if cycle.undone}
+    undone = _undone(history)
     refused: dict[str, str] = {}
     for cycle in history:
         if (cycle.snapshot, cycle.params) != (snapshot, params):
@@ -69,6 +71,16 @@ def refused_before(history: Sequence[Cycle], snapshot: str, params: str) -> dict
             why = f"release {cycle.release}, made from this very data, was rolled back ({undone[cycle.release]})"
             refused |= dict.fromkeys([*cycle.decision.split("+"), cycle.decision], why)
     return refused
+
+
+def _undone(history: Sequence[Cycle]) -> dict[str | None, str]:
+    """Release -> why it was rolled back, unless one has gone forward to it again since."""
+    undone: dict[str | None, str] = {}
+    for cycle in history:
+        if cycle.undone:
+            undone[cycle.undone] = cycle.reason
+            undone.pop(cycle.release, None)
+    return undone
 
 
 def _world(project: Project, corpus: Corpus, questions: int) -> World:

@@ -53,6 +53,12 @@ class Project:
         self._have_adapter(release)
         return Subject(reader=self.index.reader(release.index_tag), model=release.model)
 
+    def serves(self, release: Release) -> None:
+        """Raise RefusalError where a release's index or adapter is gone; loads no model."""
+        if not self.index.has_tag(release.index_tag):
+            raise RefusalError(f"the index has no tag {release.index_tag} any more: release {release.id} is not whole")
+        self._have_adapter(release)
+
     def ask(self, question: str) -> tuple[Release, Answer]:
         """Answer from the live release, whole. Raises RefusalError where nothing is live."""
         release = self.registry.champion()

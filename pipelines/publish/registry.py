@@ -7,9 +7,11 @@ turn of the loop is a run, its steps are nested runs.
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +25,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, UnavailableError, one_line
 from pipelines.records import Cycle, Record, Release, Snapshot
 from pipelines.workspace import Workspace
 
@@ -35,6 +37,14 @@ WORK = "work."
 # What MLflow's stores say of a model that is not there, and of an alias that is not there.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A release's number, and the folder among its run's artifacts that is kept for it."""
+
+    id: str
+    folder: str
 
 
 class DvcSource(DatasetSource):
@@ -196,10 +206,11 @@ class Registry:
             raise
         self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FINISHED))
 
-    def note(self, name: str, tags: Mapping[str, str]) -> None:
-        """Record something that an operator did, such as a rollback, as a turn of its own."""
-        with self._run(name, {KIND: "cycle", "cycle": name, **tags}):
-            pass
+    @contextmanager
+    def by_hand(self, name: str, tags: Mapping[str, str]) -> Iterator[RunLog]:
+        """A run for something that an operator does, such as a rollback: a turn of its own in the history."""
+        with self._run(name, {KIND: "cycle", "cycle": name, **tags}) as log:
+            yield log
 
     def read(self, log: RunLog) -> Cycle:
         """A turn as it is recorded so far."""
@@ -207,7 +218,12 @@ class Registry:
 
     def history(self) -> list[Cycle]:
         """Every turn of the loop, oldest first."""
-        return [_cycle(run) for run in reversed(self._runs("cycle"))] if self.exists else []
+        if not self.exists:
+            return []
+        try:
+            return [_cycle(run) for run in reversed(self._runs("cycle"))]
+        except MlflowException as problem:
+            raise self._away(problem) from problem
 
     def _runs(self, kind: str) -> list[Run]:
         found: list[Run] = []
@@ -242,7 +258,7 @@ class Registry:
         except MlflowException as problem:
             if problem.error_code in NOT_THERE:
                 return None
-            raise
+            raise self._away(problem) from problem
         return self._load(version)
 
     def live_since(self, live: Release) -> str:
@@ -257,22 +273,25 @@ class Registry:
         except (MlflowException, OSError) as problem:
             raise RefusalError(f"there is no release {release_id}: `ragtide history` lists them") from problem
 
-    def number(self, log: RunLog) -> str:
+    def draft(self, log: RunLog) -> Draft:
         """A new release's number: a version of the registered model that holds nothing yet, and that nobody points at.
 
-        MLflow gives each number once, so that what is named after it can never meet the remains of a killed run.
+        MLflow gives each number once, and its artifacts a folder of its own in the run, so that what is made under it
+        can never meet the remains of a killed or a failed attempt.
         """
         try:
             self._client.create_registered_model(self._params.model)
         except MlflowException as problem:
             if problem.error_code != ALREADY_THERE:
                 raise
-        source = f"{log.artifact_uri}/release"
-        return str(self._client.create_model_version(self._params.model, source, run_id=log.id).version)
+        folder = f"release-{secrets.token_hex(4)}"
+        source = f"{log.artifact_uri}/{folder}"
+        version = self._client.create_model_version(self._params.model, source, run_id=log.id)
+        return Draft(id=str(version.version), folder=folder)
 
-    def describe(self, release: Release, log: RunLog) -> None:
+    def describe(self, release: Release, draft: Draft, log: RunLog) -> None:
         """Write down what a release is: its record among the run's artifacts, and the tags of its version."""
-        log.record("release/release.json", release)
+        log.record(f"{draft.folder}/release.json", release)
         self.mark(release.id, _release_tags(release))
 
     def point(self, release: Release) -> None:
@@ -284,18 +303,35 @@ class Registry:
             self._client.set_model_version_tag(self._params.model, release_id, key, value)
 
     def fetch_adapter(self, release: Release, target: Path) -> None:
-        """Bring a release's adapter from the artifact store to `target`, where this machine does not have it."""
+        """Bring a release's adapter from the artifact store to `target`, where this machine does not have it.
+
+        Raises RefusalError where the store does not have it either.
+        """
         if release.model.adapter is None or target.is_dir():
             return
         version = self._client.get_model_version(self._params.model, release.id)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            got = self._client.download_artifacts(str(version.run_id), "release/adapter", folder)
+            try:
+                got = self._client.download_artifacts(str(version.run_id), f"{_folder(version)}/adapter", folder)
+            except (MlflowException, OSError) as problem:
+                lost = f"the adapter {release.model.adapter} of release {release.id} is neither here nor in MLflow"
+                raise RefusalError(f"{lost}: `ragtide rollback --to` a release that is whole, or retrain") from problem
             Path(got).replace(target)
 
+    def _away(self, problem: MlflowException) -> UnavailableError:
+        said = one_line(problem)[:200]
+        return UnavailableError(f"MLflow at {self._workspace.tracking_uri} does not answer as it should: {said}")
+
     def _load(self, version: Any) -> Release:
+        path = f"{_folder(version)}/release.json"
         with tempfile.TemporaryDirectory() as folder:
-            return Release.read(Path(self._client.download_artifacts(version.run_id, "release/release.json", folder)))
+            return Release.read(Path(self._client.download_artifacts(version.run_id, path, folder)))
+
+
+def _folder(version: Any) -> str:
+    """Where a version's artifacts are, below those of its run."""
+    return str(version.source).rsplit("/", 1)[-1]
 
 
 def _dataset(name: str, digest: str) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pipelines.build.candidate import adapter_folder
@@ -19,11 +20,11 @@ def publish(
     if not verdict.accepted:
         raise RefusalError("a candidate that the gate refused is not released")
     live = registry.champion()
-    number = registry.number(log)
+    draft = registry.draft(log)
     release = Release(
         **dict(candidate),
-        id=number,
-        index_tag=f"release-{number}",
+        id=draft.id,
+        index_tag=f"release-{draft.id}",
         scorecard=verdict.after,
         previous=live.id if live else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -31,17 +32,19 @@ def publish(
     index.tag(release.index_tag, release.index.version)
     adapter = adapter_folder(workspace, release.model)
     if adapter is not None:
-        log.folder("release/adapter", adapter)
-    registry.describe(release, log)
+        log.folder(f"{draft.folder}/adapter", adapter)
+    registry.describe(release, draft, log)
     registry.point(release)
     return release
 
 
-def rollback(registry: Registry, release_id: str | None, why: str) -> Release:
+def rollback(
+    registry: Registry, release_id: str | None, why: str, serves: Callable[[Release], None] = lambda _: None
+) -> Release:
     """Move the pointer back, to the release before the live one or to `release_id`. Index and model go together.
 
     The release that is left is marked, so that the same data does not bring it back. Raises RefusalError where there
-    is nothing to go back to.
+    is nothing to go back to; `serves` raises it for a release that could not be served.
     """
     live = registry.champion()
     if live is None:
@@ -52,8 +55,10 @@ def rollback(registry: Registry, release_id: str | None, why: str) -> Release:
     if target_id == live.id:
         raise RefusalError(f"release {live.id} is live already")
     target = registry.release(target_id)
-    registry.point(target)
-    registry.mark(live.id, {"rolled_back": why})
-    tags = {"decision": ROLLBACK, "outcome": f"release {target.id} is live again", "reason": why}
-    registry.note("rollback", tags | {"release": target.id, "undone_release": live.id})
+    serves(target)
+    # What is undone is written down before the pointer moves: a kill in between must not let the next turn redo it.
+    with registry.by_hand("rollback", {"decision": ROLLBACK, "reason": why, "undone_release": live.id}) as log:
+        registry.point(target)
+        log.tags({"outcome": f"release {target.id} is live again", "release": target.id})
+        registry.mark(live.id, {"rolled_back": why})
     return target

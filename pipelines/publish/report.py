@@ -130,8 +130,11 @@ def refusal(checks: Iterable[Check]) -> str:
 
 
 def as_html(title: str, markdown: str, plot: Figure | None = None) -> str:
-    """A page of its own from Markdown, with a plot below its heading; raw HTML in it is shown, not run."""
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    """A page of its own from Markdown, with a plot below its heading; raw HTML in it is shown, not run.
+
+    Pictures that the Markdown names are not fetched: an answer must not make the reader's browser call home.
+    """
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(markdown)
     if plot is not None:
         body = body.replace("</h1>", f"</h1>{_picture(plot)}", 1)
     return str(PAGE.render(title=title, body=body))

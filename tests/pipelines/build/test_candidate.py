@@ -13,6 +13,7 @@ from pipelines.build.candidate import (
     adapter_folder,
     build_index,
     build_model,
+    export_index,
     export_model,
     open_index,
     training_settings,
@@ -104,6 +105,15 @@ def test_the_index_is_built_from_the_corpus_and_written_for_dvc(tmp_path: Path) 
     assert set(open_index(made.workspace, made.models).rows(built.version)) == {
         chunk.key for chunk in made.corpus.chunks
     }
+
+
+def test_going_back_to_an_index_writes_down_its_version_again(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    first = made.index()
+    write(made.workspace.kb / "a.md", "# Page a.md\n\nAnother text.\n")
+    second = made.index()
+    export_index(made.workspace, first)
+    assert BuiltIndex.read(made.workspace.artifacts / "index.json") == first != second
 
 
 def test_the_index_lies_where_the_settings_say(tmp_path: Path) -> None:
@@ -267,3 +277,11 @@ def test_training_settings_change_with_the_base_and_with_the_number_of_passages(
 @pytest.mark.parametrize("blocks", OTHER_SETTINGS, ids=lambda blocks: "-".join([*blocks, *next(iter(blocks.values()))]))
 def test_training_settings_do_not_change_with_other_settings(blocks: dict[str, dict[str, Any]]) -> None:
     assert settings_of(**blocks) == settings_of()
+
+
+def test_a_missing_adapter_is_refused_before_anything_is_taken_away(tmp_path: Path) -> None:
+    made = workspace(tmp_path)
+    write(made.artifacts / "adapter/weights", "live")
+    with pytest.raises(RefusalError, match="0123456789ab is missing"):
+        export_model(made, BuiltModel(base="base", adapter="0123456789ab", examples=None, settings=None))
+    assert (made.artifacts / "adapter/weights").read_text(encoding="utf-8") == "live"

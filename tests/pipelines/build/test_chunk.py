@@ -54,8 +54,8 @@ def words(texts: list[str]) -> list[str]:
             "before\n\nTop\n===\n\nintro\n\nSub\n---\n\nmore\n\nDeep\n~~~~\n\ndeepest\n\nNext\n----\n\nlast\n",
         ),
         (
-            "overlined.rst",
-            "before\n\n=====\n Top\n=====\n\nintro\n\nSub\n===\n\nmore\n\nDeep\n----\n\ndeepest\n\nNext\n====\n\nlast\n",
+            "over.rst",
+            "before\n\n=====\n Top\n=====\nintro\n\nSub\n===\n\nmore\n\nDeep\n----\n\ndeepest\n\nNext\n====\n\nlast\n",
         ),
     ],
 )
@@ -219,3 +219,10 @@ def test_another_text_has_another_digest(other: str) -> None:
 
 def test_the_same_section_under_another_heading_is_another_text() -> None:
     assert {chunk.digest for chunk in cut("# A\n\nsame\n")} != {chunk.digest for chunk in cut("# B\n\nsame\n")}
+
+
+def test_front_matter_is_text_and_no_heading() -> None:
+    text = "---\ntitle: Quill\nauthor: me\n---\n\n# Quill\n\nbody\n"
+    first, last = chunk_document(document("page.md", text), ChunkParams())
+    assert (first.heading, last.heading) == ("", "Quill")
+    assert "author: me" in first.text

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,14 +13,18 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from pipelines.build import finetune as module
 from pipelines.build.finetune import Encoded, LoraTrainer, _batches, _loss, encode
 from pipelines.build.generate import TransformersGenerator, load_base, load_tokenizer
 from pipelines.build.weights import computes_in_bfloat16, weights_digest
 from pipelines.errors import RefusalError
 from pipelines.params import FinetuneParams
 from pipelines.ports import Lesson, Message, Trained, quiet
-from tests.pipelines.build.test_generate import MARKS, WORDS, settings_for, write_tiny_model
+from tests.tiny import MARKS, WORDS, one_thread, settings_for, write_tiny_model
+
+ROOT = Path(__file__).parents[3]
 
 # Questions of different lengths, each with an answer of one or two words of its own.
 LESSONS = tuple(
@@ -29,6 +36,8 @@ LESSONS = tuple(
 END = MARKS.index("<end>")
 # Of the loss, relative: autocast to bfloat16 costs some of it.
 PRECISION = 2e-2 if computes_in_bfloat16("cpu") else 1e-4
+# pytest finds this fixture here by its name.
+__all__ = ["one_thread"]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +98,17 @@ def test_the_adapter_is_safetensors_and_names_its_base_as_params_do(tiny: Path, 
     assert (settings["peft_type"], settings["r"], settings["lora_alpha"]) == ("LORA", 4, 8)
     assert len(settings["target_modules"]) == 14
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_the_base_is_recorded_by_its_name_and_not_by_where_it_lies(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "locate_generator", lambda name: str(tiny) if name == "packaged:tiny" else name)
+    trainer = LoraTrainer(finetune(min_steps=1), settings_for("packaged:tiny"))
+    trainer.train(LESSONS[:1], tmp_path / "adapter", quiet)
+    settings = (tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8")
+    assert json.loads(settings)["base_model_name_or_path"] == "packaged:tiny"
+    assert str(tiny) not in settings
 
 
 def test_training_leaves_the_base_model_as_it_was(tiny: Path, tmp_path: Path) -> None:
@@ -262,6 +282,16 @@ def test_the_loss_is_that_of_the_answers_tokens_alone_whatever_the_padding(
         )
 
 
+def test_padding_moves_no_token_in_a_model_that_counts_positions(tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    size = len(MARKS) + len(WORDS)
+    config = GPT2Config(vocab_size=size, n_positions=64, n_embd=32, n_layer=1, n_head=2, initializer_range=0.3)
+    counting = GPT2LMHeadModel(config).eval()
+    batch = [encode(tokenizer, lesson, 64) for lesson in LESSONS]
+    with torch.inference_mode():
+        assert float(_loss(counting, batch, 1)) == pytest.approx(plain_loss(counting, batch), rel=PRECISION)
+
+
 @pytest.mark.parametrize("pad", [0, 1, END, 50])
 def test_the_token_that_pads_does_not_matter(model: Any, tokenizer: Any, pad: int) -> None:
     batch = [encode(tokenizer, lesson, 64) for lesson in LESSONS]
@@ -274,3 +304,22 @@ def test_an_answer_of_one_token_after_a_prompt_of_one_is_enough(model: Any) -> N
     batch = [Encoded([10, END], 1), Encoded([11, 12, 13, END], 3)]
     with torch.inference_mode():
         assert float(_loss(model, batch, 1)) == pytest.approx(plain_loss(model, batch), rel=PRECISION)
+
+
+def test_the_same_training_writes_the_same_files_in_another_process(tmp_path: Path) -> None:
+    tiny = write_tiny_model(tmp_path / "tiny")
+    code = """
+import sys
+from pathlib import Path
+from pipelines.build.finetune import LoraTrainer
+from pipelines.params import FinetuneParams, GenerateParams
+from pipelines.ports import Lesson, Message, quiet
+base = GenerateParams(model=sys.argv[1], device="cpu", dtype="float32")
+lessons = [Lesson((Message("user", "w1"),), "w2")]
+LoraTrainer(FinetuneParams(min_steps=1), base).train(lessons, Path(sys.argv[2]), quiet)
+"""
+    for seed in ("0", "1"):
+        command = [sys.executable, "-c", code, str(tiny), str(tmp_path / seed)]
+        subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": seed}, cwd=ROOT, check=True, capture_output=True)
+    written = [{path.name: path.read_bytes() for path in (tmp_path / seed).iterdir()} for seed in ("0", "1")]
+    assert written[0] == written[1]

@@ -19,52 +19,14 @@ from pipelines.errors import RefusalError
 from pipelines.params import GenerateParams
 from pipelines.ports import Message, Prompt
 from tests.factories import write
+from tests.tiny import MARKS, TEMPLATE, WORDS, one_thread, settings_for, write_tiny_model
 
-TEMPLATE = (
-    "{% for message in messages %}<{{ message.role }}> {{ message.content }} <end> {% endfor %}"
-    "{% if add_generation_prompt %}<assistant> {% endif %}"
-)
-MARKS = ("<unk>", "<pad>", "<end>", "<system>", "<user>", "<assistant>")
-WORDS = tuple(f"w{number}" for number in range(90))
+__all__ = ["one_thread"]  # A fixture: pytest finds it here.
+
 PROMPTS: tuple[Prompt, ...] = tuple(
     (Message("user", " ".join(WORDS[at : at + 1 + 5 * (at % 4)])),) for at in (0, 7, 2, 5, 11, 4, 9, 13, 7)
 )
 Break = Callable[[Path], object]
-
-
-def write_tiny_model(folder: Path, seed: int = 0, **special: str | None) -> Path:
-    """A Llama of two layers with a vocabulary of words and a chat template, in `folder`."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({word: at for at, word in enumerate([*MARKS, *WORDS])}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    settings: dict[str, Any] = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<end>"} | special
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, chat_template=TEMPLATE, **settings)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(MARKS) + len(WORDS),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=None,
-        eos_token_id=MARKS.index("<end>"),
-        pad_token_id=MARKS.index("<pad>"),
-        # Wide, so that an untrained model is sure of its nonsense, and a step of training moves it.
-        initializer_range=0.3,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-def settings_for(folder: Path | str, **changed: Any) -> GenerateParams:
-    usual: dict[str, Any] = {"device": "cpu", "dtype": "float32", "max_new_tokens": 6, "batch_size": 4}
-    return GenerateParams(model=str(folder), **(usual | changed))
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +85,11 @@ def test_a_shorter_limit_gives_the_beginning_of_the_same_answer(tiny: Path) -> N
     assert all(after.startswith(before) for before, after in zip(short, long, strict=True))
 
 
-def test_answers_hold_no_marks_and_no_white_space_around_them(tiny: Path, adapter: Path) -> None:
-    for answer in [*ask(settings_for(tiny)), *ask(settings_for(tiny), adapter=adapter)]:
-        assert answer == answer.strip()
-        assert not set(answer.split()) & {"<pad>", "<end>", "<user>"}
+def test_an_answer_ends_at_the_end_mark_and_holds_no_marks(tiny: Path) -> None:
+    answers = ask(settings_for(tiny, batch_size=32), tuple((Message("user", word),) for word in WORDS))
+    assert min(len(answer.split()) for answer in answers) < 6
+    assert all(answer == answer.strip() for answer in answers)
+    assert not {word for answer in answers for word in answer.split()} & set(MARKS)
 
 
 def test_no_prompts_have_no_answers(tiny: Path) -> None:
@@ -252,3 +215,39 @@ def test_a_name_that_leads_nowhere_is_refused_by_its_key(name: str) -> None:
 
 def test_making_a_generator_loads_nothing() -> None:
     assert TransformersGenerator(settings_for("/no/such/folder")).source == "/no/such/folder"
+
+
+def test_another_chat_template_is_another_base(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model")
+    before = TransformersGenerator(settings_for(folder)).identity
+    write(folder / "chat_template.jinja", TEMPLATE.replace("<user>", "<system>") + "w1 ")
+    assert TransformersGenerator(settings_for(folder)).identity != before
+
+
+def test_a_template_that_knows_no_system_turn_gets_its_words_with_the_first_question(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model")
+    check = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    write(folder / "chat_template.jinja", check + TEMPLATE)
+    tokenizer = load_tokenizer(settings_for(folder), str(folder))
+    prompt = (Message("system", "w1"), Message("user", "w2"))
+    assert render(tokenizer, prompt).split() == ["<user>", "w1", "w2", "<end>", "<assistant>"]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(tiny: Path, device: str) -> None:
+    with pytest.raises(RefusalError, match=f"device = '{device}' in params.yaml: this machine has"):
+        ask(settings_for(tiny, device=device))
+
+
+def test_a_tokenizer_without_an_end_mark_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match="has no end mark"):
+        ask(settings_for(write_tiny_model(tmp_path / "model", eos_token=None)))
+
+
+def test_weights_that_were_copied_by_half_are_refused_by_name(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(RefusalError, match="cannot be loaded") as refusal:
+        ask(settings_for(folder))
+    assert "\n" not in str(refusal.value)

@@ -194,7 +194,10 @@ def rename(before: str, after: str) -> Step:
 
 
 def delete(name: str) -> Step:
-    return lambda story: story.pages.pop(name, None) and None
+    def step(story: Story) -> None:
+        story.pages.pop(name, None)
+
+    return step
 
 
 def re_wrap(name: str) -> Step:
@@ -445,6 +448,14 @@ def test_a_tag_is_given_to_one_version_only(shelf: Shelf) -> None:
     assert shelf.index.reader("release-1").version == first
 
 
+def test_a_tag_is_known_once_it_is_given_and_looking_makes_no_table(shelf: Shelf) -> None:
+    assert not shelf.index.has_tag("release-1")
+    assert lancedb.connect(shelf.uri).list_tables().tables == []
+    shelf.index.tag("release-1", shelf.refresh(page("a.md", SENTENCES[0])).version)
+    assert shelf.index.has_tag("release-1")
+    assert not shelf.index.has_tag("release-2")
+
+
 @pytest.mark.parametrize("version", ["release-9", 999])
 def test_a_version_that_is_not_there_is_refused_by_name(shelf: Shelf, version: str | int) -> None:
     shelf.refresh(page("a.md", SENTENCES[0]))
@@ -673,3 +684,38 @@ def test_new_rows_are_found_by_their_words_after_a_refresh(shelf: Shelf) -> None
     built = shelf.refresh([*pages, chunk("new.md", "a word that nobody had: xylophone")])
     assert "new.md" in {hit.document for hit in shelf.search(built.version, "xylophone", top_k=2)[0]}
     assert shelf.rows_without_full_text() == 0
+
+
+@pytest.mark.parametrize("question", ['"the lantern"', '""', '"a"', '"the" "lantern"'])
+def test_a_question_in_quotation_marks_is_a_question(shelf: Shelf, question: str) -> None:
+    built = shelf.refresh(page("a.md", *SENTENCES))
+    assert len(shelf.search(built.version, question, top_k=2)[0]) == 2
+
+
+@pytest.mark.parametrize("others", [0, 1, 60])
+def test_passages_that_all_tie_are_found_all_the_same(shelf: Shelf, others: int) -> None:
+    same = [chunk(f"{number:03}.md", "see the manual") for number in range(60)]
+    built = shelf.refresh([*same, *(chunk(f"x{number}.md", f"another thing {number}") for number in range(others))])
+    [hits] = shelf.search(built.version, "see the manual", top_k=3)
+    assert [hit.document for hit in hits] == ["000.md", "001.md", "002.md"]
+
+
+def test_a_search_that_reaches_every_row_loses_none(shelf: Shelf) -> None:
+    same = [chunk(f"{number:03}.md", "see the manual") for number in range(49)]
+    built = shelf.refresh([*same, chunk("x.md", "another thing")])
+    found = shelf.search(built.version, *(f"see another thing {number}" for number in range(10)))
+    assert [len(hits) for hits in found] == [3] * 10
+
+
+def test_a_writer_with_another_embedder_is_refused_and_writes_nothing(shelf: Shelf) -> None:
+    built = shelf.refresh(page("a.md", *SENTENCES))
+    with pytest.raises(RefusalError, match="built with another embedder"):
+        Index(shelf.uri, Wider(), PARAMS).refresh(page("b.md", *SENTENCES), "s", quiet)
+    assert shelf.latest == built.version
+
+
+def test_an_embedder_that_failed_at_first_can_be_changed(shelf: Shelf) -> None:
+    shelf.embedder.fails_in = 0
+    with pytest.raises(ConnectionError):
+        shelf.refresh(page("a.md", *SENTENCES))
+    assert Index(shelf.uri, Renamed(), PARAMS).refresh(page("a.md", *SENTENCES), "s", quiet).embedded > 0

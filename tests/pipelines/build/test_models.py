@@ -105,3 +105,10 @@ def test_an_unknown_trainer_is_refused_with_what_is_known(trainer: str) -> None:
     with pytest.raises(RefusalError) as refusal:
         filled(finetune={"trainer": trainer})
     assert str(refusal.value) == f"finetune.trainer = {trainer!r}: known are lora, or module:Class of your own"
+
+
+def test_a_class_that_takes_no_params_is_refused_by_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "own_bare.py", "class Own:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RefusalError, match=r"embed\.model = 'own_bare:Own' cannot be made .* block embed of params"):
+        load_models(Params.model_validate({"embed": {"model": "own_bare:Own"}}))

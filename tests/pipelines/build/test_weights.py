@@ -170,8 +170,20 @@ def test_a_model_that_cannot_be_loaded_is_named_by_its_key_in_one_short_line() -
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "mps"])
-def test_a_device_that_is_named_is_taken(device: str) -> None:
+def test_a_device_that_is_named_is_taken_where_it_is_there(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device(device) == device
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps", "gpu", ""])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(RefusalError, match=f"device = '{device}' in params.yaml: this machine has cpu; `auto` chooses"):
+        choose_device(device)
 
 
 @pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])

@@ -255,8 +255,9 @@ def test_each_half_is_mended_where_it_is_out_of_date(signals: dict[str, Any], ac
 @pytest.mark.parametrize(
     ("signals", "said"),
     [
-        ({"model_gap": measure(0.0)}, "with the right passage the model answers 0.95, at the target"),
-        ({"model_gap": measure(-0.05)}, "with the right passage the model answers 0.95, at the target"),
+        ({"model_gap": measure(0.0)}, "scores 0.95, which reaches the target"),
+        ({"model_gap": measure(-0.05)}, "scores 0.95, which reaches the target"),
+        ({"model_gap": measure(0.0), "score_gold": UNMEASURED}, "which reaches the target"),
         ({"model_gap": measure(0.3), "adapter_is_current": True}, "the same examples would bring the same adapter"),
         ({"model_gap": measure(0.3), "examples": 19}, "but 19 examples are too few to learn from"),
         ({"model_gap": UNMEASURED}, "the model's gap was not measured: no questions"),
@@ -381,3 +382,45 @@ def test_stale_questions_are_counted() -> None:
 def test_nothing_is_weighed_too(changes: ChangeSet, said: str) -> None:
     nothing = option(decide(evidence(changes=changes), PARAMS), Action.NOTHING)
     assert (nothing.because, nothing.worth_it, nothing.points_per_hour) == (said, False, None)
+
+
+def test_where_both_were_refused_together_the_refresh_goes_first_and_the_retrain_says_why_it_waits() -> None:
+    decision = decide(evidence(model_gap=measure(0.3), refused={"REFRESH+RETRAIN": "the gate"}), PolicyParams())
+    assert decision.action == "REFRESH"
+    refresh, retrain, both = decision.options[1:]
+    assert (refresh.worth_it, retrain.worth_it, both.worth_it) == (True, False, False)
+    assert decision.reasons[1].startswith("No to RETRAIN: ")
+    assert "it waits, since together the gate" in decision.reasons[1]
+    assert decision.would_change[1] == "RETRAIN would be weighed again on other data, or under other params"
+
+
+def test_no_model_is_released_without_an_index() -> None:
+    refused = {"REFRESH": "the gate", "REFRESH+RETRAIN": "the gate"}
+    decision = decide(evidence(live_release=None, model_gap=measure(0.5), refused=refused), PolicyParams())
+    assert decision.action == "NOTHING"
+    assert "a model is not released without an index" in decision.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("signals", "said"),
+    [
+        ({"model_gap": measure(0.3), "adapter_is_current": True}, "had there been other examples, or other settings"),
+        ({"model_gap": measure(0.3), "examples": 19}, "had there been 20 examples"),
+    ],
+)
+def test_what_blocks_a_retrain_is_what_would_have_changed_it(signals: dict[str, Any], said: str) -> None:
+    assert said in decide(evidence(**signals), PolicyParams()).would_change[1]
+
+
+def test_a_forced_refresh_does_not_say_that_a_price_would_have_stopped_it() -> None:
+    removed = ChangeSet(before="s0", after="s1", removed=("a.md",))
+    for signals in ({"live_release": None}, {"changes": removed}):
+        decision = decide(evidence(**signals), PolicyParams(points_per_hour=1e9))
+        assert decision.action.refreshes
+        assert "points_per_hour" not in decision.would_change[0]
+
+
+def test_a_bar_that_was_missed_is_above_the_gain_as_it_is_written() -> None:
+    costs = Costs(refresh_seconds=1, retrain_seconds=7, prove_seconds=1, source="prior")
+    decision = decide(evidence(model_gap=measure(0.001), costs=costs), PolicyParams(points_per_hour=50))
+    assert "had its gain, 0.1 points at the lower end, been 0.2 or more" in decision.would_change[1]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipelines.observe.costs import (
     EMBEDDED_CHUNKS,
+    ENOUGH,
     GRADED_QUESTIONS,
     INDEX_SECONDS,
     PROVE_SECONDS,
@@ -35,8 +36,9 @@ def cycle(**work: float) -> Cycle:
 
 
 def rates(amount: str, seconds: str, *each: float) -> list[Cycle]:
-    """One cycle a rate, of ten units each."""
-    return [cycle(**{amount: 10.0, seconds: 10.0 * rate}) for rate in each]
+    """One cycle a rate, of just enough units each."""
+    units = float(ENOUGH[amount])
+    return [cycle(**{amount: units, seconds: units * rate}) for rate in each]
 
 
 def without_fixed(costs: Costs, step: str) -> float:
@@ -86,6 +88,18 @@ def test_runs_that_did_nothing_of_a_step_say_nothing_of_its_rate(amount: str, se
     assert without_fixed(costs, forecasted) == pytest.approx(2 * units(amount))
 
 
+@every_step
+def test_a_small_run_tells_of_starting_up_and_not_of_the_rate(amount: str, seconds: str, forecasted: str) -> None:
+    nightly = [cycle(**{amount: ENOUGH[amount] - 1.0, seconds: 500.0})] * 5
+    assert forecast(WORK, nightly, PRIOR) == forecast(WORK, [], PRIOR)
+    costs = forecast(WORK, rates(amount, seconds, 2) + nightly, PRIOR)
+    assert without_fixed(costs, forecasted) == pytest.approx(2 * units(amount))
+
+
+def test_work_without_its_seconds_is_passed_over() -> None:
+    assert forecast(WORK, [cycle(**{EMBEDDED_CHUNKS: 1000.0})], PRIOR) == forecast(WORK, [], PRIOR)
+
+
 def test_the_source_says_how_many_runs_each_rate_rests_on() -> None:
     history = rates(EMBEDDED_CHUNKS, INDEX_SECONDS, 1, 1) + rates(GRADED_QUESTIONS, PROVE_SECONDS, 1)
     assert forecast(WORK, history, PRIOR).source == "rates of the last runs: refresh 2, retrain prior, proof 1"
@@ -94,7 +108,7 @@ def test_the_source_says_how_many_runs_each_rate_rests_on() -> None:
 @settings(derandomize=True, deadline=None)
 @given(AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)
 def test_more_work_never_costs_less(chunks: int, examples: int, questions: int, more: int) -> None:
-    history = [cycle(**{EMBEDDED_CHUNKS: 3.0, INDEX_SECONDS: 2.0, GRADED_QUESTIONS: 7.0, PROVE_SECONDS: 1.0})]
+    history = [cycle(**{EMBEDDED_CHUNKS: 300.0, INDEX_SECONDS: 200.0, GRADED_QUESTIONS: 70.0, PROVE_SECONDS: 10.0})]
     less = forecast(Workload(chunks, examples, questions), history, PRIOR)
     larger = forecast(Workload(chunks + more, examples + more, questions + more), history, PRIOR)
     for _, _, step in STEPS:

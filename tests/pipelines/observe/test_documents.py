@@ -116,3 +116,21 @@ def test_the_headings_of_a_web_page_become_headings_of_markdown(name: str) -> No
 
 def test_html_in_a_markdown_file_stays_as_it_is() -> None:
     assert as_text(Path("page.md"), PAGE.encode()) == PAGE
+
+
+def test_what_a_web_page_does_not_show_is_not_read() -> None:
+    page = b"<style>body{color:red}</style><script>var s=1;</script><template>later</template><h1>Ports</h1>"
+    assert as_text(Path("a.html"), page).split() == ["#", "Ports"]
+
+
+def test_a_web_page_that_looks_like_the_name_of_one_is_read() -> None:
+    assert as_text(Path("a.html"), b"https://example.org/page.html").strip() == "https://example.org/page.html"
+
+
+def test_a_web_page_nested_beyond_reason_is_refused_by_name() -> None:
+    with pytest.raises(RefusalError, match=r"a\.html is nested too deeply"):
+        as_text(Path("a.html"), b"<div>" * 5000 + b"text")
+
+
+def test_line_ends_of_every_system_are_line_ends() -> None:
+    assert as_text(Path("a.md"), b"one\r\ntwo\rthree\n") == "one\ntwo\nthree\n"

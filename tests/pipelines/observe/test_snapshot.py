@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc_data.hashfile import tree as dvc_tree
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.meta import Meta
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pathspec import GitIgnoreSpec
 
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import (
@@ -51,6 +55,8 @@ IGNORED = ["x.tmp", "guides/x.tmp", "drafts/one.md", "guides/drafts/two.md", ".g
 RULES = "# what is not for readers\n\n*.tmp\n!keep.tmp\ndrafts/\n"
 
 NAMES = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=4)
+# Paths that sort otherwise by their parts than as they are written.
+ALIKE = st.lists(st.sampled_from(["a", "a-b", "a b", "a.md"]), min_size=1, max_size=3).map("/".join)
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 MANIFESTS = st.dictionaries(PATHS, st.sampled_from([md5(text) for text in "xyz"]), max_size=5)
 law = settings(derandomize=True, deadline=None)
@@ -182,8 +188,50 @@ def test_examples_and_questions_may_be_missing(tmp_path: Path) -> None:
 
 def test_files_are_listed_with_slashes_and_in_order_of_path(tmp_path: Path) -> None:
     put(tmp_path, dict.fromkeys(["z.md", "b/z.md", "b/a/c.md", "A.md"], ""))
-    assert files_below(tmp_path) == ["A.md", "b/a/c.md", "b/z.md", "z.md"]
-    assert files_below(tmp_path / "nowhere") == []
+    assert files_below(tmp_path, tmp_path, GitIgnoreSpec([])) == ["A.md", "b/a/c.md", "b/z.md", "z.md"]
+
+
+@law
+@given(MANIFESTS | st.dictionaries(ALIKE, st.just(md5("x"))))
+def test_the_hash_of_a_folder_is_the_one_that_dvc_makes(files: dict[str, str]) -> None:
+    its_own = dvc_tree.Tree()
+    for path, digest in files.items():
+        its_own.add(tuple(path.split("/")), Meta(), HashInfo("md5", digest))
+    its_own.digest()
+    assert its_own.hash_info is not None
+    assert its_own.hash_info.value == folder_hash(files)
+
+
+def test_a_page_beside_a_folder_of_its_name_is_recorded(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"guide.md": "a", "guide/x.md": "b", "guide-b/y.md": "c", "gui de/z.md": "d"})
+    assert record(project).kb_id == recorded_id(tmp_path, "kb")
+
+
+def test_rules_of_dvcignore_are_for_paths_below_the_project(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a", "b.tmp": "b", "drafts/c.md": "c", "deep/drafts/d.md": "d"})
+    write(tmp_path / ".dvcignore", "  /data/kb/drafts/\ndata/kb/*.tmp\n")
+    recorded = record(project)
+    assert set(recorded.documents) == {"a.md", "deep/drafts/d.md"}
+    assert recorded.kb_id == recorded_id(tmp_path, "kb")
+
+
+@pytest.mark.parametrize("content", ["", "<<<<<<< HEAD\nouts:\n=======\n", "outs: []\n", "wdir: .\n"])
+def test_a_pointer_that_dvc_did_not_write_is_named(content: str, tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    write(tmp_path / "data/kb.dvc", content)
+    with pytest.raises(RefusalError, match=r"data/kb\.dvc is not a pointer that DVC wrote"):
+        record(project)
+    assert (tmp_path / "data/kb.dvc").read_text(encoding="utf-8") == content
+
+
+def test_dvc_says_itself_why_it_refuses(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a", ".dvcignore": "*.tmp"})
+    with pytest.raises(RefusalError, match="dvcignore"):
+        record(project)
 
 
 def test_links_to_folders_are_not_followed_and_links_to_files_are(tmp_path: Path) -> None:

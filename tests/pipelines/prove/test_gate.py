@@ -187,3 +187,17 @@ def test_what_was_not_measured_is_said_with_its_reason() -> None:
     before, after = card([1], retrieval_recall=measure(0.9)), card([1], retrieval_recall=UNMEASURED)
     detail = verdict(before, after).checks[2].detail
     assert detail == f"live {before.retrieval_recall}; candidate not measured (no question names a document)"
+
+
+def test_other_questions_are_refused_and_not_compared() -> None:
+    verdict = judge(scorecard(graded("a"), graded("b")), scorecard(graded("a"), questions="set-2"), {}, [], Params())
+    assert not verdict.accepted
+    assert verdict.difference.value is None
+    assert not verdict.checks[0].passed
+
+
+def test_scores_are_compared_question_by_question_whatever_their_order() -> None:
+    before = scorecard(graded("a", 1.0), graded("b", 0.0))
+    after = scorecard(graded("b", 0.0), graded("a", 1.0))
+    difference = judge(before, after, {}, [], Params()).difference
+    assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)

@@ -228,3 +228,34 @@ def test_a_difference_is_taken_question_by_question(pairs: list[tuple[float, flo
 def test_scores_of_other_questions_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="zip"):
         difference([1.0, 0.0], [1.0], PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("in New\nYork today", "New York"),
+        ("in New  York", "New York"),
+        ("it is v22.1.0 now", "22.1.0"),
+        ("caf\u0065\u0301 au lait", "caf\u00e9"),
+        ("about 10, or so", "10"),
+    ],
+)
+def test_an_answer_is_found_however_it_is_set(text: str, answer: str) -> None:
+    assert holds(text, [answer])
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("10,000", "10"),
+        ("10,000", "000"),
+        ("3,14", "14"),
+        ("1:30", "30"),
+        ("1/2/2025", "2025"),
+        ("C++", "C"),
+        ("C#", "C"),
+        ("-5", "5"),
+    ],
+)
+def test_a_part_of_a_longer_number_or_name_is_not_it(text: str, answer: str) -> None:
+    assert not holds(text, [answer])

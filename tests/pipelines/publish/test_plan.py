@@ -189,6 +189,12 @@ def test_what_was_taken_back_is_not_brought_back_whole_or_in_parts(decision: str
     assert set(refused.values()) == {"release 2, made from this very data, was rolled back (wrong answers)"}
 
 
+def test_going_forward_again_clears_what_going_back_had_marked() -> None:
+    forward = undone("1").model_copy(update={"release": "2"})
+    assert refused_before([turn(), undone("2"), forward], "s1", "p1") == {}
+    assert refused_before([turn(), undone("2"), forward, undone("2")], "s1", "p1")
+
+
 @pytest.mark.parametrize(("data", "params"), [("s2", "p1"), ("s1", "p2"), ("s2", "p2")])
 def test_other_data_or_other_params_get_a_new_chance(data: str, params: str) -> None:
     assert refused_before([REFUSED_TURN, turn(), undone("2")], data, params) == {}
@@ -231,7 +237,7 @@ def test_the_headline_of_two_halves_names_both() -> None:
     both = said(model_gap=measure(0.6), score_gold=measure(0.35))
     refresh, retrain = both.rsplit("; ", 1)
     assert refresh.startswith("1 of 10 chunks are new")
-    assert retrain == "with the right passage the model answers 0.35, 60 points below the target"
+    assert retrain == "with the right passage the model scores 0.35, 60 points below the target"
 
 
 def test_the_headline_of_a_change_that_is_left_alone_says_why_of_each_half() -> None:

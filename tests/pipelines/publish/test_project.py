@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import lancedb
 import pytest
 from mlflow.tracking import MlflowClient
 
 from pipelines.build.candidate import build_index
 from pipelines.build.corpus import read_corpus
+from pipelines.build.index import TABLE
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
 from pipelines.ports import Advance, quiet
@@ -135,6 +138,34 @@ def test_an_adapter_that_is_not_on_this_machine_is_brought_here_before_it_is_use
         opened.subject(live(opened))
     assert [folder.name for folder in opened.workspace.adapters.iterdir()] == ["a2"]
     assert json.loads((opened.workspace.adapters / "a2" / SKILLS).read_text())["name"] == "a2"
+
+
+def test_a_release_that_is_not_whole_any_more_is_told_without_loading_a_model(opened: Project) -> None:
+    opened.serves(opened.registry.release("1"))
+    lancedb.connect(opened.workspace.index_uri).open_table(TABLE).tags.delete("release-1")
+    with pytest.raises(RefusalError, match="no tag release-1 any more"):
+        opened.serves(opened.registry.release("1"))
+    assert not CountingEmbedder.embedded
+
+
+def test_an_adapter_that_is_nowhere_any_more_is_refused_in_one_line(opened: Project) -> None:
+    release = live(opened)
+    shutil.rmtree(opened.workspace.adapters)
+    # The artifacts are named by absolute path, which is that of the project that this one is a copy of.
+    source = Path(urlsplit(release_source(opened, release)).path)
+    (source / "adapter").rename(source / "kept")
+    try:
+        with pytest.raises(RefusalError, match="adapter a2 of release 2 is neither here nor in MLflow") as refusal:
+            opened.ask(PUMP)
+    finally:
+        (source / "kept").rename(source / "adapter")
+    assert "\n" not in str(refusal.value)
+
+
+def release_source(project: Project, release: Release) -> str:
+    """Where MLflow keeps what belongs to a release."""
+    uri = project.workspace.tracking_uri
+    return str(MlflowClient(uri, registry_uri=uri).get_model_version("ragtide", release.id).source)
 
 
 def test_examining_asks_only_what_the_documents_can_answer(opened: Project) -> None:

@@ -22,7 +22,7 @@ from pipelines.workspace import Workspace
 from tests.factories import HashEmbedder, chunk, measure, scorecard, snapshot, workspace, write
 
 STEPS = {
-    "number": (Registry, "number"),
+    "draft": (Registry, "draft"),
     "tag": (Index, "tag"),
     "adapter": (RunLog, "folder"),
     "record": (RunLog, "record"),
@@ -133,6 +133,21 @@ def test_a_release_names_the_one_before_it(shop: Shop) -> None:
     assert [shop.read(release)[0] for release in releases] == ["one", "two", "three"]
 
 
+def test_an_attempt_that_failed_keeps_its_own_record_beside_the_next_one_of_the_same_run(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.released("one")
+    candidate = shop.candidate("two", "second")
+    with shop.registry.cycle() as log:
+        with monkeypatch.context() as fault:
+            fault.setattr(*STEPS["point"], away)
+            with pytest.raises(ConnectionError):
+                publish(shop.space, shop.registry, shop.index, log, candidate, judged())
+        publish(shop.space, shop.registry, shop.index, log, candidate, judged())
+    assert [shop.registry.release(number).id for number in ("1", "2", "3")] == ["1", "2", "3"]
+    assert shop.live.id == "3"
+
+
 def test_what_the_gate_refused_gets_not_even_a_number(shop: Shop) -> None:
     with pytest.raises(RefusalError, match="gate refused"):
         shop.publish(shop.candidate("worse"), judged(accepted=False))
@@ -170,7 +185,7 @@ def test_a_fault_at_any_step_leaves_the_live_release_and_the_next_publish_succee
     assert rollback(shop.registry, None, "a test") == live
 
 
-@pytest.mark.parametrize("step", ["number", "adapter", "point"])
+@pytest.mark.parametrize("step", ["draft", "adapter", "point"])
 def test_a_fault_in_the_first_publish_leaves_nothing_live(
     step: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +276,32 @@ def test_the_release_that_was_left_is_marked_with_the_reason_and_no_other(shop: 
     rollback(shop.registry, None, "wrong answers")
     assert shop.tags(second)["rolled_back"] == "wrong answers"
     assert "rolled_back" not in shop.tags(first)
+
+
+@pytest.mark.parametrize("step", ["mark", "point"])
+def test_a_rollback_that_dies_half_way_is_in_the_history_as_undoing_the_release(
+    step: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = shop.released("one"), shop.released("two")
+    with monkeypatch.context() as fault:
+        fault.setattr(Registry, step, away)
+        with pytest.raises(ConnectionError):
+            rollback(shop.registry, None, "wrong answers")
+    turn = shop.registry.history()[-1]
+    assert (turn.decision, turn.undone, turn.outcome) == ("ROLLBACK", second.id, "failed: the store went away")
+    assert shop.live == (second if step == "point" else first)
+
+
+def test_a_release_that_could_not_be_served_is_not_gone_back_to(shop: Shop) -> None:
+    def lost(release: Release) -> None:
+        raise RefusalError(f"release {release.id} is not whole")
+
+    shop.released("one")
+    second = shop.released("two")
+    before = told(shop)
+    with pytest.raises(RefusalError, match="release 1 is not whole"):
+        rollback(shop.registry, None, "a test", lost)
+    assert (told(shop), shop.live) == (before, second)
 
 
 def refused_rollback(shop: Shop, to: str | None) -> str:

@@ -1,0 +1,72 @@
+"""What stands in for a large model where the libraries are to be real? A tiny Llama, untrained, made in a moment.
+
+Its tokenizer knows a vocabulary of words and has a chat template, so that transformers and peft run as they always do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.build import generate
+from pipelines.params import GenerateParams
+
+TEMPLATE = (
+    "{% for message in messages %}<{{ message.role }}> {{ message.content }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+MARKS = ("<unk>", "<pad>", "<end>", "<system>", "<user>", "<assistant>")
+WORDS = tuple(f"w{number}" for number in range(90))
+
+
+def write_tiny_model(folder: Path, seed: int = 0, **special: str | None) -> Path:
+    """A Llama of two layers with a vocabulary of words and a chat template, in `folder`."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({word: at for at, word in enumerate([*MARKS, *WORDS])}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    settings: dict[str, Any] = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<end>"} | special
+    settings["additional_special_tokens"] = list(MARKS[3:])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, chat_template=TEMPLATE, **settings)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(MARKS) + len(WORDS),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=None,
+        eos_token_id=MARKS.index("<end>"),
+        pad_token_id=MARKS.index("<pad>"),
+        # Wide, so that an untrained model is sure of its nonsense, and a step of training moves it.
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def settings_for(folder: Path | str, **changed: Any) -> GenerateParams:
+    usual: dict[str, Any] = {"device": "cpu", "dtype": "float32", "max_new_tokens": 6, "batch_size": 4}
+    return GenerateParams(model=str(folder), **(usual | changed))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A model this small gains nothing from a second thread, and on a busy machine two wait for each other."""
+    import torch
+
+    usual = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        # What the product sets its threads by.
+        patch.setattr(generate, "available_cores", lambda: 1)
+        torch.set_num_threads(1)
+        yield
+    torch.set_num_threads(usual)
