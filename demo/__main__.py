@@ -141,9 +141,16 @@ def _row(told: Told) -> tuple[str, ...]:
 
 
 def _table(told: list[Told]) -> Table:
-    table = Table(*HEAD, title="What was decided, why, and what it cost", show_lines=True)
+    """Narrow enough for a terminal of 80 columns: what belongs together shares a cell."""
+    table = Table(title="What was decided, why, and what it cost", show_lines=True, expand=True)
+    table.add_column("data", ratio=3)
+    table.add_column("decision", no_wrap=True)
+    table.add_column("why", ratio=6)
+    table.add_column("score", no_wrap=True)
+    table.add_column("cost", no_wrap=True)
     for one in told:
-        table.add_row(*_row(one))
+        data, decision, why, outcome, before, after, cost = _row(one)
+        table.add_row(data, f"{decision}\n{outcome}", why, f"{before} → {after}" if after else "", cost)
     return table
 
 

@@ -86,6 +86,10 @@ def test_dvc_runs_every_stage(reproduced: Reproduced) -> None:
     assert set(yaml.safe_load((reproduced.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]) == set(STAGES)
 
 
+def test_when_all_have_run_dvc_is_at_rest(reproduced: Reproduced) -> None:
+    assert "up to date" in dvc(reproduced.root, ["status"])
+
+
 def test_the_artifacts_name_each_other(reproduced: Reproduced) -> None:
     artifacts = reproduced.root / "artifacts"
     index, model = BuiltIndex.read(artifacts / "index.json"), BuiltModel.read(artifacts / "model.json")
@@ -126,7 +130,9 @@ def test_a_moved_page_makes_a_new_index_and_no_new_model(
 
 def test_the_stages_are_those_that_dvc_yaml_calls() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    assert {name: stage["cmd"] for name, stage in stages.items()} == {name: f"ragtide stage {name}" for name in STAGES}
+    # In this folder, whatever RAGTIDE_PROJECT names.
+    wanted = {name: f"ragtide stage {name} --project ." for name in STAGES}
+    assert {name: stage["cmd"] for name, stage in stages.items()} == wanted
 
 
 def test_a_stage_leaves_only_what_dvc_yaml_says_and_its_state(root: Path) -> None:
