@@ -116,9 +116,7 @@ class Index:
 
     def reader(self, tag: str | int) -> Reader:
         """A reader of a tagged or numbered version; it stays there whatever a writer does."""
-        table = self._open(tag)
-        if table is None:
-            raise RefusalError(f"no index at {self._uri}: `ragtide run` builds it")
+        table = self._existing(tag)
         self._refuse_other_embedder(table)
         return Reader(table, self._embedder)
 
@@ -152,9 +150,7 @@ class Index:
 
     def tag(self, name: str, version: int) -> None:
         """Name a version for readers; the same name for the same version again is no error."""
-        table = self._open()
-        if table is None:
-            raise RefusalError(f"no index at {self._uri}: `ragtide run` builds it")
+        table = self._existing()
         known = table.tags.list()
         if name not in known:
             table.tags.create(name, version)
@@ -186,6 +182,12 @@ class Index:
         table = database.open_table(TABLE)
         if version is not None:
             _checkout(table, version, self._uri)
+        return table
+
+    def _existing(self, version: int | str | None = None) -> Any:
+        table = self._open(version)
+        if table is None:
+            raise RefusalError(f"no index at {self._uri}: `ragtide run` builds it")
         return table
 
     def _create(self) -> Any:
