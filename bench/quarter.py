@@ -165,12 +165,10 @@ def scores(work: Path, questions: Questions, with_gold: bool = False) -> dict[st
 
 
 def _examiner(work: Path):  # type: ignore[no-untyped-def]
-    from pipelines.build.corpus import read_corpus
     from pipelines.observe.snapshot import observe
 
     project = _project(work)
-    corpus = read_corpus(project.workspace, observe(project.workspace))
-    return project, project.examiner(corpus)
+    return project, project.examiner(project.corpus(observe(project.workspace)))
 
 
 def _project(work: Path):  # type: ignore[no-untyped-def]

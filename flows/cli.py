@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 
 from flows.environment import end_in_order, make_prefect_home, prepare
@@ -120,6 +119,8 @@ def diff(
 ) -> None:
     """List the documents added, edited, renamed and removed between two snapshots."""
     prepare(project)
+    from rich.markdown import Markdown
+
     from pipelines.observe.diff import diff as compare
     from pipelines.observe.snapshot import observe
     from pipelines.publish.registry import Registry
@@ -138,13 +139,15 @@ def diff(
 def plan(project: ProjectFolder = HERE) -> None:
     """Say what `run` would do, why, and what it would cost. Changes neither data nor index nor what is live."""
     prepare(project)
+    from rich.markdown import Markdown
+
     from pipelines.observe.snapshot import observe
     from pipelines.publish.plan import keep_plan, make_plan
     from pipelines.publish.project import Project
     from pipelines.publish.report import decision_markdown
 
     opened = Project.open(project, bars)
-    made = make_plan(opened, observe(opened.workspace))
+    made = make_plan(opened, opened.corpus(observe(opened.workspace)))
     digest = keep_plan(opened, made)
     out.print(Markdown(decision_markdown(made.evidence, made.decision)))
     out.print(f"\nplan {digest}: `ragtide run --plan {digest}` does exactly this, or nothing if the world has moved.")
@@ -177,6 +180,74 @@ def run(
 
 @app.command()
 @refusing
+def approve(
+    digest: Annotated[str, typer.Argument(help="The digest of a plan that holds removals back.")],
+    why: Annotated[str, typer.Option("--why", help="Kept with the approval.")] = "by hand",
+    project: ProjectFolder = HERE,
+) -> None:
+    """Let the removals go ahead that a plan holds back: those very documents, and no others."""
+    prepare(project)
+    from pipelines.observe.guard import approve as give
+    from pipelines.ports import quiet
+    from pipelines.publish.plan import read_plan
+    from pipelines.publish.project import Project
+
+    opened = Project.open(project, quiet)
+    with opened.workspace.writing():
+        given = give(opened.workspace, digest, read_plan(opened, digest).evidence.held, why)
+    out.print(f"{len(given.removals)} removals are approved: the next `ragtide run` carries them out")
+
+
+@app.command()
+@refusing
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without losing anything.")] = False,
+    project: ProjectFolder = HERE,
+) -> None:
+    """Compare table, tags, registry and snapshots, and name everything that does not agree."""
+    prepare(project)
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
+    from pipelines.publish.verify import repair as mend
+    from pipelines.publish.verify import verify as compare
+
+    opened = Project.open(project, quiet)
+    with opened.workspace.writing():
+        found = compare(opened)
+        mended, left = mend(found) if repair else ([], [(one, one.remedy) for one in found])
+    for one in mended:
+        out.print(f"[green]mended[/] {_plain(f'{one.where}: {one.what}: {one.remedy}')}", soft_wrap=True)
+    for one, remedy in left:
+        out.print(f"[red]{_plain(one.where)}[/]: {_plain(one.what)}: {_plain(remedy)}", soft_wrap=True)
+    if not found:
+        out.print("table, tags, registry and snapshots agree")
+    if left:
+        raise typer.Exit(1)
+
+
+@app.command()
+@refusing
+def maintain(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    project: ProjectFolder = HERE,
+) -> None:
+    """Compact the index, prune old versions that no release needs, sweep up after killed writers; and say why."""
+    prepare(project)
+    from pipelines.build.candidate import maintain_index
+    from pipelines.build.models import load_embedder
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.open(project)
+    with workspace.writing():
+        steps = maintain_index(workspace, load_embedder(workspace.params.embed), dry_run)
+    if not steps:
+        out.print("there is no index yet: nothing to keep up")
+    for step in steps:
+        out.print(f"[bold]{step.step}[/]: {'done' if step.done else 'not done'}: {_plain(step.why)}", soft_wrap=True)
+
+
+@app.command()
+@refusing
 def ask(question: str, project: ProjectFolder = HERE) -> None:
     """Answer a question from the live release, and name the sources."""
     prepare(project)
@@ -196,15 +267,22 @@ def ask(question: str, project: ProjectFolder = HERE) -> None:
 def status(project: ProjectFolder = HERE) -> None:
     """Say what is live, since when, from which data, and whether the data has moved since."""
     prepare(project)
+    from rich.markdown import Markdown
+
     from pipelines.observe.diff import diff as compare
+    from pipelines.observe.documents import Library
     from pipelines.observe.snapshot import observe
     from pipelines.publish.registry import Registry
-    from pipelines.publish.report import changes_markdown
+    from pipelines.publish.report import changes_markdown, set_aside_markdown
     from pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
     registry = Registry(workspace)
     live = registry.champion()
+    now = observe(workspace)
+    if set_aside := Library(workspace, now).set_aside:
+        out.print(f"{len(set_aside)} documents cannot be read:")
+        out.print(Markdown(set_aside_markdown(set_aside)))
     if live is None:
         out.print("nothing is live yet: `ragtide plan` says what a first run would do, `ragtide run` does it")
         return
@@ -219,7 +297,7 @@ def status(project: ProjectFolder = HERE) -> None:
     ):
         table.add_row(f"[bold]{name}[/]", _plain(value))
     out.print(table)
-    changes = compare(live.snapshot, observe(workspace))
+    changes = compare(live.snapshot, now)
     if changes.is_empty:
         out.print("\nThe data is as the live release knows it.")
     else:
@@ -279,14 +357,17 @@ def rollback(
 
 @app.command()
 @refusing
-def stage(name: Stage, project: ProjectFolder = HERE) -> None:
-    """Run one stage of dvc.yaml; `dvc repro` calls this."""
+def stage(
+    name: Stage,
+    rebuild: Annotated[bool, typer.Option(help="Make all rows anew where they are another embedder's.")] = False,
+    project: ProjectFolder = HERE,
+) -> None:
+    """Run one stage of dvc.yaml; `dvc repro` calls this. `index` brings the index alone up to the documents."""
     prepare(project)
     from flows.stages import run_stage
-    from pipelines.publish.project import Project
 
-    built = run_stage(name, Project.open(project, bars))
-    out.print(built.model_dump_json(exclude={"graded"}), markup=False, highlight=False, soft_wrap=True)
+    built = run_stage(name, project, bars, rebuild)
+    out.print(built.model_dump_json(exclude={"graded", "settings"}), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,44 +1,59 @@
-"""What does `ragtide stage NAME` do? The stages of dvc.yaml, by the same functions as the flow's tasks call."""
+"""What does `ragtide stage NAME` do? The stages of dvc.yaml, by the same functions as the flow's tasks call.
+
+Heavy libraries are imported where they are needed: that there is nothing to do must be found out in a moment.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
-from pipelines.build.candidate import build_index, build_model
-from pipelines.build.corpus import Corpus, read_corpus
 from pipelines.observe.snapshot import observe
-from pipelines.prove.attribution import Subject
-from pipelines.publish.project import Project
-from pipelines.records import BuiltIndex, BuiltModel, Record
+from pipelines.ports import Progress
+from pipelines.records import Record
+from pipelines.workspace import Workspace
 
 
-def run_stage(name: str, project: Project) -> Record:
-    """Run one stage on what is in the data folders now; it writes below artifacts/ and releases nothing."""
-    with project.workspace.writing():
-        return STAGES[name](project, read_corpus(project.workspace, observe(project.workspace)))
+def run_stage(name: str, root: Path, progress: Progress, rebuild: bool = False) -> Record:
+    """Run one stage on what is in the data folders now; it writes below artifacts/ and releases nothing.
+
+    `rebuild` allows the stage `index` to make all rows anew, where params.yaml names another embedder or chunker.
+    """
+    workspace = Workspace.open(root)
+    with workspace.writing():
+        if name == "index":
+            return _index(workspace, progress, rebuild)
+        return _with_models(name, root, progress)
 
 
-def _index(project: Project, corpus: Corpus) -> Record:
-    return build_index(project.workspace, project.models, corpus, project.progress)
+def _index(workspace: Workspace, progress: Progress, rebuild: bool) -> Record:
+    from pipelines.build.fingerprint import settled
+    from pipelines.build.models import load_embedder
+
+    snapshot, embedder = observe(workspace), load_embedder(workspace.params.embed)
+    if known := settled(workspace, snapshot, embedder):
+        return known.model_copy(update={"embedded": 0, "new": 0, "seconds": 0.0})
+    from pipelines.build.candidate import build_index_alone
+
+    return build_index_alone(workspace, embedder, snapshot, progress, rebuild)
 
 
-def _finetune(project: Project, corpus: Corpus) -> Record:
-    # dvc.yaml says why the index is no dependency of this stage: the latest one is what retrieval returns. It is
-    # brought up to date where it is not, but artifacts/index.json belongs to the stage `index`.
-    index = project.index.refresh(corpus.chunks, corpus.snapshot.id, project.progress)
-    model, _ = build_model(
-        project.workspace, project.models, corpus, project.index.reader(index.version), project.progress
-    )
-    return model
+def _with_models(name: str, root: Path, progress: Progress) -> Record:
+    from pipelines.build.candidate import build_model
+    from pipelines.prove.attribution import Subject
+    from pipelines.publish.project import Project
+    from pipelines.records import BuiltIndex, BuiltModel
 
-
-def _score(project: Project, corpus: Corpus) -> Record:
-    artifacts = project.workspace.artifacts
-    index = BuiltIndex.read(artifacts / "index.json")
-    subject = Subject(project.index.reader(index.version), BuiltModel.read(artifacts / "model.json"))
+    project = Project.open(root, progress)
+    workspace = project.workspace
+    corpus = project.corpus(observe(workspace))
+    if name == "finetune":
+        # dvc.yaml says why the index is no dependency of this stage: the latest one is what retrieval returns. It is
+        # brought up to date where it is not, but artifacts/index.json belongs to the stage `index`.
+        index = project.index.refresh(corpus.source, corpus.snapshot.kb_id, progress)
+        model, _ = build_model(workspace, project.models, corpus, project.index.reader(index.version), progress)
+        return model
+    built = BuiltIndex.read(workspace.artifacts / "index.json")
+    subject = Subject(project.index.reader(built.version), BuiltModel.read(workspace.artifacts / "model.json"))
     scorecard = project.examiner(corpus).scorecard(subject)
-    scorecard.write(artifacts / "scorecard.json")
+    scorecard.write(workspace.artifacts / "scorecard.json")
     return scorecard
-
-
-STAGES: dict[str, Callable[[Project, Corpus], Record]] = {"index": _index, "finetune": _finetune, "score": _score}

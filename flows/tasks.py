@@ -17,9 +17,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from pipelines.build.candidate import build_index, build_model, export_index, export_model, untrained
-from pipelines.build.corpus import Corpus, read_corpus
+from pipelines.build.corpus import Corpus
 from pipelines.errors import RefusalError, UnavailableError
 from pipelines.observe import costs
+from pipelines.observe.guard import use_up
 from pipelines.observe.snapshot import check_stages, commit_stages
 from pipelines.observe.snapshot import observe as look
 from pipelines.observe.snapshot import record as record_snapshot
@@ -47,7 +48,7 @@ class Turn:
     def corpus(self, snapshot: Snapshot) -> Corpus:
         """The content of a snapshot, read once a turn."""
         if snapshot.id not in self.corpora:
-            self.corpora[snapshot.id] = read_corpus(self.project.workspace, snapshot)
+            self.corpora[snapshot.id] = self.project.corpus(snapshot, keep=True)
         return self.corpora[snapshot.id]
 
 
@@ -105,7 +106,8 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
     """Which half is out of date, and what is worth its cost?"""
     project = turn.project
     with project.registry.step("decide", turn.log) as log:
-        decided = kept_plan(project, plan, snapshot) if plan else make_plan(project, snapshot)
+        corpus = turn.corpus(snapshot)
+        decided = kept_plan(project, plan, snapshot, corpus.held) if plan else make_plan(project, corpus)
         evidence, decision = decided.evidence, decided.decision
         digest = keep_plan(project, decided)
         markdown = report.decision_markdown(evidence, decision)
@@ -113,6 +115,8 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         for run in (log, turn.log):
             _log_page(run, "decision", markdown, plot)
         log.record("plan.json", decided)
+        if evidence.set_aside:
+            turn.log.text("set_aside.md", report.set_aside_markdown(evidence.set_aside))
         turn.log.metrics(report.evidence_metrics(evidence))
         turn.log.tags({"decision": decision.action, "reason": headline(decided), "plan": digest})
         turn.log.describe("\n".join(f"- {reason}" for reason in decision.reasons))
@@ -129,10 +133,13 @@ def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltIndex:
         export_index(project.workspace, live.index)
         return live.index
     with project.registry.step("refresh-index", turn.log) as log:
-        built = build_index(project.workspace, project.models, turn.corpus(snapshot), project.progress)
+        # The plan knows whether the live rows can stay; others in the table are those of a build that was given up.
+        corpus = turn.corpus(snapshot)
+        built = build_index(project.workspace, project.models, corpus, project.progress, rebuild=True)
         log.record("index.json", built)
         work = {costs.EMBEDDED_CHUNKS: built.embedded, costs.INDEX_SECONDS: built.seconds}
-        log.metrics({**work, "rows": built.rows, "index_version": built.version})
+        log.metrics({**work, "rows": built.rows, "new_chunks": built.new, "index_version": built.version})
+        log.tags({"vector_index": built.vector_index})
         turn.log.metrics({f"work.{key}": value for key, value in work.items()})
         return built
 
@@ -183,7 +190,9 @@ def publish(
     project = turn.project
     with project.registry.step("publish", turn.log):
         candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=plan.decision.action)
-        return make_live(project.workspace, project.registry, project.index, turn.log, candidate, verdict)
+        release = make_live(project.workspace, project.registry, project.index, turn.log, candidate, verdict)
+        use_up(project.workspace, project.index.documents(release.index_tag))
+        return release
 
 
 def conclude(turn: Turn, verdict: Verdict | None, release: Release | None) -> Cycle:

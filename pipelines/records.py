@@ -76,7 +76,10 @@ class Chunk(Record):
 
 
 class Snapshot(Record):
-    """What is in the three data folders. Every id is DVC's content hash: 32 hex digits and `.dir`."""
+    """What is in the three data folders. Every id is DVC's content hash: 32 hex digits and `.dir`.
+
+    `unusable` says of files of the knowledge base why they are none that could be read; they are in no id.
+    """
 
     id: str
     kb_id: str
@@ -85,6 +88,36 @@ class Snapshot(Record):
     documents: dict[str, str]
     examples: dict[str, str]
     questions: dict[str, str]
+    unusable: dict[str, str] = Field(default_factory=dict)
+
+
+class SetAside(Record):
+    """A document that could not be read: why, how often it was tried in this form, and since when.
+
+    `digest` is that of the content that was tried; None for a file that cannot be opened, which counts no attempts.
+    """
+
+    document: str
+    digest: str | None
+    reason: str
+    attempts: int
+    since: str
+
+
+class Quarantine(Record):
+    """The documents that are set aside, and the converter that could not read them."""
+
+    converter: str
+    documents: tuple[SetAside, ...] = ()
+
+
+class Approval(Record):
+    """Leave to remove documents (document -> digest), given for one plan; it covers these and no others."""
+
+    plan: str
+    removals: dict[str, str]
+    why: str
+    at: str
 
 
 class Rename(Record):
@@ -120,6 +153,7 @@ class IndexDelta(Record):
 
     `new` counts chunks whose text the live index does not hold and `gone` live chunks whose text will be in none;
     `upserted` and `deleted` count rows, which also move when a document grows; `to_embed` counts texts without vector.
+    `documents_gone` counts documents of which no row will be left; `rebuild` says why no live row can stay, if so.
     """
 
     chunks_after: int
@@ -129,10 +163,12 @@ class IndexDelta(Record):
     upserted: int
     deleted: int
     to_embed: int
+    documents_gone: int = 0
+    rebuild: str | None = None
 
     @property
     def is_empty(self) -> bool:
-        return self.upserted == 0 and self.deleted == 0
+        return self.upserted == 0 and self.deleted == 0 and self.rebuild is None
 
     @property
     def changed_share(self) -> float:
@@ -148,16 +184,32 @@ class Action(StrEnum):
 
     NOTHING = "NOTHING"
     REFRESH = "REFRESH"
+    REBUILD = "REBUILD"
     RETRAIN = "RETRAIN"
     REFRESH_RETRAIN = "REFRESH+RETRAIN"
+    REBUILD_RETRAIN = "REBUILD+RETRAIN"
 
     @property
     def refreshes(self) -> bool:
-        return self in (Action.REFRESH, Action.REFRESH_RETRAIN)
+        """Whether the index becomes another one: by new rows, or by all of them anew."""
+        return self in (Action.REFRESH, Action.REFRESH_RETRAIN) or self.rebuilds
+
+    @property
+    def rebuilds(self) -> bool:
+        return self in (Action.REBUILD, Action.REBUILD_RETRAIN)
 
     @property
     def retrains(self) -> bool:
-        return self in (Action.RETRAIN, Action.REFRESH_RETRAIN)
+        return self in (Action.RETRAIN, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether index and model both become other ones."""
+        return self.refreshes and self.retrains
+
+    def with_retrain(self) -> Action:
+        """This action on the index, and a retrain besides."""
+        return Action.REBUILD_RETRAIN if self.rebuilds else Action.REFRESH_RETRAIN
 
 
 class Measure(Record):
@@ -200,6 +252,8 @@ class Evidence(Record):
     `refresh_gain` is the part of the index gap on questions whose own documents have changed since the live release.
     `examples` counts those that can be learnt from, `orphaned_examples` those whose page is gone.
     `refused` holds actions that were refused by the gate, or rolled back, for this very snapshot and these params.
+    `held` are documents (with the digest of their rows) whose removal waits for an approval; `set_aside` could not be
+    read, and what the index holds of them stays.
     """
 
     snapshot: str
@@ -218,6 +272,8 @@ class Evidence(Record):
     min_examples: int
     adapter_is_current: bool
     refused: dict[str, str] = Field(default_factory=dict)
+    held: dict[str, str] = Field(default_factory=dict)
+    set_aside: tuple[SetAside, ...] = ()
     costs: Costs
 
 
@@ -305,11 +361,24 @@ class Verdict(Record):
     difference: Measure
 
 
+class Upkeep(Record):
+    """One step of maintenance: whether it was done, and why or why not."""
+
+    step: str
+    done: bool
+    why: str
+
+
 # --- publish -------------------------------------------------------------------------------------------------------
 
 
 class BuiltIndex(Record):
-    """A committed version of the index's table, and what it took to get there."""
+    """A committed version of the index's table, and what it took to get there.
+
+    `documents` is the folder's DVC hash; `settings` are those that made its vectors; `new` counts texts that the
+    version before did not hold, `embedded` those that had no vector yet. `waiting` counts documents that will be tried
+    again, and removals that wait for an approval: while there are any, the same folder may bring another index.
+    """
 
     uri: str
     version: int
@@ -318,6 +387,10 @@ class BuiltIndex(Record):
     rows: int
     embedded: int
     seconds: float
+    settings: dict[str, Any] = Field(default_factory=dict)
+    new: int = 0
+    waiting: int = 0
+    vector_index: str = "none"
 
 
 class BuiltModel(Record):
@@ -342,9 +415,13 @@ class Candidate(Record):
 
 
 class Release(Candidate):
-    """Everything that is needed to serve a release, and to go back to the one before it."""
+    """Everything that is needed to serve a release, and to go back to the one before it.
+
+    `content` is the digest of the index's rows, by which a row that was lost since is noticed.
+    """
 
     id: str
+    content: str = ""
     index_tag: str
     scorecard: Scorecard
     previous: str | None

@@ -66,6 +66,19 @@ class Workspace:
         """What the DVC stages write."""
         return self.root / "artifacts"
 
+    @property
+    def quarantine_file(self) -> Path:
+        return self.state / "quarantine.json"
+
+    @property
+    def approvals(self) -> Path:
+        return self.state / "approvals"
+
+    @property
+    def texts(self) -> Path:
+        """Documents that are slow to convert, as text."""
+        return self.state / "texts"
+
     def snapshot_file(self, snapshot_id: str) -> Path:
         return self.state / "snapshots" / f"{snapshot_id}.json"
 

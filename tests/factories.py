@@ -1,17 +1,19 @@
-"""What do several test files need? Small records with sensible values, and an embedder that counts its texts."""
+"""What do several test files need? Small records with sensible values, a counting embedder, and an index to fill."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.observe.snapshot import compose
-from pipelines.params import Params
-from pipelines.ports import Vectors
+from pipelines.params import ChunkParams, EmbedParams, IndexParams, Params
+from pipelines.ports import Vectors, quiet
 from pipelines.records import (
     Action,
     BuiltIndex,
@@ -28,10 +30,16 @@ from pipelines.records import (
     Release,
     Scorecard,
     Snapshot,
+    Upkeep,
 )
 from pipelines.workspace import Workspace
 
+if TYPE_CHECKING:
+    from pipelines.build.index import Index
+    from pipelines.build.search import Passage
+
 DIMENSIONS = 8
+SHORT = ChunkParams(max_words=20)
 
 
 class HashEmbedder:
@@ -82,14 +90,93 @@ def document(name: str, text: str) -> Document:
     return Document(id=name, text=text, digest=md5(text))
 
 
-def chunk(name: str, text: str, position: int = 0) -> Chunk:
+def chunk(name: str, text: str, position: int = 0, whole: str | None = None) -> Chunk:
+    """A passage; those of one document share its `whole` text, which is by default this passage alone."""
+    document_digest = md5(f"whole {text if whole is None else whole}")
     return Chunk(
-        document=name, position=position, heading="", text=text, digest=md5(text), document_digest=md5(f"whole {text}")
+        document=name, position=position, heading="", text=text, digest=md5(text), document_digest=document_digest
     )
 
 
 def snapshot(kb: dict[str, str] | None = None, train: dict[str, str] | None = None) -> Snapshot:
     return compose(kb or {"a.md": md5("a")}, train or {}, {"q.jsonl": md5("q")})
+
+
+@dataclass
+class Shelf:
+    """An index in a folder under its settings, and a look at its tables from outside."""
+
+    uri: str
+    embedder: Any = field(default_factory=HashEmbedder)
+    chunk: ChunkParams = SHORT
+    embed: EmbedParams = field(default_factory=EmbedParams)
+    params: IndexParams = field(default_factory=IndexParams)
+
+    @property
+    def index(self) -> Index:
+        """A handle of its own each time, as every command opens one."""
+        from pipelines.build.index import Index
+
+        return Index(self.uri, self.embedder, self.chunk, self.embed, self.params)
+
+    def refresh(self, chunks: Sequence[Chunk], rebuild: bool = False) -> BuiltIndex:
+        from pipelines.build.corpus import InMemory
+
+        return self.index.refresh(InMemory.of(chunks), "snapshot", quiet, rebuild)
+
+    def embeds(self, chunks: Sequence[Chunk], rebuild: bool = False) -> list[str]:
+        """The texts that a refresh embeds."""
+        before = len(self.embedder.embedded)
+        self.refresh(chunks, rebuild)
+        return list(self.embedder.embedded[before:])
+
+    def delta(self, chunks: Sequence[Chunk], live: int | None) -> IndexDelta:
+        return self.index.delta(chunks, live)
+
+    def search(self, version: int | str, *questions: str, top_k: int = 3, by: str | None = None) -> list[list[Passage]]:
+        return self.index.reader(version).search(questions, top_k, by)
+
+    def maintain(self, **plan: Any) -> dict[str, Upkeep]:
+        """Upkeep with everything allowed that `plan` does not forbid; step -> what became of it."""
+        from pipelines.build.upkeep import UpkeepPlan
+
+        usual = {"folder": Path(self.uri), "keep": timedelta(0), "max_fragments": 1, "max_deleted_share": 0.0}
+        return {one.step: one for one in self.index.maintain(UpkeepPlan(**(usual | plan)))}
+
+    @property
+    def latest(self) -> int:
+        return int(self.table().version)
+
+    def versions(self) -> list[int]:
+        return sorted(int(one["version"]) for one in self.table().list_versions())
+
+    def content(self, version: int | str | None = None) -> list[dict[str, Any]]:
+        """Every row whole, vector and all, in order of key."""
+        table = self.table()
+        if version is not None:
+            table.checkout(version)
+        return sorted(table.to_arrow().to_pylist(), key=lambda row: (row["document"], row["position"]))
+
+    def cached(self) -> set[str]:
+        """The digests of the texts whose vectors are kept for the embedder of today."""
+        from pipelines.build.fingerprint import vector_fingerprint
+
+        name = f"vectors-{vector_fingerprint(self.embedder, self.embed)}"
+        return set(self.table(name).to_arrow()["digest"].to_pylist()) if name in self.tables() else set()
+
+    def indexed_by(self, column: str) -> list[str]:
+        """The names of the indexes on a column."""
+        return [one.name for one in self.table().list_indices() if column in one.columns]
+
+    def tables(self) -> list[str]:
+        import lancedb
+
+        return sorted(lancedb.connect(self.uri).list_tables().tables)
+
+    def table(self, name: str = "chunks") -> Any:
+        import lancedb
+
+        return lancedb.connect(self.uri).open_table(name)
 
 
 def measure(value: float, low: float | None = None, high: float | None = None, n: int = 50) -> Measure:

@@ -29,6 +29,7 @@ ROOMS = (
 PREDICATES = ("where", "delete", "when_not_matched_by_source_delete")
 FORMATTED = (ast.JoinedStr, ast.BinOp)
 MEDIAN_LINES = 14
+LANCEDB = {f"pipelines.build.{name}" for name in ("index", "search", "vectors", "upkeep")}
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,18 @@ def is_built_from_values(argument: ast.AST) -> bool:
     return pasted or any(calls(argument, "format", "join", "replace"))
 
 
+def predicates(module: Module) -> list[ast.expr]:
+    """What LanceDB is asked with; a tag is taken away by its name, which is none."""
+    asked = [call for call in calls(module.tree, *PREDICATES) if not ast.unparse(call.func).endswith(".tags.delete")]
+    return [argument for call in asked for argument in [*call.args, *(keyword.value for keyword in call.keywords)]]
+
+
+def is_built_from_columns(argument: ast.expr) -> bool:
+    """Whether a predicate is an expression over `col(...)`, made on the spot: a name could hide where a text is from."""
+    makers = {node.func.id for node in ast.walk(argument) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    return isinstance(argument, ast.Call | ast.Compare) and "col" in makers
+
+
 def runs_dvc(module: Module) -> bool:
     """Whether a list or a tuple in the module holds "-m" and then "dvc"."""
     for node in ast.walk(module.tree):
@@ -116,10 +129,12 @@ def test_what_is_imported_of_the_product_has_a_room(module: Module) -> None:
 @pytest.mark.parametrize(
     ("libraries", "doors"),
     [
-        (["lancedb", "lance", "pyarrow"], {"pipelines.build.index"}),
+        (["lancedb", "lance", "pyarrow"], LANCEDB),
+        (["openvino", "nncf"], {"pipelines.build.export"}),
         (["mlflow"], {"pipelines.publish.registry"}),
         (["diskcache"], {"pipelines.prove.answer"}),
-        (["markdownify"], {"pipelines.observe.documents"}),
+        (["markdownify", "bs4"], {"pipelines.observe.convert"}),
+        (["pdfminer", "openpyxl", "markitdown"], {"pipelines.observe.convert"}),
         (["dvc", "dvc_data", "dvc_objects"], set()),
     ],
 )
@@ -128,7 +143,7 @@ def test_a_heavy_library_has_one_door(libraries: list[str], doors: set[str]) -> 
 
 
 def test_only_the_modules_that_run_a_model_import_its_libraries() -> None:
-    rooms = {f"pipelines.build.{name}" for name in ("embed", "generate", "finetune", "weights")}
+    rooms = {f"pipelines.build.{name}" for name in ("export", "generate", "finetune", "rerank", "weights")}
     assert importers("torch", "transformers", "peft", "sentence_transformers") == rooms
 
 
@@ -159,13 +174,33 @@ def test_a_predicate_that_holds_pasted_values_is_told_from_one_that_does_not(arg
     assert is_built_from_values(ast.parse(argument, mode="eval").body) is built
 
 
+@pytest.mark.parametrize(
+    ("argument", "built"),
+    [
+        ("col('document').isin(names)", True),
+        ("col('at') < lit(before)", True),
+        ("predicate", False),
+        ("'document = 1'", False),
+        ("text.strip()", False),
+    ],
+)
+def test_a_predicate_over_columns_is_told_from_a_text(argument: str, built: bool) -> None:
+    assert is_built_from_columns(ast.parse(argument, mode="eval").body) is built
+
+
 def test_values_never_become_query_text() -> None:
-    [index] = [module for module in MODULES if module.name == "pipelines.build.index"]
-    predicates = [argument for call in calls(index.tree, *PREDICATES) for argument in call.args]
-    assert len(predicates) >= 3
-    assert not [ast.unparse(argument) for argument in predicates if is_built_from_values(argument)]
-    # A name could hide where a text comes from: each predicate is built on the spot from columns.
-    assert not [ast.unparse(argument) for argument in predicates if not isinstance(argument, ast.Call)]
+    asking = [module for module in MODULES if module.name in importers("lancedb", "lance")]
+    found = [(module.name, argument) for module in asking for argument in predicates(module)]
+    assert len(found) >= 6
+    assert {name for name, _ in found} <= LANCEDB
+    assert not [(name, ast.unparse(one)) for name, one in found if is_built_from_values(one)]
+    assert not [(name, ast.unparse(one)) for name, one in found if not is_built_from_columns(one)]
+
+
+def test_nobody_else_asks_a_table() -> None:
+    others = [module for module in MODULES if module.name not in importers("lancedb", "lance")]
+    asked = {module.name for module in others if list(calls(module.tree, "where", "merge_insert", "open_table"))}
+    assert asked == set()
 
 
 @every_module

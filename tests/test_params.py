@@ -23,11 +23,21 @@ def written(folder: Path, text: str) -> Path:
     ("text", "said"),
     [
         ("policy: {points_per_our: 3}", "unknown key 'policy.points_per_our'; known there: points_per_hour"),
-        ("polcy: {points_per_hour: 3}", "unknown key 'polcy'; known there: observe, chunk, embed, index"),
+        ("polcy: {points_per_hour: 3}", "unknown key 'polcy'; known there: observe, guard, chunk, embed, index"),
         ("index: {top_k: many}", "index.top_k = 'many': Input should be a valid integer"),
         ("index: {top_k: 0}", "index.top_k = 0: Input should be greater than or equal to 1"),
         ("chunk: {max_words: 3}", "chunk.max_words = 3"),
         ("score: {target: 1.5}", "score.target = 1.5"),
+        ("observe: {max_attempts: 0}", "observe.max_attempts = 0"),
+        ("guard: {max_removed_documents: -1}", "guard.max_removed_documents = -1"),
+        ("guard: {max_removed_share: 1.1}", "guard.max_removed_share = 1.1"),
+        ("guard: {max_removed: 5}", "known there: max_removed_documents, max_removed_share"),
+        ("embed: {batch_size: 8}", "unknown key 'embed.batch_size'; known there: model, backend"),
+        ("embed: {tokens_at_once: 511}", "embed.tokens_at_once = 511"),
+        ("embed: {precision: half}", "embed.precision = 'half'"),
+        ("index: {search: both}", "index.search = 'both'"),
+        ("maintain: {keep_days: -1}", "maintain.keep_days = -1"),
+        ("maintain: {max_fragments: 0}", "maintain.max_fragments = 0"),
         ("score: {confidence: 1}", "score.confidence = 1"),
         ("finetune: {learning_rate: 0}", "finetune.learning_rate = 0"),
         ("policy: 50", "policy = 50"),
@@ -83,3 +93,18 @@ def test_the_digest_is_that_of_the_settings_whatever_the_file_looks_like(tmp_pat
     other = read_params(written(tmp_path, "# comment\nindex:\n  top_k: 5\npolicy:\n  points_per_hour: 5.0e+1\n"))
     assert plain.digest() == other.digest()
     assert plain.digest() != Params().digest()
+
+
+@pytest.mark.parametrize(
+    ("documents", "share", "indexed", "limit"),
+    [(10, 0.1, 0, 10), (10, 0.1, 100, 10), (10, 0.1, 200, 20), (0, 0.1, 5, 0.5), (0, 0.0, 1000, 0), (3, 1.0, 2, 3)],
+)
+def test_the_guard_allows_the_larger_of_its_two_limits(documents: int, share: float, indexed: int, limit: float) -> None:
+    params = Params.model_validate({"guard": {"max_removed_documents": documents, "max_removed_share": share}})
+    assert params.guard.limit(indexed) == pytest.approx(limit)
+
+
+def test_a_file_that_was_written_before_a_block_came_means_its_defaults(tmp_path: Path) -> None:
+    settings = Params().model_dump(mode="json")
+    del settings["guard"], settings["maintain"]
+    assert read_params(written(tmp_path, yaml.safe_dump(settings))) == Params()

@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipelines.errors import RefusalError
-from pipelines.records import SCHEMA, Action, ChangeSet, Costs, Measure, Rename, digest_of
+from pipelines.records import (
+    SCHEMA,
+    Action,
+    Approval,
+    BuiltIndex,
+    ChangeSet,
+    Costs,
+    Measure,
+    Quarantine,
+    Rename,
+    SetAside,
+    Snapshot,
+    digest_of,
+)
 from tests.factories import delta, evidence, measure, release
 
 JSON = st.recursive(
@@ -20,7 +33,21 @@ JSON = st.recursive(
 COSTS = Costs(refresh_seconds=1, retrain_seconds=2, prove_seconds=3, source="prior")
 
 
-@pytest.mark.parametrize("record", [COSTS, measure(0.5), evidence(), release(2)], ids=lambda one: type(one).__name__)
+ASIDE = SetAside(document="b.pdf", digest=None, reason="a loop", attempts=2, since="2030-01-01T00:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        COSTS,
+        measure(0.5),
+        evidence(held={"a.md": "0" * 32}, set_aside=(ASIDE,)),
+        release(2),
+        Quarantine(converter="convert-1", documents=(ASIDE,)),
+        Approval(plan="0123456789ab", removals={"a.md": "0" * 32}, why="by hand", at="2030-01-01T00:00:00+00:00"),
+    ],
+    ids=lambda one: type(one).__name__,
+)
 def test_a_record_is_read_as_it_was_written(record: Costs, tmp_path: Path) -> None:
     record.write(tmp_path / "deep" / "record.json")
     assert type(record).read(tmp_path / "deep" / "record.json") == record
@@ -58,6 +85,19 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
         Costs.read(tmp_path / "nothing.json")
 
 
+@pytest.mark.parametrize("name", ["settings", "new", "waiting", "vector_index"])
+def test_an_index_that_was_written_down_before_a_field_came_can_be_read(name: str) -> None:
+    before = release(1).index.model_dump(mode="json")
+    del before[name]
+    assert BuiltIndex.model_validate(before) == release(1).index
+
+
+def test_a_snapshot_that_was_kept_before_files_could_be_unusable_can_be_read() -> None:
+    before = release(1).snapshot.model_dump(mode="json")
+    del before["unusable"]
+    assert Snapshot.model_validate(before) == release(1).snapshot
+
+
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValidationError, match="euros"):
         Costs.model_validate(COSTS.model_dump() | {"euros": 3})
@@ -78,12 +118,22 @@ def test_other_content_has_another_digest() -> None:
 
 
 def test_actions_know_which_half_they_touch() -> None:
-    assert [action for action in Action if action.refreshes] == [Action.REFRESH, Action.REFRESH_RETRAIN]
-    assert [action for action in Action if action.retrains] == [Action.RETRAIN, Action.REFRESH_RETRAIN]
+    joint = [Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN]
+    assert [action for action in Action if action.refreshes] == [Action.REFRESH, Action.REBUILD, *joint]
+    assert [action for action in Action if action.retrains] == [Action.RETRAIN, *joint]
+    assert [action for action in Action if action.is_joint] == joint
+    assert [action for action in Action if action.rebuilds] == [Action.REBUILD, Action.REBUILD_RETRAIN]
+
+
+def test_a_joint_action_is_written_as_its_two_halves() -> None:
+    assert (Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain()) == ("REFRESH+RETRAIN", "REBUILD+RETRAIN")
+    assert [action.with_retrain() for action in Action if action.is_joint] == [
+        action for action in Action if action.is_joint
+    ]
 
 
 def test_actions_are_ordered_by_cost() -> None:
-    assert list(Action) == ["NOTHING", "REFRESH", "RETRAIN", "REFRESH+RETRAIN"]
+    assert list(Action) == ["NOTHING", "REFRESH", "REBUILD", "RETRAIN", "REFRESH+RETRAIN", "REBUILD+RETRAIN"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +186,9 @@ def test_the_changed_share_lies_between_0_and_1(numbers: dict[str, int], share: 
     assert delta(**numbers).changed_share == pytest.approx(share)
 
 
-def test_a_delta_is_empty_when_no_row_moves() -> None:
-    assert delta(upserted=0, deleted=0).is_empty
+def test_a_delta_is_empty_when_no_row_moves_and_none_has_to_be_made_anew() -> None:
+    still = delta(upserted=0, deleted=0)
+    assert still.is_empty
+    assert not still.model_copy(update={"rebuild": "another embedder"}).is_empty
     assert not delta(upserted=1, deleted=0).is_empty
     assert not delta(upserted=0, deleted=1).is_empty

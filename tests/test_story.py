@@ -12,7 +12,6 @@ import pytest
 
 from demo.pages import AnswerFormat, quarters, render_pages, write_golden, write_pages, write_training
 from flows.keep_current import keep_current
-from pipelines.build.corpus import read_corpus
 from pipelines.observe.snapshot import dvc, observe
 from pipelines.ports import quiet
 from pipelines.publish.project import Project
@@ -127,7 +126,7 @@ def test_5_the_third_quarter_refreshes_and_a_removed_page_is_gone(told: Story) -
 
 
 def test_6_live_rows_equal_a_clean_cut_of_the_snapshot(told: Story) -> None:
-    corpus = read_corpus(told.project.workspace, observe(told.project.workspace))
+    corpus = told.project.corpus(observe(told.project.workspace))
     clean = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in corpus.chunks}
     assert rows_of(told.live, told) == clean
 
@@ -149,7 +148,7 @@ def test_8_a_plan_is_carried_out_to_the_letter_or_not_at_all(told: Story) -> Non
     from pipelines.publish.plan import keep_plan, make_plan
 
     told.data(quarters()[3], "json")
-    plan = make_plan(told.project, observe(told.project.workspace))
+    plan = make_plan(told.project, told.project.corpus(observe(told.project.workspace)))
     digest = keep_plan(told.project, plan)
     (told.root / "data/kb/late.md").write_text("# Late\n\nCame after the plan.\n", encoding="utf-8")
     before = told.live

@@ -5,30 +5,79 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from datetime import timedelta
 from pathlib import Path
 
-from pipelines.build.corpus import Corpus
+from pipelines.build.corpus import Corpus, Folder
 from pipelines.build.examples import lessons
-from pipelines.build.index import Index, Reader
-from pipelines.build.models import Models
+from pipelines.build.fingerprint import local_table
+from pipelines.build.index import Index
+from pipelines.build.models import Models, load_embedder
 from pipelines.build.prompts import FORM
+from pipelines.build.search import Reader
+from pipelines.build.upkeep import UpkeepPlan
 from pipelines.errors import RefusalError
-from pipelines.params import Params
-from pipelines.ports import Progress
-from pipelines.records import BuiltIndex, BuiltModel, digest_of
+from pipelines.params import ChunkParams, EmbedParams, Params
+from pipelines.ports import Embedder, Progress
+from pipelines.records import BuiltIndex, BuiltModel, Snapshot, Upkeep, digest_of
 from pipelines.workspace import Workspace
 
 
-def open_index(workspace: Workspace, models: Models) -> Index:
-    """The project's index, under its embedder and chunker settings."""
-    return Index(workspace.index_uri, models.embedder, workspace.params.chunk)
+def open_index(workspace: Workspace, embedder: Embedder) -> Index:
+    """The project's index, under the embedder and chunker settings of params.yaml."""
+    params = workspace.params
+    return Index(workspace.index_uri, embedder, params.chunk, params.embed, params.index)
 
 
-def build_index(workspace: Workspace, models: Models, corpus: Corpus, progress: Progress) -> BuiltIndex:
+def index_of(workspace: Workspace, embedder: Embedder, built: BuiltIndex) -> Index:
+    """The index as a release built it: under its own settings, which may be others than those of params.yaml today.
+
+    So a release goes on answering while a rebuild for new settings is made, and one can go back to it afterwards.
+    """
+    params = workspace.params
+    today = open_index(workspace, embedder)
+    if not built.settings or built.fingerprint == today.fingerprint:
+        return today
+    embed = EmbedParams.model_validate({**built.settings["embed"], "device": params.embed.device})
+    chunk = ChunkParams.model_validate(built.settings["chunk"])
+    return Index(workspace.index_uri, load_embedder(embed), chunk, embed, params.index)
+
+
+def build_index(
+    workspace: Workspace, models: Models, corpus: Corpus, progress: Progress, rebuild: bool = False
+) -> BuiltIndex:
     """Bring the index up to the corpus, in one commit, and write artifacts/index.json for DVC."""
-    built = open_index(workspace, models).refresh(corpus.chunks, corpus.snapshot.id, progress)
+    index = open_index(workspace, models.embedder)
+    built = index.refresh(corpus.source, corpus.snapshot.kb_id, progress, rebuild)
+    built = built.model_copy(update={"waiting": corpus.waiting})
     export_index(workspace, built)
     return built
+
+
+def build_index_alone(
+    workspace: Workspace, embedder: Embedder, snapshot: Snapshot, progress: Progress, rebuild: bool = False
+) -> BuiltIndex:
+    """As `build_index`, but reading only the documents that differ from the rows: for the index without the loop."""
+    index = open_index(workspace, embedder)
+    folder = Folder(workspace, snapshot, index.documents())
+    built = index.refresh(folder, snapshot.kb_id, progress, rebuild)
+    folder.library.keep()
+    built = built.model_copy(update={"waiting": folder.waiting})
+    export_index(workspace, built)
+    return built
+
+
+def maintain_index(workspace: Workspace, embedder: Embedder, dry_run: bool = False) -> list[Upkeep]:
+    """Keep the index's table small and fast; each step says why it was done or not. Empty without an index."""
+    params, table = workspace.params.maintain, local_table(workspace.index_uri)
+    plan = UpkeepPlan(
+        folder=table.parent if table else None,
+        keep=timedelta(days=params.keep_days),
+        max_fragments=params.max_fragments,
+        max_deleted_share=params.max_deleted_share,
+        dry_run=dry_run,
+    )
+    return open_index(workspace, embedder).maintain(plan)
 
 
 def export_index(workspace: Workspace, index: BuiltIndex) -> None:
@@ -99,13 +148,18 @@ def adapter_folder(workspace: Workspace, model: BuiltModel) -> Path | None:
     return folder
 
 
+def adapter_digest(folder: Path) -> str:
+    """Twelve hex digits of the SHA-256 over an adapter's files: its name."""
+    content = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return content.hexdigest()[:12]
+
+
 def _keep(unfinished: Path, adapters: Path) -> str:
     """Move a new adapter to the place that its content names; an equal one that is there already stays."""
-    content = hashlib.sha256()
-    for path in sorted(unfinished.rglob("*")):
-        if path.is_file():
-            content.update(path.relative_to(unfinished).as_posix().encode() + b"\0" + path.read_bytes())
-    digest = content.hexdigest()[:12]
+    digest = adapter_digest(unfinished)
     target = adapters / digest
     adapters.mkdir(parents=True, exist_ok=True)
     if target.is_dir():

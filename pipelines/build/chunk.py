@@ -10,18 +10,27 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-
-from pipelines.observe.documents import REST, TEXT
+from pipelines.observe.convert import REST, TEXT
 from pipelines.params import ChunkParams
 from pipelines.records import Chunk, Document
 
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+
 # Changes whenever the same document would be cut in another way; part of the index's fingerprint.
-CHUNKER = "structure-1"
-_MARKDOWN = MarkdownIt("commonmark").enable("table")
+CHUNKER = "structure-2"
 _FRONT_MATTER = re.compile(r"\A---\n(.*\n)*?---\n")
+_WORD = re.compile(r"\S+")
+_TABLE = re.compile(r"[^\n]*\|[^\n]*\n[ \t]*\|?[ \t:\-|]*-[ \t:\-|]*\n")
+# A line that is no continuation of the one above it: of a list, a table, a quotation, or of indented code.
+_LINE_THAT_STANDS = re.compile(r"^(?=[ \t]*(?:[-*+|>]|\d+[.)]) |[ \t]*\||[ ]{4}|\t)[ \t]*", flags=re.MULTILINE)
+_ANY_LINE = re.compile(r"^[ \t]*", flags=re.MULTILINE)
+_FENCES = ("```", "~~~")
+_SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', ".)", "。")
 _UNDERLINE = re.compile(r"^([=\-`:'\"~^_*+#<>.])\1{2,}\s*$")
 
 
@@ -49,18 +58,16 @@ def chunk_documents(documents: Iterable[Document], params: ChunkParams) -> list[
 
 
 def chunk_document(document: Document, params: ChunkParams) -> list[Chunk]:
-    """The chunks of one document, numbered from 0. A document of only headings gives its headings as one chunk."""
+    """The chunks of one document, numbered from 0."""
     pieces = [
         (section.path, piece) for section in sections(document) for piece in _pieces(section.body, params.max_words)
     ]
-    if not pieces and document.text.strip():
-        pieces = [((), _squeeze(document.text))]
     return [_chunk(document, position, path, text) for position, (path, text) in enumerate(pieces)]
 
 
 def _chunk(document: Document, position: int, path: tuple[str, ...], body: str) -> Chunk:
     heading = " > ".join(path)
-    text = f"{heading}\n{body}" if heading else body
+    text = "\n".join(part for part in (heading, body) if part)
     return Chunk(
         document=document.id,
         position=position,
@@ -77,13 +84,17 @@ def text_digest(text: str) -> str:
 
 
 def sections(document: Document) -> Iterator[Section]:
-    """Cut a document at its headings; a text without any is one section."""
+    """Cut a document at its headings; a text without any is one section.
+
+    A heading with nothing below it, no deeper heading either, is a section without a body: it says something itself.
+    """
     lines = document.text.split("\n")
     path: list[Heading] = []
     start = 0
     for heading in [*_headings(document, lines), None]:
         body = "\n".join(lines[start : heading.start if heading else len(lines)]).strip("\n")
-        if body.strip():
+        ends = bool(path) and (heading is None or heading.level <= path[-1].level)
+        if body.strip() or ends:
             yield Section(path=tuple(step.title for step in path), body=body)
         if heading:
             path = [step for step in path if step.level < heading.level] + [heading]
@@ -97,8 +108,16 @@ def _headings(document: Document, lines: list[str]) -> list[Heading]:
     return _rest_headings(lines) if suffix in REST else _markdown_headings(document.text)
 
 
+@cache
+def _markdown() -> MarkdownIt:
+    # Imported when the first document is cut: whether anything has changed is asked far more often.
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark").enable("table")
+
+
 def _markdown_headings(text: str) -> list[Heading]:
-    tokens = _MARKDOWN.parse(text)
+    tokens = _markdown().parse(text)
     # A front matter's closing mark would make a heading of the line above it.
     begin = _FRONT_MATTER.match(text)
     first = begin.group().count("\n") if begin else 0
@@ -129,11 +148,11 @@ def _rest_headings(lines: list[str]) -> list[Heading]:
 
 
 def _pieces(body: str, max_words: int) -> Iterator[str]:
-    """Paragraphs gathered up to `max_words`; longer paragraphs are cut between lines, longer lines between words."""
+    """Paragraphs gathered up to `max_words`; longer ones are cut. A section without a body is one empty piece."""
     gathered: list[str] = []
     words = 0
     for part in _parts(body, max_words):
-        count = len(part.split())
+        count = _count(part)
         if gathered and words + count > max_words:
             yield "\n".join(gathered)
             gathered, words = [], 0
@@ -144,17 +163,50 @@ def _pieces(body: str, max_words: int) -> Iterator[str]:
 
 
 def _parts(body: str, max_words: int) -> Iterator[str]:
-    for paragraph in re.split(r"\n\s*\n", body):
-        if len(paragraph.split()) <= max_words:
-            yield paragraph.strip("\n")
-            continue
-        for line in paragraph.split("\n"):
-            words = line.split()
-            if len(words) <= max_words:
-                yield line
-            else:
-                yield from (" ".join(words[at : at + max_words]) for at in range(0, len(words), max_words))
+    for paragraph in (part.strip("\n") for part in re.split(r"\n\s*\n", body)):
+        if _count(paragraph) <= max_words:
+            yield paragraph
+        elif _TABLE.match(paragraph):
+            yield from _table_parts(paragraph.split("\n"), max_words)
+        else:
+            yield from _cut(paragraph, max_words)
 
 
-def _squeeze(text: str) -> str:
-    return " ".join(text.split())
+def _count(text: str) -> int:
+    """The words of a text; the bars of a table are none."""
+    return sum(word != "|" for word in text.split())
+
+
+def _table_parts(lines: list[str], max_words: int) -> Iterator[str]:
+    """A table's rows, each part under the table's head, without which a row says nothing."""
+    head, rows = lines[:2], lines[2:]
+    room = max(1, max_words - sum(_count(line) for line in head))
+    for gathered in _pieces("\n\n".join(rows), room):
+        yield "\n".join([*head, gathered])
+
+
+def _cut(paragraph: str, max_words: int) -> Iterator[str]:
+    """A long paragraph in parts of at most `max_words`, which a re-wrap of its lines does not move."""
+    words = list(_WORD.finditer(paragraph))
+    lines = {match.end() for match in _LINE_THAT_STANDS.finditer(paragraph)}
+    if paragraph.startswith(_FENCES):
+        lines = {match.end() for match in _ANY_LINE.finditer(paragraph)}
+    start = 0
+    while len(words) - start > max_words:
+        end = _end(words, lines, start, max_words)
+        yield paragraph[words[start].start() : words[end - 1].end()]
+        start = end
+    if start < len(words):
+        yield paragraph[words[start].start() :]
+
+
+def _end(words: list[re.Match[str]], lines: set[int], start: int, max_words: int) -> int:
+    """Where to cut: before a line that stands for itself, else after a sentence, else at the limit.
+
+    Told from the words alone, and looked for in the second half, so that parts are not too small.
+    """
+    limit = start + max_words
+    half = range(limit, start + max_words // 2, -1)
+    at_line = (at for at in half if words[at].start() in lines)
+    at_sentence = (at for at in half if words[at - 1].group().endswith(_SENTENCE_ENDS))
+    return next(at_line, next(at_sentence, limit))

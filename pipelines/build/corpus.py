@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from pipelines.build.chunk import chunk_documents
+from pipelines.build.chunk import chunk_document
 from pipelines.build.examples import Example, read_examples
-from pipelines.observe.documents import read_documents
-from pipelines.records import Chunk, Document, Snapshot
+from pipelines.build.index import Cut, Index
+from pipelines.observe.documents import Library, refuse_empty
+from pipelines.observe.guard import approvals, hold, removed
+from pipelines.params import ChunkParams
+from pipelines.records import Chunk, Document, SetAside, Snapshot
 from pipelines.workspace import Workspace
+
+
+class Folder:
+    """The knowledge base as a source of the index: read when it is asked for, document by document.
+
+    Rows stay, in the form that `indexed` names (document -> digest), of documents that cannot be read, and of those
+    whose removal is `held`.
+    """
+
+    def __init__(self, workspace: Workspace, snapshot: Snapshot, indexed: Mapping[str, str]) -> None:
+        self._chunk: ChunkParams = workspace.params.chunk
+        self.library = Library(workspace, snapshot)
+        unreadable = {one.document for one in self.library.set_aside if one.document not in self.library.due}
+        gone = removed(indexed, snapshot.documents, unreadable)
+        self.held = hold(gone, len(indexed), approvals(workspace), workspace.params.guard)
+        stays = {name: digest for name, digest in indexed.items() if name in unreadable or name in self.held}
+        self.documents = self.library.due | stays
+        refuse_empty(workspace.kb, self.documents, self.library.set_aside)
+
+    @property
+    def waiting(self) -> int:
+        """What may bring another index although the folder stays as it is."""
+        return len(self.held) + self.library.retries
+
+    def read(self, documents: Sequence[str]) -> Iterator[Cut]:
+        for name in documents:
+            document = self.library.read(name) if name in self.library.due else None
+            yield Cut(name, chunk_document(document, self._chunk) if document else None)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The content of a snapshot; `orphans` are examples whose page is gone, from which nothing can be learnt."""
+    """The content of a snapshot, as the index is to hold it; `orphans` are examples whose page is gone.
+
+    Documents that cannot be read, or whose removal is `held`, are in it as the live index has them.
+    """
 
     snapshot: Snapshot
     documents: tuple[Document, ...]
     chunks: tuple[Chunk, ...]
     examples: tuple[Example, ...]
     orphans: tuple[Example, ...] = ()
+    held: Mapping[str, str] = field(default_factory=dict)
+    set_aside: tuple[SetAside, ...] = ()
+    waiting: int = 0
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -28,23 +66,75 @@ class Corpus:
         return {document.id: document.text for document in self.documents}
 
     @cached_property
-    def chunks_by_document(self) -> dict[str, list[Chunk]]:
+    def source(self) -> InMemory:
+        """What the index is to hold."""
+        return InMemory.of(self.chunks)
+
+    @property
+    def chunks_by_document(self) -> Mapping[str, Sequence[Chunk]]:
+        return self.source.by_document
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Documents that are cut already, as a source of the index."""
+
+    by_document: Mapping[str, Sequence[Chunk]]
+
+    @classmethod
+    def of(cls, chunks: Iterable[Chunk]) -> InMemory:
+        """Chunks grouped by their document, in their order."""
         grouped: dict[str, list[Chunk]] = {}
-        for chunk in self.chunks:
+        for chunk in chunks:
             grouped.setdefault(chunk.document, []).append(chunk)
-        return grouped
+        return cls(grouped)
+
+    @property
+    def documents(self) -> dict[str, str]:
+        return {name: chunks[0].document_digest for name, chunks in self.by_document.items()}
+
+    def read(self, documents: Sequence[str]) -> Iterator[Cut]:
+        return (Cut(name, self.by_document[name]) for name in documents)
 
 
-def read_corpus(workspace: Workspace, snapshot: Snapshot) -> Corpus:
-    """Read what `snapshot` names. Raises RefusalError for the first document or line that cannot be used."""
-    documents = read_documents(workspace.kb, snapshot, workspace.params.observe.max_document_bytes)
-    chunks = chunk_documents(documents, workspace.params.chunk)
+def read_corpus(
+    workspace: Workspace, snapshot: Snapshot, index: Index, version: int | str | None, keep: bool = False
+) -> Corpus:
+    """Read what `snapshot` names; what cannot be read stays as `version` of the index holds it (None: there is none).
+
+    With `keep` it is written down what could not be read. Raises RefusalError where there is nothing to index, and for
+    the first bad line of the examples.
+    """
+    folder = Folder(workspace, snapshot, index.documents(version) if version is not None else {})
+    library = folder.library
+    read = {name: library.read(name) for name in sorted(library.due)}
+    if keep:
+        library.keep()
+    lost = [name for name in folder.documents if read.get(name) is None]
+    kept = index.chunks(lost, version) if version is not None else []
+    documents = [*(document for document in read.values() if document), *_as_documents(kept)]
+    refuse_empty(workspace.kb, {document.id: document.digest for document in documents}, library.set_aside)
+    cut = [
+        chunk for document in read.values() if document for chunk in chunk_document(document, workspace.params.chunk)
+    ]
+    chunks = sorted([*cut, *kept], key=lambda chunk: chunk.key)
     pages = {None, *(chunk.document for chunk in chunks)}
     examples = read_examples(workspace.train, snapshot.examples)
     return Corpus(
         snapshot=snapshot,
-        documents=tuple(documents),
+        documents=tuple(sorted(documents, key=lambda document: document.id)),
         chunks=tuple(chunks),
         examples=tuple(example for example in examples if example.doc in pages),
         orphans=tuple(example for example in examples if example.doc not in pages),
+        held=folder.held,
+        set_aside=library.set_aside,
+        waiting=folder.waiting,
     )
+
+
+def _as_documents(chunks: Sequence[Chunk]) -> list[Document]:
+    """Documents of which only the rows are left."""
+    return [
+        Document(id=name, text="\n\n".join(chunk.text for chunk in some), digest=some[0].document_digest)
+        for name, some in InMemory.of(chunks).by_document.items()
+    ]

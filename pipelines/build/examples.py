@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipelines.build.index import Reader
 from pipelines.build.prompts import conversation_prompt
+from pipelines.build.search import Reader
 from pipelines.errors import RefusalError
 from pipelines.observe.jsonl import read_lines
 from pipelines.ports import Lesson, Message
@@ -71,7 +71,7 @@ def _example(where: str, line: Line) -> Example:
 
 
 def lessons(
-    examples: Sequence[Example], by_document: Mapping[str, list[Chunk]], reader: Reader, top_k: int, seed: int
+    examples: Sequence[Example], by_document: Mapping[str, Sequence[Chunk]], reader: Reader, top_k: int, seed: int
 ) -> list[Lesson]:
     """Examples with what retrieval really returns for them, and the right chunk always among it.
 
@@ -86,7 +86,7 @@ def lessons(
 
 
 def _lesson(
-    example: Example, found: list[str], by_document: Mapping[str, list[Chunk]], top_k: int, shuffle: random.Random
+    example: Example, found: list[str], by_document: Mapping[str, Sequence[Chunk]], top_k: int, shuffle: random.Random
 ) -> Lesson:
     contexts = list(found)
     if example.doc is not None:

@@ -1,150 +1,215 @@
-"""Which passages answer a question? One LanceDB table of chunks with vectors and full text; the only door to LanceDB.
+"""What does the index hold, and how does it become current? One LanceDB table of chunks with vectors and full text.
 
 The rows are the ledger: what has been indexed is read from the table itself, never from a note beside it. A refresh is
-one `merge_insert` commit; a release is a tag on a version; readers open the tag.
+one commit; a release is a tag on a version; readers open the tag. A build with another embedder or chunker is a new
+version of the same table, which no reader sees before its tag.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 from lancedb.expr import col
-from lancedb.index import FTS
-from lancedb.query import MatchQuery
-from tenacity import retry, retry_if_exception_message, stop_after_attempt, wait_fixed
 
-from pipelines.build.chunk import CHUNKER
+from pipelines.build import upkeep
+from pipelines.build.fingerprint import index_fingerprint, vector_fingerprint
+from pipelines.build.rerank import Reranker
+from pipelines.build.search import Asking, Reader
+from pipelines.build.vectors import VectorCache, vectors_of
 from pipelines.errors import RefusalError
-from pipelines.params import ChunkParams
+from pipelines.params import ChunkParams, EmbedParams, IndexParams
 from pipelines.ports import Embedder, Progress, Vectors
-from pipelines.records import BuiltIndex, Chunk, IndexDelta, digest_of
+from pipelines.records import BuiltIndex, Chunk, IndexDelta, Upkeep, digest_of
 
 TABLE = "chunks"
 KEY = ["document", "position"]
 LEDGER = ["document", "position", "digest", "document_digest"]
-FINGERPRINT = b"ragtide.fingerprint"
-SHOWN = ("document", "position", "heading", "text")
-EMBED_AT_ONCE = 256
-NEVER = timedelta(days=36500)
-# Rows that each half of a search brings into the fusion, and the constant of the paper that it comes from.
-DEPTH = 50
-RRF_K = 60
-Row = dict[str, Any]
-Scored = tuple[float, Row]
+FINGERPRINT, SETTINGS = b"ragtide.fingerprint", b"ragtide.settings"
+# Settings of where and how fast an embedder runs; its vectors are the same.
+NO_MATTER = ("device", "backend", "tokens_at_once")
+# Chunks that are in memory at a time: what a killed build has to embed again, at most.
+WINDOW = 1024
 
 
 @dataclass(frozen=True)
-class Passage:
-    """A chunk that a search found; `score` is its reciprocal rank fusion, higher is nearer."""
+class Cut:
+    """A document as its chunks; None where it cannot be read now, so that what the index holds of it stays."""
 
     document: str
-    position: int
-    heading: str
-    text: str
-    score: float
+    chunks: Sequence[Chunk] | None
 
 
-@dataclass(frozen=True)
-class Todo:
-    """What a refresh has to write: chunks to put in, keys to take out, and the digests that have no vector yet."""
+class Source(Protocol):
+    """What the index is to hold."""
 
-    upserts: list[Chunk]
-    deletions: list[tuple[str, int]]
-    new_digests: list[str]
+    @property
+    def documents(self) -> Mapping[str, str]:
+        """Document -> digest of its content."""
+        ...
+
+    def read(self, documents: Sequence[str]) -> Iterator[Cut]:
+        """Those documents, cut, in that order. May be asked twice, and then says the same."""
+        ...
 
 
-def index_fingerprint(embedder: Embedder, chunk: ChunkParams) -> str:
-    """Changes whenever a chunk of the same document would get another vector (law 9)."""
-    return digest_of([embedder.fingerprint, embedder.dimensions, CHUNKER, chunk.model_dump(mode="json")])
+@dataclass
+class Staged:
+    """What has its vectors and waits for the commit: rows by document, and the windows where they were few."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    windows: list[list[Chunk]] = field(default_factory=list)
+    new: int = 0
+    embedded: int = 0
 
 
 class Index:
     """The table of one project, for its single writer and for readers of a version."""
 
-    def __init__(self, uri: str, embedder: Embedder, chunk: ChunkParams) -> None:
+    def __init__(
+        self,
+        uri: str,
+        embedder: Embedder,
+        chunk: ChunkParams,
+        embed: EmbedParams | None = None,
+        params: IndexParams | None = None,
+    ) -> None:
         self._uri = uri
         self._embedder = embedder
         self._chunk = chunk
+        self._embed = embed or EmbedParams()
+        self._params = params or IndexParams()
 
     @cached_property
     def fingerprint(self) -> str:
-        return index_fingerprint(self._embedder, self._chunk)
+        return index_fingerprint(self._embedder, self._chunk, self._embed)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must be set again to read this index; kept in a release, so that its embedder comes back with it."""
+        return {"chunk": self._chunk.model_dump(mode="json"), "embed": self._embed.model_dump(mode="json")}
 
     # --- look ------------------------------------------------------------------------------------------------------
 
-    def rows(self, version: int | None = None) -> dict[tuple[str, int], tuple[str, str]]:
+    def rows(self, version: int | str | None = None) -> dict[tuple[str, int], tuple[str, str]]:
         """(document, position) -> (chunk digest, document digest), of `version` or the latest; {} without a table."""
         table = self._open(version)
         return _ledger(table) if table is not None else {}
 
-    def delta(self, chunks: Sequence[Chunk], live_version: int | None) -> IndexDelta:
-        """What `refresh` would change for readers of `live_version` (None: there is none yet), without doing it.
+    def content(self, version: int | str | None = None) -> str:
+        """A digest of all keys and digests of a version: same rows, same digest."""
+        return digest_of([[*key, *row] for key, row in sorted(self.rows(version).items())])
 
-        Raises RefusalError where the index was built with another embedder or chunker.
+    def documents(self, version: int | str | None = None) -> dict[str, str]:
+        """Document -> the digest that its rows stand for, of `version` or the latest; {} without a table."""
+        table = self._open(version)
+        return {name: digest for name, (digest, _) in _by_document(table).items()} if table is not None else {}
+
+    def chunks(self, documents: Iterable[str], version: int | str | None = None) -> list[Chunk]:
+        """The chunks that `version` or the latest holds of those documents, in order of key."""
+        names, table = sorted(documents), self._open(version)
+        if not names or table is None:
+            return []
+        query = table.search().where(col("document").isin(names)).select([*LEDGER, "heading", "text"])
+        found = [Chunk(**row) for row in query.limit(table.count_rows()).to_list()]
+        return sorted(found, key=lambda chunk: chunk.key)
+
+    def delta(self, chunks: Sequence[Chunk], live_version: int | None) -> IndexDelta:
+        """What making the rows equal to `chunks` would change for readers of `live_version` (None: there is none yet).
+
+        Does nothing. `rebuild` says why the live rows cannot be kept, where they were made with another embedder.
         """
         # Asked for before there is a table, too: a missing model is to be known before anything is built.
         self._embedder.dimensions  # noqa: B018
-        table = self._open()
-        if table is not None:
-            self._refuse_other_embedder(table)
-        latest = _ledger(table) if table is not None else {}
-        live = self.rows(live_version) if live_version is not None else {}
-        todo = _todo(live, chunks)
-        before, after = {digest for digest, _ in live.values()}, {chunk.digest for chunk in chunks}
+        live = self._open(live_version) if live_version is not None else None
+        ledger = _ledger(live) if live is not None else {}
+        wanted = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
+        rebuild = self._other_embedder(live) if live is not None else None
+        before, after = {digest for digest, _ in ledger.values()}, {chunk.digest for chunk in chunks}
         return IndexDelta(
             chunks_after=len(chunks),
-            chunks_before=len(live),
+            chunks_before=len(ledger),
             new=sum(chunk.digest not in before for chunk in chunks),
-            gone=sum(digest not in after for digest, _ in live.values()),
-            upserted=len(todo.upserts),
-            deleted=len(todo.deletions),
-            to_embed=len(_todo(latest, chunks).new_digests),
+            gone=sum(digest not in after for digest, _ in ledger.values()),
+            upserted=len(wanted) if rebuild else sum(ledger.get(key) != row for key, row in wanted.items()),
+            deleted=sum(key not in wanted for key in ledger),
+            to_embed=len(after - self._known(after)),
+            documents_gone=len({document for document, _ in ledger} - {document for document, _ in wanted}),
+            rebuild=rebuild,
         )
+
+    def tags(self) -> dict[str, int]:
+        """Tag -> the version that it names."""
+        table = self._open()
+        return {name: int(one["version"]) for name, one in table.tags.list().items()} if table is not None else {}
 
     def has_tag(self, name: str) -> bool:
         """Whether a version still has that name."""
+        return name in self.tags()
+
+    def latest(self) -> int | None:
+        """The newest version; None without a table."""
         table = self._open()
-        return table is not None and name in table.tags.list()
+        return int(table.version) if table is not None else None
+
+    def flaws(self, version: int | str) -> list[str]:
+        """What is wrong with the rows of a version: keys that stand there twice, vectors that are none."""
+        return upkeep.flaws(self._existing(version), KEY)
 
     def reader(self, tag: str | int) -> Reader:
         """A reader of a tagged or numbered version; it stays there whatever a writer does."""
         table = self._existing(tag)
-        self._refuse_other_embedder(table)
-        return Reader(table, self._embedder)
+        if problem := self._other_embedder(table):
+            raise RefusalError(f"{problem}: `ragtide plan` says what a rebuild costs; vectors of two kinds never mix")
+        rerank = Reranker(self._params.rerank, self._embed.device) if self._params.rerank else None
+        asking = Asking(by=self._params.search, prefix=self._embed.query_prefix, reranker=rerank)
+        return Reader(table, self._embedder, asking, approximate=upkeep.vector_index_of(table) is not None)
 
     # --- write -----------------------------------------------------------------------------------------------------
 
-    def refresh(self, chunks: Sequence[Chunk], snapshot: str, progress: Progress) -> BuiltIndex:
-        """Make the rows equal to `chunks` in one commit, embedding only texts that have no vector yet.
+    def refresh(self, source: Source, documents_id: str, progress: Progress, rebuild: bool = False) -> BuiltIndex:
+        """Make the rows equal to `source` in one commit, embedding only texts that have no vector yet.
 
-        A kill before the commit changes nothing; after it, everything is in. Without a difference no version is made.
+        Only documents whose digest is not in the rows are read. A kill before the commit changes nothing that a reader
+        sees, and what was embedded by then is kept; after it, everything is in. Without a difference no version is
+        made. Raises RefusalError where the rows were made with another embedder or chunker, unless `rebuild`.
         """
         started = time.perf_counter()
         table = self._open()
-        if table is not None:
-            self._refuse_other_embedder(table)
-        todo = _todo(_ledger(table) if table is not None else {}, chunks)
-        vectors = self._vectors(table, todo, progress)
-        # Made after the embedding: an embedder that fails at first must not leave a table that is bound to it.
-        table = table if table is not None else self._create()
-        if todo.upserts or todo.deletions:
-            _commit(table, todo, vectors, self._schema())
-        _index_text(table)
+        problem = self._other_embedder(table) if table is not None else None
+        if problem and not rebuild:
+            raise RefusalError(f"{problem}: `ragtide plan` says what a rebuild costs; vectors of two kinds never mix")
+        ledger = _by_document(table) if table is not None and not problem else {}
+        stale = [name for name, digest in sorted(source.documents.items()) if ledger.get(name, ("", 0))[0] != digest]
+        staged = self._stage(source, stale, table if not problem else None, progress)
+        gone = sorted(set(ledger) - set(source.documents))
+        if table is None or problem:
+            table = self._replace(source, staged)
+        elif staged.rows or gone:
+            self._merge(table, source, staged, gone)
+        self._check(table, ledger, staged, gone)
+        upkeep.index_text(table)
+        vector_index = upkeep.index_vectors(table, self._params.vector_index_from_rows)
         return BuiltIndex(
             uri=self._uri,
             version=table.version,
             fingerprint=self.fingerprint,
-            documents=snapshot,
+            settings=self.settings,
+            documents=documents_id,
             rows=table.count_rows(),
-            embedded=len(todo.new_digests),
+            new=staged.new,
+            embedded=staged.embedded,
+            vector_index=vector_index,
             seconds=round(time.perf_counter() - started, 3),
         )
 
@@ -157,29 +222,125 @@ class Index:
         elif known[name]["version"] != version:
             raise RefusalError(f"index tag {name} already names version {known[name]['version']}, not {version}")
 
+    def retag(self, name: str, version: int) -> None:
+        """Move a name to another version."""
+        self._existing().tags.update(name, version)
+
+    def untag(self, name: str) -> None:
+        """Take a name away; its version may then be pruned."""
+        self._existing().tags.delete(name)
+
+    def maintain(self, plan: upkeep.UpkeepPlan) -> list[Upkeep]:
+        """Compact, prune and sweep what `plan` allows, and say for each step why it was done or not."""
+        table = self._open()
+        if table is None:
+            return []
+        return [*upkeep.maintain(table, plan), self._prune_vectors(table, plan)]
+
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _vectors(self, table: Any | None, todo: Todo, progress: Progress) -> dict[str, Vectors]:
-        reused = {chunk.digest for chunk in todo.upserts} - set(todo.new_digests)
-        known = _known_vectors(table, reused) if table is not None else {}
-        texts = {chunk.digest: chunk.text for chunk in todo.upserts}
-        with progress("embedding chunks", len(todo.new_digests)) as advance:
-            for at in range(0, len(todo.new_digests), EMBED_AT_ONCE):
-                digests = todo.new_digests[at : at + EMBED_AT_ONCE]
-                vectors = self._embedder.embed([texts[digest] for digest in digests])
-                known.update(zip(digests, vectors, strict=True))
-                advance(len(digests))
-        return known
+    def _stage(self, source: Source, stale: Sequence[str], table: Any | None, progress: Progress) -> Staged:
+        """See that every chunk of the stale documents has its vector in the cache, window by window."""
+        staged = Staged()
+        with progress("indexing documents", len(stale)) as advance:
+            for cuts in _windows(source.read(stale)):
+                staged.kept |= {cut.document for cut in cuts if cut.chunks is None}
+                staged.rows |= {cut.document: len(cut.chunks) for cut in cuts if cut.chunks is not None}
+                window = [chunk for cut in cuts for chunk in cut.chunks or ()]
+                staged.windows = [*staged.windows[:1], window]
+                self._embed_missing(window, table, staged)
+                advance(len(cuts))
+        return staged
+
+    def _embed_missing(self, window: Sequence[Chunk], table: Any | None, staged: Staged) -> None:
+        texts = {chunk.digest: chunk.text for chunk in window}
+        here = _known_vectors(table, texts) if table is not None else {}
+        staged.new += len(texts) - len(here)
+        missing = {digest: text for digest, text in texts.items() if digest not in self._cache.known(list(texts))}
+        # A cache that was lost is filled again from the rows themselves.
+        found = {digest: here[digest] for digest in missing if digest in here}
+        unknown = {digest: text for digest, text in missing.items() if digest not in here}
+        if unknown:
+            prefixed = [self._embed.document_prefix + text for text in unknown.values()]
+            found |= dict(zip(unknown, self._embedder.embed(prefixed), strict=True))
+        self._cache.put(found)
+        staged.embedded += len(unknown)
+
+    def _batches(self, source: Source, staged: Staged) -> Iterator[pa.RecordBatch]:
+        """The staged documents as rows with their vectors; read again where they were too many to be kept."""
+        if len(staged.windows) <= 1:
+            windows: Iterable[Sequence[Chunk]] = staged.windows
+        else:
+            cuts = _windows(source.read(sorted(staged.rows)))
+            windows = ([chunk for cut in some for chunk in cut.chunks or ()] for some in cuts)
+        for window in windows:
+            yield _as_batch(window, self._cache.get([chunk.digest for chunk in window]), self._schema)
+
+    def _reader(self, source: Source, staged: Staged) -> tuple[pa.RecordBatchReader, list[Exception]]:
+        """Rows as a stream; what goes wrong in it is also put into the list, since LanceDB raises it as its own."""
+        raised: list[Exception] = []
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from self._batches(source, staged)
+            except Exception as problem:
+                raised.append(problem)
+                raise
+
+        return pa.RecordBatchReader.from_batches(self._schema, batches()), raised
+
+    def _replace(self, source: Source, staged: Staged) -> Any:
+        """A first version, or one of another embedder: the versions before it and their tags stay."""
+        rows, raised = self._reader(source, staged)
+        mode = "create" if self._open() is None else "overwrite"
+        return _unwrapped(
+            raised, lambda: self._connect().create_table(TABLE, data=rows, schema=self._schema, mode=mode)
+        )
+
+    def _merge(self, table: Any, source: Source, staged: Staged, gone: Sequence[str]) -> None:
+        """One version for all of it. The merge's source holds every row of a touched document that is to be there, so
+        that "of a touched document and not in the source" means "gone".
+        """
+        touched = sorted({*staged.rows, *gone})
+        rows, raised = self._reader(source, staged)
+        merge = table.merge_insert(KEY).when_matched_update_all().when_not_matched_insert_all()
+        merge = merge.when_not_matched_by_source_delete(col("document").isin(touched))
+        _unwrapped(raised, lambda: merge.execute(rows))
+
+    def _check(self, table: Any, ledger: Mapping[str, tuple[str, int]], staged: Staged, gone: Sequence[str]) -> None:
+        """Cannot fail while the commit is whole; if it does, say so before anything is released."""
+        untouched = sum(rows for name, (_, rows) in ledger.items() if name not in staged.rows and name not in gone)
+        expected = untouched + sum(staged.rows.values())
+        if table.count_rows() != expected:
+            raise RefusalError(f"the index holds {table.count_rows()} rows instead of {expected}: `ragtide verify`")
+
+    def _known(self, digests: set[str]) -> set[str]:
+        known = self._cache.known(sorted(digests))
+        table = self._open()
+        if known == digests or table is None or self._other_embedder(table):
+            return known
+        return known | {digest for digest, _ in _ledger(table).values()}
+
+    def _prune_vectors(self, table: Any, plan: upkeep.UpkeepPlan) -> Upkeep:
+        versions = [table.version, *self.tags().values()]
+        needed = {digest for version in versions for digest, _ in self.rows(version).values()}
+        return upkeep.prune_vectors(self._cache, needed, plan)
+
+    @cached_property
+    def _cache(self) -> VectorCache:
+        name = vector_fingerprint(self._embedder, self._embed)
+        return VectorCache(self._connect(), name, self._embedder.dimensions)
 
     def _connect(self) -> Any:
         # Interval 0: a handle that was opened before another process's commit must not answer from before it.
         return lancedb.connect(self._uri, read_consistency_interval=timedelta(0))
 
     def _open(self, version: int | str | None = None) -> Any | None:
-        database = self._connect()
-        if TABLE not in database.list_tables().tables:
+        try:
+            table = self._connect().open_table(TABLE)
+        except ValueError:
+            # None there, or the folder that a build left behind which was killed before its first commit.
             return None
-        table = database.open_table(TABLE)
         if version is not None:
             _checkout(table, version, self._uri)
         return table
@@ -190,132 +351,61 @@ class Index:
             raise RefusalError(f"no index at {self._uri}: `ragtide run` builds it")
         return table
 
-    def _create(self) -> Any:
-        return self._connect().create_table(TABLE, schema=self._schema(), exist_ok=True)
-
+    @cached_property
     def _schema(self) -> pa.Schema:
         fields = [(name, pa.int32() if name == "position" else pa.string()) for name in [*LEDGER, "heading", "text"]]
         vector = ("vector", pa.list_(pa.float32(), self._embedder.dimensions))
-        return pa.schema([*fields, vector], metadata={FINGERPRINT: self.fingerprint.encode()})
+        settings = json.dumps(self.settings, sort_keys=True).encode()
+        return pa.schema([*fields, vector], metadata={FINGERPRINT: self.fingerprint.encode(), SETTINGS: settings})
 
-    def _refuse_other_embedder(self, table: Any) -> None:
-        built_with = (table.schema.metadata or {}).get(FINGERPRINT, b"").decode()
-        if built_with != self.fingerprint:
-            message = f"the index was built with another embedder or chunker ({built_with}, now {self.fingerprint})"
-            raise RefusalError(f"{message}: put embed and chunk in params.yaml back; vectors of two kinds never mix")
-
-
-class Reader:
-    """One version of the index, for searching."""
-
-    def __init__(self, table: Any, embedder: Embedder) -> None:
-        self._table = table
-        self._embedder = embedder
-
-    @property
-    def version(self) -> int:
-        return int(self._table.version)
-
-    def search(self, questions: Sequence[str], top_k: int) -> list[list[Passage]]:
-        """For each question its `top_k` passages, best first: vector and full text, fused by reciprocal rank.
-
-        Source: Cormack, Clarke, Buettcher 2009, Reciprocal Rank Fusion.
-        """
-        if self._table.count_rows() == 0:
-            return [[] for _ in questions]
-        vectors = self._embedder.embed(questions)
-        return [self._search(text, vector, top_k) for text, vector in zip(questions, vectors, strict=True)]
-
-    def _search(self, text: str, vector: Vectors, top_k: int) -> list[Passage]:
-        def near(limit: int) -> list[Scored]:
-            query = self._table.search(vector).distance_type("cosine").select([*SHOWN, "_distance"])
-            return [(row["_distance"], row) for row in query.limit(limit).to_list()]
-
-        def worded(limit: int) -> list[Scored]:
-            # As a match of words: LanceDB would take a question in quotation marks for a phrase, which needs positions.
-            query = self._table.search(MatchQuery(text, "text"), query_type="fts").select([*SHOWN, "_score"])
-            return [(-row["_score"], row) for row in query.limit(limit).to_list()]
-
-        return _fuse([_ranked(near, top_k), _ranked(worded, top_k)])[:top_k]
+    def _other_embedder(self, table: Any) -> str | None:
+        """What to say where a table's rows were made with another embedder or chunker; None where they were not."""
+        metadata = table.schema.metadata or {}
+        if metadata.get(FINGERPRINT, b"").decode() == self.fingerprint:
+            return None
+        return f"the index was built with {_differences(json.loads(metadata.get(SETTINGS, b'{}')), self.settings)}"
 
 
-def _ranked(find: Callable[[int], list[Scored]], top_k: int) -> list[Row]:
-    """Rows by score, lowest first, and equals by key; what ties with the first row past the cut-off is left out.
-
-    LanceDB returns rows of equal score in another order, and at the cut-off another choice, from query to query; a
-    paired comparison needs the same question to find the same passages (docs/log.md, 2026-11-24). Where ties leave
-    fewer than `top_k`, the cut-off moves on.
-    """
-    depth = max(DEPTH, 4 * top_k)
-    while True:
-        found = find(depth + 1)
-        past = max((score for score, _ in found), default=0.0)
-        kept = [(score, row) for score, row in found if len(found) <= depth or score < past]
-        if len(kept) >= top_k or len(found) <= depth:
-            break
-        depth *= 4
-    ordered = sorted(kept, key=lambda pair: (pair[0], pair[1]["document"], pair[1]["position"]))
-    return [row for _, row in ordered]
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The settings that differ, as `block.key = before (now after)`; where none does, it is the weights or the code."""
+    pairs = [(f"{block}.{key}", then.get(block, {}).get(key), now[block][key]) for block in now for key in now[block]]
+    moved = [
+        f"{key} = {old!r} (now {new!r})" for key, old, new in pairs if old != new and key.split(".")[1] not in NO_MATTER
+    ]
+    return ", ".join(moved) or "other weights of the embedder, or by another version of the chunker or the converter"
 
 
-def _fuse(rankings: Sequence[Sequence[Row]]) -> list[Passage]:
-    """Reciprocal rank fusion: 1 / (60 + rank), summed over the rankings; of equals the first by key."""
-    scores: dict[tuple[str, int], float] = {}
-    rows: dict[tuple[str, int], Row] = {}
-    for ranking in rankings:
-        for rank, row in enumerate(ranking, start=1):
-            key = (row["document"], row["position"])
-            rows[key] = row
-            scores[key] = scores.get(key, 0.0) + 1 / (RRF_K + rank)
-    best = sorted(scores, key=lambda key: (-scores[key], key))
-    return [Passage(**{name: rows[key][name] for name in SHOWN}, score=round(scores[key], 6)) for key in best]
+def _windows(cuts: Iterable[Cut]) -> Iterator[list[Cut]]:
+    """Documents gathered until they have WINDOW chunks or more."""
+    window: list[Cut] = []
+    size = 0
+    for cut in cuts:
+        window.append(cut)
+        size += len(cut.chunks or ())
+        if size >= WINDOW:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
 
 
-def _todo(ledger: dict[tuple[str, int], tuple[str, str]], chunks: Sequence[Chunk]) -> Todo:
-    wanted = {chunk.key: chunk for chunk in chunks}
-    upserts = [chunk for key, chunk in wanted.items() if ledger.get(key) != (chunk.digest, chunk.document_digest)]
-    have = {digest for digest, _ in ledger.values()}
-    return Todo(
-        upserts=upserts,
-        deletions=sorted(key for key in ledger if key not in wanted),
-        new_digests=list(dict.fromkeys(chunk.digest for chunk in upserts if chunk.digest not in have)),
-    )
-
-
-def _commit(table: Any, todo: Todo, vectors: dict[str, Vectors], schema: pa.Schema) -> None:
-    """One version for all of it: rows put in, and rows of touched documents that are no longer wanted taken out.
-
-    The merge's source holds every row of a touched document that stays, so that "not in the source" means "gone".
-    """
-    gone = {document for document, _ in todo.deletions}
-    staying = _staying(table, gone, todo, schema)
-    rows = pa.concat_tables([_as_table(todo.upserts, vectors, schema), staying])
-    merge = table.merge_insert(KEY).when_matched_update_all().when_not_matched_insert_all()
-    if gone:
-        merge = merge.when_not_matched_by_source_delete(col("document").isin(sorted(gone)))
-    result = merge.execute(rows)
-    if result.num_deleted_rows != len(todo.deletions):
-        # Cannot happen while the source is whole; if it does, say so before anything is released.
-        raise RefusalError(f"the index deleted {result.num_deleted_rows} rows instead of {len(todo.deletions)}")
-
-
-def _staying(table: Any, documents: set[str], todo: Todo, schema: pa.Schema) -> pa.Table:
-    if not documents:
-        return schema.empty_table()
-    found = table.search().where(col("document").isin(sorted(documents))).limit(table.count_rows()).to_arrow()
-    leaving = set(todo.deletions) | {chunk.key for chunk in todo.upserts}
-    keys = zip(found["document"].to_pylist(), found["position"].to_pylist(), strict=True)
-    return found.filter(pa.array([key not in leaving for key in keys], pa.bool_())).select(schema.names).cast(schema)
-
-
-def _as_table(chunks: Sequence[Chunk], vectors: dict[str, Vectors], schema: pa.Schema) -> pa.Table:
-    columns: dict[str, Any] = {
-        name: [getattr(chunk, name) for chunk in chunks] for name in schema.names if name != "vector"
-    }
+def _as_batch(chunks: Sequence[Chunk], vectors: Mapping[str, Vectors], schema: pa.Schema) -> pa.RecordBatch:
+    columns: list[Any] = [[getattr(chunk, name) for chunk in chunks] for name in schema.names[:-1]]
+    arrays = [pa.array(values, schema.field(at).type) for at, values in enumerate(columns)]
     stacked = np.asarray([vectors[chunk.digest] for chunk in chunks], dtype=np.float32)
     width = schema.field("vector").type.list_size
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(stacked.ravel(), pa.float32()), width)
-    return pa.table(columns, schema=schema)
+    arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(stacked.ravel(), pa.float32()), width))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _unwrapped(raised: Sequence[Exception], commit: Callable[[], Any]) -> Any:
+    """Raise what went wrong while rows were read, not what LanceDB makes of it."""
+    try:
+        return commit()
+    except RuntimeError:
+        if raised:
+            raise raised[0] from None
+        raise
 
 
 def _ledger(table: Any) -> dict[tuple[str, int], tuple[str, str]]:
@@ -325,27 +415,19 @@ def _ledger(table: Any) -> dict[tuple[str, int], tuple[str, str]]:
     return dict(zip(keys, zip(digests, document_digests, strict=True), strict=True))
 
 
-def _known_vectors(table: Any, digests: set[str]) -> dict[str, Vectors]:
-    if not digests:
+def _by_document(table: Any) -> dict[str, tuple[str, int]]:
+    """Document -> its digest, and how many rows it has."""
+    rows = table.search().select(["document", "document_digest"]).limit(max(1, table.count_rows())).to_arrow()
+    counts = Counter(zip(rows["document"].to_pylist(), rows["document_digest"].to_pylist(), strict=True))
+    return {document: (digest, count) for (document, digest), count in counts.items()}
+
+
+def _known_vectors(table: Any, digests: Iterable[str]) -> dict[str, Vectors]:
+    wanted = sorted(digests)
+    if not wanted:
         return {}
-    query = table.search().where(col("digest").isin(sorted(digests))).select(["digest", "vector"])
-    rows = query.limit(table.count_rows()).to_arrow()
-    vectors = np.asarray(rows["vector"].combine_chunks().flatten(), dtype=np.float32).reshape(rows.num_rows, -1)
-    return dict(zip(rows["digest"].to_pylist(), vectors, strict=True))
-
-
-@retry(stop=stop_after_attempt(5), wait=wait_fixed(0.2), retry=retry_if_exception_message(match="(?s).*conflict.*"))
-def _index_text(table: Any) -> None:
-    """Have the full-text index cover every row. A conflicting commit leaves the handle stale: take the latest first."""
-    table.checkout_latest()
-    if table.count_rows() == 0:
-        return
-    name = next((one.name for one in table.list_indices() if "text" in one.columns), None)
-    if name is None:
-        table.create_index("text", config=FTS())
-    elif table.index_stats(name).num_unindexed_rows:
-        # Left to itself it would also prune versions older than a week, and raise once a release's tag is that old.
-        table.optimize(cleanup_older_than=NEVER)
+    query = table.search().where(col("digest").isin(wanted)).select(["digest", "vector"])
+    return vectors_of(query.limit(table.count_rows()).to_arrow())
 
 
 def _checkout(table: Any, version: int | str, uri: str) -> None:

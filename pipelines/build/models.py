@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.errors import RefusalError, one_line
-from pipelines.params import Block, Params
+from pipelines.params import Block, EmbedParams, Params
 from pipelines.ports import Embedder, Generator, Trainer
 
 _PLUGIN = re.compile(r"^[A-Za-z_][\w.]*:[A-Z]\w*$")
@@ -25,16 +25,17 @@ class Models:
 
 def load_models(params: Params) -> Models:
     """Fill the ports. `module:Class` is imported and called with the block of params.yaml that names it."""
-    return Models(embedder=_embedder(params), generator=_generator(params), trainer=_trainer(params))
+    return Models(embedder=load_embedder(params.embed), generator=_generator(params), trainer=_trainer(params))
 
 
-def _embedder(params: Params) -> Embedder:
-    if _PLUGIN.match(params.embed.model):
-        embedder: Embedder = _plugin("embed.model", params.embed.model, params.embed)
+def load_embedder(params: EmbedParams) -> Embedder:
+    """The embedder that `params` name; also that of an older release, whose settings may be others than today's."""
+    if _PLUGIN.match(params.model):
+        embedder: Embedder = _plugin("embed.model", params.model, params)
         return embedder
-    from pipelines.build.embed import SentenceEmbedder
+    from pipelines.build.embed import choose_embedder
 
-    return SentenceEmbedder(params.embed)
+    return choose_embedder(params)
 
 
 def _generator(params: Params) -> Generator:

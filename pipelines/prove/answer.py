@@ -8,10 +8,10 @@ from pathlib import Path
 
 from diskcache import Cache, JSONDisk
 
-from pipelines.build.candidate import adapter_folder, open_index
-from pipelines.build.index import Passage, Reader
+from pipelines.build.candidate import adapter_folder, index_of
 from pipelines.build.models import Models
 from pipelines.build.prompts import FORM, question_prompt
+from pipelines.build.search import Passage, Reader
 from pipelines.ports import Progress, Prompt
 from pipelines.records import BuiltModel, Release, digest_of
 from pipelines.workspace import Workspace
@@ -74,7 +74,7 @@ class Assistant:
     @classmethod
     def of(cls, release: Release, workspace: Workspace, models: Models, progress: Progress) -> Assistant:
         """Open a release: its index by its tag and its adapter by its digest."""
-        reader = open_index(workspace, models).reader(release.index_tag)
+        reader = index_of(workspace, models.embedder, release.index).reader(release.index_tag)
         return cls(reader, release.model, Answerer(workspace, models, progress), workspace.params.index.top_k)
 
     def ask(self, question: str) -> Answer:

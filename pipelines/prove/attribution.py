@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pipelines.build.candidate import training_settings
 from pipelines.build.corpus import Corpus
 from pipelines.build.examples import best_chunk
-from pipelines.build.index import Passage, Reader
 from pipelines.build.prompts import question_prompt
+from pipelines.build.search import Passage, Reader
 from pipelines.params import Params, ScoreParams
 from pipelines.prove.answer import Answerer
 from pipelines.prove.questions import GoldenSet
@@ -125,6 +125,8 @@ def gather(world: World, examiner: Examiner, subject: Subject, params: Params) -
         min_examples=params.finetune.min_examples,
         adapter_is_current=_adapter_is_current(world, subject.model, params),
         refused=world.refused,
+        held=dict(world.corpus.held),
+        set_aside=world.corpus.set_aside,
         costs=world.costs,
     )
 

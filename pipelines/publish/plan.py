@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pipelines.build.corpus import Corpus, read_corpus
+from pipelines.build.corpus import Corpus
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
 from pipelines.observe.costs import Workload, forecast
@@ -16,10 +16,9 @@ from pipelines.records import Action, Cycle, Plan, Snapshot
 REFUSED = "refused"
 
 
-def make_plan(project: Project, snapshot: Snapshot) -> Plan:
-    """Gather the evidence about `snapshot` and decide. Changes neither data nor index nor registry."""
+def make_plan(project: Project, corpus: Corpus) -> Plan:
+    """Gather the evidence about a snapshot's content and decide. Changes neither data nor index nor registry."""
     params = project.workspace.params
-    corpus = read_corpus(project.workspace, snapshot)
     examiner = project.examiner(corpus)
     world = _world(project, corpus, len(examiner.golden.questions))
     evidence = gather(world, examiner, project.subject(world.live), params)
@@ -33,8 +32,8 @@ def keep_plan(project: Project, plan: Plan) -> str:
     return digest
 
 
-def kept_plan(project: Project, digest: str, snapshot: Snapshot) -> Plan:
-    """The plan of that digest. Raises RefusalError where it is unknown or the world has moved since (law 7)."""
+def read_plan(project: Project, digest: str) -> Plan:
+    """A plan that was kept. Raises RefusalError where it is unknown, or was changed since."""
     path = project.workspace.plan_file(digest)
     if not path.is_file():
         raise RefusalError(
@@ -43,6 +42,15 @@ def kept_plan(project: Project, digest: str, snapshot: Snapshot) -> Plan:
     plan = Plan.read(path)
     if plan.content_digest() != digest:
         raise RefusalError(f"{path} was changed by hand and is no longer plan {digest}: make a new one, `ragtide plan`")
+    return plan
+
+
+def kept_plan(project: Project, digest: str, snapshot: Snapshot, held: Mapping[str, str] | None = None) -> Plan:
+    """The plan of that digest. Raises RefusalError where it is unknown or the world has moved since (law 7).
+
+    `held` are the removals that wait now, where they are known already: an approval since then makes it another plan.
+    """
+    plan = read_plan(project, digest)
     live = project.registry.champion()
     moved = [
         what
@@ -50,6 +58,7 @@ def kept_plan(project: Project, digest: str, snapshot: Snapshot) -> Plan:
             ("the data", plan.evidence.snapshot, snapshot.id),
             ("the live release", plan.evidence.live_release, live.id if live else None),
             ("params.yaml", plan.params, project.workspace.params.digest()),
+            ("what is approved", plan.evidence.held, plan.evidence.held if held is None else dict(held)),
         )
         if then != now
     ]
@@ -102,10 +111,12 @@ def _world(project: Project, corpus: Corpus, questions: int) -> World:
 
 def headline(plan: Plan) -> str:
     """The decision in one line, for the history."""
-    if plan.decision.action is Action.NOTHING and plan.evidence.changes.is_empty:
+    if plan.decision.action is Action.NOTHING and plan.evidence.changes.is_empty and not plan.evidence.held:
         return "nothing has changed since the live release"
-    single = [one for one in plan.decision.options if one.action in (Action.REFRESH, Action.RETRAIN)]
+    single = [one for one in plan.decision.options if not one.action.is_joint and one.action is not Action.NOTHING]
     chosen = [one for one in single if one.worth_it]
+    if not chosen and plan.evidence.held and plan.evidence.delta.is_empty:
+        return f"{len(plan.evidence.held)} removals wait for an approval; nothing else has changed"
     if not chosen:
         return "not worth its cost: " + "; ".join(f"{one.action} ({one.because})" for one in single)
     return "; ".join(one.because for one in chosen)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.build.candidate import adapter_folder, open_index, untrained
-from pipelines.build.corpus import Corpus
+from pipelines.build.candidate import adapter_folder, index_of, open_index, untrained
+from pipelines.build.corpus import Corpus, read_corpus
 from pipelines.build.index import Index
 from pipelines.build.models import Models, load_models
 from pipelines.errors import RefusalError
@@ -15,7 +15,7 @@ from pipelines.prove.answer import Answer, Answerer, Assistant
 from pipelines.prove.attribution import Examiner, Subject
 from pipelines.prove.questions import read_golden
 from pipelines.publish.registry import Registry
-from pipelines.records import Release
+from pipelines.records import Release, Snapshot
 from pipelines.workspace import Workspace
 
 
@@ -36,7 +36,16 @@ class Project:
 
     @property
     def index(self) -> Index:
-        return open_index(self.workspace, self.models)
+        return open_index(self.workspace, self.models.embedder)
+
+    def index_of(self, release: Release) -> Index:
+        """The index as a release built it."""
+        return index_of(self.workspace, self.models.embedder, release.index)
+
+    def corpus(self, snapshot: Snapshot, keep: bool = False) -> Corpus:
+        """What `snapshot` holds, as the index is to have it; with `keep` it is written down what cannot be read."""
+        live = self.registry.champion()
+        return read_corpus(self.workspace, snapshot, self.index, live.index_tag if live else None, keep)
 
     def examiner(self, corpus: Corpus) -> Examiner:
         """Asks the golden questions that the corpus can answer."""
@@ -51,7 +60,7 @@ class Project:
         if release is None:
             return Subject(reader=None, model=untrained(self.models))
         self._have_adapter(release)
-        return Subject(reader=self.index.reader(release.index_tag), model=release.model)
+        return Subject(reader=self.index_of(release).reader(release.index_tag), model=release.model)
 
     def serves(self, release: Release) -> None:
         """Raise RefusalError where a release's index or adapter is gone; loads no model."""

@@ -34,6 +34,9 @@ ROLLBACK = "ROLLBACK"
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
 WORK = "work."
+RUNNING = "running"
+# A tag that every release's version has, and no draft: the last thing that is written before the pointer moves.
+DESCRIBED = "data_rev"
 # What MLflow's stores say of a model that is not there, and of an alias that is not there.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
@@ -216,6 +219,15 @@ class Registry:
         """A turn as it is recorded so far."""
         return _cycle(self._client.get_run(log.id))
 
+    def unfinished(self) -> list[Cycle]:
+        """Turns that are recorded as running; with the project held for writing, they were killed."""
+        return [cycle for cycle in self.history() if cycle.outcome == RUNNING]
+
+    def close_killed(self, cycle: Cycle) -> None:
+        """Write down that a turn did not come to its end."""
+        self._client.set_tag(cycle.run, "outcome", "killed")
+        self._client.set_terminated(cycle.run, RunStatus.to_string(RunStatus.KILLED))
+
     def history(self) -> list[Cycle]:
         """Every turn of the loop, oldest first."""
         if not self.exists:
@@ -272,6 +284,28 @@ class Registry:
             return self._load(self._client.get_model_version(self._params.model, release_id))
         except (MlflowException, OSError) as problem:
             raise RefusalError(f"there is no release {release_id}: `ragtide history` lists them") from problem
+
+    def releases(self) -> list[Release]:
+        """Every release that was written down to its end, oldest first; drafts that never were are left out."""
+        if not self.exists:
+            return []
+        try:
+            versions = self._client.search_model_versions(f"name = '{self._params.model}'")
+        except MlflowException as problem:
+            raise self._away(problem) from problem
+        described = [version for version in versions if DESCRIBED in version.tags]
+        return [self._load(version) for version in sorted(described, key=lambda version: int(version.version))]
+
+    def pointed_at(self) -> str | None:
+        """The number that the pointer names, whether or not there is a whole release behind it."""
+        if not self.exists:
+            return None
+        try:
+            return str(self._client.get_model_version_by_alias(self._params.model, CHAMPION).version)
+        except MlflowException as problem:
+            if problem.error_code in NOT_THERE:
+                return None
+            raise self._away(problem) from problem
 
     def draft(self, log: RunLog) -> Draft:
         """A new release's number: a version of the registered model that holds nothing yet, and that nobody points at.
@@ -361,7 +395,7 @@ def _cycle(run: Run) -> Cycle:
         run=run.info.run_id,
         at=started.isoformat(timespec="seconds"),
         decision=tags.get("decision", "?"),
-        outcome=tags.get("outcome", "running"),
+        outcome=tags.get("outcome", RUNNING),
         reason=tags.get("reason", ""),
         snapshot=tags.get("data_rev", ""),
         params=tags.get("params", ""),

@@ -24,6 +24,7 @@ def publish(
     release = Release(
         **dict(candidate),
         id=draft.id,
+        content=index.content(candidate.index.version),
         index_tag=f"release-{draft.id}",
         scorecard=verdict.after,
         previous=live.id if live else None,

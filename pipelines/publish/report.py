@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
 from pipelines.params import Params
-from pipelines.records import ChangeSet, Check, Decision, Evidence, Measure, Option, Scorecard, Verdict
+from pipelines.records import ChangeSet, Check, Decision, Evidence, Measure, Option, Scorecard, SetAside, Verdict
 
 SHOWN = 20
 PAGE = Template(
@@ -31,6 +31,7 @@ def decision_markdown(evidence: Evidence, decision: Decision) -> str:
             "\n".join(f"- {reason}" for reason in decision.reasons),
             "## What has changed",
             changes_markdown(evidence.changes),
+            *(["## Set aside", set_aside_markdown(evidence.set_aside)] if evidence.set_aside else []),
             "## Evidence",
             _table(("signal", "value"), evidence_rows(evidence)),
             "## Actions",
@@ -59,7 +60,15 @@ def evidence_rows(evidence: Evidence) -> list[tuple[str, str]]:
         ("chunks new / gone / to embed", f"{delta.new} / {delta.gone} / {delta.to_embed}, of {delta.chunks_after}"),
         ("training examples", _examples(evidence)),
         ("stale golden questions", str(len(evidence.stale_questions))),
+        ("removals that wait for an approval", _some(tuple(evidence.held)) or "0"),
+        ("documents that cannot be read", str(len(evidence.set_aside))),
     ]
+
+
+def set_aside_markdown(documents: Sequence[SetAside]) -> str:
+    """What could not be read, why, how often it was tried, and since when."""
+    rows = [(f"`{_one_line(one.document)}`", one.reason, str(one.attempts), one.since) for one in documents]
+    return _table(("document", "why", "tries", "since"), rows)
 
 
 def _examples(evidence: Evidence) -> str:
@@ -80,6 +89,8 @@ def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
         "changed_share": evidence.delta.changed_share,
         "documents_changed": len(evidence.changes.added) + len(evidence.changes.edited),
         "documents_removed": len(evidence.changes.removed),
+        "documents_held": len(evidence.held),
+        "documents_set_aside": len(evidence.set_aside),
         "forecast_refresh_seconds": evidence.costs.refresh_seconds,
         "forecast_retrain_seconds": evidence.costs.retrain_seconds,
         "questions": evidence.score_gold.n,
@@ -254,4 +265,9 @@ def _cell(text: str) -> str:
 
 def _some(paths: Sequence[str]) -> str:
     more = f" … and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return ", ".join(f"`{path}`" for path in paths[:SHOWN]) + more
+    return ", ".join(f"`{_one_line(path)}`" for path in paths[:SHOWN]) + more
+
+
+def _one_line(path: str) -> str:
+    """A path with line breaks and the like made visible, so that it cannot break out of a list."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in path)

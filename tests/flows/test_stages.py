@@ -14,7 +14,8 @@ import lancedb
 import pytest
 import yaml
 
-from flows.stages import STAGES, run_stage
+from flows.cli import Stage
+from flows.stages import run_stage
 from pipelines.build.index import TABLE
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import dvc, ensure_repository
@@ -27,6 +28,7 @@ from tests.factories import write
 
 MakeProject = Callable[..., Path]
 ROOT = Path(__file__).parent.parent.parent
+STAGES = tuple(Stage)
 ASKED, TAUGHT = ("Pump", "Tank"), ("Valve", "Motor")
 
 
@@ -138,7 +140,7 @@ def test_the_stages_are_those_that_dvc_yaml_calls() -> None:
 def test_a_stage_leaves_only_what_dvc_yaml_says_and_its_state(root: Path) -> None:
     before = set(root.iterdir())
     for name in ("index", "finetune", "score"):
-        run_stage(name, opened(root))
+        run_stage(name, root, quiet)
     assert {path.name for path in set(root.iterdir()) - before} == {"artifacts", ".ragtide"}
     assert {path.name for path in (root / "artifacts").iterdir()} == {
         "index.json",
@@ -149,19 +151,19 @@ def test_a_stage_leaves_only_what_dvc_yaml_says_and_its_state(root: Path) -> Non
 
 
 def test_an_index_that_is_current_embeds_nothing(root: Path) -> None:
-    first = run_stage("index", opened(root))
+    first = run_stage("index", root, quiet)
     assert isinstance(first, BuiltIndex)
     assert first.embedded == len(fakes.CountingEmbedder.embedded) == 4
-    again = run_stage("index", opened(root))
+    again = run_stage("index", root, quiet)
     assert isinstance(again, BuiltIndex)
     assert (again.embedded, again.version, again.rows) == (0, first.version, 4)
     assert len(fakes.CountingEmbedder.embedded) == 4
 
 
 def test_the_model_is_taught_with_passages_as_they_now_are(root: Path) -> None:
-    run_stage("index", opened(root))
+    run_stage("index", root, quiet)
     write(root / "data/kb/Valve.md", page("Valve", "2031-05-05"))
-    run_stage("finetune", opened(root))
+    run_stage("finetune", root, quiet)
     prompts = [lesson.prompt[-1].content for lesson in fakes.CountingTrainer.lessons]
     assert len(prompts) == 2
     assert any("Valve 1\n- End of life: 2031-05-05" in prompt for prompt in prompts)
@@ -171,23 +173,22 @@ def test_the_model_is_taught_with_passages_as_they_now_are(root: Path) -> None:
 @pytest.mark.parametrize("missing", ["index", "model"])
 def test_scoring_before_building_is_refused_with_what_is_missing(missing: str, root: Path) -> None:
     for name in ("index", "finetune"):
-        run_stage(name, opened(root))
+        run_stage(name, root, quiet)
     (root / f"artifacts/{missing}.json").unlink()
     with pytest.raises(RefusalError, match=rf"{missing}\.json cannot be read as a Built"):
-        run_stage("score", opened(root))
+        run_stage("score", root, quiet)
 
 
 def test_too_few_examples_are_refused_and_leave_no_model(root: Path) -> None:
     write(root / "data/train/rows.jsonl", json.dumps({"prompt": "Who?", "completion": "nobody"}) + "\n")
     with pytest.raises(RefusalError, match=r"holds 1 examples and finetune\.min_examples is 2: add some"):
-        run_stage("finetune", opened(root))
+        run_stage("finetune", root, quiet)
     assert not (root / "artifacts/model.json").exists()
     assert not fakes.CountingTrainer.lessons
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_refused_while_another_run_is_at_work(name: str, root: Path) -> None:
-    project = opened(root)
-    with project.workspace.writing(), pytest.raises(RefusalError, match="another run is at work"):
-        run_stage(name, project)
+    with opened(root).workspace.writing(), pytest.raises(RefusalError, match="another run is at work"):
+        run_stage(name, root, quiet)
     assert not (root / "artifacts").exists()

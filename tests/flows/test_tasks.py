@@ -14,13 +14,13 @@ from prefect import flow
 from prefect.cache_policies import NO_CACHE
 
 from flows import tasks
-from pipelines.build import corpus as reading
+from pipelines.build.corpus import Corpus
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
 from pipelines.ports import quiet
 from pipelines.prove.gate import judge
 from pipelines.publish.project import Project
-from pipelines.records import Graded, Release, Verdict
+from pipelines.records import Graded, Release, Snapshot, Verdict
 from tests.conftest import write_project
 from tests.factories import graded, release, scorecard, write
 
@@ -142,21 +142,24 @@ def test_a_turn_that_fails_says_so_and_frees_the_project(project: Project) -> No
         assert project.registry.champion() is None
 
 
-def test_the_data_is_read_once_a_turn(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
+def test_the_data_is_read_once_a_turn_and_what_cannot_be_read_is_written_down(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, bool]] = []
+    original = Project.corpus
 
-    def counted(*arguments: Any) -> reading.Corpus:
-        read.append(arguments[1].id)
-        return reading.read_corpus(*arguments)
+    def counted(opened: Project, snapshot: Snapshot, keep: bool = False) -> Corpus:
+        read.append((snapshot.id, keep))
+        return original(opened, snapshot, keep)
 
-    monkeypatch.setattr(tasks, "read_corpus", counted)
+    monkeypatch.setattr(Project, "corpus", counted)
     first = observe(project.workspace)
     with tasks.cycle(project) as turn:
         assert turn.corpus(first) is turn.corpus(first)
         write(project.workspace.kb / "late.md", "# Late\n\nCame later.\n")
         second = observe(project.workspace)
         assert set(turn.corpus(second).texts) == {"pump.md", "late.md"}
-    assert read == [first.id, second.id]
+    assert read == [(first.id, True), (second.id, True)]
 
 
 # --- what came of it -----------------------------------------------------------------------------------------------

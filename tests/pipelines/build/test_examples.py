@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.build.corpus import InMemory
 from pipelines.build.examples import Example, best_chunk, lessons, read_examples
-from pipelines.build.index import Index, Reader
+from pipelines.build.index import Index
 from pipelines.build.prompts import SYSTEM
+from pipelines.build.search import Reader
 from pipelines.errors import RefusalError
 from pipelines.params import ChunkParams
 from pipelines.ports import Lesson, Message, quiet
@@ -34,7 +36,7 @@ def embedder() -> HashEmbedder:
 @pytest.fixture(scope="module")
 def reader(embedder: HashEmbedder, tmp_path_factory: pytest.TempPathFactory) -> Reader:
     index = Index(str(tmp_path_factory.mktemp("examples") / "lance"), embedder, ChunkParams())
-    return index.reader(index.refresh(CHUNKS, "snapshot", quiet).version)
+    return index.reader(index.refresh(InMemory.of(CHUNKS), "snapshot", quiet).version)
 
 
 def example(number: int, doc: str | None = "", question: str | None = None) -> Example:

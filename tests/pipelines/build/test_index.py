@@ -6,28 +6,26 @@ version whole; vectors of two embedders never mix; a value never becomes query t
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lancedb
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines.build import index as index_module
 from pipelines.build.chunk import chunk_documents
-from pipelines.build.index import EMBED_AT_ONCE, TABLE, Index, Passage, index_fingerprint
+from pipelines.build.corpus import InMemory
+from pipelines.build.index import Cut, Index
+from pipelines.build.vectors import VectorCache
 from pipelines.errors import RefusalError
-from pipelines.params import ChunkParams
-from pipelines.ports import Advance, Embedder, Vectors, quiet
-from pipelines.records import BuiltIndex, Chunk, IndexDelta
-from tests.factories import HashEmbedder, chunk, document
+from pipelines.params import ChunkParams, EmbedParams
+from pipelines.ports import Advance, Embedder, quiet
+from pipelines.records import Chunk
+from tests.factories import SHORT, HashEmbedder, Shelf, chunk, document
 
-PARAMS = ChunkParams(max_words=20)
 NAMES = ("a.md", "guide/b.md", "it's.md", "neu ü.md")
 SENTENCES = (
     "The lantern burns for nine hours on one filling of oil.",
@@ -53,65 +51,9 @@ HOSTILE = (
     " ",
     "{name}",
 )
-QUESTIONS_OF_MARKS = ("", " ", "\n", "?", "!!!", '"', "'", ":", "(", ")", "()", "*", "-", "+", "^", "~", "\\", "/", "%")
-QUESTIONS_OF_SYNTAX = (
-    *("AND", "OR", "NOT", "lantern AND", "NOT lantern", "-lantern", "+lantern", "lantern*", "*lantern", "lantern~2"),
-    *("lantern^3", "text:lantern", "lantern:", "(lantern", "lantern)", "[a TO b]", "{a TO b}", "/lan.*/", "lan?ern"),
-    *('the "lantern" burns', 'a 19" screen', "what's", "' OR '1'='1", "a\x00b", "日本語", "🏮", "word " * 2000),
-)
 
 
 # --- what the tests share ------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Shelf:
-    """An index in a folder, its embedder, and a look at the table from outside."""
-
-    uri: str
-    embedder: Any = field(default_factory=HashEmbedder)
-
-    @property
-    def index(self) -> Index:
-        """A handle of its own each time, as every command opens one."""
-        return Index(self.uri, self.embedder, PARAMS)
-
-    def refresh(self, chunks: Sequence[Chunk]) -> BuiltIndex:
-        return self.index.refresh(chunks, "snapshot", quiet)
-
-    def embeds(self, chunks: Sequence[Chunk]) -> list[str]:
-        """The texts that a refresh embeds."""
-        before = len(self.embedder.embedded)
-        self.refresh(chunks)
-        return list(self.embedder.embedded[before:])
-
-    def delta(self, chunks: Sequence[Chunk], live: int | None) -> IndexDelta:
-        return self.index.delta(chunks, live)
-
-    def search(self, version: int | str, *questions: str, top_k: int = 3) -> list[list[Passage]]:
-        return self.index.reader(version).search(questions, top_k)
-
-    @property
-    def latest(self) -> int:
-        return int(self._table().version)
-
-    def versions(self) -> list[int]:
-        return sorted(int(one["version"]) for one in self._table().list_versions())
-
-    def content(self, version: int | None = None) -> list[dict[str, Any]]:
-        """Every row whole, vector and all, in order of key."""
-        table = self._table()
-        if version is not None:
-            table.checkout(version)
-        return sorted(table.to_arrow().to_pylist(), key=lambda row: (row["document"], row["position"]))
-
-    def rows_without_full_text(self) -> int:
-        table = self._table()
-        [full_text] = [one.name for one in table.list_indices() if "text" in one.columns]
-        return int(table.index_stats(full_text).num_unindexed_rows)
-
-    def _table(self) -> Any:
-        return lancedb.connect(self.uri).open_table(TABLE)
 
 
 @pytest.fixture
@@ -119,23 +61,52 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(str(tmp_path / "lance"))
 
 
-class PointEmbedder:
-    """Unit vectors in a plane, at the angle that each text has in `angles`."""
-
-    fingerprint = "points"
-    dimensions = 2
-
-    def __init__(self, angles: dict[str, float]) -> None:
-        self.angles = angles
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        turned = [self.angles.get(text, 3.0) for text in texts]
-        return np.asarray([[np.cos(angle), np.sin(angle)] for angle in turned], dtype=np.float32)
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two chunks at a time, so that a handful of them takes several windows."""
+    monkeypatch.setattr(index_module, "WINDOW", 2)
 
 
-def page(name: str, *sentences: str) -> list[Chunk]:
+class Renamed(HashEmbedder):
+    fingerprint = "hash-8-of-another-kind"
+
+
+class Wider(HashEmbedder):
+    """Vectors of twice the width."""
+
+    fingerprint = "hash-16"
+    dimensions = 16
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        narrow = super().embed(texts)
+        return index_module.np.concatenate([narrow, narrow], axis=1) / 2**0.5
+
+
+class Told:
+    """A source that says what it is told, and counts what is read of it; `fails_at` counts down to an error."""
+
+    def __init__(self, cuts: Mapping[str, Sequence[Chunk] | None], digests: Mapping[str, str] | None = None) -> None:
+        self.cuts = cuts
+        self.documents = dict(digests or {name: f"digest of {name}" for name in cuts})
+        self.read_so_far: list[str] = []
+        self.fails_at: int | None = None
+
+    def read(self, documents: Sequence[str]) -> Iterator[Cut]:
+        for name in documents:
+            if self.fails_at is not None and len(self.read_so_far) == self.fails_at:
+                raise RefusalError(f"{name} changed while it was being read")
+            self.read_so_far.append(name)
+            yield Cut(name, self.cuts[name])
+
+
+def page(name: str, *sentences: str, chunking: ChunkParams = SHORT) -> list[Chunk]:
     """A page's chunks, cut by the real chunker: one for each of SENTENCES."""
-    return chunk_documents([document(name, "# Page\n\n" + "\n\n".join(sentences))], PARAMS)
+    return chunk_documents([document(name, "# Page\n\n" + "\n\n".join(sentences))], chunking)
+
+
+def many(count: int) -> list[Chunk]:
+    """Documents of one chunk each, all different."""
+    return [chunk(f"{number:03}.md", f"text {number}") for number in range(count)]
 
 
 def keys_of(chunks: Sequence[Chunk]) -> set[tuple[str, int]]:
@@ -146,6 +117,21 @@ def ledger_of(chunks: Sequence[Chunk]) -> dict[tuple[str, int], tuple[str, str]]
     return {one.key: (one.digest, one.document_digest) for one in chunks}
 
 
+def digests_of(chunks: Sequence[Chunk]) -> set[str]:
+    return {one.digest for one in chunks}
+
+
+def counting(seen: list[tuple[str, int]], done: list[int]) -> Callable[[str, int], AbstractContextManager[Advance]]:
+    """A Progress that writes down what it is told."""
+
+    @contextmanager
+    def progress(label: str, total: int) -> Iterator[Advance]:
+        seen.append((label, total))
+        yield done.append
+
+    return progress
+
+
 # --- law 1: incremental equals rebuild -----------------------------------------------------------------------------
 
 Pages = dict[str, str]
@@ -153,36 +139,46 @@ Step = Callable[["Story"], None]
 
 
 class Story:
-    """A knowledge base that changes, and the index that follows it."""
+    """A knowledge base that changes, and the index that follows it, two chunks at a time."""
 
     def __init__(self, uri: str) -> None:
         self.shelf = Shelf(uri)
         self.pages: Pages = {}
         self.past: list[Pages] = [{}]
+        self.tagged: dict[str, list[dict[str, Any]]] = {}
         self.shelf.refresh([])
 
     @property
     def chunks(self) -> list[Chunk]:
-        return chunk_documents([document(name, text) for name, text in sorted(self.pages.items())], PARAMS)
+        return chunk_documents([document(name, text) for name, text in sorted(self.pages.items())], self.shelf.chunk)
 
     def refresh(self, fails_in: int | None) -> None:
-        before = {digest for digest, _ in self.shelf.index.rows().values()}
-        new = {one.digest for one in self.chunks} - before
+        known = self.shelf.cached()
+        new = digests_of(self.chunks) - known
         if fails_in is not None and fails_in < len(new):
             self.fail(fails_in)
             return
-        embedded = self.shelf.embeds(self.chunks)
+        embedded = self.shelf.embeds(self.chunks, rebuild=True)
         assert len(embedded) == len(new)
         assert self.shelf.index.rows() == ledger_of(self.chunks)
         self.past.append(dict(self.pages))
+        self.tag()
 
     def fail(self, after: int) -> None:
-        rows, version = self.shelf.content(), self.shelf.latest
+        rows, version, known = self.shelf.content(), self.shelf.latest, self.shelf.cached()
         self.shelf.embedder.fails_in = after
         with pytest.raises(ConnectionError):
-            self.shelf.refresh(self.chunks)
+            self.shelf.refresh(self.chunks, rebuild=True)
         self.shelf.embedder.fails_in = None
         assert (self.shelf.content(), self.shelf.latest) == (rows, version)
+        # What was embedded in the windows before is kept.
+        assert known <= self.shelf.cached()
+
+    def tag(self) -> None:
+        version = self.shelf.latest
+        if version not in self.shelf.index.tags().values():
+            self.shelf.index.tag(f"release-{version}", version)
+            self.tagged[f"release-{version}"] = self.shelf.content(version)
 
 
 def write(name: str, text: str) -> Step:
@@ -217,6 +213,19 @@ def refresh(fails_in: int | None) -> Step:
     return lambda story: story.refresh(fails_in)
 
 
+def resettle(embedder: type[HashEmbedder], max_words: int) -> Step:
+    """Other settings in params.yaml: the next refresh builds anew."""
+
+    def step(story: Story) -> None:
+        story.shelf.embedder, story.shelf.chunk = embedder(), ChunkParams(max_words=max_words)
+
+    return step
+
+
+def maintain() -> Step:
+    return lambda story: story.shelf.maintain() and None
+
+
 TEXTS = st.just("") | st.lists(st.sampled_from(SENTENCES), max_size=4).map(
     lambda sentences: "\n\n".join(["# Page", *sentences])
 )
@@ -227,26 +236,33 @@ STEPS = st.lists(
     | st.builds(delete, NAME)
     | st.builds(re_wrap, NAME)
     | st.builds(revert, st.integers(0, 5))
-    | st.builds(refresh, st.none() | st.integers(0, 3)),
+    | st.builds(refresh, st.none() | st.integers(0, 3))
+    | st.builds(resettle, st.sampled_from([HashEmbedder, Renamed, Wider]), st.integers(20, 22))
+    | st.builds(maintain),
     min_size=4,
     max_size=14,
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@pytest.mark.usefixtures("small_windows")
+@settings(derandomize=True, deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(STEPS)
 def test_after_any_changes_and_failures_the_rows_are_those_of_a_clean_build(
     tmp_path_factory: pytest.TempPathFactory, steps: list[Step]
 ) -> None:
     folder = tmp_path_factory.mktemp("story")
-    story, clean = Story(str(folder / "grown")), Shelf(str(folder / "clean"))
+    story = Story(str(folder / "grown"))
     for step in steps:
         step(story)
     story.refresh(None)
+    clean = Shelf(str(folder / "clean"), type(story.shelf.embedder)(), story.shelf.chunk)
     clean.refresh(story.chunks)
     assert story.shelf.content() == clean.content()
     found = [one.search(one.latest, *SENTENCES, "end of life", top_k=5) for one in (story.shelf, clean)]
     assert found[0] == found[1]
+    # No upkeep and no rebuild has taken a tagged version away, or changed it.
+    assert {tag: story.shelf.content(tag) for tag in story.tagged} == story.tagged
+    assert story.shelf.index.flaws(story.shelf.latest) == []
 
 
 # --- law 2: durable first ------------------------------------------------------------------------------------------
@@ -275,15 +291,34 @@ def test_a_first_refresh_that_fails_leaves_no_row(shelf: Shelf) -> None:
     assert shelf.refresh(page("a.md", *SENTENCES)).rows == len(page("a.md", *SENTENCES))
 
 
-def test_a_failure_in_a_later_batch_leaves_no_row_of_an_earlier_one(shelf: Shelf) -> None:
-    many = [chunk(f"{number}.md", f"text {number}") for number in range(EMBED_AT_ONCE + 3)]
-    shelf.embedder.fails_in = EMBED_AT_ONCE + 1
+@pytest.mark.usefixtures("small_windows")
+def test_what_was_embedded_before_a_failure_is_not_embedded_again(shelf: Shelf) -> None:
+    shelf.embedder.fails_in = 5
     with pytest.raises(ConnectionError):
-        shelf.refresh(many)
+        shelf.refresh(many(7))
     assert shelf.index.rows() == {}
+    # Two windows of two are kept; the third failed on its second text.
+    assert shelf.cached() == digests_of(many(4))
     shelf.embedder.fails_in = None
-    shelf.refresh(many)
-    assert shelf.index.rows() == ledger_of(many)
+    assert shelf.embeds(many(7)) == [one.text for one in many(7)[4:]]
+    assert shelf.index.rows() == ledger_of(many(7))
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("before", [0, 3], ids=["first build", "merge"])
+def test_a_source_that_fails_while_its_rows_are_written_is_raised_as_it_is(shelf: Shelf, before: int) -> None:
+    shelf.refresh(many(before)) if before else None
+    rows, versions = shelf.index.rows(), shelf.versions() if before else []
+    source = Told({one.document: [one] for one in many(9)})
+    # Read once to be embedded; the failure comes when it is read again for the commit.
+    source.fails_at = 9 + 3
+    with pytest.raises(RefusalError, match=r"^\d+\.md changed while it was being read$"):
+        shelf.index.refresh(source, "s", quiet)
+    assert shelf.index.rows() == rows
+    assert (shelf.versions() if before else []) == versions
+    source.fails_at = None
+    assert shelf.index.refresh(source, "s", quiet).embedded == 0
+    assert keys_of(many(9)) == set(shelf.index.rows())
 
 
 def test_the_rows_say_what_is_indexed_without_any_note_beside_them(shelf: Shelf) -> None:
@@ -297,15 +332,15 @@ def test_the_rows_say_what_is_indexed_without_any_note_beside_them(shelf: Shelf)
 def test_without_a_table_there_are_no_rows_and_looking_makes_none(shelf: Shelf) -> None:
     assert shelf.index.rows() == {}
     assert shelf.delta(page("a.md", *SENTENCES), None).to_embed == len(page("a.md", *SENTENCES))
-    assert lancedb.connect(shelf.uri).list_tables().tables == []
+    assert shelf.tables() == []
 
 
 def test_a_handle_that_was_open_before_sees_what_another_has_written(shelf: Shelf) -> None:
     old = shelf.index
-    old.refresh(page("a.md", SENTENCES[0]), "s", quiet)
+    old.refresh(InMemory.of(page("a.md", SENTENCES[0])), "s", quiet)
     shelf.refresh(page("a.md", *SENTENCES))
     assert old.rows() == ledger_of(page("a.md", *SENTENCES))
-    assert old.refresh(page("a.md", *SENTENCES), "s", quiet).embedded == 0
+    assert old.refresh(InMemory.of(page("a.md", *SENTENCES)), "s", quiet).embedded == 0
 
 
 # --- law 3: only what changed is embedded --------------------------------------------------------------------------
@@ -372,23 +407,14 @@ def test_a_refresh_without_a_difference_makes_no_version(shelf: Shelf) -> None:
     assert shelf.versions() == before
 
 
-def test_progress_counts_the_texts_that_are_embedded(shelf: Shelf) -> None:
+@pytest.mark.usefixtures("small_windows")
+def test_progress_counts_the_documents_that_are_read(shelf: Shelf) -> None:
+    shelf.refresh(many(4))
     seen: list[tuple[str, int]] = []
     done: list[int] = []
-
-    def progress(label: str, total: int) -> AbstractContextManager[Advance]:
-        seen.append((label, total))
-
-        @contextmanager
-        def bar() -> Any:
-            yield done.append
-
-        return bar()
-
-    many = [chunk(f"{number}.md", f"text {number}") for number in range(EMBED_AT_ONCE + 3)]
-    shelf.index.refresh(many, "s", progress)
-    assert seen == [("embedding chunks", len(many))]
-    assert done == [EMBED_AT_ONCE, 3]
+    shelf.index.refresh(InMemory.of(many(9)), "s", counting(seen, done))
+    assert seen == [("indexing documents", 5)]
+    assert done == [2, 2, 1]
 
 
 # --- one commit, and law 4: a reader sees one version, whole -------------------------------------------------------
@@ -424,15 +450,12 @@ def test_a_reader_opened_in_the_midst_of_a_refresh_sees_the_rows_of_before(shelf
     first = shelf.refresh(page("a.md", SENTENCES[0]))
     seen: list[set[tuple[str, int]]] = []
 
-    def progress(label: str, total: int) -> AbstractContextManager[Advance]:
-        @contextmanager
-        def bar() -> Any:
-            yield lambda _: seen.append(set(shelf.index.rows()))
-
-        return bar()
+    @contextmanager
+    def progress(label: str, total: int) -> Iterator[Advance]:
+        yield lambda _: seen.append(set(shelf.index.rows()))
 
     wanted = page("b.md", *SENTENCES)
-    shelf.index.refresh(wanted, "s", progress)
+    shelf.index.refresh(InMemory.of(wanted), "s", progress)
     assert seen == [keys_of(page("a.md", SENTENCES[0]))]
     assert set(shelf.index.rows()) == keys_of(wanted)
     assert set(shelf.index.rows(first.version)) == keys_of(page("a.md", SENTENCES[0]))
@@ -450,7 +473,7 @@ def test_a_tag_is_given_to_one_version_only(shelf: Shelf) -> None:
 
 def test_a_tag_is_known_once_it_is_given_and_looking_makes_no_table(shelf: Shelf) -> None:
     assert not shelf.index.has_tag("release-1")
-    assert lancedb.connect(shelf.uri).list_tables().tables == []
+    assert shelf.tables() == []
     shelf.index.tag("release-1", shelf.refresh(page("a.md", SENTENCES[0])).version)
     assert shelf.index.has_tag("release-1")
     assert not shelf.index.has_tag("release-2")
@@ -495,34 +518,28 @@ def test_a_delta_is_against_the_live_version_but_vectors_come_from_the_latest(sh
     assert (delta.new, delta.upserted, delta.to_embed) == (1, 1, 0)
 
 
-# --- law 9: the embedder is part of the index ----------------------------------------------------------------------
-
-
-class Renamed(HashEmbedder):
-    fingerprint = "hash-8-of-another-kind"
-
-
-class Wider(HashEmbedder):
-    dimensions = 16
+# --- law 9: the embedder and the chunker are part of the index ----------------------------------------------------
 
 
 OTHERS = [
-    pytest.param(Renamed(), PARAMS, id="another embedder"),
-    pytest.param(Wider(), PARAMS, id="other dimensions"),
-    pytest.param(HashEmbedder(), ChunkParams(max_words=21), id="other chunker settings"),
+    pytest.param(Renamed(), SHORT, EmbedParams(), id="another embedder"),
+    pytest.param(Wider(), SHORT, EmbedParams(), id="other dimensions"),
+    pytest.param(HashEmbedder(), ChunkParams(max_words=21), EmbedParams(), id="other chunker settings"),
+    pytest.param(HashEmbedder(), SHORT, EmbedParams(document_prefix="passage: "), id="a prefix of documents"),
+    pytest.param(HashEmbedder(), SHORT, EmbedParams(query_prefix="query: "), id="a prefix of questions"),
 ]
+any_other = pytest.mark.parametrize(("embedder", "chunking", "embed"), OTHERS)
 
 
-@pytest.mark.parametrize(("embedder", "params"), OTHERS)
-def test_an_index_of_another_embedder_or_chunker_is_not_read(
-    shelf: Shelf, embedder: Embedder, params: ChunkParams
+@any_other
+def test_an_index_of_another_embedder_or_chunker_is_not_read_nor_written(
+    shelf: Shelf, embedder: Embedder, chunking: ChunkParams, embed: EmbedParams
 ) -> None:
     built = shelf.refresh(page("a.md", *SENTENCES))
-    other = Index(shelf.uri, embedder, params)
+    other = Index(shelf.uri, embedder, chunking, embed)
     asked: list[Callable[[], object]] = [
         lambda: other.reader(built.version),
-        lambda: other.delta(page("a.md", *SENTENCES), None),
-        lambda: other.delta([], built.version),
+        lambda: other.refresh(InMemory.of(page("b.md", *SENTENCES)), "s", quiet),
     ]
     for ask in asked:
         with pytest.raises(RefusalError, match="built with another embedder or chunker") as refusal:
@@ -533,10 +550,216 @@ def test_an_index_of_another_embedder_or_chunker_is_not_read(
     assert shelf.latest == built.version
 
 
-@pytest.mark.parametrize(("embedder", "params"), OTHERS)
-def test_the_fingerprint_moves_with_the_embedder_and_the_chunker(embedder: Embedder, params: ChunkParams) -> None:
-    assert index_fingerprint(embedder, params) != index_fingerprint(HashEmbedder(), PARAMS)
-    assert index_fingerprint(HashEmbedder(), ChunkParams(max_words=20)) == index_fingerprint(HashEmbedder(), PARAMS)
+@any_other
+def test_a_delta_says_that_other_settings_mean_a_rebuild(
+    shelf: Shelf, embedder: Embedder, chunking: ChunkParams, embed: EmbedParams
+) -> None:
+    live = shelf.refresh(page("a.md", *SENTENCES)).version
+    other = Index(shelf.uri, embedder, chunking, embed)
+    wanted = page("a.md", *SENTENCES[:3], chunking=chunking)
+    delta = other.delta(wanted, live)
+    assert "built with another embedder or chunker" in str(delta.rebuild)
+    assert not delta.is_empty
+    assert (delta.upserted, delta.new, delta.gone) == (3, 0, 1)
+    # A chunker's settings move no vector: those that are there are used.
+    assert delta.to_embed == (0 if (embedder.fingerprint, embed) == ("hash-8", EmbedParams()) else 3)
+    assert other.delta(wanted, None).rebuild is None
+    assert shelf.latest == live
+
+
+@any_other
+def test_a_rebuild_is_another_version_and_the_one_before_goes_on_answering(
+    shelf: Shelf, embedder: Embedder, chunking: ChunkParams, embed: EmbedParams
+) -> None:
+    first = shelf.refresh(page("a.md", *SENTENCES))
+    shelf.index.tag("release-1", first.version)
+    before, found = shelf.content(), shelf.search("release-1", *SENTENCES, top_k=2)
+    other = Shelf(shelf.uri, embedder, chunking, embed)
+    wanted = [*page("a.md", *SENTENCES[1:], chunking=chunking), *page("b.md", "New.", chunking=chunking)]
+    built = other.refresh(wanted, rebuild=True)
+    assert other.index.rows() == ledger_of(wanted)
+    assert (built.fingerprint, built.rows) == (other.index.fingerprint, len(wanted))
+    assert other.index.flaws(built.version) == []
+    assert len(other.search(built.version, "lantern", top_k=2)[0]) == 2
+    # A reader of the old tag, opened under the old settings, notices nothing.
+    assert shelf.content("release-1") == before
+    assert shelf.search("release-1", *SENTENCES, top_k=2) == found
+    with pytest.raises(RefusalError, match="built with another embedder or chunker"):
+        other.index.reader("release-1")
+
+
+def test_a_rebuild_embeds_every_text_once_and_going_back_none(shelf: Shelf) -> None:
+    chunks = [*page("a.md", *SENTENCES), *page("b.md", *SENTENCES)]
+    shelf.refresh(chunks)
+    other = Shelf(shelf.uri, Renamed())
+    assert sorted(other.embeds(chunks, rebuild=True)) == sorted({one.text for one in chunks})
+    before = other.content()
+    assert shelf.embeds(chunks, rebuild=True) == []
+    assert other.embeds(chunks, rebuild=True) == []
+    assert other.content() == before
+
+
+def test_a_rebuild_for_another_chunker_embeds_only_texts_that_are_new(shelf: Shelf) -> None:
+    shelf.refresh(page("a.md", *SENTENCES))
+    other = Shelf(shelf.uri, shelf.embedder, ChunkParams(max_words=40))
+    cut = page("a.md", *SENTENCES, chunking=other.chunk)
+    [first, *rest] = other.embeds([*cut, *page("b.md", SENTENCES[0], chunking=other.chunk)], rebuild=True)
+    assert not digests_of(cut) <= digests_of(page("a.md", *SENTENCES))
+    assert len([first, *rest]) == len(digests_of(cut) - digests_of(page("a.md", *SENTENCES)))
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_rebuild_that_is_killed_changes_nothing_and_goes_on_from_where_it_was(shelf: Shelf) -> None:
+    first = shelf.refresh(many(7))
+    before = shelf.content()
+    other = Shelf(shelf.uri, Renamed())
+    other.embedder.fails_in = 5
+    with pytest.raises(ConnectionError):
+        other.refresh(many(7), rebuild=True)
+    assert (shelf.latest, shelf.content()) == (first.version, before)
+    assert len(shelf.search(first.version, "text 3")[0]) == 3
+    assert shelf.embeds(many(7)) == []
+    other.embedder.fails_in = None
+    assert other.embeds(many(7), rebuild=True) == [one.text for one in many(7)[4:]]
+    assert other.index.rows() == ledger_of(many(7))
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_source_that_fails_while_a_rebuild_writes_its_rows_leaves_the_version_before(shelf: Shelf) -> None:
+    first = shelf.refresh(many(7))
+    source = Told({one.document: [one] for one in many(9)})
+    source.fails_at = 9 + 3
+    with pytest.raises(RefusalError, match=r"^\d+\.md changed while it was being read$"):
+        Index(shelf.uri, Renamed(), SHORT).refresh(source, "s", quiet, rebuild=True)
+    assert shelf.latest == first.version
+    assert shelf.index.rows() == ledger_of(many(7))
+
+
+def test_a_rebuild_under_the_same_settings_is_a_refresh(shelf: Shelf) -> None:
+    built = shelf.refresh(page("a.md", *SENTENCES))
+    assert shelf.refresh(page("a.md", *SENTENCES), rebuild=True).version == built.version
+    assert shelf.embeds(page("a.md", *SENTENCES, "New."), rebuild=True) == ["Page\nNew."]
+
+
+def test_a_prefix_goes_before_what_is_embedded_and_never_into_the_rows(shelf: Shelf) -> None:
+    shelf.embed = EmbedParams(document_prefix="passage: ", query_prefix="query: ")
+    assert shelf.embeds([chunk("a.md", "the lantern")]) == ["passage: the lantern"]
+    [[hit]] = shelf.search(shelf.latest, "lantern")
+    assert hit.text == "the lantern"
+    assert shelf.embedder.embedded[-1] == "query: lantern"
+
+
+def test_a_built_index_says_under_which_settings_it_can_be_read_again(shelf: Shelf) -> None:
+    shelf.embed, shelf.chunk = EmbedParams(document_prefix="passage: "), ChunkParams(max_words=33)
+    built = shelf.refresh(many(2))
+    embed, chunking = (EmbedParams(**built.settings["embed"]), ChunkParams(**built.settings["chunk"]))
+    again = Index(shelf.uri, HashEmbedder(), chunking, embed)
+    assert again.fingerprint == built.fingerprint
+    assert len(again.reader(built.version).search(["text"], 2)[0]) == 2
+
+
+def test_an_embedder_that_failed_at_first_can_be_changed(shelf: Shelf) -> None:
+    shelf.embedder.fails_in = 0
+    with pytest.raises(ConnectionError):
+        shelf.refresh(page("a.md", *SENTENCES))
+    assert Shelf(shelf.uri, Renamed()).refresh(page("a.md", *SENTENCES)).embedded > 0
+
+
+# --- a document as a whole -----------------------------------------------------------------------------------------
+
+
+def test_only_documents_whose_digest_has_changed_are_read(shelf: Shelf) -> None:
+    texts = {f"{number}.md": [chunk(f"{number}.md", f"text {number}")] for number in range(5)}
+    digests = {name: chunks[0].document_digest for name, chunks in texts.items()}
+    shelf.index.refresh(Told(texts, digests), "s", quiet)
+    edited = texts | {"3.md": [chunk("3.md", "another")], "new.md": [chunk("new.md", "new")]}
+    source = Told(edited, {name: chunks[0].document_digest for name, chunks in edited.items()})
+    shelf.index.refresh(source, "s", quiet)
+    assert source.read_so_far == ["3.md", "new.md"]
+    assert keys_of([one for chunks in edited.values() for one in chunks]) == set(shelf.index.rows())
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_source_is_read_again_only_where_it_is_too_large_to_be_kept(shelf: Shelf) -> None:
+    small, large = (Told({one.document: [one] for one in many(count)}) for count in (2, 7))
+    shelf.index.refresh(small, "s", quiet)
+    assert len(small.read_so_far) == 2
+    Index(f"{shelf.uri}-2", HashEmbedder(), SHORT).refresh(large, "s", quiet)
+    assert large.read_so_far == [one.document for one in many(7)] * 2
+
+
+def test_a_document_that_cannot_be_read_keeps_its_rows(shelf: Shelf) -> None:
+    shelf.refresh([*page("a.md", *SENTENCES), *page("b.md", *SENTENCES[:2])])
+    before = shelf.index.rows()
+    source = Told({"a.md": None, "b.md": None, "new.md": None, "c.md": [chunk("c.md", "readable")]})
+    built = shelf.index.refresh(source, "s", quiet)
+    assert shelf.index.rows() == before | ledger_of([chunk("c.md", "readable")])
+    assert built.rows == len(before) + 1
+
+
+def test_where_no_document_can_be_read_no_version_is_made(shelf: Shelf) -> None:
+    built = shelf.refresh(page("a.md", *SENTENCES))
+    again = shelf.index.refresh(Told({"a.md": None, "b.md": None}), "s", quiet)
+    assert (again.version, again.rows) == (built.version, built.rows)
+
+
+def test_a_document_without_a_passage_is_no_reason_for_another_version(shelf: Shelf) -> None:
+    source = Told({"a.md": [chunk("a.md", "text")], "empty.md": []})
+    source.documents["a.md"] = chunk("a.md", "text").document_digest
+    built = shelf.index.refresh(source, "s", quiet)
+    before = shelf.versions()
+    assert shelf.index.refresh(source, "s", quiet).version == built.version
+    assert shelf.versions() == before
+
+
+def test_a_document_that_loses_all_its_passages_loses_all_its_rows(shelf: Shelf) -> None:
+    shelf.refresh([*page("a.md", *SENTENCES), *page("b.md", SENTENCES[0])])
+    left = page("b.md", SENTENCES[0])
+    source = Told({"a.md": [], "b.md": left}, {"a.md": "emptied", "b.md": left[0].document_digest})
+    assert shelf.index.refresh(source, "s", quiet).rows == 1
+    assert shelf.index.rows() == ledger_of(left)
+
+
+def test_documents_and_chunks_are_told_from_the_rows_of_a_version(shelf: Shelf) -> None:
+    pages = {name: page(name, *SENTENCES[:2]) for name in ("a.md", "it's.md", "c.md")}
+    first = shelf.refresh([one for chunks in pages.values() for one in chunks])
+    shelf.refresh(page("a.md", "Another."))
+    assert shelf.index.documents(first.version) == {name: some[0].document_digest for name, some in pages.items()}
+    assert shelf.index.documents() == {"a.md": page("a.md", "Another.")[0].document_digest}
+    assert shelf.index.chunks(["it's.md", "a.md", "none.md"], first.version) == [*pages["a.md"], *pages["it's.md"]]
+    assert shelf.index.chunks(["it's.md"]) == shelf.index.chunks([], first.version) == []
+
+
+def test_the_content_of_a_version_is_known_by_its_rows_alone(shelf: Shelf) -> None:
+    first = shelf.refresh(page("a.md", *SENTENCES))
+    second = shelf.refresh(page("b.md", *SENTENCES))
+    third = shelf.refresh(page("a.md", *SENTENCES))
+    contents = [shelf.index.content(built.version) for built in (first, second, third)]
+    assert contents[0] == contents[2] != contents[1]
+
+
+def test_new_texts_are_counted_once_however_many_windows_hold_them(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "WINDOW", 2)
+    same = [chunk(f"{number}.md", "the same text") for number in range(7)]
+    built = shelf.refresh(same)
+    assert (built.new, built.embedded, built.rows) == (1, 1, 7)
+
+
+def test_the_vectors_of_a_window_are_looked_up_a_few_times_and_not_once_a_text(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    known = VectorCache.known
+
+    def counted(cache: VectorCache, digests: Sequence[str]) -> set[str]:
+        asked.append(len(digests))
+        return known(cache, digests)
+
+    monkeypatch.setattr(VectorCache, "known", counted)
+    shelf.refresh(many(50))
+    assert len(asked) <= 2
 
 
 # --- law 12: values never become query text ------------------------------------------------------------------------
@@ -577,145 +800,3 @@ def test_a_digest_finds_its_own_vector_alone(shelf: Shelf, digest: str) -> None:
     vector = next(row["vector"] for row in shelf.content() if row["document"] == "odd.md")
     assert shelf.embeds([odd.model_copy(update={"document": "moved.md"}), chunk("b.md", "another text")]) == []
     assert next(row["vector"] for row in shelf.content() if row["document"] == "moved.md") == vector
-
-
-# --- search --------------------------------------------------------------------------------------------------------
-
-
-def test_an_empty_index_gives_nothing_and_embeds_nothing(shelf: Shelf) -> None:
-    built = shelf.refresh([])
-    assert shelf.search(built.version, "anything", "else") == [[], []]
-    assert (built.rows, shelf.embedder.embedded) == (0, [])
-
-
-def test_no_questions_have_no_answers(shelf: Shelf) -> None:
-    assert shelf.search(shelf.refresh(page("a.md", *SENTENCES)).version) == []
-
-
-@pytest.mark.parametrize("question", [*QUESTIONS_OF_MARKS, *QUESTIONS_OF_SYNTAX], ids=lambda text: repr(text[:12]))
-def test_no_question_breaks_the_search(shelf: Shelf, question: str) -> None:
-    built = shelf.refresh(page("a.md", *SENTENCES))
-    [hits] = shelf.search(built.version, question, top_k=2)
-    assert len(hits) == 2
-    assert {hit.text for hit in hits} <= {one.text for one in page("a.md", *SENTENCES)}
-
-
-@settings(derandomize=True, deadline=None, max_examples=300)
-@given(st.lists(st.sampled_from([*"ab:()*^~+-[]{}/\\?'!|&<>=@#$%_ ", "AND", "OR", "NOT", "TO", 'x"'])).map("".join))
-def test_no_mixture_of_marks_breaks_the_search(library: Shelf, question: str) -> None:
-    [hits] = library.search(library.latest, question, top_k=2)
-    assert len(hits) == 2
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    """Many pages, few different texts: forty-five times the same, and thirty that share some of its words."""
-    shelf = Shelf(str(tmp_path_factory.mktemp("library") / "lance"))
-    same = [chunk(f"same/{number}.md", "the lantern burns all night") for number in range(45)]
-    like = [chunk(f"like/{number}.md", f"the lantern {number % 3} burns") for number in range(30)]
-    shelf.refresh(like)
-    # In two commits, so that the rows lie in two fragments.
-    shelf.refresh([*like, *same])
-    return shelf
-
-
-@pytest.mark.parametrize("question", ["the lantern burns all night", "lantern", "lantern 2", "something else"])
-@pytest.mark.parametrize("top_k", [1, 3, 20])
-def test_the_same_question_finds_the_same_passages_in_the_same_order(library: Shelf, question: str, top_k: int) -> None:
-    first = library.search(library.latest, question, top_k=top_k)
-    again = [library.search(library.latest, question, top_k=top_k) for _ in range(8)]
-    assert again == [first] * 8
-    assert len(first[0]) == top_k
-
-
-def test_equals_are_ordered_by_key(library: Shelf) -> None:
-    [hits] = library.search(library.latest, "the lantern burns all night", top_k=10)
-    assert {hit.text for hit in hits} == {"the lantern burns all night"}
-    assert [(hit.document, hit.position) for hit in hits] == sorted((hit.document, hit.position) for hit in hits)
-
-
-def test_questions_asked_together_are_answered_as_if_asked_alone(library: Shelf) -> None:
-    questions = ["lantern 2", "the lantern burns all night", "something else", "lantern 2"]
-    together = library.search(library.latest, *questions)
-    assert together == [library.search(library.latest, question)[0] for question in questions]
-
-
-def ask_in_a_crowd(folder: Path, angles: dict[str, float], top_k: int) -> list[Passage]:
-    """Ask for a zebra among texts at these angles from the question, and sixty near ones without a word of it."""
-    angles = angles | {f"filler number {number}": 0.5 + number / 1000 for number in range(60)}
-    shelf = Shelf(str(folder), PointEmbedder(angles | {"zebra question": 0.0}))
-    built = shelf.refresh([chunk(text, text) for text in angles])
-    return shelf.search(built.version, "zebra question", top_k=top_k)[0]
-
-
-def test_a_passage_that_both_halves_find_comes_before_the_first_of_either(tmp_path: Path) -> None:
-    angles = {"nearest of all": 0.01, "a zebra zebra zebra": 2.0, "zebra once and near": 0.02}
-    hits = ask_in_a_crowd(tmp_path, angles, top_k=3)
-    assert hits[0].text == "zebra once and near"
-    # The first of either half, of equal score: by key.
-    assert [hit.text for hit in hits[1:]] == ["a zebra zebra zebra", "nearest of all"]
-    assert hits[0].score == pytest.approx(2 / 62, abs=1e-6)
-    assert [hit.score for hit in hits[1:]] == [pytest.approx(1 / 61, abs=1e-6)] * 2
-
-
-def test_words_find_what_vectors_miss_and_vectors_what_words_miss(tmp_path: Path) -> None:
-    hits = ask_in_a_crowd(tmp_path, {"no word of it": 0.0, "a zebra far away": 3.0}, top_k=2)
-    assert {hit.text for hit in hits} == {"no word of it", "a zebra far away"}
-
-
-def test_scores_never_rise_and_no_passage_comes_twice(library: Shelf) -> None:
-    [hits] = library.search(library.latest, "the lantern burns", top_k=40)
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    assert len({(hit.document, hit.position) for hit in hits}) == len(hits)
-
-
-def test_a_passage_says_where_it_stands(shelf: Shelf) -> None:
-    chunks = page("guide/a.md", *SENTENCES)
-    [[hit]] = shelf.search(shelf.refresh(chunks).version, "end of life in March", top_k=1)
-    source = next(one for one in chunks if one.key == (hit.document, hit.position))
-    assert (hit.document, hit.heading, hit.text) == ("guide/a.md", "Page", source.text)
-    assert "end of life" in hit.text
-
-
-def test_new_rows_are_found_by_their_words_after_a_refresh(shelf: Shelf) -> None:
-    pages = [chunk(f"{number}.md", f"plain text {number}") for number in range(80)]
-    shelf.refresh(pages)
-    random.Random(7).shuffle(pages)
-    built = shelf.refresh([*pages, chunk("new.md", "a word that nobody had: xylophone")])
-    assert "new.md" in {hit.document for hit in shelf.search(built.version, "xylophone", top_k=2)[0]}
-    assert shelf.rows_without_full_text() == 0
-
-
-@pytest.mark.parametrize("question", ['"the lantern"', '""', '"a"', '"the" "lantern"'])
-def test_a_question_in_quotation_marks_is_a_question(shelf: Shelf, question: str) -> None:
-    built = shelf.refresh(page("a.md", *SENTENCES))
-    assert len(shelf.search(built.version, question, top_k=2)[0]) == 2
-
-
-@pytest.mark.parametrize("others", [0, 1, 60])
-def test_passages_that_all_tie_are_found_all_the_same(shelf: Shelf, others: int) -> None:
-    same = [chunk(f"{number:03}.md", "see the manual") for number in range(60)]
-    built = shelf.refresh([*same, *(chunk(f"x{number}.md", f"another thing {number}") for number in range(others))])
-    [hits] = shelf.search(built.version, "see the manual", top_k=3)
-    assert [hit.document for hit in hits] == ["000.md", "001.md", "002.md"]
-
-
-def test_a_search_that_reaches_every_row_loses_none(shelf: Shelf) -> None:
-    same = [chunk(f"{number:03}.md", "see the manual") for number in range(49)]
-    built = shelf.refresh([*same, chunk("x.md", "another thing")])
-    found = shelf.search(built.version, *(f"see another thing {number}" for number in range(10)))
-    assert [len(hits) for hits in found] == [3] * 10
-
-
-def test_a_writer_with_another_embedder_is_refused_and_writes_nothing(shelf: Shelf) -> None:
-    built = shelf.refresh(page("a.md", *SENTENCES))
-    with pytest.raises(RefusalError, match="built with another embedder"):
-        Index(shelf.uri, Wider(), PARAMS).refresh(page("b.md", *SENTENCES), "s", quiet)
-    assert shelf.latest == built.version
-
-
-def test_an_embedder_that_failed_at_first_can_be_changed(shelf: Shelf) -> None:
-    shelf.embedder.fails_in = 0
-    with pytest.raises(ConnectionError):
-        shelf.refresh(page("a.md", *SENTENCES))
-    assert Index(shelf.uri, Renamed(), PARAMS).refresh(page("a.md", *SENTENCES), "s", quiet).embedded > 0

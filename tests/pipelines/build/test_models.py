@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.build.embed import SentenceEmbedder
+from pipelines.build import embed
+from pipelines.build.embed import OpenVinoEmbedder, TorchEmbedder
 from pipelines.build.finetune import LoraTrainer
 from pipelines.build.generate import TransformersGenerator
-from pipelines.build.models import Models, load_models
+from pipelines.build.models import Models, load_embedder, load_models
 from pipelines.errors import RefusalError
-from pipelines.params import Params
+from pipelines.params import EmbedParams, Params
 from tests.factories import write
 from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
 
@@ -23,6 +24,7 @@ class Own:
         self.params = params
 """
 PORTS = [("embed", "model", "embedder"), ("generate", "model", "generator"), ("finetune", "trainer", "trainer")]
+ANOTHER = {"embed": {"tokens_at_once": 999}, "generate": {"batch_size": 3}, "finetune": {"batch_size": 3}}
 every_port = pytest.mark.parametrize(("block", "key", "port"), PORTS)
 
 
@@ -44,16 +46,21 @@ def filled(**blocks: dict[str, object]) -> Models:
     return load_models(Params.model_validate(blocks))
 
 
-def test_the_defaults_are_the_models_of_the_house_and_nothing_is_loaded() -> None:
+@pytest.mark.parametrize(("gpu", "kind"), [(False, OpenVinoEmbedder), (True, TorchEmbedder)])
+def test_the_defaults_are_the_models_of_the_house_and_nothing_is_loaded(
+    gpu: bool, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "may_have_gpu", lambda: gpu)
+    monkeypatch.setattr(embed, "choose_device", lambda _: "cuda" if gpu else "cpu")
     models = filled()
-    assert isinstance(models.embedder, SentenceEmbedder)
+    assert type(models.embedder) is kind
     assert isinstance(models.generator, TransformersGenerator)
     assert isinstance(models.trainer, LoraTrainer)
 
 
 def test_a_model_that_is_nowhere_is_not_looked_for_before_it_is_used() -> None:
     models = filled(embed={"model": "/no/such/folder"}, generate={"model": "no/such-model"})
-    assert isinstance(models.embedder, SentenceEmbedder)
+    assert isinstance(models.embedder, OpenVinoEmbedder | TorchEmbedder)
     with pytest.raises(RefusalError, match=r"generate\.model = 'no/such-model' cannot be loaded"):
         _ = models.generator.base
 
@@ -63,7 +70,7 @@ def test_a_model_that_is_nowhere_is_not_looked_for_before_it_is_used() -> None:
 def test_a_class_of_ones_own_is_called_with_the_block_that_names_it(
     block: str, key: str, port: str, module: str
 ) -> None:
-    params = Params.model_validate({block: {key: f"{module}:Own", "batch_size": 3}})
+    params = Params.model_validate({block: {key: f"{module}:Own"} | ANOTHER[block]})
     own = getattr(load_models(params), port)
     assert type(own).__name__ == "Own"
     assert own.params == getattr(params, block)
@@ -112,3 +119,9 @@ def test_a_class_that_takes_no_params_is_refused_by_its_key(tmp_path: Path, monk
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(RefusalError, match=r"embed\.model = 'own_bare:Own' cannot be made .* block embed of params"):
         load_models(Params.model_validate({"embed": {"model": "own_bare:Own"}}))
+
+
+def test_the_embedder_of_an_older_release_is_filled_as_its_settings_say() -> None:
+    own = load_embedder(EmbedParams(model="own_models:Own", query_prefix="query: "))
+    assert (type(own).__name__, own.params.query_prefix) == ("Own", "query: ")  # type: ignore[attr-defined]
+    assert type(load_embedder(EmbedParams(model="org/name", backend="torch"))) is TorchEmbedder

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import constants
 
+from pipelines.build import weights
 from pipelines.build.weights import (
+    available_cores,
     choose_device,
     choose_dtype,
     computes_in_bfloat16,
     locate_generator,
+    may_have_gpu,
     not_loaded,
     revision,
     weights_digest,
@@ -24,6 +28,14 @@ from tests.factories import write
 
 FILES = {"model.safetensors": "weights", "config.json": "{}", "1_Pooling/config.json": "{mean}", "vocab.txt": "a b"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(weights, "user_cache_path", lambda _: folder)
+    return folder
 
 
 def model(folder: Path, **changed: str) -> Path:
@@ -68,12 +80,13 @@ def test_the_digest_changes_where_a_file_moves_to_another_folder(tmp_path: Path)
 
 
 def test_the_digest_does_not_depend_on_the_order_in_which_a_disk_lists_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = model(tmp_path)
     before = weights_digest(folder)
     listed = list(folder.rglob("*"))
     for order in (sorted(listed), sorted(listed, reverse=True)):
+        shutil.rmtree(cache)
         monkeypatch.setattr(Path, "rglob", lambda _, pattern, order=order: iter(order))
         assert weights_digest(folder) == before
 
@@ -98,6 +111,65 @@ def test_a_linked_file_counts_as_the_file_that_it_names(tmp_path: Path) -> None:
     blob = (linked / "model.safetensors").rename(tmp_path / "blob")
     (linked / "model.safetensors").symlink_to(blob)
     assert weights_digest(linked) == weights_digest(plain)
+
+
+# --- a digest that is known already --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders whose files were read for their digest."""
+    seen: list[str] = []
+    read = weights._digest_of_files
+
+    def counted(folder: Path, files: Sequence[Path]) -> str:
+        seen.append(folder.name)
+        return read(folder, files)
+
+    monkeypatch.setattr(weights, "_digest_of_files", counted)
+    return seen
+
+
+def test_weights_that_have_not_changed_are_read_once(tmp_path: Path, digested: list[str]) -> None:
+    folder = model(tmp_path / "model")
+    assert len({weights_digest(folder) for _ in range(3)}) == 1
+    assert digested == ["model"]
+
+
+def test_a_touched_file_is_read_again_and_has_the_same_digest(tmp_path: Path, digested: list[str]) -> None:
+    folder = model(tmp_path / "model")
+    before = weights_digest(folder)
+    os.utime(folder / "config.json", (1, 1))
+    assert weights_digest(folder) == before
+    assert digested == ["model", "model"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_weights_of_the_same_size_that_were_written_again_are_read_again(tmp_path: Path, name: str) -> None:
+    folder = model(tmp_path / "model")
+    before = weights_digest(folder)
+    stat = (folder / name).stat()
+    write(folder / name, FILES[name][::-1])
+    os.utime(folder / name, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert weights_digest(folder) != before
+
+
+def test_two_folders_of_like_files_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    one, other = model(tmp_path / "one"), model(tmp_path / "other", **{"vocab.txt": "b a"})
+    for folder in (one, other):
+        for path in folder.rglob("*.*"):
+            os.utime(path, (1, 1))
+    assert weights_digest(one) != weights_digest(other)
+
+
+@pytest.mark.parametrize("half", ["", "abc", "0123456789abcdef"])
+def test_a_digest_that_was_half_written_is_not_believed(tmp_path: Path, cache: Path, half: str) -> None:
+    folder = model(tmp_path / "model")
+    digest = weights_digest(folder)
+    [kept] = (cache / "digests").iterdir()
+    kept.write_text(half, encoding="utf-8")
+    assert weights_digest(folder) == digest
+    assert kept.read_text(encoding="utf-8") == digest
 
 
 # --- which weights a name means ------------------------------------------------------------------------------------
@@ -233,3 +305,29 @@ def test_auto_means_bfloat16_on_a_gpu_that_computes_in_it(
 def test_this_machine_says_whether_it_computes_in_bfloat16() -> None:
     assert choose_dtype("auto", "cpu") in ("bfloat16", "float32")
     assert getattr(torch, choose_dtype("auto", choose_device("auto"))).is_floating_point
+
+
+@pytest.mark.parametrize(
+    ("devices", "program", "may"),
+    [
+        ([], False, False),
+        (["/dev/nvidiactl"], False, True),
+        (["/dev/kfd"], False, True),
+        ([], True, True),
+    ],
+)
+def test_a_gpu_is_asked_for_only_where_its_driver_is(
+    devices: list[str], program: bool, may: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) in devices)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if program else None)
+    assert may_have_gpu() is may
+
+
+def test_a_process_uses_the_cores_that_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert available_cores() >= 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert available_cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_cores() == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from pathspec import GitIgnoreSpec
 
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import (
+    HIDDEN,
+    HIDDEN_END,
     check_stages,
     commit_stages,
     compose,
@@ -60,6 +63,7 @@ ALIKE = st.lists(st.sampled_from(["a", "a-b", "a b", "a.md"]), min_size=1, max_s
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 MANIFESTS = st.dictionaries(PATHS, st.sampled_from([md5(text) for text in "xyz"]), max_size=5)
 law = settings(derandomize=True, deadline=None)
+Spoil = Callable[[Path], None]
 Tree = dict[str, tuple[bytes | str, int]]
 
 
@@ -234,21 +238,230 @@ def test_dvc_says_itself_why_it_refuses(tmp_path: Path) -> None:
         record(project)
 
 
-def test_links_to_folders_are_not_followed_and_links_to_files_are(tmp_path: Path) -> None:
+def test_links_to_folders_are_not_followed_and_links_to_files_within_are(tmp_path: Path) -> None:
     project = workspace(tmp_path)
-    put(tmp_path / "elsewhere", {"page.md": "there", "other.md": "other"})
-    put(project.kb, {"a.md": "a"})
+    put(tmp_path / "elsewhere", {"other.md": "other"})
+    put(project.kb, {"a.md": "there"})
     (project.kb / "folder").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (project.kb / "round").symlink_to(project.kb, target_is_directory=True)
-    (project.kb / "page.md").symlink_to(tmp_path / "elsewhere" / "page.md")
-    assert observe(project).documents == {"a.md": md5("a"), "page.md": md5("there")}
+    (project.kb / "page.md").symlink_to("a.md")
+    looked = record(project)
+    assert (looked.documents, looked.unusable) == ({"a.md": md5("there"), "page.md": md5("there")}, {})
+    assert recorded_files(tmp_path, "kb") == looked.documents
 
 
-def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+# --- files that are none that one could read ----------------------------------------------------------------------
+
+
+def dangling(folder: Path, name: str = "page.md") -> None:
+    (folder / name).symlink_to(folder / "nothing.md")
+
+
+def loop(folder: Path) -> None:
+    (folder / "page.md").symlink_to("page.md")
+
+
+def ring(folder: Path) -> None:
+    (folder / "page.md").symlink_to("ring.tmp")
+    (folder / "ring.tmp").symlink_to("page.md")
+
+
+def leaving(folder: Path) -> None:
+    (folder / "page.md").symlink_to(write(folder.parents[2] / "elsewhere" / "secret.md", "secret"))
+
+
+def leaving_by_the_root(folder: Path) -> None:
+    (folder / "page.md").symlink_to("/etc/passwd")
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "page.md")
+
+
+def linked_pipe(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.tmp")
+    (folder / "page.md").symlink_to("pipe.tmp")
+
+
+UNUSABLE = [
+    (dangling, "is a link to nothing"),
+    (loop, "is a link to nothing"),
+    (ring, "is a link to nothing"),
+    (leaving, "is a link that leaves the folder"),
+    (leaving_by_the_root, "is a link that leaves the folder"),
+    (pipe, "is not a regular file"),
+    (linked_pipe, "is not a regular file"),
+]
+unusable_kinds = pytest.mark.parametrize(("spoil", "why"), UNUSABLE, ids=lambda one: getattr(one, "__name__", ""))
+
+
+@unusable_kinds
+def test_what_dvc_could_not_take_is_listed_with_its_reason_and_in_no_id(spoil: Spoil, why: str, tmp_path: Path) -> None:
     project = workspace(tmp_path)
-    (project.kb / "page.md").symlink_to(tmp_path / "nothing.md")
-    with pytest.raises(RefusalError, match=r"page\.md cannot be read \(No such file or directory\): put it right or"):
+    put(project.kb, {"a.md": "a"})
+    write(tmp_path / ".dvcignore", "*.tmp\n")
+    without = observe(project)
+    spoil(project.kb)
+    looked = observe(project)
+    assert looked.unusable == {"page.md": why}
+    assert looked.model_copy(update={"unusable": {}}) == without
+
+
+def test_dvc_records_the_rest(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    for spoil, _ in UNUSABLE:
+        spoil(write(project.kb / spoil.__name__ / "good.md", "good").parent)
+    looked = record(project)
+    assert len(looked.unusable) > len(UNUSABLE)
+    assert recorded_files(tmp_path, "kb") == looked.documents
+    assert set(looked.documents) == {"a.md", *(f"{spoil.__name__}/good.md" for spoil, _ in UNUSABLE)}
+
+
+@unusable_kinds
+@pytest.mark.parametrize("folder", ["train", "golden"])
+def test_among_the_examples_and_the_questions_it_is_refused(
+    spoil: Spoil, why: str, folder: str, tmp_path: Path
+) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    write(tmp_path / ".dvcignore", "*.tmp\n")
+    spoil(tmp_path / "data" / folder)
+    with pytest.raises(RefusalError, match=rf"{folder}/page\.md {why}: put it right or remove it"):
         observe(project)
+
+
+@unusable_kinds
+def test_a_folder_that_holds_nothing_else_is_refused(spoil: Spoil, why: str, tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    write(tmp_path / ".dvcignore", "*.tmp\n")
+    spoil(project.kb)
+    with pytest.raises(RefusalError, match=r"data/kb holds no file that can be read: put your documents there"):
+        observe(project)
+    assert why
+
+
+def test_a_file_that_may_not_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a", "locked.md": "locked"})
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "locked" not in str(path) and may(path, mode))
+    looked = record(project)
+    assert looked.unusable == {"locked.md": "cannot be read (Permission denied)"}
+    assert recorded_files(tmp_path, "kb") == looked.documents == {"a.md": md5("a")}
+
+
+def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a", "locked/b.md": "b"})
+    scan = os.scandir
+
+    def locked(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(RefusalError, match=r"kb/locked cannot be read \(Permission denied\): put it right or remove it"):
+        observe(project)
+
+
+def test_a_name_that_is_not_utf_8_is_listed_in_a_form_that_can_be_shown(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    for name in (b"caf\xe9.md", b"\xff/deep.md"):
+        write(project.kb / os.fsdecode(name), "text")
+    looked = record(project)
+    assert looked.unusable == dict.fromkeys([r"caf\xe9.md", r"\xff/deep.md"], "has a name that is not UTF-8")
+    assert Snapshot.read(project.snapshot_file(looked.id)) == looked
+    assert recorded_files(tmp_path, "kb") == looked.documents == {"a.md": md5("a")}
+
+
+def test_a_name_that_is_not_utf_8_hides_no_other_file(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a", "café.md": "the same name as UTF-8", "caf3.md": "another"})
+    write(project.kb / os.fsdecode(b"caf\xe9.md"), "text")
+    write(project.kb / "line\nbreak.md", "a name over two lines is good")
+    (project.kb / "two\nlines.md").symlink_to("nothing")
+    write(project.kb / "two lines.md", "good")
+    looked = record(project)
+    assert set(looked.unusable) == {r"caf\xe9.md", "two\nlines.md"}
+    assert recorded_files(tmp_path, "kb") == looked.documents
+
+
+def test_dvc_is_told_of_names_with_every_sign(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"index.md": "start", "x.md": "good", "[x]a.md": "good", "deep/[x]b?.md": "good"})
+    for name in PAGES:
+        if name not in ("index.md", "empty.md"):
+            write(project.kb / "deep" / name, "").unlink()
+            dangling(project.kb, f"deep/{name}")
+    looked = record(project)
+    assert set(looked.unusable) == {f"deep/{name}" for name in PAGES if name not in ("index.md", "empty.md")}
+    assert recorded_files(tmp_path, "kb") == looked.documents
+
+
+def test_what_is_hidden_from_dvc_is_written_anew_each_time_and_vanishes_when_it_is_mended(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    rules = write(tmp_path / ".dvcignore", "# mine\n*.tmp\n")
+    record(project)
+    assert rules.read_text(encoding="utf-8") == "# mine\n*.tmp\n"
+    dangling(project.kb, "one.md")
+    record(project)
+    record(project)
+    hidden = [HIDDEN, "/data/kb/one.md", HIDDEN_END]
+    assert rules.read_text(encoding="utf-8").splitlines() == ["# mine", "*.tmp", *hidden]
+    (project.kb / "one.md").unlink()
+    dangling(project.kb, "two.md")
+    record(project)
+    hidden[1] = "/data/kb/two.md"
+    assert rules.read_text(encoding="utf-8").splitlines() == ["# mine", "*.tmp", *hidden]
+    (project.kb / "two.md").unlink()
+    put(project.kb, {"two.md": "mended"})
+    looked = record(project)
+    assert rules.read_text(encoding="utf-8") == "# mine\n*.tmp\n"
+    assert recorded_files(tmp_path, "kb") == looked.documents == {"a.md": md5("a"), "two.md": md5("mended")}
+
+
+def test_what_the_user_writes_below_the_block_stays(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a", "b.tmp": "b"})
+    dangling(project.kb)
+    block = f"{HIDDEN}\n/data/kb/gone.md\n{HIDDEN_END}\n"
+    rules = write(tmp_path / ".dvcignore", f"{block}*.tmp\n")
+    looked = record(project)
+    (project.kb / "page.md").unlink()
+    assert record(project) == looked.model_copy(update={"unusable": {}})
+    assert rules.read_text(encoding="utf-8") == "*.tmp\n"
+
+
+def test_without_rules_and_without_such_files_no_file_of_rules_is_made(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    ensure_repository(tmp_path)
+    (tmp_path / ".dvcignore").unlink()
+    record(project)
+    assert not (tmp_path / ".dvcignore").exists()
+
+
+def test_what_the_users_own_rules_leave_out_is_not_listed(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    dangling(project.kb, "x.tmp")
+    write(tmp_path / ".dvcignore", "*.tmp\n")
+    assert observe(project).unusable == {}
+
+
+def test_looking_at_such_files_changes_nothing(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    for spoil in (leaving, pipe):
+        (project.kb / "page.md").unlink(missing_ok=True)
+        spoil(project.kb)
+        before = sorted(path.name for path in tmp_path.rglob("*"))
+        observe(project)
+        assert sorted(path.name for path in tmp_path.rglob("*")) == before
 
 
 def test_a_file_is_read_as_the_snapshot_knows_it(tmp_path: Path) -> None:

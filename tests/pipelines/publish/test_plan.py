@@ -12,7 +12,6 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from pipelines.build.candidate import build_index
-from pipelines.build.corpus import read_corpus
 from pipelines.build.models import Models
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
@@ -267,7 +266,7 @@ def released(opened: Project, data: Snapshot) -> Release:
     space = opened.workspace
     write(space.adapters / "a1" / SKILLS, '{"reads": true}')
     model = BuiltModel(base="reader-1", adapter="a1", examples=data.train_id, settings="s")
-    corpus = read_corpus(space, data)
+    corpus = opened.corpus(data)
     index = build_index(space, opened.models, corpus, quiet)
     card = opened.examiner(corpus).scorecard(Subject(opened.index.reader(index.version), model))
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
@@ -296,10 +295,14 @@ def opened(told: Path, tmp_path: Path) -> Project:
     return Project(space, MODELS, Registry(space), quiet)
 
 
+def planned(opened: Project, data: Snapshot) -> Plan:
+    return make_plan(opened, opened.corpus(data))
+
+
 def test_making_and_keeping_a_plan_changes_only_plans_and_answers(opened: Project) -> None:
     data = fill(opened.workspace, "2031-05-05")
     before = files(opened.workspace.root)
-    plan = make_plan(opened, data)
+    plan = planned(opened, data)
     keep_plan(opened, plan)
     after = files(opened.workspace.root)
     changed = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
@@ -312,7 +315,7 @@ def test_making_and_keeping_a_plan_changes_only_plans_and_answers(opened: Projec
 def test_a_plan_weighs_the_data_against_the_live_release(opened: Project) -> None:
     live = opened.registry.champion()
     assert live is not None
-    plan = make_plan(opened, fill(opened.workspace, "2031-05-05"))
+    plan = planned(opened, fill(opened.workspace, "2031-05-05"))
     assert plan.evidence.live_release == live.id
     assert plan.evidence.changes.edited == ("pump.md",)
     assert (plan.evidence.index_gap.value, plan.decision.action) == (1.0, Action.REFRESH)
@@ -321,21 +324,21 @@ def test_a_plan_weighs_the_data_against_the_live_release(opened: Project) -> Non
 
 def test_the_same_world_makes_the_same_plan_and_asks_the_model_once(opened: Project) -> None:
     data = fill(opened.workspace, "2031-05-05")
-    first = make_plan(opened, data)
+    first = planned(opened, data)
     asked = len(CountingReader.prompts)
-    assert make_plan(opened, data).content_digest() == first.content_digest()
+    assert planned(opened, data).content_digest() == first.content_digest()
     assert len(CountingReader.prompts) == asked
     assert kept_plan(opened, keep_plan(opened, first), data) == first
 
 
 def test_data_as_the_live_release_knows_it_calls_for_nothing(opened: Project) -> None:
-    plan = make_plan(opened, fill(opened.workspace, "2027-01-01"))
+    plan = planned(opened, fill(opened.workspace, "2027-01-01"))
     assert plan.decision.action is Action.NOTHING
     assert headline(plan) == "nothing has changed since the live release"
 
 
 def test_stale_questions_are_named_in_the_evidence(opened: Project) -> None:
     write(opened.workspace.golden / "late.jsonl", json.dumps(QUESTION | {"id": "late", "answers": ["2044"]}) + "\n")
-    plan = make_plan(opened, fill(opened.workspace, "2031-05-05"))
+    plan = planned(opened, fill(opened.workspace, "2031-05-05"))
     assert plan.evidence.stale_questions == ("late",)
     assert plan.evidence.score_gold.n == 1

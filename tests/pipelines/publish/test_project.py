@@ -15,7 +15,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from pipelines.build.candidate import build_index
-from pipelines.build.corpus import read_corpus
+from pipelines.build.corpus import Corpus
 from pipelines.build.index import TABLE
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
@@ -45,7 +45,7 @@ def released(project: Project, adapter: str | None = None) -> Release:
     if adapter:
         write(space.adapters / adapter / SKILLS, json.dumps({"reads": True, "name": adapter}))
     model = BuiltModel(base="reader-1", adapter=adapter, examples=None, settings=None)
-    corpus = read_corpus(space, observe(space))
+    corpus = project.corpus(observe(space))
     index = build_index(space, project.models, corpus, quiet)
     card = scorecard(snapshot=corpus.snapshot.id)
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
@@ -73,6 +73,11 @@ def opened(told: Path, tmp_path: Path) -> Project:
     shutil.copytree(told, tmp_path / "told")
     fakes.forget()
     return Project.open(tmp_path / "told", quiet)
+
+
+def corpus_of(project: Project) -> Corpus:
+    """What is in the folders now."""
+    return project.corpus(observe(project.workspace))
 
 
 def live(project: Project) -> Release:
@@ -125,7 +130,7 @@ def test_after_a_rollback_the_next_question_is_answered_from_the_release_before(
 
 def test_what_was_built_and_not_released_is_never_answered_from(opened: Project) -> None:
     fill(opened.workspace.root, "2044-04-04", answers=("2044-04-04",))
-    build_index(opened.workspace, opened.models, read_corpus(opened.workspace, observe(opened.workspace)), quiet)
+    build_index(opened.workspace, opened.models, corpus_of(opened), quiet)
     assert opened.ask(PUMP)[1].text == NEW
 
 
@@ -172,7 +177,7 @@ def test_examining_asks_only_what_the_documents_can_answer(opened: Project) -> N
     root = opened.workspace.root
     stale = {"id": "late", "question": "When?", "answers": ["2099-09-09"], "docs": ["pump.md"]}
     write(root / "data/golden/late.jsonl", json.dumps(stale) + "\n")
-    golden = opened.examiner(read_corpus(opened.workspace, observe(opened.workspace))).golden
+    golden = opened.examiner(corpus_of(opened)).golden
     assert [one.question for one in golden.questions] == [PUMP]
     assert golden.stale == ("late",)
 
@@ -187,6 +192,5 @@ def test_the_progress_of_the_project_shows_what_is_asked(opened: Project) -> Non
 
     watched = replace(opened, progress=noting)
     watched.ask(PUMP)
-    corpus = read_corpus(watched.workspace, observe(watched.workspace))
-    watched.examiner(corpus).with_gold(watched.subject(None).model)
+    watched.examiner(corpus_of(watched)).with_gold(watched.subject(None).model)
     assert seen == [("answering", 1), ("answering with the right passage", 1)]

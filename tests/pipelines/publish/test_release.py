@@ -12,6 +12,7 @@ import lancedb
 import pytest
 from mlflow.tracking import MlflowClient
 
+from pipelines.build.corpus import InMemory
 from pipelines.build.index import TABLE, Index
 from pipelines.errors import RefusalError
 from pipelines.ports import quiet
@@ -56,7 +57,7 @@ class Shop:
         return live
 
     def build(self, text: str) -> BuiltIndex:
-        return self.index.refresh([chunk("a.md", text)], text, quiet)
+        return self.index.refresh(InMemory.of([chunk("a.md", text)]), text, quiet)
 
     def candidate(self, text: str, adapter: str | None = None) -> Candidate:
         """An index that holds `text`, and the adapter of that name."""

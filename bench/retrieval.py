@@ -1,0 +1,261 @@
+"""Does search by meaning and words find better than either alone, and than plain BM25? Three sets of real questions.
+
+    python -m bench.retrieval --data FOLDER
+
+FOLDER holds medquad/ (5,000 passages, 400 questions, in BEIR form), django_docs/ (617 pages of snapshot_00, headings
+as questions), and eol/ (446 pages of snapshot_27, a sample of 600 facts). What is relevant is a document; a document
+has the rank of its first passage. The indexes stay under --work, so that a second run embeds nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import random
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+import bm25s  # type: ignore[import-untyped]
+from rich.console import Console
+from rich.table import Table
+
+from bench.tables import markdown_table, provenance, put_table
+from flows.environment import stay_offline
+from flows.progress import bars
+from pipelines.build.chunk import chunk_documents
+from pipelines.build.corpus import InMemory
+from pipelines.build.index import Index
+from pipelines.build.models import load_models
+from pipelines.build.search import Reader
+from pipelines.params import Params, ScoreParams
+from pipelines.prove.retrieval import Found, each_once, judge_rankings
+from pipelines.prove.score import difference
+from pipelines.records import Document
+
+Way = Literal["vector", "text", "hybrid"]
+WAYS: tuple[Way, ...] = ("vector", "text", "hybrid")
+BASELINE = "bm25"
+# Passages that are asked for; their documents are ranked.
+PASSAGES = 50
+FACTS = 600
+SEED = 20261124
+INTERVAL = ScoreParams(confidence=0.95, resamples=2000)
+LIBRARIES = ("lancedb", "sentence-transformers", "torch", "bm25s", "ir-measures", "pytrec-eval-terrier")
+RESULTS = Path(__file__).parent / "results" / "retrieval.json"
+Rankings = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Documents, questions about them by id, and for each question what is relevant: {document id: grade}."""
+
+    documents: list[Document]
+    questions: dict[str, str]
+    relevant: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One way of searching one collection."""
+
+    at3: Found
+    at10: Found
+
+    def row(self) -> dict[str, float]:
+        found = {
+            "recall@3": self.at3.recall,
+            "recall@10": self.at10.recall,
+            "ndcg@10": self.at10.ndcg10,
+            "mrr@10": self.at10.mrr,
+        }
+        return {name: round(value, 4) for name, value in found.items()}
+
+
+def main() -> int:
+    """Run the benchmark; say clearly where its data is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path(".bench/retrieval"))
+    options = parser.parse_args()
+    missing = [needed for needed in NEEDED if not (options.data / needed).exists()]
+    if missing:
+        sys.stderr.write(f"bench.retrieval: {options.data} has no {missing[0]}: name the data with --data\n")
+        return 1
+    stay_offline()
+    report({name: measure(read(options.data), options.work / name) for name, read in COLLECTIONS.items()})
+    return 0
+
+
+# --- read ----------------------------------------------------------------------------------------------------------
+
+
+def read_medquad(data: Path) -> Collection:
+    """A passage is a document of its own: its title as the heading, then its text."""
+    folder = data / "medquad"
+    documents = [
+        _document(f"{row['_id']}.md", _titled(row["title"], row["text"])) for row in _rows(folder / "corpus.jsonl")
+    ]
+    relevant: dict[str, dict[str, int]] = {}
+    with (folder / "qrels.tsv").open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines, delimiter="\t"):
+            relevant.setdefault(row["query-id"], {})[f"{row['corpus-id']}.md"] = int(row["score"])
+    asked = {row["_id"]: row["text"] for row in _rows(folder / "queries.jsonl")}
+    return Collection(documents, {key: text for key, text in asked.items() if key in relevant}, relevant)
+
+
+def read_django(data: Path) -> Collection:
+    """Django names its reStructuredText .txt; here it is .rst, so that its headings count."""
+    folder = data / "django_docs"
+    pages = sorted((folder / "snapshot_00").rglob("*.txt"))
+    documents = [
+        _document(_as_rst(path.relative_to(folder / "snapshot_00")), path.read_text("utf-8")) for path in pages
+    ]
+    asked = _rows(folder / "queries.jsonl")
+    relevant = {row["id"]: {_as_rst(PurePath(row["doc"])): 1} for row in asked}
+    return Collection(documents, {row["id"]: row["question"] for row in asked}, relevant)
+
+
+def read_eol(data: Path) -> Collection:
+    """A fixed sample of the facts of the last quarter."""
+    folder = data / "eol/snapshot_27"
+    documents = [_document(path.name, path.read_text("utf-8")) for path in sorted((folder / "kb").glob("*.md"))]
+    facts = sorted(_rows(folder / "facts.jsonl"), key=lambda row: str(row["id"]))
+    asked = random.Random(SEED).sample(facts, FACTS)
+    return Collection(
+        documents, {row["id"]: row["question"] for row in asked}, {row["id"]: {row["doc"]: 1} for row in asked}
+    )
+
+
+COLLECTIONS: Mapping[str, Callable[[Path], Collection]] = {
+    "medquad": read_medquad,
+    "django_docs": read_django,
+    "eol": read_eol,
+}
+NEEDED = ("medquad/corpus.jsonl", "django_docs/queries.jsonl", "django_docs/snapshot_00", "eol/snapshot_27/facts.jsonl")
+
+
+def _document(name: str, text: str) -> Document:
+    return Document(id=name, text=text, digest=hashlib.md5(text.encode()).hexdigest())
+
+
+def _titled(title: str, text: str) -> str:
+    return f"# {title}\n\n{text}" if title else text
+
+
+def _as_rst(path: PurePath) -> str:
+    return path.with_suffix(".rst").as_posix()
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# --- measure -------------------------------------------------------------------------------------------------------
+
+
+def measure(collection: Collection, work: Path) -> dict[str, Any]:
+    """Every way of searching one collection, as the results file has it."""
+    reader, passages = build(collection, work)
+    judged: dict[str, Judged] = {way: judge(search(reader, collection, way), collection) for way in WAYS}
+    judged |= {BASELINE: judge(plain_bm25(collection), collection)}
+    better = max(("vector", "text"), key=lambda way: judged[way].at10.ndcg10)
+    return {
+        "documents": len(collection.documents),
+        "passages": passages,
+        "questions": len(collection.questions),
+        "methods": {name: one.row() for name, one in judged.items()},
+        "hybrid ndcg@10 minus": {name: _gain(judged["hybrid"], judged[name]) for name in (better, BASELINE)},
+    }
+
+
+def build(collection: Collection, work: Path) -> tuple[Reader, int]:
+    """The collection's index at `work`, brought up to date with Ragtide's own chunker and embedder; and its size."""
+    params = Params()
+    index = Index(str(work), load_models(params).embedder, params.chunk)
+    chunks = chunk_documents(collection.documents, params.chunk)
+    # A kept index of another chunker or embedder is built again.
+    built = index.refresh(InMemory.of(chunks), work.name, bars, rebuild=True)
+    return index.reader(built.version), built.rows
+
+
+def search(reader: Reader, collection: Collection, way: Way) -> Rankings:
+    """The documents that Ragtide finds."""
+    found = reader.search(list(collection.questions.values()), PASSAGES, by=way)
+    ranked = (each_once(passage.document for passage in passages) for passages in found)
+    return dict(zip(collection.questions, ranked, strict=True))
+
+
+def plain_bm25(collection: Collection) -> Rankings:
+    """BM25 over whole documents as bm25s has it: Lucene's variant, k1 1.5, b 0.75; lower case, English stop words."""
+    model = bm25s.BM25()
+    model.index(_tokens(document.text for document in collection.documents), show_progress=False)
+    found, scores = model.retrieve(_tokens(collection.questions.values()), k=PASSAGES, show_progress=False)
+    rankings = {}
+    for question, places, weights in zip(collection.questions, found, scores, strict=True):
+        # bm25s fills up with documents that share no word with the question.
+        hits = [place for place, weight in zip(places, weights, strict=True) if weight > 0]
+        rankings[question] = [collection.documents[place].id for place in hits]
+    return rankings
+
+
+def _tokens(texts: Iterable[str]) -> Any:
+    return bm25s.tokenize(list(texts), lower=True, stopwords="en", show_progress=False)
+
+
+def judge(rankings: Rankings, collection: Collection) -> Judged:
+    """A search's measures at both depths."""
+    return Judged(*(judge_rankings(rankings, collection.relevant, k) for k in (3, 10)))
+
+
+def _gain(hybrid: Judged, other: Judged) -> dict[str, float | None]:
+    gain = difference(other.at10.values("ndcg10"), hybrid.at10.values("ndcg10"), INTERVAL)
+    return {"value": gain.value, "low": gain.low, "high": gain.high}
+
+
+# --- tell ----------------------------------------------------------------------------------------------------------
+
+
+def report(results: Mapping[str, dict[str, Any]]) -> None:
+    """Results file, tables on the terminal, and the tables of bench/README.md."""
+    content = {"made by": provenance(), "versions": {name: version(name) for name in LIBRARIES}, "sets": results}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    tables = [_scores(results), _gains(results)]
+    for head, rows in tables:
+        _show(head, rows)
+    put_table("retrieval", "\n\n".join(markdown_table(head, rows) for head, rows in tables))
+
+
+def _scores(results: Mapping[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [f"{name} ({one['questions']})", method, *(f"{value:.3f}" for value in scores.values())]
+        for name, one in results.items()
+        for method, scores in one["methods"].items()
+    ]
+    return ["set (questions)", "search", "recall@3", "recall@10", "nDCG@10", "MRR@10"], rows
+
+
+def _gains(results: Mapping[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [name, f"hybrid − {other}", f"{gain['value']:+.3f}", f"{gain['low']:+.3f} … {gain['high']:+.3f}"]
+        for name, one in results.items()
+        for other, gain in one["hybrid ndcg@10 minus"].items()
+    ]
+    return ["set", "nDCG@10", "difference", "95 % interval"], rows
+
+
+def _show(head: list[str], rows: list[list[str]]) -> None:
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

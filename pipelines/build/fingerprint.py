@@ -1,0 +1,58 @@
+"""Is the index what the folder says? Answered from digests alone, without opening a table or loading a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlparse
+
+from pipelines.build.chunk import CHUNKER
+from pipelines.errors import RefusalError
+from pipelines.observe.convert import CONVERTER
+from pipelines.params import ChunkParams, EmbedParams
+from pipelines.ports import Embedder
+from pipelines.records import BuiltIndex, Snapshot, digest_of
+from pipelines.workspace import Workspace
+
+# How lance 7 names the manifest of a version, so that the newest comes first in a listing.
+NEWEST_FIRST = 2**64 - 1
+
+
+def vector_fingerprint(embedder: Embedder, embed: EmbedParams) -> str:
+    """Changes whenever the same text would get another vector."""
+    return digest_of([embedder.fingerprint, embedder.dimensions, embed.document_prefix, embed.query_prefix])
+
+
+def index_fingerprint(embedder: Embedder, chunk: ChunkParams, embed: EmbedParams) -> str:
+    """Changes whenever the same document would get other chunks, or a chunk another vector (law 9)."""
+    cutting = [CONVERTER, CHUNKER, chunk.model_dump(mode="json")]
+    return digest_of([vector_fingerprint(embedder, embed), cutting])
+
+
+def settled(workspace: Workspace, snapshot: Snapshot, embedder: Embedder) -> BuiltIndex | None:
+    """The index of artifacts/index.json, where a refresh for `snapshot` could only bring the same; else None.
+
+    None is always safe: the refresh then looks for itself. A note is believed only where the version that it names is
+    still in the table, nothing waits for another try or an approval, and it was made under the same settings.
+    """
+    note = workspace.artifacts / "index.json"
+    table = local_table(workspace.index_uri)
+    if table is None or not note.is_file():
+        return None
+    try:
+        built = BuiltIndex.read(note)
+    except RefusalError:
+        return None
+    same = built.documents == snapshot.kb_id and not built.waiting and not snapshot.unusable
+    if not same or built.uri != workspace.index_uri or not _has_version(table, built.version):
+        return None
+    params = workspace.params
+    return built if built.fingerprint == index_fingerprint(embedder, params.chunk, params.embed) else None
+
+
+def local_table(uri: str) -> Path | None:
+    """The folder of the index's table; None where it is not on this machine."""
+    return None if len(urlparse(uri).scheme) > 1 else Path(uri) / "chunks.lance"
+
+
+def _has_version(table: Path, version: int) -> bool:
+    return (table / "_versions" / f"{NEWEST_FIRST - version:020d}.manifest").is_file()
