@@ -30,4 +30,5 @@ def keep_current(project: str = ".", plan: str | None = None) -> Cycle:
 
         verdict = tasks.prove(turn, snapshot, decided, index, model)
         release = tasks.publish(turn, snapshot, decided, index, model, verdict) if verdict.accepted else None
+        tasks.maintain(turn)
         return tasks.conclude(turn, verdict, release)

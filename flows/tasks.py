@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from pipelines.build.candidate import build_index, build_model, export_index, export_model, untrained
+from pipelines.build.candidate import build_index, build_model, export_index, export_model, maintain_index, untrained
 from pipelines.build.corpus import Corpus
 from pipelines.errors import RefusalError, UnavailableError
 from pipelines.observe import costs
@@ -31,7 +31,7 @@ from pipelines.publish.plan import REFUSED, headline, keep_plan, kept_plan, make
 from pipelines.publish.project import Project
 from pipelines.publish.registry import RunLog
 from pipelines.publish.release import publish as make_live
-from pipelines.records import BuiltIndex, BuiltModel, Candidate, Cycle, Plan, Release, Snapshot, Verdict
+from pipelines.records import BuiltIndex, BuiltModel, Candidate, Cycle, Plan, Release, Snapshot, Upkeep, Verdict
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -195,6 +195,17 @@ def publish(
         return release
 
 
+@step("maintain")
+def maintain(turn: Turn) -> list[Upkeep]:
+    """Keep the index's table small and fast; what was done, what was not, and why, stands in the step's run."""
+    project = turn.project
+    with project.registry.step("maintain", turn.log) as log:
+        steps = maintain_index(project.workspace, project.models.embedder)
+        log.text("maintenance.md", report.upkeep_markdown(steps))
+        log.tags({one.step.replace(" ", "_"): one.why for one in steps if one.done})
+        return steps
+
+
 def conclude(turn: Turn, verdict: Verdict | None, release: Release | None) -> Cycle:
     """Write down what came of the turn; a "nothing" is recorded too."""
     outcome = "nothing to do"
@@ -235,5 +246,5 @@ def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, seconds: float) -> N
         "recall_before": verdict.before.retrieval_recall.value,
         "recall_after": verdict.after.retrieval_recall.value,
     }
-    log.metrics({**work, **scores, **recall})
+    log.metrics({**work, **scores, **recall, **report.retrieval_metrics(verdict.after)})
     turn.log.metrics({**{f"work.{key}": value for key, value in work.items()}, **scores, **recall})

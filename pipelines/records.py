@@ -330,8 +330,21 @@ class Graded(Record):
     sources: tuple[str, ...] = ()
 
 
+class Retrieval(Record):
+    """How well one way to search finds the golden questions' documents: recall at `k`, nDCG@10, MRR@10, over `n`."""
+
+    k: int
+    recall: float
+    ndcg10: float
+    mrr10: float
+    n: int
+
+
 class Scorecard(Record):
-    """How an index and a model answer one set of questions; comparable only on the same questions."""
+    """How an index and a model answer one set of questions; comparable only on the same questions.
+
+    `retrieval` is by way of searching: "hybrid", "vector", "text". Empty without an index, or without named documents.
+    """
 
     snapshot: str
     questions: str
@@ -340,6 +353,7 @@ class Scorecard(Record):
     answer_score: Measure
     retrieval_recall: Measure
     malformed_share: Measure
+    retrieval: dict[str, Retrieval] = Field(default_factory=dict)
     graded: tuple[Graded, ...] = ()
 
 

@@ -95,8 +95,10 @@ def predicates(module: Module) -> list[ast.expr]:
 
 
 def is_built_from_columns(argument: ast.expr) -> bool:
-    """Whether a predicate is an expression over `col(...)`, made on the spot: a name could hide where a text is from."""
-    makers = {node.func.id for node in ast.walk(argument) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    """Whether a predicate is made on the spot over `col(...)`: a name could hide where a text comes from."""
+    makers = {
+        node.func.id for node in ast.walk(argument) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     return isinstance(argument, ast.Call | ast.Compare) and "col" in makers
 
 

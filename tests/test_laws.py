@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -24,27 +25,29 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import get_client
 
+from bench.faults import Library, endure
 from flows.keep_current import keep_current
 from pipelines.build import index as index_module
-from pipelines.build.candidate import build_index_alone, open_index
+from pipelines.build.candidate import build_index_alone
 from pipelines.build.chunk import chunk_document
-from pipelines.build.corpus import read_corpus
 from pipelines.build.index import TABLE
+from pipelines.build.models import load_embedder
 from pipelines.errors import RefusalError
 from pipelines.observe.convert import as_text
 from pipelines.observe.snapshot import observe
-from pipelines.params import ChunkParams, IndexParams
-from pipelines.ports import Embedder, quiet
+from pipelines.params import ChunkParams, EmbedParams, IndexParams
+from pipelines.ports import Embedder, Vectors, quiet
 from pipelines.publish.project import Project
 from pipelines.publish.verify import Mismatch, repair, verify
-from pipelines.records import Chunk, Document, Release
+from pipelines.records import Chunk, Cycle, Document, Release
 from pipelines.workspace import Workspace
 from tests import fakes
 from tests.conftest import write_project
 from tests.crash import MAX_WORDS, WINDOW, Point, Witness, die, laboratory, struck
-from tests.factories import HashEmbedder, md5, write
+from tests.factories import HashEmbedder, write
 
 EXAMPLES = os.environ.get("RAGTIDE_EXAMPLES")
 law = settings(
@@ -64,9 +67,12 @@ PARAGRAPHS = (
     "A harbour pilot comes aboard two miles before the light.",
     "Orders over fifty crowns are sent without a fee, by the next post that leaves the town in the morning. What comes "
     "in after ten is sent on the day after, and nothing leaves the town on a Sunday or while the ferry is laid up.",
-    "Version 4 reaches its end of life in March of 2031. After that day it gets no mend. Whoever still has it in use "
-    "by 2032. or later is asked to write to the office before the end of the year and to say why that is so",
     "| part | price |\n| --- | --- |\n| wick | 2 |\n| glass | 7 |\n| oil, a can of it | 11 |\n| hook for a wall | 3 |",
+)
+# A line that begins with a number and a dot is no item of a list, where no list has begun.
+WITH_A_YEAR = (
+    "Version 4 of the lantern, first sold in spring, reaches the end of its life in May 2031. After that day it gets "
+    "no mend. Whoever has it in use by then is asked to write to the office, and to say why that is so"
 )
 UNREADABLE = (b"", b" \n", b"\x80 no text", b"a\0b")
 
@@ -247,7 +253,7 @@ WAITS = "waits"
 
 @dataclass(frozen=True)
 class Step:
-    """A change, and what becomes of the refresh after it: it comes to its end (None), fails or is killed; or it waits."""
+    """A change, and what becomes of the refresh after it: it comes to its end (None), fails, is killed; or waits."""
 
     change: str
     which: int
@@ -267,10 +273,11 @@ FATES = (*[None] * 8, *[WAITS] * 4, *map(Fails, (0, 1, 2, 4)), *POINTS)
 class Lab:
     """A folder, the index that follows it, and a judge of its rows and of what was embedded for them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, embedder: Witness | None = None, reference: Embedder | None = None) -> None:
         self.workspace = laboratory(root)
         self.folder = Folder(self.workspace.kb)
-        self.embedder = Witness()
+        self.embedder = embedder or Witness()
+        self.reference = reference or HashEmbedder()
         self.rows: Rows = {}
         self._embedded: set[str] = set()
         self._judged = 0
@@ -305,11 +312,11 @@ class Lab:
         """What the rows should be: those of a clean cut, and of an unreadable document those that it has."""
         cut = [chunk for path in self.folder.pages if path not in self.folder.unreadable for chunk in self._cut(path)]
         kept = {key: row for key, row in self.rows.items() if key[0] in self.folder.unreadable}
-        return {**{chunk.key: as_row(chunk) for chunk in cut}, **kept}
+        return {**{chunk.key: self._row(chunk) for chunk in cut}, **kept}
 
     def clean(self) -> Rows:
         """The rows of a first build of the same folder, in a database of its own."""
-        return clean_rows(self.workspace, HashEmbedder())
+        return clean_rows(self.workspace, self.reference)
 
     def witness(self, file: Path) -> None:
         """Hear what a child embedded before it died."""
@@ -318,13 +325,17 @@ class Lab:
     @property
     def rows_without_full_text(self) -> int:
         table = table_of(self.workspace)
-        [name] = [one.name for one in table.list_indices() if "text" in one.columns]
-        return int(table.index_stats(name).num_unindexed_rows)
+        names = [one.name for one in table.list_indices() if "text" in one.columns]
+        return int(table.index_stats(names[0]).num_unindexed_rows) if names else int(table.count_rows())
 
     def _cut(self, path: str) -> list[Chunk]:
         content = self.folder.pages[path].written(path)
         text = as_text(path, content)
         return chunk_document(Document(id=path, text=text, digest=digest_of(content)), self.workspace.params.chunk)
+
+    def _row(self, chunk: Chunk) -> dict[str, Any]:
+        [vector] = self.reference.embed([chunk.text])
+        return {**chunk.model_dump(exclude={"record_version"}), "vector": vector}
 
     def _judge_calls(self, texts_of_rows: set[str], window_is_lost: bool) -> None:
         """No text is embedded that no row holds, and none twice; but a window that was lost may be embedded again."""
@@ -343,6 +354,20 @@ class Lab:
         with struck(fate, die_here) if isinstance(fate, Point) else nullcontext():
             yield
         self.embedder.fails_in = None
+
+
+class RealWitness(Witness):
+    """The packaged embedder, overheard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.real = load_embedder(EmbedParams())
+        self.fingerprint, self.dimensions = self.real.fingerprint, self.real.dimensions
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        self.embedded += texts
+        self.calls.append(list(texts))
+        return self.real.embed(texts)
 
 
 def loses_a_window(fate: Fate) -> bool:
@@ -382,10 +407,6 @@ def clean_rows(workspace: Workspace, embedder: Embedder) -> Rows:
 
 def digest_of(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def as_row(chunk: Chunk) -> dict[str, Any]:
-    return {**chunk.model_dump(exclude={"record_version"}), "vector": HashEmbedder().embed([chunk.text])[0]}
 
 
 def plain(rows: Rows) -> Rows:
@@ -445,6 +466,18 @@ def test_whatever_happens_the_rows_are_those_of_a_clean_build_and_no_text_is_emb
         assert not lab.rows_without_full_text
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rows_are_those_of_a_clean_build_with_the_real_embedder_too(seed: int, tmp_path: Path) -> None:
+    draw, embedder = random.Random(seed), RealWitness()
+    lab = Lab(tmp_path, embedder, embedder.real)
+    for change in draw.sample(CHANGES, 6):
+        lab.take(Step(change, draw.randrange(99), draw.randrange(99), draw.choice((None, WAITS, *POINTS))))
+    lab.folder.mend_all()
+    lab.refresh()
+    assert_same(lab.rows, lab.clean())
+
+
 @pytest.mark.parametrize("change", BRING_NOTHING)
 def test_a_change_that_brings_no_text_embeds_nothing(change: str, lab: Lab) -> None:
     lab.take(Step("edit", 0, 0, None))
@@ -454,14 +487,15 @@ def test_a_change_that_brings_no_text_embeds_nothing(change: str, lab: Lab) -> N
     assert lab.embedder.embedded == before
 
 
-@pytest.mark.parametrize("width", [1, 7, 20, 33, 61, 500])
-@pytest.mark.parametrize("paragraph", PARAGRAPHS, ids=lambda text: text[:20])
-def test_a_rewrap_at_any_width_moves_no_cut(paragraph: str, width: int) -> None:
+@pytest.mark.parametrize("paragraph", [*PARAGRAPHS, WITH_A_YEAR], ids=lambda text: text[:20])
+def test_a_rewrap_moves_no_cut_at_whatever_width(paragraph: str) -> None:
     params = ChunkParams(max_words=MAX_WORDS)
-    usual, other = (Page("Lantern", (paragraph,), one).written("a.md").decode() for one in (60, width))
-    cuts = [chunk_document(Document(id="a.md", text=text, digest=""), params) for text in (usual, other)]
-    first, second = ([chunk.digest for chunk in cut] for cut in cuts)
-    assert first == second
+    cuts = set()
+    for width in range(1, 121):
+        text = Page("Lantern", (paragraph,), width).written("a.md").decode()
+        chunks = chunk_document(Document(id="a.md", text=text, digest=""), params)
+        cuts.add(tuple(chunk.digest for chunk in chunks))
+    assert len(cuts) == 1
 
 
 @pytest.mark.parametrize(
@@ -491,3 +525,127 @@ def test_a_real_kill_leaves_the_rows_before_it_or_after_it_and_the_next_refresh_
     lab.take(Step("rewrap", 0, 5, None))
     assert_same(lab.rows, lab.clean())
     assert not lab.rows_without_full_text
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_lose_no_row_and_tear_no_read_and_upkeep_leaves_nothing_of_them(tmp_path: Path) -> None:
+    faults = endure(Library(tmp_path / "library", pages=40), kills=5)
+    assert (faults.kills, faults.lost_rows, faults.torn_reads, faults.failed_reads) == (5, 0, 0, 0), faults.problems
+    assert faults.reads > 5
+    assert faults.tagged_are_whole
+    assert faults.leaked_after == {}
+
+
+# --- nothing is called done before it is durable (law 2) -----------------------------------------------------------
+
+QUESTION = "When does {} 1 reach end of life?"
+
+
+@dataclass
+class House:
+    """A project on which the whole loop turns; the pages of the pump and the tank are asked about."""
+
+    root: Path
+    year: int = 2030
+
+    @property
+    def project(self) -> Project:
+        return Project.open(self.root, quiet)
+
+    @property
+    def live(self) -> Release:
+        release = self.project.registry.champion()
+        assert release is not None
+        return release
+
+    def moves_on(self) -> None:
+        """Another year: what is live is out of date."""
+        self.year += 1
+        for name in ("Pump", "Tank", "Valve", "Motor"):
+            write(self.root / f"data/kb/{name}.md", f"# {name}\n\n## {name} 1\n\n- End of life: {self.year}\n")
+        golden = [
+            {"question": QUESTION.format(name), "answers": [str(self.year)], "docs": [f"{name}.md"]}
+            for name in ("Pump", "Tank")
+        ]
+        train = [{"prompt": QUESTION.format(name), "completion": "2020"} for name in ("Valve", "Motor")]
+        for folder, rows in (("golden", golden), ("train", train)):
+            write(self.root / f"data/{folder}/it.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def turn(self) -> Cycle:
+        return keep_current(project=str(self.root))
+
+    def serves(self, year: int) -> bool:
+        """Whether what is live is whole, and of that year."""
+        release, answer = self.project.ask(QUESTION.format("Pump"))
+        texts = [row["text"] for row in rows_of(self.project.workspace, release.index_tag).values()]
+        whole = self.project.index.content(release.index_tag) == release.content
+        return whole and len(texts) == 4 and all(str(year) in text for text in [*texts, answer.text])
+
+    def verify(self) -> list[Mismatch]:
+        project = self.project
+        with project.workspace.writing():
+            return verify(project)
+
+    def runs_at_work(self) -> list[str]:
+        """The runs and steps that MLflow calls running."""
+        client = MlflowClient(tracking_uri=self.project.workspace.tracking_uri)
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        return [run.info.run_name for run in client.search_runs(experiments, "attributes.status = 'RUNNING'")]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """A release is live."""
+    house = House(write_project(tmp_path_factory.mktemp("house") / "project", policy={"points_per_hour": 0.0}))
+    house.moves_on()
+    house.turn()
+    return house
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "left", "is_live"),
+    [
+        (Point("before", "vectors"), [], False),
+        (Point("within", "chunks.lance/data/*"), [], False),
+        (Point("before", "tag"), [], False),
+        (Point("before", "description"), ["belongs to no release"], False),
+        (Point("before", "pointer"), [], False),
+        (Point("after", "pointer"), [], True),
+    ],
+    ids=lambda one: str(one) if isinstance(one, Point) else "",
+)
+def test_a_run_that_is_killed_leaves_a_whole_release_live_and_the_next_run_makes_it_good(
+    point: Point, left: list[str], is_live: bool, house: House
+) -> None:
+    before = house.year
+    house.moves_on()
+    die("loop", house.root, point, PREFECT_API_URL=str(get_client(sync_client=True).api_url))
+    assert house.serves(house.year if is_live else before)
+
+    found = house.verify()
+    for what in ("says that it is running", *left):
+        assert [one for one in found if what in one.what], f"nothing is said of what {what}"
+    with house.project.workspace.writing():
+        mended, not_mended = repair(found)
+    assert (mended, not_mended) == (found, [])
+    assert not house.verify()
+
+    cycle, project = house.turn(), house.project
+    assert cycle.decision == ("NOTHING" if is_live else "REFRESH")
+    assert house.serves(house.year)
+    rows = rows_of(project.workspace, house.live.index_tag)
+    assert_same(rows, clean_rows(project.workspace, fakes.CountingEmbedder()))
+    assert not house.verify()
+
+
+def test_a_repair_closes_the_steps_of_a_killed_run_with_it(tmp_path: Path) -> None:
+    house = House(write_project(tmp_path / "project"))
+    registry = house.project.registry
+    # Entered and never left, as by a run that is killed within a step.
+    turn = registry.cycle()
+    step = registry.step("publish", turn.__enter__())
+    step.__enter__()
+    assert len(house.runs_at_work()) == 2
+    repair(house.verify())
+    assert not house.runs_at_work()

@@ -99,7 +99,9 @@ def test_the_digest_is_that_of_the_settings_whatever_the_file_looks_like(tmp_pat
     ("documents", "share", "indexed", "limit"),
     [(10, 0.1, 0, 10), (10, 0.1, 100, 10), (10, 0.1, 200, 20), (0, 0.1, 5, 0.5), (0, 0.0, 1000, 0), (3, 1.0, 2, 3)],
 )
-def test_the_guard_allows_the_larger_of_its_two_limits(documents: int, share: float, indexed: int, limit: float) -> None:
+def test_the_guard_allows_the_larger_of_its_two_limits(
+    documents: int, share: float, indexed: int, limit: float
+) -> None:
     params = Params.model_validate({"guard": {"max_removed_documents": documents, "max_removed_share": share}})
     assert params.guard.limit(indexed) == pytest.approx(limit)
 

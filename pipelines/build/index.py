@@ -256,10 +256,10 @@ class Index:
         texts = {chunk.digest: chunk.text for chunk in window}
         here = _known_vectors(table, texts) if table is not None else {}
         staged.new += len(texts) - len(here)
-        missing = {digest: text for digest, text in texts.items() if digest not in self._cache.known(list(texts))}
+        missing = texts.keys() - self._cache.known(list(texts))
         # A cache that was lost is filled again from the rows themselves.
-        found = {digest: here[digest] for digest in missing if digest in here}
-        unknown = {digest: text for digest, text in missing.items() if digest not in here}
+        found = {digest: here[digest] for digest in texts if digest in missing and digest in here}
+        unknown = {digest: text for digest, text in texts.items() if digest in missing and digest not in here}
         if unknown:
             prefixed = [self._embed.document_prefix + text for text in unknown.values()]
             found |= dict(zip(unknown, self._embedder.embed(prefixed), strict=True))
@@ -372,6 +372,8 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     moved = [
         f"{key} = {old!r} (now {new!r})" for key, old, new in pairs if old != new and key.split(".")[1] not in NO_MATTER
     ]
+    if not then:
+        return "an earlier version of Ragtide"
     return ", ".join(moved) or "other weights of the embedder, or by another version of the chunker or the converter"
 
 

@@ -50,6 +50,7 @@ class Reader:
         self._embedder = embedder
         self._asking = asking
         self._approximate = approximate
+        self._vectors: dict[str, Vectors] = {}
 
     @property
     def version(self) -> int:
@@ -64,9 +65,16 @@ class Reader:
         if self._table.count_rows() == 0:
             return [[] for _ in questions]
         by = by or self._asking.by
-        prefixed = [self._asking.prefix + question for question in questions]
-        vectors = self._embedder.embed(prefixed) if by != "text" else [None] * len(questions)
-        return [self._search(text, vector, top_k, by) for text, vector in zip(questions, vectors, strict=True)]
+        vectors = self._embedded(questions) if by != "text" else {}
+        return [self._search(question, vectors.get(question), top_k, by) for question in questions]
+
+    def _embedded(self, questions: Sequence[str]) -> dict[str, Vectors]:
+        """Question -> vector; golden questions are asked several times in a turn, and embedded once."""
+        new = [question for question in dict.fromkeys(questions) if question not in self._vectors]
+        if new:
+            prefixed = [self._asking.prefix + question for question in new]
+            self._vectors |= dict(zip(new, self._embedder.embed(prefixed), strict=True))
+        return self._vectors
 
     def _search(self, text: str, vector: Vectors | None, top_k: int, by: str) -> list[Passage]:
         reranker = self._asking.reranker

@@ -17,6 +17,7 @@ from pipelines.build.search import Passage, Reader
 from pipelines.params import Params, ScoreParams
 from pipelines.prove.answer import Answerer
 from pipelines.prove.questions import GoldenSet
+from pipelines.prove.retrieval import each_once, judge_rankings
 from pipelines.prove.score import difference, grade, holds, measure, well_formed
 from pipelines.records import (
     BuiltModel,
@@ -28,8 +29,13 @@ from pipelines.records import (
     Measure,
     Question,
     Release,
+    Retrieval,
     Scorecard,
 )
+
+SEARCHES = ("hybrid", "vector", "text")
+# Passages that are looked at to find ten documents: a document is often found by several of its own.
+PASSAGES = 30
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,28 @@ class Examiner:
             answer_score=measure([one.score for one in graded], self._params.score),
             retrieval_recall=_recall(graded, self._params.score),
             malformed_share=measure([float(not one.well_formed) for one in graded], self._params.score),
+            retrieval=self._retrieval(subject.reader),
             graded=tuple(graded),
         )
+
+    def _retrieval(self, reader: Reader | None) -> dict[str, Retrieval]:
+        """How well each way to search finds the documents that the questions name."""
+        asked = [question for question in self.golden.questions if question.docs]
+        if reader is None or not asked:
+            return {}
+        relevant = {question.id: dict.fromkeys(question.docs, 1) for question in asked}
+        top_k = self._params.index.top_k
+        found = {}
+        for by in SEARCHES:
+            passages = reader.search([question.question for question in asked], PASSAGES, by)
+            rankings = {
+                question.id: each_once(passage.document for passage in some)
+                for question, some in zip(asked, passages, strict=True)
+            }
+            judged = judge_rankings(rankings, relevant, top_k)
+            recall, ndcg10, mrr10 = (round(value, 6) for value in (judged.recall, judged.ndcg10, judged.mrr))
+            found[by] = Retrieval(k=top_k, recall=recall, ndcg10=ndcg10, mrr10=mrr10, n=len(asked))
+        return found
 
     def _graded(
         self,

@@ -11,7 +11,18 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
 from pipelines.params import Params
-from pipelines.records import ChangeSet, Check, Decision, Evidence, Measure, Option, Scorecard, SetAside, Verdict
+from pipelines.records import (
+    ChangeSet,
+    Check,
+    Decision,
+    Evidence,
+    Measure,
+    Option,
+    Scorecard,
+    SetAside,
+    Upkeep,
+    Verdict,
+)
 
 SHOWN = 20
 PAGE = Template(
@@ -78,6 +89,11 @@ def _examples(evidence: Evidence) -> str:
     return ", ".join(parts)
 
 
+def upkeep_markdown(steps: Sequence[Upkeep]) -> str:
+    """A row for each step of maintenance: whether it was done, and why."""
+    return _table(("step", "done", "why"), [(one.step, "yes" if one.done else "no", one.why) for one in steps])
+
+
 def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
     """The evidence as MLflow metrics; None where a signal was not measured."""
     return {
@@ -127,6 +143,8 @@ def verdict_markdown(verdict: Verdict) -> str:
             f"# Verdict: {title}",
             f"Candidate minus live, on the same questions: {verdict.difference}.",
             _table(("metric", "live", "candidate"), [(name, str(old), str(new)) for name, old, new in rows]),
+            "## What the searches find",
+            _table(("search", "of", "recall", "nDCG@10", "MRR@10", "questions"), _searches(verdict)),
             "## Checks",
             _table(("check", "result", "numbers"), checks),
             "## Questions whose grade changed",
@@ -243,6 +261,25 @@ def _options(decision: Decision) -> list[tuple[str, ...]]:
 
 def _gain(option: Option) -> str:
     return f"{option.gain_points or 0:.1f} ({option.gain_points_low or 0:.1f})"
+
+
+def _searches(verdict: Verdict) -> list[tuple[str, ...]]:
+    """A row for each way to search, of the live release and of the candidate."""
+    cards = (("live", verdict.before), ("candidate", verdict.after))
+    return [
+        (by, whose, f"{one.recall:.2f} (at {one.k})", f"{one.ndcg10:.3f}", f"{one.mrr10:.3f}", str(one.n))
+        for whose, card in cards
+        for by, one in card.retrieval.items()
+    ]
+
+
+def retrieval_metrics(scorecard: Scorecard) -> dict[str, float | None]:
+    """What each way to search finds, as MLflow metrics."""
+    return {
+        f"{by}_{name}": getattr(one, name)
+        for by, one in scorecard.retrieval.items()
+        for name in ("recall", "ndcg10", "mrr10")
+    }
 
 
 def _moved(before: Scorecard, after: Scorecard) -> str:

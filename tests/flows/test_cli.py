@@ -10,6 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from pipelines.build.index import Index
+from pipelines.ports import quiet
+from pipelines.publish.project import Project
 
 MakeProject = Callable[..., Path]
 PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
@@ -163,3 +166,121 @@ def test_a_snapshot_is_named_by_content_and_listed_by_status(make_project: MakeP
     assert first == second
     assert first.split()[1].endswith(".dir")
     assert "nothing is live yet" in status
+
+
+# --- commands of the index -----------------------------------------------------------------------------------------
+
+UNREADABLE = b"caf\xe9 \xff\x00"
+
+
+def at(root: Path, *arguments: str) -> tuple[int, str, str]:
+    return ragtide(*arguments, "--project", str(root))
+
+
+def index_of(root: Path) -> Index:
+    return Project.open(root, quiet).index
+
+
+@pytest.fixture
+def indexed(make_project: MakeProject) -> Path:
+    """A project with an index and no release."""
+    root = fill(make_project())
+    assert at(root, "stage", "index")[0] == 0
+    return root
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["approve", "0123456789ab"], "there is no plan 0123456789ab"),
+        (["run", "--plan", "0123456789ab"], "there is no plan 0123456789ab"),
+    ],
+)
+def test_a_plan_that_is_not_there_is_refused(arguments: list[str], expected: str, make_project: MakeProject) -> None:
+    code, _, err = at(fill(make_project()), *arguments)
+    assert code == 1
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def test_a_plan_that_holds_nothing_back_cannot_be_approved(make_project: MakeProject) -> None:
+    root = fill(make_project())
+    _, out, _ = at(root, "plan")
+    [digest] = [path.stem for path in (root / ".ragtide/plans").iterdir()]
+    code, _, err = at(root, "approve", digest)
+    assert f"plan {digest}: `ragtide run --plan {digest}`" in out
+    assert (code, err) == (1, f"ragtide: plan {digest} holds no removal back: there is nothing to approve\n")
+
+
+def test_what_cannot_be_read_is_listed_by_status_and_by_the_plan(indexed: Path) -> None:
+    (indexed / "data/kb/bad.md").write_bytes(UNREADABLE)
+    (indexed / "data/kb/nowhere.md").symlink_to("nothing")
+    assert at(indexed, "stage", "index")[0] == 0
+    _, status, _ = at(indexed, "status")
+    _, plan, _ = at(indexed, "plan")
+    assert "2 documents cannot be read" in status
+    assert "2 documents cannot be read" in plan.replace("\n", " ")
+    for page in (status, plan):
+        assert "bad.md" in page
+        assert "is a link to nothing" in page
+
+
+def test_nothing_to_verify_is_said(make_project: MakeProject) -> None:
+    code, out, _ = at(fill(make_project()), "verify")
+    assert (code, out) == (0, "table, tags, registry and snapshots agree\n")
+
+
+def test_a_mismatch_is_named_and_mended_on_demand(indexed: Path) -> None:
+    index = index_of(indexed)
+    index.tag("release-9", index.latest() or 0)
+    code, out, _ = at(indexed, "verify")
+    assert (code, out) == (1, "index: tag release-9 belongs to no release: take it away\n")
+    assert index.has_tag("release-9")
+    code, out, _ = at(indexed, "verify", "--repair")
+    assert (code, out) == (0, "mended index: tag release-9 belongs to no release: take it away\n")
+    assert not index.has_tag("release-9")
+    assert at(indexed, "verify")[0] == 0
+
+
+def test_upkeep_says_of_each_step_whether_it_was_done_and_why(indexed: Path) -> None:
+    code, out, _ = at(indexed, "maintain")
+    assert code == 0
+    steps = [line.split(": ")[:2] for line in out.splitlines()]
+    assert steps == [[step, "not done"] for step in ("compact", "prune", "sweep", "prune vectors")]
+
+
+def test_upkeep_without_an_index_has_nothing_to_do(make_project: MakeProject) -> None:
+    code, out, _ = at(fill(make_project()), "maintain")
+    assert (code, out) == (0, "there is no index yet: nothing to keep up\n")
+
+
+def test_a_dry_run_of_upkeep_says_what_it_would_do_and_does_nothing(indexed: Path) -> None:
+    left = indexed / ".ragtide/lance/chunks.lance/data/.tmp123"
+    left.write_text("half", encoding="utf-8")
+    before = files(indexed)
+    code, out, _ = at(indexed, "maintain", "--dry-run")
+    assert code == 0
+    assert "sweep: not done: 1 files left behind by killed writers" in out
+    assert files(indexed) == before
+    _, out, _ = at(indexed, "maintain")
+    assert "sweep: done: 1 files left behind by killed writers" in out
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("command", [["verify"], ["maintain"], ["approve", "0123456789ab"], ["stage", "index"]])
+def test_a_command_that_writes_is_refused_while_another_is_at_work(command: list[str], indexed: Path) -> None:
+    with Project.open(indexed, quiet).workspace.writing():
+        code, _, err = at(indexed, *command)
+    assert code == 1
+    assert "another run is at work" in err
+
+
+def test_a_stage_under_other_settings_is_refused_until_one_asks_for_a_rebuild(indexed: Path) -> None:
+    path = indexed / "params.yaml"
+    path.write_text(path.read_text().replace("document_prefix: ''", "document_prefix: 'passage: '"), encoding="utf-8")
+    code, _, err = at(indexed, "stage", "index")
+    assert code == 1
+    assert "`ragtide plan` says what a rebuild costs" in err
+    assert err.count("\n") == 1
+    code, out, _ = at(indexed, "stage", "index", "--rebuild")
+    assert (code, json.loads(out)["rows"]) == (0, 1)

@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from flows import tasks
 from flows.keep_current import keep_current
 from pipelines.errors import RefusalError
+from pipelines.observe.guard import approvals, approve
+from pipelines.observe.snapshot import observe
 from pipelines.ports import quiet
+from pipelines.publish.plan import make_plan, read_plan
 from pipelines.publish.project import Project
 from pipelines.publish.registry import Registry
-from pipelines.records import Cycle, Release
+from pipelines.publish.release import rollback
+from pipelines.records import Action, Cycle, Quarantine, Release
 from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
@@ -54,6 +59,16 @@ class House:
 
     def page(self, name: str, end_of_life: str) -> None:
         write(self.root / f"data/kb/{name}.md", f"# {name}\n\n## {name} 1\n\n- End of life: {end_of_life}\n")
+
+    def set(self, block: str, **values: object) -> None:
+        """Change params.yaml."""
+        content = yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))
+        content[block] |= values
+        (self.root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def documents(self) -> set[str]:
+        """What readers of the live release find."""
+        return set(self.project.index.documents(self.live.index_tag))
 
     def golden(self, **moved: str) -> None:
         """What is asked; the right answer is the old date, where `moved` has no other."""
@@ -134,7 +149,7 @@ FINISHED = "FINISHED"
 
 def test_a_turn_is_one_run_with_a_run_for_each_step(first: House) -> None:
     [cycle] = first.history
-    names = ["observe", "decide", "refresh-index", "retrain-model", "prove", "publish"]
+    names = ["observe", "decide", "refresh-index", "retrain-model", "prove", "publish", "maintain"]
     assert first.steps(cycle) == [(name, FINISHED) for name in names]
     assert (cycle.decision, cycle.outcome) == ("REFRESH+RETRAIN", "release 1")
     run = first.run(cycle)
@@ -175,7 +190,7 @@ def test_what_the_gate_refuses_does_not_go_live_and_is_not_tried_again_on_the_sa
     assert refused.decision == "REFRESH"
     assert refused.outcome.startswith("refused: answer score: candidate - live = -0.33")
     assert (refused.release, house.run(refused).data.tags["accepted"]) == (None, "False")
-    assert [name for name, _ in house.steps(refused)] == ["observe", "decide", "refresh-index", "prove"]
+    assert [name for name, _ in house.steps(refused)] == ["observe", "decide", "refresh-index", "prove", "maintain"]
     assert house.live == before
     assert house.answer("Pump") == OLD
 
@@ -245,3 +260,110 @@ def test_data_that_cannot_be_used_is_refused_once_and_the_turn_says_what_to_do(h
     assert cycle.outcome.startswith("failed: ")
     assert str(refusal.value)[:150] in cycle.outcome
     assert house.live == before
+
+
+# --- removals that wait --------------------------------------------------------------------------------------------
+
+
+def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) -> None:
+    house.set("guard", max_removed_documents=1, max_removed_share=0.0)
+    everything = house.documents()
+    kept = {name: (house.root / f"data/kb/{name}.md").read_text(encoding="utf-8") for name in ("Motor", "Gear")}
+    for name in kept:
+        (house.root / f"data/kb/{name}.md").unlink()
+    house.page("Late", OLD)
+    added = house.turn()
+    assert (added.decision, added.outcome) == ("REFRESH", "release 2")
+    assert house.documents() == everything | {"Late.md"}
+
+    waits = house.turn()
+    assert (waits.decision, waits.reason) == (
+        "NOTHING",
+        "2 removals wait for an approval; nothing else has changed",
+    )
+    digest = house.run(waits).data.tags["plan"]
+    held = read_plan(house.project, digest).evidence.held
+    approve(house.project.workspace, digest, held, "discontinued")
+    with pytest.raises(RefusalError, match="what is approved changed since plan"):
+        keep_current(project=str(house.root), plan=digest)
+    done = house.turn()
+    assert (done.decision, done.outcome) == ("REFRESH", "release 3")
+    assert house.documents() == (everything | {"Late.md"}) - set(held)
+    assert approvals(house.project.workspace) == []
+
+    # The very same pages come back, are indexed, and vanish again: that is asked about again.
+    for name, text in kept.items():
+        write(house.root / f"data/kb/{name}.md", text)
+    assert house.turn().outcome == "release 4"
+    for name in kept:
+        (house.root / f"data/kb/{name}.md").unlink()
+    project = house.project
+    assert dict(project.corpus(observe(project.workspace)).held) == held
+
+
+# --- documents that cannot be read ---------------------------------------------------------------------------------
+
+
+def test_a_document_that_cannot_be_read_is_set_aside_and_the_rest_goes_live(house: House) -> None:
+    write(house.root / "data/kb/Pump.md", b"caf\xe9 \xff\x00")
+    house.page("Tank", NEW)
+    house.golden(Tank=NEW)
+    cycle = house.turn()
+    assert (cycle.decision, cycle.outcome) == ("REFRESH", "release 2")
+    assert (house.answer("Pump"), house.answer("Tank")) == (OLD, NEW)
+    assert "set_aside.md" in house.artifacts(cycle)
+    assert house.run(cycle).data.metrics["documents_set_aside"] == 1
+    kept = Quarantine.read(house.project.workspace.quarantine_file)
+    assert [(one.document, one.attempts) for one in kept.documents] == [("Pump.md", 1)]
+    house.page("Pump", NEW)
+    house.golden(Tank=NEW, Pump=NEW)
+    assert house.turn().outcome == "release 3"
+    assert house.answer("Pump") == NEW
+    assert Quarantine.read(house.project.workspace.quarantine_file).documents == ()
+
+
+# --- another embedder ----------------------------------------------------------------------------------------------
+
+
+def test_another_embedder_means_a_rebuild_and_the_live_release_answers_until_then_and_after_a_rollback(
+    house: House,
+) -> None:
+    before = house.live
+    house.set("embed", document_prefix="passage: ")
+    assert house.answer("Tank") == OLD
+    fakes.forget()
+    cycle = house.turn()
+    assert (cycle.decision, cycle.outcome, cycle.work["embedded_chunks"]) == ("REBUILD", "release 2", 5)
+    assert (house.answer("Tank"), house.live.previous) == (OLD, before.id)
+    assert house.live.index.settings["embed"]["document_prefix"] == "passage: "
+    assert house.turn().decision == "NOTHING"
+
+    rollback(house.project.registry, None, "a test", house.project.serves)
+    assert (house.live.id, house.answer("Tank")) == ("1", OLD)
+    again = house.turn()
+    assert (again.decision, house.live.id) == ("NOTHING", "1")
+    assert "rolled back (a test)" in again.reason
+    # Back under the old settings: its rows are made anew in the table, from vectors that are still known.
+    house.set("embed", document_prefix="")
+    house.page("Tank", NEW)
+    house.golden(Tank=NEW)
+    back = house.turn()
+    assert (back.decision, back.outcome, back.work["embedded_chunks"]) == ("REFRESH", "release 3", 1)
+    assert house.answer("Tank") == NEW
+
+
+@pytest.mark.parametrize("name", ["retrain_model", "prove"])
+def test_a_retrain_alone_keeps_the_live_index_under_its_own_settings(name: str, house: House) -> None:
+    """As where the gate has refused the rebuild, and a retrain is worth it."""
+    house.set("embed", document_prefix="passage: ")
+    with tasks.cycle(house.project) as turn:
+        snapshot = observe(turn.project.workspace)
+        made = make_plan(turn.project, turn.corpus(snapshot))
+        assert made.decision.action is Action.REBUILD
+        plan = made.model_copy(update={"decision": made.decision.model_copy(update={"action": Action.RETRAIN})})
+        index = tasks.refresh_index.fn(turn, snapshot, plan)
+        assert index == house.live.index
+        if name == "retrain_model":
+            assert tasks.retrain_model.fn(turn, snapshot, plan, index).adapter
+        else:
+            assert tasks.prove.fn(turn, snapshot, plan, index, house.live.model).accepted

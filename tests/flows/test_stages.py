@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from flows.cli import Stage
 from flows.stages import run_stage
 from pipelines.build.index import TABLE
 from pipelines.errors import RefusalError
-from pipelines.observe.snapshot import dvc, ensure_repository
+from pipelines.observe import documents as reading
+from pipelines.observe.snapshot import dvc, ensure_repository, observe
 from pipelines.ports import quiet
+from pipelines.publish.plan import make_plan
 from pipelines.publish.project import Project
 from pipelines.records import BuiltIndex, BuiltModel, Scorecard
 from tests import fakes
@@ -97,7 +100,8 @@ def test_the_artifacts_name_each_other(reproduced: Reproduced) -> None:
     index, model = BuiltIndex.read(artifacts / "index.json"), BuiltModel.read(artifacts / "model.json")
     card = Scorecard.read(artifacts / "scorecard.json")
     assert (card.index_version, card.adapter) == (index.version, model.adapter)
-    assert (card.snapshot, card.answer_score.value) == (index.documents, 1.0)
+    data = observe(opened(reproduced.root).workspace)
+    assert (index.documents, card.snapshot, card.answer_score.value) == (data.kb_id, data.id, 1.0)
     assert model.adapter is not None
     kept = reproduced.root / ".ragtide/adapters" / model.adapter / fakes.SKILLS
     assert (artifacts / "adapter" / fakes.SKILLS).read_bytes() == kept.read_bytes()
@@ -192,3 +196,162 @@ def test_a_stage_is_refused_while_another_run_is_at_work(name: str, root: Path) 
     with opened(root).workspace.writing(), pytest.raises(RefusalError, match="another run is at work"):
         run_stage(name, root, quiet)
     assert not (root / "artifacts").exists()
+
+
+# --- the index without the loop ------------------------------------------------------------------------------------
+
+HEAVY = ("torch", "lancedb", "lance", "pyarrow", "mlflow", "prefect", "transformers", "openvino")
+LOOK = """
+import sys
+from flows.cli import app
+try:
+    app(["stage", "index", "--project", sys.argv[1]])
+except SystemExit as end:
+    assert not end.code
+print("HEAVY", *sorted({name.split(".")[0] for name in sys.modules} & set(sys.argv[2].split(","))))
+"""
+
+
+def built(root: Path, rebuild: bool = False) -> BuiltIndex:
+    index = run_stage("index", root, quiet, rebuild)
+    assert isinstance(index, BuiltIndex)
+    return index
+
+
+def set_param(root: Path, block: str, **values: object) -> None:
+    content = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    content[block] |= values
+    (root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def documents(root: Path) -> set[str]:
+    return set(opened(root).index.documents())
+
+
+def test_that_there_is_nothing_to_do_is_found_out_without_a_heavy_library(root: Path) -> None:
+    first = built(root)
+    command = [sys.executable, "-c", LOOK, str(root), ",".join(HEAVY)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
+    said, heavy = done.stdout.strip().splitlines()
+    assert (json.loads(said)["version"], json.loads(said)["embedded"]) == (first.version, 0)
+    assert heavy == "HEAVY"
+
+
+def test_nothing_to_do_leaves_every_file_as_it_is(root: Path) -> None:
+    built(root)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    again = built(root)
+    assert (again.embedded, again.new, again.seconds) == (0, 0, 0.0)
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def lost_note(root: Path) -> None:
+    (root / "artifacts/index.json").unlink()
+
+
+def half_a_note(root: Path) -> None:
+    write(root / "artifacts/index.json", '{"uri": ')
+
+
+def lost_table(root: Path) -> None:
+    shutil.rmtree(root / ".ragtide/lance")
+
+
+def foreign_note(root: Path) -> None:
+    note = root / "artifacts/index.json"
+    BuiltIndex.read(note).model_copy(update={"uri": "elsewhere"}).write(note)
+
+
+def version_from_the_future(root: Path) -> None:
+    note = root / "artifacts/index.json"
+    BuiltIndex.read(note).model_copy(update={"version": 99}).write(note)
+
+
+@pytest.mark.parametrize("spoil", [lost_note, half_a_note, lost_table, foreign_note, version_from_the_future])
+def test_a_note_that_cannot_be_believed_is_made_anew(spoil: Callable[[Path], None], root: Path) -> None:
+    built(root)
+    spoil(root)
+    index = built(root)
+    assert (index.rows, index.uri) == (4, str(root / ".ragtide/lance"))
+    assert BuiltIndex.read(root / "artifacts/index.json") == index
+    assert documents(root) == {f"{name}.md" for name in (*ASKED, *TAUGHT)}
+
+
+@pytest.mark.parametrize(
+    ("block", "values", "embedded"),
+    [("embed", {"document_prefix": "passage: "}, 4), ("chunk", {"max_words": 40}, 0)],
+    ids=["embedder", "chunker"],
+)
+def test_under_other_settings_the_rows_are_made_anew_only_when_one_says_so(
+    block: str, values: dict[str, object], embedded: int, root: Path
+) -> None:
+    before = built(root)
+    set_param(root, block, **values)
+    with pytest.raises(RefusalError, match=r"the index was built with .*`ragtide plan` says what a rebuild costs"):
+        built(root)
+    assert BuiltIndex.read(root / "artifacts/index.json") == before
+    index = built(root, rebuild=True)
+    assert (index.rows, index.embedded) == (4, embedded)
+    assert index.fingerprint != before.fingerprint
+    assert opened(root).index.rows(index.version) == opened(root).index.rows(before.version)
+    assert built(root).version == index.version
+
+
+def test_a_page_that_cannot_be_read_keeps_its_rows_and_is_tried_again(root: Path) -> None:
+    built(root)
+    write(root / "data/kb/Pump.md", b"caf\xe9 \xff\x00")
+    waiting = [built(root).waiting for _ in range(4)]
+    assert waiting == [1, 1, 0, 0]
+    assert "Pump.md" in documents(root)
+    write(root / "data/kb/Pump.md", page("Pump", "2044-04-04"))
+    assert (built(root).embedded, built(root).waiting) == (1, 0)
+
+
+def test_a_page_that_was_given_up_is_read_once_its_libraries_are_there(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(root / "data/kb/late.pdf", b"%PDF-1.4")
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "abilities", lambda: "without")
+        for _ in range(4):
+            built(root)
+    monkeypatch.setattr(reading, "as_text", lambda path, content: "text" if path == "late.pdf" else content.decode())
+    built(root)
+    assert "late.pdf" in documents(root)
+
+
+def many(root: Path) -> list[Path]:
+    """Pages past what may vanish without being asked about."""
+    return [write(root / f"data/kb/many/{number:02}.md", page(f"Many{number}")) for number in range(20)]
+
+
+def test_the_stage_holds_removals_back_past_the_limit(root: Path) -> None:
+    paths = many(root)
+    built(root)
+    for path in paths:
+        path.unlink()
+    index = built(root)
+    assert (index.rows, index.waiting) == (24, 20)
+
+
+def test_a_removal_that_the_stage_holds_back_can_be_approved_before_the_first_release(root: Path) -> None:
+    paths = many(root)
+    built(root)
+    for path in paths:
+        path.unlink()
+    project = opened(root)
+    plan = make_plan(project, project.corpus(observe(project.workspace)))
+    assert len(plan.evidence.held) == 20
+
+
+@pytest.mark.parametrize("name", ["finetune", "score"])
+def test_no_other_stage_carries_out_what_the_index_holds_back(name: str, root: Path) -> None:
+    paths = many(root)
+    built(root)
+    run_stage("finetune", root, quiet)
+    for path in paths:
+        path.unlink()
+    built(root)
+    run_stage(name, root, quiet)
+    assert len(documents(root)) == 24

@@ -24,7 +24,7 @@ from pipelines.records import Graded, Release, Snapshot, Verdict
 from tests.conftest import write_project
 from tests.factories import graded, release, scorecard, write
 
-STEPS = ("observe", "decide", "refresh_index", "retrain_model", "prove", "publish")
+STEPS = ("observe", "decide", "refresh_index", "retrain_model", "prove", "publish", "maintain")
 
 
 @pytest.fixture(scope="module")

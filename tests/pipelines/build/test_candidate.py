@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.build import candidate
 from pipelines.build.candidate import (
+    adapter_digest,
     adapter_folder,
     build_index,
+    build_index_alone,
     build_model,
     export_index,
     export_model,
+    index_of,
+    maintain_index,
     open_index,
     training_settings,
     untrained,
 )
 from pipelines.build.corpus import Corpus, read_corpus
-from pipelines.build.index import index_fingerprint
+from pipelines.build.fingerprint import index_fingerprint, settled
+from pipelines.build.index import Index
 from pipelines.build.models import Models
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
@@ -52,7 +59,7 @@ OTHER_SETTINGS: list[dict[str, dict[str, Any]]] = [
     {"index": {"uri": "elsewhere"}},
     {"generate": {"max_new_tokens": 8}},
     {"generate": {"batch_size": 1}},
-    {"embed": {"batch_size": 1}},
+    {"embed": {"tokens_at_once": 999}},
     {"observe": {"max_document_bytes": 9}},
 ]
 
@@ -65,14 +72,29 @@ class Yard:
     models: Models
 
     @property
-    def corpus(self) -> Corpus:
-        return read_corpus(self.workspace, observe(self.workspace))
+    def table(self) -> Index:
+        return open_index(self.workspace, self.models.embedder)
 
-    def index(self) -> BuiltIndex:
-        return build_index(self.workspace, self.models, self.corpus, quiet)
+    @property
+    def corpus(self) -> Corpus:
+        return read_corpus(self.workspace, observe(self.workspace), self.table, self.table.latest())
+
+    def index(self, rebuild: bool = False) -> BuiltIndex:
+        return build_index(self.workspace, self.models, self.corpus, quiet, rebuild)
+
+    def alone(self, rebuild: bool = False) -> BuiltIndex:
+        """The index without the loop."""
+        return build_index_alone(self.workspace, self.models.embedder, observe(self.workspace), quiet, rebuild)
+
+    def settled(self) -> BuiltIndex | None:
+        return settled(self.workspace, observe(self.workspace), self.models.embedder)
+
+    def under(self, **blocks: dict[str, Any]) -> Yard:
+        """The same project with other settings."""
+        return Yard(workspace(self.workspace.root, **blocks), self.models)
 
     def model(self) -> BuiltModel:
-        reader = open_index(self.workspace, self.models).reader(self.index().version)
+        reader = self.table.reader(self.index().version)
         return build_model(self.workspace, self.models, self.corpus, reader, quiet)[0]
 
     def teach(self, examples: int, completion: str = "May") -> None:
@@ -81,6 +103,9 @@ class Yard:
 
     def adapters(self) -> list[str]:
         return sorted(path.name for path in self.workspace.adapters.glob("*"))
+
+
+Build = Callable[..., BuiltIndex]
 
 
 def yard(root: Path, **finetune: Any) -> Yard:
@@ -99,12 +124,12 @@ def yard(root: Path, **finetune: Any) -> Yard:
 def test_the_index_is_built_from_the_corpus_and_written_for_dvc(tmp_path: Path) -> None:
     made = yard(tmp_path)
     built = made.index()
-    assert (built.rows, built.embedded, built.documents) == (3, 3, made.corpus.snapshot.id)
-    assert built.fingerprint == index_fingerprint(made.models.embedder, made.workspace.params.chunk)
+    params = made.workspace.params
+    assert (built.rows, built.embedded, built.new, built.waiting) == (3, 3, 3, 0)
+    assert built.documents == made.corpus.snapshot.kb_id
+    assert built.fingerprint == index_fingerprint(made.models.embedder, params.chunk, params.embed)
     assert BuiltIndex.read(made.workspace.artifacts / "index.json") == built
-    assert set(open_index(made.workspace, made.models).rows(built.version)) == {
-        chunk.key for chunk in made.corpus.chunks
-    }
+    assert set(made.table.rows(built.version)) == {chunk.key for chunk in made.corpus.chunks}
 
 
 def test_going_back_to_an_index_writes_down_its_version_again(tmp_path: Path) -> None:
@@ -125,6 +150,161 @@ def test_the_index_lies_where_the_settings_say(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere").is_dir()
 
 
+# --- the index without the loop ------------------------------------------------------------------------------------
+
+CAREFUL = {"max_removed_documents": 0, "max_removed_share": 0.0}
+BROKEN = b"\xff is no UTF-8"
+
+
+def test_the_index_alone_holds_what_the_loop_would_put_there(tmp_path: Path) -> None:
+    one, other = yard(tmp_path / "one"), yard(tmp_path / "other")
+    built = one.alone()
+    assert one.table.rows() == {**one.table.rows(), **other.table.rows(other.index().version)}
+    assert (built.rows, built.embedded) == (3, 3)
+    assert BuiltIndex.read(one.workspace.artifacts / "index.json") == built
+
+
+def test_the_index_alone_embeds_and_reads_only_what_differs(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    made.alone()
+    write(made.workspace.kb / "a.md", "# Page a.md\n\nAnother text.\n")
+    (made.workspace.kb / "b.md").rename(made.workspace.kb / "d.md")
+    built = made.alone()
+    assert (built.rows, built.embedded) == (3, 1)
+    assert set(made.table.documents()) == {"a.md", "c.md", "d.md"}
+
+
+def test_the_index_alone_keeps_what_cannot_be_read_and_notes_it(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    rows = (made.alone(), made.table.rows())[1]
+    write(made.workspace.kb / "a.md", BROKEN)
+    built = made.alone()
+    assert (made.table.rows(), built.waiting) == (rows, 1)
+    assert "a.md" in made.workspace.quarantine_file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
+def test_a_removal_that_waits_keeps_its_rows(tmp_path: Path, build: Build) -> None:
+    made = yard(tmp_path).under(guard=CAREFUL)
+    build(made)
+    (made.workspace.kb / "a.md").unlink()
+    built = build(made)
+    assert (built.rows, built.waiting) == (3, 1)
+
+
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
+def test_a_removal_that_waits_keeps_its_rows_through_a_rebuild_too(tmp_path: Path, build: Build) -> None:
+    made = yard(tmp_path).under(guard=CAREFUL)
+    build(made)
+    (made.workspace.kb / "a.md").unlink()
+    other = made.under(guard=CAREFUL, embed={"document_prefix": "passage: "})
+    built = build(other, True)
+    assert (built.rows, built.waiting) == (3, 1)
+    assert set(other.table.documents()) == {"a.md", "b.md", "c.md"}
+
+
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
+def test_a_document_that_cannot_be_read_keeps_its_rows_through_a_rebuild_too(tmp_path: Path, build: Build) -> None:
+    made = yard(tmp_path)
+    build(made)
+    write(made.workspace.kb / "a.md", BROKEN)
+    other = made.under(embed={"document_prefix": "passage: "})
+    assert build(other, True).rows == 3
+    assert set(other.table.documents()) == {"a.md", "b.md", "c.md"}
+
+
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
+def test_a_first_index_of_documents_that_cannot_be_read_is_refused(tmp_path: Path, build: Build) -> None:
+    made = yard(tmp_path)
+    for path in made.workspace.kb.iterdir():
+        path.write_bytes(BROKEN)
+    with pytest.raises(RefusalError, match="none of its 3 documents can be read"):
+        build(made)
+    assert made.table.latest() is None
+
+
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
+def test_other_settings_need_leave_to_build_anew(tmp_path: Path, build: Build) -> None:
+    made = yard(tmp_path)
+    first = build(made)
+    other = made.under(chunk={"max_words": 20})
+    with pytest.raises(RefusalError, match=r"built with chunk\.max_words = 160 \(now 20\): `ragtide plan`"):
+        build(other)
+    assert made.table.latest() == first.version
+    assert BuiltIndex.read(made.workspace.artifacts / "index.json") == first
+    built = build(other, True)
+    assert (built.rows, built.embedded) == (3, 0)
+    assert built.fingerprint != first.fingerprint
+
+
+# --- the index of a release ----------------------------------------------------------------------------------------
+
+
+def test_a_release_is_read_under_its_own_settings_while_others_stand_in_params(tmp_path: Path) -> None:
+    made = yard(tmp_path).under(embed={"model": "tests.factories:HashEmbedder", "query_prefix": "query: "})
+    built = made.index()
+    made.table.tag("release-1", built.version)
+    other = made.under(chunk={"max_words": 20}, embed={"model": "tests.factories:HashEmbedder"})
+    other.index(rebuild=True)
+    old = index_of(other.workspace, other.models.embedder, built)
+    assert old.fingerprint == built.fingerprint != other.table.fingerprint
+    assert len(old.reader("release-1").search(["text of a.md"], 2)[0]) == 2
+    with pytest.raises(RefusalError, match=r"built with .*embed\.query_prefix = 'query: ' \(now ''\)"):
+        other.table.reader("release-1")
+
+
+def test_a_release_under_todays_settings_loads_no_second_embedder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = yard(tmp_path)
+    built = made.index()
+    monkeypatch.setattr(candidate, "load_embedder", None)
+    assert index_of(made.workspace, made.models.embedder, built).fingerprint == built.fingerprint
+    # One from before there were settings in a release.
+    bare = built.model_copy(update={"settings": {}, "fingerprint": "other"})
+    assert index_of(made.workspace, made.models.embedder, bare).fingerprint == built.fingerprint
+
+
+def test_a_release_runs_on_the_device_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = yard(tmp_path).under(embed={"device": "cuda", "query_prefix": "query: "})
+    built = made.index()
+    seen: list[Any] = []
+    monkeypatch.setattr(candidate, "load_embedder", lambda params: seen.append(params) or HashEmbedder())
+    other = made.under(embed={"device": "cpu"})
+    assert index_of(other.workspace, other.models.embedder, built).fingerprint == built.fingerprint
+    assert [(one.device, one.query_prefix) for one in seen] == [("cpu", "query: ")]
+
+
+# --- upkeep --------------------------------------------------------------------------------------------------------
+
+
+def test_upkeep_does_what_the_settings_allow_and_says_why(tmp_path: Path) -> None:
+    made = yard(tmp_path).under(maintain={"keep_days": 0, "max_fragments": 1})
+    first = made.index()
+    made.table.tag("release-1", first.version)
+    for number in range(3):
+        write(made.workspace.kb / "a.md", f"# Page a.md\n\nText {number}.\n")
+        made.index()
+    rows = made.table.rows()
+    would = maintain_index(made.workspace, made.models.embedder, dry_run=True)
+    assert not any(one.done for one in would)
+    done = maintain_index(made.workspace, made.models.embedder)
+    assert {one.step: one.done for one in done} == {
+        "compact": True,
+        "prune": True,
+        "sweep": False,
+        "prune vectors": True,
+    }
+    assert made.table.rows() == rows
+    assert set(made.table.rows("release-1")) == {("a.md", 0), ("b.md", 0), ("c.md", 0)}
+
+
+def test_upkeep_of_no_index_is_nothing(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    assert maintain_index(made.workspace, made.models.embedder) == []
+    assert made.table.latest() is None
+
+
 # --- the model -----------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +320,7 @@ def test_a_model_says_what_it_was_built_from(tmp_path: Path) -> None:
 
 def test_the_losses_of_each_step_come_with_the_model(tmp_path: Path) -> None:
     made = yard(tmp_path)
-    reader = open_index(made.workspace, made.models).reader(made.index().version)
+    reader = made.table.reader(made.index().version)
     _, losses = build_model(made.workspace, made.models, made.corpus, reader, quiet)
     assert losses == (1.0, 0.1, 0.01)
 
@@ -172,6 +352,16 @@ def test_an_adapter_is_named_by_its_content(tmp_path: Path) -> None:
     other = made.model()
     assert other.adapter != first.adapter
     assert made.adapters() == sorted([str(first.adapter), str(other.adapter)])
+
+
+def test_an_adapters_digest_is_that_of_its_files_by_name_and_content(tmp_path: Path) -> None:
+    seen = set()
+    for number, (name, content) in enumerate([("a", "x"), ("a", "y"), ("b", "x"), ("deep/a", "x"), ("ax", "")]):
+        write(tmp_path / str(number) / name, content)
+        seen.add(adapter_digest(tmp_path / str(number)))
+    assert len(seen) == 5
+    assert adapter_digest(write(tmp_path / "other/a", "x").parent) == adapter_digest(tmp_path / "0")
+    assert {len(digest) for digest in seen} == {12}
 
 
 def test_the_same_content_has_the_same_name_in_another_project(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from tests.factories import HashEmbedder, Shelf, chunk, document, md5, workspace
 
 PAGE = "# Quill\n\nA pen.\n\n## Ends\n\nIn May.\n"
 BROKEN = b"\xff is no UTF-8"
-NO_DOCUMENTS = "holds no documents"
 
 
 def project(root: Path, **blocks: dict[str, object]) -> Workspace:
@@ -226,6 +225,15 @@ def test_a_document_that_was_mended_is_read_again(tmp_path: Path) -> None:
     assert Quarantine.read(made.workspace.quarantine_file).documents == ()
 
 
+def test_a_document_that_was_given_up_as_too_large_is_read_once_the_limit_is_raised(tmp_path: Path) -> None:
+    limited = workspace(tmp_path, observe={"max_attempts": 1, "max_document_bytes": 10})
+    write(limited.kb / "large.md", "more than ten bytes")
+    write(limited.kb / "small.md", "ten")
+    assert names(read(limited, keep=True).chunks) == ["small.md"]
+    raised = workspace(tmp_path, observe={"max_attempts": 1, "max_document_bytes": 100})
+    assert names(read(raised).chunks) == ["large.md", "small.md"]
+
+
 def test_a_document_that_never_could_be_read_has_no_chunks(tmp_path: Path) -> None:
     made = indexed(tmp_path)
     write(made.workspace.kb / "new.md", BROKEN)
@@ -235,8 +243,8 @@ def test_a_document_that_never_could_be_read_has_no_chunks(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({}, NO_DOCUMENTS),
-        ({"logo.png": b"picture"}, NO_DOCUMENTS),
+        ({}, "is empty: put your documents there"),
+        ({"logo.png": b"picture"}, "holds no documents"),
         ({"a.md": BROKEN, "b.md": b""}, r"none of its 2 documents can be read \(a\.md: is not UTF-8"),
     ],
 )

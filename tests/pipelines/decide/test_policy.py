@@ -11,25 +11,31 @@ from hypothesis import strategies as st
 
 from pipelines.decide.policy import decide
 from pipelines.params import PolicyParams
-from pipelines.records import Action, ChangeSet, Costs, Decision, Evidence, Measure, Option, Rename
+from pipelines.records import Action, ChangeSet, Costs, Decision, Evidence, Measure, Option, Rename, SetAside
 from tests.factories import UNCHANGED, UNMOVED, delta, evidence, measure
 
 law = settings(derandomize=True, deadline=None)
 PARAMS = PolicyParams()
 UNMEASURED = Measure.unmeasured("no questions")
 BOTH = Action.REFRESH_RETRAIN.value
+ASIDE = SetAside(document="b.pdf", digest="2" * 32, reason="is scanned", attempts=1, since="2030-01-01T00:00:00+00:00")
 GONE = ChangeSet(before="s0", after="s1", removed=("b.md",))
 MOVED = ChangeSet(before="s0", after="s1", renamed=(Rename(before="b.md", after="c.md"),))
 
 PRICES = st.builds(PolicyParams, points_per_hour=st.integers(0, 500))
 CHANGES = st.sampled_from([UNCHANGED, evidence().changes, GONE, MOVED, GONE.model_copy(update={"added": ("c.md",)})])
 FEW = st.integers(0, 12)
-DELTAS = st.builds(delta, new=FEW, gone=FEW, upserted=st.integers(0, 1), deleted=st.integers(0, 1))
+REBUILD = "the index was built with another embedder or chunker (1, now 2)"
+PLAIN = st.builds(
+    delta, new=FEW, gone=FEW, upserted=st.integers(0, 1), deleted=st.integers(0, 1), documents_gone=st.integers(0, 2)
+)
+DELTAS = PLAIN | PLAIN.map(lambda one: one.model_copy(update={"rebuild": REBUILD}))
 SECONDS = st.integers(0, 3000).map(float)
 COSTS = st.builds(
     Costs, refresh_seconds=SECONDS, retrain_seconds=SECONDS, prove_seconds=SECONDS, source=st.just("prior")
 )
-EVERY_WAY = ("REFRESH", "RETRAIN", BOTH)
+ALONE = ("REFRESH", "RETRAIN", "REBUILD")
+EVERY_WAY = (*ALONE, BOTH, "REBUILD+RETRAIN")
 # Can a retrain bring anything? Mostly it can, so that both halves are weighed often.
 TEACHABLE = {"examples": 100, "adapter_is_current": False}
 TAUGHT = st.sampled_from([TEACHABLE] * 4 + [TEACHABLE | {"examples": 19}, TEACHABLE | {"adapter_is_current": True}])
@@ -77,7 +83,18 @@ def raised(one: Measure, by: int) -> Measure:
 
 
 def option(decision: Decision, action: Action) -> Option:
-    return decision.options[list(Action).index(action)]
+    [found] = [one for one in decision.options if one.action is action]
+    return found
+
+
+def on_index(world: Evidence) -> Action:
+    """What can be done about the index: where its rows cannot stay, all of them are made anew."""
+    return Action.REBUILD if world.delta.rebuild else Action.REFRESH
+
+
+def anew(**signals: Any) -> Evidence:
+    """A live release whose rows were made under other settings."""
+    return evidence(**({"delta": delta(to_embed=10).model_copy(update={"rebuild": REBUILD})} | signals))
 
 
 def action_at(points_per_hour: float, **signals: Any) -> Action:
@@ -102,21 +119,24 @@ def test_the_same_evidence_brings_the_same_decision_to_the_byte(world: Evidence,
 @law
 @given(worlds(), PRICES)
 def test_every_action_is_weighed_and_every_reason_given(world: Evidence, params: PolicyParams) -> None:
-    decision = decide(world, params)
-    assert [one.action for one in decision.options] == list(Action)
+    decision, index = decide(world, params), on_index(world)
+    joint = index.with_retrain()
+    assert [one.action for one in decision.options] == [Action.NOTHING, index, Action.RETRAIN, joint]
     assert all(one.because for one in decision.options)
-    assert [re.match(r"(?:Yes|No) to (\S+): \S", line)[1] for line in decision.reasons[:2]] == ["REFRESH", "RETRAIN"]  # type: ignore[index]
-    assert len(decision.reasons) == 2 + bool(world.stale_questions)
-    assert [line.split()[0] for line in decision.would_change] == ["REFRESH", "RETRAIN"]
+    assert [re.match(r"(?:Yes|No) to (\S+): \S", line)[1] for line in decision.reasons[:2]] == [index, "RETRAIN"]  # type: ignore[index]
+    said = [bool(world.held), bool(world.set_aside), bool(world.stale_questions)]
+    assert len(decision.reasons) == 2 + sum(said)
+    assert [line.split()[0] for line in decision.would_change] == [index, "RETRAIN"]
 
 
 @law
-@given(worlds(refusable=EVERY_WAY[:2]), PRICES)
+@given(worlds(refusable=ALONE), PRICES)
 def test_the_action_is_what_is_worth_it(world: Evidence, params: PolicyParams) -> None:
-    decision = decide(world, params)
-    assert decision.action.refreshes is option(decision, Action.REFRESH).worth_it
+    decision, index = decide(world, params), on_index(world)
+    assert decision.action.refreshes is option(decision, index).worth_it
+    assert decision.action.rebuilds is (option(decision, index).worth_it and index is Action.REBUILD)
     assert decision.action.retrains is option(decision, Action.RETRAIN).worth_it
-    assert option(decision, Action.REFRESH_RETRAIN).worth_it is (decision.action is Action.REFRESH_RETRAIN)
+    assert option(decision, index.with_retrain()).worth_it is decision.action.is_joint
 
 
 @law
@@ -149,7 +169,7 @@ def test_a_wider_interval_never_makes_an_action_more_likely(world: Evidence, par
 
 
 @law
-@given(worlds(refusable=EVERY_WAY[:2]), st.integers(0, 500), st.integers(0, 500))
+@given(worlds(refusable=ALONE), st.integers(0, 500), st.integers(0, 500))
 def test_a_higher_price_never_makes_an_action_more_likely(world: Evidence, price: int, more: int) -> None:
     cheap = decide(world, PolicyParams(points_per_hour=price)).action
     dear = decide(world, PolicyParams(points_per_hour=price + more)).action
@@ -158,7 +178,7 @@ def test_a_higher_price_never_makes_an_action_more_likely(world: Evidence, price
 
 
 @law
-@given(worlds(refusable=EVERY_WAY[:2]), PRICES, COSTS)
+@given(worlds(refusable=ALONE), PRICES, COSTS)
 def test_dearer_steps_never_make_an_action_more_likely(world: Evidence, params: PolicyParams, more: Costs) -> None:
     steps = ("refresh_seconds", "retrain_seconds", "prove_seconds")
     dear = more.model_copy(update={step: getattr(more, step) + getattr(world.costs, step) for step in steps})
@@ -167,18 +187,46 @@ def test_dearer_steps_never_make_an_action_more_likely(world: Evidence, params: 
     assert after.retrains <= before.retrains
 
 
+UNTRIED = ("RETRAIN", BOTH, "REBUILD+RETRAIN")
+
+
 @law
-@given(worlds(refusable=EVERY_WAY[1:]), st.sampled_from([(GONE, "removed"), (MOVED, "renamed")]))
-def test_what_left_or_moved_is_refreshed_at_any_price(world: Evidence, change: tuple[ChangeSet, str]) -> None:
-    assume(not world.delta.is_empty)
-    changes, said = change
-    decision = decide(but(world, changes=changes, live_release="1"), PolicyParams(points_per_hour=1e9))
+@given(worlds(refusable=UNTRIED), st.integers(1, 3))
+def test_what_is_gone_is_taken_out_at_any_price(world: Evidence, gone: int) -> None:
+    moved = delta(new=0, gone=0, documents_gone=gone)
+    decision = decide(but(world, delta=moved, live_release="1"), PolicyParams(points_per_hour=1e9))
     assert decision.action.refreshes
-    assert said in decision.reasons[0]
+    assert re.search(rf"{gone} documents? (is|are) gone from where the index has them", decision.reasons[0])
 
 
 @law
-@given(worlds(refusable=EVERY_WAY[1:]))
+@given(worlds(refusable=UNTRIED))
+def test_rows_of_another_embedder_are_made_anew_at_any_price(world: Evidence) -> None:
+    decision = decide(but(world, delta=anew().delta, live_release="1"), PolicyParams(points_per_hour=1e9))
+    assert decision.action.rebuilds
+    assert REBUILD in decision.reasons[0]
+
+
+@law
+@given(worlds(), PRICES)
+def test_an_index_is_made_anew_only_where_its_rows_cannot_stay(world: Evidence, params: PolicyParams) -> None:
+    assert decide(world, params).action.rebuilds <= bool(world.delta.rebuild)
+
+
+@law
+@given(worlds(), PRICES)
+def test_what_waits_and_what_is_set_aside_is_told_and_decides_nothing(world: Evidence, params: PolicyParams) -> None:
+    waiting = but(world, held={"a.md": "0" * 32, "b.md": "1" * 32}, set_aside=(ASIDE,))
+    before, after = decide(world, params), decide(waiting, params)
+    assert (after.action, after.options, after.would_change) == (before.action, before.options, before.would_change)
+    told = [line for line in after.reasons if line not in before.reasons]
+    assert told[0].startswith("2 documents are gone, more than the guard allows at once")
+    assert "ragtide approve" in told[0]
+    assert "cannot be read and are set aside; `ragtide status` says why" in told[1]
+
+
+@law
+@given(worlds(refusable=UNTRIED))
 def test_without_a_live_release_an_index_is_made_at_any_price(world: Evidence) -> None:
     decision = decide(but(world, live_release=None), PolicyParams(points_per_hour=1e9))
     assert decision.action.refreshes
@@ -413,8 +461,7 @@ def test_what_blocks_a_retrain_is_what_would_have_changed_it(signals: dict[str, 
 
 
 def test_a_forced_refresh_does_not_say_that_a_price_would_have_stopped_it() -> None:
-    removed = ChangeSet(before="s0", after="s1", removed=("a.md",))
-    for signals in ({"live_release": None}, {"changes": removed}):
+    for signals in ({"live_release": None}, {"delta": delta(documents_gone=1)}, {"delta": anew().delta}):
         decision = decide(evidence(**signals), PolicyParams(points_per_hour=1e9))
         assert decision.action.refreshes
         assert "points_per_hour" not in decision.would_change[0]
@@ -424,3 +471,37 @@ def test_a_bar_that_was_missed_is_above_the_gain_as_it_is_written() -> None:
     costs = Costs(refresh_seconds=1, retrain_seconds=7, prove_seconds=1, source="prior")
     decision = decide(evidence(model_gap=measure(0.001), costs=costs), PolicyParams(points_per_hour=50))
     assert "had its gain, 0.1 points at the lower end, been 0.2 or more" in decision.would_change[1]
+
+
+# --- another embedder ----------------------------------------------------------------------------------------------
+
+
+def test_a_rebuild_says_what_it_would_cost() -> None:
+    decision = decide(anew(), PARAMS)
+    rebuild = option(decision, Action.REBUILD)
+    assert decision.action is Action.REBUILD
+    assert "all 10 chunks anew, 10 of them to be embedded" in rebuild.because
+    assert rebuild.cost_seconds == 30
+
+
+def test_a_rebuild_and_a_retrain_go_together() -> None:
+    decision = decide(anew(model_gap=measure(0.6), score_gold=measure(0.35)), PARAMS)
+    assert decision.action is Action.REBUILD_RETRAIN
+    assert option(decision, Action.REBUILD_RETRAIN).cost_seconds == 330
+
+
+def test_a_rebuild_that_was_refused_is_weighed_again_on_other_data_or_params() -> None:
+    decision = decide(anew(refused={"REBUILD": "the gate refused it"}), PARAMS)
+    assert decision.action is Action.NOTHING
+    assert decision.would_change[0] == "REBUILD would be weighed again on other data, or under other params"
+
+
+def test_where_both_at_once_were_refused_the_rebuild_goes_first() -> None:
+    signals = {"model_gap": measure(0.6), "score_gold": measure(0.35)}
+    decision = decide(anew(refused={"REBUILD+RETRAIN": "the gate refused it"}, **signals), PARAMS)
+    assert decision.action is Action.REBUILD
+    assert "but with a refresh it waits, since together the gate refused it" in decision.reasons[1]
+
+
+def test_before_the_first_release_there_is_nothing_to_make_anew() -> None:
+    assert decide(evidence(live_release=None), PARAMS).action is Action.REFRESH

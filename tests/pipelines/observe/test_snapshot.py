@@ -362,7 +362,9 @@ def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: p
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", locked)
-    with pytest.raises(RefusalError, match=r"kb/locked cannot be read \(Permission denied\): put it right or remove it"):
+    with pytest.raises(
+        RefusalError, match=r"kb/locked cannot be read \(Permission denied\): put it right or remove it"
+    ):
         observe(project)
 
 

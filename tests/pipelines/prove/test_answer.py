@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.build.chunk import chunk_document
-from pipelines.build.index import Passage
+from pipelines.build.corpus import InMemory
 from pipelines.build.models import Models
+from pipelines.build.search import Passage
 from pipelines.errors import RefusalError
 from pipelines.ports import Advance, Message, Prompt, quiet
 from pipelines.prove.answer import Answer, Answerer, Assistant
@@ -188,8 +189,8 @@ def published(number: int, space: Workspace, pages: dict[str, str], model: Built
     chunks = [
         chunk for name, text in pages.items() for chunk in chunk_document(document(name, text), space.params.chunk)
     ]
-    index = open_index(space, models())
-    built: BuiltIndex = index.refresh(chunks, "s1", quiet)
+    index = open_index(space, models().embedder)
+    built: BuiltIndex = index.refresh(InMemory.of(chunks), "s1", quiet)
     index.tag(f"release-{number}", built.version)
     return release(number, index=built, model=model)
 

@@ -11,8 +11,8 @@ import pytest
 from pipelines.build.candidate import open_index, training_settings
 from pipelines.build.chunk import chunk_documents
 from pipelines.build.corpus import Corpus
-from pipelines.build.index import Reader
 from pipelines.build.models import Models
+from pipelines.build.search import Reader
 from pipelines.observe.diff import diff
 from pipelines.params import Params
 from pipelines.ports import quiet
@@ -75,8 +75,8 @@ def examiner(space: Workspace, corpus: Corpus, questions: tuple[Question, ...]) 
 
 
 def index_of(space: Workspace, texts: dict[str, str]) -> Reader:
-    index = open_index(space, MODELS)
-    built = index.refresh(corpus_of(texts).chunks, "s", quiet)
+    index = open_index(space, MODELS.embedder)
+    built = index.refresh(corpus_of(texts).source, "s", quiet)
     return index.reader(built.version)
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from pipelines.build import fingerprint
 from pipelines.build.candidate import build_index
 from pipelines.build.models import Models
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
+from pipelines.observe.guard import approve
 from pipelines.observe.snapshot import observe
 from pipelines.params import PolicyParams
 from pipelines.ports import quiet
 from pipelines.prove.attribution import Subject
-from pipelines.publish.plan import headline, keep_plan, kept_plan, make_plan, refused_before
+from pipelines.publish.plan import headline, keep_plan, kept_plan, make_plan, read_plan, refused_before
 from pipelines.publish.project import Project
 from pipelines.publish.registry import Registry
 from pipelines.publish.release import publish
@@ -31,7 +34,11 @@ from tests.fakes import SKILLS, CountingEmbedder, CountingReader, CountingTraine
 
 SNAPSHOT = snapshot()
 MODELS = Models(CountingEmbedder(), CountingReader(), CountingTrainer())
-QUESTION = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["pump.md"]}
+QUESTION: dict[str, Any] = {
+    "question": "When does Pump 1 reach end of life?",
+    "answers": ["2027-01-01"],
+    "docs": ["pump.md"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -342,3 +349,199 @@ def test_stale_questions_are_named_in_the_evidence(opened: Project) -> None:
     plan = planned(opened, fill(opened.workspace, "2031-05-05"))
     assert plan.evidence.stale_questions == ("late",)
     assert plan.evidence.score_gold.n == 1
+
+
+# --- what waits, and what is set aside -----------------------------------------------------------------------------
+
+
+def shelved(opened: Project, count: int) -> Release:
+    """A release of the pump and of as many pages more, past what may vanish without being asked about."""
+    for number in range(count):
+        write(opened.workspace.kb / f"page{number:02}.md", f"# Page {number}\n\nThis is page {number}.\n")
+    return released(opened, observe(opened.workspace))
+
+
+def pages(opened: Project) -> list[Path]:
+    return sorted(opened.workspace.kb.glob("page*.md"))
+
+
+def remove(opened: Project, count: int) -> None:
+    for path in pages(opened)[:count]:
+        path.unlink()
+
+
+def plan_now(opened: Project) -> Plan:
+    return planned(opened, observe(opened.workspace))
+
+
+@pytest.mark.parametrize(("gone", "waits"), [(10, False), (11, True), (12, True)])
+def test_removals_past_the_limit_wait_and_what_the_index_holds_of_them_stays(
+    gone: int, waits: bool, opened: Project
+) -> None:
+    shelved(opened, 12)
+    remove(opened, gone)
+    plan = plan_now(opened)
+    assert len(plan.evidence.held) == (gone if waits else 0)
+    assert plan.evidence.delta.documents_gone == (0 if waits else gone)
+    assert plan.decision.action is (Action.NOTHING if waits else Action.REFRESH)
+    if waits:
+        assert headline(plan) == f"{gone} removals wait for an approval; nothing else has changed"
+        assert "`ragtide approve` with this plan's digest" in plan.decision.reasons[2]
+
+
+def test_additions_and_edits_go_ahead_while_removals_wait(opened: Project) -> None:
+    shelved(opened, 12)
+    remove(opened, 12)
+    write(opened.workspace.kb / "late.md", "# Late\n\nCame later.\n")
+    plan = planned(opened, fill(opened.workspace, "2031-05-05"))
+    assert (len(plan.evidence.held), plan.decision.action) == (12, Action.REFRESH)
+    assert (plan.evidence.delta.new, plan.evidence.delta.documents_gone) == (2, 0)
+
+
+def test_documents_that_come_back_wait_no_longer(opened: Project) -> None:
+    shelved(opened, 12)
+    content = {path: path.read_text(encoding="utf-8") for path in pages(opened)}
+    remove(opened, 12)
+    assert len(plan_now(opened).evidence.held) == 12
+    for path, text in list(content.items())[:2]:
+        write(path, text)
+    assert plan_now(opened).evidence.held == {}
+
+
+def test_a_folder_that_is_renamed_is_no_removal(opened: Project) -> None:
+    shelved(opened, 12)
+    for path in pages(opened):
+        write(opened.workspace.kb / "moved" / path.name, path.read_text(encoding="utf-8"))
+        path.unlink()
+    plan = plan_now(opened)
+    assert (plan.evidence.held, plan.decision.action) == ({}, Action.REFRESH)
+    assert plan.evidence.delta.to_embed == 0
+
+
+def test_documents_that_are_renamed_to_what_nobody_reads_are_removed(opened: Project) -> None:
+    shelved(opened, 12)
+    for path in pages(opened):
+        path.rename(path.with_suffix(".md.bak"))
+    assert len(plan_now(opened).evidence.held) == 12
+
+
+def test_an_approval_covers_the_plans_documents_and_no_others(opened: Project) -> None:
+    shelved(opened, 24)
+    remove(opened, 12)
+    plan = plan_now(opened)
+    approve(opened.workspace, keep_plan(opened, plan), plan.evidence.held, "discontinued")
+    approved = plan_now(opened)
+    assert (approved.evidence.held, approved.evidence.delta.documents_gone) == ({}, 12)
+    remove(opened, 12)
+    more = plan_now(opened)
+    assert len(more.evidence.held) == 12
+    assert not more.evidence.held.keys() & plan.evidence.held.keys()
+    assert more.evidence.delta.documents_gone == 12
+
+
+def test_a_plan_is_void_once_what_it_holds_back_was_approved(opened: Project) -> None:
+    shelved(opened, 12)
+    remove(opened, 12)
+    plan, data = plan_now(opened), observe(opened.workspace)
+    digest = keep_plan(opened, plan)
+    assert kept_plan(opened, digest, data, plan.evidence.held) == plan
+    with pytest.raises(RefusalError, match="what is approved changed since plan"):
+        kept_plan(opened, digest, data, {})
+    assert read_plan(opened, digest) == plan
+
+
+def test_a_plan_that_was_changed_by_hand_is_refused(opened: Project) -> None:
+    plan = planned(opened, fill(opened.workspace, "2031-05-05"))
+    digest = keep_plan(opened, plan)
+    file = opened.workspace.plan_file(digest)
+    file.write_text(file.read_text(encoding="utf-8").replace('"examples": 0', '"examples": 9'), encoding="utf-8")
+    with pytest.raises(RefusalError, match=rf"was changed by hand and is no longer plan {digest}: make a new one"):
+        read_plan(opened, digest)
+
+
+def test_what_cannot_be_read_is_in_the_plan_and_the_rest_goes_ahead(opened: Project) -> None:
+    write(opened.workspace.kb / "bad.md", b"caf\xe9 \xff\x00")
+    plan = planned(opened, fill(opened.workspace, "2031-05-05"))
+    assert [one.document for one in plan.evidence.set_aside] == ["bad.md"]
+    assert plan.decision.action is Action.REFRESH
+    assert "1 documents cannot be read and are set aside" in plan.decision.reasons[2]
+    assert not opened.workspace.quarantine_file.exists()
+
+
+def test_a_page_that_becomes_unreadable_stays_as_the_index_has_it(opened: Project) -> None:
+    write(opened.workspace.kb / "pump.md", b"caf\xe9 \xff\x00")
+    write(opened.workspace.kb / "late.md", "# Late\n\nCame later.\n")
+    plan = plan_now(opened)
+    assert (plan.evidence.held, plan.evidence.stale_questions) == ({}, ())
+    assert (plan.evidence.delta.new, plan.evidence.delta.gone, plan.evidence.delta.documents_gone) == (1, 0, 0)
+
+
+def test_a_plan_of_the_same_world_has_one_digest_whenever_it_is_made(
+    opened: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.observe import documents
+
+    class Clock:
+        hour = 1
+
+        @classmethod
+        def now(cls, _zone: object) -> datetime:
+            return datetime(2030, 1, 1, cls.hour, tzinfo=UTC)
+
+    monkeypatch.setattr(documents, "datetime", Clock)
+    write(opened.workspace.kb / "bad.md", b"caf\xe9 \xff\x00")
+    first = plan_now(opened).content_digest()
+    Clock.hour = 2
+    assert plan_now(opened).content_digest() == first
+
+
+# --- other settings ------------------------------------------------------------------------------------------------
+
+
+def under(opened: Project, **blocks: dict[str, Any]) -> Project:
+    """The project under other settings; the embedder is named in them, as in a real one."""
+    embed = {"model": "tests.fakes:CountingEmbedder"} | blocks.get("embed", {})
+    return replace(opened, workspace=workspace(opened.workspace.root, **(blocks | {"embed": embed})))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "to_embed"),
+    [
+        ({"embed": {"document_prefix": "passage: "}}, 1),
+        ({"embed": {"query_prefix": "query: "}}, 1),
+        ({"chunk": {"max_words": 40}}, 0),
+    ],
+    ids=["prefix", "query prefix", "chunker"],
+)
+def test_other_settings_call_for_a_rebuild_and_say_what_it_costs(
+    blocks: dict[str, Any], to_embed: int, opened: Project
+) -> None:
+    before, live = under(opened), released(under(opened), observe(opened.workspace))
+    now = under(opened, **blocks)
+    rows = files(opened.workspace.root / ".ragtide/lance")
+    plan = plan_now(now)
+    assert plan.decision.action is Action.REBUILD
+    assert plan.evidence.delta.rebuild is not None
+    assert plan.evidence.delta.to_embed == to_embed
+    assert f"all 1 chunks anew, {to_embed} of them to be embedded" in headline(plan)
+    # Looked at through the settings that it was built under: the live release answers as before.
+    assert plan.evidence.score_retrieved == plan_now(before).evidence.score_retrieved
+    assert files(opened.workspace.root / ".ragtide/lance") == rows
+    assert now.index_of(live).settings == live.index.settings != now.index.settings
+
+
+@pytest.mark.parametrize("name", ["CONVERTER", "CHUNKER"])
+def test_a_new_version_of_ragtide_that_reads_or_cuts_otherwise_calls_for_a_rebuild_and_answers_until_then(
+    name: str, opened: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = under(opened)
+    released(now, observe(now.workspace))
+    monkeypatch.setattr(fingerprint, name, "a later version")
+    later = under(opened)
+    assert later.ask(QUESTION["question"])[1].text == "2027-01-01"
+    plan = plan_now(later)
+    assert (plan.decision.action, plan.evidence.delta.to_embed) == (Action.REBUILD, 0)
+
+
+def test_settings_of_the_hardware_call_for_nothing(opened: Project) -> None:
+    assert plan_now(under(opened, embed={"device": "cpu", "tokens_at_once": 512})).decision.action is Action.NOTHING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,17 @@ def with_adapter(registry: Registry, folder: Path) -> Release:
 # --- looking -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("look", [Registry.history, Registry.champion, lambda registry: registry.exists])
+@pytest.mark.parametrize(
+    "look",
+    [
+        Registry.history,
+        Registry.champion,
+        Registry.releases,
+        Registry.pointed_at,
+        Registry.unfinished,
+        lambda registry: registry.exists,
+    ],
+)
 def test_looking_creates_no_database(look: Callable[[Registry], object], tmp_path: Path) -> None:
     before = set(tmp_path.rglob("*"))
     space = workspace(tmp_path / "project")
@@ -98,7 +109,7 @@ def test_nothing_is_live_before_the_pointer_first_moved(
     assert registry.champion() is None
 
 
-@pytest.mark.parametrize("look", [Registry.champion, Registry.history])
+@pytest.mark.parametrize("look", [Registry.champion, Registry.history, Registry.releases, Registry.pointed_at])
 def test_a_store_that_is_away_is_not_taken_for_a_project_without_a_release(
     look: Callable[[Registry], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +314,54 @@ def test_a_release_is_live_since_it_was_made_or_one_last_went_back_to_it(registr
         pass
     assert registry.live_since(first) == registry.history()[-1].at > second.created
     assert registry.live_since(second) == second.created
+
+
+def test_every_release_that_was_finished_is_listed_oldest_first(registry: Registry) -> None:
+    made = [finished(registry) for _ in range(9)]
+    unfinished(registry)
+    made += [finished(registry) for _ in range(2)]
+    assert [one.id for one in made][-3:] == ["9", "11", "12"]
+    assert registry.releases() == made
+
+
+def test_a_project_may_have_a_name_with_a_quotation_mark(space: Workspace) -> None:
+    params = space.params.registry.model_copy(update={"model": "it's ours"})
+    named = Registry(replace(space, params=space.params.model_copy(update={"registry": params})))
+    made = finished(named)
+    assert named.release(made.id) == made
+    assert named.releases() == [made]
+
+
+def test_what_the_pointer_names_is_told_whether_or_not_it_is_whole(registry: Registry, space: Workspace) -> None:
+    assert registry.pointed_at() is None
+    made = finished(registry)
+    registry.point(made)
+    assert registry.pointed_at() == made.id
+    draft = unfinished(registry)
+    client(space).set_registered_model_alias("ragtide", CHAMPION, draft)
+    assert registry.pointed_at() == draft
+
+
+def test_a_pointer_at_a_draft_is_refused_with_what_mends_it(registry: Registry, space: Workspace) -> None:
+    finished(registry)
+    client(space).set_registered_model_alias("ragtide", CHAMPION, unfinished(registry))
+    with pytest.raises(RefusalError, match="ragtide verify") as refusal:
+        registry.champion()
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_turn_that_was_killed_is_found_and_closed(registry: Registry, space: Workspace) -> None:
+    with registry.cycle() as log:
+        log.tags({"outcome": "nothing to do"})
+        # Another process began this one, and was killed.
+        killed = client(space).create_run(
+            run_of(space, log).info.experiment_id, tags={"ragtide.kind": "cycle", "cycle": "cycle-0002"}
+        )
+    assert [turn.run for turn in registry.unfinished()] == [killed.info.run_id]
+    registry.close_killed(registry.unfinished()[0])
+    assert registry.unfinished() == []
+    assert client(space).get_run(killed.info.run_id).info.status == "KILLED"
+    assert {turn.run: turn.outcome for turn in registry.history()}[killed.info.run_id] == "killed"
 
 
 @pytest.mark.parametrize("asked", ["2", "0", "-1", "first"])

@@ -22,10 +22,12 @@ from pipelines.publish.report import (
     evidence_rows,
     refusal,
     scorecard_table,
+    set_aside_markdown,
+    upkeep_markdown,
     verdict_markdown,
     verdict_plot,
 )
-from pipelines.records import ChangeSet, Check, Decision, Evidence, Graded, Measure, Rename, Verdict
+from pipelines.records import ChangeSet, Check, Decision, Evidence, Graded, Measure, Rename, SetAside, Upkeep, Verdict
 from tests.factories import evidence, graded, measure, scorecard
 
 NOT_MEASURED = Measure.unmeasured("no questions")
@@ -360,3 +362,59 @@ def test_bars_are_as_high_as_what_was_measured() -> None:
 
 def heights(figure: Figure) -> list[float]:
     return [bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
+
+
+# --- what waits, what is set aside, what was kept up ---------------------------------------------------------------
+
+
+def aside(name: str, reason: str = "is scanned") -> SetAside:
+    return SetAside(document=name, digest="0" * 32, reason=reason, attempts=2, since="2030-01-01T00:00:00+00:00")
+
+
+def test_what_is_set_aside_is_told_with_why_how_often_and_since_when() -> None:
+    row = set_aside_markdown([aside("b.pdf")]).splitlines()[-1]
+    assert row == "| `b.pdf` | is scanned | 2 | 2030-01-01T00:00:00+00:00 |"
+
+
+def test_the_page_of_a_decision_lists_what_is_set_aside_only_where_something_is() -> None:
+    assert "## Set aside" not in decision_markdown(*decided())
+    assert "## Set aside\n\n| document | why | tries | since |" in decision_markdown(*decided(set_aside=(aside("b"),)))
+
+
+@pytest.mark.parametrize("evil", ["a\n# b", "a|b", "a\r\nb", "<script>alert(1)</script>"])
+def test_a_name_or_a_reason_of_a_document_stays_in_its_cell(evil: str) -> None:
+    [_, _, row] = set_aside_markdown([aside(evil, evil)]).splitlines()
+    assert row.count("|") - row.count("\\|") == 5
+    assert "<script>" not in as_html("t", set_aside_markdown([aside(evil, evil)]))
+
+
+@pytest.mark.parametrize(
+    ("signals", "row"),
+    [
+        ({}, ("removals that wait for an approval", "0")),
+        ({"held": {"a.md": "1", "b.md": "2"}}, ("removals that wait for an approval", "`a.md`, `b.md`")),
+        ({}, ("documents that cannot be read", "0")),
+        ({"set_aside": (aside("b.pdf"),)}, ("documents that cannot be read", "1")),
+    ],
+)
+def test_what_waits_and_what_is_set_aside_stand_among_the_signals(
+    signals: dict[str, object], row: tuple[str, str]
+) -> None:
+    assert row in evidence_rows(evidence(**signals))
+
+
+def test_what_waits_and_what_is_set_aside_are_counted_in_mlflow() -> None:
+    metrics = evidence_metrics(evidence(held={"a.md": "1"}, set_aside=(aside("b"), aside("c"))))
+    assert (metrics["documents_held"], metrics["documents_set_aside"]) == (1, 2)
+
+
+def test_a_long_list_of_what_waits_is_cut_with_a_count() -> None:
+    held = {f"{number:03}.md": "1" for number in range(SHOWN + 7)}
+    [line] = [value for name, value in evidence_rows(evidence(held=held)) if name.startswith("removals")]
+    assert line.endswith("… and 7 more")
+
+
+def test_each_step_of_upkeep_has_its_row() -> None:
+    steps = [Upkeep(step="compact", done=True, why="21 fragments"), Upkeep(step="prune", done=False, why="none is old")]
+    rows = upkeep_markdown(steps).splitlines()[2:]
+    assert rows == ["| compact | yes | 21 fragments |", "| prune | no | none is old |"]

@@ -1,0 +1,112 @@
+"""How fast is the embedder, and does it say the same? Against sentence-transformers' default, in one run, by turns.
+
+    python -m bench.embed --data FOLDER
+
+FOLDER holds django_docs/snapshot_00; 500 of its chunks are embedded by each side, in turns, and the medians compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bench.tables import markdown_table, provenance, put_table
+
+RESULTS = Path(__file__).parent / "results" / "embed.json"
+CHUNKS, WARM_UP, SEED = 500, 16, 20261124
+REFERENCE = "sentence-transformers, default (float32, batches of 32)"
+
+
+def main() -> int:
+    """Run the benchmark; say clearly where its data is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    if not (options.data / "django_docs/snapshot_00").is_dir():
+        sys.stderr.write(f"bench.embed: {options.data} has no django_docs/snapshot_00: name the data with --data\n")
+        return 1
+    measure(sample(options.data / "django_docs/snapshot_00"), options.repeats)
+    return 0
+
+
+def sample(folder: Path) -> list[str]:
+    """Texts of the real chunker, drawn at random, each once."""
+    from pipelines.build.chunk import chunk_document
+    from pipelines.params import ChunkParams
+    from pipelines.records import Document
+
+    pages = sorted(folder.rglob("*.txt"))
+    documents = (Document(id=f"{page.stem}.rst", text=page.read_text(encoding="utf-8"), digest="") for page in pages)
+    texts = {chunk.text for document in documents for chunk in chunk_document(document, ChunkParams())}
+    return random.Random(SEED).sample(sorted(texts), CHUNKS)
+
+
+def sides() -> dict[str, Callable[[list[str]], Any]]:
+    """Who embeds, by name; int8 where its library is installed."""
+    from importlib.util import find_spec
+
+    from pipelines.build.embed import OpenVinoEmbedder, TorchEmbedder, locate
+    from pipelines.build.export import load_torch
+    from pipelines.params import EmbedParams
+
+    default = load_torch(locate(EmbedParams().model), "cpu")
+    found: dict[str, Callable[[list[str]], Any]] = {
+        REFERENCE: lambda texts: default.encode(texts, normalize_embeddings=True, show_progress_bar=False),
+        "Ragtide, backend torch": TorchEmbedder(EmbedParams(device="cpu")).embed,
+        "Ragtide, backend openvino (the default)": OpenVinoEmbedder(EmbedParams(device="cpu")).embed,
+    }
+    if find_spec("nncf"):
+        found["Ragtide, backend openvino, int8"] = OpenVinoEmbedder(EmbedParams(device="cpu", precision="int8")).embed
+    return found
+
+
+def measure(texts: list[str], repeats: int) -> None:
+    """Each side in turn, `repeats` times; write the medians and the cosines to the reference's vectors."""
+    seconds: dict[str, list[float]] = {}
+    vectors: dict[str, Any] = {}
+    embedders = sides()
+    for embed in embedders.values():
+        embed(texts[:WARM_UP])
+    for _ in range(repeats):
+        for name, embed in embedders.items():
+            started = time.perf_counter()
+            vectors[name] = np.asarray(embed(texts))
+            seconds.setdefault(name, []).append(time.perf_counter() - started)
+    report(texts, seconds, {name: np.sum(one * vectors[REFERENCE], axis=1) for name, one in vectors.items()})
+
+
+def report(texts: list[str], seconds: dict[str, list[float]], cosines: dict[str, Any]) -> None:
+    """Write results/embed.json and the table."""
+    took = {name: median(some) for name, some in seconds.items()}
+    rows = {
+        name: {
+            "chunks_per_second": round(len(texts) / took[name], 1),
+            "speedup_vs_sentence_transformers": round(took[REFERENCE] / took[name], 2),
+            "mean_cosine": round(float(np.mean(cosines[name])), 6),
+            "lowest_cosine": round(float(np.min(cosines[name])), 6),
+            "seconds": [round(one, 3) for one in some],
+        }
+        for name, some in seconds.items()
+    }
+    default = rows["Ragtide, backend openvino (the default)"]
+    head = {key: default[key] for key in ("speedup_vs_sentence_transformers", "mean_cosine")}
+    RESULTS.write_text(json.dumps({**head, "chunks": len(texts), "sides": rows, "of": provenance()}, indent=2) + "\n")
+    table = [
+        (name, *(str(row[key]) for key in ("chunks_per_second", "speedup_vs_sentence_transformers", "mean_cosine")))
+        for name, row in rows.items()
+    ]
+    put_table("embed", markdown_table(("embedder", "chunks a second", "times the first", "mean cosine to it"), table))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

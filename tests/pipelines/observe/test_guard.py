@@ -1,0 +1,208 @@
+"""Does a removal of many documents wait until somebody has agreed to it, and to these very documents? (law 8)"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.errors import RefusalError
+from pipelines.observe.guard import approvals, approve, hold, removed, use_up
+from pipelines.params import GuardParams
+from pipelines.records import Approval
+from pipelines.workspace import Workspace
+from tests.factories import workspace, write
+
+law = settings(derandomize=True, deadline=None)
+PLAN = "0123456789ab"
+NAMES = st.sampled_from([f"{letter}.md" for letter in "abcdefgh"])
+FOLDERS = st.dictionaries(NAMES, st.sampled_from("123456"), max_size=8)
+LIMITS = st.builds(
+    GuardParams, max_removed_documents=st.integers(0, 4), max_removed_share=st.sampled_from([0.0, 0.1, 0.5, 1.0])
+)
+STRICT = GuardParams(max_removed_documents=0, max_removed_share=0)
+
+
+def given_for(removals: dict[str, str], plan: str = PLAN) -> Approval:
+    return Approval(plan=plan, removals=removals, why="by hand", at="2030-01-01T00:00:00+00:00")
+
+
+APPROVALS = st.lists(FOLDERS.map(given_for), max_size=3)
+
+
+def pages(count: int, first: int = 0) -> dict[str, str]:
+    return {f"{number}.md": f"digest {number}" for number in range(first, first + count)}
+
+
+# --- what is a removal ---------------------------------------------------------------------------------------------
+
+
+@law
+@given(FOLDERS, FOLDERS, st.sets(NAMES))
+def test_a_removal_is_what_the_index_has_and_the_folder_has_not(
+    indexed: dict[str, str], folder: dict[str, str], kept: set[str]
+) -> None:
+    gone = removed(indexed, folder, kept)
+    assert gone.items() <= indexed.items()
+    assert not gone.keys() & (folder.keys() | kept)
+    assert not set(gone.values()) & set(folder.values())
+    still = {name for name in indexed if name not in gone}
+    assert all(name in folder or name in kept or indexed[name] in folder.values() for name in still)
+
+
+@law
+@given(FOLDERS, FOLDERS)
+def test_an_addition_or_an_edit_is_no_removal(indexed: dict[str, str], more: dict[str, str]) -> None:
+    assert removed(indexed, indexed | more, ()) == {}
+
+
+@law
+@given(FOLDERS, st.permutations([f"{number}.txt" for number in range(8)]))
+def test_a_rename_is_no_removal(indexed: dict[str, str], names: list[str]) -> None:
+    renamed = dict(zip(names, indexed.values(), strict=False))
+    assert removed(indexed, renamed, ()) == {}
+
+
+@law
+@given(FOLDERS)
+def test_an_empty_folder_removes_everything(indexed: dict[str, str]) -> None:
+    assert removed(indexed, {}, ()) == indexed
+
+
+def test_of_two_pages_with_one_text_either_may_go() -> None:
+    assert removed({"a.md": "1", "b.md": "1"}, {"b.md": "1"}, ()) == {}
+    assert removed({"a.md": "1", "b.md": "1"}, {}, ()) == {"a.md": "1", "b.md": "1"}
+
+
+# --- what has to wait ----------------------------------------------------------------------------------------------
+
+
+@law
+@given(FOLDERS, st.integers(0, 100), APPROVALS, LIMITS)
+def test_what_waits_is_all_that_no_approval_covers_or_nothing(
+    removals: dict[str, str], documents: int, given: list[Approval], params: GuardParams
+) -> None:
+    held = hold(removals, documents, given, params)
+    covered = {pair for one in given for pair in one.removals.items()}
+    rest = dict(removals.items() - covered)
+    assert held in ({}, rest)
+    assert bool(held) is (len(rest) > params.limit(documents))
+
+
+@law
+@given(FOLDERS, st.integers(0, 100), APPROVALS, FOLDERS.map(given_for), LIMITS)
+def test_one_approval_more_never_holds_more_back(
+    removals: dict[str, str], documents: int, given: list[Approval], more: Approval, params: GuardParams
+) -> None:
+    before, after = hold(removals, documents, given, params), hold(removals, documents, [*given, more], params)
+    assert after.items() <= before.items()
+
+
+@law
+@given(FOLDERS, st.integers(0, 100), LIMITS)
+def test_an_approval_of_what_is_held_lets_go_of_all_of_it(
+    removals: dict[str, str], documents: int, params: GuardParams
+) -> None:
+    held = hold(removals, documents, [], params)
+    assert hold(removals, documents, [given_for(held)], params) == {}
+
+
+@law
+@given(FOLDERS.filter(bool), FOLDERS)
+def test_an_approval_covers_no_other_document_and_no_other_content(
+    removals: dict[str, str], others: dict[str, str]
+) -> None:
+    elsewhere = given_for({name: digest for name, digest in others.items() if removals.get(name) != digest})
+    assert hold(removals, 100, [elsewhere], STRICT) == removals
+
+
+@law
+@given(FOLDERS, st.integers(0, 100), APPROVALS, LIMITS)
+def test_the_same_question_has_the_same_answer(
+    removals: dict[str, str], documents: int, given: list[Approval], params: GuardParams
+) -> None:
+    turned = hold(dict(reversed(removals.items())), documents, list(reversed(given)), params)
+    assert turned == hold(removals, documents, given, params)
+
+
+@pytest.mark.parametrize(
+    ("gone", "indexed", "waits"),
+    [(10, 10, False), (11, 100, True), (11, 110, False), (12, 110, True), (20, 200, False), (21, 200, True)],
+)
+def test_as_many_as_the_larger_limit_may_go_and_no_more(gone: int, indexed: int, waits: bool) -> None:
+    removals = pages(gone)
+    assert hold(removals, indexed, [], GuardParams()) == (removals if waits else {})
+
+
+def test_what_was_approved_does_not_count_against_the_limit() -> None:
+    removals = pages(30)
+    approved = given_for(pages(20))
+    assert hold(removals, 100, [approved], GuardParams()) == {}
+    assert hold(removals, 100, [given_for(pages(19))], GuardParams()) == pages(11, first=19)
+
+
+# --- approvals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return workspace(tmp_path)
+
+
+def test_an_approval_is_kept_with_its_plan_its_documents_and_its_reason(space: Workspace) -> None:
+    made = approve(space, PLAN, pages(2), "the product is discontinued")
+    assert (made.plan, made.removals, made.why) == (PLAN, pages(2), "the product is discontinued")
+    assert approvals(space) == [made]
+
+
+def test_without_an_approval_there_is_none(space: Workspace) -> None:
+    assert approvals(space) == []
+    use_up(space, {})
+    assert not space.approvals.exists()
+
+
+def test_a_plan_that_holds_nothing_back_cannot_be_approved(space: Workspace) -> None:
+    with pytest.raises(RefusalError, match=f"^plan {PLAN} holds no removal back: there is nothing to approve$"):
+        approve(space, PLAN, {}, "by hand")
+    assert approvals(space) == []
+
+
+def test_two_plans_have_an_approval_each_and_the_same_one_has_one(space: Workspace) -> None:
+    approve(space, PLAN, pages(2), "first")
+    approve(space, "ba9876543210", pages(2, first=2), "second")
+    approve(space, PLAN, pages(2), "once more")
+    assert [one.why for one in approvals(space)] == ["once more", "second"]
+
+
+@pytest.mark.parametrize(
+    ("indexed", "used_up"),
+    [
+        ({}, True),
+        ({"9.md": "digest 9"}, True),
+        ({"0.md": "another digest"}, True),
+        (pages(1), False),
+        (pages(9), False),
+    ],
+    ids=["empty index", "others", "other content", "one is left", "all are left"],
+)
+def test_an_approval_is_used_up_once_nothing_of_it_is_left_to_remove(
+    indexed: dict[str, str], used_up: bool, space: Workspace
+) -> None:
+    approve(space, PLAN, pages(2), "by hand")
+    use_up(space, indexed)
+    assert (approvals(space) == []) is used_up
+
+
+def test_using_up_one_approval_leaves_the_other(space: Workspace) -> None:
+    approve(space, PLAN, pages(2), "carried out")
+    approve(space, "ba9876543210", pages(2, first=2), "still to do")
+    use_up(space, pages(2, first=2))
+    assert [one.why for one in approvals(space)] == ["still to do"]
+
+
+def test_an_approval_that_is_half_there_is_named(space: Workspace) -> None:
+    write(space.approvals / f"{PLAN}.json", '{"plan": ')
+    with pytest.raises(RefusalError, match=rf"{PLAN}\.json cannot be read as a Approval"):
+        approvals(space)
