@@ -114,7 +114,8 @@ def report(steps: Sequence[Step]) -> None:
     rows = [tuple(str(value) for value in asdict(step).values()) for step in steps]
     told = "; ".join(f"{name}: {share:.3f}" for name, share in shares.items())
     head = ("history", "state", "truly changed chunks", "embedded", "of")
-    put_table("changes", f"{markdown_table(head, rows)}\n\nEmbedded a truly changed chunk, without the first build and the revert: {told}.")
+    share = f"Embedded a truly changed chunk, without the first build and the revert: {told}."
+    put_table("changes", f"{markdown_table(head, rows)}\n\n{share}")
 
 
 def _share(steps: Sequence[Step]) -> float:

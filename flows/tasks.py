@@ -116,7 +116,7 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
             _log_page(run, "decision", markdown, plot)
         log.record("plan.json", decided)
         if evidence.set_aside:
-            turn.log.text("set_aside.md", report.set_aside_markdown(evidence.set_aside))
+            turn.log.text("set_aside.md", report.set_aside_markdown(corpus.set_aside))
         turn.log.metrics(report.evidence_metrics(evidence))
         turn.log.tags({"decision": decision.action, "reason": headline(decided), "plan": digest})
         turn.log.describe("\n".join(f"- {reason}" for reason in decision.reasons))
@@ -154,7 +154,7 @@ def retrain_model(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex)
         export_model(project.workspace, kept)
         return kept
     with project.registry.step("retrain-model", turn.log) as log:
-        reader = project.index.reader(index.version)
+        reader = project.reader(index)
         built, losses = build_model(project.workspace, project.models, turn.corpus(snapshot), reader, project.progress)
         log.record("model.json", built)
         log.series("loss", losses)
@@ -173,7 +173,7 @@ def prove(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: 
         corpus = turn.corpus(snapshot)
         examiner = project.examiner(corpus)
         before = examiner.scorecard(project.subject(project.registry.champion()))
-        after = examiner.scorecard(Subject(project.index.reader(index.version), model))
+        after = examiner.scorecard(Subject(project.reader(index), model))
         rows = project.index.rows(index.version)
         verdict = judge(before, after, rows, corpus.chunks, project.workspace.params)
         after.write(project.workspace.artifacts / "scorecard.json")

@@ -66,6 +66,7 @@ class IndexParams(Block):
     uri: str | None = None
     top_k: Count = 3
     search: Literal["hybrid", "vector", "text"] = "hybrid"
+    fusion: Literal["scores", "ranks"] = "scores"
     rerank: str | None = None
     vector_index_from_rows: Count = 100_000
 
@@ -143,7 +144,7 @@ class RegistryParams(Block):
 
     tracking_uri: str | None = None
     experiment: str = "ragtide"
-    model: Annotated[str, Field(pattern=r"^[^/:]+$")] = "ragtide"
+    model: Annotated[str, Field(pattern=r'^[^/:"]+$')] = "ragtide"
 
 
 class Params(Block):

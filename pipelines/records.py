@@ -105,7 +105,7 @@ class SetAside(Record):
 
 
 class Quarantine(Record):
-    """The documents that are set aside, and the converter that could not read them."""
+    """The documents that are set aside, and the means that could not read them: converter and limit in bytes."""
 
     converter: str
     documents: tuple[SetAside, ...] = ()
@@ -252,8 +252,8 @@ class Evidence(Record):
     `refresh_gain` is the part of the index gap on questions whose own documents have changed since the live release.
     `examples` counts those that can be learnt from, `orphaned_examples` those whose page is gone.
     `refused` holds actions that were refused by the gate, or rolled back, for this very snapshot and these params.
-    `held` are documents (with the digest of their rows) whose removal waits for an approval; `set_aside` could not be
-    read, and what the index holds of them stays.
+    `held` are documents (with the digest of their rows) whose removal waits for an approval; `set_aside` says why
+    of documents that cannot be read; what the index holds of them stays.
     """
 
     snapshot: str
@@ -273,7 +273,7 @@ class Evidence(Record):
     adapter_is_current: bool
     refused: dict[str, str] = Field(default_factory=dict)
     held: dict[str, str] = Field(default_factory=dict)
-    set_aside: tuple[SetAside, ...] = ()
+    set_aside: dict[str, str] = Field(default_factory=dict)
     costs: Costs
 
 
@@ -392,6 +392,7 @@ class BuiltIndex(Record):
     `documents` is the folder's DVC hash; `settings` are those that made its vectors; `new` counts texts that the
     version before did not hold, `embedded` those that had no vector yet. `waiting` counts documents that will be tried
     again, and removals that wait for an approval: while there are any, the same folder may bring another index.
+    `set_aside` counts the documents that could not be read.
     """
 
     uri: str
@@ -404,6 +405,7 @@ class BuiltIndex(Record):
     settings: dict[str, Any] = Field(default_factory=dict)
     new: int = 0
     waiting: int = 0
+    set_aside: int = 0
     vector_index: str = "none"
 
 

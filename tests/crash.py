@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -76,8 +77,9 @@ class Witness(HashEmbedder):
 
 
 def laboratory(root: Path) -> Workspace:
-    """A project whose documents are cut small, and whose guard lets everything go."""
-    return workspace(root, chunk={"max_words": MAX_WORDS}, guard={"max_removed_share": 1.0})
+    """A project whose documents are cut small, whose guard lets everything go, and whose upkeep spares nothing."""
+    blocks = {"chunk": {"max_words": MAX_WORDS}, "guard": {"max_removed_share": 1.0}, "maintain": {"keep_days": 0}}
+    return workspace(root, **blocks)
 
 
 @contextmanager
@@ -176,6 +178,8 @@ def main(what: str, project: str, when: Literal["before", "after", "within"], pl
     if when == "within":
         kill_when_written(root / ".ragtide/lance", place)
         do(root)
+        # A watcher that was slow to see it strikes after the end: a kill all the same.
+        time.sleep(5)
     else:
         with struck(Point(when, place, int(nth)), kill):
             do(root)

@@ -41,7 +41,7 @@ ASIDE = SetAside(document="b.pdf", digest=None, reason="a loop", attempts=2, sin
     [
         COSTS,
         measure(0.5),
-        evidence(held={"a.md": "0" * 32}, set_aside=(ASIDE,)),
+        evidence(held={"a.md": "0" * 32}, set_aside={ASIDE.document: ASIDE.reason}),
         release(2),
         Quarantine(converter="convert-1", documents=(ASIDE,)),
         Approval(plan="0123456789ab", removals={"a.md": "0" * 32}, why="by hand", at="2030-01-01T00:00:00+00:00"),

@@ -17,6 +17,7 @@ from pipelines.build.prompts import FORM
 from pipelines.build.search import Reader
 from pipelines.build.upkeep import UpkeepPlan
 from pipelines.errors import RefusalError
+from pipelines.observe.guard import use_up
 from pipelines.params import ChunkParams, EmbedParams, Params
 from pipelines.ports import Embedder, Progress
 from pipelines.records import BuiltIndex, BuiltModel, Snapshot, Upkeep, digest_of
@@ -49,7 +50,7 @@ def build_index(
     """Bring the index up to the corpus, in one commit, and write artifacts/index.json for DVC."""
     index = open_index(workspace, models.embedder)
     built = index.refresh(corpus.source, corpus.snapshot.kb_id, progress, rebuild)
-    built = built.model_copy(update={"waiting": corpus.waiting})
+    built = built.model_copy(update={"waiting": corpus.waiting, "set_aside": len(corpus.set_aside)})
     export_index(workspace, built)
     return built
 
@@ -60,9 +61,12 @@ def build_index_alone(
     """As `build_index`, but reading only the documents that differ from the rows: for the index without the loop."""
     index = open_index(workspace, embedder)
     folder = Folder(workspace, snapshot, index.documents())
-    built = index.refresh(folder, snapshot.kb_id, progress, rebuild)
-    folder.library.keep()
-    built = built.model_copy(update={"waiting": folder.waiting})
+    try:
+        built = index.refresh(folder, snapshot.kb_id, progress, rebuild)
+    finally:
+        folder.library.keep()
+    use_up(workspace, index.documents())
+    built = built.model_copy(update={"waiting": folder.waiting, "set_aside": len(folder.library.set_aside)})
     export_index(workspace, built)
     return built
 

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
 # Changes whenever the same document would be cut in another way; part of the index's fingerprint.
-CHUNKER = "structure-2"
+CHUNKER = "structure-3"
 _FRONT_MATTER = re.compile(r"\A---\n(.*\n)*?---\n")
 _WORD = re.compile(r"\S+")
 _TABLE = re.compile(r"[^\n]*\|[^\n]*\n[ \t]*\|?[ \t:\-|]*-[ \t:\-|]*\n")
 # A line that is no continuation of the one above it: of a list, a table, a quotation, or of indented code.
-_LINE_THAT_STANDS = re.compile(r"^(?=[ \t]*(?:[-*+|>]|\d+[.)]) |[ \t]*\||[ ]{4}|\t)[ \t]*", flags=re.MULTILINE)
+_LINE_THAT_STANDS = re.compile(r"^(?=[ \t]*[-*+|>] |[ \t]*\||[ ]{4}|\t)[ \t]*", flags=re.MULTILINE)
+_NUMBERED = re.compile(r"^(?=[ \t]*\d+[.)] )[ \t]*", flags=re.MULTILINE)
 _ANY_LINE = re.compile(r"^[ \t]*", flags=re.MULTILINE)
 _FENCES = ("```", "~~~")
 _SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', ".)", "。")
@@ -93,7 +94,7 @@ def sections(document: Document) -> Iterator[Section]:
     start = 0
     for heading in [*_headings(document, lines), None]:
         body = "\n".join(lines[start : heading.start if heading else len(lines)]).strip("\n")
-        ends = bool(path) and (heading is None or heading.level <= path[-1].level)
+        ends = any(step.title.strip() for step in path) and (heading is None or heading.level <= path[-1].level)
         if body.strip() or ends:
             yield Section(path=tuple(step.title for step in path), body=body)
         if heading:
@@ -149,9 +150,13 @@ def _rest_headings(lines: list[str]) -> list[Heading]:
 
 def _pieces(body: str, max_words: int) -> Iterator[str]:
     """Paragraphs gathered up to `max_words`; longer ones are cut. A section without a body is one empty piece."""
+    yield from _gathered(_parts(body, max_words), max_words)
+
+
+def _gathered(parts: Iterable[str], max_words: int) -> Iterator[str]:
     gathered: list[str] = []
     words = 0
-    for part in _parts(body, max_words):
+    for part in parts:
         count = _count(part)
         if gathered and words + count > max_words:
             yield "\n".join(gathered)
@@ -181,7 +186,7 @@ def _table_parts(lines: list[str], max_words: int) -> Iterator[str]:
     """A table's rows, each part under the table's head, without which a row says nothing."""
     head, rows = lines[:2], lines[2:]
     room = max(1, max_words - sum(_count(line) for line in head))
-    for gathered in _pieces("\n\n".join(rows), room):
+    for gathered in _gathered(rows, room):
         yield "\n".join([*head, gathered])
 
 
@@ -189,6 +194,8 @@ def _cut(paragraph: str, max_words: int) -> Iterator[str]:
     """A long paragraph in parts of at most `max_words`, which a re-wrap of its lines does not move."""
     words = list(_WORD.finditer(paragraph))
     lines = {match.end() for match in _LINE_THAT_STANDS.finditer(paragraph)}
+    if _NUMBERED.match(paragraph):
+        lines |= {match.end() for match in _NUMBERED.finditer(paragraph)}
     if paragraph.startswith(_FENCES):
         lines = {match.end() for match in _ANY_LINE.finditer(paragraph)}
     start = 0

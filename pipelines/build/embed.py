@@ -139,7 +139,9 @@ class TorchEmbedder(PackedEmbedder):
         if not texts:
             return np.zeros((0, self.dimensions), dtype=np.float32)
         batch = max(1, self._params.tokens_at_once // int(self._model.max_seq_length or 512))
-        vectors = self._model.encode(list(texts), batch_size=batch, normalize_embeddings=True, show_progress_bar=False)
+        vectors = self._model.encode(
+            list(texts), batch_size=batch, normalize_embeddings=True, show_progress_bar=False, prompt=""
+        )
         return np.asarray(vectors, dtype=np.float32)
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlparse
 from pipelines.build.chunk import CHUNKER
 from pipelines.errors import RefusalError
 from pipelines.observe.convert import CONVERTER
+from pipelines.observe.documents import kept_aside
 from pipelines.params import ChunkParams, EmbedParams
 from pipelines.ports import Embedder
 from pipelines.records import BuiltIndex, Snapshot, digest_of
@@ -42,7 +43,11 @@ def settled(workspace: Workspace, snapshot: Snapshot, embedder: Embedder) -> Bui
         built = BuiltIndex.read(note)
     except RefusalError:
         return None
-    same = built.documents == snapshot.kb_id and not built.waiting and not snapshot.unusable
+    # A document that was given up is due again once there are other means to read it; the rows of one that became
+    # unusable stayed, and go once it is gone.
+    aside = kept_aside(workspace).documents
+    as_before = {one.document for one in aside if one.digest is None} == snapshot.unusable.keys()
+    same = built.documents == snapshot.kb_id and not built.waiting and len(aside) == built.set_aside and as_before
     if not same or built.uri != workspace.index_uri or not _has_version(table, built.version):
         return None
     params = workspace.params

@@ -34,7 +34,7 @@ from pipelines.records import BuiltIndex, Chunk, IndexDelta, Upkeep, digest_of
 TABLE = "chunks"
 KEY = ["document", "position"]
 LEDGER = ["document", "position", "digest", "document_digest"]
-FINGERPRINT, SETTINGS = b"ragtide.fingerprint", b"ragtide.settings"
+FINGERPRINT, VECTORS, SETTINGS = b"ragtide.fingerprint", b"ragtide.vectors", b"ragtide.settings"
 # Settings of where and how fast an embedder runs; its vectors are the same.
 NO_MATTER = ("device", "backend", "tokens_at_once")
 # Chunks that are in memory at a time: what a killed build has to embed again, at most.
@@ -69,8 +69,25 @@ class Staged:
     rows: dict[str, int] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
     windows: list[list[Chunk]] = field(default_factory=list)
-    new: int = 0
+    new: set[str] = field(default_factory=set)
     embedded: int = 0
+
+
+@dataclass(frozen=True)
+class _Keeping:
+    """A source for a rebuild: what cannot be read now goes in as the rows before had it."""
+
+    source: Source
+    before: Index
+
+    @property
+    def documents(self) -> Mapping[str, str]:
+        return self.source.documents
+
+    def read(self, documents: Sequence[str]) -> Iterator[Cut]:
+        for cut in self.source.read(documents):
+            old = self.before.chunks([cut.document]) if cut.chunks is None else ()
+            yield Cut(cut.document, old) if old else cut
 
 
 class Index:
@@ -157,6 +174,13 @@ class Index:
         """Whether a version still has that name."""
         return name in self.tags()
 
+    def has_version(self, version: int) -> bool:
+        """Whether a version is still there; reads none of its rows."""
+        try:
+            return self._open(version) is not None
+        except RefusalError:
+            return False
+
     def latest(self) -> int | None:
         """The newest version; None without a table."""
         table = self._open()
@@ -169,10 +193,13 @@ class Index:
     def reader(self, tag: str | int) -> Reader:
         """A reader of a tagged or numbered version; it stays there whatever a writer does."""
         table = self._existing(tag)
-        if problem := self._other_embedder(table):
+        # Rows that another version of the chunker cut can be searched all the same; other vectors cannot.
+        problem = self._other_embedder(table)
+        if problem and (table.schema.metadata or {}).get(VECTORS, b"").decode() != self._vectors:
             raise RefusalError(f"{problem}: `ragtide plan` says what a rebuild costs; vectors of two kinds never mix")
         rerank = Reranker(self._params.rerank, self._embed.device) if self._params.rerank else None
-        asking = Asking(by=self._params.search, prefix=self._embed.query_prefix, reranker=rerank)
+        params = self._params
+        asking = Asking(params.search, params.fusion, self._embed.query_prefix, rerank)
         return Reader(table, self._embedder, asking, approximate=upkeep.vector_index_of(table) is not None)
 
     # --- write -----------------------------------------------------------------------------------------------------
@@ -190,12 +217,17 @@ class Index:
         if problem and not rebuild:
             raise RefusalError(f"{problem}: `ragtide plan` says what a rebuild costs; vectors of two kinds never mix")
         ledger = _by_document(table) if table is not None and not problem else {}
+        if problem:
+            source = _Keeping(source, self)
         stale = [name for name, digest in sorted(source.documents.items()) if ledger.get(name, ("", 0))[0] != digest]
         staged = self._stage(source, stale, table if not problem else None, progress)
         gone = sorted(set(ledger) - set(source.documents))
+        if source.documents and not staged.rows and (table is None or problem):
+            why = f"none of its {len(source.documents)} documents can be read"
+            raise RefusalError(f"no index is made of nothing: {why}: `ragtide status` lists them")
         if table is None or problem:
             table = self._replace(source, staged)
-        elif staged.rows or gone:
+        elif gone or any(rows or name in ledger for name, rows in staged.rows.items()):
             self._merge(table, source, staged, gone)
         self._check(table, ledger, staged, gone)
         upkeep.index_text(table)
@@ -207,7 +239,7 @@ class Index:
             settings=self.settings,
             documents=documents_id,
             rows=table.count_rows(),
-            new=staged.new,
+            new=len(staged.new),
             embedded=staged.embedded,
             vector_index=vector_index,
             seconds=round(time.perf_counter() - started, 3),
@@ -255,7 +287,7 @@ class Index:
     def _embed_missing(self, window: Sequence[Chunk], table: Any | None, staged: Staged) -> None:
         texts = {chunk.digest: chunk.text for chunk in window}
         here = _known_vectors(table, texts) if table is not None else {}
-        staged.new += len(texts) - len(here)
+        staged.new |= texts.keys() - here.keys()
         missing = texts.keys() - self._cache.known(list(texts))
         # A cache that was lost is filled again from the rows themselves.
         found = {digest: here[digest] for digest in texts if digest in missing and digest in here}
@@ -322,14 +354,21 @@ class Index:
         return known | {digest for digest, _ in _ledger(table).values()}
 
     def _prune_vectors(self, table: Any, plan: upkeep.UpkeepPlan) -> Upkeep:
-        versions = [table.version, *self.tags().values()]
-        needed = {digest for version in versions for digest, _ in self.rows(version).values()}
+        versions = upkeep.kept_versions(table, plan)
+        needed = {digest for version in versions for digest in self._digests(version)}
         return upkeep.prune_vectors(self._cache, needed, plan)
+
+    def _digests(self, version: int) -> set[str]:
+        table = self._existing(version)
+        return set(table.search().select(["digest"]).limit(max(1, table.count_rows())).to_arrow()["digest"].to_pylist())
 
     @cached_property
     def _cache(self) -> VectorCache:
-        name = vector_fingerprint(self._embedder, self._embed)
-        return VectorCache(self._connect(), name, self._embedder.dimensions)
+        return VectorCache(self._connect(), self._vectors, self._embedder.dimensions)
+
+    @cached_property
+    def _vectors(self) -> str:
+        return vector_fingerprint(self._embedder, self._embed)
 
     def _connect(self) -> Any:
         # Interval 0: a handle that was opened before another process's commit must not answer from before it.
@@ -356,7 +395,8 @@ class Index:
         fields = [(name, pa.int32() if name == "position" else pa.string()) for name in [*LEDGER, "heading", "text"]]
         vector = ("vector", pa.list_(pa.float32(), self._embedder.dimensions))
         settings = json.dumps(self.settings, sort_keys=True).encode()
-        return pa.schema([*fields, vector], metadata={FINGERPRINT: self.fingerprint.encode(), SETTINGS: settings})
+        metadata = {FINGERPRINT: self.fingerprint.encode(), VECTORS: self._vectors.encode(), SETTINGS: settings}
+        return pa.schema([*fields, vector], metadata=metadata)
 
     def _other_embedder(self, table: Any) -> str | None:
         """What to say where a table's rows were made with another embedder or chunker; None where they were not."""

@@ -12,8 +12,9 @@ from pipelines.build.rerank import Reranker
 from pipelines.ports import Embedder, Vectors
 
 SHOWN = ("document", "position", "heading", "text")
-# Rows that each half of a search brings into the fusion, and the constant of the paper that it comes from.
-DEPTH = 50
+# Rows that each half of a search brings into the fusion: fixed, since stretched scores depend on it (docs/log.md).
+DEPTH = 100
+# The constant of the paper.
 RRF_K = 60
 # What a reranker reads of a fused ranking, and how many exact distances an approximate index works out for each row.
 RERANKED = 30
@@ -34,10 +35,23 @@ class Passage:
 
 
 @dataclass(frozen=True)
+class Half:
+    """What one half of a search found, best first, and the score that stands for nothing found."""
+
+    rows: list[Scored]
+    floor: float
+
+
+@dataclass(frozen=True)
 class Asking:
-    """How an index is asked: by "hybrid", "vector" or "text", what goes before a question, and who ranks again."""
+    """How an index is asked.
+
+    By "hybrid", "vector" or "text"; how the two halves are fused, by "scores" or "ranks"; what goes before a question,
+    and who ranks again what was found.
+    """
 
     by: str = "hybrid"
+    fusion: str = "scores"
     prefix: str = ""
     reranker: Reranker | None = None
 
@@ -59,8 +73,7 @@ class Reader:
     def search(self, questions: Sequence[str], top_k: int, by: str | None = None) -> list[list[Passage]]:
         """For each question its `top_k` passages, best first.
 
-        `by` is "hybrid" (vector and full text, fused by reciprocal rank), "vector" or "text"; None as params.yaml says.
-        Source: Cormack, Clarke, Buettcher 2009, Reciprocal Rank Fusion.
+        `by` is "hybrid" (vector and full text, fused), "vector" or "text"; None as params.yaml says.
         """
         if self._table.count_rows() == 0:
             return [[] for _ in questions]
@@ -78,13 +91,13 @@ class Reader:
 
     def _search(self, text: str, vector: Vectors | None, top_k: int, by: str) -> list[Passage]:
         reranker = self._asking.reranker
-        depth = max(top_k, RERANKED) if reranker else top_k
+        wanted = max(top_k, RERANKED) if reranker else top_k
         halves = []
         if vector is not None:
-            halves.append(_ranked(lambda limit: self._near(vector, limit), depth))
+            halves.append(_best(lambda limit: self._near(vector, limit), wanted))
         if by != "vector":
-            halves.append(_ranked(lambda limit: self._worded(text, limit), depth))
-        found = _fuse(halves)[:depth]
+            halves.append(_best(lambda limit: self._worded(text, limit), wanted))
+        found = FUSIONS[self._asking.fusion](halves)[:wanted]
         if reranker:
             found = _reordered(found, reranker.score(text, [passage.text for passage in found]))
         return found[:top_k]
@@ -93,44 +106,77 @@ class Reader:
         query = self._table.search(vector).distance_type("cosine").select([*SHOWN, "_distance"])
         if self._approximate:
             query = query.refine_factor(REFINE)
-        return [(row["_distance"], row) for row in query.limit(limit).to_list()]
+        return [(1 - row["_distance"], row) for row in query.limit(limit).to_list()]
 
     def _worded(self, text: str, limit: int) -> list[Scored]:
         # As a match of words: LanceDB would take a question in quotation marks for a phrase, which needs positions.
         query = self._table.search(MatchQuery(text, "text"), query_type="fts").select([*SHOWN, "_score"])
-        return [(-row["_score"], row) for row in query.limit(limit).to_list()]
+        return [(row["_score"], row) for row in query.limit(limit).to_list()]
 
 
-def _ranked(find: Callable[[int], list[Scored]], top_k: int) -> list[Row]:
-    """Rows by score, lowest first, and equals by key; what ties with the first row past the cut-off is left out.
+def _best(find: Callable[[int], list[Scored]], wanted: int) -> Half:
+    """Rows by score, highest first, and equals by key; what ties with the first row past the cut-off is left out.
 
     LanceDB returns rows of equal score in another order, and at the cut-off another choice, from query to query; a
     paired comparison needs the same question to find the same passages (docs/log.md, 2026-11-24). Where ties leave
-    fewer than `top_k`, the cut-off moves on.
+    fewer than `wanted`, the cut-off moves on.
     """
-    depth = max(DEPTH, 4 * top_k)
+    depth = max(DEPTH, wanted)
     while True:
         found = find(depth + 1)
-        past = max((score for score, _ in found), default=0.0)
-        kept = [(score, row) for score, row in found if len(found) <= depth or score < past]
-        if len(kept) >= top_k or len(found) <= depth:
+        past = min((score for score, _ in found), default=0.0)
+        kept = [(score, row) for score, row in found if len(found) <= depth or score > past]
+        if len(kept) >= wanted or len(found) <= depth:
             break
         depth *= 4
-    ordered = sorted(kept, key=lambda pair: (pair[0], pair[1]["document"], pair[1]["position"]))
-    return [row for _, row in ordered]
+    lowest = min((score for score, _ in kept), default=0.0)
+    # Where everything was found, what was not has nothing in common with the question: a score of 0 in either half.
+    floor = min(0.0, lowest) if len(found) <= depth else lowest
+    return Half(sorted(kept, key=lambda pair: (-pair[0], *_key(pair[1]))), floor)
 
 
-def _fuse(rankings: Sequence[Sequence[Row]]) -> list[Passage]:
-    """Reciprocal rank fusion: 1 / (60 + rank), summed over the rankings; of equals the first by key."""
+def _fuse_scores(halves: Sequence[Half]) -> list[Passage]:
+    """The mean of the halves' scores, each stretched to 0..1 over what its half found; what it did not find has 0.
+
+    Source: Bruch, Gai, Ingber 2023, An Analysis of Fusion Functions for Hybrid Retrieval (arXiv:2210.11934).
+    """
+    return _summed([[(score / len(halves), row) for score, row in _stretched(half)] for half in halves])
+
+
+def _stretched(half: Half) -> list[Scored]:
+    high = max((score for score, _ in half.rows), default=0.0)
+    width = high - half.floor
+    return [((score - half.floor) / width if width > 0 else 1.0, row) for score, row in half.rows]
+
+
+def _fuse_ranks(halves: Sequence[Half]) -> list[Passage]:
+    """Reciprocal rank fusion: 1 / (60 + rank), summed over the halves.
+
+    Source: Cormack, Clarke, Buettcher 2009, Reciprocal Rank Fusion.
+    """
+    return _summed([[(1 / (RRF_K + rank), row) for rank, (_, row) in enumerate(half.rows, start=1)] for half in halves])
+
+
+def _summed(halves: Sequence[Sequence[Scored]]) -> list[Passage]:
+    """Passages by the sum of their scores; of equals the first by key."""
     scores: dict[tuple[str, int], float] = {}
     rows: dict[tuple[str, int], Row] = {}
-    for ranking in rankings:
-        for rank, row in enumerate(ranking, start=1):
-            key = (row["document"], row["position"])
-            rows[key] = row
-            scores[key] = scores.get(key, 0.0) + 1 / (RRF_K + rank)
-    best = sorted(scores, key=lambda key: (-scores[key], key))
+    for half in halves:
+        for score, row in half:
+            rows[_key(row)] = row
+            scores[_key(row)] = scores.get(_key(row), 0.0) + score
+    best = sorted(scores, key=lambda key: (-round(scores[key], 6), key))
     return [Passage(**{name: rows[key][name] for name in SHOWN}, score=round(scores[key], 6)) for key in best]
+
+
+FUSIONS: dict[str, Callable[[Sequence[Half]], list[Passage]]] = {
+    "scores": _fuse_scores,
+    "ranks": _fuse_ranks,
+}
+
+
+def _key(row: Row) -> tuple[str, int]:
+    return (row["document"], row["position"])
 
 
 def _reordered(passages: Sequence[Passage], scores: Sequence[float]) -> list[Passage]:

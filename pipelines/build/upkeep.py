@@ -21,7 +21,7 @@ from pipelines.records import Upkeep
 SEGMENTS = 16
 # IVF with eight-bit vectors builds in seconds and finds everything; past a million rows one-bit vectors are smaller.
 IVF_RQ_FROM_ROWS = 1_000_000
-RETRAIN_GROWTH = 2
+RETRAIN_GROWTH, CHECK_GROWTH = 2, 1.25
 PROBED, NEIGHBOURS, LEAST_RECALL = 50, 10, 0.9
 REFINE = 10
 NAMED_FOR_ROWS = "vector-of-"
@@ -29,7 +29,10 @@ NAMED_FOR_ROWS = "vector-of-"
 LEFT_BEHIND = ".tmp*"
 
 on_conflict = retry(
-    stop=stop_after_attempt(5), wait=wait_fixed(0.2), retry=retry_if_exception_message(match="(?s).*conflict.*")
+    stop=stop_after_attempt(5),
+    wait=wait_fixed(0.2),
+    retry=retry_if_exception_message(match="(?s).*conflict.*"),
+    reraise=True,
 )
 
 
@@ -77,11 +80,13 @@ def index_vectors(table: Any, from_rows: int) -> str:
     table.checkout_latest()
     rows = table.count_rows()
     if rows < from_rows:
+        if known := vector_index_of(table):
+            table.drop_index(known)
         return f"none: exact search is fast enough below {from_rows} rows"
     known = vector_index_of(table)
     trained = int(known.removeprefix(NAMED_FOR_ROWS)) if known else 0
-    if known and rows < RETRAIN_GROWTH * trained:
-        return f"{known}: trained on {trained} rows, {rows} now; recall {_recall(table):.2f}"
+    if known and rows < RETRAIN_GROWTH * trained and (rows < CHECK_GROWTH * trained or _recall(table) >= LEAST_RECALL):
+        return f"{known}: trained on {trained} rows, {rows} now"
     name = f"{NAMED_FOR_ROWS}{rows}"
     quantized = IvfSq if rows < IVF_RQ_FROM_ROWS else IvfRq
     partitions = max(1, round(sqrt(rows)))
@@ -152,6 +157,10 @@ def _compact(table: Any, plan: UpkeepPlan) -> Upkeep:
 @on_conflict
 def _compacted(table: Any) -> None:
     table.checkout_latest()
+    segments = max((int(table.index_stats(one.name).num_indices) for one in table.list_indices()), default=0)
+    if segments > 1:
+        table.to_lance().optimize.optimize_indices(num_indices_to_merge=segments)
+        table.checkout_latest()
     table.to_lance().optimize.compact_files()
     table.checkout_latest()
     index_text(table)
@@ -159,23 +168,35 @@ def _compacted(table: Any) -> None:
 
 def _prune(table: Any, plan: UpkeepPlan) -> Upkeep:
     """Old versions go, a tagged one never: a release must be there to go back to."""
-    before = datetime.now(UTC) - plan.keep
-    tagged = {one["version"] for one in table.tags.list().values()} | {table.version}
-    old = [one for one in table.list_versions() if _moment(one["timestamp"]) < before and one["version"] not in tagged]
+    tagged = _tagged(table)
+    old = {int(one["version"]) for one in table.list_versions()} - kept_versions(table, plan)
     kept = f"{len(tagged)} tagged or latest stay whatever their age"
-    if not old:
-        return Upkeep(step="prune", done=False, why=f"no version is older than {plan.keep.days} days; {kept}")
     if not plan.dry_run:
         _pruned(table, plan.keep)
+    if not old:
+        return Upkeep(step="prune", done=False, why=f"no version is older than {_days(plan.keep)} days; {kept}")
     return Upkeep(
-        step="prune", done=not plan.dry_run, why=f"{len(old)} versions older than {plan.keep.days} days; {kept}"
+        step="prune", done=not plan.dry_run, why=f"{len(old)} versions older than {_days(plan.keep)} days; {kept}"
     )
+
+
+def kept_versions(table: Any, plan: UpkeepPlan) -> set[int]:
+    """The versions that upkeep leaves: those with a tag, the latest, and those that are young enough."""
+    before = datetime.now(UTC) - plan.keep
+    return _tagged(table) | {
+        int(one["version"]) for one in table.list_versions() if one["timestamp"].astimezone(UTC) >= before
+    }
+
+
+def _tagged(table: Any) -> set[int]:
+    return {int(one["version"]) for one in table.tags.list().values()} | {int(table.version)}
 
 
 @on_conflict
 def _pruned(table: Any, keep: timedelta) -> None:
-    # By lance itself: LanceDB's own clean-up raises as soon as one of the old versions is tagged.
-    table.to_lance().cleanup_old_versions(older_than=keep, error_if_tagged_old_versions=False)
+    # By lance itself: LanceDB's own clean-up raises as soon as one of the old versions is tagged. Unverified files are
+    # those of killed writers, which no version names: there is no other writer while this one holds the project.
+    table.to_lance().cleanup_old_versions(older_than=keep, delete_unverified=True, error_if_tagged_old_versions=False)
     table.checkout_latest()
 
 
@@ -184,9 +205,15 @@ def _sweep(plan: UpkeepPlan) -> Upkeep:
     if not found:
         why = "nothing was left behind by a killed writer" if plan.folder else "the index is not on this machine"
         return Upkeep(step="sweep", done=False, why=why)
-    for path in found if not plan.dry_run else ():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not plan.dry_run:
+        remove(found)
     return Upkeep(step="sweep", done=not plan.dry_run, why=f"{len(found)} files left behind by killed writers")
+
+
+def remove(paths: Sequence[Path]) -> None:
+    """Take away files and folders."""
+    for path in paths:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def left_behind(folder: Path) -> Iterator[Path]:
@@ -198,12 +225,14 @@ def prune_vectors(cache: VectorCache, needed: set[str], plan: UpkeepPlan) -> Upk
     """Cached vectors that no kept version needs go once they are as old as a version that is pruned."""
     before = datetime.now(UTC) - plan.keep
     count = cache.forget(needed, before, dry_run=plan.dry_run)
-    why = f"{count} cached vectors older than {plan.keep.days} days are in no version that is kept"
+    if not plan.dry_run:
+        cache.tidy(plan.keep)
+    why = f"{count} cached vectors older than {_days(plan.keep)} days are in no version that is kept"
     return Upkeep(step="prune vectors", done=bool(count) and not plan.dry_run, why=why)
 
 
-def _moment(timestamp: datetime) -> datetime:
-    return timestamp.astimezone(UTC)
+def _days(keep: timedelta) -> str:
+    return f"{keep / timedelta(days=1):g}"
 
 
 # --- verification --------------------------------------------------------------------------------------------------

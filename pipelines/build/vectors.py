@@ -7,7 +7,7 @@ build that was killed find their vectors here. Upkeep takes out what no version 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,14 @@ class VectorCache:
         for some in _parts(idle if not dry_run else ()):
             table.delete(col("digest").isin(some))
         return len(idle)
+
+    def tidy(self, keep: timedelta) -> None:
+        """Join the small files that many refreshes left, and drop versions older than `keep`: none has a tag."""
+        table = self._open()
+        if table is not None:
+            table.to_lance().optimize.compact_files()
+            table.checkout_latest()
+            table.to_lance().cleanup_old_versions(older_than=keep, delete_unverified=True)
 
     def _open(self) -> Any | None:
         try:

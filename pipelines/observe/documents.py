@@ -30,7 +30,7 @@ class Library:
     def __init__(self, workspace: Workspace, snapshot: Snapshot) -> None:
         self._workspace = workspace
         self._digests = documents_of(snapshot)
-        kept = {one.document: one for one in _kept(workspace.quarantine_file).documents}
+        kept = {one.document: one for one in kept_aside(workspace).documents}
         self._unusable = {path: _aside(path, None, why, kept.get(path)) for path, why in snapshot.unusable.items()}
         # What is another content by now has not failed yet.
         self._known = {path: one for path, one in kept.items() if one.digest and self._digests.get(path) == one.digest}
@@ -66,13 +66,13 @@ class Library:
 
     def keep(self) -> None:
         """Write down what is set aside; what can be read again, or is gone, is struck off."""
-        kept = Quarantine(converter=abilities(), documents=self.set_aside)
+        kept = Quarantine(converter=_means(self._workspace), documents=self.set_aside)
         if kept.documents or self._workspace.quarantine_file.is_file():
             kept.write(self._workspace.quarantine_file)
 
     def _text(self, path: str) -> str:
         file, limit = self._workspace.kb / path, self._workspace.params.observe.max_document_bytes
-        if (size := file.stat().st_size) > limit:
+        if file.is_file() and (size := file.stat().st_size) > limit:
             raise DocumentError(
                 f"{size} bytes, over observe.max_document_bytes = {limit}: split it, or raise the limit"
             )
@@ -112,11 +112,17 @@ def _aside(path: str, digest: str | None, reason: str, before: SetAside | None) 
     )
 
 
-def _kept(path: Path) -> Quarantine:
-    """What was set aside before; nothing counts against a document that another converter failed on."""
-    nothing = Quarantine(converter=abilities())
-    kept = Quarantine.read(path) if path.is_file() else nothing
-    return kept if kept.converter == nothing.converter else nothing
+def kept_aside(workspace: Workspace) -> Quarantine:
+    """What was set aside before; nothing counts against a document that failed by other means than today's."""
+    path, means = workspace.quarantine_file, _means(workspace)
+    kept = Quarantine.read(path) if path.is_file() else None
+    return kept if kept and kept.converter == means else Quarantine(converter=means)
+
+
+def _means(workspace: Workspace) -> str:
+    """What decides, besides its content, whether a document can be read."""
+    observe = workspace.params.observe
+    return f"{abilities()}/{observe.max_document_bytes} bytes/{observe.max_attempts} attempts"
 
 
 def refuse_empty(folder: Path, readable: Mapping[str, str], set_aside: tuple[SetAside, ...]) -> None:

@@ -176,15 +176,17 @@ def _ignore_lines(root: Path) -> list[str]:
 def _hide(workspace: Workspace) -> None:
     """Keep DVC from the files that it would fail on, by a block of rules in .dvcignore; no such file, no block."""
     rules, ignore = workspace.root / ".dvcignore", _ignore_rules(workspace.root)
-    home = workspace.kb.resolve()
-    unusable = [
-        path for path in files_below(workspace.kb, workspace.root, ignore) if _unusable(workspace.kb / path, home)
-    ]
+    home, below = workspace.kb.resolve(), workspace.kb.relative_to(workspace.root).as_posix()
+    files = files_below(workspace.kb, workspace.root, ignore)
+    unusable = [path for path in files if _unusable(workspace.kb / path, home)]
     now = rules.read_text(encoding="utf-8") if rules.is_file() else ""
     if not unusable and HIDDEN not in now:
         return
-    below = workspace.kb.relative_to(workspace.root).as_posix()
-    block = [HIDDEN, *(f"/{below}/{_as_rule(path)}" for path in unusable), HIDDEN_END] if unusable else []
+    hidden = [f"/{below}/{_as_rule(path)}" for path in unusable]
+    # A rule with a `?` in it may match the name of a file that is all right.
+    patterns, taken = GitIgnoreSpec.from_lines(hidden), set(unusable)
+    spared = [path for path in files if path not in taken and patterns.match_file(f"{below}/{path}")]
+    block = [HIDDEN, *hidden, *(f"!/{below}/{_as_rule(path)}" for path in spared), HIDDEN_END] if unusable else []
     own = [line for line in ["\n".join(_ignore_lines(workspace.root)).rstrip("\n")] if line]
     wanted = "".join(f"{line}\n" for line in [*own, *block])
     if wanted != now:

@@ -152,7 +152,7 @@ def gather(world: World, examiner: Examiner, subject: Subject, params: Params) -
         adapter_is_current=_adapter_is_current(world, subject.model, params),
         refused=world.refused,
         held=dict(world.corpus.held),
-        set_aside=world.corpus.set_aside,
+        set_aside={one.document: one.reason for one in world.corpus.set_aside},
         costs=world.costs,
     )
 

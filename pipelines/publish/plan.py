@@ -111,7 +111,9 @@ def _world(project: Project, corpus: Corpus, questions: int) -> World:
 
 def headline(plan: Plan) -> str:
     """The decision in one line, for the history."""
-    if plan.decision.action is Action.NOTHING and plan.evidence.changes.is_empty and not plan.evidence.held:
+    evidence = plan.evidence
+    unmoved = evidence.changes.is_empty and evidence.delta.is_empty and not evidence.held
+    if plan.decision.action is Action.NOTHING and unmoved:
         return "nothing has changed since the live release"
     single = [one for one in plan.decision.options if not one.action.is_joint and one.action is not Action.NOTHING]
     chosen = [one for one in single if one.worth_it]

@@ -9,13 +9,14 @@ from pipelines.build.candidate import adapter_folder, index_of, open_index, untr
 from pipelines.build.corpus import Corpus, read_corpus
 from pipelines.build.index import Index
 from pipelines.build.models import Models, load_models
+from pipelines.build.search import Reader
 from pipelines.errors import RefusalError
 from pipelines.ports import Progress
 from pipelines.prove.answer import Answer, Answerer, Assistant
 from pipelines.prove.attribution import Examiner, Subject
 from pipelines.prove.questions import read_golden
 from pipelines.publish.registry import Registry
-from pipelines.records import Release, Snapshot
+from pipelines.records import BuiltIndex, Release, Snapshot
 from pipelines.workspace import Workspace
 
 
@@ -38,14 +39,16 @@ class Project:
     def index(self) -> Index:
         return open_index(self.workspace, self.models.embedder)
 
-    def index_of(self, release: Release) -> Index:
-        """The index as a release built it."""
-        return index_of(self.workspace, self.models.embedder, release.index)
+    def reader(self, built: BuiltIndex, tag: str | None = None) -> Reader:
+        """A reader of an index as it was built, by its tag or its version, under the settings of that time."""
+        return index_of(self.workspace, self.models.embedder, built).reader(tag or built.version)
 
     def corpus(self, snapshot: Snapshot, keep: bool = False) -> Corpus:
         """What `snapshot` holds, as the index is to have it; with `keep` it is written down what cannot be read."""
         live = self.registry.champion()
-        return read_corpus(self.workspace, snapshot, self.index, live.index_tag if live else None, keep)
+        # Before the first release, what an index that was built alone holds is not to vanish unasked either.
+        version = live.index_tag if live else self.index.latest()
+        return read_corpus(self.workspace, snapshot, self.index, version, keep)
 
     def examiner(self, corpus: Corpus) -> Examiner:
         """Asks the golden questions that the corpus can answer."""
@@ -60,7 +63,7 @@ class Project:
         if release is None:
             return Subject(reader=None, model=untrained(self.models))
         self._have_adapter(release)
-        return Subject(reader=self.index_of(release).reader(release.index_tag), model=release.model)
+        return Subject(reader=self.reader(release.index, release.index_tag), model=release.model)
 
     def serves(self, release: Release) -> None:
         """Raise RefusalError where a release's index or adapter is gone; loads no model."""

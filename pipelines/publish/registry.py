@@ -37,6 +37,8 @@ WORK = "work."
 RUNNING = "running"
 # A tag that every release's version has, and no draft: the last thing that is written before the pointer moves.
 DESCRIBED = "data_rev"
+# A tag that says why a release cannot be gone back to any more.
+LOST = "lost"
 # What MLflow's stores say of a model that is not there, and of an alias that is not there.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
@@ -226,7 +228,10 @@ class Registry:
     def close_killed(self, cycle: Cycle) -> None:
         """Write down that a turn did not come to its end."""
         self._client.set_tag(cycle.run, "outcome", "killed")
-        self._client.set_terminated(cycle.run, RunStatus.to_string(RunStatus.KILLED))
+        steps = self._client.search_runs([self._experiment], f"tags.`{PARENT}` = '{cycle.run}'")
+        running = RunStatus.to_string(RunStatus.RUNNING)
+        for run in [cycle.run, *(step.info.run_id for step in steps if step.info.status == running)]:
+            self._client.set_terminated(run, RunStatus.to_string(RunStatus.KILLED))
 
     def history(self) -> list[Cycle]:
         """Every turn of the loop, oldest first."""
@@ -271,7 +276,11 @@ class Registry:
             if problem.error_code in NOT_THERE:
                 return None
             raise self._away(problem) from problem
-        return self._load(version)
+        try:
+            return self._load(version)
+        except (MlflowException, OSError) as problem:
+            half = f"release {version.version}, which is live, was never written down to its end"
+            raise RefusalError(f"{half}: `ragtide verify --repair` points back to one that was") from problem
 
     def live_since(self, live: Release) -> str:
         """When the live release became live: when it was made, or when one last went back to it (ISO 8601, UTC)."""
@@ -286,14 +295,14 @@ class Registry:
             raise RefusalError(f"there is no release {release_id}: `ragtide history` lists them") from problem
 
     def releases(self) -> list[Release]:
-        """Every release that was written down to its end, oldest first; drafts that never were are left out."""
+        """Every release that was written down to its end and is not lost, oldest first."""
         if not self.exists:
             return []
         try:
-            versions = self._client.search_model_versions(f"name = '{self._params.model}'")
+            versions = self._client.search_model_versions(f'name = "{self._params.model}"')
         except MlflowException as problem:
             raise self._away(problem) from problem
-        described = [version for version in versions if DESCRIBED in version.tags]
+        described = [version for version in versions if DESCRIBED in version.tags and LOST not in version.tags]
         return [self._load(version) for version in sorted(described, key=lambda version: int(version.version))]
 
     def pointed_at(self) -> str | None:

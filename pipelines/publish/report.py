@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 
 from jinja2 import Template
@@ -42,7 +42,7 @@ def decision_markdown(evidence: Evidence, decision: Decision) -> str:
             "\n".join(f"- {reason}" for reason in decision.reasons),
             "## What has changed",
             changes_markdown(evidence.changes),
-            *(["## Set aside", set_aside_markdown(evidence.set_aside)] if evidence.set_aside else []),
+            *(["## Set aside", _reasons(evidence.set_aside)] if evidence.set_aside else []),
             "## Evidence",
             _table(("signal", "value"), evidence_rows(evidence)),
             "## Actions",
@@ -87,6 +87,12 @@ def _examples(evidence: Evidence) -> str:
     parts += [f"and {evidence.orphaned_examples} whose page is gone"] if evidence.orphaned_examples else []
     parts += ["as the adapter saw them"] if evidence.adapter_is_current else []
     return ", ".join(parts)
+
+
+def _reasons(set_aside: Mapping[str, str]) -> str:
+    rows = [(f"`{_one_line(document)}`", why) for document, why in set_aside.items()]
+    more = f"\n\n… and {len(rows) - SHOWN} more: `ragtide status` lists them." if len(rows) > SHOWN else ""
+    return _table(("document", "why"), rows[:SHOWN]) + more
 
 
 def upkeep_markdown(steps: Sequence[Upkeep]) -> str:
@@ -143,8 +149,7 @@ def verdict_markdown(verdict: Verdict) -> str:
             f"# Verdict: {title}",
             f"Candidate minus live, on the same questions: {verdict.difference}.",
             _table(("metric", "live", "candidate"), [(name, str(old), str(new)) for name, old, new in rows]),
-            "## What the searches find",
-            _table(("search", "of", "recall", "nDCG@10", "MRR@10", "questions"), _searches(verdict)),
+            *_what_is_found(verdict),
             "## Checks",
             _table(("check", "result", "numbers"), checks),
             "## Questions whose grade changed",
@@ -261,6 +266,12 @@ def _options(decision: Decision) -> list[tuple[str, ...]]:
 
 def _gain(option: Option) -> str:
     return f"{option.gain_points or 0:.1f} ({option.gain_points_low or 0:.1f})"
+
+
+def _what_is_found(verdict: Verdict) -> list[str]:
+    rows = _searches(verdict)
+    head = ("search", "of", "recall", "nDCG@10", "MRR@10", "questions")
+    return ["## What the searches find", _table(head, rows)] if rows else []
 
 
 def _searches(verdict: Verdict) -> list[tuple[str, ...]]:

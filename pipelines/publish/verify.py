@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from pipelines.build.candidate import adapter_digest
 from pipelines.build.fingerprint import local_table
-from pipelines.build.upkeep import left_behind
-from pipelines.errors import RefusalError
+from pipelines.build.upkeep import left_behind, remove
+from pipelines.errors import RefusalError, one_line
 from pipelines.observe.snapshot import folder_hash
 from pipelines.publish.project import Project
+from pipelines.publish.registry import LOST
 from pipelines.publish.release import rollback
 from pipelines.records import BuiltIndex, Release
 
@@ -32,8 +32,8 @@ class Mismatch:
 
 def verify(project: Project) -> list[Mismatch]:
     """Everything that does not agree, the live release first. Changes nothing."""
-    releases = project.registry.releases()
     live = project.registry.pointed_at()
+    releases = sorted(project.registry.releases(), key=lambda release: (release.id != live, int(release.id)))
     found = [*_pointer(project, releases, live)]
     for release in releases:
         found += _index(project, release, is_live=release.id == live)
@@ -66,7 +66,7 @@ def _pointer(project: Project, releases: list[Release], live: str | None) -> Ite
     if not releases:
         yield Mismatch("registry", what, "`ragtide run` makes a release")
         return
-    newest = releases[-1]
+    newest = max(releases, key=lambda release: int(release.id))
     yield Mismatch("registry", what, f"point back to release {newest.id}", partial(project.registry.point, newest))
 
 
@@ -77,9 +77,13 @@ def _index(project: Project, release: Release, is_live: bool) -> Iterator[Mismat
     named = index.tags().get(tag)
     wrong = _rows(project, release, version)
     if wrong:
-        remedy = "`ragtide run` builds an index anew" if is_live else "it cannot be gone back to"
-        back = _way_back(project, release) if is_live else None
-        yield Mismatch(where, wrong, "go back to a release that is whole" if back else remedy, back)
+        if not is_live:
+            strike = partial(_strike_off, project, release, wrong)
+            yield Mismatch(where, wrong, "strike the release off: it cannot be gone back to", strike)
+            return
+        back = _way_back(project, release)
+        remedy = "go back to a release that is whole" if back else "`ragtide run` builds an index anew"
+        yield Mismatch(where, wrong, remedy, back)
     elif named is None:
         yield Mismatch(where, f"tag {tag} is gone", "set it again", partial(index.tag, tag, version))
     elif named != version:
@@ -92,11 +96,13 @@ def _rows(project: Project, release: Release, version: int) -> str | None:
     index = project.index
     try:
         rows = index.rows(version)
+        if release.content and index.content(version) != release.content:
+            return f"version {version} holds {len(rows)} rows that are not the {release.index.rows} that were released"
+        return "; ".join(index.flaws(version)) or None
     except RefusalError as problem:
         return str(problem)
-    if release.content and index.content(version) != release.content:
-        return f"version {version} holds {len(rows)} rows that are not the {release.index.rows} that were released"
-    return "; ".join(index.flaws(version)) or None
+    except (RuntimeError, ValueError, OSError) as problem:
+        return f"version {version} cannot be read ({one_line(problem)[:160]})"
 
 
 def _way_back(project: Project, live: Release) -> Callable[[], object] | None:
@@ -105,8 +111,20 @@ def _way_back(project: Project, live: Release) -> Callable[[], object] | None:
         older = int(release.id) < int(live.id) and not _rows(project, release, release.index.version)
         if older and not _adapter_problem(project, release):
             why = "`ragtide verify --repair`: the index is not whole"
-            return partial(rollback, project.registry, release.id, why, project.serves)
+            return partial(_go_back, project, live, release, why)
     return None
+
+
+def _go_back(project: Project, live: Release, target: Release, why: str) -> None:
+    rollback(project.registry, target.id, why, project.serves)
+    _strike_off(project, live, why)
+
+
+def _strike_off(project: Project, release: Release, why: str) -> None:
+    """A release that is lost is none to go back to, and keeps no version from being pruned."""
+    project.registry.mark(release.id, {LOST: why})
+    if project.index.has_tag(release.index_tag):
+        project.index.untag(release.index_tag)
 
 
 def _adapter(project: Project, releases: list[Release], live: str | None) -> Iterator[Mismatch]:
@@ -170,9 +188,16 @@ def _note(project: Project) -> Iterator[Mismatch]:
     if not note.is_file():
         return
     try:
-        project.index.rows(BuiltIndex.read(note).version)
-    except RefusalError as problem:
-        yield Mismatch("artifacts/index.json", str(problem), "remove it: `ragtide run` writes it anew", note.unlink)
+        version = BuiltIndex.read(note).version
+        problem = (
+            None
+            if project.index.has_version(version)
+            else f"the index at {project.workspace.index_uri} has no version {version}"
+        )
+    except RefusalError as unreadable:
+        problem = str(unreadable)
+    if problem:
+        yield Mismatch("artifacts/index.json", problem, "remove it: `ragtide run` writes it anew", note.unlink)
 
 
 def _remains(project: Project) -> Iterator[Mismatch]:
@@ -181,12 +206,7 @@ def _remains(project: Project) -> Iterator[Mismatch]:
     files = list(left_behind(table.parent)) if table is not None else []
     if files:
         what = f"{len(files)} files of killed writers"
-        yield Mismatch("index", what, "remove them", partial(_remove, files))
+        yield Mismatch("index", what, "remove them", partial(remove, files))
     for run in project.registry.unfinished():
         what = f"{run.name} says that it is running"
         yield Mismatch("history", what, "close it as killed", partial(project.registry.close_killed, run))
-
-
-def _remove(files: list[Path]) -> None:
-    for path in files:
-        path.unlink()

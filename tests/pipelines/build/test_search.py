@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,10 +132,10 @@ def test_questions_asked_together_are_answered_as_if_asked_alone(library: Shelf)
     assert together == [library.search(library.latest, question)[0] for question in questions]
 
 
-def ask_in_a_crowd(folder: Path, angles: dict[str, float], top_k: int) -> list[Passage]:
-    """Ask for a zebra among texts at these angles from the question, and sixty near ones without a word of it."""
-    angles = angles | {f"filler number {number}": 0.5 + number / 1000 for number in range(60)}
-    shelf = Shelf(str(folder), PointEmbedder(angles | {"zebra question": 0.0}))
+def ask_in_a_crowd(folder: Path, angles: dict[str, float], top_k: int, **asking: Any) -> list[Passage]:
+    """Ask for a zebra among texts at these angles from the question, and many near ones without a word of it."""
+    angles = angles | {f"filler number {number}": 0.5 + number / 1000 for number in range(160)}
+    shelf = Shelf(str(folder), PointEmbedder(angles | {"zebra question": 0.0}), params=IndexParams(**asking))
     built = shelf.refresh([chunk(text, text) for text in angles])
     return shelf.search(built.version, "zebra question", top_k=top_k)[0]
 
@@ -143,9 +144,18 @@ def test_a_passage_that_both_halves_find_comes_before_the_first_of_either(tmp_pa
     angles = {"nearest of all": 0.01, "a zebra zebra zebra": 2.0, "zebra once and near": 0.02}
     hits = ask_in_a_crowd(tmp_path, angles, top_k=3)
     assert hits[0].text == "zebra once and near"
-    # The first of either half, of equal score: by key.
-    assert [hit.text for hit in hits[1:]] == ["a zebra zebra zebra", "nearest of all"]
+    assert {hit.text for hit in hits[1:]} == {"a zebra zebra zebra", "nearest of all"}
+    # The first of a half has all of its half's share; what the other half did not find has nothing of that.
+    assert hits[0].score > 0.5
+    assert next(hit for hit in hits if hit.text == "nearest of all").score == pytest.approx(0.5, abs=1e-6)
+
+
+def test_ranks_can_be_fused_instead_of_scores(tmp_path: Path) -> None:
+    angles = {"nearest of all": 0.01, "a zebra zebra zebra": 2.0, "zebra once and near": 0.02}
+    hits = ask_in_a_crowd(tmp_path, angles, top_k=3, fusion="ranks")
+    assert [hit.text for hit in hits] == ["zebra once and near", "a zebra zebra zebra", "nearest of all"]
     assert hits[0].score == pytest.approx(2 / 62, abs=1e-6)
+    # The first of either half, of equal score: by key.
     assert [hit.score for hit in hits[1:]] == [pytest.approx(1 / 61, abs=1e-6)] * 2
 
 
@@ -162,7 +172,7 @@ def test_scores_never_rise_and_no_passage_comes_twice(library: Shelf) -> None:
 
 def test_a_passage_says_where_it_stands(shelf: Shelf) -> None:
     chunks = page("guide/a.md", *SENTENCES)
-    [[hit]] = shelf.search(shelf.refresh(chunks).version, "end of life in March", top_k=1)
+    [[hit]] = shelf.search(shelf.refresh(chunks).version, "end of life in March", top_k=1, by="text")
     source = next(one for one in chunks if one.key == (hit.document, hit.position))
     assert (hit.document, hit.heading, hit.text) == ("guide/a.md", "Page", source.text)
     assert "end of life" in hit.text
@@ -216,7 +226,7 @@ APART = {"nearest of all": 0.01, "a zebra zebra zebra": 2.0, "zebra once and nea
     [
         ("vector", ["nearest of all", "zebra once and near", "a zebra zebra zebra", "neither nor"]),
         ("text", ["a zebra zebra zebra", "zebra once and near"]),
-        ("hybrid", ["a zebra zebra zebra", "zebra once and near", "nearest of all", "neither nor"]),
+        ("hybrid", ["zebra once and near", "a zebra zebra zebra", "nearest of all", "neither nor"]),
     ],
 )
 def test_each_way_to_search_ranks_by_its_own_lights(tmp_path: Path, by: str, order: list[str]) -> None:

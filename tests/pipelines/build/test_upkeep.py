@@ -162,7 +162,7 @@ def test_an_index_that_loses_passages_is_dropped_and_search_is_exact(
 def test_an_index_that_comes_to_lose_passages_is_not_kept(large: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     large.refresh(many(FROM_ROWS))
     monkeypatch.setattr(upkeep, "_recall", lambda table: 0.5)
-    large.refresh(many(FROM_ROWS + 1))
+    large.refresh(many(FROM_ROWS + FROM_ROWS // 3))
     assert large.indexed_by("vector") == []
 
 

@@ -216,7 +216,7 @@ def test_an_index_is_made_anew_only_where_its_rows_cannot_stay(world: Evidence, 
 @law
 @given(worlds(), PRICES)
 def test_what_waits_and_what_is_set_aside_is_told_and_decides_nothing(world: Evidence, params: PolicyParams) -> None:
-    waiting = but(world, held={"a.md": "0" * 32, "b.md": "1" * 32}, set_aside=(ASIDE,))
+    waiting = but(world, held={"a.md": "0" * 32, "b.md": "1" * 32}, set_aside={ASIDE.document: ASIDE.reason})
     before, after = decide(world, params), decide(waiting, params)
     assert (after.action, after.options, after.would_change) == (before.action, before.options, before.would_change)
     told = [line for line in after.reasons if line not in before.reasons]

@@ -183,7 +183,8 @@ def test_nothing_counts_against_a_document_that_another_converter_failed_on(
     monkeypatch.setattr(module, "abilities", lambda: "convert-next")
     read, _ = turn(space)
     assert "bad.md" in read
-    assert (kept(space)["bad.md"].attempts, Quarantine.read(space.quarantine_file).converter) == (1, "convert-next")
+    assert kept(space)["bad.md"].attempts == 1
+    assert Quarantine.read(space.quarantine_file).converter.startswith("convert-next")
 
 
 def test_a_higher_limit_gives_a_document_its_further_tries(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from pipelines.build import fingerprint
-from pipelines.build.candidate import build_index
+from pipelines.build.candidate import build_index, index_of
 from pipelines.build.models import Models
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
@@ -239,6 +239,12 @@ def test_the_headline_names_only_what_is_worth_it() -> None:
     assert "model" not in said()
 
 
+def test_the_headline_of_a_rebuild_that_was_refused_on_data_that_has_not_moved_says_why() -> None:
+    anew = UNMOVED.model_copy(update={"rebuild": "the index was built with another embedder"})
+    line = said(changes=UNCHANGED, delta=anew, refused={"REBUILD": "release 2 was rolled back (a test)"})
+    assert "release 2 was rolled back (a test)" in line
+
+
 def test_the_headline_of_two_halves_names_both() -> None:
     both = said(model_gap=measure(0.6), score_gold=measure(0.35))
     refresh, retrain = both.rsplit("; ", 1)
@@ -462,7 +468,7 @@ def test_a_plan_that_was_changed_by_hand_is_refused(opened: Project) -> None:
 def test_what_cannot_be_read_is_in_the_plan_and_the_rest_goes_ahead(opened: Project) -> None:
     write(opened.workspace.kb / "bad.md", b"caf\xe9 \xff\x00")
     plan = planned(opened, fill(opened.workspace, "2031-05-05"))
-    assert [one.document for one in plan.evidence.set_aside] == ["bad.md"]
+    assert list(plan.evidence.set_aside) == ["bad.md"]
     assert plan.decision.action is Action.REFRESH
     assert "1 documents cannot be read and are set aside" in plan.decision.reasons[2]
     assert not opened.workspace.quarantine_file.exists()
@@ -527,7 +533,9 @@ def test_other_settings_call_for_a_rebuild_and_say_what_it_costs(
     # Looked at through the settings that it was built under: the live release answers as before.
     assert plan.evidence.score_retrieved == plan_now(before).evidence.score_retrieved
     assert files(opened.workspace.root / ".ragtide/lance") == rows
-    assert now.index_of(live).settings == live.index.settings != now.index.settings
+    assert (
+        index_of(now.workspace, now.models.embedder, live.index).settings == live.index.settings != now.index.settings
+    )
 
 
 @pytest.mark.parametrize("name", ["CONVERTER", "CHUNKER"])

@@ -378,7 +378,7 @@ def test_what_is_set_aside_is_told_with_why_how_often_and_since_when() -> None:
 
 def test_the_page_of_a_decision_lists_what_is_set_aside_only_where_something_is() -> None:
     assert "## Set aside" not in decision_markdown(*decided())
-    assert "## Set aside\n\n| document | why | tries | since |" in decision_markdown(*decided(set_aside=(aside("b"),)))
+    assert "## Set aside\n\n| document | why |" in decision_markdown(*decided(set_aside={"b": "is empty"}))
 
 
 @pytest.mark.parametrize("evil", ["a\n# b", "a|b", "a\r\nb", "<script>alert(1)</script>"])
@@ -394,7 +394,7 @@ def test_a_name_or_a_reason_of_a_document_stays_in_its_cell(evil: str) -> None:
         ({}, ("removals that wait for an approval", "0")),
         ({"held": {"a.md": "1", "b.md": "2"}}, ("removals that wait for an approval", "`a.md`, `b.md`")),
         ({}, ("documents that cannot be read", "0")),
-        ({"set_aside": (aside("b.pdf"),)}, ("documents that cannot be read", "1")),
+        ({"set_aside": {"b.pdf": "is empty"}}, ("documents that cannot be read", "1")),
     ],
 )
 def test_what_waits_and_what_is_set_aside_stand_among_the_signals(
@@ -404,7 +404,7 @@ def test_what_waits_and_what_is_set_aside_stand_among_the_signals(
 
 
 def test_what_waits_and_what_is_set_aside_are_counted_in_mlflow() -> None:
-    metrics = evidence_metrics(evidence(held={"a.md": "1"}, set_aside=(aside("b"), aside("c"))))
+    metrics = evidence_metrics(evidence(held={"a.md": "1"}, set_aside={"b": "is empty", "c": "is empty"}))
     assert (metrics["documents_held"], metrics["documents_set_aside"]) == (1, 2)
 
 

@@ -244,7 +244,7 @@ def test_everything_at_once_is_named_and_mended_at_once(opened: Project) -> None
     said = [spoil(opened) for spoil in [*other_ways, run_was_killed]]
     found = verify(opened)
     assert sorted(told_of(found)) == sorted(said)
-    assert "(live)" in told_of(found)[1]
+    assert sum("(live)" in one for one in told_of(found)) == sum("(live)" in one for one in said) > 0
     assert repair(found) == (found, [])
     assert verify(opened) == []
 
@@ -295,15 +295,16 @@ def test_after_going_back_a_second_look_finds_nothing_that_repair_could_mend(ope
     lose_a_row(opened, "2")
     repair(verify(opened))
     again = verify(opened)
-    assert not [one for one in again if one.mend]
-    assert told_of(again) == [] or again[0].where == "index of release 2"
+    assert told_of(again) == []
 
 
 def test_a_row_that_an_older_release_lost_is_named_and_what_is_live_stays(opened: Project) -> None:
     lose_a_row(opened, "1")
     [found] = verify(opened)
-    assert (found.where, found.remedy) == ("index of release 1", "it cannot be gone back to")
-    assert repair([found]) == ([], [(found, found.remedy)])
+    assert found.where == "index of release 1"
+    assert found.remedy == "strike the release off: it cannot be gone back to"
+    assert repair([found]) == ([found], [])
+    assert verify(opened) == []
     assert opened.registry.pointed_at() == "2"
 
 
@@ -311,9 +312,9 @@ def test_where_no_release_is_whole_one_is_told_to_build_anew(opened: Project) ->
     lose_a_row(opened, "1")
     lose_a_row(opened, "2")
     found = verify(opened)
-    assert [one.where for one in found] == ["index of release 1", "index of release 2 (live)"]
-    assert found[1].remedy == "`ragtide run` builds an index anew"
-    assert repair(found)[0] == []
+    assert [one.where for one in found] == ["index of release 2 (live)", "index of release 1"]
+    assert found[0].remedy == "`ragtide run` builds an index anew"
+    assert repair(found) == ([found[1]], [(found[0], found[0].remedy)])
     assert opened.registry.pointed_at() == "2"
 
 
