@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.environment import end_in_order, make_prefect_home, prepare
+from flows.environment import end_in_order, leave, make_prefect_home, prepare
 from flows.progress import bars
 from pipelines.errors import RefusalError
 
@@ -67,7 +67,10 @@ def _plain(text: str) -> str:
 def main() -> None:
     """Entry point of the `ragtide` script."""
     end_in_order()
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else int(bool(end.code)))
 
 
 @app.command()

@@ -26,12 +26,16 @@ def run_stage(name: str, root: Path, progress: Progress, rebuild: bool = False) 
 
 
 def _index(workspace: Workspace, progress: Progress, rebuild: bool) -> Record:
+    from pipelines.build.embed import OpenVinoEmbedder
     from pipelines.build.fingerprint import settled
     from pipelines.build.models import load_embedder
 
     snapshot, embedder = observe(workspace), load_embedder(workspace.params.embed)
     if known := settled(workspace, snapshot, embedder):
         return known.model_copy(update={"embedded": 0, "new": 0, "seconds": 0.0})
+    if isinstance(embedder, OpenVinoEmbedder):
+        # Both take a second or two to start: LanceDB in this thread, the embedder in another.
+        embedder.warm_up()
     from pipelines.build.candidate import build_index_alone
 
     return build_index_alone(workspace, embedder, snapshot, progress, rebuild)

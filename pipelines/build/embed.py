@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pipelines.build.export import CARD, GRAPH, TOKENIZER, EmbedderCard, exported, import_openvino, load_torch
@@ -65,6 +67,20 @@ class PackedEmbedder:
 class OpenVinoEmbedder(PackedEmbedder):
     """Any sentence-transformers model as an OpenVINO graph; the hardware's bfloat16 is used where it has it."""
 
+    def __init__(self, params: EmbedParams) -> None:
+        super().__init__(params)
+        self._loading: Thread | None = None
+
+    def warm_up(self) -> None:
+        """Begin to load in the background, for a caller that has something else to wait for meanwhile."""
+        self._loading = Thread(target=self._load, daemon=True)
+        self._loading.start()
+
+    def _load(self) -> None:
+        # What goes wrong is raised when the embedder is used.
+        with suppress(Exception):
+            _ = (self._graph, self._tokenizer)
+
     @cached_property
     def _folder(self) -> Path:
         try:
@@ -100,6 +116,8 @@ class OpenVinoEmbedder(PackedEmbedder):
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         if not texts:
             return vectors
+        if self._loading:
+            self._loading.join()
         tokens = self._tokenizer.encode_batch_fast(list(texts))
         lengths = [len(one.ids) for one in tokens]
         for batch in token_batches(lengths, self._params.tokens_at_once):

@@ -16,13 +16,12 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, Protocol
 
-import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.expr import col
 
 from pipelines.build import upkeep
 from pipelines.build.fingerprint import index_fingerprint, vector_fingerprint
+from pipelines.build.lance import col, lancedb
 from pipelines.build.rerank import Reranker
 from pipelines.build.search import Asking, Reader
 from pipelines.build.vectors import VectorCache, vectors_of

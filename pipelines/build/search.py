@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lancedb.query import MatchQuery
-
+from pipelines.build.lance import MatchQuery
 from pipelines.build.rerank import Reranker
 from pipelines.ports import Embedder, Vectors
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lancedb.index import FTS, IvfRq, IvfSq
 from tenacity import retry, retry_if_exception_message, stop_after_attempt, wait_fixed
 
+from pipelines.build.lance import FTS, IvfRq, IvfSq
 from pipelines.build.vectors import VectorCache
 from pipelines.records import Upkeep
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from lancedb.expr import col, lit
 
+from pipelines.build.lance import col, lit
 from pipelines.ports import Vectors
 
 PREFIX = "vectors-"
