@@ -137,8 +137,8 @@ def _index_on(table: Any, column: str) -> str | None:
 
 
 def maintain(table: Any, plan: UpkeepPlan) -> list[Upkeep]:
-    """Compact, prune and sweep, in this order: what compaction leaves behind can be pruned, and then swept."""
-    return [_compact(table, plan), _prune(table, plan), _sweep(plan)]
+    """Sweep, compact and prune, in this order: what compaction leaves behind can be pruned."""
+    return [_sweep(plan), _compact(table, plan), _prune(table, plan)]
 
 
 def _compact(table: Any, plan: UpkeepPlan) -> Upkeep:

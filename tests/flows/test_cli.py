@@ -246,7 +246,7 @@ def test_upkeep_says_of_each_step_whether_it_was_done_and_why(indexed: Path) -> 
     code, out, _ = at(indexed, "maintain")
     assert code == 0
     steps = [line.split(": ")[:2] for line in out.splitlines()]
-    assert steps == [[step, "not done"] for step in ("compact", "prune", "sweep", "prune vectors")]
+    assert steps == [[step, "not done"] for step in ("sweep", "compact", "prune", "prune vectors")]
 
 
 def test_upkeep_without_an_index_has_nothing_to_do(make_project: MakeProject) -> None:
