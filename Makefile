@@ -4,7 +4,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin
 
-.PHONY: demo test test-fast check bench setup clean
+.PHONY: demo test test-fast test-long check bench setup clean
 
 setup: $(READY)
 
@@ -18,11 +18,14 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## four quarters of real support facts through the loop (about 10 minutes on 2 cores)
 	$(RUN)/python -m demo
 
-test: $(READY)  ## every test, the real models and a real Prefect server included
-	$(RUN)/python -m pytest
+test: $(READY)  ## every test but the long ones, the real models and a real Prefect server included
+	$(RUN)/python -m pytest -m "not long"
 
 test-fast: $(READY)  ## the tests that need no real model and no server
-	$(RUN)/python -m pytest -m "not slow and not services"
+	$(RUN)/python -m pytest -m "not slow and not services and not long"
+
+test-long: $(READY)  ## the loop killed at every step, kills at random moments, long histories
+	$(RUN)/python -m pytest -m long
 
 check: $(READY)  ## lint, format, types
 	$(RUN)/ruff check .

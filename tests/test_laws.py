@@ -466,7 +466,7 @@ def test_whatever_happens_the_rows_are_those_of_a_clean_build_and_no_text_is_emb
         assert not lab.rows_without_full_text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_the_rows_are_those_of_a_clean_build_with_the_real_embedder_too(seed: int, tmp_path: Path) -> None:
     draw, embedder = random.Random(seed), RealWitness()
@@ -540,7 +540,7 @@ def test_upkeep_leaves_no_file_of_a_killed_writer(written: str, lab: Lab) -> Non
     assert_same(lab.rows, lab.clean())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_at_random_moments_lose_no_row_and_tear_no_read_and_upkeep_leaves_nothing_of_them(tmp_path: Path) -> None:
     faults = endure(Library(tmp_path / "library", pages=40), kills=5)
     assert (faults.kills, faults.lost_rows, faults.torn_reads, faults.failed_reads) == (5, 0, 0, 0), faults.problems
@@ -615,7 +615,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     return house
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("point", "left", "is_live"),
     [
