@@ -13,6 +13,8 @@ from pipelines.ports import Embedder, Vectors
 SHOWN = ("document", "position", "heading", "text")
 # Rows that each half of a search brings into the fusion: fixed, since stretched scores depend on it (docs/log.md).
 DEPTH = 100
+# What the vectors' half counts for in a sum of scores: above the better half on three sets (docs/log.md).
+VECTOR_SHARE = 0.6
 # The constant of the paper.
 RRF_K = 60
 # What a reranker reads of a fused ranking, and how many exact distances an approximate index works out for each row.
@@ -135,11 +137,13 @@ def _best(find: Callable[[int], list[Scored]], wanted: int) -> Half:
 
 
 def _fuse_scores(halves: Sequence[Half]) -> list[Passage]:
-    """The mean of the halves' scores, each stretched to 0..1 over what its half found; what it did not find has 0.
+    """The halves' scores, each stretched to 0..1 over what its half found, in a weighted sum; not found has 0.
 
     Source: Bruch, Gai, Ingber 2023, An Analysis of Fusion Functions for Hybrid Retrieval (arXiv:2210.11934).
     """
-    return _summed([[(score / len(halves), row) for score, row in _stretched(half)] for half in halves])
+    weights = (VECTOR_SHARE, 1 - VECTOR_SHARE) if len(halves) > 1 else (1.0,)
+    weighted = zip(weights, halves, strict=True)
+    return _summed([[(weight * score, row) for score, row in _stretched(half)] for weight, half in weighted])
 
 
 def _stretched(half: Half) -> list[Scored]:
