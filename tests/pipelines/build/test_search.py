@@ -146,8 +146,8 @@ def test_a_passage_that_both_halves_find_comes_before_the_first_of_either(tmp_pa
     assert hits[0].text == "zebra once and near"
     assert {hit.text for hit in hits[1:]} == {"a zebra zebra zebra", "nearest of all"}
     # The first of a half has all of its half's share; what the other half did not find has nothing of that.
-    assert hits[0].score > 0.5
-    assert next(hit for hit in hits if hit.text == "nearest of all").score == pytest.approx(0.5, abs=1e-6)
+    assert hits[0].score > 0.6
+    assert next(hit for hit in hits if hit.text == "nearest of all").score == pytest.approx(0.6, abs=1e-6)
 
 
 def test_ranks_can_be_fused_instead_of_scores(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ APART = {"nearest of all": 0.01, "a zebra zebra zebra": 2.0, "zebra once and nea
     [
         ("vector", ["nearest of all", "zebra once and near", "a zebra zebra zebra", "neither nor"]),
         ("text", ["a zebra zebra zebra", "zebra once and near"]),
-        ("hybrid", ["zebra once and near", "a zebra zebra zebra", "nearest of all", "neither nor"]),
+        ("hybrid", ["zebra once and near", "nearest of all", "a zebra zebra zebra", "neither nor"]),
     ],
 )
 def test_each_way_to_search_ranks_by_its_own_lights(tmp_path: Path, by: str, order: list[str]) -> None:
