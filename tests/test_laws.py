@@ -510,6 +510,7 @@ def test_a_rewrap_moves_no_cut_at_whatever_width(paragraph: str) -> None:
     ],
     ids=lambda one: str(one) if isinstance(one, Point) else ("first build" if one else "refresh"),
 )
+@pytest.mark.long
 def test_a_real_kill_leaves_the_rows_before_it_or_after_it_and_the_next_refresh_ends_it(
     first_build: bool, point: Point, tmp_path: Path
 ) -> None:
@@ -528,6 +529,7 @@ def test_a_real_kill_leaves_the_rows_before_it_or_after_it_and_the_next_refresh_
 
 
 @pytest.mark.parametrize("written", ["data/*", "_indices/*/*"])
+@pytest.mark.long
 def test_upkeep_leaves_no_file_of_a_killed_writer(written: str, lab: Lab) -> None:
     database = Path(lab.workspace.index_uri)
     # Where the machine is slow, the kill can come after the commit: then once more.
