@@ -25,11 +25,8 @@ class Record(BaseModel):
     record_version: Literal[1] = SCHEMA
 
     def write(self, path: Path) -> None:
-        """Write this record to `path` by way of a temporary file, so that a reader never sees half of it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".tmp")
-        unfinished.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(path)
+        """Write this record to `path`; a reader never sees half of it."""
+        write_whole(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -42,6 +39,14 @@ class Record(BaseModel):
     def content_digest(self) -> str:
         """Twelve hex digits of the SHA-256 of the content: same content, same digest."""
         return digest_of(self.model_dump(mode="json"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file by way of a temporary one, so that a reader never sees half of it; line ends stay as they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text, encoding="utf-8", newline="")
+    unfinished.replace(path)
 
 
 def digest_of(value: Any) -> str:

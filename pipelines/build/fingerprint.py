@@ -14,6 +14,7 @@ from pipelines.ports import Embedder
 from pipelines.records import BuiltIndex, Snapshot, digest_of
 from pipelines.workspace import Workspace
 
+TABLE = "chunks"
 # How lance 7 names the manifest of a version, so that the newest comes first in a listing.
 NEWEST_FIRST = 2**64 - 1
 
@@ -56,7 +57,7 @@ def settled(workspace: Workspace, snapshot: Snapshot, embedder: Embedder) -> Bui
 
 def local_table(uri: str) -> Path | None:
     """The folder of the index's table; None where it is not on this machine."""
-    return None if len(urlparse(uri).scheme) > 1 else Path(uri) / "chunks.lance"
+    return None if len(urlparse(uri).scheme) > 1 else Path(uri) / f"{TABLE}.lance"
 
 
 def _has_version(table: Path, version: int) -> bool:

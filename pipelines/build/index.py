@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.build import upkeep
-from pipelines.build.fingerprint import index_fingerprint, vector_fingerprint
+from pipelines.build.fingerprint import TABLE, index_fingerprint, vector_fingerprint
 from pipelines.build.lance import col, lancedb
 from pipelines.build.rerank import Reranker
 from pipelines.build.search import Asking, Reader
@@ -30,7 +30,6 @@ from pipelines.params import ChunkParams, EmbedParams, IndexParams
 from pipelines.ports import Embedder, Progress, Vectors
 from pipelines.records import BuiltIndex, Chunk, IndexDelta, Upkeep, digest_of
 
-TABLE = "chunks"
 KEY = ["document", "position"]
 LEDGER = ["document", "position", "digest", "document_digest"]
 FINGERPRINT, VECTORS, SETTINGS = b"ragtide.fingerprint", b"ragtide.vectors", b"ragtide.settings"
@@ -123,8 +122,8 @@ class Index:
         return _ledger(table) if table is not None else {}
 
     def content(self, version: int | str | None = None) -> str:
-        """A digest of all keys and digests of a version: same rows, same digest."""
-        return digest_of([[*key, *row] for key, row in sorted(self.rows(version).items())])
+        """`content_of` the rows of a version."""
+        return content_of(self.rows(version))
 
     def documents(self, version: int | str | None = None) -> dict[str, str]:
         """Document -> the digest that its rows stand for, of `version` or the latest; {} without a table."""
@@ -413,6 +412,11 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if not then:
         return "an earlier version of Ragtide"
     return ", ".join(moved) or "other weights of the embedder, or by another version of the chunker or the converter"
+
+
+def content_of(rows: Mapping[tuple[str, int], tuple[str, str]]) -> str:
+    """A digest of all keys and digests: same rows, same digest."""
+    return digest_of([[*key, *row] for key, row in sorted(rows.items())])
 
 
 def _windows(cuts: Iterable[Cut]) -> Iterator[list[Cut]]:

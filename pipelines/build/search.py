@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.build.lance import MatchQuery
@@ -183,8 +183,5 @@ def _key(row: Row) -> tuple[str, int]:
 
 
 def _reordered(passages: Sequence[Passage], scores: Sequence[float]) -> list[Passage]:
-    scored = [
-        Passage(**{name: getattr(one, name) for name in SHOWN}, score=score)
-        for one, score in zip(passages, scores, strict=True)
-    ]
+    scored = [replace(one, score=score) for one, score in zip(passages, scores, strict=True)]
     return sorted(scored, key=lambda one: (-one.score, one.document, one.position))

@@ -14,6 +14,7 @@ import numpy as np
 from tenacity import retry, retry_if_exception_message, stop_after_attempt, wait_fixed
 
 from pipelines.build.lance import FTS, IvfRq, IvfSq
+from pipelines.build.search import REFINE
 from pipelines.build.vectors import VectorCache
 from pipelines.records import Upkeep
 
@@ -23,7 +24,6 @@ SEGMENTS = 16
 IVF_RQ_FROM_ROWS = 1_000_000
 RETRAIN_GROWTH, CHECK_GROWTH = 2, 1.25
 PROBED, NEIGHBOURS, LEAST_RECALL = 50, 10, 0.9
-REFINE = 10
 NAMED_FOR_ROWS = "vector-of-"
 # What a killed writer leaves behind (lance 7): files that no version names and no pruning removes.
 LEFT_BEHIND = ".tmp*"

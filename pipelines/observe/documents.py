@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pipelines.errors import RefusalError
 from pipelines.observe.convert import CONVERTER, HTML, DocumentError, abilities, as_text, is_document
 from pipelines.observe.snapshot import read_file
-from pipelines.records import Document, Quarantine, SetAside, Snapshot
+from pipelines.records import Document, Quarantine, SetAside, Snapshot, write_whole
 from pipelines.workspace import Workspace
 
 # Formats whose text is kept once it is converted.
@@ -37,7 +38,7 @@ class Library:
         self._failed: dict[str, SetAside] = {}
         self._readable: set[str] = set()
 
-    @property
+    @cached_property
     def due(self) -> dict[str, str]:
         """Path -> digest of what is to be read: everything but what has failed often enough in this form."""
         return {path: digest for path, digest in self._digests.items() if not self._given_up(path)}
@@ -87,10 +88,7 @@ class Library:
         if kept.is_file():
             return kept.read_text(encoding="utf-8")
         text = as_text(path, content)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_name(f".{kept.name}.tmp")
-        unfinished.write_text(text, encoding="utf-8", newline="")
-        unfinished.replace(kept)
+        write_whole(kept, text)
         return text
 
     def _given_up(self, path: str) -> bool:

@@ -173,15 +173,16 @@ def _ignore_lines(root: Path) -> list[str]:
     return lines[:first] + lines[last + 1 :]
 
 
-def _hide(workspace: Workspace) -> None:
+def _hide(workspace: Workspace, snapshot: Snapshot) -> None:
     """Keep DVC from the files that it would fail on, by a block of rules in .dvcignore; no such file, no block."""
-    rules, ignore = workspace.root / ".dvcignore", _ignore_rules(workspace.root)
+    rules = workspace.root / ".dvcignore"
+    now = rules.read_text(encoding="utf-8") if rules.is_file() else ""
+    if not snapshot.unusable and HIDDEN not in now:
+        return
+    ignore = _ignore_rules(workspace.root)
     home, below = workspace.kb.resolve(), workspace.kb.relative_to(workspace.root).as_posix()
     files = files_below(workspace.kb, workspace.root, ignore)
     unusable = [path for path in files if _unusable(workspace.kb / path, home)]
-    now = rules.read_text(encoding="utf-8") if rules.is_file() else ""
-    if not unusable and HIDDEN not in now:
-        return
     hidden = [f"/{below}/{_as_rule(path)}" for path in unusable]
     # A rule with a `?` in it may match the name of a file that is all right.
     patterns, taken = GitIgnoreSpec.from_lines(hidden), set(unusable)
@@ -203,7 +204,7 @@ def record(workspace: Workspace) -> Snapshot:
     """Version the data folders with DVC and keep the snapshot's manifest. Changes nothing where nothing has changed."""
     ensure_repository(workspace.root)
     snapshot = observe(workspace)
-    _hide(workspace)
+    _hide(workspace, snapshot)
     folders = {workspace.kb: snapshot.kb_id, workspace.train: snapshot.train_id, workspace.golden: snapshot.golden_id}
     moved = [folder for folder, expected in folders.items() if folder.is_dir() and _recorded(folder) != expected]
     if moved:

@@ -9,6 +9,7 @@ from functools import partial
 
 from pipelines.build.candidate import adapter_digest
 from pipelines.build.fingerprint import local_table
+from pipelines.build.index import content_of
 from pipelines.build.upkeep import left_behind, remove
 from pipelines.errors import RefusalError, one_line
 from pipelines.observe.snapshot import folder_hash
@@ -96,7 +97,7 @@ def _rows(project: Project, release: Release, version: int) -> str | None:
     index = project.index
     try:
         rows = index.rows(version)
-        if release.content and index.content(version) != release.content:
+        if release.content and content_of(rows) != release.content:
             return f"version {version} holds {len(rows)} rows that are not the {release.index.rows} that were released"
         return "; ".join(index.flaws(version)) or None
     except RefusalError as problem:
