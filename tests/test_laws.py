@@ -40,14 +40,14 @@ from pipelines.observe.convert import as_text
 from pipelines.observe.snapshot import observe
 from pipelines.params import ChunkParams, EmbedParams, IndexParams
 from pipelines.ports import Embedder, Vectors, quiet
-from pipelines.publish.project import Project
 from pipelines.publish.verify import Mismatch, repair, verify
-from pipelines.records import Chunk, Cycle, Document, Release
+from pipelines.records import Chunk, Cycle, Document
 from pipelines.workspace import Workspace
 from tests import fakes
 from tests.conftest import write_project
 from tests.crash import MAX_WORDS, WINDOW, Point, Witness, die, laboratory, struck
 from tests.factories import HashEmbedder, write
+from tests.projects import Home
 
 EXAMPLES = os.environ.get("RAGTIDE_EXAMPLES")
 law = settings(
@@ -557,21 +557,10 @@ QUESTION = "When does {} 1 reach end of life?"
 
 
 @dataclass
-class House:
+class House(Home):
     """A project on which the whole loop turns; the pages of the pump and the tank are asked about."""
 
-    root: Path
     year: int = 2030
-
-    @property
-    def project(self) -> Project:
-        return Project.open(self.root, quiet)
-
-    @property
-    def live(self) -> Release:
-        release = self.project.registry.champion()
-        assert release is not None
-        return release
 
     def moves_on(self) -> None:
         """Another year: what is live is out of date."""

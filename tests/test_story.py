@@ -6,37 +6,23 @@ DVC, LanceDB, MLflow and Prefect are the real ones; only the models are fakes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from demo.pages import AnswerFormat, quarters, render_pages, write_golden, write_pages, write_training
 from flows.keep_current import keep_current
 from pipelines.observe.snapshot import dvc, observe
-from pipelines.ports import quiet
-from pipelines.publish.project import Project
 from pipelines.publish.release import rollback
 from pipelines.records import Cycle, Release
 from tests import fakes
+from tests.projects import Home
 
 QUESTION = "What is the latest release of Node.js 22?"
 
 
 @dataclass
-class Story:
+class Story(Home):
     """A project that goes through its quarters."""
-
-    root: Path
-
-    @property
-    def project(self) -> Project:
-        return Project.open(self.root, quiet)
-
-    @property
-    def live(self) -> Release:
-        release = self.project.registry.champion()
-        assert release is not None
-        return release
 
     def data(self, quarter: str, answer_format: AnswerFormat = "plain", taught: bool = False) -> None:
         write_pages(self.root / "data/kb", quarter)

@@ -1,11 +1,11 @@
-"""What stands in for a large model where the libraries are to be real? A tiny Llama, untrained, made in a moment.
+"""What stands in for a large model where the libraries are to be real? A tiny Llama or BERT, untrained.
 
 Its tokenizer knows a vocabulary of words and has a chat template, so that transformers and peft run as they always do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ TEMPLATE = (
 )
 MARKS = ("<unk>", "<pad>", "<end>", "<system>", "<user>", "<assistant>")
 WORDS = tuple(f"w{number}" for number in range(90))
+BERT_WIDTH, BERT_TOKENS = 16, 32
 
 
 def write_tiny_model(folder: Path, seed: int = 0, **special: str | None) -> Path:
@@ -50,6 +51,32 @@ def write_tiny_model(folder: Path, seed: int = 0, **special: str | None) -> Path
         initializer_range=0.3,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def write_tiny_bert(folder: Path, kind: str, words: Sequence[str], seed: int = 0, **config: Any) -> Path:
+    """A BERT of one layer over a vocabulary of words, as `kind` of transformers, with its tokenizer, in `folder`."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    vocabulary = {word: at for at, word in enumerate([*marks.values(), *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=BERT_TOKENS, **marks)
+    fast.save_pretrained(folder)
+    torch.manual_seed(seed)
+    usual = {
+        "vocab_size": len(vocabulary),
+        "hidden_size": BERT_WIDTH,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": BERT_TOKENS,
+    }
+    getattr(transformers, kind)(transformers.BertConfig(**usual, **config)).save_pretrained(folder)
     return folder
 
 

@@ -19,39 +19,26 @@ from flows.keep_current import keep_current
 from pipelines.errors import RefusalError
 from pipelines.observe.guard import approvals, approve
 from pipelines.observe.snapshot import observe
-from pipelines.ports import quiet
 from pipelines.publish.plan import make_plan, read_plan
-from pipelines.publish.project import Project
 from pipelines.publish.registry import Registry
 from pipelines.publish.release import rollback
-from pipelines.records import Action, Cycle, Quarantine, Release
+from pipelines.records import Action, Cycle, Quarantine
 from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
+from tests.projects import Home
 
 OLD, NEW = "2027-01-01", "2031-05-05"
 QUESTION = "When does {} 1 reach end of life?"
 
 
-@dataclass(frozen=True)
-class House:
+@dataclass
+class House(Home):
     """A project on which the loop turns.
 
     Pump, Tank and Valve are asked about. The question about the pump names no page, so nobody notices that it is
     stale: a refresh that brings another date for the pump loses it, and the gate refuses.
     """
-
-    root: Path
-
-    @property
-    def project(self) -> Project:
-        return Project.open(self.root, quiet)
-
-    @property
-    def live(self) -> Release:
-        release = self.project.registry.champion()
-        assert release is not None
-        return release
 
     @property
     def history(self) -> list[Cycle]:

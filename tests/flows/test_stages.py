@@ -321,25 +321,27 @@ def test_a_page_that_was_given_up_is_read_once_its_libraries_are_there(
     assert "late.pdf" in documents(root)
 
 
+def lose_many(root: Path) -> None:
+    """Such pages are indexed, and then gone."""
+    paths = many(root)
+    built(root)
+    for path in paths:
+        path.unlink()
+
+
 def many(root: Path) -> list[Path]:
     """Pages past what may vanish without being asked about."""
     return [write(root / f"data/kb/many/{number:02}.md", page(f"Many{number}")) for number in range(20)]
 
 
 def test_the_stage_holds_removals_back_past_the_limit(root: Path) -> None:
-    paths = many(root)
-    built(root)
-    for path in paths:
-        path.unlink()
+    lose_many(root)
     index = built(root)
     assert (index.rows, index.waiting) == (24, 20)
 
 
 def test_a_removal_that_the_stage_holds_back_can_be_approved_before_the_first_release(root: Path) -> None:
-    paths = many(root)
-    built(root)
-    for path in paths:
-        path.unlink()
+    lose_many(root)
     project = opened(root)
     plan = make_plan(project, project.corpus(observe(project.workspace)))
     assert len(plan.evidence.held) == 20

@@ -23,42 +23,23 @@ from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams
 from pipelines.ports import Embedder, Vectors
 from tests.factories import write
+from tests.tiny import BERT_TOKENS, BERT_WIDTH, write_tiny_bert
 
 ROOT = Path(__file__).parents[3]
 WORDS = tuple(f"w{number}" for number in range(40))
 TEXTS = ("w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11 w12", "w13 w14", "unknown words", "w1 w2 w3")
-DIMENSIONS, MAX_TOKENS = 16, 32
+DIMENSIONS, MAX_TOKENS = BERT_WIDTH, BERT_TOKENS
 ENGINES = [pytest.param(OpenVinoEmbedder, id="openvino"), pytest.param(TorchEmbedder, id="torch")]
 every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 def write_tiny_model(folder: Path, seed: int = 0, pooling: str = "mean", **saved: Any) -> Path:
     """A BERT of one layer with a pooling of its own, as sentence-transformers keeps it."""
-    import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    vocabulary = {word: at for at, word in enumerate([*marks.values(), *WORDS])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=MAX_TOKENS, **marks)
-    torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=DIMENSIONS,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=MAX_TOKENS,
-        initializer_range=0.3,
-    )
     parts = folder.with_name(folder.name + "-parts")
-    BertModel(config).save_pretrained(parts)
-    tokenizer.save_pretrained(parts)
+    write_tiny_bert(parts, "BertModel", WORDS, seed, initializer_range=0.3)
     modules = [Transformer(str(parts)), Pooling(DIMENSIONS, pooling)]
     SentenceTransformer(modules=modules, device="cpu", **saved).save(str(folder))
     return folder

@@ -14,37 +14,16 @@ from pipelines.build.search import Reader
 from pipelines.errors import RefusalError
 from pipelines.params import IndexParams
 from tests.factories import Shelf, chunk
+from tests.tiny import write_tiny_bert
 
 WORDS = tuple(f"w{number}" for number in range(20))
-MARKS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of one layer that gives a pair of texts one number."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
     folder = tmp_path_factory.mktemp("rerank") / "tiny"
-    vocabulary = {word: at for at, word in enumerate([*MARKS.values(), *WORDS])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    words.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=32, **MARKS).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=32,
-        num_labels=1,
-        initializer_range=0.5,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
+    return write_tiny_bert(folder, "BertForSequenceClassification", WORDS, num_labels=1, initializer_range=0.5)
 
 
 @pytest.fixture(scope="module")

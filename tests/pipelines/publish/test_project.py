@@ -21,12 +21,13 @@ from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
 from pipelines.ports import Advance, quiet
 from pipelines.publish.project import Project
-from pipelines.publish.release import publish, rollback
-from pipelines.records import Action, BuiltModel, Candidate, Release, Verdict
+from pipelines.publish.release import rollback
+from pipelines.records import BuiltModel, Release
 from tests import fakes
 from tests.conftest import write_project
-from tests.factories import measure, scorecard, write
+from tests.factories import write
 from tests.fakes import SKILLS, CountingEmbedder, CountingReader
+from tests.projects import release_of
 
 MakeProject = Callable[..., Path]
 PUMP = "When does Pump 1 reach end of life?"
@@ -45,13 +46,7 @@ def released(project: Project, adapter: str | None = None) -> Release:
     if adapter:
         write(space.adapters / adapter / SKILLS, json.dumps({"reads": True, "name": adapter}))
     model = BuiltModel(base="reader-1", adapter=adapter, examples=None, settings=None)
-    corpus = project.corpus(observe(space))
-    index = build_index(space, project.models, corpus, quiet)
-    card = scorecard(snapshot=corpus.snapshot.id)
-    verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
-    candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH)
-    with project.registry.cycle() as log:
-        return publish(space, project.registry, project.index, log, candidate, verdict)
+    return release_of(project, model)
 
 
 @pytest.fixture(scope="module")

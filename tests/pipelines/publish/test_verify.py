@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,20 +13,19 @@ import lancedb
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipelines.build.candidate import adapter_digest, build_index
+from pipelines.build.candidate import adapter_digest
 from pipelines.build.fingerprint import NEWEST_FIRST, local_table
 from pipelines.build.index import TABLE
-from pipelines.observe.snapshot import observe
 from pipelines.ports import quiet
 from pipelines.publish.project import Project
 from pipelines.publish.registry import CHAMPION
-from pipelines.publish.release import publish
 from pipelines.publish.verify import Mismatch, repair, verify
-from pipelines.records import Action, BuiltIndex, BuiltModel, Candidate, Release, Verdict
+from pipelines.records import BuiltIndex, BuiltModel
 from tests import fakes
 from tests.conftest import write_project
-from tests.factories import measure, scorecard, write
+from tests.factories import write
 from tests.fakes import SKILLS, CountingEmbedder
+from tests.projects import release_of
 
 OLD, NEW = "2027-01-01", "2031-05-05"
 PUMP = "When does Pump 1 reach end of life?"
@@ -46,20 +46,6 @@ def taught(project: Project, name: str) -> BuiltModel:
     return BuiltModel(base="reader-1", adapter=digest, examples=None, settings=None)
 
 
-def released(project: Project, model: BuiltModel) -> Release:
-    """Make a release of what is in the folders now."""
-    space = project.workspace
-    corpus = project.corpus(observe(space))
-    corpus.snapshot.write(space.snapshot_file(corpus.snapshot.id))
-    index = build_index(space, project.models, corpus, quiet)
-    card = scorecard(snapshot=corpus.snapshot.id)
-    verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
-    candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH)
-    with project.registry.cycle() as log:
-        log.tags({"outcome": "released"})
-        return publish(space, project.registry, project.index, log, candidate, verdict)
-
-
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with two releases, to be copied; real MLflow and LanceDB."""
@@ -69,7 +55,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     MlflowClient(tracking_uri=project.workspace.tracking_uri).search_experiments()
     for end_of_life, name in ((OLD, "first"), (NEW, "second")):
         fill(root, end_of_life)
-        released(project, taught(project, name))
+        release_of(project, taught(project, name))
     return root
 
 
@@ -336,7 +322,7 @@ def test_a_version_that_is_gone_is_named(opened: Project) -> None:
 def test_a_file_of_rows_that_is_gone_is_named_and_not_a_crash(opened: Project) -> None:
     before = {path.name for path in (folder_of(opened) / "data").iterdir()}
     write(opened.workspace.kb / "late.md", "# Late\n\nCame later.\n")
-    late = released(opened, opened.registry.release("2").model)
+    late = release_of(opened, opened.registry.release("2").model)
     for path in (folder_of(opened) / "data").iterdir():
         if path.name not in before:
             path.unlink()
@@ -354,15 +340,22 @@ def stored(project: Project, number: str) -> Path:
     return Path(urlsplit(str(client(project).get_model_version("ragtide", number).source)).path)
 
 
-def test_an_adapter_that_mlflow_lacks_too_is_left_with_what_to_do(opened: Project) -> None:
-    said = adapter_is_gone(opened)
-    store = stored(opened, "2")
+@contextmanager
+def mlflow_lacks_the_adapter(project: Project, number: str) -> Iterator[None]:
+    """For so long; the store is that of every test of this module."""
+    store = stored(project, number)
     (store / "adapter").rename(store / "kept")
     try:
-        found = verify(opened)
-        mended, [(one, why)] = repair(found)
+        yield
     finally:
         (store / "kept").rename(store / "adapter")
+
+
+def test_an_adapter_that_mlflow_lacks_too_is_left_with_what_to_do(opened: Project) -> None:
+    said = adapter_is_gone(opened)
+    with mlflow_lacks_the_adapter(opened, "2"):
+        found = verify(opened)
+        mended, [(one, why)] = repair(found)
     assert (told_of(found), mended) == ([said], [])
     assert one == found[0]
     assert "neither here nor in MLflow: `ragtide rollback --to` a release that is whole, or retrain" in why
@@ -370,12 +363,8 @@ def test_an_adapter_that_mlflow_lacks_too_is_left_with_what_to_do(opened: Projec
 
 def test_a_changed_adapter_that_mlflow_lacks_stays_where_it_is(opened: Project) -> None:
     adapter_has_changed(opened)
-    store = stored(opened, "1")
-    (store / "adapter").rename(store / "kept")
-    try:
+    with mlflow_lacks_the_adapter(opened, "1"):
         mended, left = repair(verify(opened))
-    finally:
-        (store / "kept").rename(store / "adapter")
     assert (mended, len(left)) == ([], 1)
     assert (adapter_of(opened, "1") / SKILLS).read_text() == "{}"
     assert not [one for one in opened.workspace.adapters.iterdir() if one.name.endswith(".wrong")]
@@ -384,11 +373,7 @@ def test_a_changed_adapter_that_mlflow_lacks_stays_where_it_is(opened: Project) 
 def test_one_mend_that_fails_does_not_keep_the_others_from_being_made(opened: Project) -> None:
     adapter_is_gone(opened)
     opened.index.untag("release-1")
-    store = stored(opened, "2")
-    (store / "adapter").rename(store / "kept")
-    try:
+    with mlflow_lacks_the_adapter(opened, "2"):
         mended, left = repair(verify(opened))
-    finally:
-        (store / "kept").rename(store / "adapter")
     assert ([one.where for one in mended], len(left)) == (["index of release 1"], 1)
     assert opened.index.has_tag("release-1")

@@ -1,0 +1,45 @@
+"""What do tests of the whole loop share? A project's folder with what is live in it, and a release made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.build.candidate import build_index
+from pipelines.observe.snapshot import observe
+from pipelines.ports import quiet
+from pipelines.publish.project import Project
+from pipelines.publish.release import publish
+from pipelines.records import Action, BuiltModel, Candidate, Release, Verdict
+from tests.factories import measure, scorecard
+
+
+@dataclass
+class Home:
+    """A project's folder; opened anew each time, as every command does."""
+
+    root: Path
+
+    @property
+    def project(self) -> Project:
+        return Project.open(self.root, quiet)
+
+    @property
+    def live(self) -> Release:
+        release = self.project.registry.champion()
+        assert release is not None
+        return release
+
+
+def release_of(project: Project, model: BuiltModel) -> Release:
+    """Make a release of what is in the folders now, with that model and no proof."""
+    space = project.workspace
+    corpus = project.corpus(observe(space))
+    corpus.snapshot.write(space.snapshot_file(corpus.snapshot.id))
+    index = build_index(space, project.models, corpus, quiet)
+    card = scorecard(snapshot=corpus.snapshot.id)
+    verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
+    candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH)
+    with project.registry.cycle() as log:
+        log.tags({"outcome": "released"})
+        return publish(space, project.registry, project.index, log, candidate, verdict)
