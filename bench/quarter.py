@@ -159,7 +159,8 @@ def scores(work: Path, questions: Questions, with_gold: bool = False) -> dict[st
     reader = project.index.reader(live.index_tag)
     found = {}
     for name, model in (("base", untrained(project.models)), ("LoRA", live.model)):
-        graded = examiner.with_gold(model) if with_gold else examiner.with_retrieval(Subject(reader, model))
+        subject = Subject(reader, model)
+        graded = examiner.with_gold(subject) if with_gold else examiner.with_retrieval(subject)
         found |= {f"{name}, {kind}": _mean(graded, ids) for kind, ids in _kinds(questions)}
     return found
 

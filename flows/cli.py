@@ -188,7 +188,7 @@ def approve(
     why: Annotated[str, typer.Option("--why", help="Kept with the approval.")] = "by hand",
     project: ProjectFolder = HERE,
 ) -> None:
-    """Let the removals go ahead that a plan holds back: those very documents, and no others."""
+    """Say yes to what a plan holds back, and to nothing else: those removals, or an action above the cost limit."""
     prepare(project)
     from pipelines.observe.guard import approve as give
     from pipelines.ports import quiet
@@ -197,8 +197,10 @@ def approve(
 
     opened = Project.open(project, quiet)
     with opened.workspace.writing():
-        given = give(opened.workspace, digest, read_plan(opened, digest).evidence.held, why)
-    out.print(f"{len(given.removals)} removals are approved: the next `ragtide run` carries them out")
+        given = give(opened.workspace, digest, read_plan(opened, digest), why)
+    what = [f"{len(given.removals)} removals"] if given.removals else []
+    what += [str(given.action)] if given.action else []
+    out.print(f"approved: {' and '.join(what)}; the next `ragtide run` goes ahead with it, on this very data")
 
 
 @app.command()

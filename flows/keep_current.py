@@ -9,7 +9,7 @@ from prefect import flow
 from flows import tasks
 from flows.progress import bars
 from pipelines.publish.project import Project
-from pipelines.records import Action, Cycle
+from pipelines.records import Cycle
 
 
 @flow(name="keep-current", flow_run_name="keep-current {project}", persist_result=False, validate_parameters=True)
@@ -22,8 +22,8 @@ def keep_current(project: str = ".", plan: str | None = None) -> Cycle:
     with tasks.cycle(Project.open(Path(project), bars)) as turn:
         snapshot = tasks.observe(turn, plan)
         decided = tasks.decide(turn, snapshot, plan)
-        if decided.decision.action is Action.NOTHING:
-            return tasks.conclude(turn, None, None)
+        if not decided.decision.action.builds:
+            return tasks.conclude(turn, decided, None, None)
 
         index = tasks.refresh_index(turn, snapshot, decided)
         model = tasks.retrain_model(turn, snapshot, decided, index)
@@ -31,4 +31,4 @@ def keep_current(project: str = ".", plan: str | None = None) -> Cycle:
         verdict = tasks.prove(turn, snapshot, decided, index, model)
         release = tasks.publish(turn, snapshot, decided, index, model, verdict) if verdict.accepted else None
         tasks.maintain(turn)
-        return tasks.conclude(turn, verdict, release)
+        return tasks.conclude(turn, decided, verdict, release)

@@ -21,6 +21,7 @@ from pipelines.build.corpus import Corpus
 from pipelines.errors import RefusalError, UnavailableError
 from pipelines.observe import costs
 from pipelines.observe.guard import use_up
+from pipelines.observe.past import ACTION_SECONDS, EXPECTED_POINTS, FORECAST_SECONDS
 from pipelines.observe.snapshot import check_stages, commit_stages
 from pipelines.observe.snapshot import observe as look
 from pipelines.observe.snapshot import record as record_snapshot
@@ -31,7 +32,19 @@ from pipelines.publish.plan import REFUSED, headline, keep_plan, kept_plan, make
 from pipelines.publish.project import Project
 from pipelines.publish.registry import RunLog
 from pipelines.publish.release import publish as make_live
-from pipelines.records import BuiltIndex, BuiltModel, Candidate, Cycle, Plan, Release, Snapshot, Upkeep, Verdict
+from pipelines.records import (
+    Action,
+    BuiltIndex,
+    BuiltModel,
+    Candidate,
+    Cycle,
+    Decision,
+    Plan,
+    Release,
+    Snapshot,
+    Upkeep,
+    Verdict,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,9 +130,10 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         log.record("plan.json", decided)
         if evidence.set_aside:
             turn.log.text("set_aside.md", report.set_aside_markdown(corpus.set_aside))
-        turn.log.metrics(report.evidence_metrics(evidence))
-        turn.log.tags({"decision": decision.action, "reason": headline(decided), "plan": digest})
-        turn.log.describe("\n".join(f"- {reason}" for reason in decision.reasons))
+        turn.log.metrics(report.evidence_metrics(evidence) | _expected(decision))
+        tags = {"decision": decision.action, "policy": decision.policy, "reason": headline(decided), "plan": digest}
+        turn.log.tags(tags | ({"proposed": decision.proposed} if decision.proposed else {}))
+        turn.log.describe("\n\n".join([decision.explanation, *(f"- {reason}" for reason in decision.reasons)]))
         turn.log.rename(f"{turn.log.name} {decision.action}")
         return decided
 
@@ -191,7 +205,7 @@ def publish(
     with project.registry.step("publish", turn.log):
         candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=plan.decision.action)
         release = make_live(project.workspace, project.registry, project.index, turn.log, candidate, verdict)
-        use_up(project.workspace, project.index.documents(release.index_tag))
+        use_up(project.workspace, project.index.documents(release.index_tag), release)
         return release
 
 
@@ -206,16 +220,33 @@ def maintain(turn: Turn) -> list[Upkeep]:
         return steps
 
 
-def conclude(turn: Turn, verdict: Verdict | None, release: Release | None) -> Cycle:
+def conclude(turn: Turn, plan: Plan, verdict: Verdict | None, release: Release | None) -> Cycle:
     """Write down what came of the turn; a "nothing" is recorded too."""
     outcome = "nothing to do"
+    if plan.decision.action is Action.HOLD:
+        outcome = f"waits for `ragtide approve {plan.content_digest()}`"
     if release is not None:
         outcome = f"release {release.id}"
         turn.log.tags({"release": release.id, "index_version": release.index.version})
     elif verdict is not None:
         outcome = f"{REFUSED}: {report.refusal(verdict.checks)}"
+    turn.log.metrics({ACTION_SECONDS: _action_seconds(turn)} if plan.decision.action.builds else {})
     turn.log.tags({"outcome": outcome, "accepted": verdict.accepted if verdict else "no candidate"})
     return turn.project.registry.read(turn.log)
+
+
+def _expected(decision: Decision) -> dict[str, float | None]:
+    """What the chosen action was thought to bring and to take: the next decisions learn from it."""
+    if not decision.action.builds:
+        return {}
+    [chosen] = [one for one in decision.options if one.action is decision.action]
+    return {EXPECTED_POINTS: chosen.gap_points, FORECAST_SECONDS: chosen.cost_seconds}
+
+
+def _action_seconds(turn: Turn) -> float:
+    """What index, training and proof took together."""
+    work = turn.project.registry.read(turn.log).work
+    return sum(work.get(key, 0.0) for key in (costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS))
 
 
 def _rebuilt(plan: Plan) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import ceil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -109,10 +109,38 @@ class ScoreParams(Block):
     seed: int = 7
 
 
-class PolicyParams(Block):
-    """When an action is worth its cost."""
+class EvidenceParams(Block):
+    """How much is looked at for the signals beside the golden questions; 0 leaves a signal out."""
 
+    probes: Annotated[int, Field(ge=0)] = 100
+    new_chunks: Annotated[int, Field(ge=0)] = 48
+    old_chunks: Annotated[int, Field(ge=0)] = 300
+    examples: Annotated[int, Field(ge=0)] = 24
+
+
+class BaselineParams(Block):
+    """What the simpler policies go by; the default policy does not look at these."""
+
+    period_cycles: Count = 4
+    amount_share: Share = 0.1
+    cusum_slack: Share = 0.02
+    cusum_limit: Share = 0.05
+    drift_limit: Share = 0.1
+
+
+class PolicyParams(Block):
+    """When an action is worth its cost, and which policy says so: a name of `ragtide policies`, or `module:Class`."""
+
+    name: str = "evidence"
     points_per_hour: Annotated[float, Field(ge=0)] = 50.0
+    gain_lasts_cycles: Annotated[float, Field(ge=1)] = 3.0
+    examples_half: Positive = 24.0
+    surprise_full: Positive = 0.5
+    refresh_on_rename: bool = False
+    budget_hours_per_week: Positive | None = None
+    cool_down_hours: Annotated[float, Field(ge=0)] = 0.0
+    approve_above_seconds: Annotated[float, Field(ge=0)] | None = None
+    baseline: BaselineParams = BaselineParams()
 
 
 class CostParams(Block):
@@ -122,6 +150,8 @@ class CostParams(Block):
     seconds_per_example: Positive = 1.0
     seconds_per_question: Positive = 0.5
     seconds_fixed: Annotated[float, Field(ge=0)] = 10.0
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None
+    currency: str = "EUR"
 
 
 class GateParams(Block):
@@ -158,6 +188,7 @@ class Params(Block):
     generate: GenerateParams = GenerateParams()
     finetune: FinetuneParams = FinetuneParams()
     score: ScoreParams = ScoreParams()
+    evidence: EvidenceParams = EvidenceParams()
     policy: PolicyParams = PolicyParams()
     costs: CostParams = CostParams()
     gate: GateParams = GateParams()
@@ -197,6 +228,8 @@ def _explain(problem: ValidationError) -> str:
 
 
 def _known(where: tuple[int | str, ...]) -> str:
-    block = Params.model_fields[str(where[0])].annotation if len(where) > 1 else Params
+    block: Any = Params
+    for part in where[:-1]:
+        block = block.model_fields[str(part)].annotation
     fields = block.model_fields if isinstance(block, type) and issubclass(block, BaseModel) else {}
     return "known there: " + ", ".join(fields)

@@ -88,6 +88,13 @@ class Generator(Protocol):
         """One answer for each prompt, in order, decoded greedily; `adapter` is a folder or None for the base model."""
         ...
 
+    def losses(self, lessons: Sequence[Lesson], adapter: Path | None, advance: Advance) -> list[float]:
+        """For each lesson, in order, the mean cross-entropy (nats) per token of its answer, the end mark among them.
+
+        A generator of a user's own may lack this method: whoever calls it looks first whether it is there.
+        """
+        ...
+
 
 class Trainer(Protocol):
     """Lessons to an adapter."""

@@ -117,12 +117,17 @@ class Quarantine(Record):
 
 
 class Approval(Record):
-    """Leave to remove documents (document -> digest), given for one plan; it covers these and no others."""
+    """Leave for what one plan holds back; it covers that and nothing else.
+
+    `removals` are documents (document -> digest); `action` is what costs more than the limit, for `snapshot` alone.
+    """
 
     plan: str
     removals: dict[str, str]
     why: str
     at: str
+    action: str | None = None
+    snapshot: str | None = None
 
 
 class Rename(Record):
@@ -158,7 +163,8 @@ class IndexDelta(Record):
 
     `new` counts chunks whose text the live index does not hold and `gone` live chunks whose text will be in none;
     `upserted` and `deleted` count rows, which also move when a document grows; `to_embed` counts texts without vector.
-    `documents_gone` counts documents of which no row will be left; `rebuild` says why no live row can stay, if so.
+    `documents_gone` counts documents of which no row will be left, `documents_renamed` those of them whose very content
+    stands under another name; `rebuild` says why no live row can stay, if so.
     """
 
     chunks_after: int
@@ -169,6 +175,7 @@ class IndexDelta(Record):
     deleted: int
     to_embed: int
     documents_gone: int = 0
+    documents_renamed: int = 0
     rebuild: str | None = None
 
     @property
@@ -185,7 +192,7 @@ class IndexDelta(Record):
 
 
 class Action(StrEnum):
-    """What can be done about a change, ordered by cost."""
+    """What can be done about a change, ordered by cost; HOLD is to do nothing before a person has said yes."""
 
     NOTHING = "NOTHING"
     REFRESH = "REFRESH"
@@ -193,6 +200,12 @@ class Action(StrEnum):
     RETRAIN = "RETRAIN"
     REFRESH_RETRAIN = "REFRESH+RETRAIN"
     REBUILD_RETRAIN = "REBUILD+RETRAIN"
+    HOLD = "HOLD"
+
+    @property
+    def builds(self) -> bool:
+        """Whether a candidate comes of it."""
+        return self not in (Action.NOTHING, Action.HOLD)
 
     @property
     def refreshes(self) -> bool:
@@ -241,24 +254,74 @@ class Measure(Record):
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}] (n={self.n})"
 
 
+NOT_ASKED = Measure.unmeasured("not asked for")
+
+
 class Costs(Record):
-    """Forecast seconds of each step, and where the rates come from."""
+    """Forecast seconds of each step, where the rates come from, and what an hour of compute costs, if that is set.
+
+    `error_share` is how far earlier forecasts were off, as a share of what it really took: the median of `error_runs`.
+    """
 
     refresh_seconds: float
     retrain_seconds: float
     prove_seconds: float
     source: str
+    error_share: float | None = None
+    error_runs: int = 0
+    price_per_hour: float | None = None
+    currency: str = ""
+
+
+class Past(Record):
+    """An earlier decision, and what came of it: what a policy may learn from.
+
+    `expected_points` is what the action was thought to be able to win back, `recovered_points` what the score really
+    gained, both in points of answer score (0-100); `score` is that of the live release as it was before (0-1), and
+    `shift` how far the documents had moved. What was not measured is None.
+    """
+
+    cycle: str
+    action: str
+    accepted: bool
+    rolled_back: bool = False
+    expected_points: float | None = None
+    recovered_points: float | None = None
+    forecast_seconds: float | None = None
+    seconds: float | None = None
+    score: float | None = None
+    changed_share: float | None = None
+    shift: float | None = None
+
+
+class Gap(Record):
+    """The two gaps of one group of questions: those of a folder, or those with one kind of answer."""
+
+    name: str
+    index_gap: Measure
+    model_gap: Measure
 
 
 class Evidence(Record):
     """Every signal that the policy may look at. The centre of the project: which half is out of date?
 
     `index_gap` = score(gold context) - score(retrieved context); `model_gap` = target - score(gold context).
-    `refresh_gain` is the part of the index gap on questions whose own documents have changed since the live release.
-    `examples` counts those that can be learnt from, `orphaned_examples` those whose page is gone.
-    `refused` holds actions that were refused by the gate, or rolled back, for this very snapshot and these params.
+    The index's gap has two parts: `refresh_gain` on questions whose answer the live rows do not hold, and
+    `retriever_gap` on those whose answer they hold but do not bring up. `groups` and `kinds` are the gaps by folder of
+    the documents and by kind of answer.
+
+    From the changed text itself, without labels: `news_share`, the sentences of the corpus that say something else or
+    new; `stale_answers`, the share of moved facts for which the live index still finds the old one; `come_back`, the
+    share of removed sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors and
+    `vocabulary` of their words. `surprise` is the live model's loss on examples that it has not seen, less that on
+    those that it has (nats a token).
+
+    `examples` counts those that can be learnt from, `new_examples` those of them that the live adapter never saw,
+    `orphaned_examples` those whose page is gone. `refused` holds actions that were refused by the gate, or rolled
+    back, for this very snapshot and these params; `approved` those above the cost limit that a person said yes to.
     `held` are documents (with the digest of their rows) whose removal waits for an approval; `set_aside` says why
-    of documents that cannot be read; what the index holds of them stays.
+    of documents that cannot be read; what the index holds of them stays. `past` is what came of earlier decisions,
+    `spent_hours` the compute of the last seven days, and `measured_in` the seconds that each signal took.
     """
 
     snapshot: str
@@ -271,36 +334,67 @@ class Evidence(Record):
     model_gap: Measure
     refresh_gain: Measure
     malformed_share: Measure
+    retriever_gap: Measure = NOT_ASKED
+    groups: tuple[Gap, ...] = ()
+    kinds: tuple[Gap, ...] = ()
+    news_share: Measure = NOT_ASKED
+    stale_answers: Measure = NOT_ASKED
+    come_back: Measure = NOT_ASKED
+    novelty: Measure = NOT_ASKED
+    shift: Measure = NOT_ASKED
+    vocabulary: Measure = NOT_ASKED
+    surprise: Measure = NOT_ASKED
     stale_questions: tuple[str, ...] = ()
     examples: int
+    new_examples: int | None = None
     orphaned_examples: int = 0
     min_examples: int
     adapter_is_current: bool
     refused: dict[str, str] = Field(default_factory=dict)
+    approved: tuple[str, ...] = ()
     held: dict[str, str] = Field(default_factory=dict)
     set_aside: dict[str, str] = Field(default_factory=dict)
     costs: Costs
+    past: tuple[Past, ...] = ()
+    spent_hours: float = 0.0
+    hours_since_retrain: int | None = None
+    measured_in: dict[str, float] = Field(default_factory=dict)
 
 
 class Option(Record):
-    """One action with what it is expected to bring (points of answer score, 0-100) and to cost (seconds)."""
+    """One action with what it is expected to bring (points of answer score, 0-100, with its interval) and to cost.
+
+    `gap_points` is what the golden questions say it could win back, before what such actions have really brought so
+    far is taken off. `cost_money` is in the currency of params.yaml, None where no price is set.
+    """
 
     action: Action
     gain_points: float | None
     gain_points_low: float | None
+    gain_points_high: float | None = None
+    gap_points: float | None = None
     cost_seconds: float
+    cost_money: float | None = None
     points_per_hour: float | None
     worth_it: bool
     because: str
 
 
 class Decision(Record):
-    """What to do, why, and what would have changed it. Same evidence and params, same decision to the byte."""
+    """What to do, why, and what would have changed it. Same evidence and params, same decision to the byte.
+
+    `proposed` is what a HOLD waits for, or what waits beside an action that goes ahead; `explanation` is one paragraph
+    in plain words, `lacks` names the signals that could not be measured, and why.
+    """
 
     action: Action
+    policy: str = "evidence"
+    proposed: Action | None = None
+    explanation: str = ""
     reasons: tuple[str, ...]
     options: tuple[Option, ...]
     would_change: tuple[str, ...]
+    lacks: tuple[str, ...] = ()
 
 
 class Plan(Record):
@@ -309,6 +403,10 @@ class Plan(Record):
     evidence: Evidence
     decision: Decision
     params: str
+
+    def content_digest(self) -> str:
+        """The same world and the same decision, the same digest: however long it took to measure."""
+        return digest_of(self.model_dump(mode="json", exclude={"evidence": {"measured_in"}}))
 
 
 # --- prove ---------------------------------------------------------------------------------------------------------
@@ -415,13 +513,17 @@ class BuiltIndex(Record):
 
 
 class BuiltModel(Record):
-    """A base model and, after a retrain, the adapter on it; `adapter` is the digest of its weights."""
+    """A base model and, after a retrain, the adapter on it; `adapter` is the digest of its weights.
+
+    `taught` are the digests of the examples that it saw.
+    """
 
     base: str
     adapter: str | None
     examples: str | None
     settings: str | None
     trained_examples: int = 0
+    taught: tuple[str, ...] = ()
     final_loss: float | None = None
     seconds: float = 0.0
 
@@ -450,7 +552,10 @@ class Release(Candidate):
 
 
 class Cycle(Record):
-    """One turn of the loop as MLflow recorded it: what was decided, what came of it, and the work and time it took."""
+    """One turn of the loop as MLflow recorded it: what was decided, what came of it, and the work and time it took.
+
+    `signals` are the evidence's numbers and the forecast, as they were logged.
+    """
 
     name: str
     run: str
@@ -466,3 +571,4 @@ class Cycle(Record):
     score_after: float | None = None
     seconds: float = 0.0
     work: dict[str, float] = Field(default_factory=dict)
+    signals: dict[str, float] = Field(default_factory=dict)

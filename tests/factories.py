@@ -26,6 +26,7 @@ from pipelines.records import (
     Graded,
     IndexDelta,
     Measure,
+    Past,
     Question,
     Release,
     Scorecard,
@@ -212,6 +213,17 @@ def evidence(**signals: Any) -> Evidence:
         "costs": Costs(refresh_seconds=10, retrain_seconds=300, prove_seconds=20, source="prior"),
     }
     return Evidence(**(usual | signals))
+
+
+def past(action: str = "RETRAIN", **fields: Any) -> Past:
+    """An earlier decision that was accepted and brought half of the 20 points that were expected of it."""
+    usual: dict[str, Any] = {
+        "cycle": "cycle-1",
+        "accepted": True,
+        "expected_points": 20.0,
+        "recovered_points": 10.0,
+    }
+    return Past(action=action, **(usual | fields))
 
 
 def question(name: str = "q1", **fields: Any) -> Question:

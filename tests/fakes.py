@@ -42,6 +42,7 @@ class CountingReader:
     """
 
     prompts: ClassVar[list[str]] = []
+    judged: ClassVar[list[Lesson]] = []
     base = "reader-1"
     identity = "reader-1/greedy"
 
@@ -50,9 +51,15 @@ class CountingReader:
 
     def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
         self.prompts.extend(prompt[-1].content for prompt in prompts)
-        skills = json.loads((adapter / SKILLS).read_text(encoding="utf-8")) if adapter else {}
+        skills = _skills(adapter)
         advance(len(prompts))
         return [_answer(prompt[-1].content, skills) for prompt in prompts]
+
+    def losses(self, lessons: Sequence[Lesson], adapter: Path | None, advance: Advance) -> list[float]:
+        self.judged.extend(lessons)
+        skills = _skills(adapter)
+        advance(len(lessons))
+        return [_loss(lesson.completion, skills) for lesson in lessons]
 
 
 class CountingTrainer:
@@ -75,7 +82,7 @@ class CountingTrainer:
 
 def forget() -> None:
     """Set all counts back to nothing."""
-    for calls in (CountingEmbedder.embedded, CountingReader.prompts, CountingTrainer.lessons):
+    for calls in (CountingEmbedder.embedded, CountingReader.prompts, CountingReader.judged, CountingTrainer.lessons):
         calls.clear()
 
 
@@ -84,6 +91,17 @@ def _bag(text: str) -> Vectors:
     for word in re.findall(r"[a-z0-9.]+", text.lower()):
         vector[int(hashlib.md5(word.encode()).hexdigest(), 16) % DIMENSIONS] += 1
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
+
+
+def _skills(adapter: Path | None) -> dict[str, Any]:
+    learnt: dict[str, Any] = json.loads((adapter / SKILLS).read_text(encoding="utf-8")) if adapter else {}
+    return learnt
+
+
+def _loss(completion: str, skills: dict[str, Any]) -> float:
+    """Low for an answer in the form that was learnt, high for any other; longer answers are a little harder."""
+    familiar = skills.get("reads") and skills.get("json") == completion.startswith("{")
+    return (0.1 if familiar else 2.0) + len(completion) / 1000
 
 
 def _answer(prompt: str, skills: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from pipelines.build.corpus import Corpus, Folder
-from pipelines.build.examples import lessons
+from pipelines.build.examples import LESSONS, lessons
 from pipelines.build.fingerprint import local_table
 from pipelines.build.index import Index
 from pipelines.build.models import Models, load_embedder
@@ -91,7 +91,7 @@ def export_index(workspace: Workspace, index: BuiltIndex) -> None:
 
 def training_settings(params: Params, base: str) -> str:
     """A digest of everything but the examples that a training run depends on."""
-    return digest_of([base, FORM, params.finetune.model_dump(mode="json"), params.index.top_k])
+    return digest_of([base, FORM, LESSONS, params.finetune.model_dump(mode="json"), params.index.top_k])
 
 
 def build_model(
@@ -118,6 +118,7 @@ def build_model(
         examples=corpus.snapshot.train_id,
         settings=training_settings(params, models.generator.base),
         trained_examples=len(taught) * params.finetune.passes(len(taught)),
+        taught=tuple(sorted({example.digest for example in corpus.examples})),
         final_loss=round(trained.final_loss, 6),
         seconds=round(time.perf_counter() - started, 3),
     )

@@ -16,8 +16,10 @@ from pipelines.build.search import Reader
 from pipelines.errors import RefusalError
 from pipelines.observe.jsonl import read_lines
 from pipelines.ports import Lesson, Message
-from pipelines.records import Chunk
+from pipelines.records import Chunk, digest_of
 
+# Raised when lessons are made in another way, so that an adapter of the old ones is not taken for one of the new.
+LESSONS = "passages-for-all"
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -50,6 +52,11 @@ class Example:
     def question(self) -> str:
         return self.turns[-1].content
 
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits: the same conversation and answer have the same, wherever they and their page stand."""
+        return digest_of([[[turn.role, turn.content] for turn in self.turns], self.completion])
+
 
 def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example]:
     """The training examples of `files` (path below `folder` -> MD5), in order of file and line.
@@ -76,13 +83,15 @@ def lessons(
     """Examples with what retrieval really returns for them, and the right chunk always among it.
 
     So the model learns to find the answer among near misses (RAFT, Zhang et al. 2024, arXiv:2403.10131). An example
-    without `doc` is about behaviour alone and gets no context; a `doc` is a key of `by_document`.
+    without `doc` is about behaviour alone: it has no right chunk, but passages before it, as it will have when it is
+    asked. A `doc` is a key of `by_document`.
     """
-    asking = [example for example in examples if example.doc is not None]
-    found = reader.search([example.question for example in asking], top_k) if asking else []
-    contexts = {id(example): [hit.text for hit in hits] for example, hits in zip(asking, found, strict=True)}
+    found = reader.search([example.question for example in examples], top_k)
     shuffle = random.Random(seed)
-    return [_lesson(example, contexts.get(id(example), []), by_document, top_k, shuffle) for example in examples]
+    return [
+        _lesson(example, [hit.text for hit in hits], by_document, top_k, shuffle)
+        for example, hits in zip(examples, found, strict=True)
+    ]
 
 
 def _lesson(

@@ -10,26 +10,16 @@ import json
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.build.generate import load_base, load_tokenizer, peft_warnings, render
+from pipelines.build.generate import IGNORED, Encoded, encode, foretell, load_base, load_tokenizer, peft_warnings
 from pipelines.build.weights import computes_in_bfloat16, locate_generator
 from pipelines.errors import RefusalError
 from pipelines.params import FinetuneParams, GenerateParams
 from pipelines.ports import Lesson, Progress, Trained
 
-IGNORED = -100
 WARM_UP_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A lesson as token ids; the last `answer_tokens` of them are the answer and its end mark."""
-
-    ids: list[int]
-    answer_tokens: int
 
 
 class LoraTrainer:
@@ -45,7 +35,7 @@ class LoraTrainer:
         torch.manual_seed(self._params.seed)
         source = locate_generator(self._base.model)
         tokenizer = load_tokenizer(self._base, source)
-        encoded = [encode(tokenizer, lesson, self._params.max_tokens) for lesson in lessons]
+        encoded = [fit(tokenizer, lesson, self._params.max_tokens) for lesson in lessons]
         model = self._adapted(source)
         batches = _batches(encoded, self._params)
         losses = _descend(model, batches, tokenizer.pad_token_id, self._params, progress)
@@ -66,15 +56,13 @@ class LoraTrainer:
             return get_peft_model(model, settings)
 
 
-def encode(tokenizer: Any, lesson: Lesson, max_tokens: int) -> Encoded:
+def fit(tokenizer: Any, lesson: Lesson, max_tokens: int) -> Encoded:
     """A lesson as tokens: a prompt too long loses its beginning, never the question or the answer at its end."""
-    prompt = tokenizer(render(tokenizer, lesson.prompt), add_special_tokens=False)["input_ids"]
-    answer = tokenizer(lesson.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    room = max_tokens - len(answer)
-    if room < 1:
+    whole = encode(tokenizer, lesson)
+    if whole.answer_tokens >= max_tokens:
         start = lesson.completion[:40]
         raise RefusalError(f"an example's answer is over finetune.max_tokens = {max_tokens} tokens: {start!r}…")
-    return Encoded(ids=prompt[-room:] + answer, answer_tokens=len(answer))
+    return whole.cut(max_tokens)
 
 
 def _batches(encoded: Sequence[Encoded], params: FinetuneParams) -> list[list[Encoded]]:
@@ -114,31 +102,15 @@ def _descend(
 
 
 def _loss(model: Any, batch: list[Encoded], pad: int) -> Any:
-    """Mean cross-entropy an answer token; padding on the left brings all answers to the end, where logits are made."""
+    """Mean cross-entropy (nats) an answer token of the whole batch."""
     import torch
 
-    width = max(len(one.ids) for one in batch)
-    tail = max(one.answer_tokens for one in batch)
-    ids = torch.full((len(batch), width), pad)
-    labels = torch.full((len(batch), tail), IGNORED)
-    mask = torch.zeros((len(batch), width), dtype=torch.long)
-    for row, one in enumerate(batch):
-        ids[row, width - len(one.ids) :] = torch.tensor(one.ids)
-        mask[row, width - len(one.ids) :] = 1
-        labels[row, tail - one.answer_tokens :] = torch.tensor(one.ids[-one.answer_tokens :])
-    device = model.device
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=computes_in_bfloat16(device.type)):
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        output = model(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=positions.to(device),
-            logits_to_keep=tail + 1,
-        )
-    # The logit at one position foretells the token at the next.
-    logits = output.logits[:, :-1].float()
+    device = model.device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=computes_in_bfloat16(device)):
+        told = foretell(model, batch, pad)
+    logits = told.logits.float()
     return torch.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), labels.to(device).reshape(-1), ignore_index=IGNORED
+        logits.reshape(-1, logits.shape[-1]), told.labels.reshape(-1), ignore_index=IGNORED
     )
 
 

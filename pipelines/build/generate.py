@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,33 @@ from safetensors import SafetensorError
 from pipelines.build.weights import available_cores, choose_device, choose_dtype, locate_generator, not_loaded, revision
 from pipelines.errors import RefusalError
 from pipelines.params import GenerateParams
-from pipelines.ports import Advance, Prompt
+from pipelines.ports import Advance, Lesson, Prompt
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A lesson as token ids; the last `answer_tokens` of them are the answer and its end mark."""
+
+    ids: list[int]
+    answer_tokens: int
+
+    def cut(self, max_tokens: int) -> Encoded:
+        """The last `max_tokens` tokens; one before the answer always stays, since it foretells the answer's first."""
+        return Encoded(self.ids[-max_tokens:], min(self.answer_tokens, max_tokens - 1))
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What a model expects where the answers stand, and what stands there; a shorter answer is at the end of its row.
+
+    `logits` is float of shape (lessons, longest answer, vocabulary); `labels` are token ids of shape (lessons, longest
+    answer), IGNORED before a shorter answer.
+    """
+
+    logits: Any
+    labels: Any
 
 
 class TransformersGenerator:
@@ -50,16 +77,37 @@ class TransformersGenerator:
         import torch
 
         texts = [render(self.tokenizer, prompt) for prompt in prompts]
-        # Like lengths share a batch, so that little of it is padding.
-        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         answers = [""] * len(texts)
-        size = self._params.batch_size
         with torch.inference_mode():
-            for batch in (order[at : at + size] for at in range(0, len(order), size)):
+            for batch in _alike([len(text) for text in texts], self._params.batch_size):
                 for at, answer in zip(batch, self._batch([texts[at] for at in batch], adapter), strict=True):
                     answers[at] = answer
                 advance(len(batch))
         return answers
+
+    def losses(self, lessons: Sequence[Lesson], adapter: Path | None, advance: Advance) -> list[float]:
+        import torch
+
+        encoded = [encode(self.tokenizer, lesson) for lesson in lessons]
+        losses = [0.0] * len(encoded)
+        with torch.inference_mode():
+            for batch in _alike([len(one.ids) for one in encoded], self._params.batch_size):
+                found = self._batch_losses([encoded[at] for at in batch], adapter)
+                for at, loss in zip(batch, found, strict=True):
+                    losses[at] = loss
+                advance(len(batch))
+        return losses
+
+    def _batch_losses(self, batch: list[Encoded], adapter: Path | None) -> list[float]:
+        from torch.nn.functional import cross_entropy
+
+        model = self._model(adapter)
+        # What the model cannot see at once is cut as in training: a measurement refuses no example.
+        window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        told = foretell(model, [one.cut(window or len(one.ids)) for one in batch], self.tokenizer.pad_token_id)
+        # Row by row, so that only one lesson's logits are there in float32 and in logarithms at a time.
+        rows = zip(told.logits, told.labels, strict=True)
+        return [float(cross_entropy(logits.float(), labels, ignore_index=IGNORED)) for logits, labels in rows]
 
     def _batch(self, texts: list[str], adapter: Path | None) -> list[str]:
         model = self._model(adapter)
@@ -90,6 +138,12 @@ class TransformersGenerator:
             return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().eval()
 
 
+def _alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """The places of `lengths` in batches: like lengths share one, so that little of it is padding."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return (order[at : at + size] for at in range(0, len(order), size))
+
+
 @contextmanager
 def peft_warnings() -> Iterator[None]:
     """peft 0.21 asks transformers 5.23 for a property by the name that it had before; nothing a user can mend."""
@@ -110,6 +164,36 @@ def render(tokenizer: Any, prompt: Prompt) -> str:
         system, user, *others = turns
         first = {"role": user["role"], "content": f"{system['content']}\n\n{user['content']}"}
         return str(tokenizer.apply_chat_template([first, *others], tokenize=False, add_generation_prompt=True))
+
+
+def encode(tokenizer: Any, lesson: Lesson) -> Encoded:
+    """A lesson as tokens: the prompt as the model is asked it, the answer, and the end mark."""
+    prompt = tokenizer(render(tokenizer, lesson.prompt), add_special_tokens=False)["input_ids"]
+    answer = tokenizer(lesson.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    return Encoded(ids=prompt + answer, answer_tokens=len(answer))
+
+
+def foretell(model: Any, batch: Sequence[Encoded], pad: int) -> Foretold:
+    """Logits at the answers alone; padding on the left brings all answers to the end, where logits are made."""
+    import torch
+
+    width = max(len(one.ids) for one in batch)
+    tail = max(one.answer_tokens for one in batch)
+    ids = torch.full((len(batch), width), pad)
+    labels = torch.full((len(batch), tail), IGNORED)
+    mask = torch.zeros((len(batch), width), dtype=torch.long)
+    for row, one in enumerate(batch):
+        ids[row, width - len(one.ids) :] = torch.tensor(one.ids)
+        mask[row, width - len(one.ids) :] = 1
+        labels[row, tail - one.answer_tokens :] = torch.tensor(one.ids[-one.answer_tokens :])
+    output = model(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(model.device),
+        logits_to_keep=tail + 1,
+    )
+    # The logit at one position foretells the token at the next.
+    return Foretold(logits=output.logits[:, :-1], labels=labels.to(model.device))
 
 
 def load_tokenizer(params: GenerateParams, source: str) -> Any:

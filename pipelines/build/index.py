@@ -61,6 +61,14 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """Some rows of a version: their texts, and their vectors in the same order, shape (texts, dimensions), float32."""
+
+    texts: tuple[str, ...]
+    vectors: Vectors
+
+
 @dataclass
 class Staged:
     """What has its vectors and waits for the commit: rows by document, and the windows where they were few."""
@@ -139,6 +147,22 @@ class Index:
         found = [Chunk(**row) for row in query.limit(table.count_rows()).to_list()]
         return sorted(found, key=lambda chunk: chunk.key)
 
+    def sample(self, version: int | str, limit: int) -> Sampled:
+        """At most `limit` rows of a version, evenly spaced in the order (document, position).
+
+        The same rows whatever the order in which they were written. Raises RefusalError where there is no such version.
+        """
+        table = self._existing(version)
+        keys = table.search().select(KEY).with_row_id(True).limit(max(1, table.count_rows())).to_arrow()
+        ids = keys.sort_by([(name, "ascending") for name in KEY])["_rowid"].to_pylist()
+        count = min(limit, len(ids))
+        picked = [ids[at * len(ids) // count] for at in range(count)]
+        rows = table.take_row_ids(picked).select([*KEY, "text", "vector"]).to_arrow()
+        rows = rows.sort_by([(name, "ascending") for name in KEY])
+        vectors = np.asarray(rows["vector"].combine_chunks().flatten(), dtype=np.float32)
+        width = table.schema.field("vector").type.list_size
+        return Sampled(tuple(rows["text"].to_pylist()), vectors.reshape(rows.num_rows, width))
+
     def delta(self, chunks: Sequence[Chunk], live_version: int | None) -> IndexDelta:
         """What making the rows equal to `chunks` would change for readers of `live_version` (None: there is none yet).
 
@@ -151,6 +175,7 @@ class Index:
         wanted = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
         rebuild = self._other_embedder(live) if live is not None else None
         before, after = {digest for digest, _ in ledger.values()}, {chunk.digest for chunk in chunks}
+        there = {chunk.document_digest for chunk in chunks}
         return IndexDelta(
             chunks_after=len(chunks),
             chunks_before=len(ledger),
@@ -159,7 +184,10 @@ class Index:
             upserted=len(wanted) if rebuild else sum(ledger.get(key) != row for key, row in wanted.items()),
             deleted=sum(key not in wanted for key in ledger),
             to_embed=len(after - self._known(after)),
-            documents_gone=len({document for document, _ in ledger} - {document for document, _ in wanted}),
+            documents_gone=len(gone := _names(ledger) - _names(wanted)),
+            documents_renamed=len(
+                {name for (name, _), (_, whole) in ledger.items() if name in gone and whole in there}
+            ),
             rebuild=rebuild,
         )
 
@@ -401,6 +429,11 @@ class Index:
         if metadata.get(FINGERPRINT, b"").decode() == self.fingerprint:
             return None
         return f"the index was built with {_differences(json.loads(metadata.get(SETTINGS, b'{}')), self.settings)}"
+
+
+def _names(rows: Iterable[tuple[str, int]]) -> set[str]:
+    """The documents of rows, by their keys."""
+    return {document for document, _ in rows}
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -1,184 +1,257 @@
-"""Which action is worth its cost? The default policy: pure, evidence and params in, a decision out.
+"""Which action does the evidence call for? Evidence and params in, a decision out: pure, whatever the policy.
 
-Gain and cost meet in one unit: points of answer score that an hour of compute is expected to buy, at the lower end of
-the gain's interval. Refreshing is cheap and safe; a retrain has to be earned.
+A policy (decide/policies/) says what it wants. What holds under every policy is here: nothing is served without an
+index, what is gone must not be found, what was refused is not tried again on the same data, the budget, the cool-down,
+and what waits for a person's yes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil, floor
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from pipelines.decide.choice import Weighed, Wish
+from pipelines.decide.known import load_policy
+from pipelines.decide.learn import learned
+from pipelines.decide.weigh import HOUR, seconds, weigh
 from pipelines.params import PolicyParams
-from pipelines.records import Action, Decision, Evidence, Option
+from pipelines.records import Action, Decision, Evidence, Measure, Option
 
-HOUR = 3600.0
+SIGNALS = (
+    ("score with the right passage", "score_gold"),
+    ("what a refresh can win back", "refresh_gain"),
+    ("sentences that are news", "news_share"),
+    ("what only a better retriever can win back", "retriever_gap"),
+    ("stale answers", "stale_answers"),
+    ("removed text that comes back", "come_back"),
+    ("novelty of new chunks", "novelty"),
+    ("shift of the documents", "shift"),
+    ("new vocabulary", "vocabulary"),
+    ("surprise of new examples", "surprise"),
+)
 
 
 @dataclass(frozen=True)
-class Gain:
-    """What an action may win back, in points of answer score (0-100), and why one thinks so.
+class Settled:
+    """A half after the rules: done or not, why, and what would have turned it round."""
 
-    `needs` says what would have to be otherwise where there is a gap that this action cannot close.
-    """
+    weighed: Weighed
+    wish: Wish
 
-    points: float
-    low: float
-    because: str
-    needs: str | None = None
+    @property
+    def action(self) -> Action:
+        return self.weighed.action
+
+    @property
+    def wanted(self) -> bool:
+        return self.wish.wanted
 
 
 def decide(evidence: Evidence, params: PolicyParams) -> Decision:
     """The action that the evidence calls for. Same evidence and params, same decision to the byte."""
-    # Rows that were made under other settings cannot be refreshed, only made anew.
-    index_action = Action.REBUILD if evidence.delta.rebuild else Action.REFRESH
-    gains = {index_action: refresh_gain(evidence), Action.RETRAIN: retrain_gain(evidence)}
-    refresh, retrain = (_option(action, gain, evidence, params) for action, gain in gains.items())
-    retrain = _alone(refresh, retrain, evidence)
+    halves = weigh(evidence, params)
+    choice = load_policy(params.name).choose(evidence, halves, params)
+    refresh = _settle_refresh(Settled(halves.refresh, choice.refresh), evidence, params)
+    retrain = _settle_retrain(Settled(halves.retrain, choice.retrain), refresh, evidence, params)
+    wanted = _together(refresh, retrain)
+    action = _allowed(wanted, refresh, evidence, params)
+    proposed = _proposed(action, wanted, evidence)
+    reasons = (*(f"{_yes(one)} {one.action}: {one.wish.because}." for one in (refresh, retrain)), *_also(evidence))
+    if wanted is not action:
+        reasons += (_over_limit(wanted, action, evidence, params),)
     return Decision(
-        action=_together(refresh, retrain),
-        reasons=_reasons(refresh, retrain, evidence),
-        options=(_nothing(evidence), refresh, retrain, _both(refresh, retrain, evidence)),
-        would_change=tuple(_would_change(one, gains[one.action], evidence, params) for one in (refresh, retrain)),
+        action=action,
+        policy=params.name,
+        proposed=proposed,
+        explanation=_explanation(action, (refresh, retrain), reasons[2:], evidence),
+        reasons=reasons,
+        options=_options(refresh, retrain, evidence, params),
+        would_change=tuple(one.wish.otherwise for one in (refresh, retrain)),
+        lacks=_lacks(evidence),
     )
 
 
-def refresh_gain(evidence: Evidence) -> Gain:
-    """What new rows can win back: measured on the questions they concern, and at least the share of chunks they are.
+# --- what holds whatever the policy --------------------------------------------------------------------------------
 
-    The golden questions sample the documents; a changed passage that none of them asks for is still asked for.
+
+def _settle_refresh(refresh: Settled, evidence: Evidence, params: PolicyParams) -> Settled:
+    action = refresh.action
+    if must := _must(evidence, params):
+        because = f"{must}; {refresh.wish.because}"
+        otherwise = f"{action} would not have been chosen only if it had been refused before: {must}"
+        refresh = replace(refresh, wish=Wish(True, because, otherwise))
+    if refused := evidence.refused.get(action):
+        return _not(refresh, refused, _weighed_again(action))
+    if not must and refresh.wanted and (broke := _broke(refresh.weighed.seconds, evidence, params)):
+        return _not(refresh, broke, f"{action} would have been chosen with more left of policy.budget_hours_per_week")
+    if {action.with_retrain(), Action.REFRESH_RETRAIN} & set(evidence.refused) and not refresh.wanted:
+        return _not(refresh, None, _weighed_again(action))
+    return refresh
+
+
+def _settle_retrain(retrain: Settled, refresh: Settled, evidence: Evidence, params: PolicyParams) -> Settled:
+    """A retrain waits where a refresh goes first: without an index, and where both at once were refused for this data.
+
+    Of the two the refresh is the cheaper, and what it brings changes what a retrain is worth.
     """
-    delta, measured = evidence.delta, evidence.refresh_gain
-    if delta.is_empty:
-        return Gain(0, 0, "the live index holds these very chunks")
-    prior = 100 * delta.changed_share * (evidence.score_gold.value or 0)
-    because = f"{delta.new} of {delta.chunks_after} chunks are new, {delta.gone} old ones are gone"
-    if evidence.live_release is None:
-        because = f"all {delta.chunks_after} chunks are new"
-    if not (delta.new or delta.gone):
-        because = "the same chunks in other documents or places"
-    if delta.rebuild:
-        because = f"all {delta.chunks_after} chunks anew, {delta.to_embed} of them to be embedded"
-    if measured.value is None or measured.low is None:
-        return Gain(prior, prior, f"{because}; {measured.why}, so the share of chunks stands in for it")
-    points, low = 100 * measured.value, 100 * measured.low
-    because += f"; on the questions they concern the right passage would win {points:.0f} points"
-    return Gain(max(points, prior), max(low, prior), because)
-
-
-def retrain_gain(evidence: Evidence) -> Gain:
-    """What another adapter can win back: the distance to the target that is left with the right passage in hand."""
-    gap = evidence.model_gap
-    if gap.value is None or gap.low is None:
-        return Gain(0, 0, f"the model's gap was not measured: {gap.why}")
-    points, low = max(0.0, 100 * gap.value), max(0.0, 100 * gap.low)
-    score = evidence.score_gold.value
-    answered = f"with the right passage the model scores {'nothing measured' if score is None else f'{score:.2f}'}"
-    if points == 0:
-        return Gain(0, 0, f"{answered}, which reaches the target")
-    if evidence.adapter_is_current:
-        why = f"a gap of {points:.0f} points, but the same examples would bring the same adapter"
-        return Gain(0, 0, why, needs="there been other examples, or other settings of finetune")
+    joint = refresh.action.with_retrain()
+    if refused := evidence.refused.get(Action.RETRAIN):
+        return _not(retrain, refused, _weighed_again(Action.RETRAIN))
+    if not retrain.wanted:
+        again = _weighed_again(Action.RETRAIN) if joint in evidence.refused else None
+        return _not(retrain, None, again) if again else retrain
     if evidence.examples < evidence.min_examples:
-        why = f"a gap of {points:.0f} points, but {evidence.examples} examples are too few to learn from"
-        return Gain(0, 0, why, needs=f"there been {evidence.min_examples} examples")
-    return Gain(points, low, f"{answered}, {points:.0f} points below the target")
+        needs = f"RETRAIN would have been weighed had there been {evidence.min_examples} examples"
+        return _not(retrain, f"{evidence.examples} examples are too few to learn from", needs)
+    if not refresh.wanted and evidence.live_release is None:
+        return _not(retrain, "a model is not released without an index", _weighed_again(Action.RETRAIN))
+    if refresh.wanted and (both := evidence.refused.get(joint)):
+        return _not(retrain, f"with a refresh it waits, since together {both}", _weighed_again(Action.RETRAIN))
+    return _within_limits(retrain, seconds(joint if refresh.wanted else Action.RETRAIN, evidence), evidence, params)
 
 
-def _option(action: Action, gain: Gain, evidence: Evidence, params: PolicyParams) -> Option:
-    seconds = _seconds(action, evidence)
-    per_hour = gain.low / (seconds / HOUR)
-    refused = evidence.refused.get(action)
-    must = _must(action, evidence)
-    worth_it = not refused and (bool(must) or (gain.low > 0 and per_hour >= params.points_per_hour))
-    because = "; ".join(part for part in (must, gain.because, refused) if part)
+def _within_limits(retrain: Settled, cost_seconds: float, evidence: Evidence, params: PolicyParams) -> Settled:
+    """The limits of params.yaml on how often and how long one trains; the cost is that of all that is to be done."""
+    since = evidence.hours_since_retrain
+    if since is not None and since < params.cool_down_hours:
+        why = f"the last retrain was {since} hours ago, and policy.cool_down_hours is {params.cool_down_hours:g}"
+        return _not(retrain, why, "RETRAIN would have been chosen after the cool-down")
+    if broke := _broke(cost_seconds, evidence, params):
+        return _not(retrain, broke, "RETRAIN would have been chosen with more left of policy.budget_hours_per_week")
+    return retrain
+
+
+def _must(evidence: Evidence, params: PolicyParams) -> str | None:
+    """Without an index nothing is served; what was removed must not be (law 6).
+
+    Vectors of two embedders never mix (law 9): who has set another one has asked for a rebuild. A document that has
+    only another name is not gone: no answer changes with it.
+    """
+    delta = evidence.delta
+    if evidence.live_release is None:
+        return "there is no index yet"
+    if delta.rebuild:
+        return delta.rebuild
+    gone = delta.documents_gone - delta.documents_renamed
+    if gone > 0:
+        told = "1 document is" if gone == 1 else f"{gone} documents are"
+        return f"{told} gone from where the index has them: readers must not find what is gone"
+    if delta.documents_renamed and params.refresh_on_rename:
+        return f"{delta.documents_renamed} documents have another name, and policy.refresh_on_rename is set"
+    return None
+
+
+def _broke(cost_seconds: float, evidence: Evidence, params: PolicyParams) -> str | None:
+    """Why this does not fit into the week's budget."""
+    budget, spent, cost = params.budget_hours_per_week, evidence.spent_hours, cost_seconds / HOUR
+    if budget is None or spent + cost <= budget:
+        return None
+    return f"{spent:.2f} of the {budget:g} hours a week are spent, and it takes {cost:.2f}"
+
+
+def _not(settled: Settled, why: str | None, otherwise: str) -> Settled:
+    because = settled.wish.because if why is None else f"{settled.wish.because}; but {why}"
+    return replace(settled, wish=Wish(False, because, otherwise))
+
+
+def _weighed_again(action: Action) -> str:
+    return f"{action} would be weighed again on other data, or under other params"
+
+
+def _together(refresh: Settled, retrain: Settled) -> Action:
+    if refresh.wanted and retrain.wanted:
+        return refresh.action.with_retrain()
+    return refresh.action if refresh.wanted else Action.RETRAIN if retrain.wanted else Action.NOTHING
+
+
+# --- what waits for a person ---------------------------------------------------------------------------------------
+
+
+def _allowed(wanted: Action, refresh: Settled, evidence: Evidence, params: PolicyParams) -> Action:
+    """What goes ahead: all of what is wanted, its cheaper half, or nothing before a person has said yes."""
+    if wanted is Action.NOTHING:
+        return Action.HOLD if evidence.held else wanted
+    limit = params.approve_above_seconds
+    if limit is None or wanted in evidence.approved or seconds(wanted, evidence) <= limit:
+        return wanted
+    alone = refresh.action in evidence.approved or seconds(refresh.action, evidence) <= limit
+    if refresh.wanted and wanted.is_joint and alone:
+        return refresh.action
+    return Action.HOLD
+
+
+def _proposed(action: Action, wanted: Action, evidence: Evidence) -> Action | None:
+    """What a yes would set going: what was wanted, or the removals that the guard holds back."""
+    if wanted is not action and wanted is not Action.NOTHING:
+        return wanted
+    return Action.REFRESH if evidence.held and action is Action.HOLD else None
+
+
+def _over_limit(wanted: Action, action: Action, evidence: Evidence, params: PolicyParams) -> str:
+    if wanted is Action.NOTHING:
+        return "Nothing else is called for: this waits."
+    cost = f"{wanted} would take about {seconds(wanted, evidence):.0f} s"
+    limit = f"over policy.approve_above_seconds = {params.approve_above_seconds:g}"
+    meanwhile = "" if action is Action.HOLD else f"; {action} goes ahead meanwhile"
+    return f"{cost}, {limit}: it waits for `ragtide approve` with this plan's digest{meanwhile}."
+
+
+# --- how it is told ------------------------------------------------------------------------------------------------
+
+
+def _options(refresh: Settled, retrain: Settled, evidence: Evidence, params: PolicyParams) -> tuple[Option, ...]:
+    nothing = "nothing has changed" if evidence.changes.is_empty else "leaves the live release as it is"
+    both = refresh.wanted and retrain.wanted
+    joint = "both halves at once" if both else "not both of them are worth it"
+    action = refresh.action.with_retrain()
+    return (
+        Option(
+            action=Action.NOTHING,
+            gain_points=0.0,
+            gain_points_low=0.0,
+            gain_points_high=0.0,
+            cost_seconds=0.0,
+            points_per_hour=None,
+            worth_it=False,
+            because=nothing,
+        ),
+        *(_option(one.action, (one,), one.wanted, one.wish.because, evidence, params) for one in (refresh, retrain)),
+        _option(action, (refresh, retrain), both, joint, evidence, params),
+    )
+
+
+def _option(
+    action: Action,
+    halves: Sequence[Settled],
+    worth_it: bool,
+    because: str,
+    evidence: Evidence,
+    params: PolicyParams,
+) -> Option:
+    cost, price = seconds(action, evidence), evidence.costs.price_per_hour
+    points, low, high = (sum(getattr(one.weighed.gain, end) for one in halves) for end in ("points", "low", "high"))
     return Option(
         action=action,
-        gain_points=round(gain.points, 2),
-        gain_points_low=round(gain.low, 2),
-        cost_seconds=round(seconds, 1),
-        points_per_hour=round(per_hour, 1),
+        gain_points=round(points, 2),
+        gain_points_low=round(low, 2),
+        gain_points_high=round(high, 2),
+        gap_points=_gap(halves),
+        cost_seconds=round(cost, 1),
+        cost_money=None if price is None else round(price * cost / HOUR, 4),
+        points_per_hour=round(low * params.gain_lasts_cycles * HOUR / cost, 1),
         worth_it=worth_it,
         because=because,
     )
 
 
-def _must(action: Action, evidence: Evidence) -> str | None:
-    """Without an index nothing is served; what was removed must not be (law 6), nor under a path that it has left.
-
-    Vectors of two embedders never mix (law 9): who has set another one has asked for a rebuild.
-    """
-    delta = evidence.delta
-    if not action.refreshes:
-        return None
-    if evidence.live_release is None:
-        return "there is no index yet"
-    if delta.rebuild:
-        return delta.rebuild
-    if not delta.documents_gone:
-        return None
-    told = "1 document is" if delta.documents_gone == 1 else f"{delta.documents_gone} documents are"
-    return f"{told} gone from where the index has them: readers must not find what is gone"
+def _gap(halves: Sequence[Settled]) -> float | None:
+    gaps = [one.weighed.gain.gap for one in halves if one.weighed.gain.gap is not None]
+    return round(sum(gaps), 2) if gaps else None
 
 
-def _seconds(action: Action, evidence: Evidence) -> float:
-    costs = evidence.costs
-    refresh = costs.refresh_seconds if action.refreshes else 0.0
-    retrain = costs.retrain_seconds if action.retrains else 0.0
-    return max(1.0, refresh + retrain + costs.prove_seconds)
-
-
-def _alone(refresh: Option, retrain: Option, evidence: Evidence) -> Option:
-    """A retrain waits where a refresh goes first: without an index, and where both at once were refused for this data.
-
-    Of the two the refresh is the cheaper, and what it brings changes what a retrain is worth.
-    """
-    both_refused = evidence.refused.get(refresh.action.with_retrain())
-    if retrain.worth_it and not refresh.worth_it and evidence.live_release is None:
-        return retrain.model_copy(update={"worth_it": False, "because": "a model is not released without an index"})
-    if retrain.worth_it and refresh.worth_it and both_refused:
-        because = f"{retrain.because}; but with a refresh it waits, since together {both_refused}"
-        return retrain.model_copy(update={"worth_it": False, "because": because})
-    return retrain
-
-
-def _together(refresh: Option, retrain: Option) -> Action:
-    if refresh.worth_it and retrain.worth_it:
-        return refresh.action.with_retrain()
-    return refresh.action if refresh.worth_it else retrain.action if retrain.worth_it else Action.NOTHING
-
-
-def _nothing(evidence: Evidence) -> Option:
-    because = "nothing has changed" if evidence.changes.is_empty else "leaves the live release as it is"
-    return Option(
-        action=Action.NOTHING,
-        gain_points=0.0,
-        gain_points_low=0.0,
-        cost_seconds=0.0,
-        points_per_hour=None,
-        worth_it=False,
-        because=because,
-    )
-
-
-def _both(refresh: Option, retrain: Option, evidence: Evidence) -> Option:
-    points = (refresh.gain_points or 0) + (retrain.gain_points or 0)
-    low = (refresh.gain_points_low or 0) + (retrain.gain_points_low or 0)
-    action = refresh.action.with_retrain()
-    seconds = _seconds(action, evidence)
-    return Option(
-        action=action,
-        gain_points=round(points, 2),
-        gain_points_low=round(low, 2),
-        cost_seconds=round(seconds, 1),
-        points_per_hour=round(low / (seconds / HOUR), 1),
-        worth_it=refresh.worth_it and retrain.worth_it,
-        because="both halves at once" if refresh.worth_it and retrain.worth_it else "not both of them are worth it",
-    )
-
-
-def _reasons(refresh: Option, retrain: Option, evidence: Evidence) -> tuple[str, ...]:
-    lines = [f"{_yes(option)} {option.action}: {option.because}." for option in (refresh, retrain)]
+def _also(evidence: Evidence) -> tuple[str, ...]:
+    """What an operator should know besides."""
+    lines: list[str] = []
     if evidence.held:
         lines.append(
             f"{len(evidence.held)} documents are gone, more than the guard allows at once: their removal waits for "
@@ -193,22 +266,37 @@ def _reasons(refresh: Option, retrain: Option, evidence: Evidence) -> tuple[str,
     return tuple(lines)
 
 
-def _yes(option: Option) -> str:
-    return "Yes to" if option.worth_it else "No to"
+def _yes(settled: Settled) -> str:
+    return "Yes to" if settled.wanted else "No to"
 
 
-def _would_change(option: Option, gain: Gain, evidence: Evidence, params: PolicyParams) -> str:
-    """What would have turned this option's yes into a no, or its no into a yes."""
-    if option.worth_it:
-        chosen = f"{option.action} would not have been chosen"
-        if must := _must(option.action, evidence):
-            return f"{chosen} only if it had been refused before: {must}"
-        return f"{chosen} with policy.points_per_hour above {option.points_per_hour}"
-    joint = (Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN)
-    if {option.action, *joint} & set(evidence.refused):
-        return f"{option.action} would be weighed again on other data, or under other params"
-    if gain.needs:
-        return f"{option.action} would have been weighed had {gain.needs}"
-    needed = ceil(10 * max(params.points_per_hour * option.cost_seconds / HOUR, 0.1)) / 10
-    bar = f"its gain, {floor(10 * gain.low) / 10:.1f} points at the lower end, been {needed:.1f} or more"
-    return f"{option.action} would have been chosen had {bar}"
+def _explanation(action: Action, halves: Sequence[Settled], also: Sequence[str], evidence: Evidence) -> str:
+    """One paragraph in plain words: what is done, why, why not the rest, and what it leans on."""
+    done = [f"{one.action} is called for: {one.wish.because}" for one in halves if one.wanted]
+    left = [f"{one.action} is not: {one.wish.because}" for one in halves if not one.wanted]
+    head = {
+        Action.NOTHING: "Nothing is to be done.",
+        Action.HOLD: "Nothing is done before a person has said yes.",
+    }.get(action, f"The decision is {action}.")
+    cost = [f"It should take about {seconds(action, evidence):.0f} s"] if action.builds else []
+    trust = [told] if action.retrains and (told := _trust(evidence)) else []
+    sentences = ". ".join(part for part in (*done, *left, *cost, *trust))
+    return " ".join([head, f"{sentences}.", *also])
+
+
+def _trust(evidence: Evidence) -> str | None:
+    learnt = learned(evidence.past, retrain=True)
+    if not learnt.cycles:
+        return None
+    times = "retrain" if learnt.cycles == 1 else f"{learnt.cycles} retrains"
+    return f"The last {times} recovered about {learnt.share:.0%} of what was expected"
+
+
+def _lacks(evidence: Evidence) -> tuple[str, ...]:
+    """The signals that were asked for and could not be measured, and why."""
+    lacking: list[str] = []
+    for name, field in SIGNALS:
+        measured: Measure = getattr(evidence, field)
+        if measured.value is None and measured.why != "not asked for":
+            lacking.append(f"{name}: {measured.why}")
+    return tuple(lacking)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from pipelines.observe.past import ACTION_SECONDS, FORECAST_SECONDS
 from pipelines.params import CostParams
 from pipelines.records import Costs, Cycle
 
@@ -27,25 +28,67 @@ class Workload:
     questions: int
 
 
+@dataclass(frozen=True)
+class Step:
+    """Under which names a step's seconds and its amount of work are recorded."""
+
+    seconds: str
+    amount: str
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Seconds that a step takes whatever it does, seconds for each piece of work, and the runs behind them."""
+
+    fixed: float
+    each: float
+    runs: int
+
+    def of(self, amount: int) -> float:
+        return self.fixed + self.each * amount
+
+
+REFRESH = Step(INDEX_SECONDS, EMBEDDED_CHUNKS)
+RETRAIN = Step(TRAIN_SECONDS, TRAINED_EXAMPLES)
+PROVE = Step(PROVE_SECONDS, GRADED_QUESTIONS)
+
+
 def forecast(workload: Workload, history: Sequence[Cycle], prior: CostParams) -> Costs:
     """Seconds of a refresh, a retrain and the proof after either, by the median rate of the last runs of each.
 
     `examples` counts examples times the passes over them. Without a run to learn from, the rate is the prior.
     """
-    chunk, chunk_runs = _rate(history, INDEX_SECONDS, EMBEDDED_CHUNKS, prior.seconds_per_chunk)
-    example, example_runs = _rate(history, TRAIN_SECONDS, TRAINED_EXAMPLES, prior.seconds_per_example)
-    question, question_runs = _rate(history, PROVE_SECONDS, GRADED_QUESTIONS, prior.seconds_per_question)
-    runs = {"refresh": chunk_runs, "retrain": example_runs, "proof": question_runs}
+    refresh = _rate(history, REFRESH, Rate(prior.seconds_fixed, prior.seconds_per_chunk, 0))
+    retrain = _rate(history, RETRAIN, Rate(prior.seconds_fixed, prior.seconds_per_example, 0))
+    proof = _rate(history, PROVE, Rate(0.0, prior.seconds_per_question, 0))
+    runs = {"refresh": refresh.runs, "retrain": retrain.runs, "proof": proof.runs}
+    errors = _errors(history)
     return Costs(
-        refresh_seconds=round(prior.seconds_fixed + chunk * workload.chunks, 3),
-        retrain_seconds=round(prior.seconds_fixed + example * workload.examples, 3),
-        prove_seconds=round(question * workload.questions, 3),
+        refresh_seconds=round(refresh.of(workload.chunks), 3),
+        retrain_seconds=round(retrain.of(workload.examples), 3),
+        prove_seconds=round(proof.of(workload.questions), 3),
         source="rates of the last runs: " + ", ".join(f"{step} {count or 'prior'}" for step, count in runs.items()),
+        error_share=round(median(errors), 4) if errors else None,
+        error_runs=len(errors),
+        price_per_hour=prior.price_per_hour,
+        currency=prior.currency if prior.price_per_hour is not None else "",
     )
 
 
-def _rate(history: Sequence[Cycle], seconds: str, amount: str, prior: float) -> tuple[float, int]:
-    runs = [cycle.work for cycle in history if cycle.work.get(amount, 0) >= ENOUGH[amount] and seconds in cycle.work]
-    rates = [work[seconds] / work[amount] for work in runs]
-    recent = rates[-RECENT:]
-    return (median(recent), len(recent)) if recent else (prior, 0)
+def _rate(history: Sequence[Cycle], step: Step, prior: Rate) -> Rate:
+    """What one piece of work takes, from the runs that had enough of it; what is left over is what each run takes."""
+    works = [cycle.work for cycle in history if step.seconds in cycle.work and cycle.work.get(step.amount)]
+    enough = [work for work in works if work[step.amount] >= ENOUGH[step.amount]][-RECENT:]
+    each = median(work[step.seconds] / work[step.amount] for work in enough) if enough else prior.each
+    few = [work for work in works if work[step.amount] < ENOUGH[step.amount]][-RECENT:]
+    # Runs with enough work have what is fixed in their rate; a first run says nothing of it otherwise.
+    fixed = 0.0 if enough else prior.fixed
+    if few:
+        fixed = median(max(0.0, work[step.seconds] - each * work[step.amount]) for work in few)
+    return Rate(fixed=fixed, each=each, runs=len(enough) + len(few))
+
+
+def _errors(history: Sequence[Cycle]) -> list[float]:
+    """How far the last forecasts were off, as a share of what it really took."""
+    pairs = [(one.signals.get(FORECAST_SECONDS), one.signals.get(ACTION_SECONDS)) for one in history]
+    return [abs(told - took) / took for told, took in pairs if told is not None and took][-RECENT:]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.errors import RefusalError
 from pipelines.params import GuardParams
-from pipelines.records import Approval
+from pipelines.records import Action, Approval, Plan, Release
 from pipelines.workspace import Workspace
 
 
@@ -42,21 +42,46 @@ def approvals(workspace: Workspace) -> list[Approval]:
     return [Approval.read(path) for path in sorted(workspace.approvals.glob("*.json"))]
 
 
-def approve(workspace: Workspace, plan: str, removals: Mapping[str, str], why: str) -> Approval:
+def approved_actions(approvals: Iterable[Approval], snapshot: str) -> tuple[str, ...]:
+    """The actions above the cost limit that a person said yes to for this very snapshot, and the parts of each."""
+    given = {one.action for one in approvals if one.action and one.snapshot == snapshot}
+    return tuple(sorted(given | {part for action in given for part in action.split("+")}))
+
+
+def approve(workspace: Workspace, digest: str, plan: Plan, why: str) -> Approval:
     """Give leave for what a plan holds back. Raises RefusalError where it holds nothing back."""
-    if not removals:
-        raise RefusalError(f"plan {plan} holds no removal back: there is nothing to approve")
+    removals = plan.evidence.held
+    proposed = None if removals and plan.decision.action is Action.HOLD else plan.decision.proposed
+    if not removals and proposed is None:
+        raise RefusalError(f"plan {digest} holds nothing back: there is nothing to approve")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    given = Approval(plan=plan, removals=dict(removals), why=why, at=now)
-    given.write(_file(workspace, plan))
+    given = Approval(
+        plan=digest,
+        removals=dict(removals),
+        why=why,
+        at=now,
+        action=proposed,
+        snapshot=plan.evidence.snapshot if proposed else None,
+    )
+    given.write(_file(workspace, digest))
     return given
 
 
-def use_up(workspace: Workspace, indexed: Mapping[str, str]) -> None:
-    """Strike off approvals of which nothing is left to remove: what comes back later is asked about again."""
+def use_up(workspace: Workspace, indexed: Mapping[str, str], release: Release | None = None) -> None:
+    """Strike off approvals of which nothing is left to do: what comes back later is asked about again.
+
+    One for an action has done its work, or has nothing to work on any more, with the next `release`.
+    """
     for approval in approvals(workspace):
-        if not approval.removals.items() & indexed.items():
+        if not _waits(approval, release) and not approval.removals.items() & indexed.items():
             _file(workspace, approval.plan).unlink()
+
+
+def _waits(approval: Approval, release: Release | None) -> bool:
+    """Whether an action that was approved is still to be carried out."""
+    if approval.action is None or release is None:
+        return approval.action is not None
+    return approval.snapshot == release.snapshot.id and approval.action != release.decision
 
 
 def _file(workspace: Workspace, plan: str) -> Path:

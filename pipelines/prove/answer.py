@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from diskcache import Cache, JSONDisk
 
@@ -12,9 +13,13 @@ from pipelines.build.candidate import adapter_folder, index_of
 from pipelines.build.models import Models
 from pipelines.build.prompts import FORM, question_prompt
 from pipelines.build.search import Passage, Reader
-from pipelines.ports import Progress, Prompt
+from pipelines.ports import Advance, Lesson, Progress, Prompt
 from pipelines.records import BuiltModel, Release, digest_of
 from pipelines.workspace import Workspace
+
+Asked = TypeVar("Asked")
+Said = TypeVar("Said", str, float)
+Ask = Callable[[Sequence[Asked], Path | None, Advance], list[Said]]
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,18 @@ class Answer:
         return tuple(dict.fromkeys(passage.document for passage in self.passages))
 
 
+@dataclass(frozen=True)
+class Asking(Generic[Asked, Said]):
+    """What `ask` is asked of `model`, thing by thing: what it says depends on nothing that a thing's key leaves out."""
+
+    label: str
+    keys: Sequence[str]
+    model: BuiltModel
+    ask: Ask[Asked, Said]
+
+
 class Answerer:
-    """Asks the generator, and keeps each answer by model, adapter and prompt: a plan's answers serve its run."""
+    """Asks the generator, and keeps what it says by model, adapter and prompt: a plan's answers serve its run."""
 
     def __init__(self, workspace: Workspace, models: Models, progress: Progress) -> None:
         self._workspace = workspace
@@ -41,25 +56,37 @@ class Answerer:
 
     def answer(self, label: str, prompts: Sequence[Prompt], model: BuiltModel) -> list[str]:
         """One answer for each prompt, in order; `label` names the step on the progress bar."""
-        keys = [self._key(prompt, model) for prompt in prompts]
+        keys = [self._key(model, _turns(prompt)) for prompt in prompts]
+        return self._each_once(Asking(label, keys, model, self._models.generator.generate), prompts)
+
+    def losses(self, label: str, lessons: Sequence[Lesson], model: BuiltModel) -> list[float] | None:
+        """Each lesson's loss per answer token in nats, in order; None where the generator cannot tell."""
+        # A generator of a user's own need not have it.
+        ask: Ask[Lesson, float] | None = getattr(self._models.generator, "losses", None)
+        if ask is None:
+            return None
+        keys = [self._key(model, _turns(lesson.prompt), lesson.completion) for lesson in lessons]
+        return self._each_once(Asking(label, keys, model, ask), lessons)
+
+    def _each_once(self, asking: Asking[Asked, Said], things: Sequence[Asked]) -> list[Said]:
+        """What is said to each of `things`, in order; only what was never asked is asked, and then kept."""
         with Cache(str(self._kept), disk=JSONDisk) as kept:
-            answers: dict[str, str] = {key: kept[key] for key in dict.fromkeys(keys) if key in kept}
-            new = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in answers}
+            said: dict[str, Said] = {key: kept[key] for key in dict.fromkeys(asking.keys) if key in kept}
+            new = {key: thing for key, thing in zip(asking.keys, things, strict=True) if key not in said}
             if new:
-                folder = adapter_folder(self._workspace, model)
-                said = self._ask(label, list(new.values()), folder)
-                answers |= dict(zip(new, said, strict=True))
+                folder = adapter_folder(self._workspace, asking.model)
+                with self._progress(asking.label, len(new)) as advance:
+                    said |= dict(zip(new, asking.ask(list(new.values()), folder, advance), strict=True))
                 for key in new:
-                    kept[key] = answers[key]
-        return [answers[key] for key in keys]
+                    kept[key] = said[key]
+        return [said[key] for key in asking.keys]
 
-    def _ask(self, label: str, prompts: list[Prompt], folder: Path | None) -> list[str]:
-        with self._progress(label, len(prompts)) as advance:
-            return self._models.generator.generate(prompts, folder, advance)
+    def _key(self, model: BuiltModel, *content: object) -> str:
+        return digest_of([self._models.generator.identity, model.adapter, FORM, *content])
 
-    def _key(self, prompt: Prompt, model: BuiltModel) -> str:
-        turns = [[turn.role, turn.content] for turn in prompt]
-        return digest_of([self._models.generator.identity, model.adapter, FORM, turns])
+
+def _turns(prompt: Prompt) -> list[list[str]]:
+    return [[turn.role, turn.content] for turn in prompt]
 
 
 class Assistant:

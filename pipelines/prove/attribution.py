@@ -6,8 +6,10 @@ index's. score(gold) - score(retrieved) is the index's gap, target - score(gold)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pipelines.build.candidate import training_settings
 from pipelines.build.corpus import Corpus
@@ -15,18 +17,22 @@ from pipelines.build.examples import best_chunk
 from pipelines.build.prompts import question_prompt
 from pipelines.build.search import Passage, Reader
 from pipelines.params import Params, ScoreParams
+from pipelines.ports import Embedder
 from pipelines.prove.answer import Answerer
 from pipelines.prove.questions import GoldenSet
 from pipelines.prove.retrieval import each_once, judge_rankings
 from pipelines.prove.score import difference, grade, holds, measure, well_formed
+from pipelines.prove.signals import Before, Stopwatch, TextSignals, pupil_of, surprise_of
 from pipelines.records import (
     BuiltModel,
     ChangeSet,
     Costs,
     Evidence,
+    Gap,
     Graded,
     IndexDelta,
     Measure,
+    Past,
     Question,
     Release,
     Retrieval,
@@ -36,6 +42,10 @@ from pipelines.records import (
 SEARCHES = ("hybrid", "vector", "text")
 # Passages that are looked at to find ten documents: a document is often found by several of its own.
 PASSAGES = 30
+# Groups of questions that are told apart: a table that one still reads.
+GROUPS = 12
+NOT_MISSING = "no golden question asks for what the live index does not hold"
+ALL_MISSING = "no golden question asks for what the live index holds"
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class World:
-    """What the evidence is gathered about, besides scores: the data, the release that is live, past and costs."""
+    """What the evidence is gathered about, besides scores: the data, the live release and its index, past and costs."""
 
     corpus: Corpus
     changes: ChangeSet
@@ -56,6 +66,24 @@ class World:
     live: Release | None
     costs: Costs
     refused: dict[str, str]
+    before: Before | None = None
+    approved: tuple[str, ...] = ()
+    past: tuple[Past, ...] = ()
+    spent_hours: float = 0.0
+    hours_since_retrain: int | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Every golden question, answered with the right passage and with what retrieval finds."""
+
+    questions: Sequence[Question]
+    gold: Sequence[float]
+    retrieved: Sequence[Graded]
+
+    @property
+    def scores(self) -> list[float]:
+        return [one.score for one in self.retrieved]
 
 
 class Examiner:
@@ -64,19 +92,30 @@ class Examiner:
     def __init__(self, corpus: Corpus, golden: GoldenSet, answerer: Answerer, params: Params) -> None:
         self._corpus = corpus
         self.golden = golden
-        self._answerer = answerer
+        self.answerer = answerer
         self._params = params
 
-    def with_gold(self, model: BuiltModel) -> list[Graded]:
-        """Each question answered with the passage that holds its answer."""
-        contexts = [gold_context(question, self._corpus) for question in self.golden.questions]
-        return self._graded("answering with the right passage", contexts, model, [None] * len(contexts))
+    def with_gold(self, subject: Subject) -> list[Graded]:
+        """Each question answered with the passage that holds its answer.
+
+        One that names no document has no right passage: it gets what is found, so that whatever is wrong with its
+        answer is the model's fault.
+        """
+        found = self._found(subject.reader)
+        contexts = [
+            gold_context(question, self._corpus) if question.docs else [passage.text for passage in passages or ()]
+            for question, passages in zip(self.golden.questions, found, strict=True)
+        ]
+        return self._graded("answering with the right passage", contexts, subject.model, [None] * len(contexts))
 
     def with_retrieval(self, subject: Subject) -> list[Graded]:
         """Each question answered with what the subject's index finds; with nothing where it has no index."""
-        found = _search(subject.reader, self.golden.questions, self._params.index.top_k)
+        found = self._found(subject.reader)
         contexts = [[passage.text for passage in passages or ()] for passages in found]
         return self._graded("answering with retrieved passages", contexts, subject.model, found)
+
+    def _found(self, reader: Reader | None) -> Sequence[Sequence[Passage] | None]:
+        return _search(reader, self.golden.questions, self._params.index.top_k)
 
     def scorecard(self, subject: Subject) -> Scorecard:
         """How the subject answers this golden set."""
@@ -121,40 +160,81 @@ class Examiner:
     ) -> list[Graded]:
         questions = self.golden.questions
         prompts = [question_prompt(one.question, texts) for one, texts in zip(questions, contexts, strict=True)]
-        answers = self._answerer.answer(label, prompts, model)
+        answers = self.answerer.answer(label, prompts, model)
         return [_grade(*one) for one in zip(questions, answers, found, strict=True)]
 
 
-def gather(world: World, examiner: Examiner, subject: Subject, params: Params) -> Evidence:
+def gather(world: World, examiner: Examiner, subject: Subject, embedder: Embedder, params: Params) -> Evidence:
     """Every signal about `world`, with the live release (or, before the first, the base model alone) as `subject`."""
-    gold = [one.score for one in examiner.with_gold(subject.model)]
-    retrieved = examiner.with_retrieval(subject)
-    scores = [one.score for one in retrieved]
-    asked = examiner.golden.questions
-    moved = _moved(world, asked)
-    won_back = [(right - now) * touched for right, now, touched in zip(gold, scores, moved, strict=True)]
-    score_gold = measure(gold, params.score)
+    watch = Stopwatch()
+    with watch("score_gold"):
+        gold = [one.score for one in examiner.with_gold(subject)]
+    with watch("score_retrieved"):
+        asked = Asked(examiner.golden.questions, gold, examiner.with_retrieval(subject))
+    signals = _without_questions(world, examiner, subject, embedder, params, watch)
     return Evidence(
         snapshot=world.corpus.snapshot.id,
         live_release=world.live.id if world.live else None,
         changes=world.changes,
         delta=world.delta,
-        score_gold=score_gold,
-        score_retrieved=measure(scores, params.score),
-        index_gap=difference(scores, gold, params.score),
-        model_gap=_shortfall(score_gold, params.score.target),
-        refresh_gain=_refresh_gain(won_back, moved, params.score),
-        malformed_share=measure([float(not one.well_formed) for one in retrieved], params.score),
+        **_scores(asked, world, params.score),
+        **signals,
         stale_questions=examiner.golden.stale,
         examples=len(world.corpus.examples),
         orphaned_examples=len(world.corpus.orphans),
         min_examples=params.finetune.min_examples,
         adapter_is_current=_adapter_is_current(world, subject.model, params),
         refused=world.refused,
+        approved=world.approved,
         held=dict(world.corpus.held),
         set_aside={one.document: one.reason for one in world.corpus.set_aside},
         costs=world.costs,
+        past=world.past,
+        spent_hours=world.spent_hours,
+        hours_since_retrain=world.hours_since_retrain,
+        measured_in=watch.seconds,
     )
+
+
+def _scores(asked: Asked, world: World, params: ScoreParams) -> dict[str, Any]:
+    """The signals that the golden questions give."""
+    gold, scores = list(asked.gold), asked.scores
+    missing = _missing(world, asked.questions)
+    lost = [right - now for right, now in zip(gold, scores, strict=True)]
+    score_gold = measure(gold, params)
+    return {
+        "score_gold": score_gold,
+        "score_retrieved": measure(scores, params),
+        "index_gap": difference(scores, gold, params),
+        "model_gap": _shortfall(score_gold, params.target),
+        "refresh_gain": _won_back(lost, missing, NOT_MISSING, params),
+        "retriever_gap": _won_back(lost, [not one for one in missing], ALL_MISSING, params),
+        "malformed_share": measure([float(not one.well_formed) for one in asked.retrieved], params),
+        "groups": _gaps(asked, folder_of, params),
+        "kinds": _gaps(asked, kind_of_answer, params),
+    }
+
+
+def _without_questions(
+    world: World, examiner: Examiner, subject: Subject, embedder: Embedder, params: Params, watch: Stopwatch
+) -> dict[str, Any]:
+    """The signals that the changed text and the new examples give."""
+    text = TextSignals(world.corpus, world.before, params)
+    pupil = pupil_of(world.corpus, subject.model, training_settings(params, subject.model.base))
+    found: dict[str, Any] = {"new_examples": len(pupil.new)}
+    with watch("news_share"):
+        found["news_share"] = text.news_share()
+    with watch("stale_answers"):
+        found["stale_answers"] = text.stale_answers(subject.reader)
+    with watch("come_back"):
+        found["come_back"] = text.come_back(subject.reader)
+    with watch("novelty"):
+        found["novelty"], found["shift"] = text.vectors(embedder)
+    with watch("vocabulary"):
+        found["vocabulary"] = text.vocabulary()
+    with watch("surprise"):
+        found["surprise"] = surprise_of(pupil, world.corpus, subject.reader, examiner.answerer, params)
+    return found
 
 
 def gold_context(question: Question, corpus: Corpus) -> list[str]:
@@ -200,19 +280,73 @@ def _shortfall(score: Measure, target: float) -> Measure:
     )
 
 
-def _moved(world: World, questions: Sequence[Question]) -> list[bool]:
-    """Which questions ask for a document that is not in the live index as it now is."""
-    changes = world.changes
-    touched = {*changes.added, *changes.edited, *(rename.after for rename in changes.renamed)}
-    return [world.live is None or bool(touched & set(question.docs)) for question in questions]
+def _missing(world: World, questions: Sequence[Question]) -> list[bool]:
+    """Which questions have an answer that the live rows do not hold: only new rows can bring it."""
+    if world.live is None:
+        return [True] * len(questions)
+    if world.before is None:
+        return [False] * len(questions)
+    passages = world.before.passages
+    names = {rename.after: rename.before for rename in world.changes.renamed}
+    return [
+        bool(question.docs)
+        and not any(
+            holds(chunk.text, question.answers)
+            for doc in question.docs
+            for name in (doc, names.get(doc, doc))
+            for chunk in passages.get(name, ())
+        )
+        for question in questions
+    ]
 
 
-def _refresh_gain(won_back: Sequence[float], moved: Sequence[bool], params: ScoreParams) -> Measure:
-    if not any(moved):
-        return Measure.unmeasured("no golden question asks for a changed document")
-    return measure(won_back, params)
+def _won_back(lost: Sequence[float], concerned: Sequence[bool], why: str, params: ScoreParams) -> Measure:
+    """What would be won back if the questions `concerned` were answered as with the right passage, over all of them."""
+    if not any(concerned):
+        return Measure.unmeasured(why)
+    return measure([points * touched for points, touched in zip(lost, concerned, strict=True)], params)
+
+
+def _gaps(asked: Asked, name_of: Callable[[Question], str], params: ScoreParams) -> tuple[Gap, ...]:
+    """Both gaps of each group of questions, the largest groups first."""
+    members: dict[str, list[int]] = {}
+    for at, question in enumerate(asked.questions):
+        members.setdefault(name_of(question), []).append(at)
+    largest = sorted(members.items(), key=lambda one: (-len(one[1]), one[0]))[:GROUPS]
+    gold, scores = asked.gold, asked.scores
+    return tuple(
+        Gap(
+            name=name,
+            index_gap=difference([scores[at] for at in some], [gold[at] for at in some], params),
+            model_gap=_shortfall(measure([gold[at] for at in some], params), params.target),
+        )
+        for name, some in largest
+    )
+
+
+def folder_of(question: Question) -> str:
+    """The first folder of the question's document; questions about behaviour alone name none."""
+    if not question.docs:
+        return "no document"
+    folder, slash, _ = question.docs[0].partition("/")
+    return f"{folder}/" if slash else "top folder"
+
+
+def kind_of_answer(question: Question) -> str:
+    """What the answer is: of a demanded format, a date, a version or number, a few words, or a text."""
+    if question.format:
+        return "demanded format"
+    answer = question.answers[0]
+    if re.fullmatch(r"\d{4}-\d{2}(-\d{2})?|\d{1,2}[./]\d{1,2}[./]\d{2,4}", answer):
+        return "date"
+    if re.search(r"\d", answer) and len(answer.split()) <= 2:
+        return "number or version"
+    return "a few words" if len(answer.split()) <= 4 else "text"
 
 
 def _adapter_is_current(world: World, model: BuiltModel, params: Params) -> bool:
     """Whether a retrain would see the same examples under the same settings, and so bring the same adapter."""
-    return model.examples == world.corpus.snapshot.train_id and model.settings == training_settings(params, model.base)
+    if model.adapter is None or model.settings != training_settings(params, model.base):
+        return False
+    same = set(model.taught) == {example.digest for example in world.corpus.examples}
+    return same or model.examples == world.corpus.snapshot.train_id

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
+from pipelines.build.candidate import index_of
 from pipelines.build.corpus import Corpus
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
 from pipelines.observe.costs import Workload, forecast
 from pipelines.observe.diff import diff
+from pipelines.observe.guard import approvals, approved_actions
+from pipelines.observe.past import hours_since_retrain, past_of, spent_hours, undone_releases
 from pipelines.prove.attribution import World, gather
+from pipelines.prove.questions import GoldenSet
+from pipelines.prove.signals import Before
 from pipelines.publish.project import Project
-from pipelines.records import Action, Cycle, Plan, Snapshot
+from pipelines.records import Action, Cycle, Plan, Release, Snapshot
 
 REFUSED = "refused"
 
@@ -20,8 +26,8 @@ def make_plan(project: Project, corpus: Corpus) -> Plan:
     """Gather the evidence about a snapshot's content and decide. Changes neither data nor index nor registry."""
     params = project.workspace.params
     examiner = project.examiner(corpus)
-    world = _world(project, corpus, len(examiner.golden.questions))
-    evidence = gather(world, examiner, project.subject(world.live), params)
+    world = _world(project, corpus, examiner.golden)
+    evidence = gather(world, examiner, project.subject(world.live), project.models.embedder, params)
     return Plan(evidence=evidence, decision=decide(evidence, params.policy), params=params.digest())
 
 
@@ -58,6 +64,7 @@ def kept_plan(project: Project, digest: str, snapshot: Snapshot, held: Mapping[s
             ("the data", plan.evidence.snapshot, snapshot.id),
             ("the live release", plan.evidence.live_release, live.id if live else None),
             ("params.yaml", plan.params, project.workspace.params.digest()),
+            ("what was decided and done", plan.evidence.past, past_of(project.registry.history())),
             ("what is approved", plan.evidence.held, plan.evidence.held if held is None else dict(held)),
         )
         if then != now
@@ -69,7 +76,7 @@ def kept_plan(project: Project, digest: str, snapshot: Snapshot, held: Mapping[s
 
 def refused_before(history: Sequence[Cycle], snapshot: str, params: str) -> dict[str, str]:
     """Action -> why, for what the gate refused or an operator took back on this very snapshot and these params."""
-    undone = _undone(history)
+    undone = undone_releases(history)
     refused: dict[str, str] = {}
     for cycle in history:
         if (cycle.snapshot, cycle.params) != (snapshot, params):
@@ -82,30 +89,39 @@ def refused_before(history: Sequence[Cycle], snapshot: str, params: str) -> dict
     return refused
 
 
-def _undone(history: Sequence[Cycle]) -> dict[str | None, str]:
-    """Release -> why it was rolled back, unless one has gone forward to it again since."""
-    undone: dict[str | None, str] = {}
-    for cycle in history:
-        if cycle.undone:
-            undone[cycle.undone] = cycle.reason
-            undone.pop(cycle.release, None)
-    return undone
-
-
-def _world(project: Project, corpus: Corpus, questions: int) -> World:
+def _world(project: Project, corpus: Corpus, golden: GoldenSet) -> World:
     params = project.workspace.params
     live = project.registry.champion()
-    history = project.registry.history()
+    history, now = project.registry.history(), datetime.now(UTC)
     delta = project.index.delta(corpus.chunks, live.index.version if live else None)
+    changes = diff(live.snapshot if live else None, corpus.snapshot)
     taught = len(corpus.examples)
-    workload = Workload(chunks=delta.to_embed, examples=taught * params.finetune.passes(taught), questions=questions)
+    workload = Workload(
+        chunks=delta.to_embed, examples=taught * params.finetune.passes(taught), questions=len(golden.questions)
+    )
     return World(
         corpus=corpus,
-        changes=diff(live.snapshot if live else None, corpus.snapshot),
+        changes=changes,
         delta=delta,
         live=live,
         costs=forecast(workload, history, params.costs),
         refused=refused_before(history, corpus.snapshot.id, params.digest()),
+        before=_before(project, corpus, golden, live, bool(delta.rebuild)),
+        approved=approved_actions(approvals(project.workspace), corpus.snapshot.id),
+        past=past_of(history),
+        spent_hours=spent_hours(history, now),
+        hours_since_retrain=hours_since_retrain(history, now),
+    )
+
+
+def _before(project: Project, corpus: Corpus, golden: GoldenSet, live: Release | None, rebuild: bool) -> Before | None:
+    """The live index as it was built; a sample of its vectors only where new ones can be compared with them."""
+    if live is None:
+        return None
+    index = index_of(project.workspace, project.models.embedder, live.index)
+    asked = {doc for question in golden.questions for doc in question.docs}
+    return Before.of(
+        index, live.index_tag, corpus, asked, 0 if rebuild else project.workspace.params.evidence.old_chunks
     )
 
 
@@ -117,6 +133,8 @@ def headline(plan: Plan) -> str:
         return "nothing has changed since the live release"
     single = [one for one in plan.decision.options if not one.action.is_joint and one.action is not Action.NOTHING]
     chosen = [one for one in single if one.worth_it]
+    if plan.decision.action is Action.HOLD and plan.decision.proposed and chosen:
+        return f"{plan.decision.proposed} waits for an approval: " + "; ".join(one.because for one in chosen)
     if not chosen and plan.evidence.held and plan.evidence.delta.is_empty:
         return f"{len(plan.evidence.held)} removals wait for an approval; nothing else has changed"
     if not chosen:

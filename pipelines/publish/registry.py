@@ -414,4 +414,5 @@ def _cycle(run: Run) -> Cycle:
         score_after=metrics.get("score_after"),
         seconds=round((ended - run.info.start_time) / 1000, 1),
         work={key.removeprefix(WORK): value for key, value in metrics.items() if key.startswith(WORK)},
+        signals={key: value for key, value in metrics.items() if not key.startswith(WORK)},
     )

@@ -203,6 +203,27 @@ def test_both_forms_mean_the_same(tmp_path: Path) -> None:
     assert first == second
 
 
+def test_the_same_example_has_the_same_digest_in_either_form_and_any_file(tmp_path: Path) -> None:
+    first = read(tmp_path / "one", a=line(prompt="When?", completion="Now.", doc="a.md", id="x1"))
+    again = read(tmp_path / "two", b=line(messages=[ASKED, ANSWERED], doc="a.md"))
+    assert first[0].digest == again[0].digest
+    assert re.fullmatch("[0-9a-f]{12}", first[0].digest)
+
+
+def test_whatever_an_example_teaches_is_in_its_digest() -> None:
+    asked, other = Message("user", "When?"), Message("user", "Where?")
+    examples = [
+        Example((asked,), "Now.", None),
+        Example((asked,), "Now.", "a.md"),
+        Example((asked,), "Soon.", None),
+        Example((other,), "Now.", None),
+        Example((Message("system", "When?"),), "Now.", None),
+        Example((asked, other), "Now.", None),
+        Example((other, asked), "Now.", None),
+    ]
+    assert len({one.digest for one in examples}) == len(examples)
+
+
 def test_examples_come_in_order_of_file_and_line_and_blank_lines_are_nothing(tmp_path: Path) -> None:
     lines = [line(prompt=f"Q{number}", completion="A") for number in range(4)]
     files = {"b": lines[2] + "\n   \n" + lines[3], "a": "\ufeff" + lines[0] + "\r\n" + lines[1].rstrip("\n")}

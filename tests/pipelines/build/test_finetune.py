@@ -16,8 +16,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pipelines.build import finetune as module
-from pipelines.build.finetune import Encoded, LoraTrainer, _batches, _loss, encode
-from pipelines.build.generate import TransformersGenerator, load_base, load_tokenizer
+from pipelines.build.finetune import LoraTrainer, _batches, _loss, fit
+from pipelines.build.generate import Encoded, TransformersGenerator, load_base, load_tokenizer
 from pipelines.build.weights import computes_in_bfloat16, weights_digest
 from pipelines.errors import RefusalError
 from pipelines.params import FinetuneParams
@@ -171,7 +171,7 @@ def tokens(tokenizer: Any, text: str) -> list[int]:
 
 
 def test_a_lesson_is_the_prompt_as_the_model_is_asked_and_then_the_answer_and_its_end(tokenizer: Any) -> None:
-    one = encode(tokenizer, Lesson((Message("user", "w1 w2"),), "w3 w4"), 64)
+    one = fit(tokenizer, Lesson((Message("user", "w1 w2"),), "w3 w4"), 64)
     assert one == Encoded(tokens(tokenizer, "<user> w1 w2 <end> <assistant> w3 w4 <end>"), 3)
 
 
@@ -179,7 +179,7 @@ def test_a_lesson_is_the_prompt_as_the_model_is_asked_and_then_the_answer_and_it
 def test_a_prompt_too_long_loses_its_beginning_and_never_the_answer(tokenizer: Any, room: int) -> None:
     lesson = Lesson((Message("user", "w1 w2 w3 w4 w5"),), "w6 w7")
     whole = tokens(tokenizer, "<user> w1 w2 w3 w4 w5 <end> <assistant> w6 w7 <end>")
-    one = encode(tokenizer, lesson, room)
+    one = fit(tokenizer, lesson, room)
     assert one.ids == whole[-room:]
     assert one.ids[-one.answer_tokens :] == tokens(tokenizer, "w6 w7 <end>")
 
@@ -188,10 +188,10 @@ def test_a_prompt_too_long_loses_its_beginning_and_never_the_answer(tokenizer: A
 def test_an_answer_too_long_is_refused_in_one_line(tokenizer: Any, max_tokens: int) -> None:
     lesson = Lesson((Message("user", "w1"),), "w6 w7\nw8 w9 w10")
     with pytest.raises(RefusalError) as refusal:
-        encode(tokenizer, lesson, max_tokens)
+        fit(tokenizer, lesson, max_tokens)
     assert f"over finetune.max_tokens = {max_tokens} tokens: 'w6 w7\\nw8" in str(refusal.value)
     assert "\n" not in str(refusal.value)
-    assert encode(tokenizer, lesson, 7).answer_tokens == 6
+    assert fit(tokenizer, lesson, 7).answer_tokens == 6
 
 
 def test_an_answer_too_long_is_refused_before_an_adapter_is_written(tiny: Path, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def plain_loss(model: Any, lessons: Sequence[Encoded]) -> float:
 def test_the_loss_is_that_of_the_answers_tokens_alone_whatever_the_padding(
     model: Any, tokenizer: Any, size: int
 ) -> None:
-    batch = [encode(tokenizer, lesson, 64) for lesson in LESSONS[:size]]
+    batch = [fit(tokenizer, lesson, 64) for lesson in LESSONS[:size]]
     with torch.inference_mode():
         assert float(_loss(model, batch, tokenizer.pad_token_id)) == pytest.approx(
             plain_loss(model, batch), rel=PRECISION
@@ -287,14 +287,14 @@ def test_padding_moves_no_token_in_a_model_that_counts_positions(tokenizer: Any)
     size = len(MARKS) + len(WORDS)
     config = GPT2Config(vocab_size=size, n_positions=64, n_embd=32, n_layer=1, n_head=2, initializer_range=0.3)
     counting = GPT2LMHeadModel(config).eval()
-    batch = [encode(tokenizer, lesson, 64) for lesson in LESSONS]
+    batch = [fit(tokenizer, lesson, 64) for lesson in LESSONS]
     with torch.inference_mode():
         assert float(_loss(counting, batch, 1)) == pytest.approx(plain_loss(counting, batch), rel=PRECISION)
 
 
 @pytest.mark.parametrize("pad", [0, 1, END, 50])
 def test_the_token_that_pads_does_not_matter(model: Any, tokenizer: Any, pad: int) -> None:
-    batch = [encode(tokenizer, lesson, 64) for lesson in LESSONS]
+    batch = [fit(tokenizer, lesson, 64) for lesson in LESSONS]
     with torch.inference_mode():
         usual = float(_loss(model, batch, tokenizer.pad_token_id))
         assert float(_loss(model, batch, pad)) == pytest.approx(usual, rel=PRECISION)

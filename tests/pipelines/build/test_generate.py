@@ -5,19 +5,28 @@ The model is a real one of transformers, only tiny and untrained: it answers non
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peft import LoraConfig, get_peft_model
 
-from pipelines.build.generate import TransformersGenerator, load_base, load_tokenizer, peft_warnings, render
+from pipelines.build.generate import (
+    Encoded,
+    TransformersGenerator,
+    encode,
+    load_base,
+    load_tokenizer,
+    peft_warnings,
+    render,
+)
 from pipelines.build.weights import weights_digest
 from pipelines.errors import RefusalError
 from pipelines.params import GenerateParams
-from pipelines.ports import Message, Prompt
+from pipelines.ports import Lesson, Message, Prompt
 from tests.factories import write
 from tests.tiny import MARKS, TEMPLATE, WORDS, one_thread, settings_for, write_tiny_model
 
@@ -25,6 +34,10 @@ __all__ = ["one_thread"]  # A fixture: pytest finds it here.
 
 PROMPTS: tuple[Prompt, ...] = tuple(
     (Message("user", " ".join(WORDS[at : at + 1 + 5 * (at % 4)])),) for at in (0, 7, 2, 5, 11, 4, 9, 13, 7)
+)
+# Prompts and answers of different lengths, the longest answer to the shortest prompt.
+LESSONS = tuple(
+    Lesson(prompt, " ".join(WORDS[50 + at : 50 + at + 1 + (7 * at) % 5])) for at, prompt in enumerate(PROMPTS)
 )
 Break = Callable[[Path], object]
 
@@ -126,6 +139,81 @@ def test_a_prompt_is_written_by_the_models_own_template_up_to_its_answer(tiny: P
     prompt = (Message("system", "w1"), Message("user", "w2 w3"))
     assert render(tokenizer, prompt) == "<system> w1 <end> <user> w2 w3 <end> <assistant> "
     assert (tokenizer.padding_side, tokenizer.pad_token) == ("left", "<pad>")
+
+
+# --- losses --------------------------------------------------------------------------------------------------------
+
+
+def losses(params: GenerateParams, lessons: Sequence[Lesson] = LESSONS, adapter: Path | None = None) -> list[float]:
+    return TransformersGenerator(params).losses(lessons, adapter, lambda _: None)
+
+
+def plain_loss(model: Any, ids: list[int], answer_tokens: int) -> float:
+    """The mean cross-entropy by hand: one lesson, no padding, logits over everything."""
+    import torch
+
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    answer = range(len(ids) - answer_tokens, len(ids))
+    return -sum(float(logits[at - 1, ids[at]]) for at in answer) / answer_tokens
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
+@pytest.mark.parametrize("size", [1, 2, 4, 100])
+def test_a_loss_is_that_of_the_answers_tokens_alone_whatever_the_batch(
+    tiny: Path, adapter: Path, adapted: bool, size: int
+) -> None:
+    chosen = adapter if adapted else None
+    generator = TransformersGenerator(settings_for(tiny, batch_size=size))
+    found = generator.losses(LESSONS, chosen, lambda _: None)
+    whole = [encode(generator.tokenizer, lesson) for lesson in LESSONS]
+    by_hand = [plain_loss(generator._model(chosen), one.ids, one.answer_tokens) for one in whole]
+    assert found == pytest.approx(by_hand, abs=1e-3)
+    assert len({round(loss, 2) for loss in by_hand}) == len(LESSONS)
+
+
+def test_an_adapter_has_losses_of_its_own(tiny: Path, adapter: Path) -> None:
+    assert losses(settings_for(tiny), adapter=adapter) != pytest.approx(losses(settings_for(tiny)), abs=0.1)
+
+
+def test_the_models_own_answer_surprises_it_least(tiny: Path) -> None:
+    prompt = PROMPTS[1]
+    [own] = ask(settings_for(tiny, max_new_tokens=1), (prompt,))
+    assert own in WORDS
+    found = dict(zip(WORDS, losses(settings_for(tiny), [Lesson(prompt, word) for word in WORDS]), strict=True))
+    assert found[own] < sum(found.values()) / len(found) - 1
+
+
+def test_the_end_mark_is_a_token_of_the_answer(tiny: Path) -> None:
+    tokenizer = load_tokenizer(settings_for(tiny), str(tiny))
+    assert encode(tokenizer, Lesson((Message("user", "w1"),), "")).answer_tokens == 1
+    [loss] = losses(settings_for(tiny), [Lesson((Message("user", "w1"),), "")])
+    assert math.isfinite(loss)
+    assert loss > 0
+
+
+def test_a_lesson_over_the_models_window_is_measured_by_its_last_tokens(tiny: Path) -> None:
+    long = Lesson((Message("user", "w1 " * 400),), "w2 w3")
+    endless = Lesson((Message("user", "w1"),), "w2 w3 " * 200)
+    generator = TransformersGenerator(settings_for(tiny))
+    found = generator.losses([long, endless, LESSONS[0]], None, lambda _: None)
+    cut = [encode(generator.tokenizer, one).ids[-256:] for one in (long, endless)]
+    model = generator._model(None)
+    assert found[:2] == pytest.approx([plain_loss(model, cut[0], 3), plain_loss(model, cut[1], 255)], abs=1e-3)
+    assert found[2:] == pytest.approx(losses(settings_for(tiny), LESSONS[:1]), abs=1e-3)
+
+
+@pytest.mark.parametrize(("max_tokens", "kept"), [(9, 3), (6, 3), (5, 3), (4, 3), (3, 2), (2, 1)])
+def test_what_is_cut_goes_from_the_beginning_and_leaves_a_token_before_the_answer(max_tokens: int, kept: int) -> None:
+    assert Encoded([1, 2, 3, 4, 5, 6], 3).cut(max_tokens) == Encoded([1, 2, 3, 4, 5, 6][-max_tokens:], kept)
+
+
+def test_no_lessons_have_no_losses_and_progress_counts_the_lessons(tiny: Path) -> None:
+    done: list[int] = []
+    generator = TransformersGenerator(settings_for(tiny, batch_size=4))
+    assert generator.losses([], None, done.append) == []
+    generator.losses(LESSONS, None, done.append)
+    assert done == [4, 4, 1]
 
 
 # --- which model answers -------------------------------------------------------------------------------------------

@@ -855,3 +855,38 @@ def test_a_digest_finds_its_own_vector_alone(shelf: Shelf, digest: str) -> None:
     vector = next(row["vector"] for row in shelf.content() if row["document"] == "odd.md")
     assert shelf.embeds([odd.model_copy(update={"document": "moved.md"}), chunk("b.md", "another text")]) == []
     assert next(row["vector"] for row in shelf.content() if row["document"] == "moved.md") == vector
+
+
+# --- a sample of the rows ------------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_evenly_spaced_in_the_order_of_the_keys_and_has_each_texts_own_vector(shelf: Shelf) -> None:
+    version = shelf.refresh([one for name in HOSTILE for one in page(name, *SENTENCES)]).version
+    rows = shelf.content(version)
+    sampled = shelf.index.sample(version, 7)
+    wanted = [rows[at * len(rows) // 7] for at in range(7)]
+    assert list(sampled.texts) == [row["text"] for row in wanted]
+    assert sampled.vectors.tolist() == [row["vector"] for row in wanted]
+    assert sampled.vectors.shape == (7, shelf.embedder.dimensions)
+    assert sampled.vectors.dtype == np.float32
+
+
+def test_a_sample_is_the_same_in_whatever_order_the_rows_were_written(shelf: Shelf, tmp_path: Path) -> None:
+    for some in (many(20)[::3], many(20)[::2], many(20)):
+        shelf.refresh(some)
+    clean = Shelf(str(tmp_path / "clean"))
+    clean.refresh(many(20))
+    grown, whole = shelf.index.sample(shelf.latest, 6), clean.index.sample(clean.latest, 6)
+    assert grown.texts == whole.texts == tuple(f"text {at * 20 // 6}" for at in range(6))
+    assert np.array_equal(grown.vectors, whole.vectors)
+
+
+def test_a_sample_is_of_its_version_and_holds_all_where_there_are_few(shelf: Shelf) -> None:
+    first = shelf.refresh(many(3)).version
+    shelf.index.tag("release-1", first)
+    empty = shelf.refresh([]).version
+    assert shelf.index.sample("release-1", 10).texts == ("text 0", "text 1", "text 2")
+    assert shelf.index.sample(first, 0).texts == ()
+    assert shelf.index.sample(empty, 10).vectors.shape == (0, shelf.embedder.dimensions)
+    with pytest.raises(RefusalError, match="has no version 99"):
+        shelf.index.sample(99, 10)

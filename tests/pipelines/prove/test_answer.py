@@ -15,7 +15,7 @@ from pipelines.build.corpus import InMemory
 from pipelines.build.models import Models
 from pipelines.build.search import Passage
 from pipelines.errors import RefusalError
-from pipelines.ports import Advance, Message, Prompt, quiet
+from pipelines.ports import Advance, Lesson, Message, Prompt, quiet
 from pipelines.prove.answer import Answer, Answerer, Assistant
 from pipelines.records import BuiltIndex, BuiltModel, Release
 from pipelines.workspace import Workspace
@@ -39,6 +39,12 @@ class LostReader(CountingReader):
     def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
         super().generate(prompts, adapter, advance)
         raise ConnectionError("the model went away")
+
+
+class MuteReader(CountingReader):
+    """Of a user's own: answers, and tells no losses."""
+
+    losses = None  # type: ignore[assignment]
 
 
 class Echo(CountingReader):
@@ -173,6 +179,56 @@ def test_a_kept_answer_needs_neither_model_nor_adapter(space: Workspace) -> None
     said = answerer(space).answer("asking", prompts("one?"), model)
     shutil.rmtree(space.adapters / "a1")
     assert answerer(space, LostReader()).answer("asking", prompts("one?"), model) == said
+
+
+# --- each loss once ------------------------------------------------------------------------------------------------
+
+
+def lessons(*completions: str, question: str = "one?") -> list[Lesson]:
+    return [Lesson((Message("user", question),), completion) for completion in completions]
+
+
+def test_the_loss_of_a_lesson_is_asked_once_ever_and_the_order_is_kept(space: Workspace) -> None:
+    first = answerer(space).losses("judging", lessons("a", "bbb", "a", "cc"), BASE)
+    assert first == [2.001, 2.003, 2.001, 2.002]
+    again = answerer(space).losses("judging, another day", lessons("cc", "a", "bbb"), BASE)
+    assert again == [2.002, 2.001, 2.003]
+    assert CountingReader.judged == lessons("a", "bbb", "cc")
+
+
+def test_a_loss_is_asked_anew_of_another_adapter_and_under_another_identity(space: Workspace) -> None:
+    for _ in range(2):
+        assert answerer(space).losses("judging", lessons("a"), BASE) == [2.001]
+        assert answerer(space).losses("judging", lessons("a"), taught(space)) == [0.101]
+        assert answerer(space, OtherReader()).losses("judging", lessons("a"), BASE) == [2.001]
+    assert CountingReader.judged == lessons("a") * 3
+
+
+def test_another_prompt_or_another_completion_is_judged_anew(space: Workspace) -> None:
+    asked = [*lessons("a", "b"), *lessons("a", "b", question="two?")]
+    for one in asked:
+        answerer(space).losses("judging", [one], BASE)
+    assert CountingReader.judged == asked
+
+
+def test_a_loss_is_not_taken_for_an_answer_nor_an_answer_for_a_loss(space: Workspace) -> None:
+    asking = answerer(space, Echo())
+    for _ in range(2):
+        assert asking.answer("asking", prompts("one?"), BASE) == ["one?"]
+        assert asking.losses("judging", lessons("one?", ""), BASE) == [2.004, 2.0]
+
+
+def test_a_generator_that_cannot_tell_has_no_losses_and_still_answers(space: Workspace) -> None:
+    asking = answerer(space, MuteReader())
+    assert asking.losses("judging", lessons("a"), BASE) is None
+    assert asking.losses("judging", [], BASE) is None
+    assert asking.answer("asking", prompts("one?"), BASE)
+    assert CountingReader.judged == []
+
+
+def test_no_lessons_have_no_losses(space: Workspace) -> None:
+    assert answerer(space).losses("judging", [], BASE) == []
+    assert CountingReader.judged == []
 
 
 # --- one release ---------------------------------------------------------------------------------------------------

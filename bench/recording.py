@@ -1,0 +1,457 @@
+"""What does every action really bring? Each is carried out once, from every state of a stream that it can be taken in.
+
+An index state is what the rows hold, a model state what the adapter was taught. For each pair that a policy could have
+live at a step, the evidence is gathered, and what a refresh and a retrain lead to is built: with the real LanceDB, the
+real fine-tuning and the real model. Policies are then replayed on the record for free (bench/replay.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.streams import Step, Stream
+from pipelines.build.candidate import build_model, open_index
+from pipelines.build.chunk import chunk_document
+from pipelines.build.corpus import Corpus
+from pipelines.build.examples import Example
+from pipelines.build.models import Models, load_models
+from pipelines.errors import RefusalError
+from pipelines.observe.diff import diff
+from pipelines.observe.guard import hold, removed
+from pipelines.observe.snapshot import compose
+from pipelines.params import Params
+from pipelines.ports import Advance, Lesson, Message, Progress, Prompt
+from pipelines.prove.answer import Answerer
+from pipelines.prove.attribution import Examiner, Subject, World, gather
+from pipelines.prove.questions import GoldenSet, split_stale
+from pipelines.prove.signals import Before
+from pipelines.records import (
+    Action,
+    BuiltIndex,
+    BuiltModel,
+    Chunk,
+    Costs,
+    Document,
+    Evidence,
+    Measure,
+    Record,
+    Release,
+    Retrieval,
+    Scorecard,
+    Snapshot,
+    digest_of,
+)
+from pipelines.workspace import Workspace
+
+# Small enough that everything can be built on two cores: short passages, two of them before the model.
+PARAMS: dict[str, Any] = {
+    "chunk": {"max_words": 80},
+    "index": {"top_k": 2},
+    "generate": {"max_new_tokens": 24, "batch_size": 8},
+    "finetune": {"batch_size": 2, "min_steps": 24},
+    "guard": {"max_removed_documents": 3, "max_removed_share": 0.2},
+}
+_NONE = Measure.unmeasured("not asked for")
+NO_COSTS = Costs(refresh_seconds=0, retrain_seconds=0, prove_seconds=0, source="")
+GOLD, FOUND, READING = "answering with the right passage", "answering with retrieved passages", "reading new examples"
+TEXT_SIGNALS = ("news_share", "stale_answers", "come_back", "vocabulary")
+VECTOR_SIGNALS = ("novelty",)
+
+
+class State(Record):
+    """What is live: an index by what its rows hold, a model by what it was taught."""
+
+    index: str
+    model: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.index}/{self.model}"
+
+
+class Asked(Record):
+    """What a look at a state asks the model, by key: the same key is asked only once along a path."""
+
+    found: tuple[str, ...] = ()
+    gold: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+
+
+class Seen(Record):
+    """A state at a step, as the data then is.
+
+    `score` is its quality on the truth (0-1), `scorecard` what the golden questions say. Before anything is done about
+    the step it may be live: then there is `evidence`, without costs and past, which belong to whoever replays, and the
+    index and the model that a refresh and a retrain lead to. `to_embed` is the work of that refresh.
+    """
+
+    state: State
+    score: float
+    scorecard: Scorecard
+    asked: Asked
+    evidence: Evidence | None = None
+    text_seconds: float = 0.0
+    vector_seconds: float = 0.0
+    refreshed: str = ""
+    to_embed: int = 0
+    retrained: str = ""
+
+
+class Turn(Record):
+    """One step of a stream: what happened, what is right, and every state that may be live before or after it."""
+
+    what: str
+    right: tuple[str, ...] | None
+    snapshot: str
+    seen: dict[str, Seen]
+
+
+class Rates(Record):
+    """Measured seconds: of an answer, a loss, a refresh with and without work, and of each training."""
+
+    answer_seconds: float
+    loss_seconds: float
+    refresh_fixed_seconds: float
+    chunk_seconds: float
+    train_seconds: dict[str, float]
+    trained_examples: dict[str, int]
+
+
+class Recording(Record):
+    """A stream, carried out; it begins with `start` live, and with what its plan and its proof have `opened` asked."""
+
+    name: str
+    half: str
+    start: State
+    opened: Asked
+    turns: tuple[Turn, ...]
+    rates: Rates
+    seconds: float
+
+
+# --- the model, under the clock ------------------------------------------------------------------------------------
+
+
+class Clock(Record):
+    """How much was done in how many seconds."""
+
+    seconds: float = 0.0
+    amount: int = 0
+
+    def after(self, seconds: float, amount: int) -> Clock:
+        return Clock(seconds=self.seconds + seconds, amount=self.amount + amount)
+
+    @property
+    def each(self) -> float:
+        return self.seconds / max(1, self.amount)
+
+
+@dataclass
+class TimedGenerator:
+    """The project's generator; loading an adapter is not counted, since a run loads it once whatever is asked."""
+
+    inner: Any
+    answers: Clock = field(default_factory=Clock)
+    read: Clock = field(default_factory=Clock)
+
+    @property
+    def base(self) -> str:
+        return str(self.inner.base)
+
+    @property
+    def identity(self) -> str:
+        return str(self.inner.identity)
+
+    def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
+        self.inner.generate([(Message("user", "Hello"),)], adapter, lambda _: None)
+        started = time.perf_counter()
+        said: list[str] = self.inner.generate(prompts, adapter, advance)
+        self.answers = self.answers.after(time.perf_counter() - started, len(prompts))
+        return said
+
+    def losses(self, lessons: Sequence[Lesson], adapter: Path | None, advance: Advance) -> list[float]:
+        self.inner.losses([Lesson((Message("user", "Hello"),), "Hello")], adapter, lambda _: None)
+        started = time.perf_counter()
+        said: list[float] = self.inner.losses(lessons, adapter, advance)
+        self.read = self.read.after(time.perf_counter() - started, len(lessons))
+        return said
+
+
+class Listening(Answerer):
+    """An answerer that notes what it was asked."""
+
+    def __init__(self, workspace: Workspace, models: Models, progress: Progress) -> None:
+        super().__init__(workspace, models, progress)
+        self.heard: dict[str, list[str]] = {}
+
+    def answer(self, label: str, prompts: Sequence[Prompt], model: BuiltModel) -> list[str]:
+        self._note(label, model, [[[turn.content for turn in prompt]] for prompt in prompts])
+        return super().answer(label, prompts, model)
+
+    def losses(self, label: str, lessons: Sequence[Lesson], model: BuiltModel) -> list[float] | None:
+        self._note(label, model, [[[turn.content for turn in one.prompt], one.completion] for one in lessons])
+        return super().losses(label, lessons, model)
+
+    def _note(self, label: str, model: BuiltModel, asked: Sequence[Any]) -> None:
+        self.heard.setdefault(label, []).extend(digest_of([model.adapter, one]) for one in asked)
+
+    def take(self) -> Asked:
+        """What was asked since the last time."""
+        heard, self.heard = self.heard, {}
+        found, gold, losses = (tuple(dict.fromkeys(heard.get(label, ()))) for label in (FOUND, GOLD, READING))
+        return Asked(found=found, gold=gold, losses=losses)
+
+
+class PlainExaminer(Examiner):
+    """An examiner that leaves out how well each way to search does: no policy and no gate asks for it."""
+
+    def _retrieval(self, reader: object) -> dict[str, Retrieval]:  # noqa: ARG002 - the examiner's form
+        return {}
+
+
+# --- carrying out --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An index state: the version of the table, its documents, and the folder's files that it was made from."""
+
+    version: int
+    documents: dict[str, str]
+    digests: frozenset[str]
+
+
+class Stage:
+    """A folder in which one stream is carried out."""
+
+    def __init__(self, stream: Stream, root: Path, progress: Progress) -> None:
+        params = Params.model_validate({**PARAMS, "index": {**PARAMS["index"], "uri": str(root / stream.name)}})
+        self._stream = stream
+        self._space = Workspace(root, params)
+        models = load_models(params)
+        self._generator = TimedGenerator(models.generator, *self._clocks())
+        self._models = Models(models.embedder, self._generator, models.trainer)
+        self._answerer = Listening(self._space, self._models, progress)
+        self._progress = progress
+        self._rows: dict[str, Rows] = {}
+        self._taught: dict[str, BuiltModel] = {}
+        self._refreshes: list[BuiltIndex] = []
+
+    @property
+    def params(self) -> Params:
+        return self._space.params
+
+    def carry_out(self) -> Recording:
+        """Every state of every step, each looked at once."""
+        started = time.perf_counter()
+        first = corpus_of(self._stream.steps[0], {}, self.params)
+        start = State(index=self._refresh(first), model=self._retrain(first))
+        opened = self._look(self._stream.steps[0], start, decide=True).asked
+        turns, live = [], {start.key: start}
+        for step in self._stream.steps[1:]:
+            turn, live = self._turn(step, live)
+            turns.append(turn)
+        return Recording(
+            name=self._stream.name,
+            half=self._stream.half,
+            start=start,
+            opened=opened,
+            turns=tuple(turns),
+            rates=self._rates(),
+            seconds=round(time.perf_counter() - started, 1),
+        )
+
+    def _turn(self, step: Step, live: dict[str, State]) -> tuple[Turn, dict[str, State]]:
+        """What each live state is worth at this step, and the states that may be live after it."""
+        seen = {key: self._look(step, state, decide=True) for key, state in live.items()}
+        after = dict(live)
+        for one in list(seen.values()):
+            for index in (one.state.index, one.refreshed):
+                for model in (one.state.model, one.retrained):
+                    state = State(index=index, model=model)
+                    after[state.key] = state
+        for key, state in after.items():
+            if key not in seen:
+                seen[key] = self._look(step, state, decide=False)
+        right = tuple(sorted(step.right)) if step.right is not None else None
+        snapshot = _snapshot(step).id
+        return Turn(what=step.what, right=right, snapshot=snapshot, seen=seen), after
+
+    def _look(self, step: Step, state: State, decide: bool) -> Seen:
+        rows, model = self._rows[state.index], self._taught[state.model]
+        corpus = corpus_of(step, rows.documents, self.params, self._index.chunks(rows.documents, rows.version))
+        golden = split_stale(step.truth, corpus.texts)
+        examiner = PlainExaminer(corpus, golden, self._answerer, self.params)
+        subject = Subject(self._index.reader(rows.version), model)
+        self._answerer.take()
+        evidence = self._evidence(corpus, golden, state, examiner) if decide else None
+        scorecard = examiner.scorecard(subject)
+        asked = self._answerer.take()
+        truth = PlainExaminer(corpus, GoldenSet(step.truth, ()), self._answerer, self.params)
+        scores = [one.score for one in truth.with_retrieval(subject)]
+        seconds = evidence.measured_in if evidence else {}
+        refreshed = self._refresh(corpus) if decide else ""
+        return Seen(
+            state=state,
+            score=sum(scores) / len(scores),
+            scorecard=scorecard,
+            asked=asked,
+            evidence=evidence,
+            text_seconds=round(sum(seconds.get(name, 0.0) for name in TEXT_SIGNALS), 3),
+            vector_seconds=round(sum(seconds.get(name, 0.0) for name in VECTOR_SIGNALS), 3),
+            refreshed=refreshed,
+            to_embed=len(self._rows[refreshed].digests - rows.digests) if decide else 0,
+            retrained=self._retrain(corpus) if decide else "",
+        )
+
+    def _evidence(self, corpus: Corpus, golden: GoldenSet, state: State, examiner: Examiner) -> Evidence:
+        rows, model = self._rows[state.index], self._taught[state.model]
+        then = compose(rows.documents, {"examples.jsonl": state.model}, {"golden.jsonl": golden.digest()})
+        now = corpus.snapshot.model_copy(update={"questions": then.questions, "golden_id": then.golden_id})
+        asked = {doc for question in golden.questions for doc in question.docs}
+        index = self._index
+        world = World(
+            corpus=corpus,
+            changes=diff(then, now),
+            delta=index.delta(corpus.chunks, rows.version),
+            live=_release(then, rows, model),
+            costs=NO_COSTS,
+            refused={},
+            before=Before.of(index, rows.version, corpus, asked, self.params.evidence.old_chunks),
+        )
+        subject = Subject(index.reader(rows.version), model)
+        return gather(world, examiner, subject, self._models.embedder, self.params)
+
+    @property
+    def _index(self) -> Any:
+        return open_index(self._space, self._models.embedder)
+
+    def _refresh(self, corpus: Corpus) -> str:
+        """Bring the table up to a corpus, unless a version of it holds that already; the state's key."""
+        key = digest_of(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.chunks))
+        if key not in self._rows:
+            index = self._index
+            built = index.refresh(corpus.source, corpus.snapshot.kb_id, self._progress)
+            self._refreshes.append(built)
+            digests = frozenset(chunk.digest for chunk in corpus.chunks)
+            self._rows[key] = Rows(built.version, index.documents(built.version), digests)
+        return key
+
+    def _retrain(self, corpus: Corpus) -> str:
+        """Train on the corpus's examples, unless that was done already: the same examples bring the same adapter."""
+        key = digest_of(sorted(example.digest for example in corpus.examples))
+        if key not in self._taught and len(corpus.examples) < self.params.finetune.min_examples:
+            return next(reversed(self._taught))
+        if key not in self._taught:
+            self._taught[key] = self._kept(key) or self._train(key, corpus)
+        return key
+
+    def _train(self, key: str, corpus: Corpus) -> BuiltModel:
+        reader = self._index.reader(self._rows[self._refresh(corpus)].version)
+        built, _ = build_model(self._space, self._models, corpus, reader, self._progress)
+        built.write(self._model_file(key))
+        return built
+
+    def _kept(self, key: str) -> BuiltModel | None:
+        """An adapter that another stream, or a run that was broken off, has trained on the same examples."""
+        try:
+            kept = BuiltModel.read(self._model_file(key))
+        except RefusalError:
+            return None
+        return kept if (self._space.adapters / str(kept.adapter)).is_dir() else None
+
+    def _model_file(self, key: str) -> Path:
+        return self._space.state / "models" / f"{key}.json"
+
+    def _clocks(self) -> list[Clock]:
+        """What answers and losses took so far in this folder, where the answers are kept, too."""
+        files = [self._space.state / f"{name}.json" for name in ("answers-clock", "losses-clock")]
+        return [Clock.read(file) if file.is_file() else Clock() for file in files]
+
+    def _rates(self) -> Rates:
+        self._generator.answers.write(self._space.state / "answers-clock.json")
+        self._generator.read.write(self._space.state / "losses-clock.json")
+        fixed, each = _line([(one.embedded, one.seconds) for one in self._refreshes])
+        return Rates(
+            answer_seconds=round(self._generator.answers.each, 4),
+            loss_seconds=round(self._generator.read.each, 4),
+            refresh_fixed_seconds=round(fixed, 3),
+            chunk_seconds=round(each, 5),
+            train_seconds={key: model.seconds for key, model in self._taught.items()},
+            trained_examples={key: model.trained_examples for key, model in self._taught.items()},
+        )
+
+
+def corpus_of(step: Step, indexed: dict[str, str], params: Params, rows: Sequence[Chunk] = ()) -> Corpus:
+    """A step's data as the index is to have it; what the guard holds back stays as the rows have it."""
+    documents = [Document(id=name, text=text, digest=_md5(text)) for name, text in sorted(step.documents.items())]
+    held = hold(removed(indexed, {one.id: one.digest for one in documents}, ()), len(indexed), (), params.guard)
+    kept = [chunk for chunk in rows if chunk.document in held]
+    chunks = [chunk for document in documents for chunk in chunk_document(document, params.chunk)]
+    pages = {None, *(chunk.document for chunk in [*chunks, *kept])}
+    examples = [Example((Message("user", one["prompt"]),), one["completion"], one.get("doc")) for one in step.examples]
+    return Corpus(
+        snapshot=_snapshot(step),
+        documents=(*documents, *_as_documents(kept)),
+        chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
+        examples=tuple(one for one in examples if one.doc in pages),
+        orphans=tuple(one for one in examples if one.doc not in pages),
+        held=held,
+        waiting=len(held),
+    )
+
+
+def _as_documents(kept: Sequence[Chunk]) -> list[Document]:
+    """What is left of documents that are held, for the golden questions that still ask for them."""
+    texts: dict[str, str] = {}
+    for chunk in kept:
+        texts[chunk.document] = f"{texts.get(chunk.document, '')}\n\n{chunk.text}"
+    return [Document(id=name, text=text, digest=_md5(text)) for name, text in texts.items()]
+
+
+def _snapshot(step: Step) -> Snapshot:
+    kb = {name: _md5(text) for name, text in step.documents.items()}
+    train = digest_of(
+        sorted(Example((Message("user", one["prompt"]),), one["completion"], None).digest for one in step.examples)
+    )
+    golden = digest_of([question.model_dump(mode="json") for question in step.truth])
+    return compose(kb, {"examples.jsonl": train}, {"golden.jsonl": golden})
+
+
+def _release(snapshot: Snapshot, rows: Rows, model: BuiltModel) -> Release:
+    """A release as far as the evidence looks at it."""
+    index = BuiltIndex(uri="", version=rows.version, fingerprint="", documents="", rows=0, embedded=0, seconds=0)
+    nothing = GoldenSet((), ()).digest()
+    none = {"answer_score": _NONE, "retrieval_recall": _NONE, "malformed_share": _NONE}
+    card = Scorecard(snapshot=snapshot.id, questions=nothing, index_version=rows.version, adapter=model.adapter, **none)
+    return Release(
+        snapshot=snapshot,
+        index=index,
+        model=model,
+        decision=Action.REFRESH,
+        id="live",
+        index_tag=str(rows.version),
+        scorecard=card,
+        previous=None,
+        created="",
+    )
+
+
+def _line(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Seconds = fixed + each x amount, by least squares; neither is below 0."""
+    amounts, seconds = np.asarray([one[0] for one in points], float), np.asarray([one[1] for one in points], float)
+    if len(set(amounts)) < 2:
+        return float(np.median(seconds)), 0.0
+    each, fixed = np.polyfit(amounts, seconds, 1)
+    return max(0.0, float(fixed)), max(0.0, float(each))
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,0 +1,60 @@
+"""What has an action really brought, of what it was thought to be able to? Learnt from every recorded decision.
+
+The share recovered is between 0 and 1, so a beta distribution stands for it, and each cycle adds its share to one side
+and the rest to the other (the Bernoulli update with fractional outcomes). There is no state besides the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.records import Action, Past
+
+# What was expected of less than this is noise to learn from (points of answer score).
+ENOUGH_POINTS = 1.0
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The mean of the share that an action recovers, and how many cycles it was learnt from."""
+
+    share: float
+    cycles: int
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Cycles that one imagines before the first: so many parts recovered, so many missed."""
+
+    recovered: float
+    missed: float
+
+
+# A refresh brings the rows that it promises; a fine-tune may fail in many ways (docs/log.md).
+REFRESH_PRIOR = Prior(recovered=4.0, missed=1.0)
+RETRAIN_PRIOR = Prior(recovered=2.0, missed=2.0)
+
+
+def learned(past: Sequence[Past], retrain: bool) -> Learned:
+    """What a retrain (or else a refresh) has recovered of what was expected; refused and rolled back counts as 0."""
+    prior = RETRAIN_PRIOR if retrain else REFRESH_PRIOR
+    shares = [_share(one) for one in past if _tells(one, retrain)]
+    recovered = prior.recovered + sum(shares)
+    missed = prior.missed + sum(1 - share for share in shares)
+    return Learned(share=recovered / (recovered + missed), cycles=len(shares))
+
+
+def _tells(one: Past, retrain: bool) -> bool:
+    if one.action not in set(Action) or (one.expected_points or 0) < ENOUGH_POINTS:
+        return False
+    action = Action(one.action)
+    if one.accepted and one.recovered_points is None and not one.rolled_back:
+        return False
+    return action.retrains if retrain else action.refreshes
+
+
+def _share(one: Past) -> float:
+    if not one.accepted or one.rolled_back:
+        return 0.0
+    return min(1.0, max(0.0, (one.recovered_points or 0.0) / (one.expected_points or 1.0)))

@@ -1,0 +1,44 @@
+"""Which action is worth its cost? The default policy: points of answer score that an hour of compute must buy.
+
+It takes the lower end of each gain's interval. Refreshing is cheap and safe; a retrain has to be earned.
+"""
+
+from __future__ import annotations
+
+from math import ceil, floor
+
+from pipelines.decide.choice import Choice, Halves, Weighed, Wish
+from pipelines.decide.weigh import HOUR
+from pipelines.params import PolicyParams
+from pipelines.records import Evidence
+
+
+class EvidencePolicy:
+    """The default: expected gain, at its lower end, an hour of forecast cost must pass `policy.points_per_hour`."""
+
+    def choose(self, evidence: Evidence, halves: Halves, params: PolicyParams) -> Choice:  # noqa: ARG002 - it is weighed
+        return Choice(refresh=_wish(halves.refresh, params), retrain=_wish(halves.retrain, params))
+
+
+def buys_per_hour(weighed: Weighed, params: PolicyParams) -> float:
+    """Points an hour of this action buys at the lower end, counted for as many cycles as a gain lasts."""
+    return weighed.gain.low * params.gain_lasts_cycles * HOUR / weighed.seconds
+
+
+def _wish(weighed: Weighed, params: PolicyParams) -> Wish:
+    buys = buys_per_hour(weighed, params)
+    wanted = weighed.gain.low > 0 and buys >= params.points_per_hour
+    return Wish(wanted, weighed.gain.because, _otherwise(weighed, wanted, params))
+
+
+def _otherwise(weighed: Weighed, wanted: bool, params: PolicyParams) -> str:
+    action, gain = weighed.action, weighed.gain
+    if wanted:
+        buys = buys_per_hour(weighed, params)
+        return f"{action} would not have been chosen with policy.points_per_hour above {buys:.1f}"
+    if gain.needs:
+        return f"{action} would have been weighed had {gain.needs}"
+    at_least = params.points_per_hour * weighed.seconds / HOUR / params.gain_lasts_cycles
+    needed = ceil(10 * max(at_least, 0.1)) / 10
+    bar = f"its gain, {floor(10 * gain.low) / 10:.1f} points at the lower end, been {needed:.1f} or more"
+    return f"{action} would have been chosen had {bar}"

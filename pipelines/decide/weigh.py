@@ -1,0 +1,145 @@
+"""What may each action win back, and what does it take? Gain in points of answer score, cost in seconds."""
+
+from __future__ import annotations
+
+from pipelines.decide.choice import Gain, Halves, Weighed
+from pipelines.decide.learn import Learned, learned
+from pipelines.params import PolicyParams
+from pipelines.records import Action, Evidence, Measure
+
+HOUR = 3600.0
+# So that nothing is free: an action that no forecast puts a time to is divided by this.
+LEAST_SECONDS = 0.001
+
+
+def weigh(evidence: Evidence, params: PolicyParams) -> Halves:
+    """Both halves with their gains and costs; where the live rows cannot stay, the index is made anew."""
+    index_action = Action.REBUILD if evidence.delta.rebuild else Action.REFRESH
+    return Halves(
+        refresh=Weighed(index_action, refresh_gain(evidence), seconds(index_action, evidence)),
+        retrain=Weighed(Action.RETRAIN, retrain_gain(evidence, params), seconds(Action.RETRAIN, evidence)),
+    )
+
+
+def seconds(action: Action, evidence: Evidence) -> float:
+    """The forecast of an action and of the proof after it."""
+    costs = evidence.costs
+    refresh = costs.refresh_seconds if action.refreshes else 0.0
+    retrain = costs.retrain_seconds if action.retrains else 0.0
+    return max(LEAST_SECONDS, refresh + retrain + costs.prove_seconds)
+
+
+# --- the index -----------------------------------------------------------------------------------------------------
+
+
+def refresh_gain(evidence: Evidence) -> Gain:
+    """What new rows can win back: measured on the questions they concern, and at least the share of news they hold.
+
+    The golden questions sample the documents; a changed passage that none of them asks for is still asked for.
+    """
+    if evidence.delta.is_empty:
+        return Gain(0, 0, 0, "the live index holds these very chunks")
+    learnt = learned(evidence.past, retrain=False)
+    prior = 100 * _news(evidence) * (evidence.score_gold.value or 0)
+    measured, because = evidence.refresh_gain, _what_is_new(evidence)
+    if measured.value is None or measured.low is None:
+        points = prior * learnt.share
+        return Gain(points, points, points, f"{because}; {measured.why}, so {_stand_in(evidence)} stands in for it")
+    because += f"; on the questions they concern the right passage would win {100 * measured.value:.0f} points"
+    return _gain(measured, learnt, 1.0, because, at_least=prior)
+
+
+def _news(evidence: Evidence) -> float:
+    """The share of the corpus that says something else or new; without text to compare, that of the chunks."""
+    share = evidence.news_share.value
+    return evidence.delta.changed_share if share is None else share
+
+
+def _stand_in(evidence: Evidence) -> str:
+    return "the share of chunks" if evidence.news_share.value is None else "the share of sentences that are news"
+
+
+def _what_is_new(evidence: Evidence) -> str:
+    delta, news = evidence.delta, evidence.news_share
+    if delta.rebuild:
+        return f"all {delta.chunks_after} chunks anew, {delta.to_embed} of them to be embedded"
+    if evidence.live_release is None:
+        return f"all {delta.chunks_after} chunks are new"
+    if not (delta.new or delta.gone):
+        return "the same chunks in other documents or places"
+    because = f"{delta.new} of {delta.chunks_after} chunks are new, {delta.gone} old ones are gone"
+    if news.value is None:
+        return because
+    told = "no sentence says anything new" if news.value == 0 else f"{news.value:.1%} of the sentences are news"
+    return f"{because}; {told}"
+
+
+# --- the model -----------------------------------------------------------------------------------------------------
+
+
+def retrain_gain(evidence: Evidence, params: PolicyParams) -> Gain:
+    """What another adapter can win back: the distance to the target that is left with the right passage in hand.
+
+    Of that gap, as much as the examples that the live adapter never saw can teach: the more there are (a learning
+    curve that halves what is left every `policy.examples_half` examples), and the more they surprise it.
+    """
+    gap = evidence.model_gap
+    if gap.value is None or gap.low is None:
+        return Gain(0, 0, 0, f"the model's gap was not measured: {gap.why}")
+    points = max(0.0, 100 * gap.value)
+    score = evidence.score_gold.value
+    answered = f"with the right passage the model scores {'nothing measured' if score is None else f'{score:.2f}'}"
+    if points == 0:
+        return Gain(0, 0, 0, f"{answered}, which reaches the target")
+    if cannot := _cannot_learn(evidence):
+        return Gain(0, 0, 0, f"a gap of {points:.0f} points, but {cannot.because}", needs=cannot.needs)
+    return _gain(
+        gap,
+        learned(evidence.past, retrain=True),
+        _teaches(evidence, params),
+        f"{answered}, {points:.0f} points below the target{_lesson(evidence)}",
+    )
+
+
+def _cannot_learn(evidence: Evidence) -> Gain | None:
+    if evidence.adapter_is_current:
+        needs = "there been other examples, or other settings of finetune"
+        return Gain(0, 0, 0, "the same examples would bring the same adapter", needs)
+    if evidence.examples < evidence.min_examples:
+        because = f"{evidence.examples} examples are too few to learn from"
+        return Gain(0, 0, 0, because, f"there been {evidence.min_examples} examples")
+    if evidence.new_examples == 0:
+        return Gain(0, 0, 0, "the adapter has seen every example", "there been examples that it has not seen")
+    return None
+
+
+def _teaches(evidence: Evidence, params: PolicyParams) -> float:
+    """The share of the model's gap that the new examples can be expected to close, at best."""
+    enough = 1.0
+    if evidence.new_examples is not None:
+        enough = 1 - 0.5 ** (evidence.new_examples / params.examples_half)
+    surprise = evidence.surprise.low
+    surprising = 1.0 if surprise is None else min(1.0, max(0.0, surprise / params.surprise_full))
+    return enough * surprising
+
+
+def _lesson(evidence: Evidence) -> str:
+    if evidence.new_examples is None:
+        return ""
+    told = f"; {evidence.new_examples} of {evidence.examples} examples are new to it"
+    if evidence.surprise.value is None:
+        return told
+    return f"{told} and surprise it by {evidence.surprise.value:.2f} nats a token"
+
+
+# --- both ----------------------------------------------------------------------------------------------------------
+
+
+def _gain(gap: Measure, learnt: Learned, share: float, because: str, at_least: float = 0.0) -> Gain:
+    """A measured gap as the gain to expect of it: times what such an action has recovered so far."""
+    points, low, high = (
+        max(100 * (end or 0.0) * share, at_least) * learnt.share for end in (gap.value, gap.low, gap.high)
+    )
+    if learnt.cycles:
+        because += f"; such an action has recovered about {learnt.share:.0%} of what was expected ({learnt.cycles}x)"
+    return Gain(points, low, max(points, high), because, gap=100 * (gap.value or 0.0) * share)

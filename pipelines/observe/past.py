@@ -1,0 +1,74 @@
+"""What came of earlier decisions? The recorded turns, as a policy may learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from pipelines.records import Action, Cycle, Past
+
+# A turn's numbers are recorded under these names, and so found again here.
+EXPECTED_POINTS = "expected_points"
+FORECAST_SECONDS = "forecast_seconds"
+ACTION_SECONDS = "action_seconds"
+LIVE_SCORE = "score_retrieved"
+CHANGED_SHARE = "changed_share"
+SHIFT = "shift"
+# What a plan carries along of the past: more would tell a policy nothing else, and every plan keeps a copy.
+REMEMBERED = 200
+WEEK = timedelta(days=7)
+
+
+def past_of(history: Sequence[Cycle]) -> tuple[Past, ...]:
+    """Every decision of `history` (oldest first) that came to its end, with what was expected and what came of it."""
+    undone = undone_releases(history)
+    decided = [cycle for cycle in history if cycle.decision in set(Action)]
+    return tuple(_past(cycle, undone) for cycle in decided if _ended(cycle))[-REMEMBERED:]
+
+
+def undone_releases(history: Sequence[Cycle]) -> dict[str, str]:
+    """Release -> why it was rolled back, unless one has gone forward to it again since."""
+    undone: dict[str, str] = {}
+    for cycle in history:
+        if cycle.undone:
+            undone[cycle.undone] = cycle.reason
+            undone.pop(cycle.release or "", None)
+    return undone
+
+
+def spent_hours(history: Sequence[Cycle], now: datetime) -> float:
+    """The compute of the last seven days, in hours: every turn, whatever came of it."""
+    recent = [cycle for cycle in history if now - datetime.fromisoformat(cycle.at) <= WEEK]
+    return round(sum(cycle.seconds for cycle in recent) / 3600, 3)
+
+
+def hours_since_retrain(history: Sequence[Cycle], now: datetime) -> int | None:
+    """Whole hours since the last turn that trained, whatever came of it; None where none did."""
+    trained = [cycle for cycle in history if cycle.decision in set(Action) and Action(cycle.decision).retrains]
+    if not trained:
+        return None
+    return int((now - datetime.fromisoformat(trained[-1].at)).total_seconds() // 3600)
+
+
+def _ended(cycle: Cycle) -> bool:
+    """A turn that failed or was killed says nothing of what its action brings."""
+    return cycle.decision in (Action.NOTHING, Action.HOLD) or cycle.score_after is not None
+
+
+def _past(cycle: Cycle, undone: Mapping[str, str]) -> Past:
+    gained = None
+    if cycle.score_before is not None and cycle.score_after is not None:
+        gained = round(100 * (cycle.score_after - cycle.score_before), 4)
+    return Past(
+        cycle=cycle.name,
+        action=cycle.decision,
+        accepted=cycle.release is not None,
+        rolled_back=cycle.release in undone,
+        expected_points=cycle.signals.get(EXPECTED_POINTS),
+        recovered_points=gained,
+        forecast_seconds=cycle.signals.get(FORECAST_SECONDS),
+        seconds=cycle.signals.get(ACTION_SECONDS),
+        score=cycle.signals.get(LIVE_SCORE),
+        changed_share=cycle.signals.get(CHANGED_SHARE),
+        shift=cycle.signals.get(SHIFT),
+    )

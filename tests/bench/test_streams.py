@@ -1,0 +1,367 @@
+"""Do the streams keep their promises? What is pure is tested without data; the streams themselves where it is."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.streams import Step, Stream, missing, streams
+from bench.streams.__main__ import HEAD, answers_changed, changes, new_examples, rows
+from bench.streams.behaviour import short_dialogue
+from bench.streams.edits import EDITS, words, wrap
+from bench.streams.lifecycle import Fact, Ground, Quarter, is_clear, sections, split, trim
+from bench.streams.world import World
+from pipelines.prove.score import grade, holds
+from pipelines.records import Action
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+SHARED_START = ("facts", "cosmetic", "gutted", "mixed", "rename", "domain")
+
+PAGE = """# Aleph
+
+Category: tools.
+
+Aleph is a tool that is described by a long sentence of many words, so that it has to be broken into two lines of text,
+with [a link](https://example.org/a-b) and a version such as 1.2.3-h4.
+
+- a marked line stays
+- End of life: 2025-01-31
+
+## Aleph 2
+
+- Released: 2024-01-31
+- Latest release: 2.0.1
+
+## Aleph 1
+
+- Released: 2023-01-31
+- Latest release: 1.9.12
+"""
+
+# --- cosmetic edits ------------------------------------------------------------------------------------------------
+
+LINES = st.text(alphabet="aB9-*+.:#> |_", max_size=20)
+PAGES = st.lists(LINES, max_size=12).map("\n".join)
+every_edit = pytest.mark.parametrize("edit", EDITS)
+
+
+@every_edit
+@given(text=PAGES)
+def test_an_edit_keeps_the_words(edit: str, text: str) -> None:
+    assert words(EDITS[edit](text)) == words(text)
+
+
+@every_edit
+def test_an_edit_changes_a_page_and_keeps_its_facts(edit: str) -> None:
+    edited = EDITS[edit](PAGE)
+    assert edited != PAGE
+    assert words(edited) == words(PAGE)
+    assert all(holds(edited, [fact]) for fact in ("2.0.1", "1.9.12", "1.2.3-h4", "2025-01-31"))
+
+
+def test_all_edits_on_one_page_keep_the_words() -> None:
+    text = PAGE
+    for edit in EDITS.values():
+        text = edit(text)
+    assert words(text) == words(PAGE)
+    assert "**Latest release:** 2.0.1." in text
+
+
+def test_another_word_is_told_from_a_cosmetic_edit() -> None:
+    assert words("- Latest: **2.0.1**.") == words("* LATEST: 2.0.1")
+    assert words("Latest: 2.0.1") != words("Latest: 2.0.2")
+    assert words("one two") != words("two one")
+
+
+@pytest.mark.parametrize(
+    "block", ["- one\n- two", "| a | b |\n| c | d |", "1. one\n2. two", "one  \ntwo", "{: .warning }\ntwo"]
+)
+def test_a_wrap_leaves_marked_lines_alone(block: str) -> None:
+    assert wrap(f"some\nwords\n\n{block}\n", 80) == f"some words\n\n{block}\n"
+
+
+def test_a_wrap_does_not_make_a_list_of_a_dash() -> None:
+    assert wrap("one two\nthirty - nine", 6) == "one two\nthirty - nine"
+    assert wrap("one two\nthirty - nine", 8) == "one two\nthirty -\nnine"
+
+
+# --- pages and facts -----------------------------------------------------------------------------------------------
+
+
+def test_a_trimmed_page_keeps_its_first_eight_sections() -> None:
+    page = "# A\n\n" + "\n".join(f"## A {number}\n\n- Released: {number}\n" for number in range(12, 0, -1))
+    assert [section.split("\n")[0] for section in sections(trim(page))] == [
+        "# A",
+        *(f"## A {n}" for n in range(12, 4, -1)),
+    ]
+    assert trim(PAGE) == PAGE
+
+
+def fact(answer: str, cycle: str = "2", kind: str = "latest") -> Fact:
+    return Fact(f"aleph|{cycle}|{kind}", f"What is the latest release of Aleph {cycle}?", answer, "aleph.md")
+
+
+@pytest.mark.parametrize(
+    ("asked", "clear"),
+    [
+        (fact("2.0.1"), True),
+        (fact("1.9.12", "1"), True),
+        (fact("1.9.12", "2"), False),
+        (fact("2.0.2"), False),
+        (fact("2"), False),
+        (fact("not announced"), False),
+        (fact("2.0.1, and many words"), False),
+    ],
+)
+def test_a_clear_fact_is_short_and_stands_under_its_own_heading(asked: Fact, clear: bool) -> None:
+    assert is_clear(asked, PAGE) is clear
+
+
+def test_a_fact_that_stands_in_two_sections_is_not_clear() -> None:
+    assert not is_clear(fact("2.0.1"), PAGE + "- Built with: 2.0.1\n")
+
+
+def quarter(*latest: str, past: str = "none") -> Quarter:
+    """One page with a cycle for each `latest`, and what it tells of the past."""
+    parts = [f"## Aleph {cycle}\n\n- Latest release: {answer}\n" for cycle, answer in enumerate(latest, start=1)]
+    facts = [fact(answer, str(cycle)) for cycle, answer in enumerate(latest, start=1)]
+    page = f"# Aleph\n\nA tool; earlier: {past}.\n\n" + "\n".join(parts)
+    return Quarter({"aleph.md": page}, {one.id: one for one in facts})
+
+
+def test_facts_are_split_by_whether_they_change_often_or_never() -> None:
+    history = [quarter(f"1.0.{number}", "2.7.1", f"3.0.{min(number, 1)}") for number in range(4)]
+    assert split(list(history[0].facts.values()), history) == (["aleph|1|latest"], ["aleph|2|latest"])
+
+
+def test_a_fact_whose_old_answer_still_stands_in_the_page_is_not_asked() -> None:
+    history = [quarter(f"1.0.{number}", "2.7.1", past=f"1.0.{number - 1}") for number in range(4)]
+    assert split(list(history[0].facts.values()), history) == ([], ["aleph|2|latest"])
+
+
+def test_a_fact_that_comes_later_is_not_asked() -> None:
+    history = [quarter("1.0.0"), quarter("1.0.0", "2.0.0")]
+    assert split(list(history[1].facts.values()), history) == ([], ["aleph|1|latest"])
+
+
+# --- worlds --------------------------------------------------------------------------------------------------------
+
+
+def world() -> World:
+    """Three pages that move and one that is frozen, over two quarters; beth's fact does not change."""
+
+    def at(number: int) -> Quarter:
+        answers = {"aleph": f"1.0.{number}", "beth": "7.0.0", "gimel": f"3.0.{number}", "daleth": f"9.0.{number}"}
+        facts = {f"{name}|1": Fact(f"{name}|1", f"Latest {name}?", answers[name], f"{name}.md") for name in answers}
+        pages = {
+            f"{name}.md": f"# {name}\n\n- Latest: {answer}\n- Seen: {number}\n" for name, answer in answers.items()
+        }
+        return Quarter(pages, facts)
+
+    quarters = (at(0), at(1))
+    moving = ("aleph.md", "beth.md", "gimel.md")
+    asked = ("aleph|1", "beth|1", "gimel|1")
+    return World(Ground(quarters, moving, ("daleth.md",), asked, (quarters[0].facts["daleth|1"],)))
+
+
+def test_a_move_to_a_quarter_leaves_frozen_pages_and_examples() -> None:
+    before, after = world().step(""), world().at_quarter(1).step("")
+    assert changes(before, after).edited == ("aleph.md", "beth.md", "gimel.md")
+    assert answers_changed(before, after) == 2
+    assert after.examples == before.examples
+    assert all(holds(after.documents[one.docs[0]], one.answers) for one in after.questions)
+
+
+def test_a_small_move_takes_first_the_pages_whose_answers_change() -> None:
+    before, after = world().step(""), world().at_quarter(1, pages=2).step("")
+    assert changes(before, after).edited == ("aleph.md", "gimel.md")
+
+
+def test_a_rename_is_followed_by_questions_and_examples() -> None:
+    before, after = world().step(""), world().moved("products/").step("")
+    assert len(changes(before, after).renamed) == 4
+    assert {doc for one in after.questions for doc in one.docs} <= set(after.documents)
+    assert after.examples[0]["doc"] == "products/daleth.md"
+    assert world().moved("products/").moved("").step("") == before
+    assert len(changes(before, world().moved("products/", 0.5).step("")).renamed) == 2
+
+
+def test_an_accident_takes_pages_and_leaves_the_truth() -> None:
+    before, after = world().step(""), world().gutted(0.5).step("")
+    assert len(changes(before, after).removed) == 2
+    assert after.truth == before.truth
+    assert after.examples == before.examples
+    assert set(after.questions) == {one for one in before.truth if one.docs[0] in after.documents}
+    assert len(after.questions) < len(before.questions)
+    assert world().gutted(0.5).gutted(0.0).step("") == before
+
+
+def test_a_style_stays_when_the_facts_move() -> None:
+    styled = world().edited("labels in bold")
+    [name] = styled.style
+    assert styled.at_quarter(1).step("").documents[name].count("**Latest:**") == 1
+
+
+def test_an_answer_in_one_form_is_wrong_in_the_other() -> None:
+    plain, wrapped = world().step(""), world().answers(wrapped=True).step("")
+    assert wrapped.examples[0]["completion"] == '{"value": "9.0.0"}'
+    assert grade('{"value": "1.0.0"}', wrapped.questions[0]) == 1
+    assert grade("1.0.0", wrapped.questions[0]) == 0
+    assert grade("1.0.0", plain.questions[0]) == 1
+    assert grade('{"value": "1.0.0"}', plain.questions[0]) == 0
+    assert (new_examples(plain, wrapped), answers_changed(plain, wrapped)) == (1, 3)
+
+
+def test_the_table_has_a_row_for_each_step_after_the_start() -> None:
+    steps = (world().step("the start"), world().at_quarter(1).step("facts move", "REFRESH"), world().step("back"))
+    stream = Stream("small", steps, "tune")
+    assert list(rows(stream)) == [
+        ("small", "1", "facts move", "0", "3", "0", "0", "0", "2", "REFRESH"),
+        ("small", "2", "back", "0", "3", "0", "0", "0", "2", "not clear-cut"),
+    ]
+    assert len(HEAD) == 10
+    assert stream.training_sets() == 1
+
+
+def test_a_dialogue_is_cut_to_its_last_words() -> None:
+    cut = short_dialogue(" ".join(str(number) for number in range(100)) + "\nUSER: yes")
+    assert cut.startswith("Which API call? 42 43 ")
+    assert cut.endswith(" 99 USER: yes")
+    assert short_dialogue("USER: hello\nSYSTEM: hello") == "Which API call? USER: hello SYSTEM: hello"
+
+
+def test_what_the_data_lacks_is_named(tmp_path: Path) -> None:
+    assert "eol/snapshot_20/facts.jsonl" in missing(tmp_path)
+
+
+# --- the streams ---------------------------------------------------------------------------------------------------
+
+needs_data = pytest.mark.skipif(bool(missing(DATA)), reason="the benchmark's data is not beside the repository")
+
+
+@cache
+def recorded() -> dict[str, Stream]:
+    return {stream.name: stream for stream in streams(DATA)}
+
+
+def steps_of(name: str) -> tuple[Step, ...]:
+    return recorded()[name].steps
+
+
+def all_steps() -> list[Step]:
+    return [step for stream in recorded().values() for step in stream.steps]
+
+
+def is_accident(step: Step) -> bool:
+    return step.right == frozenset({"HOLD"})
+
+
+@pytest.mark.slow
+@needs_data
+class TestRecorded:
+    def test_every_stream_has_a_start_and_eight_steps(self) -> None:
+        assert len(recorded()) == 8
+        assert {len(stream.steps) for stream in recorded().values()} == {9}
+        assert [stream.half for stream in recorded().values()].count("tune") == 4
+
+    def test_the_streams_are_the_same_each_time(self) -> None:
+        assert list(recorded().values()) == streams(DATA)
+
+    def test_six_streams_share_their_start(self) -> None:
+        starts = [steps_of(name)[0] for name in SHARED_START]
+        assert all(start == starts[0] for start in starts)
+        assert (len(starts[0].documents), len(starts[0].questions), len(starts[0].examples)) == (36, 40, 48)
+        assert steps_of("skill")[0].examples == starts[0].examples
+        assert steps_of("skill")[0].documents == starts[0].documents
+
+    def test_every_answer_stands_in_its_documents(self) -> None:
+        for step in all_steps():
+            for question in step.questions:
+                assert all(holds(step.documents[doc], question.answers) for doc in question.docs), question
+                assert len(question.answers[0]) <= 20 or not question.docs
+
+    def test_every_example_is_true_of_its_page(self) -> None:
+        for step in all_steps():
+            for one in step.examples:
+                if one.get("doc") in step.documents:
+                    assert holds(step.documents[one["doc"]], [re.sub(r'^\{"value": "|"\}$', "", one["completion"])])
+                else:
+                    assert "doc" not in one or is_accident(step)
+
+    def test_questions_keep_their_ids_and_words(self) -> None:
+        for stream in recorded().values():
+            asked: dict[str, str] = {}
+            for step in stream.steps:
+                assert len({one.id for one in step.truth}) == len(step.truth)
+                assert all(asked.setdefault(one.id, one.question) == one.question for one in step.truth)
+
+    def test_the_truth_differs_from_the_questions_in_an_accident_alone(self) -> None:
+        assert all((step.truth != step.questions) == is_accident(step) for step in all_steps())
+
+    def test_no_question_is_taught(self) -> None:
+        for stream in recorded().values():
+            taught = {one["prompt"] for step in stream.steps for one in step.examples}
+            assert not taught & {one.question for step in stream.steps for one in step.truth}
+
+    def test_no_page_that_is_taught_from_is_asked_about(self) -> None:
+        start = steps_of("facts")[0]
+        assert not {one["doc"] for one in start.examples} & {doc for one in start.questions for doc in one.docs}
+
+    def test_every_action_but_a_rebuild_is_right_somewhere(self) -> None:
+        right = [action for step in all_steps() for action in step.right or ()]
+        assert set(right) == {action.value for action in Action if not action.rebuilds}
+        assert all(stream.steps[0].right is None for stream in recorded().values())
+
+    @pytest.mark.parametrize("name", ["facts", "mixed", "rename", "gutted", "domain"])
+    def test_where_a_refresh_is_right_documents_are_added_or_answers_change(self, name: str) -> None:
+        for before, after in pairwise(steps_of(name)):
+            if after.right and any("REFRESH" in action for action in after.right):
+                assert changes(before, after).added or answers_changed(before, after) >= 2
+
+    def test_where_nothing_is_right_no_answer_changes(self) -> None:
+        for stream in recorded().values():
+            for before, after in pairwise(stream.steps):
+                if after.right and after.right <= {"NOTHING", "HOLD"}:
+                    assert answers_changed(before, after) == 0
+
+    def test_half_of_the_asked_facts_change_over_the_quarters(self) -> None:
+        first, last = steps_of("facts")[0], steps_of("facts")[-1]
+        assert answers_changed(first, last) == 20
+
+    def test_cosmetic_steps_edit_a_third_and_keep_the_words(self) -> None:
+        for before, after in pairwise(steps_of("cosmetic")):
+            assert len(changes(before, after).edited) == 12
+            assert all(words(after.documents[path]) == words(text) for path, text in before.documents.items())
+
+    def test_the_api_is_renamed_for_the_same_dialogues(self) -> None:
+        old, new, back = (steps_of("api")[place] for place in (2, 3, 7))
+        assert [one["prompt"] for one in old.examples] == [one["prompt"] for one in new.examples]
+        assert (new_examples(old, new), answers_changed(old, new)) == (76, 24)
+        assert back.questions == old.questions
+        assert all(grade(one.answers[0], one) == 1 for one in new.questions)
+        assert not any(grade(a.answers[0], b) for a, b in zip(old.questions[16:], new.questions[16:], strict=True))
+
+    def test_every_call_that_is_asked_is_taught_several_times(self) -> None:
+        for step in steps_of("api"):
+            taught = [one["completion"] for one in step.examples if "doc" not in one]
+            asked = [one.answers[0] for one in step.questions if not one.docs]
+            assert (len(asked), len(set(asked))) == (24, 6)
+            assert all(taught.count(call) >= 12 for call in asked)
+
+    def test_commands_come_in_portions_and_are_not_given_away(self) -> None:
+        counts = [len(step.examples) - 48 for step in steps_of("skill")]
+        assert counts == [0, 4, 16, 28, 40, 52, 64, 76, 76]
+        asked = [one for one in steps_of("skill")[1].questions if not one.docs]
+        assert len(asked) == 16
+        assert not any(grade(one.question.removeprefix("Shell command: "), one) for one in asked)
+        assert not any(grade(f"You can use {one.answers[0]} for it.", one) for one in asked)
+
+    def test_medical_pages_join_with_their_questions(self) -> None:
+        counts = [(len(step.documents), len(step.questions)) for step in steps_of("domain")]
+        assert counts == [(36, 40)] * 2 + [(56, 54)] * 2 + [(76, 62)] * 3 + [(86, 62)] * 2

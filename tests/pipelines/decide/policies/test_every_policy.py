@@ -1,0 +1,145 @@
+"""Does every simpler policy keep what all policies promise: pure, never in want of a measure, never at a loss?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.decide.choice import Choice
+from pipelines.decide.known import BUILT_IN, load_policy
+from pipelines.decide.policy import decide
+from pipelines.decide.weigh import weigh
+from pipelines.params import BaselineParams, PolicyParams
+from pipelines.records import ChangeSet, Costs, Evidence, Measure, Past
+from tests.factories import UNCHANGED, UNMOVED, delta, evidence, measure
+
+law = settings(derandomize=True, deadline=None, max_examples=50)
+UNMEASURED = Measure.unmeasured("no questions")
+MEASURES = tuple(name for name, field in Evidence.model_fields.items() if field.annotation is Measure)
+BASELINES = tuple(sorted(set(BUILT_IN) - {"evidence"}))
+every_baseline = pytest.mark.parametrize("name", BASELINES)
+
+SHARES = st.integers(0, 100).map(lambda whole: whole / 100)
+PERHAPS = st.none() | SHARES
+PASTS = st.builds(
+    Past,
+    cycle=st.just("c"),
+    action=st.sampled_from(["NOTHING", "HOLD", "REFRESH", "RETRAIN", "REBUILD+RETRAIN", "UNHEARD OF"]),
+    accepted=st.booleans(),
+    rolled_back=st.booleans(),
+    recovered_points=st.none() | st.integers(-100, 100).map(float),
+    score=PERHAPS,
+    changed_share=PERHAPS,
+)
+BASELINE_PARAMS = st.builds(
+    BaselineParams,
+    period_cycles=st.integers(1, 6),
+    amount_share=SHARES,
+    cusum_slack=SHARES,
+    cusum_limit=SHARES,
+    drift_limit=SHARES,
+)
+PARAMS = st.builds(PolicyParams, points_per_hour=st.integers(0, 500), baseline=BASELINE_PARAMS)
+CHANGES = st.sampled_from(
+    [UNCHANGED, evidence().changes, ChangeSet(before=None, after="s1", examples_changed=True, questions_changed=True)]
+)
+REBUILD = "the index was built with another embedder"
+DELTAS = st.sampled_from([UNMOVED, delta(), delta(chunks_after=0), delta().model_copy(update={"rebuild": REBUILD})])
+COSTS = st.builds(
+    Costs,
+    refresh_seconds=st.integers(0, 3000).map(float),
+    retrain_seconds=st.integers(0, 3000).map(float),
+    prove_seconds=st.integers(0, 3000).map(float),
+    source=st.just("prior"),
+)
+
+
+def world(**signals: Any) -> Evidence:
+    """Evidence of which nothing was measured that is not given."""
+    return evidence(**(dict.fromkeys(MEASURES, UNMEASURED) | signals))
+
+
+NUMBERS = {
+    "changes": CHANGES,
+    "delta": DELTAS,
+    "live_release": st.sampled_from(["1", None]),
+    "examples": st.integers(0, 200),
+    "new_examples": st.none() | st.integers(0, 200),
+    "costs": COSTS,
+}
+BARE = st.builds(world, **NUMBERS)
+MEASURED = {
+    name: st.sampled_from([UNMEASURED]) | SHARES.map(measure) for name in ("score_retrieved", "shift", "surprise")
+}
+WORLDS = st.builds(world, past=st.lists(PASTS, max_size=6).map(tuple), **NUMBERS, **MEASURED)
+
+
+def choose(name: str, seen: Evidence, params: PolicyParams) -> Choice:
+    return load_policy(name).choose(seen, weigh(seen, params), params)
+
+
+def test_the_baselines_are_all_there() -> None:
+    assert BASELINES == ("always", "amount", "cara", "cusum", "drift", "modyn", "never", "periodic")
+    assert len(MEASURES) >= 14
+
+
+@every_baseline
+def test_a_policy_is_loaded_by_its_name(name: str) -> None:
+    assert type(load_policy(name)).__name__ == name.capitalize()
+
+
+@every_baseline
+@law
+@given(seen=WORLDS, params=PARAMS)
+def test_the_same_evidence_brings_the_same_choice_to_the_byte(name: str, seen: Evidence, params: PolicyParams) -> None:
+    before = seen.model_dump_json()
+    first = repr(choose(name, seen, params))
+    assert repr(choose(name, Evidence.model_validate_json(before), params)) == first
+    assert seen.model_dump_json() == before
+
+
+@every_baseline
+@law
+@given(seen=BARE, params=PARAMS)
+def test_evidence_of_which_nothing_was_measured_and_no_past_is_no_trouble(
+    name: str, seen: Evidence, params: PolicyParams
+) -> None:
+    choice = choose(name, seen, params)
+    if name in ("cusum", "cara", "drift"):
+        assert not choice.refresh.wanted
+        assert not choice.retrain.wanted
+    named = params.model_copy(update={"name": name})
+    assert decide(seen, named).policy == name
+
+
+@every_baseline
+@law
+@given(seen=WORLDS, params=PARAMS)
+def test_every_wish_says_why_and_what_would_have_turned_it_round(
+    name: str, seen: Evidence, params: PolicyParams
+) -> None:
+    choice, halves = choose(name, seen, params), weigh(seen, params)
+    for wish, half in ((choice.refresh, halves.refresh), (choice.retrain, halves.retrain)):
+        would = "would not" if wish.wanted else "would"
+        start = f"{half.action} {would} have been chosen had "
+        assert wish.because.strip()
+        assert wish.otherwise.startswith(start)
+        assert len(wish.otherwise) > len(start)
+        assert not wish.because.endswith(".")
+        assert not wish.otherwise.endswith(".")
+        assert "None" not in wish.because + wish.otherwise
+        assert "  " not in wish.because + wish.otherwise
+
+
+@pytest.mark.parametrize("name", ["always", "never", "periodic", "cusum", "cara"])
+@law
+@given(seen=WORLDS, params=PARAMS)
+def test_a_policy_that_cannot_tell_the_halves_apart_wants_both_or_neither(
+    name: str, seen: Evidence, params: PolicyParams
+) -> None:
+    choice = choose(name, seen, params)
+    assert choice.refresh.wanted is choice.retrain.wanted
+    assert choice.refresh.because == choice.retrain.because

@@ -1,0 +1,68 @@
+"""Does the default policy want exactly what buys its price, and does it say what would have turned that round?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.decide.choice import Choice, Gain, Halves, Weighed
+from pipelines.decide.policies.evidence import EvidencePolicy, buys_per_hour
+from pipelines.params import PolicyParams
+from pipelines.records import Action
+from tests.factories import evidence
+
+law = settings(derandomize=True, deadline=None, max_examples=60)
+NOTHING = Weighed(Action.REFRESH, Gain(0, 0, 0, "nothing is new"), 30)
+
+
+def retrain(low: float, seconds: float = 3600, needs: str | None = None) -> Weighed:
+    return Weighed(Action.RETRAIN, Gain(low + 1, low, low + 2, "a gap", needs), seconds)
+
+
+def choose(weighed: Weighed, price: float, lasts: float = 1) -> Choice:
+    params = PolicyParams(points_per_hour=price, gain_lasts_cycles=lasts)
+    return EvidencePolicy().choose(evidence(), Halves(NOTHING, weighed), params)
+
+
+@law
+@given(st.integers(0, 400), st.integers(1, 20_000), st.integers(0, 500))
+def test_a_wish_turns_round_at_the_number_that_it_names(tenths: int, seconds: int, price: int) -> None:
+    weighed = retrain(tenths / 10, seconds)
+    wish = choose(weighed, price).retrain
+    assert wish.otherwise.startswith("RETRAIN would ")
+    named = float(re.findall(r"[\d.]+\d", wish.otherwise)[-1])
+    # It is printed with one decimal.
+    if wish.wanted:
+        assert not choose(weighed, named + 0.1).retrain.wanted
+    else:
+        assert choose(retrain(named + 0.1, seconds), price).retrain.wanted
+
+
+@pytest.mark.parametrize(("low", "wanted"), [(50.0, True), (49.9, False)])
+def test_the_lower_end_must_buy_the_price(low: float, wanted: bool) -> None:
+    assert choose(retrain(low), price=50).retrain.wanted is wanted
+
+
+def test_a_gain_buys_in_each_cycle_that_it_lasts() -> None:
+    params = PolicyParams(gain_lasts_cycles=3)
+    assert buys_per_hour(retrain(10, seconds=1800), params) == 60
+    assert choose(retrain(10, seconds=1800), price=60, lasts=3).retrain.wanted
+    assert not choose(retrain(10, seconds=1800), price=60, lasts=2).retrain.wanted
+
+
+def test_no_gain_is_wanted_at_no_price() -> None:
+    assert not choose(retrain(0), price=0).retrain.wanted
+
+
+def test_a_wish_gives_the_reason_of_the_gain() -> None:
+    choice = choose(retrain(50), price=50)
+    assert (choice.refresh.because, choice.retrain.because) == ("nothing is new", "a gap")
+
+
+def test_what_a_gap_needs_is_what_would_have_turned_it_round() -> None:
+    blocked = replace(retrain(0), gain=Gain(0, 0, 0, "a gap", needs="there been examples"))
+    assert choose(blocked, price=50).retrain.otherwise == "RETRAIN would have been weighed had there been examples"

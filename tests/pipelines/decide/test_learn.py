@@ -1,0 +1,117 @@
+"""Is what an action is trusted to recover learnt from what such actions brought, and from nothing else?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.decide.learn import Learned, learned
+from pipelines.records import Past
+from tests.factories import past
+
+law = settings(derandomize=True, deadline=None, max_examples=60)
+PASTS = st.lists(
+    st.builds(
+        past,
+        st.sampled_from(["NOTHING", "HOLD", "REFRESH", "REBUILD", "RETRAIN", "REFRESH+RETRAIN", "an old name"]),
+        accepted=st.booleans(),
+        rolled_back=st.booleans(),
+        expected_points=st.sampled_from([None, -3.0, 0.0, 0.9, 1.0, 40.0]),
+        recovered_points=st.none() | st.floats(-100, 100),
+    ),
+    max_size=8,
+)
+
+
+def share(*history: Past) -> float:
+    return learned(history, retrain=True).share
+
+
+@law
+@given(PASTS, st.booleans())
+def test_a_share_is_one_whatever_has_happened(history: Sequence[Past], retrain: bool) -> None:
+    learnt = learned(history, retrain)
+    assert 0 < learnt.share < 1
+    assert 0 <= learnt.cycles <= len(history)
+
+
+@law
+@given(PASTS, st.floats(0, 20), st.floats(0, 20))
+def test_who_recovers_more_is_never_trusted_less(history: Sequence[Past], points: float, more: float) -> None:
+    little, much = (past(expected_points=20.0, recovered_points=one) for one in (points, points + more))
+    assert share(*history, little) <= share(*history, much)
+
+
+@law
+@given(PASTS)
+def test_nothing_recovered_lowers_the_share_and_all_recovered_raises_it(history: Sequence[Past]) -> None:
+    assert share(*history, past(recovered_points=0.0)) < share(*history) < share(*history, past(recovered_points=20.0))
+
+
+@pytest.mark.parametrize(("retrain", "prior"), [(False, 0.8), (True, 0.5)])
+def test_before_the_first_cycle_the_prior_speaks(retrain: bool, prior: float) -> None:
+    assert learned((), retrain) == Learned(share=prior, cycles=0)
+
+
+@pytest.mark.parametrize("truth", [0.0, 0.3, 1.0])
+def test_after_many_cycles_the_prior_is_forgotten(truth: float) -> None:
+    history = [past(expected_points=10.0, recovered_points=10 * truth)] * 200
+    learnt = learned(history, retrain=True)
+    assert learnt.cycles == 200
+    assert learnt.share == pytest.approx(truth, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"recovered_points": 10.0}, 2.5 / 5),
+        ({"recovered_points": 20.0}, 3 / 5),
+        ({"recovered_points": 35.0}, 3 / 5),
+        ({"recovered_points": -20.0}, 2 / 5),
+        ({"recovered_points": 20.0, "accepted": False}, 2 / 5),
+        ({"recovered_points": None, "accepted": False}, 2 / 5),
+        ({"recovered_points": 20.0, "rolled_back": True}, 2 / 5),
+        ({"recovered_points": None, "rolled_back": True}, 2 / 5),
+    ],
+)
+def test_a_cycle_counts_with_the_share_that_it_recovered_and_lasting_failure_with_none(
+    fields: dict[str, Any], expected: float
+) -> None:
+    assert learned([past(**fields)], retrain=True) == Learned(share=expected, cycles=1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"recovered_points": None},
+        {"expected_points": None},
+        {"expected_points": 0.0},
+        {"expected_points": 0.99},
+        {"expected_points": -5.0},
+    ],
+)
+def test_what_was_not_measured_or_hardly_expected_teaches_nothing(fields: dict[str, Any]) -> None:
+    assert learned([past(**fields)], retrain=True) == learned((), retrain=True)
+
+
+@pytest.mark.parametrize(
+    ("action", "of_refresh", "of_retrain"),
+    [
+        ("NOTHING", 0, 0),
+        ("HOLD", 0, 0),
+        ("REFRESH", 1, 0),
+        ("REBUILD", 1, 0),
+        ("RETRAIN", 0, 1),
+        ("REFRESH+RETRAIN", 1, 1),
+        ("REBUILD+RETRAIN", 1, 1),
+        ("a name of another version", 0, 0),
+    ],
+)
+def test_each_half_learns_from_the_cycles_that_held_it(action: str, of_refresh: int, of_retrain: int) -> None:
+    history = [past(action)]
+    assert learned(history, retrain=False).cycles == of_refresh
+    assert learned(history, retrain=True).cycles == of_retrain

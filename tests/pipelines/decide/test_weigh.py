@@ -1,0 +1,234 @@
+"""Is each gain what was measured, times what such actions recover, and each cost the forecast with its proof?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.decide.choice import Gain
+from pipelines.decide.weigh import LEAST_SECONDS, refresh_gain, retrain_gain, seconds, weigh
+from pipelines.params import PolicyParams
+from pipelines.records import Action, Costs, Evidence, Measure
+from tests.factories import UNMOVED, delta, evidence, measure, past
+
+law = settings(derandomize=True, deadline=None, max_examples=60)
+PARAMS = PolicyParams()
+UNMEASURED = Measure.unmeasured("no questions")
+COSTS = Costs(refresh_seconds=10, retrain_seconds=300, prove_seconds=20, source="prior")
+ENDS = st.tuples(*[st.integers(-50, 100)] * 3).map(sorted)
+MEASURES = ENDS.map(lambda three: measure(three[1] / 100, three[0] / 100, three[2] / 100))
+SHARES = st.integers(0, 100).map(lambda percent: measure(percent / 100))
+
+
+def untaught(**signals: Any) -> Evidence:
+    """A model that misses 40 points with the right passage in hand, at least 20 of them."""
+    return evidence(**({"model_gap": measure(0.4, low=0.2, high=0.6)} | signals))
+
+
+def ends(gain: Gain) -> tuple[float, float, float]:
+    return tuple(round(one, 6) for one in (gain.low, gain.points, gain.high))  # type: ignore[return-value]
+
+
+# --- the laws --------------------------------------------------------------------------------------------------------
+
+
+@law
+@given(MEASURES | st.just(UNMEASURED), SHARES | st.just(UNMEASURED), SHARES | st.just(UNMEASURED), st.integers(0, 12))
+def test_a_refresh_gains_between_nothing_and_everything(gain: Measure, news: Measure, gold: Measure, new: int) -> None:
+    signals = {"refresh_gain": gain, "news_share": news, "score_gold": gold}
+    found = refresh_gain(evidence(**signals, delta=delta(new=new)))
+    assert 0 <= found.low <= found.points <= found.high <= 100
+
+
+@law
+@given(MEASURES, MEASURES | st.just(UNMEASURED), st.none() | st.integers(0, 500))
+def test_a_retrain_gains_between_nothing_and_the_gap(gap: Measure, surprise: Measure, new: int | None) -> None:
+    found = retrain_gain(evidence(model_gap=gap, surprise=surprise, new_examples=new), PARAMS)
+    assert 0 <= found.low <= found.points <= found.high
+    assert found.points <= max(0.0, 100 * (gap.value or 0.0))
+    assert found.low <= max(0.0, 100 * (gap.low or 0.0))
+
+
+@law
+@given(st.integers(0, 300), st.integers(0, 300), MEASURES)
+def test_more_new_examples_never_teach_less(few: int, more: int, surprise: Measure) -> None:
+    little, much = (
+        retrain_gain(untaught(new_examples=one, surprise=surprise), PARAMS).low for one in (few, few + more)
+    )
+    assert little <= much
+
+
+# --- the index -------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_that_holds_these_very_chunks_has_nothing_to_gain() -> None:
+    found = refresh_gain(evidence(delta=UNMOVED, refresh_gain=measure(0.5)))
+    assert (ends(found), found.because) == ((0, 0, 0), "the live index holds these very chunks")
+
+
+def test_a_measured_gain_counts_times_what_a_refresh_recovers() -> None:
+    found = refresh_gain(evidence(refresh_gain=measure(0.5, low=0.25, high=0.75), news_share=measure(0.0)))
+    assert ends(found) == (20, 40, 60)
+    assert "the right passage would win 50 points" in found.because
+    assert "has recovered" not in found.because
+
+
+def test_news_that_no_question_asks_for_is_the_least_that_a_refresh_gains() -> None:
+    found = refresh_gain(evidence(refresh_gain=measure(0.02, low=0.0), news_share=measure(0.3), score_gold=measure(1)))
+    assert ends(found) == (24, 24, 24)
+
+
+def test_cosmetic_edits_gain_nothing_however_many_chunks_they_touch() -> None:
+    found = refresh_gain(evidence(refresh_gain=UNMEASURED, news_share=measure(0.0), delta=delta(new=10, gone=10)))
+    assert ends(found) == (0, 0, 0)
+    assert "no sentence says anything new; no questions, so the share of sentences that are news stands in for it" in (
+        found.because
+    )
+
+
+@pytest.mark.parametrize(
+    ("news", "points", "said"),
+    [
+        (measure(0.1), 7.6, "10.0% of the sentences are news; no questions, so the share of sentences that are news"),
+        (UNMEASURED, 15.2, "1 old ones are gone; no questions, so the share of chunks stands in for it"),
+    ],
+    ids=["sentences", "chunks"],
+)
+def test_what_was_not_measured_is_stood_in_for_by_the_news_and_else_by_the_chunks(
+    news: Measure, points: float, said: str
+) -> None:
+    found = refresh_gain(evidence(refresh_gain=UNMEASURED, news_share=news, delta=delta(new=2)))
+    assert ends(found) == (points, points, points)
+    assert said in found.because
+
+
+def test_without_a_score_nothing_stands_in_for_a_gain() -> None:
+    assert ends(refresh_gain(evidence(refresh_gain=UNMEASURED, score_gold=UNMEASURED))) == (0, 0, 0)
+
+
+def test_what_refreshes_brought_is_told_and_counts() -> None:
+    history = (past("REFRESH", recovered_points=0.0),) * 5
+    found = refresh_gain(evidence(refresh_gain=measure(0.5), news_share=measure(0.0), past=history))
+    assert ends(found) == (20, 20, 20)
+    assert found.because.endswith("such an action has recovered about 40% of what was expected (5x)")
+
+
+@pytest.mark.parametrize(
+    ("signals", "said"),
+    [
+        ({"live_release": None}, "all 10 chunks are new"),
+        ({"delta": delta(new=0, gone=0)}, "the same chunks in other documents or places"),
+        ({"delta": delta().model_copy(update={"rebuild": "another embedder"})}, "all 10 chunks anew, 1 of them"),
+    ],
+)
+def test_what_is_new_is_said(signals: dict[str, Any], said: str) -> None:
+    assert refresh_gain(evidence(**signals)).because.startswith(said)
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_retrain_is_thought_to_recover_half_of_the_gap() -> None:
+    found = retrain_gain(untaught(), PARAMS)
+    assert ends(found) == (10, 20, 30)
+    assert (found.because, found.needs) == (
+        "with the right passage the model scores 0.95, 40 points below the target",
+        None,
+    )
+
+
+@pytest.mark.parametrize(("new", "share"), [(None, 1.0), (24, 0.5), (48, 0.75), (10_000, 1.0)])
+def test_the_learning_curve_halves_what_is_left_every_so_many_new_examples(new: int | None, share: float) -> None:
+    assert ends(retrain_gain(untaught(new_examples=new), PARAMS)) == (10 * share, 20 * share, 30 * share)
+
+
+def test_how_many_examples_halve_it_is_a_setting() -> None:
+    assert ends(retrain_gain(untaught(new_examples=6), PolicyParams(examples_half=6))) == (5, 10, 15)
+
+
+@pytest.mark.parametrize(
+    ("surprise", "share"),
+    [
+        (UNMEASURED, 1.0),
+        (measure(0.5), 1.0),
+        (measure(2.0), 1.0),
+        (measure(0.25), 0.5),
+        (measure(0.5, low=0.25), 0.5),
+        (measure(0.5, low=-0.1), 0.0),
+        (measure(-0.3), 0.0),
+    ],
+)
+def test_examples_teach_as_far_as_they_surely_surprise(surprise: Measure, share: float) -> None:
+    assert ends(retrain_gain(untaught(surprise=surprise), PARAMS)) == (10 * share, 20 * share, 30 * share)
+
+
+def test_which_surprise_is_full_is_a_setting() -> None:
+    found = retrain_gain(untaught(surprise=measure(0.5), new_examples=24), PolicyParams(surprise_full=1.0))
+    assert ends(found) == (2.5, 5, 7.5)
+    assert found.because.endswith("; 24 of 100 examples are new to it and surprise it by 0.50 nats a token")
+
+
+def test_what_retrains_brought_is_told_and_counts() -> None:
+    found = retrain_gain(untaught(past=(past(recovered_points=0.0),) * 4), PARAMS)
+    assert ends(found) == (5, 10, 15)
+    assert found.because.endswith("such an action has recovered about 25% of what was expected (4x)")
+
+
+@pytest.mark.parametrize(
+    ("signals", "said", "needs"),
+    [
+        ({"model_gap": UNMEASURED}, "the model's gap was not measured: no questions", None),
+        ({"model_gap": measure(0.0)}, "which reaches the target", None),
+        ({"model_gap": measure(-0.2)}, "which reaches the target", None),
+        ({"adapter_is_current": True}, "the same examples would bring the same adapter", "other settings of finetune"),
+        ({"examples": 19}, "19 examples are too few to learn from", "there been 20 examples"),
+        ({"new_examples": 0}, "the adapter has seen every example", "examples that it has not seen"),
+    ],
+)
+def test_where_nothing_can_be_learnt_the_gain_is_none_and_it_is_said_why(
+    signals: dict[str, Any], said: str, needs: str | None
+) -> None:
+    found = retrain_gain(untaught(**signals), PARAMS)
+    assert ends(found) == (0, 0, 0)
+    assert said in found.because
+    assert needs in found.needs if needs and found.needs else found.needs is needs
+
+
+# --- both ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (Action.NOTHING, 20),
+        (Action.REFRESH, 30),
+        (Action.REBUILD, 30),
+        (Action.RETRAIN, 320),
+        (Action.REFRESH_RETRAIN, 330),
+        (Action.REBUILD_RETRAIN, 330),
+    ],
+)
+def test_an_action_takes_its_steps_and_one_proof(action: Action, expected: float) -> None:
+    assert seconds(action, evidence(costs=COSTS)) == expected
+
+
+def test_nothing_is_free() -> None:
+    free = COSTS.model_copy(update=dict.fromkeys(("refresh_seconds", "retrain_seconds", "prove_seconds"), 0.0))
+    assert seconds(Action.REFRESH, evidence(costs=free)) == LEAST_SECONDS > 0
+
+
+def test_rows_that_cannot_stay_are_weighed_as_a_rebuild() -> None:
+    anew = delta().model_copy(update={"rebuild": "another embedder"})
+    assert weigh(evidence(), PARAMS).refresh.action is Action.REFRESH
+    assert weigh(evidence(delta=anew), PARAMS).refresh.action is Action.REBUILD
+
+
+def test_both_halves_are_weighed_with_their_own_gain_and_cost() -> None:
+    world = untaught(costs=COSTS)
+    halves = weigh(world, PARAMS)
+    assert (halves.refresh.gain, halves.refresh.seconds) == (refresh_gain(world), 30)
+    assert (halves.retrain.action, halves.retrain.gain) == (Action.RETRAIN, retrain_gain(world, PARAMS))
+    assert halves.retrain.seconds == 320
