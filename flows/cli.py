@@ -142,17 +142,16 @@ def diff(
 def plan(project: ProjectFolder = HERE) -> None:
     """Say what `run` would do, why, and what it would cost. Changes neither data nor index nor what is live."""
     prepare(project)
-    from rich.markdown import Markdown
-
+    from flows.decision_view import decision_renderables
     from pipelines.observe.snapshot import observe
     from pipelines.publish.plan import keep_plan, make_plan
     from pipelines.publish.project import Project
-    from pipelines.publish.report import decision_markdown
 
     opened = Project.open(project, bars)
     made = make_plan(opened, opened.corpus(observe(opened.workspace)))
     digest = keep_plan(opened, made)
-    out.print(Markdown(decision_markdown(made.evidence, made.decision)))
+    for part in decision_renderables(made.evidence, made.decision):
+        out.print(part)
     out.print(f"\nplan {digest}: `ragtide run --plan {digest}` does exactly this, or nothing if the world has moved.")
 
 
@@ -340,6 +339,48 @@ def history_table(cycles: list[Any]) -> Table:
             _plain(cycle.reason),
         )
     return table
+
+
+@app.command()
+@refusing
+def policies(project: ProjectFolder = HERE) -> None:
+    """List the policies that `policy.name` can name, and the one that decides now."""
+    from pipelines.decide.known import about, known_policies
+    from pipelines.workspace import Workspace
+
+    chosen = Workspace.open(project).params.policy.name
+    table = Table("", "policy", "what it goes by")
+    for name in known_policies():
+        table.add_row("→" if name == chosen else "", name, about(name))
+    out.print(table)
+
+
+@app.command()
+@refusing
+def replay(
+    policy: Annotated[list[str] | None, typer.Option(help="A policy of `ragtide policies`; without one, all.")] = None,
+    project: ProjectFolder = HERE,
+) -> None:
+    """Say what other policies would have decided on the recorded turns, each with the evidence that it had."""
+    prepare(project)
+    from flows.replay_view import totals_table, turns_table
+    from pipelines.decide.known import known_policies
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
+    from pipelines.publish.replay import replay as play
+    from pipelines.publish.replay import total
+
+    opened = Project.open(project, quiet)
+    params = opened.workspace.params.policy
+    played = {name: play(opened, params.model_copy(update={"name": name})) for name in policy or list(known_policies())}
+    for name, turns in played.items() if policy else ():
+        out.print(turns_table(name, turns))
+    out.print(totals_table([total(name, turns) for name, turns in played.items()], next(iter(played.values()))))
+    out.print(
+        "Each turn is taken from what was really live then. Where a policy decides as was decided, what really came of "
+        "it counts; elsewhere the forecast and the expected gain.",
+        style="dim",
+    )
 
 
 @app.command()

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.report import show
 from pipelines.build.candidate import build_index, build_model, export_index, export_model, maintain_index, untrained
 from pipelines.build.corpus import Corpus
 from pipelines.errors import RefusalError, UnavailableError
@@ -127,6 +128,7 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         plot = report.decision_plot(evidence, decision, project.workspace.params)
         for run in (log, turn.log):
             _log_page(run, "decision", markdown, plot)
+        show("decision", markdown, f"plan {digest}, MLflow {project.registry.address(turn.log)}")
         log.record("plan.json", decided)
         if evidence.set_aside:
             turn.log.text("set_aside.md", report.set_aside_markdown(corpus.set_aside))
@@ -267,6 +269,7 @@ def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, seconds: float) -> N
     plot = report.verdict_plot(verdict)
     for run in (log, turn.log):
         _log_page(run, "verdict", markdown, plot)
+    show("verdict", markdown, f"MLflow {turn.project.registry.address(turn.log)}")
     log.table("live_answers.json", report.scorecard_table(verdict.before))
     log.table("candidate_answers.json", report.scorecard_table(verdict.after))
     log.record("verdict.json", verdict)

@@ -565,6 +565,7 @@ class Cycle(Record):
     reason: str
     snapshot: str = ""
     params: str = ""
+    plan: str = ""
     release: str | None = None
     undone: str | None = None
     score_before: float | None = None

@@ -46,3 +46,9 @@ def load_policy(name: str) -> Policy:
     if not callable(getattr(policy, "choose", None)):
         raise RefusalError(f"policy.name = {name!r}: {where} has no method choose(evidence, halves, params)")
     return policy
+
+
+def about(name: str) -> str:
+    """The first sentence of a policy's docstring."""
+    told = (type(load_policy(name)).__doc__ or "").strip().split("\n\n", maxsplit=1)[0]
+    return " ".join(told.split())

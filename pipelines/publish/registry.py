@@ -408,6 +408,7 @@ def _cycle(run: Run) -> Cycle:
         reason=tags.get("reason", ""),
         snapshot=tags.get("data_rev", ""),
         params=tags.get("params", ""),
+        plan=tags.get("plan", ""),
         release=tags.get("release"),
         undone=tags.get("undone_release"),
         score_before=metrics.get("score_before"),

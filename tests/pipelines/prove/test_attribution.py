@@ -11,15 +11,40 @@ import pytest
 from pipelines.build.candidate import open_index, training_settings
 from pipelines.build.chunk import chunk_documents
 from pipelines.build.corpus import Corpus
+from pipelines.build.examples import Example
 from pipelines.build.models import Models
 from pipelines.build.search import Reader
 from pipelines.observe.diff import diff
 from pipelines.params import Params
-from pipelines.ports import quiet
+from pipelines.ports import Message, quiet
 from pipelines.prove.answer import Answerer
-from pipelines.prove.attribution import Examiner, Subject, World, gather, gold_context
-from pipelines.prove.questions import GoldenSet
-from pipelines.records import BuiltModel, ChangeSet, Costs, Evidence, Measure, Question, Release, Rename, Snapshot
+from pipelines.prove.attribution import (
+    ALL_MISSING,
+    GROUPS,
+    NOT_MISSING,
+    Examiner,
+    Subject,
+    World,
+    folder_of,
+    gather,
+    gold_context,
+    kind_of_answer,
+)
+from pipelines.prove.questions import GoldenSet, split_stale
+from pipelines.prove.signals import Before
+from pipelines.records import (
+    BuiltModel,
+    ChangeSet,
+    Costs,
+    Evidence,
+    Gap,
+    Measure,
+    Past,
+    Question,
+    Release,
+    Rename,
+    Snapshot,
+)
 from pipelines.workspace import Workspace
 from tests import fakes
 from tests.factories import delta, document, md5, release, snapshot, workspace, write
@@ -53,11 +78,11 @@ def pages(*moved: str) -> dict[str, str]:
     return {f"{name}.md": page(name, NEW if name in moved else OLD) for name in NAMES}
 
 
-def corpus_of(texts: dict[str, str], train: dict[str, str] | None = None) -> Corpus:
+def corpus_of(texts: dict[str, str], train: dict[str, str] | None = None, examples: tuple[Example, ...] = ()) -> Corpus:
     documents = [document(name, text) for name, text in texts.items()]
     data = snapshot({one.id: one.digest for one in documents}, train)
     chunks = chunk_documents(documents, Params().chunk)
-    return Corpus(snapshot=data, documents=tuple(documents), chunks=tuple(chunks), examples=())
+    return Corpus(snapshot=data, documents=tuple(documents), chunks=tuple(chunks), examples=examples)
 
 
 def end_of_life(name: str, answer: str = OLD, **fields: Any) -> Question:
@@ -91,17 +116,34 @@ def world(corpus: Corpus, changes: ChangeSet, live: Release | None = None, **fie
     return World(corpus=corpus, changes=changes, live=live, **(usual | fields))
 
 
+def before_of(space: Workspace, corpus: Corpus, subject: Subject, questions: tuple[Question, ...]) -> Before | None:
+    if subject.reader is None:
+        return None
+    asked = {doc for question in questions for doc in question.docs}
+    index = open_index(space, MODELS.embedder)
+    return Before.of(index, subject.reader.version, corpus, asked, space.params.evidence.old_chunks)
+
+
 def seen(
     space: Workspace,
     now: dict[str, str],
     subject: Subject,
     questions: tuple[Question, ...],
-    changes: ChangeSet | None = None,
+    renamed: tuple[Rename, ...] = (),
 ) -> Evidence:
-    """The evidence about the pages as they are `now`, with a release live; by default, every page has changed."""
+    """The evidence about the pages as they are `now`, with a release live that has the subject's index."""
     corpus = corpus_of(now)
-    changed = changes or ChangeSet(before="s0", after=corpus.snapshot.id, edited=tuple(now))
-    return gather(world(corpus, changed, release()), examiner(space, corpus, questions), subject, space.params)
+    changes = ChangeSet(before="s0", after=corpus.snapshot.id, edited=tuple(now), renamed=renamed)
+    about = world(corpus, changes, release(), before=before_of(space, corpus, subject, questions))
+    return gather(about, examiner(space, corpus, questions), subject, MODELS.embedder, space.params)
+
+
+def changed(**kinds: Any) -> ChangeSet:
+    return ChangeSet(before="s0", after="s1", **kinds)
+
+
+def without_times(found: Evidence) -> Evidence:
+    return found.model_copy(update={"measured_in": {}})
 
 
 # --- the right passage ---------------------------------------------------------------------------------------------
@@ -148,16 +190,31 @@ def test_a_question_without_documents_has_no_right_passage(docs: tuple[str, ...]
     assert gold_context(end_of_life("Tank", docs=docs), corpus_of(pages())) == []
 
 
-def test_a_question_without_documents_is_asked_alone_and_says_nothing_of_recall(space: Workspace) -> None:
-    question = Question(id="q", question="Who are you?", answers=("nobody",), docs=())
-    asking = examiner(space, corpus_of(pages()), (question,))
-    model = taught(space)
-    [gold] = asking.with_gold(model)
-    assert CountingReader.prompts == ["Who are you?"]
-    card = asking.scorecard(Subject(index_of(space, pages()), model))
+def test_a_question_without_documents_is_asked_with_what_is_found_and_says_nothing_of_recall(space: Workspace) -> None:
+    asking = examiner(space, corpus_of(pages()), (end_of_life("Tank", docs=()),))
+    subject = Subject(index_of(space, pages()), taught(space))
+    [gold] = asking.with_gold(subject)
+    card = asking.scorecard(subject)
+    assert (gold.score, card.graded[0].score) == (1.0, 1.0)
+    assert len(CountingReader.prompts) == 1
     assert (gold.hit, card.graded[0].hit) == (None, None)
     assert card.retrieval_recall.value is None
-    assert card.answer_score.value == 0.0
+
+
+def test_without_an_index_a_question_without_documents_is_asked_alone(space: Workspace) -> None:
+    question = end_of_life("Tank", docs=())
+    [gold] = examiner(space, corpus_of(pages()), (question,)).with_gold(Subject(None, taught(space)))
+    assert CountingReader.prompts == [question.question]
+    assert (gold.score, gold.sources) == (0.0, ())
+
+
+def test_whatever_is_wrong_with_a_question_without_documents_is_the_models_fault(space: Workspace) -> None:
+    # The index has the old date, but nothing says that it ought to have another.
+    questions = (end_of_life("Tank", NEW, docs=()),)
+    found = seen(space, pages("Tank"), Subject(index_of(space, pages()), taught(space)), questions)
+    assert (found.score_retrieved.value, found.index_gap.value, found.model_gap.value) == (0.0, 0.0, 1.0)
+    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
+    assert found.retriever_gap.value == 0.0
 
 
 # --- which half ----------------------------------------------------------------------------------------------------
@@ -178,7 +235,8 @@ def test_a_model_that_cannot_read_shows_in_the_gap_of_the_model_alone(space: Wor
     assert (found.model_gap.value or 0) > 0
     assert found.score_gold.value == found.score_retrieved.value
     assert found.index_gap.value == 0.0
-    assert (found.refresh_gain.value or 0) <= 0
+    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
+    assert found.retriever_gap.value == 0.0
 
 
 def test_both_halves_out_of_date_show_in_both_gaps(space: Workspace) -> None:
@@ -194,7 +252,8 @@ def test_both_halves_out_of_date_show_in_both_gaps(space: Workspace) -> None:
 
 def test_where_both_halves_are_current_there_is_no_gap(space: Workspace) -> None:
     found = seen(space, pages("Pump"), Subject(index_of(space, pages("Pump")), taught(space)), golden("Pump"))
-    assert (found.index_gap.value, found.model_gap.value, found.refresh_gain.value) == (0.0, 0.0, 0.0)
+    assert (found.index_gap.value, found.model_gap.value, found.retriever_gap.value) == (0.0, 0.0, 0.0)
+    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
 
 
 def test_before_the_first_index_everything_that_the_right_passage_wins_is_the_gap_of_the_index(
@@ -202,10 +261,12 @@ def test_before_the_first_index_everything_that_the_right_passage_wins_is_the_ga
 ) -> None:
     corpus = corpus_of(pages())
     unborn = world(corpus, diff(None, corpus.snapshot), live=None)
-    found = gather(unborn, examiner(space, corpus, golden()), Subject(None, taught(space)), space.params)
+    subject = Subject(None, taught(space))
+    found = gather(unborn, examiner(space, corpus, golden()), subject, MODELS.embedder, space.params)
     assert found.live_release is None
     assert (found.score_gold.value, found.score_retrieved.value) == (1.0, 0.0)
     assert found.index_gap.value == found.refresh_gain.value == 1.0
+    assert found.retriever_gap == Measure.unmeasured(ALL_MISSING)
 
 
 def test_the_gap_of_the_model_has_the_interval_of_the_score_turned_round(space: Workspace) -> None:
@@ -223,92 +284,231 @@ def test_an_answer_in_another_form_is_malformed_and_wrong(space: Workspace) -> N
     assert (found.malformed_share.value, found.model_gap.value, found.index_gap.value) == (1.0, 1.0, 0.0)
 
 
-# --- what a refresh can win back -----------------------------------------------------------------------------------
+# --- what a refresh can win back, and what only a better search ----------------------------------------------------
 
-
-def changed(**kinds: Any) -> ChangeSet:
-    return ChangeSet(before="s0", after="s1", **kinds)
+# Two pages a product that say all that the question says, and not the answer: as many as are looked at.
+HIDDEN = {
+    f"ask/{name} {copy}.md": f"# Ask {copy}\n\nWhen does {name} 1 reach end of life?\n"
+    for name in ("Pump", "Tank")
+    for copy in "ab"
+}
 
 
 @pytest.mark.parametrize(
-    ("changes", "gain"),
+    ("moved", "refresh", "retriever"),
     [
-        (changed(edited=("Pump.md",)), 0.25),
-        (changed(added=("Pump.md",)), 0.25),
-        (changed(renamed=(Rename(before="Old.md", after="Pump.md"),)), 0.25),
-        (changed(edited=("Pump.md", "Tank.md")), 0.5),
-        (changed(edited=("Pump.md", "Valve.md")), 0.25),
-        (changed(edited=("Valve.md",)), 0.0),
+        ((), None, 0.5),
+        (("Pump",), 0.25, 0.25),
+        (("Valve",), 0.25, 0.5),
+        (("Pump", "Valve"), 0.5, 0.25),
+        (("Pump", "Tank", "Valve"), 0.75, 0.0),
+        (NAMES, 1.0, None),
     ],
 )
-def test_a_refresh_wins_back_only_what_was_lost_to_changed_documents(
-    changes: ChangeSet, gain: float, space: Workspace
+def test_what_the_live_rows_lack_is_the_refreshs_and_what_they_hold_but_do_not_bring_up_the_retrievers(
+    moved: tuple[str, ...], refresh: float | None, retriever: float | None, space: Workspace
 ) -> None:
-    # Pump and Tank are stale in the index, Valve and Motor are not.
+    subject = Subject(index_of(space, pages() | HIDDEN), taught(space))
+    found = seen(space, pages(*moved) | HIDDEN, subject, golden(*moved))
+    assert found.score_gold.value == 1.0
+    assert (found.refresh_gain.value, found.retriever_gap.value) == (refresh, retriever)
+    assert found.index_gap.value == (refresh or 0) + (retriever or 0)
+    assert {one.n for one in (found.refresh_gain, found.retriever_gap) if one.value is not None} == {len(NAMES)}
+
+
+def test_which_part_was_not_measured_is_said(space: Workspace) -> None:
     subject = Subject(index_of(space, pages()), taught(space))
-    found = seen(space, pages("Pump", "Tank"), subject, golden("Pump", "Tank"), changes)
-    assert found.index_gap.value == 0.5
-    assert (found.refresh_gain.value, found.refresh_gain.n) == (gain, len(NAMES))
+    fresh, stale = seen(space, pages(), subject, golden()), seen(space, pages(*NAMES), subject, golden(*NAMES))
+    assert (fresh.refresh_gain, stale.retriever_gap) == (
+        Measure.unmeasured(NOT_MISSING),
+        Measure.unmeasured(ALL_MISSING),
+    )
+
+
+def test_a_document_that_was_added_is_the_refreshs(space: Workspace) -> None:
+    live = {name: text for name, text in pages().items() if name != "Pump.md"}
+    found = seen(space, pages(), Subject(index_of(space, live), taught(space)), golden())
+    assert (found.refresh_gain.value, found.retriever_gap.value) == (0.25, 0.0)
+
+
+def test_a_cosmetic_edit_brings_no_news_and_nothing_to_win_back(space: Workspace) -> None:
+    now = {name: text.replace("- Latest release:", "* LATEST release:") for name, text in pages().items()}
+    found = seen(space, now, Subject(index_of(space, pages()), taught(space)), golden())
+    assert (found.news_share.value, found.index_gap.value) == (0.0, 0.0)
+    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
+    assert found.stale_answers == Measure.unmeasured("no fact was edited")
+
+
+def test_what_was_renamed_is_found_under_its_old_name(space: Workspace) -> None:
+    now = {f"moved/{name}": text for name, text in pages().items()}
+    questions = tuple(end_of_life(name, docs=(f"moved/{name}.md",)) for name in NAMES)
+    renamed = tuple(Rename(before=name, after=f"moved/{name}") for name in pages())
+    found = seen(space, now, Subject(index_of(space, pages()), taught(space)), questions, renamed)
+    assert (found.news_share.value, found.index_gap.value, found.retriever_gap.value) == (0.0, 0.0, 0.0)
+    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
+
+
+def test_only_a_renames_old_name_stands_for_a_document_not_any_page_with_the_same_answer(space: Workspace) -> None:
+    now = pages() | {"Other.md": page("Other")}
+    found = seen(space, now, Subject(index_of(space, pages()), taught(space)), (end_of_life("Other"),))
+    assert (found.refresh_gain.value, found.index_gap.value) == (1.0, 1.0)
+
+
+# --- groups of questions -------------------------------------------------------------------------------------------
+
+
+def whole(gaps: tuple[Gap, ...]) -> tuple[float, float, int]:
+    """Both gaps of all groups together, weighed by their questions, and how many these are."""
+    total = sum(gap.index_gap.n for gap in gaps)
+    index = sum((gap.index_gap.value or 0) * gap.index_gap.n for gap in gaps)
+    model = sum((gap.model_gap.value or 0) * gap.model_gap.n for gap in gaps)
+    return round(index / total, 6), round(model / total, 6), total
+
+
+def test_groups_and_kinds_add_up_to_the_whole(space: Workspace) -> None:
+    def shelved(*moved: str) -> dict[str, str]:
+        return {f"{'wet' if name in ('Pump', 'Tank') else 'dry'}/{name}": text for name, text in _stems(*moved)}
+
+    def _stems(*moved: str) -> list[tuple[str, str]]:
+        return [(name.removesuffix(".md"), text) for name, text in pages(*moved).items()]
+
+    now, live = shelved("Pump", "Valve"), shelved()
+    dates = [one.model_copy(update={"docs": (doc,)}) for one, doc in zip(golden("Pump", "Valve"), now, strict=True)]
+    formed = end_of_life("formed", NEW, docs=("wet/Tank",), format="a word")
+    unbound = end_of_life("unbound", "someone", docs=())
+    asked = (*dates, formed, unbound)
+    found = seen(space, now, Subject(index_of(space, live), taught(space)), asked)
+    assert whole(found.groups) == (found.index_gap.value, found.model_gap.value, len(asked))
+    assert whole(found.kinds) == (found.index_gap.value, found.model_gap.value, len(asked))
+    groups = {one.name: (one.index_gap.value, one.model_gap.value) for one in found.groups}
+    assert groups == {"wet/": (0.333333, 0.333333), "dry/": (0.5, 0.0), "no document": (0.0, 1.0)}
+    kinds = {one.name: (one.index_gap.value, one.model_gap.value) for one in found.kinds}
+    assert kinds == {"date": (0.5, 0.0), "demanded format": (0.0, 1.0), "a few words": (0.0, 1.0)}
+    assert [one.name for one in found.groups] == ["wet/", "dry/", "no document"]
+
+
+def test_of_many_groups_the_largest_are_told(space: Workspace) -> None:
+    folders = [f"{number:02}" for number in range(GROUPS + 3)]
+    docs = [f"{folder}/a.md" for folder in folders] + [f"{folders[-1]}/b.md"]
+    asked = tuple(end_of_life(f"q{at}", docs=(doc,)) for at, doc in enumerate(docs))
+    found = seen(space, pages(), Subject(None, BASE), asked)
+    assert [one.name for one in found.groups] == [f"{name}/" for name in (folders[-1], *folders[: GROUPS - 1])]
+    assert found.groups[0].index_gap.n == 2
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("docs", "name"),
     [
-        changed(),
-        changed(edited=("Other.md",)),
-        changed(removed=("Pump.md",)),
-        changed(renamed=(Rename(before="Pump.md", after="Other.md"),)),
-        changed(examples_changed=True, questions_changed=True),
+        ((), "no document"),
+        (("a.md",), "top folder"),
+        (("guide/a.md",), "guide/"),
+        (("guide/deep/a.md", "other/b.md"), "guide/"),
     ],
 )
-def test_a_gain_that_no_question_asks_for_is_unmeasured_and_not_nought(changes: ChangeSet, space: Workspace) -> None:
-    subject = Subject(index_of(space, pages()), taught(space))
-    found = seen(space, pages("Pump"), subject, golden("Pump"), changes)
-    assert found.refresh_gain == Measure.unmeasured("no golden question asks for a changed document")
-    assert (found.index_gap.value or 0) > 0
+def test_a_question_belongs_to_the_first_folder_of_its_first_document(docs: tuple[str, ...], name: str) -> None:
+    assert folder_of(end_of_life("Tank", docs=docs)) == name
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ("2027-01-01", "date"),
+        ("2027-01", "date"),
+        ("1.5.2027", "date"),
+        ("5/1/27", "date"),
+        ("2.7.1", "number or version"),
+        ("42 bar", "number or version"),
+        ("version 4 or later", "a few words"),
+        ("the red valve", "a few words"),
+        ("close the red valve first", "text"),
+    ],
+)
+def test_the_kind_of_an_answer_is_told_by_its_form(answer: str, kind: str) -> None:
+    assert kind_of_answer(end_of_life("Tank", answer)) == kind
+    assert kind_of_answer(end_of_life("Tank", answer, format=".*")) == "demanded format"
+
+
+# --- what was not measured -----------------------------------------------------------------------------------------
 
 
 def test_without_questions_every_score_is_unmeasured_and_none_is_nought(space: Workspace) -> None:
     found = seen(space, pages(), Subject(index_of(space, pages()), taught(space)), ())
     scores = (found.score_gold, found.score_retrieved, found.index_gap, found.model_gap, found.malformed_share)
-    assert {(one.value, one.low, one.high, one.n) for one in (*scores, found.refresh_gain)} == {(None, None, None, 0)}
-    assert all(one.why for one in (*scores, found.refresh_gain))
+    parts = (found.refresh_gain, found.retriever_gap)
+    assert {(one.value, one.low, one.high, one.n) for one in (*scores, *parts)} == {(None, None, None, 0)}
+    assert all(one.why for one in (*scores, *parts))
+    assert (found.groups, found.kinds) == ((), ())
+
+
+def test_a_stale_question_stays_out_of_every_score(space: Workspace) -> None:
+    gone = end_of_life("gone", docs=("gone.md",))
+    other = end_of_life("other", "2099-09-09", docs=("Valve.md",))
+    corpus, subject = corpus_of(pages("Pump")), Subject(index_of(space, pages()), taught(space))
+    about = world(corpus, changed(), release(), before=before_of(space, corpus, subject, golden("Pump")))
+    found = []
+    for questions in (golden("Pump"), (gone, *golden("Pump"), other)):
+        asking = Examiner(corpus, split_stale(questions, corpus.texts), Answerer(space, MODELS, quiet), space.params)
+        found.append(without_times(gather(about, asking, subject, MODELS.embedder, space.params)))
+    assert [one.stale_questions for one in found] == [(), ("gone", "other")]
+    assert found[0].index_gap.n == len(NAMES)
+    assert found[0] == found[1].model_copy(update={"stale_questions": ()})
 
 
 # --- the adapter ---------------------------------------------------------------------------------------------------
 
+EXAMPLES = tuple(Example((Message("user", f"Question {at}?"),), f"Answer {at}", None) for at in range(3))
+SEEN = tuple(one.digest for one in EXAMPLES)
 TAUGHT = snapshot(train={"t.jsonl": md5("t")})
 
 
-def trained_on(data: Snapshot, params: Params, base: str = "reader-1") -> BuiltModel:
-    return BuiltModel(base=base, adapter="a1", examples=data.train_id, settings=training_settings(params, base))
+def trained_on(data: Snapshot, params: Params, base: str = "reader-1", seen: tuple[str, ...] = ()) -> BuiltModel:
+    settings = training_settings(params, base)
+    return BuiltModel(base=base, adapter="a1", examples=data.train_id, settings=settings, taught=seen)
 
 
 def other(**blocks: dict[str, Any]) -> Params:
     return Params.model_validate(BLOCKS | blocks)
 
 
+ELSEWHERE = snapshot(train={"renamed.jsonl": md5("t")})
+
+
 @pytest.mark.parametrize(
     ("model", "current"),
     [
+        (trained_on(TAUGHT, other(), seen=SEEN), True),
+        (trained_on(TAUGHT, other(policy={"points_per_hour": 1}, gate={"max_score_loss": 0.5}), seen=SEEN), True),
+        (trained_on(TAUGHT, other(finetune={"rank": 4}), seen=SEEN), False),
+        (trained_on(TAUGHT, other(finetune={"seed": 8}), seen=SEEN), False),
+        (trained_on(TAUGHT, other(index={"top_k": 5}), seen=SEEN), False),
+        # One from before releases held what their model was taught is known by its files.
         (trained_on(TAUGHT, other()), True),
-        (trained_on(TAUGHT, other(policy={"points_per_hour": 1}, gate={"max_score_loss": 0.5})), True),
-        (trained_on(TAUGHT, other(finetune={"rank": 4})), False),
-        (trained_on(TAUGHT, other(finetune={"seed": 8})), False),
-        (trained_on(TAUGHT, other(index={"top_k": 5})), False),
-        (trained_on(snapshot(train={"t.jsonl": md5("another")}), other()), False),
-        (trained_on(snapshot(train={"renamed.jsonl": md5("t")}), other()), False),
+        (trained_on(ELSEWHERE, other()), False),
+        # Known by its examples, wherever they stand now and in whatever order.
+        (trained_on(ELSEWHERE, other(), seen=SEEN[::-1]), True),
+        (trained_on(ELSEWHERE, other(), seen=SEEN[:2]), False),
+        (trained_on(ELSEWHERE, other(), seen=(*SEEN, "another")), False),
         (BASE, False),
     ],
 )
 def test_an_adapter_is_current_only_under_the_same_examples_and_settings(
     model: BuiltModel, current: bool, space: Workspace
 ) -> None:
-    corpus = corpus_of(pages(), {"t.jsonl": md5("t")})
+    corpus = corpus_of(pages(), {"t.jsonl": md5("t")}, EXAMPLES)
     write(space.adapters / "a1" / SKILLS, json.dumps({"reads": True}))
     asking = examiner(space, corpus, golden())
-    found = gather(world(corpus, changed(), release()), asking, Subject(None, model), space.params)
+    about = world(corpus, changed(), release())
+    found = gather(about, asking, Subject(None, model), MODELS.embedder, space.params)
     assert found.adapter_is_current is current
+    assert found.examples == len(EXAMPLES)
+
+
+def test_a_base_model_alone_is_never_current_even_without_examples(space: Workspace) -> None:
+    corpus = corpus_of(pages())
+    about = world(corpus, changed(), release())
+    bare = BASE.model_copy(update={"settings": training_settings(space.params, BASE.base)})
+    found = gather(about, examiner(space, corpus, golden()), Subject(None, bare), MODELS.embedder, space.params)
+    assert not found.adapter_is_current
 
 
 # --- the rest of the evidence --------------------------------------------------------------------------------------
@@ -317,12 +517,63 @@ def test_an_adapter_is_current_only_under_the_same_examples_and_settings(
 def test_what_is_known_beforehand_is_passed_on_as_it_is(space: Workspace) -> None:
     corpus = corpus_of(pages())
     changes, moved, refused = changed(edited=("Pump.md",)), delta(new=3), {"REFRESH": "the gate refused it"}
-    known = world(corpus, changes, release(7), delta=moved, refused=refused)
+    past = (Past(cycle="cycle-1", action="REFRESH", accepted=True),)
+    lately = {"approved": ("RETRAIN",), "past": past, "spent_hours": 1.5, "hours_since_retrain": 9}
+    known = world(corpus, changes, release(7), delta=moved, refused=refused, **lately)
     asking = Examiner(corpus, GoldenSet(golden(), ("q8", "q9")), Answerer(space, MODELS, quiet), space.params)
-    found = gather(known, asking, Subject(None, BASE), space.params)
+    found = gather(known, asking, Subject(None, BASE), MODELS.embedder, space.params)
     assert (found.snapshot, found.live_release) == (corpus.snapshot.id, "7")
     assert (found.changes, found.delta, found.refused, found.costs) == (changes, moved, refused, COSTS)
     assert found.stale_questions == ("q8", "q9")
+    assert {name: getattr(found, name) for name in lately} == lately
+
+
+TIMED = {
+    "score_gold",
+    "score_retrieved",
+    "news_share",
+    "stale_answers",
+    "come_back",
+    "novelty",
+    "vocabulary",
+    "surprise",
+}
+
+
+def test_every_signal_that_takes_time_is_timed_whether_it_was_measured_or_not(space: Workspace) -> None:
+    subject = Subject(index_of(space, pages()), taught(space))
+    for found in (seen(space, pages("Pump"), subject, golden("Pump")), seen(space, pages(), Subject(None, BASE), ())):
+        assert set(found.measured_in) == TIMED
+        assert min(found.measured_in.values()) >= 0
+
+
+def test_the_changed_text_and_the_new_examples_speak_for_themselves(space: Workspace) -> None:
+    space = Workspace(space.root, other(chunk={"max_words": 20}))
+    model = trained_on(TAUGHT, space.params, seen=SEEN[:1])
+    write(space.adapters / "a1" / SKILLS, json.dumps({"reads": True, "json": False}))
+    strange = Example((Message("user", "Say it in JSON."),), '{"value": "x"}', None)
+    now = corpus_of(pages("Pump"), examples=(*EXAMPLES[:1], strange))
+    subject = Subject(index_of(space, {**pages(), "Old.md": page("Old")}), model)
+    before = before_of(space, now, subject, ())
+    about = world(now, changed(edited=("Pump.md",), removed=("Old.md",)), release(), before=before)
+    found = gather(about, examiner(space, now, golden("Pump")), subject, MODELS.embedder, space.params)
+    assert (found.stale_answers.value, found.come_back.value) == (1.0, 1.0)
+    # One of the two facts on each of four pages.
+    assert (found.news_share.value, found.news_share.n) == (0.125, 8)
+    assert found.new_examples == 1
+    assert found.surprise.value == pytest.approx(1.9, abs=0.05)
+    assert (found.vocabulary.value, found.vocabulary.n) == (0.0, 1)
+
+
+def test_before_the_first_release_each_signal_of_changed_text_says_why_there_is_none(space: Workspace) -> None:
+    corpus = corpus_of(pages(), examples=EXAMPLES)
+    unborn = world(corpus, diff(None, corpus.snapshot), live=None)
+    found = gather(unborn, examiner(space, corpus, golden()), Subject(None, BASE), MODELS.embedder, space.params)
+    signals = ("news_share", "stale_answers", "come_back", "novelty", "shift", "vocabulary")
+    first = Measure.unmeasured("there is no live release to compare with")
+    assert {name: getattr(found, name) for name in signals} == dict.fromkeys(signals, first)
+    assert found.surprise == Measure.unmeasured("there is no adapter yet")
+    assert found.new_examples == len(EXAMPLES)
 
 
 def test_a_scorecard_says_what_was_measured_and_on_what(space: Workspace) -> None:
@@ -351,5 +602,5 @@ def test_the_digest_of_the_questions_stands_on_the_scorecard(space: Workspace) -
 def test_the_same_evidence_is_gathered_twice_and_asked_once(space: Workspace) -> None:
     subject = Subject(index_of(space, pages()), taught(space))
     found = [seen(space, pages("Pump"), subject, golden("Pump")) for _ in range(2)]
-    assert found[0].content_digest() == found[1].content_digest()
+    assert without_times(found[0]).content_digest() == without_times(found[1]).content_digest()
     assert len(CountingReader.prompts) == len(set(CountingReader.prompts))

@@ -1,0 +1,309 @@
+"""What would a policy have done on a recorded stream, and how much worse is that than the best that could be done?
+
+A policy walks through a recording: it sees the evidence of the state that it has live, decides, and pays for what it
+looked at, built and proved; the gate judges as in earnest. Regret is what the oracle's utility is above its own.
+Utility is in points of answer score, summed over the steps, less the hours of compute at a price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from bench.recording import PARAMS, Rates, Recording, Seen, State, Turn
+from pipelines.decide.policy import decide
+from pipelines.observe import costs
+from pipelines.observe.costs import Workload, forecast
+from pipelines.observe.past import (
+    ACTION_SECONDS,
+    CHANGED_SHARE,
+    EXPECTED_POINTS,
+    FORECAST_SECONDS,
+    LIVE_SCORE,
+    SHIFT,
+    past_of,
+)
+from pipelines.params import Params, PolicyParams
+from pipelines.prove.gate import judge
+from pipelines.publish.plan import REFUSED, refused_before
+from pipelines.records import Action, Costs, Cycle, Decision, Evidence
+
+SETTINGS = Params.model_validate(PARAMS)
+DAY = timedelta(days=1)
+BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
+HOUR = 3600.0
+PAID = (costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS)
+ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH_RETRAIN)
+# What a policy has to look at before it decides; one that is not named here looks at everything.
+LOOKS_AT: dict[str, frozenset[str]] = {
+    "always": frozenset(),
+    "never": frozenset(),
+    "periodic": frozenset(),
+    "amount": frozenset(),
+    "modyn": frozenset(),
+    "cusum": frozenset({"found"}),
+    "cara": frozenset({"found"}),
+    "drift": frozenset({"vectors", "losses"}),
+}
+EVERYTHING = frozenset({"found", "gold", "losses", "text", "vectors"})
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One step of a walk: what was decided, what it led to, and what was paid for it."""
+
+    action: Action
+    right: tuple[str, ...] | None
+    accepted: bool
+    score: float
+    evidence_seconds: float
+    action_seconds: float
+    decision: Decision | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.evidence_seconds + self.action_seconds
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A policy's way through a stream."""
+
+    taken: tuple[Taken, ...]
+
+    @property
+    def seconds(self) -> float:
+        return sum(one.seconds for one in self.taken)
+
+    @property
+    def evidence_seconds(self) -> float:
+        return sum(one.evidence_seconds for one in self.taken)
+
+    @property
+    def score(self) -> float:
+        """The mean quality over the steps (0-1)."""
+        return sum(one.score for one in self.taken) / len(self.taken)
+
+    @property
+    def retrains(self) -> int:
+        return sum(one.action.retrains for one in self.taken)
+
+    def utility(self, price: float) -> float:
+        """Points of answer score over all steps, less `price` points for each hour of compute."""
+        return 100 * sum(one.score for one in self.taken) - price * self.seconds / HOUR
+
+
+@dataclass(frozen=True)
+class Happened:
+    """A step as it is to be written down."""
+
+    turn: Turn
+    seen: Seen
+    after: Seen
+    decision: Decision
+    accepted: bool
+    work: dict[str, float]
+
+    @property
+    def builds(self) -> bool:
+        return self.decision.action.builds
+
+    @property
+    def seconds(self) -> float:
+        """What building and proving took."""
+        return sum(self.work.get(key, 0.0) for key in PAID)
+
+    @property
+    def outcome(self) -> str:
+        return ("release" if self.accepted else REFUSED) if self.builds else "nothing to do"
+
+    @property
+    def signals(self) -> dict[str, float]:
+        """The numbers that a turn's run logs."""
+        assert self.seen.evidence is not None
+        found: dict[str, float | None] = {
+            LIVE_SCORE: self.seen.scorecard.answer_score.value,
+            CHANGED_SHARE: self.seen.evidence.delta.changed_share,
+            SHIFT: self.seen.evidence.shift.value,
+        }
+        if self.builds:
+            [told] = [one for one in self.decision.options if one.action is self.decision.action]
+            found |= {EXPECTED_POINTS: told.gap_points, FORECAST_SECONDS: told.cost_seconds}
+            found[ACTION_SECONDS] = self.seconds
+        return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass
+class Walker:
+    """A policy on its way: what it has live, what it has asked already, and what came of its decisions."""
+
+    recording: Recording
+    params: PolicyParams
+    state: State
+    known: set[str]
+    history: list[Cycle] = field(default_factory=list)
+
+    @classmethod
+    def at_start(cls, recording: Recording, params: PolicyParams) -> Walker:
+        """The first release is live, and its questions have been asked."""
+        opened = recording.opened
+        walker = cls(recording, params, recording.start, {*opened.found, *opened.gold, *opened.losses})
+        walker.history.append(walker._first())
+        return walker
+
+    def step(self, number: int, turn: Turn) -> Taken:
+        """Look, decide, build, prove, and go live where the gate lets it."""
+        seen = turn.seen[self.state.key]
+        evidence_seconds = self._look(seen)
+        evidence = self._evidence(seen, turn)
+        decision = decide(evidence, self.params)
+        action = decision.action
+        work = self._work(action, seen, turn)
+        after = turn.seen[_led_to(action, seen).key]
+        happened = Happened(turn, seen, after, decision, action.builds and _accepted(seen, after), work)
+        self.history.append(_cycle(number, happened))
+        if happened.accepted:
+            self.state = after.state
+        score = turn.seen[self.state.key].score
+        return Taken(action, turn.right, happened.accepted, score, evidence_seconds, happened.seconds, decision)
+
+    def _look(self, seen: Seen) -> float:
+        """What looking costs: the model is asked what it was not asked before."""
+        looks, rates = LOOKS_AT.get(self.params.name, EVERYTHING), self.recording.rates
+        answers = [*(seen.asked.found if "found" in looks else ()), *(seen.asked.gold if "gold" in looks else ())]
+        paid = self._ask(answers) * rates.answer_seconds
+        paid += self._ask(seen.asked.losses if "losses" in looks else ()) * rates.loss_seconds
+        paid += seen.text_seconds if "text" in looks else 0.0
+        return paid + (seen.vector_seconds if "vectors" in looks else 0.0)
+
+    def _ask(self, keys: Iterable[str]) -> int:
+        """How many of these were never asked; from now on they have been."""
+        new = set(keys) - self.known
+        self.known |= new
+        return len(new)
+
+    def _evidence(self, seen: Seen, turn: Turn) -> Evidence:
+        assert seen.evidence is not None
+        examples = self.recording.rates.trained_examples[seen.retrained]
+        questions = len(seen.scorecard.graded)
+        expected: Costs = forecast(Workload(seen.to_embed, examples, questions), self.history, SETTINGS.costs)
+        refused = refused_before(self.history, turn.snapshot, "")
+        return seen.evidence.model_copy(
+            update={"costs": expected, "past": past_of(self.history), "refused": refused, "measured_in": {}}
+        )
+
+    def _work(self, action: Action, seen: Seen, turn: Turn) -> dict[str, float]:
+        """What an action does, and the seconds that it takes."""
+        if not action.builds:
+            return {}
+        rates, work = self.recording.rates, {}
+        if action.refreshes:
+            work[costs.EMBEDDED_CHUNKS] = float(seen.to_embed)
+            work[costs.INDEX_SECONDS] = rates.refresh_fixed_seconds + rates.chunk_seconds * seen.to_embed
+        if action.retrains:
+            work[costs.TRAINED_EXAMPLES] = float(rates.trained_examples[seen.retrained])
+            work[costs.TRAIN_SECONDS] = rates.train_seconds[seen.retrained]
+        asked = self._ask([*seen.asked.found, *turn.seen[_led_to(action, seen).key].asked.found])
+        work[costs.GRADED_QUESTIONS] = 2.0 * len(seen.scorecard.graded)
+        work[costs.PROVE_SECONDS] = asked * rates.answer_seconds
+        return work
+
+    def _first(self) -> Cycle:
+        rates, model = self.recording.rates, self.recording.start.model
+        work = {
+            costs.TRAINED_EXAMPLES: float(rates.trained_examples[model]),
+            costs.TRAIN_SECONDS: rates.train_seconds[model],
+        }
+        return Cycle(
+            name="cycle-0",
+            run="",
+            at=BEGIN.isoformat(),
+            decision=Action.REFRESH_RETRAIN,
+            outcome="release 0",
+            reason="the first",
+            release="0",
+            work=work,
+        )
+
+
+def _cycle(number: int, happened: Happened) -> Cycle:
+    """A step as the registry would record it."""
+    before, after = (one.scorecard.answer_score.value for one in (happened.seen, happened.after))
+    return Cycle(
+        name=f"cycle-{number}",
+        run="",
+        at=(BEGIN + number * DAY).isoformat(),
+        decision=happened.decision.action,
+        outcome=happened.outcome,
+        reason="",
+        snapshot=happened.turn.snapshot,
+        release=str(number) if happened.accepted else None,
+        score_before=before if happened.builds else None,
+        score_after=after if happened.builds else None,
+        work=happened.work,
+        signals=happened.signals,
+    )
+
+
+def walk(recording: Recording, params: PolicyParams) -> Walk:
+    """A policy's way through a recorded stream, from its first release."""
+    walker = Walker.at_start(recording, params)
+    return Walk(tuple(walker.step(number, turn) for number, turn in enumerate(recording.turns, start=1)))
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best that can follow from a state: its utility, and how it goes on."""
+
+    utility: float = 0.0
+    taken: tuple[Taken, ...] = ()
+
+
+def oracle(recording: Recording, price: float) -> Walk:
+    """The best sequence of actions in hindsight, by dynamic programming from the last step to the first.
+
+    It knows what each action brings, so it pays for no evidence and no proof.
+    """
+    best: dict[str, Best] = {}
+    for turn in reversed(recording.turns):
+        best = {
+            key: max((_ahead(action, seen, turn, recording.rates, best, price) for action in ACTIONS), key=_utility)
+            for key, seen in turn.seen.items()
+            if seen.evidence is not None
+        }
+    return Walk(best[recording.start.key].taken)
+
+
+def _ahead(action: Action, seen: Seen, turn: Turn, rates: Rates, best: dict[str, Best], price: float) -> Best:
+    """An action at a step, and the best that can follow it."""
+    state = _led_to(action, seen)
+    seconds = rates.train_seconds[seen.retrained] if action.retrains else 0.0
+    if action.refreshes:
+        seconds += rates.refresh_fixed_seconds + rates.chunk_seconds * seen.to_embed
+    taken = Taken(action, turn.right, action.builds, turn.seen[state.key].score, 0.0, seconds)
+    then = best.get(state.key, Best())
+    utility = then.utility + 100 * taken.score - price * seconds / HOUR
+    return Best(utility, (taken, *then.taken))
+
+
+def _utility(one: Best) -> float:
+    return one.utility
+
+
+def _led_to(action: Action, seen: Seen) -> State:
+    return State(
+        index=seen.refreshed if action.refreshes else seen.state.index,
+        model=seen.retrained if action.retrains else seen.state.model,
+    )
+
+
+def _accepted(before: Seen, after: Seen) -> bool:
+    """The gate on the golden questions, as in earnest."""
+    return judge(before.scorecard, after.scorecard, {}, (), SETTINGS).accepted
+
+
+def clear_cut(walks: Sequence[Walk]) -> tuple[int, int]:
+    """(right, all) of the steps at which one action is clearly right."""
+    judged = [one for walk in walks for one in walk.taken if one.right is not None]
+    return sum(one.action in (one.right or ()) for one in judged), len(judged)
