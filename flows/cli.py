@@ -152,7 +152,12 @@ def plan(project: ProjectFolder = HERE) -> None:
     digest = keep_plan(opened, made)
     for part in decision_renderables(made.evidence, made.decision):
         out.print(part)
-    out.print(f"\nplan {digest}: `ragtide run --plan {digest}` does exactly this, or nothing if the world has moved.")
+    if made.decision.proposed:
+        out.print(f"\nplan {digest} holds {made.decision.proposed} back: `ragtide approve {digest}` says yes to it.")
+    if made.decision.action.builds:
+        out.print(f"\nplan {digest}: `ragtide run --plan {digest}` does just this, or nothing if the world has moved.")
+    if not made.decision.proposed and not made.decision.action.builds:
+        out.print(f"\nplan {digest}: there is nothing to do.")
 
 
 @app.command()

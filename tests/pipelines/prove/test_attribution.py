@@ -286,12 +286,8 @@ def test_an_answer_in_another_form_is_malformed_and_wrong(space: Workspace) -> N
 
 # --- what a refresh can win back, and what only a better search ----------------------------------------------------
 
-# Two pages a product that say all that the question says, and not the answer: as many as are looked at.
-HIDDEN = {
-    f"ask/{name} {copy}.md": f"# Ask {copy}\n\nWhen does {name} 1 reach end of life?\n"
-    for name in ("Pump", "Tank")
-    for copy in "ab"
-}
+# Two pages of a product that say all that is asked for but the answer, and nothing else: as many as are looked at.
+HIDDEN = {f"ask/{name} {copy}.md": f"# {name}\n\n{name} 1 end of life\n" for name in ("Pump", "Tank") for copy in "ab"}
 
 
 @pytest.mark.parametrize(
