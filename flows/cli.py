@@ -188,7 +188,7 @@ def run(
 @app.command()
 @refusing
 def approve(
-    digest: Annotated[str, typer.Argument(help="The digest of a plan that holds removals back.")],
+    digest: Annotated[str, typer.Argument(help="The digest of a plan that holds something back.")],
     why: Annotated[str, typer.Option("--why", help="Kept with the approval.")] = "by hand",
     project: ProjectFolder = HERE,
 ) -> None:
@@ -355,8 +355,8 @@ def policies(project: ProjectFolder = HERE) -> None:
 
     chosen = Workspace.open(project).params.policy.name
     table = Table("", "policy", "what it goes by")
-    for name in known_policies():
-        table.add_row("→" if name == chosen else "", name, about(name))
+    for name in dict.fromkeys([*known_policies(), chosen]):
+        table.add_row("→" if name == chosen else "", _plain(name), _plain(about(name)))
     out.print(table)
 
 

@@ -25,7 +25,7 @@ from pipelines.records import (
     Snapshot,
     digest_of,
 )
-from tests.factories import delta, evidence, measure, release
+from tests.factories import delta, evidence, measure, past, release
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner, max_size=3)
@@ -33,6 +33,7 @@ JSON = st.recursive(
 COSTS = Costs(refresh_seconds=1, retrain_seconds=2, prove_seconds=3, source="prior")
 
 
+APPROVAL = Approval(plan="0123456789ab", removals={"a.md": "0" * 32}, why="by hand", at="2030-01-01T00:00:00+00:00")
 ASIDE = SetAside(document="b.pdf", digest=None, reason="a loop", attempts=2, since="2030-01-01T00:00:00+00:00")
 
 
@@ -44,7 +45,9 @@ ASIDE = SetAside(document="b.pdf", digest=None, reason="a loop", attempts=2, sin
         evidence(held={"a.md": "0" * 32}, set_aside={ASIDE.document: ASIDE.reason}),
         release(2),
         Quarantine(converter="convert-1", documents=(ASIDE,)),
-        Approval(plan="0123456789ab", removals={"a.md": "0" * 32}, why="by hand", at="2030-01-01T00:00:00+00:00"),
+        APPROVAL,
+        APPROVAL.model_copy(update={"removals": {}, "action": "RETRAIN", "snapshot": "s1"}),
+        evidence(past=(past(), past("HOLD", accepted=False)), approved=("RETRAIN",), measured_in={"novelty": 0.25}),
     ],
     ids=lambda one: type(one).__name__,
 )
@@ -98,6 +101,12 @@ def test_a_snapshot_that_was_kept_before_files_could_be_unusable_can_be_read() -
     assert Snapshot.model_validate(before) == release(1).snapshot
 
 
+def test_an_approval_that_was_given_before_actions_could_wait_can_be_read() -> None:
+    before = APPROVAL.model_dump(mode="json")
+    del before["action"], before["snapshot"]
+    assert Approval.model_validate(before) == APPROVAL
+
+
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValidationError, match="euros"):
         Costs.model_validate(COSTS.model_dump() | {"euros": 3})
@@ -131,8 +140,14 @@ def test_a_joint_action_is_written_as_its_two_halves() -> None:
     ]
 
 
-def test_actions_are_ordered_by_cost() -> None:
-    assert list(Action) == ["NOTHING", "REFRESH", "REBUILD", "RETRAIN", "REFRESH+RETRAIN", "REBUILD+RETRAIN"]
+def test_actions_are_ordered_by_cost_and_the_one_that_waits_comes_last() -> None:
+    by_cost = ["NOTHING", "REFRESH", "REBUILD", "RETRAIN", "REFRESH+RETRAIN", "REBUILD+RETRAIN"]
+    assert list(Action) == [*by_cost, "HOLD"]
+
+
+def test_a_candidate_comes_of_every_action_that_touches_a_half_and_of_no_other() -> None:
+    assert [action for action in Action if not action.builds] == [Action.NOTHING, Action.HOLD]
+    assert all(action.builds is (action.refreshes or action.retrains) for action in Action)
 
 
 @pytest.mark.parametrize(

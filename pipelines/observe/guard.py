@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.errors import RefusalError
 from pipelines.params import GuardParams
-from pipelines.records import Action, Approval, Plan, Release
+from pipelines.records import Approval, Plan, Release
 from pipelines.workspace import Workspace
 
 
@@ -51,7 +51,9 @@ def approved_actions(approvals: Iterable[Approval], snapshot: str) -> tuple[str,
 def approve(workspace: Workspace, digest: str, plan: Plan, why: str) -> Approval:
     """Give leave for what a plan holds back. Raises RefusalError where it holds nothing back."""
     removals = plan.evidence.held
-    proposed = None if removals and plan.decision.action is Action.HOLD else plan.decision.proposed
+    # Where no action is worth it, what is proposed is the removals themselves.
+    wanted = any(option.worth_it for option in plan.decision.options)
+    proposed = plan.decision.proposed if wanted else None
     if not removals and proposed is None:
         raise RefusalError(f"plan {digest} holds nothing back: there is nothing to approve")
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -78,10 +80,11 @@ def use_up(workspace: Workspace, indexed: Mapping[str, str], release: Release | 
 
 
 def _waits(approval: Approval, release: Release | None) -> bool:
-    """Whether an action that was approved is still to be carried out."""
+    """Whether an action that was approved is still to be carried out: of two halves the model comes last."""
     if approval.action is None or release is None:
         return approval.action is not None
-    return approval.snapshot == release.snapshot.id and approval.action != release.decision
+    last = approval.action.split("+")[-1]
+    return approval.snapshot == release.snapshot.id and last not in release.decision.split("+")
 
 
 def _file(workspace: Workspace, plan: str) -> Path:

@@ -14,6 +14,8 @@ ACTION_SECONDS = "action_seconds"
 LIVE_SCORE = "score_retrieved"
 CHANGED_SHARE = "changed_share"
 SHIFT = "shift"
+# So begins the outcome of a turn that has not come to its end, or never did (publish/registry.py).
+NOT_ENDED = ("running", "failed", "killed")
 # What a plan carries along of the past: more would tell a policy nothing else, and every plan keeps a copy.
 REMEMBERED = 200
 WEEK = timedelta(days=7)
@@ -51,7 +53,9 @@ def hours_since_retrain(history: Sequence[Cycle], now: datetime) -> int | None:
 
 
 def _ended(cycle: Cycle) -> bool:
-    """A turn that failed or was killed says nothing of what its action brings."""
+    """A turn that failed or was killed says nothing of what its action brings, however far it came."""
+    if cycle.outcome.startswith(NOT_ENDED):
+        return False
     return cycle.decision in (Action.NOTHING, Action.HOLD) or cycle.score_after is not None
 
 

@@ -348,5 +348,7 @@ def _adapter_is_current(world: World, model: BuiltModel, params: Params) -> bool
     """Whether a retrain would see the same examples under the same settings, and so bring the same adapter."""
     if model.adapter is None or model.settings != training_settings(params, model.base):
         return False
-    same = set(model.taught) == {example.digest for example in world.corpus.examples}
-    return same or model.examples == world.corpus.snapshot.train_id
+    if not model.taught:
+        # A release of before it was written down which examples an adapter saw.
+        return model.examples == world.corpus.snapshot.train_id
+    return set(model.taught) == {example.digest for example in world.corpus.examples}

@@ -93,7 +93,7 @@ def _replayed(cycle: Cycle, decision: Decision) -> Replayed:
         would_seconds=was_seconds if same else expected_seconds,
         was_points=was_points,
         would_points=was_points if same else expected_points,
-        because=decision.reasons[0] if decision.action.builds else decision.explanation,
+        because=decision.explanation,
     )
 
 

@@ -11,8 +11,16 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from pipelines.build.index import Index
+from pipelines.decide.choice import Choice, Halves, Wish
+from pipelines.decide.policy import decide
+from pipelines.observe.past import ACTION_SECONDS
+from pipelines.params import PolicyParams
 from pipelines.ports import quiet
+from pipelines.publish.plan import keep_plan
 from pipelines.publish.project import Project
+from pipelines.publish.registry import Registry
+from pipelines.records import Cycle, Evidence, Plan
+from tests.factories import evidence
 
 MakeProject = Callable[..., Path]
 PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
@@ -209,7 +217,25 @@ def test_a_plan_that_holds_nothing_back_cannot_be_approved(make_project: MakePro
     [digest] = [path.stem for path in (root / ".ragtide/plans").iterdir()]
     code, _, err = at(root, "approve", digest)
     assert f"plan {digest}: `ragtide run --plan {digest}`" in out
-    assert (code, err) == (1, f"ragtide: plan {digest} holds no removal back: there is nothing to approve\n")
+    assert (code, err) == (1, f"ragtide: plan {digest} holds nothing back: there is nothing to approve\n")
+
+
+def test_an_action_above_the_limit_is_carried_out_once_somebody_says_yes(make_project: MakeProject) -> None:
+    root = fill(make_project(policy={"approve_above_seconds": 0}))
+    code, out, _ = at(root, "run")
+    assert (code, out.split(":")[0]) == (0, "HOLD")
+    [digest] = [path.stem for path in (root / ".ragtide/plans").iterdir()]
+    assert f"waits for `ragtide approve {digest}`" in " ".join(out.split())
+    assert not (root / ".ragtide/lance").exists()
+    code, out, _ = at(root, "approve", digest)
+    assert (code, " ".join(out.split())) == (
+        0,
+        "approved: REFRESH; the next `ragtide run` goes ahead with it, on this very data",
+    )
+    code, out, _ = at(root, "run")
+    assert (code, out.split(":")[0]) == (0, "REFRESH")
+    assert "release 1; score" in out
+    assert not list((root / ".ragtide/approvals").iterdir())
 
 
 def test_what_cannot_be_read_is_listed_by_status_and_by_the_plan(indexed: Path) -> None:
@@ -284,3 +310,146 @@ def test_a_stage_under_other_settings_is_refused_until_one_asks_for_a_rebuild(in
     assert err.count("\n") == 1
     code, out, _ = at(indexed, "stage", "index", "--rebuild")
     assert (code, json.loads(out)["rows"]) == (0, 1)
+
+
+# --- policies, and what others would have decided ------------------------------------------------------------------
+
+KNOWN = ("evidence", "always", "never", "periodic", "amount", "cusum", "drift", "cara", "modyn")
+
+
+class Eager:
+    """Wants whatever [can] be had,
+    at once.
+
+    What follows is for those who read the code.
+    """
+
+    def choose(self, evidence: Evidence, halves: Halves, params: PolicyParams) -> Choice:
+        wish = Wish(True, "why not", "it would never have been otherwise")
+        return Choice(refresh=wish, retrain=wish)
+
+
+def recorded(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, **blocks: dict[str, object]) -> Path:
+    """A project with one recorded turn: a refresh that took 42 s and brought 25 points."""
+    root = make_project(**blocks)
+    seen = evidence()
+    made = Plan(evidence=seen, decision=decide(seen, PolicyParams()), params="p1")
+    turn = Cycle(
+        name="cycle-0001",
+        run="",
+        at="2030-01-01T12:34:56+00:00",
+        decision="REFRESH",
+        outcome="release 2",
+        reason="",
+        plan=keep_plan(Project.open(root, quiet), made),
+        release="2",
+        score_before=0.5,
+        score_after=0.75,
+        signals={ACTION_SECONDS: 42.0},
+    )
+    monkeypatch.setattr(Registry, "history", lambda _: [turn])
+    return root
+
+
+def cells(out: str) -> list[list[str]]:
+    """The rows of every table that is shown."""
+    return [[cell.strip() for cell in line[1:-1].split("│")] for line in out.splitlines() if line.startswith("│")]
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal in which no cell is broken into lines."""
+    monkeypatch.setattr("flows.cli.out._width", 200)
+
+
+@pytest.mark.usefixtures("wide")
+def test_the_policies_are_listed_and_the_one_that_decides_is_marked(make_project: MakeProject) -> None:
+    code, out, _ = at(make_project(policy={"name": "never"}), "policies")
+    rows = cells(out)
+    assert code == 0
+    assert tuple(row[1] for row in rows) == KNOWN
+    assert [row[1] for row in rows if row[0]] == ["never"]
+    assert all(row[2].endswith(".") for row in rows)
+
+
+@pytest.mark.usefixtures("wide")
+def test_a_policy_of_ones_own_stands_in_the_list_when_it_decides(make_project: MakeProject) -> None:
+    name = f"{__name__}:Eager"
+    code, out, _ = at(make_project(policy={"name": name}), "policies")
+    assert code == 0
+    assert cells(out)[-1] == ["→", name, "Wants whatever [can] be had, at once."]
+
+
+@pytest.mark.usefixtures("wide")
+def test_without_a_name_every_policy_is_replayed_and_summed_up(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = at(recorded(make_project, monkeypatch), "replay")
+    rows = cells(out)
+    assert code == 0
+    assert "What 1 recorded turns come to" in out
+    assert "Every recorded turn under" not in out
+    assert tuple(row[0] for row in rows) == ("as it was", *KNOWN)
+    assert rows[:4] == [
+        ["as it was", "+25.0", "42", "0", ""],
+        ["evidence", "+25.0", "42", "0", "0"],
+        ["always", "+8.0", "330", "1", "1"],
+        ["never", "+0.0", "0", "0", "1"],
+    ]
+
+
+@pytest.mark.usefixtures("wide")
+def test_a_policy_that_is_named_is_shown_turn_by_turn(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = at(recorded(make_project, monkeypatch), "replay", "--policy", "never", "--policy", "always")
+    rows = cells(out)
+    assert code == 0
+    assert [f"Every recorded turn under {name!r}" in out for name in ("never", "always", "evidence")] == [1, 1, 0]
+    assert rows[0] == ["2030-01-01 12:34", "REFRESH", "NOTHING", "+25.0 → +0.0", "42 → 0"]
+    assert rows[1] == ["2030-01-01 12:34", "REFRESH", "REFRESH+RETRAIN", "+25.0 → +8.0", "42 → 330"]
+    assert [row[0] for row in rows[2:]] == ["as it was", "never", "always"]
+
+
+@pytest.mark.usefixtures("wide")
+def test_a_replay_goes_by_the_projects_own_settings(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = recorded(make_project, monkeypatch, policy={"points_per_hour": 100000.0})
+    _, out, _ = at(root, "replay", "--policy", "evidence")
+    assert cells(out)[0][1:3] == ["REFRESH", "NOTHING"]
+
+
+def test_a_replay_changes_nothing(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = recorded(make_project, monkeypatch)
+    before = files(root)
+    assert at(root, "replay")[0] == 0
+    assert files(root) == before
+
+
+@pytest.mark.parametrize("name", ["nonsense", "tests:Nobody", "no_such_module:Policy"])
+def test_a_replay_under_a_policy_that_is_not_there_is_refused_in_one_line(
+    name: str, make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = at(recorded(make_project, monkeypatch), "replay", "--policy", name)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"ragtide: policy.name = {name!r}")
+    assert err.count("\n") == 1
+
+
+def test_a_policy_in_the_settings_that_is_not_there_is_refused_with_those_that_are(make_project: MakeProject) -> None:
+    code, out, err = at(make_project(policy={"name": "nonsense"}), "policies")
+    assert (code, out) == (1, "")
+    assert err == f"ragtide: policy.name = 'nonsense': known are {', '.join(KNOWN)}, or module:Class\n"
+
+
+def test_a_replay_without_a_recorded_turn_says_how_to_get_one(make_project: MakeProject) -> None:
+    code, out, err = at(make_project(), "replay")
+    assert (code, out) == (1, "")
+    assert err == "ragtide: no recorded turn has a plan to replay: `ragtide run` records one each time\n"
+
+
+@pytest.mark.parametrize("command", ["policies", "replay"])
+def test_outside_of_a_project_it_is_said_how_to_make_one(command: str, tmp_path: Path) -> None:
+    code, out, err = at(tmp_path, command)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "ragtide init" in err
+    assert not list(tmp_path.iterdir())

@@ -17,12 +17,14 @@ from mlflow.tracking import MlflowClient
 from flows import tasks
 from flows.keep_current import keep_current
 from pipelines.errors import RefusalError
+from pipelines.observe.costs import Workload, forecast
 from pipelines.observe.guard import approvals, approve
+from pipelines.observe.past import past_of
 from pipelines.observe.snapshot import observe
 from pipelines.publish.plan import make_plan, read_plan
 from pipelines.publish.registry import Registry
 from pipelines.publish.release import rollback
-from pipelines.records import Action, Cycle, Quarantine
+from pipelines.records import Action, Cycle, Plan, Quarantine
 from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
@@ -68,6 +70,10 @@ class House(Home):
     def turn(self) -> Cycle:
         fakes.forget()
         return keep_current(project=str(self.root))
+
+    def planned(self) -> Plan:
+        """What the next turn would do."""
+        return make_plan(self.project, self.project.corpus(observe(self.project.workspace)))
 
     def answer(self, name: str) -> str:
         return self.project.ask(QUESTION.format(name))[1].text
@@ -184,7 +190,7 @@ def test_what_the_gate_refuses_does_not_go_live_and_is_not_tried_again_on_the_sa
     again = house.turn()
     assert (again.decision, again.outcome) == ("NOTHING", "nothing to do")
     assert "the gate refused it for this very data in cycle-0002" in again.reason
-    assert not {page for page in fakes.CountingEmbedder.embedded if "End of life" in page}
+    assert house.steps(again) == [("observe", FINISHED), ("decide", FINISHED)]
     assert not fakes.CountingTrainer.lessons
     assert house.live == before
 
@@ -264,14 +270,13 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
     assert house.documents() == everything | {"Late.md"}
 
     waits = house.turn()
-    assert (waits.decision, waits.reason) == (
-        "NOTHING",
-        "2 removals wait for an approval; nothing else has changed",
-    )
     digest = house.run(waits).data.tags["plan"]
-    held = read_plan(house.project, digest).evidence.held
-    approve(house.project.workspace, digest, held, "discontinued")
-    with pytest.raises(RefusalError, match="what is approved changed since plan"):
+    assert (waits.decision, waits.outcome) == ("HOLD", f"waits for `ragtide approve {digest}`")
+    assert waits.reason == "2 removals wait for an approval; nothing else has changed"
+    plan = read_plan(house.project, digest)
+    held = plan.evidence.held
+    approve(house.project.workspace, digest, plan, "discontinued")
+    with pytest.raises(RefusalError, match="what was decided and done changed since plan"):
         keep_current(project=str(house.root), plan=digest)
     done = house.turn()
     assert (done.decision, done.outcome) == ("REFRESH", "release 3")
@@ -286,6 +291,56 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
         (house.root / f"data/kb/{name}.md").unlink()
     project = house.project
     assert dict(project.corpus(observe(project.workspace)).held) == held
+
+
+# --- what costs more than the limit --------------------------------------------------------------------------------
+
+
+def test_an_action_above_the_limit_builds_nothing_and_is_carried_out_once_on_the_data_that_was_approved(
+    house: House,
+) -> None:
+    house.set("policy", approve_above_seconds=0.0)
+    house.page("Tank", NEW)
+    house.golden(Tank=NEW)
+    before = house.live
+    waits = house.turn()
+    digest = house.run(waits).data.tags["plan"]
+    assert (waits.decision, waits.outcome) == ("HOLD", f"waits for `ragtide approve {digest}`")
+    assert house.steps(waits) == [("observe", FINISHED), ("decide", FINISHED)]
+    assert house.run(waits).data.tags["proposed"] == "REFRESH"
+    assert (house.live, house.answer("Tank")) == (before, OLD)
+    # The turn that found it waiting was a decision of its own.
+    with pytest.raises(RefusalError, match=f"^what was decided and done changed since plan {digest}"):
+        keep_current(project=str(house.root), plan=digest)
+
+    approve(house.project.workspace, digest, read_plan(house.project, digest), "worth it")
+    house.page("Valve", NEW)
+    assert house.planned().decision.action is Action.HOLD
+    house.page("Valve", OLD)
+    done = house.turn()
+    assert (done.decision, done.outcome, house.answer("Tank")) == ("REFRESH", "release 2", NEW)
+    assert approvals(house.project.workspace) == []
+    house.page("Tank", OLD)
+    house.golden()
+    assert house.planned().decision.action is Action.HOLD
+
+
+def test_what_a_turn_expected_and_took_is_learnt_from(first: House) -> None:
+    [cycle] = first.history
+    [past] = past_of(first.history)
+    assert (past.action, past.accepted, past.rolled_back) == ("REFRESH+RETRAIN", True, False)
+    decided = read_plan(first.project, first.run(cycle).data.tags["plan"]).decision
+    [option] = [one for one in decided.options if one.action == past.action]
+    assert option.gap_points is not None
+    assert (past.expected_points, past.forecast_seconds) == (option.gap_points, option.cost_seconds)
+    assert cycle.score_after is not None
+    assert cycle.score_before is not None
+    assert past.recovered_points == pytest.approx(100 * (cycle.score_after - cycle.score_before), abs=1e-4)
+    seconds = sum(cycle.work[step] for step in ("index_seconds", "train_seconds", "prove_seconds"))
+    assert past.seconds == pytest.approx(seconds)
+    costs = forecast(Workload(1, 1, 1), first.history, first.project.workspace.params.costs)
+    assert costs.error_runs == 1
+    assert costs.error_share == pytest.approx(abs(option.cost_seconds - seconds) / seconds, abs=1e-4)
 
 
 # --- documents that cannot be read ---------------------------------------------------------------------------------

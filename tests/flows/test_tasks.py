@@ -15,14 +15,17 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import tasks
 from pipelines.build.corpus import Corpus
+from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
+from pipelines.observe.past import ACTION_SECONDS
 from pipelines.observe.snapshot import observe
+from pipelines.params import PolicyParams
 from pipelines.ports import quiet
 from pipelines.prove.gate import judge
 from pipelines.publish.project import Project
-from pipelines.records import Graded, Release, Snapshot, Verdict
+from pipelines.records import Graded, Plan, Release, Snapshot, Verdict
 from tests.conftest import write_project
-from tests.factories import graded, release, scorecard, write
+from tests.factories import UNCHANGED, UNMOVED, evidence, graded, release, scorecard, write
 
 STEPS = ("observe", "decide", "refresh_index", "retrain_model", "prove", "publish", "maintain")
 
@@ -171,22 +174,45 @@ def verdict(project: Project, score: float) -> Verdict:
     return judge(scorecard(graded()), scorecard(after), {}, (), project.workspace.params)
 
 
+def plan_of(limit: float | None = None, **signals: Any) -> Plan:
+    gathered = evidence(**signals)
+    decision = decide(gathered, PolicyParams(approve_above_seconds=limit))
+    return Plan(evidence=gathered, decision=decision, params="p1")
+
+
+NOTHING = plan_of(changes=UNCHANGED, delta=UNMOVED)
+REFRESH = plan_of()
+TOO_DEAR = plan_of(limit=0)
+REMOVALS = plan_of(changes=UNCHANGED, delta=UNMOVED, held={"a.md": "1"})
+
+
 @pytest.mark.parametrize(
-    ("score", "live", "outcome", "accepted"),
+    ("plan", "score", "live", "outcome", "accepted"),
     [
-        (None, None, "nothing to do", "no candidate"),
-        (0.0, None, "refused: answer score: candidate - live = -1.00 [-1.00, -1.00] (n=1); may lose 0.02", "False"),
-        (1.0, release(4), "release 4", "True"),
+        (NOTHING, None, None, "nothing to do", "no candidate"),
+        (TOO_DEAR, None, None, f"waits for `ragtide approve {TOO_DEAR.content_digest()}`", "no candidate"),
+        (REMOVALS, None, None, f"waits for `ragtide approve {REMOVALS.content_digest()}`", "no candidate"),
+        (
+            REFRESH,
+            0.0,
+            None,
+            "refused: answer score: candidate - live = -1.00 [-1.00, -1.00] (n=1); may lose 0.02",
+            "False",
+        ),
+        (REFRESH, 1.0, release(4), "release 4", "True"),
     ],
+    ids=["nothing", "an action waits", "removals wait", "refused", "released"],
 )
 def test_what_came_of_a_turn_is_returned_and_written_down(
-    score: float | None, live: Release | None, outcome: str, accepted: str, project: Project
+    plan: Plan, score: float | None, live: Release | None, outcome: str, accepted: str, project: Project
 ) -> None:
     with tasks.cycle(project) as turn:
         judged = None if score is None else verdict(project, score)
-        cycle = tasks.conclude(turn, judged, live)
+        turn.log.metrics({"work.index_seconds": 2, "work.embedded_chunks": 90, "work.prove_seconds": 0.5})
+        cycle = tasks.conclude(turn, plan, judged, live)
     assert cycle.outcome == outcome
     assert cycle.release == (live.id if live else None)
+    assert cycle.signals.get(ACTION_SECONDS) == (2.5 if plan is REFRESH else None)
     tags = run_of(project, turn).data.tags
     assert (tags["outcome"], tags["accepted"]) == (outcome, accepted)
     assert tags.get("index_version") == ("3" if live else None)

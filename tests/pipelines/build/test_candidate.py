@@ -318,11 +318,45 @@ def test_a_model_says_what_it_was_built_from(tmp_path: Path) -> None:
     assert len(CountingTrainer.lessons) == 4
 
 
+def test_a_model_names_the_examples_that_it_saw_in_an_order_of_their_own(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    seen = made.model().taught
+    assert seen == tuple(sorted(one.digest for one in made.corpus.examples))
+    assert len(seen) == 4
+    rows = (made.workspace.train / "rows.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    write(made.workspace.train / "rows.jsonl", "".join([*rows[::-1], rows[0]]))
+    assert made.model().taught == seen
+    made.teach(5)
+    assert set(seen) < set(made.model().taught)
+
+
+def test_an_example_whose_page_is_gone_is_not_among_those_that_were_seen(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    made.teach(4)
+    write(made.workspace.train / "gone.jsonl", json.dumps({"prompt": "Who?", "completion": "I", "doc": "gone.md"}))
+    [orphan] = made.corpus.orphans
+    seen = made.model().taught
+    assert (len(seen), orphan.digest in seen) == (4, False)
+
+
+def test_the_base_model_alone_has_seen_nothing(tmp_path: Path) -> None:
+    assert untrained(yard(tmp_path).models).taught == ()
+
+
 def test_the_losses_of_each_step_come_with_the_model(tmp_path: Path) -> None:
     made = yard(tmp_path)
     reader = made.table.reader(made.index().version)
     _, losses = build_model(made.workspace, made.models, made.corpus, reader, quiet)
     assert losses == (1.0, 0.1, 0.01)
+
+
+def test_lessons_about_behaviour_alone_have_passages_before_them_too(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    rows = [{"prompt": f"Greet {number}", "completion": "Hello"} for number in range(4)]
+    write(made.workspace.train / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    made.model()
+    assert len(CountingTrainer.lessons) == 4
+    assert all(lesson.prompt[-1].content.startswith("Context:\n[1] ") for lesson in CountingTrainer.lessons)
 
 
 def test_the_lessons_hold_the_page_that_answers(tmp_path: Path) -> None:
@@ -462,6 +496,15 @@ def test_training_settings_change_with_each_setting_of_fine_tuning(key: str) -> 
 
 def test_training_settings_change_with_the_base_and_with_the_number_of_passages() -> None:
     assert len({settings_of(), settings_of("other"), settings_of(index={"top_k": 5})}) == 3
+
+
+@pytest.mark.parametrize("name", ["LESSONS", "FORM"])
+def test_training_settings_change_with_the_way_that_lessons_and_prompts_are_made(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = settings_of()
+    monkeypatch.setattr(candidate, name, "another way")
+    assert settings_of() != before
 
 
 @pytest.mark.parametrize("blocks", OTHER_SETTINGS, ids=lambda blocks: "-".join([*blocks, *next(iter(blocks.values()))]))

@@ -14,13 +14,13 @@ import pytest
 from pipelines.build.corpus import InMemory
 from pipelines.build.examples import Example, best_chunk, lessons, read_examples
 from pipelines.build.index import Index
-from pipelines.build.prompts import SYSTEM
+from pipelines.build.prompts import SYSTEM, question_prompt
 from pipelines.build.search import Reader
 from pipelines.errors import RefusalError
 from pipelines.params import ChunkParams
 from pipelines.ports import Lesson, Message, quiet
 from pipelines.records import Chunk
-from tests.factories import HashEmbedder, chunk, md5, write
+from tests.factories import HashEmbedder, Shelf, chunk, md5, write
 
 PAGES = 40
 # No word of the questions stands in the passages, so that retrieval finds now the right one and now others.
@@ -101,20 +101,39 @@ def test_the_same_seed_gives_the_same_lessons_and_another_seed_others(reader: Re
     assert [set(contexts(one)) for one in other] == [set(contexts(one)) for one in taught(EXAMPLES, reader)]
 
 
-def test_an_example_about_behaviour_alone_gets_no_context_and_asks_nothing(
-    reader: Reader, embedder: HashEmbedder
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_an_example_about_behaviour_alone_gets_what_is_found_as_it_will_when_it_is_asked(
+    reader: Reader, top_k: int
 ) -> None:
-    before = len(embedder.embedded)
-    [lesson] = taught([example(1, doc=None)], reader)
-    assert lesson == Lesson((Message("user", "What about 1?"),), "value-1")
-    assert len(embedder.embedded) == before
+    one = example(1, doc=None)
+    passages = found(one, reader, top_k)
+    assert len(passages) == top_k
+    assert taught([one], reader, top_k) == [Lesson(question_prompt(one.question, passages), one.completion)]
+
+
+def test_without_any_passage_an_example_about_behaviour_stands_alone(tmp_path: Path) -> None:
+    shelf = Shelf(str(tmp_path / "lance"))
+    shelf.refresh(CHUNKS[:1])
+    empty = shelf.index.reader(shelf.refresh([]).version)
+    assert taught([example(1, doc=None)], empty) == [Lesson((Message("user", "What about 1?"),), "value-1")]
+
+
+def test_an_example_about_behaviour_does_not_move_the_right_passages_of_the_others(reader: Reader) -> None:
+    some = EXAMPLES[:9]
+    mixed = [one for number, about in enumerate(some) for one in (example(number, doc=None), about)]
+    assert taught(mixed, reader)[1::2] == taught(some, reader)
 
 
 def test_examples_with_and_without_a_page_keep_their_order(reader: Reader) -> None:
     mixed = [example(0, doc=None), example(1), example(2, doc=None), example(3), example(1)]
     learnt = taught(mixed, reader)
     assert [lesson.completion for lesson in learnt] == [one.completion for one in mixed]
-    assert [bool(contexts(lesson)) for lesson in learnt] == [False, True, False, True, True]
+    assert [len(contexts(lesson)) for lesson in learnt] == [3] * len(mixed)
+    assert all(
+        CHUNKS[int(str(one.doc).removesuffix(".md"))].text in contexts(lesson)
+        for one, lesson in zip(mixed, learnt, strict=True)
+        if one.doc
+    )
 
 
 def test_no_examples_make_no_lessons(reader: Reader) -> None:
@@ -214,7 +233,6 @@ def test_whatever_an_example_teaches_is_in_its_digest() -> None:
     asked, other = Message("user", "When?"), Message("user", "Where?")
     examples = [
         Example((asked,), "Now.", None),
-        Example((asked,), "Now.", "a.md"),
         Example((asked,), "Soon.", None),
         Example((other,), "Now.", None),
         Example((Message("system", "When?"),), "Now.", None),
@@ -222,6 +240,11 @@ def test_whatever_an_example_teaches_is_in_its_digest() -> None:
         Example((other, asked), "Now.", None),
     ]
     assert len({one.digest for one in examples}) == len(examples)
+
+
+def test_the_page_of_an_example_may_move_without_making_it_another_one() -> None:
+    turns = (Message("user", "When?"),)
+    assert len({Example(turns, "Now.", doc).digest for doc in (None, "a.md", "moved/a.md")}) == 1
 
 
 def test_examples_come_in_order_of_file_and_line_and_blank_lines_are_nothing(tmp_path: Path) -> None:

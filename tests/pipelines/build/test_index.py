@@ -545,6 +545,48 @@ def test_a_delta_is_against_the_live_version_but_vectors_come_from_the_latest(sh
     assert (delta.new, delta.upserted, delta.to_embed) == (1, 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "gone", "renamed"),
+    [
+        (lambda: [*moved("moved/a.md"), *page("b.md", SENTENCES[2])], 1, 1),
+        (lambda: [*moved("moved/a.md"), *page("moved/b.md", SENTENCES[2])], 2, 2),
+        (lambda: [*page("moved/a.md", SENTENCES[0], "New."), *page("b.md", SENTENCES[2])], 1, 0),
+        # The same passages in a file of another content.
+        (lambda: [*another_file(moved("moved/a.md")), *page("b.md", SENTENCES[2])], 1, 0),
+        (lambda: [*moved(), *moved("copy.md"), *page("b.md", SENTENCES[2])], 0, 0),
+        (lambda: [*moved("one.md"), *moved("two.md"), *page("b.md", SENTENCES[2])], 1, 1),
+        (lambda: page("b.md", SENTENCES[2]), 1, 0),
+        (lambda: [*moved("b.md")], 1, 1),
+        (lambda: [*moved(), *page("b.md", SENTENCES[3])], 0, 0),
+        (lambda: [], 2, 0),
+    ],
+    ids=[
+        "one renamed",
+        "both renamed",
+        "renamed and edited",
+        "the same passages in another file",
+        "copied",
+        "renamed and copied",
+        "removed",
+        "renamed over another",
+        "edited",
+        "all gone",
+    ],
+)
+def test_a_delta_tells_documents_that_were_renamed_from_those_that_are_gone(
+    shelf: Shelf, wanted: Callable[[], list[Chunk]], gone: int, renamed: int
+) -> None:
+    live = shelf.refresh([*moved(), *page("b.md", SENTENCES[2])]).version
+    delta = shelf.delta(wanted(), live)
+    assert (delta.documents_gone, delta.documents_renamed) == (gone, renamed)
+    first = shelf.delta(wanted(), None)
+    assert (first.documents_gone, first.documents_renamed) == (0, 0)
+
+
+def another_file(chunks: Sequence[Chunk]) -> list[Chunk]:
+    return [one.model_copy(update={"document_digest": "another file"}) for one in chunks]
+
+
 # --- law 9: the embedder and the chunker are part of the index ----------------------------------------------------
 
 

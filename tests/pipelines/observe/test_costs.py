@@ -17,8 +17,9 @@ from pipelines.observe.costs import (
     Workload,
     forecast,
 )
+from pipelines.observe.past import ACTION_SECONDS, FORECAST_SECONDS
 from pipelines.params import CostParams
-from pipelines.records import Costs, Cycle
+from pipelines.records import Cycle
 
 PRIOR = CostParams(seconds_per_chunk=0.5, seconds_per_example=2, seconds_per_question=0.25, seconds_fixed=10)
 WORK = Workload(chunks=100, examples=40, questions=8)
@@ -41,9 +42,15 @@ def rates(amount: str, seconds: str, *each: float) -> list[Cycle]:
     return [cycle(**{amount: units, seconds: units * rate}) for rate in each]
 
 
-def without_fixed(costs: Costs, step: str) -> float:
-    fixed = 0 if step == "prove_seconds" else PRIOR.seconds_fixed
-    return float(getattr(costs, step)) - fixed
+def few(amount: str, seconds: str, *took: float) -> list[Cycle]:
+    """One cycle a time, each of half of what would be enough to tell the rate."""
+    return [cycle(**{amount: ENOUGH[amount] / 2, seconds: one}) for one in took]
+
+
+def foretold(told: float | None, took: float | None) -> Cycle:
+    """A cycle that was to take `told` seconds, and took `took`."""
+    signals = {FORECAST_SECONDS: told, ACTION_SECONDS: took}
+    return cycle().model_copy(update={"signals": {key: one for key, one in signals.items() if one is not None}})
 
 
 def units(amount: str) -> int:
@@ -59,7 +66,7 @@ def test_without_a_run_the_prior_speaks() -> None:
 @every_step
 def test_a_run_replaces_the_prior_of_its_own_step_alone(amount: str, seconds: str, forecasted: str) -> None:
     costs = forecast(WORK, rates(amount, seconds, 7), PRIOR)
-    assert without_fixed(costs, forecasted) == pytest.approx(7 * units(amount))
+    assert getattr(costs, forecasted) == pytest.approx(7 * units(amount))
     others = {step for _, _, step in STEPS} - {forecasted}
     prior = forecast(WORK, [], PRIOR)
     assert {step: getattr(costs, step) for step in others} == {step: getattr(prior, step) for step in others}
@@ -76,7 +83,7 @@ def test_one_slow_run_among_others_does_not_move_the_forecast(amount: str, secon
 def test_only_the_last_five_runs_count(amount: str, seconds: str, forecasted: str) -> None:
     history = rates(amount, seconds, 100, 100, 100, 100, 1, 2, 3, 4, 5)
     costs = forecast(WORK, history, PRIOR)
-    assert without_fixed(costs, forecasted) == pytest.approx(3 * units(amount))
+    assert getattr(costs, forecasted) == pytest.approx(3 * units(amount))
     assert " 5" in costs.source
 
 
@@ -85,15 +92,30 @@ def test_runs_that_did_nothing_of_a_step_say_nothing_of_its_rate(amount: str, se
     idle = [cycle(), cycle(**{amount: 0.0, seconds: 3.0})] * 5
     assert forecast(WORK, idle, PRIOR) == forecast(WORK, [], PRIOR)
     costs = forecast(WORK, rates(amount, seconds, 2) + idle, PRIOR)
-    assert without_fixed(costs, forecasted) == pytest.approx(2 * units(amount))
+    assert getattr(costs, forecasted) == pytest.approx(2 * units(amount))
 
 
 @every_step
 def test_a_small_run_tells_of_starting_up_and_not_of_the_rate(amount: str, seconds: str, forecasted: str) -> None:
-    nightly = [cycle(**{amount: ENOUGH[amount] - 1.0, seconds: 500.0})] * 5
-    assert forecast(WORK, nightly, PRIOR) == forecast(WORK, [], PRIOR)
-    costs = forecast(WORK, rates(amount, seconds, 2) + nightly, PRIOR)
-    assert without_fixed(costs, forecasted) == pytest.approx(2 * units(amount))
+    nightly = few(amount, seconds, 500, 500, 500)
+    prior_each = {EMBEDDED_CHUNKS: 0.5, TRAINED_EXAMPLES: 2, GRADED_QUESTIONS: 0.25}[amount]
+    for history, each in ((nightly, prior_each), (rates(amount, seconds, 2) + nightly, 2)):
+        fixed = 500 - each * ENOUGH[amount] / 2
+        told = getattr(forecast(WORK, history, PRIOR), forecasted)
+        assert told == pytest.approx(fixed + each * units(amount))
+
+
+@every_step
+def test_the_fixed_part_is_the_median_of_the_last_five_small_runs(amount: str, seconds: str, forecasted: str) -> None:
+    usual = forecast(WORK, few(amount, seconds, 300, 300, 300), PRIOR)
+    mixed = forecast(WORK, few(amount, seconds, 9000, 9000, 9000, 100, 200, 300, 8000, 7000), PRIOR)
+    assert getattr(mixed, forecasted) == getattr(usual, forecasted) > getattr(forecast(WORK, [], PRIOR), forecasted)
+
+
+@every_step
+def test_small_runs_faster_than_the_rate_take_nothing_off(amount: str, seconds: str, forecasted: str) -> None:
+    costs = forecast(WORK, rates(amount, seconds, 7) + few(amount, seconds, 0.001), PRIOR)
+    assert getattr(costs, forecasted) == pytest.approx(7 * units(amount))
 
 
 def test_work_without_its_seconds_is_passed_over() -> None:
@@ -103,12 +125,15 @@ def test_work_without_its_seconds_is_passed_over() -> None:
 def test_the_source_says_how_many_runs_each_rate_rests_on() -> None:
     history = rates(EMBEDDED_CHUNKS, INDEX_SECONDS, 1, 1) + rates(GRADED_QUESTIONS, PROVE_SECONDS, 1)
     assert forecast(WORK, history, PRIOR).source == "rates of the last runs: refresh 2, retrain prior, proof 1"
+    history += few(TRAINED_EXAMPLES, TRAIN_SECONDS, 9) + few(GRADED_QUESTIONS, PROVE_SECONDS, 1)
+    assert forecast(WORK, history, PRIOR).source == "rates of the last runs: refresh 2, retrain 1, proof 2"
 
 
 @settings(derandomize=True, deadline=None)
 @given(AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)
 def test_more_work_never_costs_less(chunks: int, examples: int, questions: int, more: int) -> None:
     history = [cycle(**{EMBEDDED_CHUNKS: 300.0, INDEX_SECONDS: 200.0, GRADED_QUESTIONS: 70.0, PROVE_SECONDS: 10.0})]
+    history += few(EMBEDDED_CHUNKS, INDEX_SECONDS, 50) + few(TRAINED_EXAMPLES, TRAIN_SECONDS, 90)
     less = forecast(Workload(chunks, examples, questions), history, PRIOR)
     larger = forecast(Workload(chunks + more, examples + more, questions + more), history, PRIOR)
     for _, _, step in STEPS:
@@ -118,3 +143,35 @@ def test_more_work_never_costs_less(chunks: int, examples: int, questions: int, 
 def test_no_work_costs_the_fixed_part_and_no_proof() -> None:
     costs = forecast(Workload(chunks=0, examples=0, questions=0), [], PRIOR)
     assert (costs.refresh_seconds, costs.retrain_seconds, costs.prove_seconds) == (10, 10, 0)
+
+
+# --- how far off, and at what price --------------------------------------------------------------------------------
+
+
+def test_the_error_is_the_median_of_the_last_five_forecasts() -> None:
+    long_ago = [foretold(1000, 10)] * 4
+    costs = forecast(WORK, [*long_ago, *(foretold(told, 100) for told in (110, 80, 130, 60, 200))], PRIOR)
+    assert (costs.error_share, costs.error_runs) == (0.3, 5)
+
+
+@pytest.mark.parametrize(
+    "history",
+    [[], [cycle()], [foretold(10, None)], [foretold(None, 10)], [foretold(10, 0)]],
+    ids=["no run", "neither", "never ended", "nothing foretold", "no time at all"],
+)
+def test_without_a_forecast_that_ended_the_error_is_not_measured(history: list[Cycle]) -> None:
+    costs = forecast(WORK, history, PRIOR)
+    assert (costs.error_share, costs.error_runs) == (None, 0)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=9))
+def test_forecasts_that_came_true_have_no_error(seconds: list[float]) -> None:
+    costs = forecast(WORK, [foretold(one, one) for one in seconds], PRIOR)
+    assert (costs.error_share, costs.error_runs) == (0, min(5, len(seconds)))
+
+
+@pytest.mark.parametrize(("price", "currency"), [(None, ""), (0.0, "CHF"), (2.5, "CHF")])
+def test_an_hour_has_a_price_where_one_is_set(price: float | None, currency: str) -> None:
+    costs = forecast(WORK, [], PRIOR.model_copy(update={"price_per_hour": price, "currency": "CHF"}))
+    assert (costs.price_per_hour, costs.currency) == (price, currency)

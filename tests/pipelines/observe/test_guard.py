@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
-from pipelines.observe.guard import approvals, approve, hold, removed, use_up
-from pipelines.params import GuardParams
-from pipelines.records import Approval
+from pipelines.observe.guard import approvals, approve, approved_actions, hold, removed, use_up
+from pipelines.params import GuardParams, PolicyParams
+from pipelines.records import Action, Approval, Plan, Release, Snapshot
 from pipelines.workspace import Workspace
-from tests.factories import workspace, write
+from tests.factories import UNCHANGED, UNMOVED, evidence, measure, release, snapshot, workspace, write
 
 law = settings(derandomize=True, deadline=None)
 PLAN = "0123456789ab"
@@ -146,13 +148,32 @@ def test_what_was_approved_does_not_count_against_the_limit() -> None:
 # --- approvals -----------------------------------------------------------------------------------------------------
 
 
+STILL: dict[str, Any] = {"changes": UNCHANGED, "delta": UNMOVED}
+WEAK: dict[str, Any] = {"model_gap": measure(0.6), "score_gold": measure(0.35)}
+
+
+def plan_of(limit: float | None = None, **signals: Any) -> Plan:
+    """The plan of the default policy, where an action of more than `limit` seconds waits.
+
+    A refresh takes 30 s here, a retrain 320 s, both 330 s.
+    """
+    gathered = evidence(**signals)
+    decision = decide(gathered, PolicyParams(approve_above_seconds=limit))
+    return Plan(evidence=gathered, decision=decision, params="p1")
+
+
+def holding(removals: dict[str, str]) -> Plan:
+    """A plan that holds these removals back, and has nothing else to do."""
+    return plan_of(held=removals, **STILL)
+
+
 @pytest.fixture
 def space(tmp_path: Path) -> Workspace:
     return workspace(tmp_path)
 
 
 def test_an_approval_is_kept_with_its_plan_its_documents_and_its_reason(space: Workspace) -> None:
-    made = approve(space, PLAN, pages(2), "the product is discontinued")
+    made = approve(space, PLAN, holding(pages(2)), "the product is discontinued")
     assert (made.plan, made.removals, made.why) == (PLAN, pages(2), "the product is discontinued")
     assert approvals(space) == [made]
 
@@ -164,15 +185,45 @@ def test_without_an_approval_there_is_none(space: Workspace) -> None:
 
 
 def test_a_plan_that_holds_nothing_back_cannot_be_approved(space: Workspace) -> None:
-    with pytest.raises(RefusalError, match=f"^plan {PLAN} holds no removal back: there is nothing to approve$"):
-        approve(space, PLAN, {}, "by hand")
+    for plan in (plan_of(), plan_of(**STILL), plan_of(limit=30)):
+        with pytest.raises(RefusalError, match=f"^plan {PLAN} holds nothing back: there is nothing to approve$"):
+            approve(space, PLAN, plan, "by hand")
     assert approvals(space) == []
 
 
+@pytest.mark.parametrize(
+    ("plan", "decided", "removals", "action"),
+    [
+        (holding(pages(2)), "HOLD", 2, None),
+        (plan_of(held=pages(2)), "REFRESH", 2, None),
+        (plan_of(limit=29), "HOLD", 0, "REFRESH"),
+        (plan_of(limit=29, held=pages(2)), "HOLD", 2, "REFRESH"),
+        (plan_of(limit=100, held=pages(2), **STILL, **WEAK), "HOLD", 2, "RETRAIN"),
+        (plan_of(limit=100, **WEAK), "REFRESH", 0, "REFRESH+RETRAIN"),
+    ],
+    ids=[
+        "removals alone",
+        "removals beside an action that goes ahead",
+        "an action",
+        "removals and an action",
+        "removals and a retrain",
+        "both halves, of which one goes ahead",
+    ],
+)
+def test_an_approval_covers_what_the_plan_holds_back_and_no_more(
+    plan: Plan, decided: str, removals: int, action: str | None, space: Workspace
+) -> None:
+    assert plan.decision.action == decided
+    given = approve(space, PLAN, plan, "by hand")
+    assert (given.removals, given.action) == (pages(removals), action)
+    assert given.snapshot == (plan.evidence.snapshot if action else None)
+    assert approvals(space) == [given]
+
+
 def test_two_plans_have_an_approval_each_and_the_same_one_has_one(space: Workspace) -> None:
-    approve(space, PLAN, pages(2), "first")
-    approve(space, "ba9876543210", pages(2, first=2), "second")
-    approve(space, PLAN, pages(2), "once more")
+    approve(space, PLAN, holding(pages(2)), "first")
+    approve(space, "ba9876543210", holding(pages(2, first=2)), "second")
+    approve(space, PLAN, holding(pages(2)), "once more")
     assert [one.why for one in approvals(space)] == ["once more", "second"]
 
 
@@ -190,14 +241,14 @@ def test_two_plans_have_an_approval_each_and_the_same_one_has_one(space: Workspa
 def test_an_approval_is_used_up_once_nothing_of_it_is_left_to_remove(
     indexed: dict[str, str], used_up: bool, space: Workspace
 ) -> None:
-    approve(space, PLAN, pages(2), "by hand")
+    approve(space, PLAN, holding(pages(2)), "by hand")
     use_up(space, indexed)
     assert (approvals(space) == []) is used_up
 
 
 def test_using_up_one_approval_leaves_the_other(space: Workspace) -> None:
-    approve(space, PLAN, pages(2), "carried out")
-    approve(space, "ba9876543210", pages(2, first=2), "still to do")
+    approve(space, PLAN, holding(pages(2)), "carried out")
+    approve(space, "ba9876543210", holding(pages(2, first=2)), "still to do")
     use_up(space, pages(2, first=2))
     assert [one.why for one in approvals(space)] == ["still to do"]
 
@@ -206,3 +257,68 @@ def test_an_approval_that_is_half_there_is_named(space: Workspace) -> None:
     write(space.approvals / f"{PLAN}.json", '{"plan": ')
     with pytest.raises(RefusalError, match=rf"{PLAN}\.json cannot be read as a Approval"):
         approvals(space)
+
+
+# --- actions above the cost limit ----------------------------------------------------------------------------------
+
+NOW = snapshot()
+OTHER = snapshot({"late.md": "0" * 32})
+
+
+def leave(action: str, plan: str = PLAN, **removals: str) -> Approval:
+    given = given_for({f"{name}.md": digest for name, digest in removals.items()}, plan)
+    return given.model_copy(update={"action": action, "snapshot": NOW.id})
+
+
+def made(decision: str, data: Snapshot = NOW) -> Release:
+    return release(2, decision=Action(decision), snapshot=data)
+
+
+def test_an_action_is_approved_for_the_very_data_of_its_plan() -> None:
+    given = [leave("RETRAIN"), given_for(pages(2))]
+    assert approved_actions(given, NOW.id) == ("RETRAIN",)
+    assert approved_actions(given, OTHER.id) == ()
+
+
+def test_who_says_yes_to_both_halves_says_yes_to_each() -> None:
+    assert approved_actions([leave("REBUILD+RETRAIN")], NOW.id) == ("REBUILD", "REBUILD+RETRAIN", "RETRAIN")
+    assert approved_actions([leave("REBUILD"), leave("RETRAIN")], NOW.id) == ("REBUILD", "RETRAIN")
+
+
+@pytest.mark.parametrize(
+    ("action", "came", "waits"),
+    [
+        ("RETRAIN", None, True),
+        ("RETRAIN", made("REFRESH"), True),
+        ("RETRAIN", made("RETRAIN"), False),
+        ("REFRESH", made("REFRESH"), False),
+        ("REFRESH", made("REFRESH+RETRAIN"), False),
+        ("REFRESH+RETRAIN", made("REFRESH"), True),
+        ("REFRESH+RETRAIN", made("RETRAIN"), False),
+        ("REFRESH+RETRAIN", made("REFRESH+RETRAIN"), False),
+        ("REBUILD+RETRAIN", made("REBUILD"), True),
+        ("RETRAIN", made("REFRESH", OTHER), False),
+        ("RETRAIN", made("RETRAIN", OTHER), False),
+    ],
+    ids=lambda one: (
+        f"{one.decision} of {'other' if one.snapshot == OTHER else 'this'} data"
+        if isinstance(one, Release)
+        else str(one)
+    ),
+)
+def test_an_action_waits_until_it_is_carried_out_or_its_data_has_gone(
+    action: str, came: Release | None, waits: bool, space: Workspace
+) -> None:
+    leave(action).write(space.approvals / f"{PLAN}.json")
+    use_up(space, {}, came)
+    assert bool(approvals(space)) is waits
+
+
+def test_an_approval_of_removals_and_an_action_waits_for_the_last_of_them(space: Workspace) -> None:
+    leave("RETRAIN", gone="d1").write(space.approvals / f"{PLAN}.json")
+    use_up(space, {"gone.md": "d1"}, made("RETRAIN"))
+    assert approvals(space)
+    use_up(space, {}, made("REFRESH"))
+    assert approvals(space)
+    use_up(space, {}, made("RETRAIN"))
+    assert approvals(space) == []

@@ -362,15 +362,10 @@ def whole(gaps: tuple[Gap, ...]) -> tuple[float, float, int]:
 
 
 def test_groups_and_kinds_add_up_to_the_whole(space: Workspace) -> None:
-    def shelved(*moved: str) -> dict[str, str]:
-        return {f"{'wet' if name in ('Pump', 'Tank') else 'dry'}/{name}": text for name, text in _stems(*moved)}
-
-    def _stems(*moved: str) -> list[tuple[str, str]]:
-        return [(name.removesuffix(".md"), text) for name, text in pages(*moved).items()]
-
-    now, live = shelved("Pump", "Valve"), shelved()
-    dates = [one.model_copy(update={"docs": (doc,)}) for one, doc in zip(golden("Pump", "Valve"), now, strict=True)]
-    formed = end_of_life("formed", NEW, docs=("wet/Tank",), format="a word")
+    docs = ("wet/Pump.md", "wet/Tank.md", "dry/Valve.md", "dry/Motor.md")
+    now, live = (dict(zip(docs, some.values(), strict=True)) for some in (pages("Pump", "Valve"), pages()))
+    dates = [one.model_copy(update={"docs": (doc,)}) for one, doc in zip(golden("Pump", "Valve"), docs, strict=True)]
+    formed = end_of_life("formed", NEW, docs=("wet/Tank.md",), format="a word")
     unbound = end_of_life("unbound", "someone", docs=())
     asked = (*dates, formed, unbound)
     found = seen(space, now, Subject(index_of(space, live), taught(space)), asked)

@@ -33,8 +33,8 @@ law = settings(derandomize=True, deadline=None)
 TOOLS = ("Anvil", "Brace", "Chisel", "Drill", "Easel", "Funnel", "Gauge", "Hammer", "Iron", "Jack")
 OLD, NEW = "2027-01-01", "2031-05-05"
 PARAMS = Params.model_validate({"score": {"resamples": 100}, "index": {"top_k": 3}})
-# Sentences of a page below, and passages.
-SENTENCES = PASSAGES = 2
+# A page below has so many sentences, each in a passage of its own.
+SENTENCES = 2
 ALL = ("news_share", "stale_answers", "come_back", "novelty", "shift", "vocabulary")
 Texts = dict[str, str]
 
@@ -53,8 +53,8 @@ def pages(*moved: str) -> Texts:
     return {f"{name}.md": page(name, NEW if name in moved else OLD) for name in TOOLS}
 
 
-def without(name: str) -> Texts:
-    return {page: text for page, text in pages().items() if page != name}
+def without(gone: str) -> Texts:
+    return {name: text for name, text in pages().items() if name != f"{gone}.md"}
 
 
 def chunks_of(texts: Texts) -> list[Chunk]:
@@ -113,8 +113,8 @@ def why(text: TextSignals, reader: Reader | None) -> dict[str, str]:
         (pages(), set()),
         (pages("Anvil", "Jack"), {"Anvil.md", "Jack.md"}),
         (pages() | {"New.md": page("New")}, {"New.md"}),
-        (without("Drill.md"), {"Drill.md"}),
-        (without("Drill.md") | {"moved/Drill.md": page("Drill")}, {"Drill.md", "moved/Drill.md"}),
+        (without("Drill"), {"Drill.md"}),
+        (without("Drill") | {"moved/Drill.md": page("Drill")}, {"Drill.md", "moved/Drill.md"}),
         ({}, set(pages())),
     ],
     ids=["nothing", "edited", "only in the corpus", "only in the table", "renamed", "all gone"],
@@ -237,7 +237,7 @@ def test_the_watch_adds_up_the_seconds_of_a_signal_even_where_it_fails(monkeypat
         {name: text.replace("- ", "* ") for name, text in pages().items()},
         {name: text.replace("End of life", "END OF LIFE") for name, text in pages().items()},
         {f"moved/{name}": text for name, text in pages().items()},
-        without("Drill.md") | {"tools/Bore.md": page("Drill")},
+        without("Drill") | {"tools/Bore.md": page("Drill")},
     ],
     ids=["bullets", "case", "folder renamed", "document renamed"],
 )
@@ -255,8 +255,8 @@ def test_what_only_looks_different_or_only_moved_is_no_news(live: Shelf, now: Te
         (pages("Anvil"), 1),
         (pages("Anvil", "Brace", "Jack"), 3),
         (pages() | {"New.md": page("New")}, SENTENCES),
-        (without("Drill.md") | {"moved/Drill.md": page("Drill", NEW)}, 1),
-        (without("Drill.md"), 0),
+        (without("Drill") | {"moved/Drill.md": page("Drill", NEW)}, 1),
+        (without("Drill"), 0),
     ],
     ids=["one fact", "three facts", "a page", "renamed and edited", "removed"],
 )
@@ -286,7 +286,7 @@ def test_an_index_with_the_old_fact_answers_stale_and_one_with_the_new_does_not(
 
 
 def test_a_removed_sentence_comes_back_until_its_rows_are_gone(live: Shelf, tmp_path: Path) -> None:
-    now, fresh = without("Drill.md"), at(tmp_path)
+    now, fresh = without("Drill"), at(tmp_path)
     fresh.refresh(chunks_of(now))
     text = text_signals(live, now)
     back, gone = (text.come_back(one.index.reader(one.latest)) for one in (live, fresh))
@@ -312,7 +312,8 @@ ALIEN = {
 def test_pages_of_another_subject_are_newer_than_edits_of_the_old_ones(live: Shelf) -> None:
     edits, alien = text_signals(live, pages(*TOOLS)), text_signals(live, pages() | ALIEN)
     usual, strange = (measured(one, live.index.reader(live.latest)) for one in (edits, alien))
-    assert (usual["novelty"].value, strange["novelty"].value) == (0.0, 1.0)
+    assert usual["novelty"].value == 0.0
+    assert (strange["novelty"].value or 0) > 0.5
     assert (strange["shift"].value or 0) > (usual["shift"].value or 0)
     assert (usual["vocabulary"].value, strange["vocabulary"].n) == (0.0, len(ALIEN))
     assert strange["vocabulary"].value == 1.0
@@ -331,7 +332,7 @@ def test_new_chunks_are_embedded_as_documents_are_and_no_more_than_the_settings_
     [
         (pages("Anvil"), [("Anvil.md", 0)]),
         ({f"moved/{name}": text for name, text in pages().items()}, []),
-        (without("Drill.md"), []),
+        (without("Drill"), []),
         ({name: f"{text}\n## {name} 3\n\nMore.\n" for name, text in pages().items()}, [(name, 2) for name in pages()]),
     ],
     ids=["edited", "renamed", "removed", "grown"],
@@ -373,21 +374,25 @@ def test_a_signal_that_is_switched_off_says_so(live: Shelf, evidence: dict[str, 
     assert why(text, live.index.reader(live.latest)) == dict.fromkeys(off, OFF)
 
 
-@pytest.mark.parametrize("evidence", [{"new_chunks": 0}, {"old_chunks": 0}])
-def test_what_is_switched_off_embeds_nothing(live: Shelf, evidence: dict[str, int]) -> None:
-    text_signals(live, pages(*TOOLS), **evidence).vectors(CountingEmbedder())
+@pytest.mark.parametrize(
+    ("now", "evidence"),
+    [(pages(*TOOLS), {"new_chunks": 0}), (pages(*TOOLS), {"old_chunks": 0}), (without("Drill"), {})],
+)
+def test_where_there_is_nothing_to_compare_nothing_is_embedded(
+    live: Shelf, now: Texts, evidence: dict[str, int]
+) -> None:
+    text_signals(live, now, **evidence).vectors(CountingEmbedder())
     assert CountingEmbedder.embedded == []
 
 
 def test_without_new_chunks_there_is_nothing_to_call_new(live: Shelf) -> None:
-    reasons = why(text_signals(live, without("Drill.md")), live.index.reader(live.latest))
+    reasons = why(text_signals(live, without("Drill")), live.index.reader(live.latest))
     assert reasons == {
         "stale_answers": "no fact was edited",
         "novelty": "there are no new chunks",
         "shift": "there are no new chunks",
         "vocabulary": "there are no new texts with words",
     }
-    assert not [text for text in CountingEmbedder.embedded if text.startswith("Drill > Drill 1\n- ")]
 
 
 def test_vectors_of_other_settings_are_compared_with_none(live: Shelf) -> None:
@@ -504,15 +509,17 @@ def test_an_answer_of_another_form_surprises_and_one_of_the_form_that_was_learnt
 ) -> None:
     seen = model(*PLAIN[:3])
     strange, usual = classroom.surprise(seen, *PLAIN[:3], *JSON), classroom.surprise(seen, *PLAIN)
-    assert (strange.value, strange.n) == (pytest.approx(STRANGE - KNOWN), len(JSON))
-    assert (usual.value, usual.n) == (pytest.approx(0), 3)
+    assert (strange.n, usual.n) == (len(JSON), 3)
+    assert strange.value == pytest.approx(STRANGE - KNOWN)
+    assert usual.value == pytest.approx(0)
     assert strange.low is not None
     assert strange.low > 1
 
 
 def test_where_no_seen_example_is_left_the_last_loss_of_its_training_stands_in(classroom: Classroom) -> None:
     found = classroom.surprise(model(*PLAIN, final_loss=0.5), *JSON[:2])
-    assert (found.value, found.n) == (pytest.approx(STRANGE - 0.5), 2)
+    assert found.value == pytest.approx(STRANGE - 0.5)
+    assert found.n == 2
 
 
 def test_the_last_loss_is_not_looked_at_where_a_seen_example_is_left(classroom: Classroom) -> None:
@@ -529,7 +536,7 @@ def test_examples_are_read_as_they_would_be_taught_and_no_more_than_the_settings
 
 
 @pytest.mark.parametrize(
-    ("live", "fields", "reason"),
+    ("known", "fields", "reason"),
     [
         (model(*PLAIN[:2]), {"examples": 0}, OFF),
         (model(*PLAIN[:2], adapter=None), {}, "there is no adapter yet"),
@@ -541,9 +548,9 @@ def test_examples_are_read_as_they_would_be_taught_and_no_more_than_the_settings
     ids=["off", "no adapter", "no release", "nothing new", "no losses", "nothing known"],
 )
 def test_where_surprise_is_not_measured_it_says_why(
-    classroom: Classroom, live: BuiltModel, fields: dict[str, Any], reason: str
+    classroom: Classroom, known: BuiltModel, fields: dict[str, Any], reason: str
 ) -> None:
-    assert classroom.surprise(live, *PLAIN, **fields) == Measure.unmeasured(reason)
+    assert classroom.surprise(known, *PLAIN, **fields) == Measure.unmeasured(reason)
 
 
 def test_without_any_example_nothing_is_asked(classroom: Classroom) -> None:

@@ -18,6 +18,7 @@ from pipelines.build.models import Models
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
 from pipelines.observe.guard import approve
+from pipelines.observe.past import past_of, spent_hours
 from pipelines.observe.snapshot import observe
 from pipelines.params import PolicyParams
 from pipelines.ports import quiet
@@ -48,22 +49,32 @@ def _nothing_counted() -> None:
 
 @dataclass(frozen=True)
 class Shelf:
-    """A registry that knows what is live and nothing else."""
+    """A registry that knows what is live, and the turns that there were."""
 
     live: Release | None
+    turns: tuple[Cycle, ...] = ()
 
     def champion(self) -> Release | None:
         return self.live
+
+    def history(self) -> list[Cycle]:
+        return list(self.turns)
 
 
 def project(root: Path, live: Release | None = None, **blocks: dict[str, Any]) -> Project:
     return Project(workspace(root, **blocks), MODELS, cast("Registry", Shelf(live)), quiet)
 
 
+def after(opened: Project, *turns: Cycle) -> Project:
+    """The same project, once there were these turns."""
+    return replace(opened, registry=cast("Registry", Shelf(opened.registry.champion(), turns)))
+
+
 def plan_for(opened: Project, **signals: Any) -> Plan:
     """A plan for SNAPSHOT, under whatever is live and set in this project."""
     live = opened.registry.champion()
     known = {"snapshot": SNAPSHOT.id, "live_release": live.id if live else None}
+    known |= {"past": past_of(opened.registry.history())}
     gathered = evidence(**(known | signals))
     params = opened.workspace.params
     return Plan(evidence=gathered, decision=decide(gathered, params.policy), params=params.digest())
@@ -149,6 +160,36 @@ def test_a_plan_made_before_the_first_release_is_void_after_it(tmp_path: Path) -
         kept_plan(project(tmp_path, release(1)), digest, SNAPSHOT)
 
 
+@pytest.mark.parametrize("decision", ["REFRESH", "HOLD", "NOTHING"])
+def test_a_plan_is_void_once_another_turn_was_decided(decision: str, tmp_path: Path) -> None:
+    before = after(project(tmp_path, release(3)), turn(name="cycle-0003", score_after=0.9))
+    digest = keep_plan(before, plan_for(before))
+    assert kept_plan(before, digest, SNAPSHOT).evidence.past
+    later = turn(decision=decision, score_after=0.9 if decision == "REFRESH" else None)
+    now = after(before, *before.registry.history(), later)
+    with pytest.raises(RefusalError) as refusal:
+        kept_plan(now, digest, SNAPSHOT)
+    what = "what was decided and done changed since plan"
+    assert str(refusal.value) == f"{what} {digest}: make a new one with `ragtide plan`"
+
+
+@pytest.mark.parametrize("outcome", ["running", "killed", "failed: the store went away"])
+def test_a_plan_outlives_a_turn_that_did_not_come_to_its_end(outcome: str, tmp_path: Path) -> None:
+    before = project(tmp_path, release(3))
+    plan = plan_for(before)
+    died = turn(outcome=outcome, release=None, score_after=0.9)
+    assert kept_plan(after(before, died), keep_plan(before, plan), SNAPSHOT) == plan
+
+
+def test_how_long_measuring_took_makes_no_other_plan(tmp_path: Path) -> None:
+    opened = project(tmp_path)
+    slow, quick = (plan_for(opened, measured_in={"novelty": seconds}) for seconds in (9.5, 0.1))
+    assert slow != quick
+    digest = keep_plan(opened, slow)
+    assert keep_plan(opened, quick) == digest
+    assert read_plan(opened, digest) == quick
+
+
 def test_a_plan_file_that_is_half_there_is_named(tmp_path: Path) -> None:
     opened = project(tmp_path)
     digest = keep_plan(opened, plan_for(opened))
@@ -225,9 +266,10 @@ def test_what_went_well_or_never_ended_may_be_tried_again(history: list[Cycle]) 
 # --- in one line ---------------------------------------------------------------------------------------------------
 
 
-def said(**signals: Any) -> str:
+def said(limit: float | None = None, **signals: Any) -> str:
     gathered = evidence(**signals)
-    return headline(Plan(evidence=gathered, decision=decide(gathered, PolicyParams()), params="p1"))
+    decision = decide(gathered, PolicyParams(approve_above_seconds=limit))
+    return headline(Plan(evidence=gathered, decision=decision, params="p1"))
 
 
 def test_the_headline_of_data_that_has_not_moved_says_so() -> None:
@@ -250,6 +292,16 @@ def test_the_headline_of_two_halves_names_both() -> None:
     refresh, retrain = both.rsplit("; ", 1)
     assert refresh.startswith("1 of 10 chunks are new")
     assert retrain == "with the right passage the model scores 0.35, 60 points below the target"
+
+
+def test_the_headline_of_an_action_that_waits_names_it_and_says_why() -> None:
+    assert said(limit=29).startswith("REFRESH waits for an approval: 1 of 10 chunks are new")
+    assert "waits" not in said(limit=30)
+
+
+def test_the_headline_of_removals_that_wait_alone_counts_them() -> None:
+    line = said(changes=UNCHANGED, delta=UNMOVED, held={"a.md": "1", "b.md": "2"})
+    assert line == "2 removals wait for an approval; nothing else has changed"
 
 
 def test_the_headline_of_a_change_that_is_left_alone_says_why_of_each_half() -> None:
@@ -321,7 +373,9 @@ def test_making_and_keeping_a_plan_changes_only_plans_and_answers(opened: Projec
     changed = {name for name in after.keys() | before.keys() if after.get(name) != before.get(name)}
     assert changed
     assert {name for name in changed if not name.startswith((".ragtide/plans/", ".ragtide/answers/"))} == set()
-    assert CountingEmbedder.embedded == [QUESTION["question"]]
+    # What is embedded: the question, the new passage (is it novel?), and the moved fact without its value (a probe).
+    passage = "Pump > Pump 1\n- End of life: 2031-05-05"
+    assert set(CountingEmbedder.embedded) == {QUESTION["question"], passage, "Pump > Pump 1\nEnd of life: …"}
     assert not CountingTrainer.lessons
 
 
@@ -389,8 +443,9 @@ def test_removals_past_the_limit_wait_and_what_the_index_holds_of_them_stays(
     plan = plan_now(opened)
     assert len(plan.evidence.held) == (gone if waits else 0)
     assert plan.evidence.delta.documents_gone == (0 if waits else gone)
-    assert plan.decision.action is (Action.NOTHING if waits else Action.REFRESH)
+    assert plan.decision.action is (Action.HOLD if waits else Action.REFRESH)
     if waits:
+        assert plan.decision.proposed is Action.REFRESH
         assert headline(plan) == f"{gone} removals wait for an approval; nothing else has changed"
         assert "`ragtide approve` with this plan's digest" in plan.decision.reasons[2]
 
@@ -420,8 +475,10 @@ def test_a_folder_that_is_renamed_is_no_removal(opened: Project) -> None:
         write(opened.workspace.kb / "moved" / path.name, path.read_text(encoding="utf-8"))
         path.unlink()
     plan = plan_now(opened)
-    assert (plan.evidence.held, plan.decision.action) == ({}, Action.REFRESH)
-    assert plan.evidence.delta.to_embed == 0
+    assert (plan.evidence.held, plan.decision.action) == ({}, Action.NOTHING)
+    assert (plan.evidence.delta.to_embed, plan.evidence.delta.documents_renamed) == (0, 12)
+    eager = opened.workspace.params.policy.model_copy(update={"refresh_on_rename": True})
+    assert decide(plan.evidence, eager).action is Action.REFRESH
 
 
 def test_documents_that_are_renamed_to_what_nobody_reads_are_removed(opened: Project) -> None:
@@ -435,7 +492,7 @@ def test_an_approval_covers_the_plans_documents_and_no_others(opened: Project) -
     shelved(opened, 24)
     remove(opened, 12)
     plan = plan_now(opened)
-    approve(opened.workspace, keep_plan(opened, plan), plan.evidence.held, "discontinued")
+    approve(opened.workspace, keep_plan(opened, plan), plan, "discontinued")
     approved = plan_now(opened)
     assert (approved.evidence.held, approved.evidence.delta.documents_gone) == ({}, 12)
     remove(opened, 12)
@@ -454,6 +511,37 @@ def test_a_plan_is_void_once_what_it_holds_back_was_approved(opened: Project) ->
     with pytest.raises(RefusalError, match="what is approved changed since plan"):
         kept_plan(opened, digest, data, {})
     assert read_plan(opened, digest) == plan
+
+
+def test_an_action_above_the_limit_waits_until_it_is_approved_for_this_very_data(opened: Project) -> None:
+    careful = under(opened, policy={"approve_above_seconds": 0})
+    released(careful, observe(careful.workspace))
+    data = fill(careful.workspace, "2031-05-05")
+    waits = planned(careful, data)
+    assert (waits.decision.action, waits.decision.proposed) == (Action.HOLD, Action.REFRESH)
+    approve(careful.workspace, keep_plan(careful, waits), waits, "by hand")
+    assert (approved := planned(careful, data)).decision.action is Action.REFRESH
+    assert (approved.evidence.approved, approved.decision.proposed) == (("REFRESH",), None)
+    other = planned(careful, fill(careful.workspace, "2033-03-03"))
+    assert (other.evidence.approved, other.decision.action) == ((), Action.HOLD)
+
+
+def test_a_plan_knows_what_was_decided_before_and_what_the_week_has_cost(opened: Project) -> None:
+    data = fill(opened.workspace, "2031-05-05")
+    first = planned(opened, data)
+    assert (first.evidence.past, first.evidence.hours_since_retrain) == ((), None)
+    digest = keep_plan(opened, first)
+    with opened.registry.cycle() as log:
+        log.tags({"decision": "RETRAIN", "outcome": "release 2", "release": "2"})
+        log.metrics({"expected_points": 20, "score_before": 0.5, "score_after": 0.6})
+    with pytest.raises(RefusalError, match=f"^what was decided and done changed since plan {digest}"):
+        kept_plan(opened, digest, data)
+    second = planned(opened, data)
+    [past] = second.evidence.past
+    assert (past.action, past.expected_points, past.recovered_points) == ("RETRAIN", 20, 10)
+    assert second.evidence.hours_since_retrain == 0
+    assert second.evidence.spent_hours == spent_hours(opened.registry.history(), datetime.now(UTC))
+    assert second.content_digest() != digest
 
 
 def test_a_plan_that_was_changed_by_hand_is_refused(opened: Project) -> None:

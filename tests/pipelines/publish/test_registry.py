@@ -13,6 +13,15 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from pipelines.errors import RefusalError, UnavailableError
+from pipelines.observe.past import (
+    ACTION_SECONDS,
+    CHANGED_SHARE,
+    EXPECTED_POINTS,
+    FORECAST_SECONDS,
+    LIVE_SCORE,
+    SHIFT,
+    past_of,
+)
 from pipelines.publish.registry import CHAMPION, DvcSource, Registry, RunLog
 from pipelines.records import BuiltIndex, BuiltModel, Release
 from pipelines.workspace import Workspace
@@ -244,7 +253,33 @@ def test_a_turn_is_read_back_as_it_was_written(registry: Registry) -> None:
     assert (turn.decision, turn.outcome, turn.reason) == ("REFRESH", "release 1", "one page is new")
     assert (turn.snapshot, turn.params, turn.release, turn.undone) == ("s1", "p1", "1", None)
     assert turn.work == {"embedded_chunks": 4.0, "index_seconds": 0.5}
+    assert turn.signals == {"index_gap": 0.2, "score_after": 0.9}
     assert turn.score_after == 0.9
+
+
+def publish_in_vain(log: RunLog) -> None:
+    log.tags({"decision": "RETRAIN"})
+    log.metrics({EXPECTED_POINTS: 20, "score_before": 0.6, "score_after": 0.9})
+    raise ConnectionError("the store went away")
+
+
+def test_what_a_turn_expected_and_what_came_of_it_is_found_again(registry: Registry) -> None:
+    with registry.cycle() as log:
+        log.tags({"decision": "REFRESH", "outcome": "release 1", "release": "1"})
+        log.metrics({EXPECTED_POINTS: 20, FORECAST_SECONDS: 330.5, ACTION_SECONDS: 301.25, LIVE_SCORE: 0.5})
+        log.metrics({CHANGED_SHARE: 0.25, SHIFT: None, "score_before": 0.5, "score_after": 0.6, "work.rows": 4})
+    with pytest.raises(ConnectionError), registry.cycle() as log:
+        publish_in_vain(log)
+    with registry.by_hand("rollback", {"decision": "ROLLBACK", "undone_release": "1", "outcome": "done"}):
+        pass
+    with registry.cycle() as log:
+        log.tags({"decision": "HOLD", "outcome": "waits for `ragtide approve 0123456789ab`"})
+    refreshed, held = past_of(registry.history())
+    assert (refreshed.expected_points, refreshed.recovered_points) == (20, 10)
+    assert (refreshed.forecast_seconds, refreshed.seconds) == (330.5, 301.25)
+    assert (refreshed.score, refreshed.changed_share, refreshed.shift) == (0.5, 0.25, None)
+    assert (refreshed.accepted, refreshed.rolled_back) == (True, True)
+    assert (held.cycle, held.action, held.accepted) == ("cycle-0004", "HOLD", False)
 
 
 def test_a_turn_under_way_can_be_read(registry: Registry) -> None:
