@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from bench.recording import Asked, Rates, Recording, Seen, State, Turn
 from bench.regret import ACTIONS, LOOKS_AT, Taken, Walk, Walker, clear_cut, oracle, walk
 from pipelines.decide.choice import Choice, Halves, Wish
-from pipelines.decide.known import BUILT_IN
+from pipelines.decide.known import BUILT_IN, load_policy
+from pipelines.decide.weigh import weigh
 from pipelines.observe.past import past_of
 from pipelines.params import PolicyParams
-from pipelines.records import Action, Evidence, Scorecard
-from tests.factories import evidence, graded, measure, scorecard
+from pipelines.records import Action, Evidence, Measure, Scorecard
+from tests.factories import evidence, graded, measure, past, scorecard
 
 QUESTIONS = 4
 INDEXES, MODELS = ("i0", "i1"), ("m0", "m1")
@@ -303,6 +304,38 @@ LOOK_SECONDS = {
 def test_a_policy_pays_for_what_it_looks_at(name: str) -> None:
     [taken] = walk(recording(turn(1, 1, 1, 1)), PolicyParams(name=name)).taken
     assert taken.evidence_seconds == pytest.approx(LOOK_SECONDS[name])
+
+
+SIGNALS = {
+    "found": ("score_retrieved", "index_gap", "refresh_gain", "retriever_gap", "malformed_share"),
+    "gold": ("score_gold", "model_gap"),
+    "losses": ("surprise",),
+    "text": ("news_share", "stale_answers", "come_back", "vocabulary"),
+    "vectors": ("novelty", "shift"),
+}
+OF_THE_PAST = {"found": "score", "vectors": "shift"}
+
+
+@settings(derandomize=True, deadline=None, max_examples=10)
+@given(value=st.sampled_from([0.0, 0.05, 0.2, 0.9]), was=st.sampled_from([0.1, 0.5, 1.0]), cycles=st.integers(0, 4))
+@pytest.mark.parametrize("name", LOOKS_AT)
+def test_a_policy_decides_the_same_without_what_it_does_not_pay_for(
+    name: str, value: float, was: float, cycles: int
+) -> None:
+    unpaid = SIGNALS.keys() - LOOKS_AT[name]
+    before = [past("NOTHING", score=was, shift=was, changed_share=was)] * cycles
+    seen = evidence(past=tuple(before), **{one: measure(value) for some in SIGNALS.values() for one in some})
+    blank = {one: Measure.unmeasured("not paid for") for what in unpaid for one in SIGNALS[what]}
+    gone = {field: None for what, field in OF_THE_PAST.items() if what in unpaid}
+    history = tuple(one.model_copy(update=gone) for one in before)
+    blind = seen.model_copy(update=blank | {"past": history})
+    assert wishes(name, blind) == wishes(name, seen)
+
+
+def wishes(name: str, seen: Evidence) -> list[bool]:
+    params = PolicyParams(name=name)
+    choice = load_policy(name).choose(seen, weigh(seen, params), params)
+    return [choice.refresh.wanted, choice.retrain.wanted]
 
 
 def test_only_policies_that_there_are_look_at_less() -> None:

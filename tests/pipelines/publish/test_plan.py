@@ -73,8 +73,8 @@ def after(opened: Project, *turns: Cycle) -> Project:
 def plan_for(opened: Project, **signals: Any) -> Plan:
     """A plan for SNAPSHOT, under whatever is live and set in this project."""
     live = opened.registry.champion()
-    known = {"snapshot": SNAPSHOT.id, "live_release": live.id if live else None}
-    known |= {"past": past_of(opened.registry.history())}
+    known: dict[str, Any] = {"snapshot": SNAPSHOT.id, "live_release": live.id if live else None}
+    known["past"] = past_of(opened.registry.history())
     gathered = evidence(**(known | signals))
     params = opened.workspace.params
     return Plan(evidence=gathered, decision=decide(gathered, params.policy), params=params.digest())
