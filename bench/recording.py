@@ -347,7 +347,7 @@ class Stage:
     def _retrain(self, corpus: Corpus) -> str:
         """Train on the corpus's examples, unless that was done already: the same examples bring the same adapter."""
         key = digest_of(sorted(example.digest for example in corpus.examples))
-        if key not in self._taught and len(corpus.examples) < self.params.finetune.min_examples:
+        if self._taught and key not in self._taught and len(corpus.examples) < self.params.finetune.min_examples:
             return next(reversed(self._taught))
         if key not in self._taught:
             self._taught[key] = self._kept(key) or self._train(key, corpus)

@@ -282,7 +282,8 @@ def _ahead(action: Action, seen: Seen, turn: Turn, rates: Rates, best: dict[str,
     if action.refreshes:
         seconds += rates.refresh_fixed_seconds + rates.chunk_seconds * seen.to_embed
     taken = Taken(action, turn.right, action.builds, turn.seen[state.key].score, 0.0, seconds)
-    then = best.get(state.key, Best())
+    # After the last step nothing follows; before it, every state that can be led to was looked at.
+    then = best[state.key] if best else Best()
     utility = then.utility + 100 * taken.score - price * seconds / HOUR
     return Best(utility, (taken, *then.taken))
 

@@ -350,10 +350,11 @@ def history_table(cycles: list[Any]) -> Table:
 @refusing
 def policies(project: ProjectFolder = HERE) -> None:
     """List the policies that `policy.name` can name, and the one that decides now."""
-    from pipelines.decide.known import about, known_policies
+    from pipelines.decide.known import about, known_policies, load_policy
     from pipelines.workspace import Workspace
 
     chosen = Workspace.open(project).params.policy.name
+    load_policy(chosen)
     table = Table("", "policy", "what it goes by")
     for name in dict.fromkeys([*known_policies(), chosen]):
         table.add_row("→" if name == chosen else "", _plain(name), _plain(about(name)))

@@ -18,6 +18,7 @@ def turns_table(policy: str, turns: Sequence[Replayed]) -> Table:
     table.add_column("would be")
     table.add_column("points, was → would be", justify="right")
     table.add_column("seconds, was → would be", justify="right")
+    table.add_column("why otherwise", ratio=1)
     for one in turns:
         table.add_row(
             one.at[:16].replace("T", " "),
@@ -25,6 +26,7 @@ def turns_table(policy: str, turns: Sequence[Replayed]) -> Table:
             Text(one.would, style="" if one.same else "bold yellow"),
             f"{one.was_points:+.1f} → {one.would_points:+.1f}",
             f"{one.was_seconds:.0f} → {one.would_seconds:.0f}",
+            Text("" if one.same else one.because),
         )
     return table
 

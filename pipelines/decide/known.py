@@ -49,6 +49,9 @@ def load_policy(name: str) -> Policy:
 
 
 def about(name: str) -> str:
-    """The first sentence of a policy's docstring."""
-    told = (type(load_policy(name)).__doc__ or "").strip().split("\n\n", maxsplit=1)[0]
+    """The first sentence of a policy's docstring; of one that cannot be loaded, why."""
+    try:
+        told = (type(load_policy(name)).__doc__ or "").strip().split("\n\n", maxsplit=1)[0]
+    except RefusalError as problem:
+        told = str(problem)
     return " ".join(told.split())

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from pipelines.build.candidate import index_of
 from pipelines.build.corpus import Corpus
+from pipelines.decide.known import load_policy
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
 from pipelines.observe.costs import Workload, forecast
@@ -25,6 +26,8 @@ REFUSED = "refused"
 def make_plan(project: Project, corpus: Corpus) -> Plan:
     """Gather the evidence about a snapshot's content and decide. Changes neither data nor index nor registry."""
     params = project.workspace.params
+    # A name that is not known is to be known before the model is asked anything.
+    load_policy(params.policy.name)
     examiner = project.examiner(corpus)
     world = _world(project, corpus, examiner.golden)
     evidence = gather(world, examiner, project.subject(world.live), project.models.embedder, params)

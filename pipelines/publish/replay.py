@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
-from pipelines.observe.past import ACTION_SECONDS
+from pipelines.observe.past import ACTION_SECONDS, undone_releases
 from pipelines.params import PolicyParams
 from pipelines.publish.plan import read_plan
 from pipelines.publish.project import Project
@@ -51,9 +51,11 @@ class Total:
 
 def replay(project: Project, params: PolicyParams) -> list[Replayed]:
     """Every recorded turn whose plan is kept, oldest first. Raises RefusalError where there is none."""
+    history = project.registry.history()
+    undone = undone_releases(history)
     found = [
-        _replayed(cycle, decide(plan.evidence, params))
-        for cycle in project.registry.history()
+        _replayed(cycle, decide(plan.evidence, params), lasting=cycle.release not in undone)
+        for cycle in history
         if (plan := _plan(project, cycle)) is not None
     ]
     if not found:
@@ -79,9 +81,9 @@ def _plan(project: Project, cycle: Cycle) -> Plan | None:
     return read_plan(project, cycle.plan)
 
 
-def _replayed(cycle: Cycle, decision: Decision) -> Replayed:
+def _replayed(cycle: Cycle, decision: Decision, lasting: bool) -> Replayed:
     same, option = decision.action == cycle.decision, _option(decision)
-    was_seconds, was_points = cycle.signals.get(ACTION_SECONDS, 0.0), _gained(cycle)
+    was_seconds, was_points = cycle.signals.get(ACTION_SECONDS, 0.0), _gained(cycle) if lasting else 0.0
     expected_seconds = option.cost_seconds if option else 0.0
     expected_points = (option.gain_points or 0.0) if option else 0.0
     return Replayed(
