@@ -307,7 +307,9 @@ class Evidence(Record):
 
     `index_gap` = score(gold context) - score(retrieved context); `model_gap` = target - score(gold context).
     The index's gap has two parts: `refresh_gain` on questions whose answer the live rows do not hold, and
-    `retriever_gap` on those whose answer they hold but do not bring up. `groups` and `kinds` are the gaps by folder of
+    `retriever_gap` on those whose answer they hold but do not bring up; `missing_answers` is the share of the former,
+    which speaks also where the model fails whatever is before it. A question that is answered right from retrieved
+    passages counts as right with the right one, unasked. `groups` and `kinds` are the gaps by folder of
     the documents and by kind of answer.
 
     From the changed text itself, without labels: `news_share`, the sentences of the corpus that say something else or
@@ -335,6 +337,7 @@ class Evidence(Record):
     refresh_gain: Measure
     malformed_share: Measure
     retriever_gap: Measure = NOT_ASKED
+    missing_answers: Measure = NOT_ASKED
     groups: tuple[Gap, ...] = ()
     kinds: tuple[Gap, ...] = ()
     news_share: Measure = NOT_ASKED

@@ -21,6 +21,7 @@ SIGNALS = (
     ("score with the right passage", "score_gold"),
     ("what a refresh can win back", "refresh_gain"),
     ("sentences that are news", "news_share"),
+    ("answers that the live rows lack", "missing_answers"),
     ("what only a better retriever can win back", "retriever_gap"),
     ("stale answers", "stale_answers"),
     ("removed text that comes back", "come_back"),

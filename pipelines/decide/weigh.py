@@ -8,6 +8,7 @@ from pipelines.params import PolicyParams
 from pipelines.records import Action, Evidence, Measure
 
 HOUR = 3600.0
+ENDS = ("value", "low", "high")
 # So that nothing is free: an action that no forecast puts a time to is divided by this.
 LEAST_SECONDS = 0.001
 
@@ -15,9 +16,11 @@ LEAST_SECONDS = 0.001
 def weigh(evidence: Evidence, params: PolicyParams) -> Halves:
     """Both halves with their gains and costs; where the live rows cannot stay, the index is made anew."""
     index_action = Action.REBUILD if evidence.delta.rebuild else Action.REFRESH
+    retrain = retrain_gain(evidence, params)
+    refresh = refresh_gain(evidence, retrain.points)
     return Halves(
-        refresh=Weighed(index_action, refresh_gain(evidence), seconds(index_action, evidence)),
-        retrain=Weighed(Action.RETRAIN, retrain_gain(evidence, params), seconds(Action.RETRAIN, evidence)),
+        refresh=Weighed(index_action, refresh, seconds(index_action, evidence)),
+        retrain=Weighed(Action.RETRAIN, retrain, seconds(Action.RETRAIN, evidence)),
     )
 
 
@@ -32,21 +35,34 @@ def seconds(action: Action, evidence: Evidence) -> float:
 # --- the index -----------------------------------------------------------------------------------------------------
 
 
-def refresh_gain(evidence: Evidence) -> Gain:
+def refresh_gain(evidence: Evidence, taught_points: float = 0.0) -> Gain:
     """What new rows can win back: measured on the questions they concern, and at least the share of news they hold.
 
-    The golden questions sample the documents; a changed passage that none of them asks for is still asked for.
+    The golden questions sample the documents; a changed passage that none of them asks for is still asked for. Where
+    the model fails whatever is before it, answers do not show what the rows lack: then what it could be taught
+    (`taught_points`, a retrain's expected gain) is added to what it can do, and missing answers are counted by that.
     """
     if evidence.delta.is_empty:
         return Gain(0, 0, 0, "the live index holds these very chunks")
     learnt = learned(evidence.past, retrain=False)
-    prior = 100 * _news(evidence) * (evidence.score_gold.value or 0)
+    able = min(1.0, (evidence.score_gold.value or 0) + taught_points / 100)
+    prior = 100 * able * _news(evidence)
     measured, because = evidence.refresh_gain, _what_is_new(evidence)
     if measured.value is None or measured.low is None:
         points = prior * learnt.share
         return Gain(points, points, points, f"{because}; {measured.why}, so {_stand_in(evidence)} stands in for it")
     because += f"; on the questions they concern the right passage would win {100 * measured.value:.0f} points"
+    missing = evidence.missing_answers
+    if taught_points and able * (missing.value or 0) > measured.value:
+        because += f", and with a model that has learnt to answer {100 * able * (missing.value or 0):.0f}"
+        measured = _higher(measured, missing, able)
     return _gain(measured, learnt, 1.0, because, at_least=prior)
+
+
+def _higher(measured: Measure, missing: Measure, able: float) -> Measure:
+    """End by end the higher of what was measured and of the missing answers, as far as a model could give them."""
+    ends = {end: max(getattr(measured, end) or 0.0, able * (getattr(missing, end) or 0.0)) for end in ENDS}
+    return Measure(n=missing.n, **ends)
 
 
 def _news(evidence: Evidence) -> float:

@@ -7,7 +7,7 @@ index's. score(gold) - score(retrieved) is the index's gap, target - score(gold)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,10 @@ class Asked:
         return [one.score for one in self.retrieved]
 
 
+# Question -> what was found for it; None without an index.
+Found = Mapping[str, Sequence[Passage] | None]
+
+
 class Examiner:
     """Asks one golden set of one corpus, under one answerer."""
 
@@ -101,21 +105,41 @@ class Examiner:
         One that names no document has no right passage: it gets what is found, so that whatever is wrong with its
         answer is the model's fault.
         """
-        found = self._found(subject.reader)
+        return self._with_gold(subject, self.golden.questions)
+
+    def gold_scores(self, subject: Subject, retrieved: Sequence[Graded]) -> list[float]:
+        """Each question's score with the right passage, asking only what was answered wrong from the `retrieved` ones.
+
+        What is right with retrieved passages is no fault of the index, and of the model neither: to ask it again would
+        cost as much as the rest of the evidence and say nothing.
+        """
+        wrong = [one for one, now in zip(self.golden.questions, retrieved, strict=True) if now.score < 1]
+        asked = {one.question: one.score for one in self._with_gold(subject, wrong)}
+        return [asked.get(question.id, 1.0) for question in self.golden.questions]
+
+    def _with_gold(self, subject: Subject, questions: Sequence[Question]) -> list[Graded]:
+        found = self._found(subject.reader, [question for question in questions if not question.docs])
         contexts = [
-            gold_context(question, self._corpus) if question.docs else [passage.text for passage in passages or ()]
-            for question, passages in zip(self.golden.questions, found, strict=True)
+            gold_context(question, self._corpus)
+            if question.docs
+            else [passage.text for passage in found[question.id] or ()]
+            for question in questions
         ]
-        return self._graded("answering with the right passage", contexts, subject.model, [None] * len(contexts))
+        return self._graded("answering with the right passage", questions, contexts, subject.model)
 
     def with_retrieval(self, subject: Subject) -> list[Graded]:
         """Each question answered with what the subject's index finds; with nothing where it has no index."""
-        found = self._found(subject.reader)
-        contexts = [[passage.text for passage in passages or ()] for passages in found]
-        return self._graded("answering with retrieved passages", contexts, subject.model, found)
+        found = self._found(subject.reader, self.golden.questions)
+        contexts = [[passage.text for passage in passages or ()] for passages in found.values()]
+        label = "answering with retrieved passages"
+        return self._graded(label, self.golden.questions, contexts, subject.model, found)
 
-    def _found(self, reader: Reader | None) -> Sequence[Sequence[Passage] | None]:
-        return _search(reader, self.golden.questions, self._params.index.top_k)
+    def _found(self, reader: Reader | None, questions: Sequence[Question]) -> Found:
+        """Question -> its passages; None without an index, where there is nothing to measure of retrieval."""
+        if reader is None:
+            return {question.id: None for question in questions}
+        passages = reader.search([question.question for question in questions], self._params.index.top_k)
+        return {question.id: some for question, some in zip(questions, passages, strict=True)}
 
     def scorecard(self, subject: Subject) -> Scorecard:
         """How the subject answers this golden set."""
@@ -154,23 +178,24 @@ class Examiner:
     def _graded(
         self,
         label: str,
+        questions: Sequence[Question],
         contexts: Sequence[Sequence[str]],
         model: BuiltModel,
-        found: Sequence[Sequence[Passage] | None],
+        found: Found | None = None,
     ) -> list[Graded]:
-        questions = self.golden.questions
         prompts = [question_prompt(one.question, texts) for one, texts in zip(questions, contexts, strict=True)]
         answers = self.answerer.answer(label, prompts, model)
-        return [_grade(*one) for one in zip(questions, answers, found, strict=True)]
+        passages = found or {}
+        return [_grade(one, said, passages.get(one.id)) for one, said in zip(questions, answers, strict=True)]
 
 
 def gather(world: World, examiner: Examiner, subject: Subject, embedder: Embedder, params: Params) -> Evidence:
     """Every signal about `world`, with the live release (or, before the first, the base model alone) as `subject`."""
     watch = Stopwatch()
-    with watch("score_gold"):
-        gold = [one.score for one in examiner.with_gold(subject)]
     with watch("score_retrieved"):
-        asked = Asked(examiner.golden.questions, gold, examiner.with_retrieval(subject))
+        retrieved = examiner.with_retrieval(subject)
+    with watch("score_gold"):
+        asked = Asked(examiner.golden.questions, examiner.gold_scores(subject, retrieved), retrieved)
     signals = _without_questions(world, examiner, subject, embedder, params, watch)
     return Evidence(
         snapshot=world.corpus.snapshot.id,
@@ -208,6 +233,7 @@ def _scores(asked: Asked, world: World, params: ScoreParams) -> dict[str, Any]:
         "index_gap": difference(scores, gold, params),
         "model_gap": _shortfall(score_gold, params.target),
         "refresh_gain": _won_back(lost, missing, NOT_MISSING, params),
+        "missing_answers": measure([float(one) for one in missing], params),
         "retriever_gap": _won_back(lost, [not one for one in missing], ALL_MISSING, params),
         "malformed_share": measure([float(not one.well_formed) for one in asked.retrieved], params),
         "groups": _gaps(asked, folder_of, params),
@@ -255,13 +281,6 @@ def _grade(question: Question, answer: str, passages: Sequence[Passage] | None) 
         hit=None if passages is None or not question.docs else bool(right),
         sources=tuple(dict.fromkeys(passage.document for passage in found)),
     )
-
-
-def _search(reader: Reader | None, questions: Sequence[Question], top_k: int) -> Sequence[Sequence[Passage] | None]:
-    """The passages of each question; None without an index, where there is nothing to measure of retrieval."""
-    if reader is None:
-        return [None for _ in questions]
-    return reader.search([question.question for question in questions], top_k)
 
 
 def _recall(graded: Sequence[Graded], params: ScoreParams) -> Measure:

@@ -192,6 +192,12 @@ def _counted(share: float, measured: Measure, of: str) -> str:
     return f"{count} of {measured.n} {of} {'is' if count == 1 else 'are'}"
 
 
+def _missing(value: float, _: Measure) -> str:
+    if value <= 0:
+        return "the live rows hold the answer to every golden question"
+    return f"to {percent(value)} of the questions no live row holds the answer, whatever the model can do"
+
+
 def _if_chance(measured: Measure) -> str:
     return " (it may be chance: the interval reaches nought)" if _lower(measured) <= 0 else ""
 
@@ -207,6 +213,7 @@ SCORES = (
     Signal("the index's gap", "index_gap", _index_gap),
     Signal("the model's gap", "model_gap", _model_gap),
     Signal("what a refresh can win back", "refresh_gain", _refresh_gain),
+    Signal("answers that the live rows lack", "missing_answers", _missing),
     Signal("what only a better retriever can win back", "retriever_gap", _retriever_gap),
     Signal("malformed answers", "malformed_share", _malformed),
 )

@@ -13,11 +13,10 @@ from pipelines.build.chunk import chunk_documents
 from pipelines.build.corpus import Corpus, Folder, InMemory, read_corpus
 from pipelines.build.index import Index
 from pipelines.errors import RefusalError
-from pipelines.observe.guard import approve
 from pipelines.observe.snapshot import observe
 from pipelines.params import ChunkParams
 from pipelines.ports import quiet
-from pipelines.records import Chunk, Quarantine
+from pipelines.records import Approval, Chunk, Quarantine
 from pipelines.workspace import Workspace
 from tests.factories import HashEmbedder, Shelf, chunk, document, md5, workspace, write
 
@@ -293,7 +292,8 @@ def test_too_many_removals_are_held_and_their_rows_stay(tmp_path: Path) -> None:
 def test_approved_removals_are_followed(tmp_path: Path) -> None:
     made = indexed(tmp_path, guard=CAREFUL)
     gone = remove(made, 1, 2)
-    approve(made.workspace, "0123456789ab", gone, "they are out of print")
+    given = Approval(plan="0123456789ab", removals=gone, why="they are out of print", at="2030-01-01T00:00:00+00:00")
+    given.write(made.workspace.approvals / f"{given.plan}.json")
     corpus = made.read()
     assert (names(corpus.chunks), corpus.held) == (["0.md", "3.md", "4.md"], {})
 
