@@ -81,6 +81,28 @@ def test_news_that_no_question_asks_for_is_the_least_that_a_refresh_gains() -> N
     assert ends(found) == (24, 24, 24)
 
 
+def test_missing_answers_count_where_the_model_fails_whatever_is_before_it_and_could_be_taught() -> None:
+    """Facts and the form of the answers moved at once: no answer is right, so none shows what the rows lack."""
+    masked = evidence(
+        score_gold=measure(0.0),
+        model_gap=measure(0.95),
+        refresh_gain=measure(0.0),
+        missing_answers=measure(0.5, low=0.4, high=0.6),
+        news_share=measure(0.1),
+    )
+    found = weigh(masked, PARAMS).refresh.gain
+    taught = weigh(masked, PARAMS).retrain.gain.points / 100
+    assert ends(found) == pytest.approx([100 * taught * share * 0.8 for share in (0.4, 0.5, 0.6)])
+    assert "with a model that has learnt to answer" in found.because
+    cannot_learn = masked.model_copy(update={"adapter_is_current": True})
+    assert weigh(cannot_learn, PARAMS).refresh.gain.points == 0
+
+
+def test_where_answers_show_what_the_rows_lack_the_missing_ones_add_nothing() -> None:
+    shown = {"refresh_gain": measure(0.5), "news_share": measure(0.0)}
+    assert refresh_gain(evidence(**shown, missing_answers=measure(0.5))) == refresh_gain(evidence(**shown))
+
+
 def test_cosmetic_edits_gain_nothing_however_many_chunks_they_touch() -> None:
     found = refresh_gain(evidence(refresh_gain=UNMEASURED, news_share=measure(0.0), delta=delta(new=10, gone=10)))
     assert ends(found) == (0, 0, 0)

@@ -185,6 +185,16 @@ def test_where_no_passage_holds_the_whole_answer_the_nearest_of_its_document_is_
     assert passage.startswith("Tank > Tank 1")
 
 
+def test_what_is_right_with_retrieved_passages_is_not_asked_again_with_the_right_one(space: Workspace) -> None:
+    asking = examiner(space, corpus_of(pages("Tank")), golden("Tank"))
+    subject = Subject(index_of(space, pages()), taught(space))
+    retrieved = asking.with_retrieval(subject)
+    asked = len(CountingReader.prompts)
+    assert asking.gold_scores(subject, retrieved) == [1.0] * len(NAMES)
+    assert [one.question for one in retrieved if one.score < 1] == ["Tank"]
+    assert len(CountingReader.prompts) == asked + 1
+
+
 @pytest.mark.parametrize("docs", [(), ("gone.md",)])
 def test_a_question_without_documents_has_no_right_passage(docs: tuple[str, ...]) -> None:
     assert gold_context(end_of_life("Tank", docs=docs), corpus_of(pages())) == []

@@ -15,6 +15,7 @@ from tests.factories import evidence, measure
 NOT_MEASURED = Measure.unmeasured("no probes")
 OPTIONAL = [
     "retriever_gap",
+    "missing_answers",
     "news_share",
     "stale_answers",
     "come_back",
@@ -49,6 +50,12 @@ def told(gathered: Evidence, name: str) -> Told:
         ("the model's gap", {"model_gap": measure(-0.05)}, "reaches the target"),
         ("what a refresh can win back", {"refresh_gain": measure(0.1)}, "new rows can win them"),
         ("what a refresh can win back", {"refresh_gain": measure(0.0)}, "would win nothing"),
+        ("answers that the live rows lack", {"missing_answers": measure(0.2)}, "to 20 % of the questions no live row"),
+        (
+            "answers that the live rows lack",
+            {"missing_answers": measure(0.0)},
+            "hold the answer to every golden question",
+        ),
         ("what only a better retriever can win back", {"retriever_gap": measure(0.04)}, "4 points are lost although"),
         ("what only a better retriever can win back", {"retriever_gap": measure(0.0)}, "the search brings up"),
         ("malformed answers", {"malformed_share": measure(0.06)}, "6 % of the answers break their format"),

@@ -187,5 +187,5 @@ def test_the_progress_of_the_project_shows_what_is_asked(opened: Project) -> Non
 
     watched = replace(opened, progress=noting)
     watched.ask(PUMP)
-    watched.examiner(corpus_of(watched)).with_gold(watched.subject(None).model)
+    watched.examiner(corpus_of(watched)).with_gold(watched.subject(None))
     assert seen == [("answering", 1), ("answering with the right passage", 1)]
