@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bench.streams import Step, Stream
 from pipelines.build.candidate import build_model, open_index
@@ -27,7 +25,7 @@ from pipelines.observe.diff import diff
 from pipelines.observe.guard import hold, removed
 from pipelines.observe.snapshot import compose
 from pipelines.params import Params
-from pipelines.ports import Advance, Lesson, Message, Progress, Prompt
+from pipelines.ports import Lesson, Message, Progress, Prompt
 from pipelines.prove.answer import Answerer
 from pipelines.prove.attribution import Examiner, Subject, World, gather
 from pipelines.prove.questions import GoldenSet, split_stale
@@ -113,75 +111,22 @@ class Turn(Record):
     seen: dict[str, Seen]
 
 
-class Rates(Record):
-    """Measured seconds: of an answer, a loss, a refresh with and without work, and of each training."""
-
-    answer_seconds: float
-    loss_seconds: float
-    refresh_fixed_seconds: float
-    chunk_seconds: float
-    train_seconds: dict[str, float]
-    trained_examples: dict[str, int]
-
-
 class Recording(Record):
-    """A stream, carried out; it begins with `start` live, and with what its plan and its proof have `opened` asked."""
+    """A stream, carried out; it begins with `start` live, and with what its plan and its proof have `opened` asked.
+
+    `trained_examples` are those that a model state takes, times the passes over them.
+    """
 
     name: str
     half: str
     start: State
     opened: Asked
     turns: tuple[Turn, ...]
-    rates: Rates
+    trained_examples: dict[str, int]
     seconds: float
 
 
-# --- the model, under the clock ------------------------------------------------------------------------------------
-
-
-class Clock(Record):
-    """How much was done in how many seconds."""
-
-    seconds: float = 0.0
-    amount: int = 0
-
-    def after(self, seconds: float, amount: int) -> Clock:
-        return Clock(seconds=self.seconds + seconds, amount=self.amount + amount)
-
-    @property
-    def each(self) -> float:
-        return self.seconds / max(1, self.amount)
-
-
-@dataclass
-class TimedGenerator:
-    """The project's generator; loading an adapter is not counted, since a run loads it once whatever is asked."""
-
-    inner: Any
-    answers: Clock = field(default_factory=Clock)
-    read: Clock = field(default_factory=Clock)
-
-    @property
-    def base(self) -> str:
-        return str(self.inner.base)
-
-    @property
-    def identity(self) -> str:
-        return str(self.inner.identity)
-
-    def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
-        self.inner.generate([(Message("user", "Hello"),)], adapter, lambda _: None)
-        started = time.perf_counter()
-        said: list[str] = self.inner.generate(prompts, adapter, advance)
-        self.answers = self.answers.after(time.perf_counter() - started, len(prompts))
-        return said
-
-    def losses(self, lessons: Sequence[Lesson], adapter: Path | None, advance: Advance) -> list[float]:
-        self.inner.losses([Lesson((Message("user", "Hello"),), "Hello")], adapter, lambda _: None)
-        started = time.perf_counter()
-        said: list[float] = self.inner.losses(lessons, adapter, advance)
-        self.read = self.read.after(time.perf_counter() - started, len(lessons))
-        return said
+# --- looking -------------------------------------------------------------------------------------------------------
 
 
 class Listening(Answerer):
@@ -235,14 +180,11 @@ class Stage:
         params = Params.model_validate({**PARAMS, "index": {**PARAMS["index"], "uri": str(root / stream.name)}})
         self._stream = stream
         self._space = Workspace(root, params)
-        models = load_models(params)
-        self._generator = TimedGenerator(models.generator, *self._clocks())
-        self._models = Models(models.embedder, self._generator, models.trainer)
+        self._models = load_models(params)
         self._answerer = Listening(self._space, self._models, progress)
         self._progress = progress
         self._rows: dict[str, Rows] = {}
         self._taught: dict[str, BuiltModel] = {}
-        self._refreshes: list[BuiltIndex] = []
 
     @property
     def params(self) -> Params:
@@ -264,7 +206,7 @@ class Stage:
             start=start,
             opened=opened,
             turns=tuple(turns),
-            rates=self._rates(),
+            trained_examples={key: model.trained_examples for key, model in self._taught.items()},
             seconds=round(time.perf_counter() - started, 1),
         )
 
@@ -339,7 +281,6 @@ class Stage:
         if key not in self._rows:
             index = self._index
             built = index.refresh(corpus.source, corpus.snapshot.kb_id, self._progress)
-            self._refreshes.append(built)
             digests = frozenset(chunk.digest for chunk in corpus.chunks)
             self._rows[key] = Rows(built.version, index.documents(built.version), digests)
         return key
@@ -369,24 +310,6 @@ class Stage:
 
     def _model_file(self, key: str) -> Path:
         return self._space.state / "models" / f"{key}.json"
-
-    def _clocks(self) -> list[Clock]:
-        """What answers and losses took so far in this folder, where the answers are kept, too."""
-        files = [self._space.state / f"{name}.json" for name in ("answers-clock", "losses-clock")]
-        return [Clock.read(file) if file.is_file() else Clock() for file in files]
-
-    def _rates(self) -> Rates:
-        self._generator.answers.write(self._space.state / "answers-clock.json")
-        self._generator.read.write(self._space.state / "losses-clock.json")
-        fixed, each = _line([(one.embedded, one.seconds) for one in self._refreshes])
-        return Rates(
-            answer_seconds=round(self._generator.answers.each, 4),
-            loss_seconds=round(self._generator.read.each, 4),
-            refresh_fixed_seconds=round(fixed, 3),
-            chunk_seconds=round(each, 5),
-            train_seconds={key: model.seconds for key, model in self._taught.items()},
-            trained_examples={key: model.trained_examples for key, model in self._taught.items()},
-        )
 
 
 def corpus_of(step: Step, indexed: dict[str, str], params: Params, rows: Sequence[Chunk] = ()) -> Corpus:
@@ -442,15 +365,6 @@ def _release(snapshot: Snapshot, rows: Rows, model: BuiltModel) -> Release:
         previous=None,
         created="",
     )
-
-
-def _line(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Seconds = fixed + each x amount, by least squares; neither is below 0."""
-    amounts, seconds = np.asarray([one[0] for one in points], float), np.asarray([one[1] for one in points], float)
-    if len(set(amounts)) < 2:
-        return float(np.median(seconds)), 0.0
-    each, fixed = np.polyfit(amounts, seconds, 1)
-    return max(0.0, float(fixed)), max(0.0, float(each))
 
 
 def _md5(text: str) -> str:

@@ -7,11 +7,12 @@ Utility is in points of answer score, summed over the steps, less the hours of c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from bench.recording import PARAMS, Rates, Recording, Seen, State, Turn
+from bench.rates import Rates
+from bench.recording import PARAMS, Recording, Seen, State, Turn
 from pipelines.decide.policy import decide
 from pipelines.observe import costs
 from pipelines.observe.costs import Workload, forecast
@@ -20,7 +21,9 @@ from pipelines.observe.past import (
     CHANGED_SHARE,
     EXPECTED_POINTS,
     FORECAST_SECONDS,
+    INDEX_GAP,
     LIVE_SCORE,
+    MODEL_GAP,
     SHIFT,
     past_of,
 )
@@ -126,6 +129,8 @@ class Happened:
             LIVE_SCORE: self.seen.scorecard.answer_score.value,
             CHANGED_SHARE: self.seen.evidence.delta.changed_share,
             SHIFT: self.seen.evidence.shift.value,
+            INDEX_GAP: self.seen.evidence.index_gap.value,
+            MODEL_GAP: self.seen.evidence.model_gap.value,
         }
         if self.builds:
             [told] = [one for one in self.decision.options if one.action is self.decision.action]
@@ -139,16 +144,17 @@ class Walker:
     """A policy on its way: what it has live, what it has asked already, and what came of its decisions."""
 
     recording: Recording
+    rates: Rates
     params: PolicyParams
     state: State
     known: set[str]
     history: list[Cycle] = field(default_factory=list)
 
     @classmethod
-    def at_start(cls, recording: Recording, params: PolicyParams) -> Walker:
+    def at_start(cls, recording: Recording, rates: Rates, params: PolicyParams) -> Walker:
         """The first release is live, and its questions have been asked."""
         opened = recording.opened
-        walker = cls(recording, params, recording.start, {*opened.found, *opened.gold, *opened.losses})
+        walker = cls(recording, rates, params, recording.start, {*opened.found, *opened.gold, *opened.losses})
         walker.history.append(walker._first())
         return walker
 
@@ -170,7 +176,7 @@ class Walker:
 
     def _look(self, seen: Seen) -> float:
         """What looking costs: the model is asked what it was not asked before."""
-        looks, rates = LOOKS_AT.get(self.params.name, EVERYTHING), self.recording.rates
+        looks, rates = LOOKS_AT.get(self.params.name, EVERYTHING), self.rates
         answers = [*(seen.asked.found if "found" in looks else ()), *(seen.asked.gold if "gold" in looks else ())]
         paid = self._ask(answers) * rates.answer_seconds
         paid += self._ask(seen.asked.losses if "losses" in looks else ()) * rates.loss_seconds
@@ -185,7 +191,7 @@ class Walker:
 
     def _evidence(self, seen: Seen, turn: Turn) -> Evidence:
         assert seen.evidence is not None
-        examples = self.recording.rates.trained_examples[seen.retrained]
+        examples = self.recording.trained_examples[seen.retrained]
         questions = len(seen.scorecard.graded)
         expected: Costs = forecast(Workload(seen.to_embed, examples, questions), self.history, SETTINGS.costs)
         refused = refused_before(self.history, turn.snapshot, "")
@@ -197,24 +203,21 @@ class Walker:
         """What an action does, and the seconds that it takes."""
         if not action.builds:
             return {}
-        rates, work = self.recording.rates, {}
+        rates, work = self.rates, {}
         if action.refreshes:
             work[costs.EMBEDDED_CHUNKS] = float(seen.to_embed)
-            work[costs.INDEX_SECONDS] = rates.refresh_fixed_seconds + rates.chunk_seconds * seen.to_embed
+            work[costs.INDEX_SECONDS] = rates.refresh(seen.to_embed)
         if action.retrains:
-            work[costs.TRAINED_EXAMPLES] = float(rates.trained_examples[seen.retrained])
-            work[costs.TRAIN_SECONDS] = rates.train_seconds[seen.retrained]
+            trained = self.recording.trained_examples[seen.retrained]
+            work |= {costs.TRAINED_EXAMPLES: float(trained), costs.TRAIN_SECONDS: rates.example_seconds * trained}
         asked = self._ask([*seen.asked.found, *turn.seen[_led_to(action, seen).key].asked.found])
         work[costs.GRADED_QUESTIONS] = 2.0 * len(seen.scorecard.graded)
         work[costs.PROVE_SECONDS] = asked * rates.answer_seconds
         return work
 
     def _first(self) -> Cycle:
-        rates, model = self.recording.rates, self.recording.start.model
-        work = {
-            costs.TRAINED_EXAMPLES: float(rates.trained_examples[model]),
-            costs.TRAIN_SECONDS: rates.train_seconds[model],
-        }
+        trained = self.recording.trained_examples[self.recording.start.model]
+        work = {costs.TRAINED_EXAMPLES: float(trained), costs.TRAIN_SECONDS: self.rates.example_seconds * trained}
         return Cycle(
             name="cycle-0",
             run="",
@@ -246,9 +249,9 @@ def _cycle(number: int, happened: Happened) -> Cycle:
     )
 
 
-def walk(recording: Recording, params: PolicyParams) -> Walk:
+def walk(recording: Recording, rates: Rates, params: PolicyParams) -> Walk:
     """A policy's way through a recorded stream, from its first release."""
-    walker = Walker.at_start(recording, params)
+    walker = Walker.at_start(recording, rates, params)
     return Walk(tuple(walker.step(number, turn) for number, turn in enumerate(recording.turns, start=1)))
 
 
@@ -260,7 +263,7 @@ class Best:
     taken: tuple[Taken, ...] = ()
 
 
-def oracle(recording: Recording, price: float) -> Walk:
+def oracle(recording: Recording, rates: Rates, price: float) -> Walk:
     """The best sequence of actions in hindsight, by dynamic programming from the last step to the first.
 
     It knows what each action brings, so it pays for no evidence and no proof.
@@ -268,19 +271,28 @@ def oracle(recording: Recording, price: float) -> Walk:
     best: dict[str, Best] = {}
     for turn in reversed(recording.turns):
         best = {
-            key: max((_ahead(action, seen, turn, recording.rates, best, price) for action in ACTIONS), key=_utility)
+            key: max(
+                (
+                    _ahead(_seconds(action, seen, recording, rates), action, seen, turn, best, price)
+                    for action in ACTIONS
+                ),
+                key=_utility,
+            )
             for key, seen in turn.seen.items()
             if seen.evidence is not None
         }
     return Walk(best[recording.start.key].taken)
 
 
-def _ahead(action: Action, seen: Seen, turn: Turn, rates: Rates, best: dict[str, Best], price: float) -> Best:
+def _seconds(action: Action, seen: Seen, recording: Recording, rates: Rates) -> float:
+    """What an action itself takes."""
+    trained = recording.trained_examples[seen.retrained] if action.retrains else 0
+    return rates.example_seconds * trained + (rates.refresh(seen.to_embed) if action.refreshes else 0.0)
+
+
+def _ahead(seconds: float, action: Action, seen: Seen, turn: Turn, best: Mapping[str, Best], price: float) -> Best:
     """An action at a step, and the best that can follow it."""
     state = _led_to(action, seen)
-    seconds = rates.train_seconds[seen.retrained] if action.retrains else 0.0
-    if action.refreshes:
-        seconds += rates.refresh_fixed_seconds + rates.chunk_seconds * seen.to_embed
     taken = Taken(action, turn.right, action.builds, turn.seen[state.key].score, 0.0, seconds)
     # After the last step nothing follows; before it, every state that can be led to was looked at.
     then = best[state.key] if best else Best()

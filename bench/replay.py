@@ -19,9 +19,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from bench.rates import Rates, measure
 from bench.recording import Recording, Stage
 from bench.regret import LOOKS_AT, Walk, clear_cut, oracle, walk
-from bench.replay_figure import draw
+from bench.replay_figure import PRICE, draw
 from bench.streams import Stream, missing, streams
 from bench.tables import markdown_table, put_table
 from flows.environment import prepare
@@ -77,10 +78,13 @@ def main() -> int:
         return 1
     chosen = [one for one in streams(options.data) if not options.streams or one.name in options.streams.split(",")]
     recordings = [recorded(stream, options.work) for stream in chosen]
+    if options.record_only:
+        return 0
+    rates = measured(chosen[0], options.work)
     if options.tune:
-        tune([one for one in recordings if one.half == "tune"])
-    elif not options.record_only:
-        report(recordings)
+        tune([one for one in recordings if one.half == "tune"], rates)
+    else:
+        report(recordings, rates)
     return 0
 
 
@@ -99,10 +103,18 @@ def recorded(stream: Stream, work: Path) -> Recording:
     return recording
 
 
+def measured(stream: Stream, work: Path) -> Rates:
+    """The rates of this machine, taken now where they were not yet."""
+    path = work / "rates.json"
+    if not path.is_file():
+        measure(stream).write(path)
+    return Rates.read(path)
+
+
 # --- replaying -----------------------------------------------------------------------------------------------------
 
 
-def play(recordings: Sequence[Recording], policy: str, **settings: Any) -> list[Played]:
+def play(recordings: Sequence[Recording], rates: Rates, policy: str, **settings: Any) -> list[Played]:
     """A policy on every stream at every price; it is told the price."""
     return [
         Played(
@@ -110,8 +122,8 @@ def play(recordings: Sequence[Recording], policy: str, **settings: Any) -> list[
             recording.name,
             recording.half,
             price,
-            walk(recording, _params(policy, price, settings)),
-            oracle(recording, price).utility(price),
+            walk(recording, rates, _params(policy, price, settings)),
+            oracle(recording, rates, price).utility(price),
         )
         for recording, price in product(recordings, PRICES)
     ]
@@ -129,20 +141,20 @@ def mean_regret(played: Sequence[Played]) -> float:
     return sum(one.regret for one in played) / len(played)
 
 
-def tune(recordings: Sequence[Recording]) -> None:
+def tune(recordings: Sequence[Recording], rates: Rates) -> None:
     """Print the mean regret of every setting of every policy that has settings, the best first."""
     for policy, grid in GRIDS.items():
         tried = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-        regrets = sorted((mean_regret(play(recordings, policy, **one)), str(one)) for one in tried)
+        regrets = sorted((mean_regret(play(recordings, rates, policy, **one)), str(one)) for one in tried)
         sys.stdout.write(f"{policy}: " + "; ".join(f"{regret:.2f} {told}" for regret, told in regrets[:4]) + "\n")
 
 
 # --- the tables ----------------------------------------------------------------------------------------------------
 
 
-def report(recordings: Sequence[Recording]) -> None:
+def report(recordings: Sequence[Recording], rates: Rates) -> None:
     """Replay every policy and write results, figure and table."""
-    played = {name: play(recordings, name) for name in BUILT_IN}
+    played = {name: play(recordings, rates, name) for name in BUILT_IN}
     spread = spreads(played)
     results = {
         "default": DEFAULT,
@@ -151,14 +163,18 @@ def report(recordings: Sequence[Recording]) -> None:
         "evidence_share": round(evidence_share(played), 4),
         "recording_seconds": {one.name: one.seconds for one in recordings},
         "policies": {name: _summary(some, spread) for name, some in played.items()},
-        "oracle": {str(price): {one.name: oracle(one, price).utility(price) for one in recordings} for price in PRICES},
+        "rates": rates.model_dump(exclude={"record_version"}),
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    draw(
-        FIGURE, recordings, {name: {(one.stream, one.price): one.walk for one in some} for name, some in played.items()}
-    )
+    walks = {name: {(one.stream, one.price): one.walk for one in some} for name, some in played.items()}
+    draw(FIGURE, recordings, _oracles(recordings, rates), walks)
     put_table("replay", _tables(played, recordings, results))
+
+
+def _oracles(recordings: Sequence[Recording], rates: Rates) -> dict[str, Walk]:
+    """The best sequence of each stream, at the price of the figure."""
+    return {one.name: oracle(one, rates, PRICE) for one in recordings}
 
 
 def spreads(played: Mapping[str, Sequence[Played]]) -> dict[tuple[str, float], float]:

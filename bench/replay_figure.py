@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bench.recording import Recording
-from bench.regret import Walk, oracle
+from bench.regret import Walk
 
 Walks = Mapping[str, Mapping[tuple[str, float], Walk]]
 SHOWN = {"evidence": "#3c8c5a", "always": "#d98841", "never": "#8a94a0", "cara": "#4179a8", "modyn": "#8e5ea8"}
@@ -17,25 +17,24 @@ PRICE = 150.0
 COLUMNS = 4
 
 
-def draw(path: Path, recordings: Sequence[Recording], walks: Walks) -> None:
+def draw(path: Path, recordings: Sequence[Recording], best: Mapping[str, Walk], walks: Walks) -> None:
     """Write the figure; the same data gives the same file."""
     rows = -(-len(recordings) // COLUMNS)
     figure = Figure(figsize=(13, 2.7 * rows + 3.4), layout="constrained")
     above, below = list(figure.subfigures(2, 1, squeeze=False, height_ratios=[2.7 * rows, 3.4]).flatten())
     panels = above.subplots(rows, COLUMNS, sharey=True, squeeze=False).flatten()
     for panel, recording in zip(panels, recordings, strict=False):
-        _quality(panel, recording, walks)
+        _quality(panel, recording, best[recording.name], walks)
     panels[0].set_ylabel("answer score")
     panels[0].legend(fontsize=7, loc="lower left")
     left, right = below.subplots(1, 2)
-    _regret(left, recordings, walks)
+    _regret(left, recordings, best, walks)
     _costs(right, recordings, walks)
     figure.savefig(path, metadata={"Date": None})
 
 
-def _quality(panel: Any, recording: Recording, walks: Walks) -> None:
+def _quality(panel: Any, recording: Recording, best: Walk, walks: Walks) -> None:
     """The live release's score after each step; a mark where the model was retrained."""
-    best = oracle(recording, PRICE)
     panel.plot([one.score for one in best.taken], color="#222", linewidth=3, alpha=0.25, label="oracle")
     for name, colour in SHOWN.items():
         taken = walks[name][(recording.name, PRICE)].taken
@@ -52,11 +51,11 @@ def _mean(recordings: Sequence[Recording], walks: Mapping[tuple[str, float], Wal
     return float(sum(some) / len(some))
 
 
-def _regret(panel: Any, recordings: Sequence[Recording], walks: Walks) -> None:
+def _regret(panel: Any, recordings: Sequence[Recording], best: Mapping[str, Walk], walks: Walks) -> None:
     """Mean regret by policy, at the price of the panels above."""
-    best = {one.name: oracle(one, PRICE).utility(PRICE) for one in recordings}
     regrets = {
-        name: sum(best[one.name] - some[(one.name, PRICE)].utility(PRICE) for one in recordings) / len(recordings)
+        name: sum(best[one.name].utility(PRICE) - some[(one.name, PRICE)].utility(PRICE) for one in recordings)
+        / len(recordings)
         for name, some in walks.items()
     }
     order = sorted(regrets, key=lambda name: -regrets[name])

@@ -110,12 +110,16 @@ class ScoreParams(Block):
 
 
 class EvidenceParams(Block):
-    """How much is looked at for the signals beside the golden questions; 0 leaves a signal out."""
+    """How much is looked at. `questions`: of those answered wrong, asked again with the right passage; 0 asks all.
 
-    probes: Annotated[int, Field(ge=0)] = 100
-    new_chunks: Annotated[int, Field(ge=0)] = 48
-    old_chunks: Annotated[int, Field(ge=0)] = 300
-    examples: Annotated[int, Field(ge=0)] = 24
+    The others are for the signals beside the golden questions; 0 leaves a signal out.
+    """
+
+    questions: Annotated[int, Field(ge=0)] = 16
+    probes: Annotated[int, Field(ge=0)] = 40
+    new_chunks: Annotated[int, Field(ge=0)] = 32
+    old_chunks: Annotated[int, Field(ge=0)] = 200
+    examples: Annotated[int, Field(ge=0)] = 12
 
 
 class BaselineParams(Block):

@@ -278,7 +278,8 @@ class Past(Record):
 
     `expected_points` is what the action was thought to be able to win back, `recovered_points` what the score really
     gained, both in points of answer score (0-100); `score` is that of the live release as it was before (0-1), and
-    `shift` how far the documents had moved. What was not measured is None.
+    `shift` how far the documents had moved; `index_gap` and `model_gap` (0-1) are those that stood then. What was not
+    measured is None.
     """
 
     cycle: str
@@ -292,6 +293,8 @@ class Past(Record):
     score: float | None = None
     changed_share: float | None = None
     shift: float | None = None
+    index_gap: float | None = None
+    model_gap: float | None = None
 
 
 class Gap(Record):

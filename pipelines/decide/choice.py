@@ -32,11 +32,12 @@ class Gain:
 
 @dataclass(frozen=True)
 class Weighed:
-    """One half's action, its gain, and the seconds that it takes with the proof after it."""
+    """One half's action, its gain, the cycles that a gain is counted for, and its seconds with the proof after it."""
 
     action: Action
     gain: Gain
     seconds: float
+    lasts_cycles: float = 1.0
 
 
 @dataclass(frozen=True)

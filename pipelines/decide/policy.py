@@ -66,7 +66,7 @@ def decide(evidence: Evidence, params: PolicyParams) -> Decision:
         proposed=proposed,
         explanation=_explanation(action, (refresh, retrain), reasons[2:], evidence),
         reasons=reasons,
-        options=_options(refresh, retrain, evidence, params),
+        options=_options(refresh, retrain, evidence),
         would_change=tuple(one.wish.otherwise for one in (refresh, retrain)),
         lacks=_lacks(evidence),
     )
@@ -200,7 +200,7 @@ def _over_limit(wanted: Action, action: Action, evidence: Evidence, params: Poli
 # --- how it is told ------------------------------------------------------------------------------------------------
 
 
-def _options(refresh: Settled, retrain: Settled, evidence: Evidence, params: PolicyParams) -> tuple[Option, ...]:
+def _options(refresh: Settled, retrain: Settled, evidence: Evidence) -> tuple[Option, ...]:
     nothing = "nothing has changed" if evidence.changes.is_empty else "leaves the live release as it is"
     both = refresh.wanted and retrain.wanted
     joint = "both halves at once" if both else "not both of them are worth it"
@@ -216,8 +216,8 @@ def _options(refresh: Settled, retrain: Settled, evidence: Evidence, params: Pol
             worth_it=False,
             because=nothing,
         ),
-        *(_option(one.action, (one,), one.wanted, one.wish.because, evidence, params) for one in (refresh, retrain)),
-        _option(action, (refresh, retrain), both, joint, evidence, params),
+        *(_option(one.action, (one,), one.wanted, one.wish.because, evidence) for one in (refresh, retrain)),
+        _option(action, (refresh, retrain), both, joint, evidence),
     )
 
 
@@ -227,7 +227,6 @@ def _option(
     worth_it: bool,
     because: str,
     evidence: Evidence,
-    params: PolicyParams,
 ) -> Option:
     cost, price = seconds(action, evidence), evidence.costs.price_per_hour
     points, low, high = (sum(getattr(one.weighed.gain, end) for one in halves) for end in ("points", "low", "high"))
@@ -239,7 +238,7 @@ def _option(
         gap_points=_gap(halves),
         cost_seconds=round(cost, 1),
         cost_money=None if price is None else round(price * cost / HOUR, 4),
-        points_per_hour=round(low * params.gain_lasts_cycles * HOUR / cost, 1),
+        points_per_hour=round(sum(one.weighed.gain.low * one.weighed.lasts_cycles for one in halves) * HOUR / cost, 1),
         worth_it=worth_it,
         because=because,
     )

@@ -9,6 +9,8 @@ from pipelines.records import Action, Evidence, Measure
 
 HOUR = 3600.0
 ENDS = ("value", "low", "high")
+# A gap of less than this is nothing that waits (0-1).
+STANDS = 0.02
 # So that nothing is free: an action that no forecast puts a time to is divided by this.
 LEAST_SECONDS = 0.001
 
@@ -19,8 +21,8 @@ def weigh(evidence: Evidence, params: PolicyParams) -> Halves:
     retrain = retrain_gain(evidence, params)
     refresh = refresh_gain(evidence, retrain.points)
     return Halves(
-        refresh=Weighed(index_action, refresh, seconds(index_action, evidence)),
-        retrain=Weighed(Action.RETRAIN, retrain, seconds(Action.RETRAIN, evidence)),
+        refresh=Weighed(index_action, refresh, seconds(index_action, evidence), lasting(evidence, params, False)),
+        retrain=Weighed(Action.RETRAIN, retrain, seconds(Action.RETRAIN, evidence), lasting(evidence, params, True)),
     )
 
 
@@ -30,6 +32,27 @@ def seconds(action: Action, evidence: Evidence) -> float:
     refresh = costs.refresh_seconds if action.refreshes else 0.0
     retrain = costs.retrain_seconds if action.retrains else 0.0
     return max(LEAST_SECONDS, refresh + retrain + costs.prove_seconds)
+
+
+def buys_per_hour(weighed: Weighed) -> float:
+    """Points an hour of this action buys at the lower end, counted for as many cycles as the gain is to last."""
+    return weighed.gain.low * weighed.lasts_cycles * HOUR / weighed.seconds
+
+
+def lasting(evidence: Evidence, params: PolicyParams, retrain: bool) -> float:
+    """For how many cycles a gain is counted: `gain_lasts_cycles`, and more where the gap has already stood for longer.
+
+    How long it will stand is not known. Who pays by the day and could buy does well to buy once the rent has come to
+    the price (ski rental: Karlin et al. 1988, "Competitive snoopy caching"): so a gap that has stood for so many cycles
+    is counted for as many, and what is not worth its cost today is at last worth it if nothing changes.
+    """
+    stood = 0
+    for one in reversed(evidence.past):
+        gap = one.model_gap if retrain else one.index_gap
+        if (gap or 0.0) < STANDS or (one.accepted and retrain == ("RETRAIN" in one.action)):
+            break
+        stood += 1
+    return max(params.gain_lasts_cycles, stood + 1.0)
 
 
 # --- the index -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ ACTION_SECONDS = "action_seconds"
 LIVE_SCORE = "score_retrieved"
 CHANGED_SHARE = "changed_share"
 SHIFT = "shift"
+INDEX_GAP, MODEL_GAP = "index_gap", "model_gap"
 # So begins the outcome of a turn that has not come to its end, or never did (publish/registry.py).
 NOT_ENDED = ("running", "failed", "killed")
 # What a plan carries along of the past: more would tell a policy nothing else, and every plan keeps a copy.
@@ -75,4 +76,6 @@ def _past(cycle: Cycle, undone: Mapping[str, str]) -> Past:
         score=cycle.signals.get(LIVE_SCORE),
         changed_share=cycle.signals.get(CHANGED_SHARE),
         shift=cycle.signals.get(SHIFT),
+        index_gap=cycle.signals.get(INDEX_GAP),
+        model_gap=cycle.signals.get(MODEL_GAP),
     )

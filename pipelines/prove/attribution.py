@@ -19,6 +19,7 @@ from pipelines.build.search import Passage, Reader
 from pipelines.params import Params, ScoreParams
 from pipelines.ports import Embedder
 from pipelines.prove.answer import Answerer
+from pipelines.prove.novelty import sample
 from pipelines.prove.questions import GoldenSet
 from pipelines.prove.retrieval import each_once, judge_rankings
 from pipelines.prove.score import difference, grade, holds, measure, well_formed
@@ -108,14 +109,20 @@ class Examiner:
         return self._with_gold(subject, self.golden.questions)
 
     def gold_scores(self, subject: Subject, retrieved: Sequence[Graded]) -> list[float]:
-        """Each question's score with the right passage, asking only what was answered wrong from the `retrieved` ones.
+        """Each question's score with the right passage, asking little: evidence must stay cheap beside what it decides.
 
-        What is right with retrieved passages is no fault of the index, and of the model neither: to ask it again would
-        cost as much as the rest of the evidence and say nothing.
+        What is right with retrieved passages is no fault of the index, and of the model neither: it counts as right. One
+        that names no document has no other passage than those. Of the rest `evidence.questions` are asked, evenly
+        spaced, and each of the others takes the score of the nearest of them (hot-deck imputation).
         """
-        wrong = [one for one, now in zip(self.golden.questions, retrieved, strict=True) if now.score < 1]
-        asked = {one.question: one.score for one in self._with_gold(subject, wrong)}
-        return [asked.get(question.id, 1.0) for question in self.golden.questions]
+        questions, scores = self.golden.questions, [one.score for one in retrieved]
+        open_ = [at for at, one in enumerate(questions) if scores[at] < 1 and one.docs]
+        asked = sample(open_, self._params.evidence.questions or len(open_))
+        graded = self._with_gold(subject, [questions[at] for at in asked])
+        told = {at: one.score for at, one in zip(asked, graded, strict=True)}
+        for at in open_:
+            scores[at] = told[min(asked, key=lambda other: (abs(other - at), other))]
+        return scores
 
     def _with_gold(self, subject: Subject, questions: Sequence[Question]) -> list[Graded]:
         found = self._found(subject.reader, [question for question in questions if not question.docs])

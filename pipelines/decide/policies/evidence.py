@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import ceil, floor
 
 from pipelines.decide.choice import Choice, Halves, Weighed, Wish
-from pipelines.decide.weigh import HOUR
+from pipelines.decide.weigh import HOUR, buys_per_hour
 from pipelines.params import PolicyParams
 from pipelines.records import Evidence
 
@@ -20,13 +20,8 @@ class EvidencePolicy:
         return Choice(refresh=_wish(halves.refresh, params), retrain=_wish(halves.retrain, params))
 
 
-def buys_per_hour(weighed: Weighed, params: PolicyParams) -> float:
-    """Points an hour of this action buys at the lower end, counted for as many cycles as a gain lasts."""
-    return weighed.gain.low * params.gain_lasts_cycles * HOUR / weighed.seconds
-
-
 def _wish(weighed: Weighed, params: PolicyParams) -> Wish:
-    buys = buys_per_hour(weighed, params)
+    buys = buys_per_hour(weighed)
     wanted = weighed.gain.low > 0 and buys >= params.points_per_hour
     return Wish(wanted, weighed.gain.because, _otherwise(weighed, wanted, params))
 
@@ -34,11 +29,11 @@ def _wish(weighed: Weighed, params: PolicyParams) -> Wish:
 def _otherwise(weighed: Weighed, wanted: bool, params: PolicyParams) -> str:
     action, gain = weighed.action, weighed.gain
     if wanted:
-        buys = buys_per_hour(weighed, params)
+        buys = buys_per_hour(weighed)
         return f"{action} would not have been chosen with policy.points_per_hour above {buys:.1f}"
     if gain.needs:
         return f"{action} would have been weighed had {gain.needs}"
-    at_least = params.points_per_hour * weighed.seconds / HOUR / params.gain_lasts_cycles
+    at_least = params.points_per_hour * weighed.seconds / HOUR / weighed.lasts_cycles
     needed = ceil(10 * max(at_least, 0.1)) / 10
     bar = f"its gain, {floor(10 * gain.low) / 10:.1f} points at the lower end, been {needed:.1f} or more"
     return f"{action} would have been chosen had {bar}"
