@@ -109,11 +109,11 @@ class Examiner:
         return self._with_gold(subject, self.golden.questions)
 
     def gold_scores(self, subject: Subject, retrieved: Sequence[Graded]) -> list[float]:
-        """Each question's score with the right passage, asking little: evidence must stay cheap beside what it decides.
+        """Each question's score with the right passage, asking little: looking must stay cheap beside acting.
 
-        What is right with retrieved passages is no fault of the index, and of the model neither: it counts as right. One
-        that names no document has no other passage than those. Of the rest `evidence.questions` are asked, evenly
-        spaced, and each of the others takes the score of the nearest of them (hot-deck imputation).
+        What is right with retrieved passages is no fault of the index, and of the model neither: it counts as right.
+        One that names no document has no other passages. Of the rest `evidence.questions` are asked, evenly spaced,
+        and each of the others takes the score of the nearest of them (hot-deck imputation).
         """
         questions, scores = self.golden.questions, [one.score for one in retrieved]
         open_ = [at for at, one in enumerate(questions) if scores[at] < 1 and one.docs]

@@ -195,6 +195,20 @@ def test_what_is_right_with_retrieved_passages_is_not_asked_again_with_the_right
     assert len(CountingReader.prompts) == asked + 1
 
 
+@pytest.mark.parametrize(("limit", "asked"), [(0, 4), (1, 1), (2, 2), (9, 4)])
+def test_of_what_is_answered_wrong_so_many_are_asked_and_stand_for_the_rest(
+    tmp_path: Path, limit: int, asked: int
+) -> None:
+    space = workspace(tmp_path, **BLOCKS, evidence={"questions": limit})
+    asking = examiner(space, corpus_of(pages(*NAMES)), golden(*NAMES))
+    subject = Subject(index_of(space, pages()), taught(space))
+    retrieved = asking.with_retrieval(subject)
+    before = len(CountingReader.prompts)
+    assert [one.score for one in retrieved] == [0.0] * 4
+    assert asking.gold_scores(subject, retrieved) == [1.0] * 4
+    assert len(CountingReader.prompts) == before + asked
+
+
 @pytest.mark.parametrize("docs", [(), ("gone.md",)])
 def test_a_question_without_documents_has_no_right_passage(docs: tuple[str, ...]) -> None:
     assert gold_context(end_of_life("Tank", docs=docs), corpus_of(pages())) == []
