@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import ceil
 
 from pipelines.params import Params
 from pipelines.prove.score import difference
 from pipelines.records import Check, Chunk, Measure, Scorecard, Verdict
 
+# With fewer than twenty questions, one of them is too much to lose unasked.
+LARGEST_QUESTION = 0.05
 Rows = Mapping[tuple[str, int], tuple[str, str]]
 
 
@@ -15,7 +18,8 @@ def judge(before: Scorecard, after: Scorecard, rows: Rows, chunks: Iterable[Chun
     """Hold the candidate's scorecard against the live release's, and its rows against a clean cut of the snapshot.
 
     `rows` is what the candidate index holds: (document, position) -> (chunk digest, document digest). Tolerances are
-    for the mean of the paired difference: with few questions an interval's lower end would refuse every refresh.
+    for the mean of the paired difference: with few questions an interval's lower end would refuse every refresh. For
+    the same reason a tolerance is at least one question where there are twenty or more of them.
     """
     gained = _gained(before, after, params)
     wanted = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
@@ -46,17 +50,29 @@ def _same_questions(before: Scorecard, after: Scorecard) -> Check:
 
 
 def _no_loss(name: str, gained: Measure, tolerance: float) -> Check:
-    passed = gained.value is not None and gained.value >= -tolerance
-    return Check(name=name, passed=passed, detail=f"candidate - live = {gained}; may lose {tolerance:.2f}")
+    allowed = _allowed(tolerance, gained)
+    passed = gained.value is not None and gained.value >= -allowed
+    return Check(name=name, passed=passed, detail=f"candidate - live = {gained}; may lose {allowed:.2f}")
 
 
 def _no_fall(name: str, before: Measure, after: Measure, tolerance: float) -> Check:
     if before.value is None or after.value is None:
         detail = f"live {before}; candidate {after}"
         return Check(name=name, passed=before.value is None, detail=detail)
-    # Rounded as a Measure is, so that a loss of just the tolerance is within it.
-    passed = round(after.value - before.value, 6) >= -tolerance
-    return Check(name=name, passed=passed, detail=f"{before.value:.2f} -> {after.value:.2f}; may lose {tolerance:.2f}")
+    allowed = _allowed(tolerance, before)
+    passed = round(after.value - before.value, 6) >= -allowed
+    return Check(name=name, passed=passed, detail=f"{before.value:.2f} -> {after.value:.2f}; may lose {allowed:.2f}")
+
+
+def _allowed(tolerance: float, measured: Measure) -> float:
+    """A tolerance, widened to one of the questions measured unless that is a large share; 0 forbids any loss.
+
+    Rounded up as a Measure is rounded, so that the loss of just one question is within it.
+    """
+    if not (tolerance and measured.n):
+        return tolerance
+    question = ceil(1e6 / measured.n) / 1e6
+    return max(tolerance, question) if question <= LARGEST_QUESTION else tolerance
 
 
 def _rest(scorecard: Scorecard) -> Measure:

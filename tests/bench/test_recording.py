@@ -1,22 +1,19 @@
-"""Does a recording take a step's data as the project takes its folders, and the time of the model alone?"""
+"""Does a recording take a step's data as the project takes its folders, and note all that the model is asked?"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from bench.recording import FOUND, GOLD, READING, Clock, Listening, TimedGenerator, _line, corpus_of
+from bench.recording import FOUND, GOLD, READING, Listening, corpus_of
 from bench.streams import Step
 from pipelines.build.corpus import Corpus, read_corpus
 from pipelines.build.models import Models
 from pipelines.observe.snapshot import observe
 from pipelines.params import Params
-from pipelines.ports import Advance, Lesson, Message, Prompt, quiet
+from pipelines.ports import Lesson, Message, Prompt, quiet
 from pipelines.prove.attribution import Examiner, Subject
 from pipelines.prove.questions import GoldenSet
 from pipelines.prove.signals import pupil_of, surprise_of
@@ -24,7 +21,6 @@ from pipelines.records import BuiltModel, Chunk, Question
 from tests.factories import Shelf, question, workspace, write
 from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
 
-law = settings(derandomize=True, deadline=None)
 CAREFUL = {"max_removed_documents": 1, "max_removed_share": 0.0}
 PARAMS = Params.model_validate({"guard": CAREFUL, "chunk": {"max_words": 20}})
 UNTAUGHT = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
@@ -188,75 +184,3 @@ def test_what_the_evidence_asks_is_heard_under_the_names_that_are_paid_for(tmp_p
     surprise_of(pupil_of(corpus, model, "s"), corpus, reader, answerer, PARAMS)
     asked = answerer.take()
     assert [len(one) for one in (asked.found, asked.gold, asked.losses)] == [1, 1, 1]
-
-
-# --- how long it takes ---------------------------------------------------------------------------------------------
-
-
-def test_a_clock_adds_up_and_tells_what_one_takes() -> None:
-    clock = Clock().after(2.0, 3).after(4.0, 1)
-    assert (clock.seconds, clock.amount, clock.each) == (6.0, 4, 1.5)
-    assert Clock().each == 0.0
-
-
-class Watch:
-    """A clock that moves by as much as is said."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Slow(CountingReader):
-    """Takes 100 seconds to get ready for an adapter, 1 for an answer and 0.5 for a loss."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__()
-        self._watch = watch
-        self._ready: Path | None = None
-
-    def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
-        self._work(adapter, 1.0 * len(prompts))
-        return ["yes"] * len(prompts)
-
-    def losses(self, lessons: Sequence[Lesson], adapter: Path | None, advance: Advance) -> list[float]:
-        self._work(adapter, 0.5 * len(lessons))
-        return [1.0] * len(lessons)
-
-    def _work(self, adapter: Path | None, seconds: float) -> None:
-        self._watch.now += seconds + (0.0 if adapter == self._ready else 100.0)
-        self._ready = adapter
-
-
-def test_the_time_to_load_an_adapter_is_not_that_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch()
-    monkeypatch.setattr("bench.recording.time.perf_counter", watch)
-    timed = TimedGenerator(Slow(watch))
-    for adapter in (Path("a1"), Path("a2")):
-        assert timed.generate([prompt("a"), prompt("b")], adapter, lambda _: None) == ["yes", "yes"]
-    assert timed.losses([lesson("a")], Path("a3"), lambda _: None) == [1.0]
-    assert (timed.answers, timed.read) == (Clock(seconds=4.0, amount=4), Clock(seconds=0.5, amount=1))
-    assert (timed.base, timed.identity) == (CountingReader.base, CountingReader.identity)
-
-
-@law
-@given(
-    fixed=st.floats(0, 100),
-    each=st.floats(0, 10),
-    amounts=st.lists(st.integers(0, 500), min_size=2, unique=True, max_size=8),
-)
-def test_a_line_through_points_on_a_line_is_that_line(fixed: float, each: float, amounts: list[int]) -> None:
-    found = _line([(amount, fixed + each * amount) for amount in amounts])
-    assert found == pytest.approx((fixed, each), abs=1e-6)
-
-
-def test_neither_part_of_a_line_is_below_nothing() -> None:
-    assert _line([(10, 5.0), (20, 3.0)]) == pytest.approx((7.0, 0.0))
-    assert _line([(10, 1.0), (20, 3.0)]) == pytest.approx((0.0, 0.2))
-
-
-def test_without_two_amounts_all_of_it_is_fixed() -> None:
-    assert _line([(10, 5.0)]) == (5.0, 0.0)
-    assert _line([(10, 5.0), (10, 9.0), (10, 6.0)]) == (6.0, 0.0)

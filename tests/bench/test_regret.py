@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.recording import Asked, Rates, Recording, Seen, State, Turn
+from bench.rates import Rates
+from bench.recording import Asked, Recording, Seen, State, Turn
 from bench.regret import ACTIONS, LOOKS_AT, Taken, Walk, Walker, clear_cut, oracle, walk
 from pipelines.decide.choice import Choice, Halves, Wish
 from pipelines.decide.known import BUILT_IN, load_policy
@@ -29,14 +30,14 @@ NEITHER, REFRESH, RETRAIN, BOTH = ACTIONS
 RATES = Rates(
     answer_seconds=1.0,
     loss_seconds=0.01,
-    refresh_fixed_seconds=1000.0,
+    example_seconds=1400.0,
+    refresh_seconds=1000.0,
     chunk_seconds=100.0,
-    train_seconds={"m0": 50000.0, "m1": 70000.0},
-    trained_examples={"m0": 40, "m1": 50},
 )
+TRAINED = {"m0": 40, "m1": 50}
 TEXT, VECTORS = 0.1, 0.2
 FOUND, GOLD, LOSSES = 4.0, 3.0, 0.02
-REFRESHING, TRAINING = 1000.0 + 2 * 100.0, 70000.0
+REFRESHING, TRAINING = 1000.0 + 2 * 100.0, 50 * 1400.0
 
 # --- recordings by hand --------------------------------------------------------------------------------------------
 
@@ -81,9 +82,15 @@ def turn(*right: int, data: str = "s1", should: tuple[str, ...] | None = None, *
     return Turn(what="a step", right=should, snapshot=data, seen=seen)
 
 
-def recording(*turns: Turn, opened: Asked | None = None, rates: Rates = RATES) -> Recording:
+def recording(*turns: Turn, opened: Asked | None = None, trained: dict[str, int] = TRAINED) -> Recording:
     return Recording(
-        name="by hand", half="tune", start=START, opened=opened or Asked(), turns=turns, rates=rates, seconds=0.0
+        name="by hand",
+        half="tune",
+        start=START,
+        opened=opened or Asked(),
+        turns=turns,
+        trained_examples=trained,
+        seconds=0.0,
     )
 
 
@@ -92,7 +99,6 @@ def recordings(draw: st.DrawFn) -> Recording:
     """Three or four steps; from each state of each step another way may lead on, and the truth is not the questions."""
     some = st.integers(0, QUESTIONS)
     gaps = st.sampled_from([measure(0.0), measure(0.5)])
-    dull = st.integers(0, 3000)
 
     def at(state: State, data: str) -> Seen:
         gathered = evidence(snapshot=data, refresh_gain=draw(gaps), model_gap=draw(gaps))
@@ -104,10 +110,27 @@ def recordings(draw: st.DrawFn) -> Recording:
     turns = [
         Turn(what="", right=None, snapshot=one, seen={state.key: at(state, one) for state in states()}) for one in data
     ]
-    train = {model: float(draw(dull)) for model in MODELS}
-    fixed, each = float(draw(dull)), float(draw(some))
-    rates = {"refresh_fixed_seconds": fixed, "chunk_seconds": each, "train_seconds": train}
-    return recording(*turns, rates=RATES.model_copy(update=rates))
+    return recording(*turns, trained={model: draw(st.integers(0, 60)) for model in MODELS})
+
+
+# What an action takes may be nothing, or be worth more than it brings.
+DULL = st.integers(0, 3000).map(float)
+rates_of_all_kinds = st.builds(
+    Rates,
+    answer_seconds=st.just(1.0),
+    loss_seconds=st.just(0.01),
+    example_seconds=st.integers(0, 60).map(float),
+    refresh_seconds=DULL,
+    chunk_seconds=st.integers(0, QUESTIONS).map(float),
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(rates_of_all_kinds, st.integers(0, 500), st.integers(0, 500))
+def test_a_refresh_takes_its_start_and_each_of_its_chunks(rates: Rates, few: int, more: int) -> None:
+    assert rates.refresh(0) == rates.refresh_seconds
+    assert rates.refresh(few + more) - rates.refresh(few) == more * rates.chunk_seconds
+    assert RATES.refresh(2) == REFRESHING == 1200.0
 
 
 # --- the oracle ----------------------------------------------------------------------------------------------------
@@ -115,49 +138,50 @@ def recordings(draw: st.DrawFn) -> Recording:
 prices = st.sampled_from([0.0, 10.0, 200.0])
 
 
-def utility_of(actions: Sequence[Action], of: Recording, price: float) -> float:
+def utility_of(actions: Sequence[Action], of: Recording, rates: Rates, price: float) -> float:
     """What comes of doing just this, one step after the other."""
     index, model, points, seconds = of.start.index, of.start.model, 0.0, 0.0
     for action, turn in zip(actions, of.turns, strict=True):
         seen = turn.seen[f"{index}/{model}"]
         if action in (REFRESH, BOTH):
             index = seen.refreshed
-            seconds += of.rates.refresh_fixed_seconds + of.rates.chunk_seconds * seen.to_embed
+            seconds += rates.refresh_seconds + rates.chunk_seconds * seen.to_embed
         if action in (RETRAIN, BOTH):
             model = seen.retrained
-            seconds += of.rates.train_seconds[model]
+            seconds += rates.example_seconds * of.trained_examples[model]
         points += 100 * turn.seen[f"{index}/{model}"].score
     return points - price * seconds / 3600
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
-@given(of=recordings(), price=prices)
-def test_the_oracle_is_the_best_of_all_sequences_of_actions(of: Recording, price: float) -> None:
-    best = max(utility_of(actions, of, price) for actions in product(ACTIONS, repeat=len(of.turns)))
-    found = oracle(of, price)
+@given(of=recordings(), rates=rates_of_all_kinds, price=prices)
+def test_the_oracle_is_the_best_of_all_sequences_of_actions(of: Recording, rates: Rates, price: float) -> None:
+    best = max(utility_of(actions, of, rates, price) for actions in product(ACTIONS, repeat=len(of.turns)))
+    found = oracle(of, rates, price)
     assert found.utility(price) == pytest.approx(best, abs=1e-6)
-    assert utility_of([one.action for one in found.taken], of, price) == pytest.approx(best, abs=1e-6)
+    assert utility_of([one.action for one in found.taken], of, rates, price) == pytest.approx(best, abs=1e-6)
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(of=recordings(), price=prices, name=st.sampled_from(list(BUILT_IN)))
-def test_no_policy_is_above_the_oracle(of: Recording, price: float, name: str) -> None:
-    assert walk(of, PolicyParams(name=name)).utility(price) <= oracle(of, price).utility(price) + 1e-6
+@given(of=recordings(), rates=rates_of_all_kinds, price=prices, name=st.sampled_from(list(BUILT_IN)))
+def test_no_policy_is_above_the_oracle(of: Recording, rates: Rates, price: float, name: str) -> None:
+    policy = walk(of, rates, PolicyParams(name=name))
+    assert policy.utility(price) <= oracle(of, rates, price).utility(price) + 1e-6
 
 
 def test_what_costs_more_than_it_brings_is_left_and_what_is_free_is_done() -> None:
     of = recording(turn(1, 2, 3, 4), turn(1, 2, 3, 4))
-    assert oracle(of, 0.0).taken[0].action is BOTH
-    assert [one.action for one in oracle(of, 1000.0).taken] == [NEITHER, NEITHER]
+    assert oracle(of, RATES, 0.0).taken[0].action is BOTH
+    assert [one.action for one in oracle(of, RATES, 1000.0).taken] == [NEITHER, NEITHER]
 
 
 def test_the_oracle_sees_that_what_brings_nothing_now_pays_later() -> None:
     of = recording(turn(2, 2, 2, 2), turn(2, 4, 2, 4, retrained="m0"))
-    assert [one.action for one in oracle(of, 1.0).taken] == [RETRAIN, NEITHER]
+    assert [one.action for one in oracle(of, RATES, 1.0).taken] == [RETRAIN, NEITHER]
 
 
 def test_the_oracle_pays_for_what_it_builds_and_for_no_evidence_and_no_proof() -> None:
-    [taken] = oracle(recording(turn(0, 0, 0, 4)), 1.0).taken
+    [taken] = oracle(recording(turn(0, 0, 0, 4)), RATES, 1.0).taken
     assert (taken.action, taken.evidence_seconds, taken.action_seconds) == (BOTH, 0.0, REFRESHING + TRAINING)
 
 
@@ -188,7 +212,7 @@ class Scripted:
     def walk(self, of: Recording, *actions: Action) -> Walk:
         script = Script(list(actions), self.shown)
         self._patch.setattr("pipelines.decide.policy.load_policy", lambda _: script)
-        return walk(of, PolicyParams(name="by the script"))
+        return walk(of, RATES, PolicyParams(name="by the script"))
 
 
 @pytest.fixture
@@ -219,7 +243,7 @@ def test_utility_is_points_over_all_steps_less_the_price_of_the_hours(scripted: 
 
 def test_what_the_guard_holds_back_leaves_everything_and_takes_no_time() -> None:
     of = recording(turn(1, 2, 3, 4, evidence=evidence(held={"a.md": "1"}, refresh_gain=measure(0.0))))
-    [taken] = walk(of, PolicyParams(name="never")).taken
+    [taken] = walk(of, RATES, PolicyParams(name="never")).taken
     assert (taken.action, taken.accepted, taken.score, taken.seconds) == (Action.HOLD, False, 0.25, 0.0)
 
 
@@ -302,7 +326,7 @@ LOOK_SECONDS = {
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_policy_pays_for_what_it_looks_at(name: str) -> None:
-    [taken] = walk(recording(turn(1, 1, 1, 1)), PolicyParams(name=name)).taken
+    [taken] = walk(recording(turn(1, 1, 1, 1)), RATES, PolicyParams(name=name)).taken
     assert taken.evidence_seconds == pytest.approx(LOOK_SECONDS[name])
 
 
@@ -313,7 +337,7 @@ SIGNALS = {
     "text": ("news_share", "stale_answers", "come_back", "vocabulary"),
     "vectors": ("novelty", "shift"),
 }
-OF_THE_PAST = {"found": "score", "vectors": "shift"}
+OF_THE_PAST = {"found": ("score", "index_gap"), "gold": ("model_gap",), "vectors": ("shift",)}
 
 
 @settings(derandomize=True, deadline=None, max_examples=10)
@@ -323,10 +347,10 @@ def test_a_policy_decides_the_same_without_what_it_does_not_pay_for(
     name: str, value: float, was: float, cycles: int
 ) -> None:
     unpaid = SIGNALS.keys() - LOOKS_AT[name]
-    before = [past("NOTHING", score=was, shift=was, changed_share=was)] * cycles
+    before = [past("NOTHING", score=was, shift=was, changed_share=was, index_gap=was, model_gap=was)] * cycles
     seen = evidence(past=tuple(before), **{one: measure(value) for some in SIGNALS.values() for one in some})
     blank = {one: Measure.unmeasured("not paid for") for what in unpaid for one in SIGNALS[what]}
-    gone = {field: None for what, field in OF_THE_PAST.items() if what in unpaid}
+    gone = {field: None for what, fields in OF_THE_PAST.items() if what in unpaid for field in fields}
     history = tuple(one.model_copy(update=gone) for one in before)
     blind = seen.model_copy(update=blank | {"past": history})
     assert wishes(name, blind) == wishes(name, seen)
@@ -343,7 +367,7 @@ def test_only_policies_that_there_are_look_at_less() -> None:
 
 
 def test_who_has_not_looked_pays_for_both_sides_of_the_proof() -> None:
-    [taken] = walk(recording(turn(1, 1, 1, 1)), PolicyParams(name="always")).taken
+    [taken] = walk(recording(turn(1, 1, 1, 1)), RATES, PolicyParams(name="always")).taken
     assert (taken.action, taken.action_seconds) == (BOTH, REFRESHING + TRAINING + 2 * FOUND)
 
 
@@ -366,7 +390,7 @@ def test_the_history_of_a_walk_is_what_the_next_decision_sees(scripted: Scripted
 def test_the_history_of_a_walk_is_read_as_the_registrys_is(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script([REFRESH, RETRAIN])
     monkeypatch.setattr("pipelines.decide.policy.load_policy", lambda _: script)
-    walker = Walker.at_start(recording(turn(1, 1, 3, 3), turn(1, 1, 3, 0, data="s2")), PolicyParams())
+    walker = Walker.at_start(recording(turn(1, 1, 3, 3), turn(1, 1, 3, 0, data="s2")), RATES, PolicyParams())
     for number, one in enumerate(walker.recording.turns, start=1):
         before = past_of(walker.history)
         walker.step(number, one)
@@ -391,7 +415,7 @@ def test_costs_are_learnt_from_what_it_took(scripted: Scripted) -> None:
     scripted.walk(recording(turn(1, 1, 1, 1), turn(1, 1, 1, 1, data="s2")), REFRESH, NEITHER)
     first, second = (one.costs for one in scripted.shown)
     # The first release has been trained, so the rate of training is known from the start.
-    assert first.retrain_seconds == RATES.train_seconds["m0"] / 40 * RATES.trained_examples["m1"]
+    assert first.retrain_seconds == TRAINING
     assert first.refresh_seconds < second.refresh_seconds == pytest.approx(REFRESHING, rel=1e-3)
 
 

