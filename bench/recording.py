@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,7 @@ class Stage:
         self._progress = progress
         self._rows: dict[str, Rows] = {}
         self._taught: dict[str, BuiltModel] = {}
+        self._earlier: list[Mapping[str, str]] = []
 
     @property
     def params(self) -> Params:
@@ -203,6 +204,7 @@ class Stage:
         for step in self._stream.steps[1:]:
             turn, live = self._turn(step, live)
             turns.append(turn)
+            self._earlier.append(_snapshot(step).documents)
         return Recording(
             name=self._stream.name,
             half=self._stream.half,
@@ -231,7 +233,8 @@ class Stage:
 
     def _look(self, step: Step, state: State, decide: bool) -> Seen:
         rows, model = self._rows[state.index], self._taught[state.model]
-        corpus = corpus_of(step, rows.documents, self.params, self._index.chunks(rows.documents, rows.version))
+        kept = self._index.chunks(rows.documents, rows.version)
+        corpus = corpus_of(step, rows.documents, self.params, kept, self._earlier)
         golden = split_stale(step.truth, corpus.texts)
         examiner = PlainExaminer(corpus, golden, self._answerer, self.params)
         subject = Subject(self._index.reader(rows.version), model)
@@ -315,10 +318,20 @@ class Stage:
         return self._space.state / "models" / f"{key}.json"
 
 
-def corpus_of(step: Step, indexed: dict[str, str], params: Params, rows: Sequence[Chunk] = ()) -> Corpus:
-    """A step's data as the index is to have it; what the guard holds back stays as the rows have it."""
+def corpus_of(
+    step: Step,
+    indexed: Mapping[str, str],
+    params: Params,
+    rows: Sequence[Chunk] = (),
+    earlier: Sequence[Mapping[str, str]] = (),
+) -> Corpus:
+    """A step's data as the index is to have it; what the guard holds back stays as the rows have it.
+
+    `earlier` are the documents (name -> digest) of the steps before, as they were recorded.
+    """
     documents = [Document(id=name, text=text, digest=_md5(text)) for name, text in sorted(step.documents.items())]
-    held = hold(removed(indexed, {one.id: one.digest for one in documents}, ()), len(indexed), (), params.guard)
+    gone = removed(indexed, {one.id: one.digest for one in documents}, (), earlier)
+    held = hold(gone, len(indexed), (), params.guard)
     kept = [chunk for chunk in rows if chunk.document in held]
     chunks = [chunk for document in documents for chunk in chunk_document(document, params.chunk)]
     pages = {None, *(chunk.document for chunk in [*chunks, *kept])}

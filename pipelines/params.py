@@ -110,12 +110,13 @@ class ScoreParams(Block):
 
 
 class EvidenceParams(Block):
-    """How much is looked at. `questions`: of those answered wrong, asked again with the right passage; 0 asks all.
+    """How much is looked at. `questions`: so many at least, of those answered wrong, are asked again with the right
+    passage, or a quarter of them; 0 asks all.
 
     The others are for the signals beside the golden questions; 0 leaves a signal out.
     """
 
-    questions: Annotated[int, Field(ge=0)] = 16
+    questions: Annotated[int, Field(ge=0)] = 8
     probes: Annotated[int, Field(ge=0)] = 40
     new_chunks: Annotated[int, Field(ge=0)] = 32
     old_chunks: Annotated[int, Field(ge=0)] = 200

@@ -11,6 +11,7 @@ from pipelines.build.examples import Example, read_examples
 from pipelines.build.index import Cut, Index
 from pipelines.observe.documents import Library, documents_of, refuse_empty
 from pipelines.observe.guard import approvals, hold, removed
+from pipelines.observe.snapshot import earlier_documents
 from pipelines.params import ChunkParams
 from pipelines.records import Chunk, Document, SetAside, Snapshot
 from pipelines.workspace import Workspace
@@ -27,7 +28,7 @@ class Folder:
         self._chunk: ChunkParams = workspace.params.chunk
         self.library = Library(workspace, snapshot)
         unreadable = {one.document for one in self.library.set_aside if one.document not in self.library.due}
-        gone = removed(indexed, documents_of(snapshot), unreadable)
+        gone = removed(indexed, documents_of(snapshot), unreadable, earlier_documents(workspace))
         self.held = hold(gone, len(indexed), approvals(workspace), workspace.params.guard)
         stays = {name: digest for name, digest in indexed.items() if name in unreadable or name in self.held}
         self.documents = self.library.due | stays

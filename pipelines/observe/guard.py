@@ -12,17 +12,28 @@ from pipelines.records import Approval, Plan, Release
 from pipelines.workspace import Workspace
 
 
-def removed(indexed: Mapping[str, str], folder: Mapping[str, str], kept: Iterable[str]) -> dict[str, str]:
+def removed(
+    indexed: Mapping[str, str],
+    folder: Mapping[str, str],
+    kept: Iterable[str],
+    earlier: Iterable[Mapping[str, str]] = (),
+) -> dict[str, str]:
     """Indexed documents (with the digest of their rows) that are gone from the folder; no renamed and no `kept` one.
 
     A document whose very content stands in the folder under another name has moved: nothing is lost with its old name.
+    So has one that was renamed and then edited: its content stood under a name that is still in the folder, in one of
+    the `earlier` states of it (name -> digest), which are looked at only where something seems to be gone.
     """
     there, staying = set(folder.values()), set(kept)
-    return {
+    gone = {
         document: digest
         for document, digest in sorted(indexed.items())
         if document not in folder and document not in staying and digest not in there
     }
+    if not gone:
+        return {}
+    moved = {digest for documents in earlier for name, digest in documents.items() if name in folder}
+    return {document: digest for document, digest in gone.items() if digest not in moved}
 
 
 def hold(

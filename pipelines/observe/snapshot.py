@@ -13,7 +13,8 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,6 +27,8 @@ from pipelines.workspace import Workspace
 
 # What DVC ignores in any case (dvc/ignore.py).
 ALWAYS_IGNORED = (".hg/", ".git/", ".git", ".dvc/")
+# Snapshots that are looked through for a document's earlier names.
+REMEMBERED = 20
 # Between these two lines of .dvcignore stand the files that DVC cannot take.
 HIDDEN = "# ragtide: files that DVC cannot take; this block is written anew each time"
 HIDDEN_END = "# ragtide: end"
@@ -70,6 +73,15 @@ def observe(workspace: Workspace) -> Snapshot:
         raise RefusalError(f"{workspace.kb} {state if workspace.kb.is_dir() else 'does not exist'}: {hint}")
     train, golden = (_hash_all(folder, workspace.root, ignore) for folder in (workspace.train, workspace.golden))
     return compose(kb, train, golden, unusable)
+
+
+def earlier_documents(workspace: Workspace) -> Iterator[Mapping[str, str]]:
+    """The documents of the last snapshots that were recorded (name -> MD5), newest first; one at a time."""
+    files = sorted(workspace.snapshot_file("*").parent.glob("*.json"), key=lambda file: -file.stat().st_mtime_ns)
+    for file in files[:REMEMBERED]:
+        # One that cannot be read is `ragtide verify`'s to tell.
+        with suppress(RefusalError):
+            yield Snapshot.read(file).documents
 
 
 def compose(

@@ -112,12 +112,13 @@ class Examiner:
         """Each question's score with the right passage, asking little: looking must stay cheap beside acting.
 
         What is right with retrieved passages is no fault of the index, and of the model neither: it counts as right.
-        One that names no document has no other passages. Of the rest `evidence.questions` are asked, evenly spaced,
-        and each of the others takes the score of the nearest of them (hot-deck imputation).
+        One that names no document has no other passages. Of the rest a quarter is asked, and `evidence.questions` at
+        least, evenly spaced; each of the others takes the score of the nearest of them (hot-deck imputation).
         """
         questions, scores = self.golden.questions, [one.score for one in retrieved]
         open_ = [at for at, one in enumerate(questions) if scores[at] < 1 and one.docs]
-        asked = sample(open_, self._params.evidence.questions or len(open_))
+        least = self._params.evidence.questions
+        asked = sample(open_, max(least, len(open_) // 4) if least else len(open_))
         graded = self._with_gold(subject, [questions[at] for at in asked])
         told = {at: one.score for at, one in zip(asked, graded, strict=True)}
         for at in open_:
