@@ -298,6 +298,20 @@ def test_approved_removals_are_followed(tmp_path: Path) -> None:
     assert (names(corpus.chunks), corpus.held) == (["0.md", "3.md", "4.md"], {})
 
 
+def test_pages_that_were_renamed_and_then_edited_hold_nothing_back(tmp_path: Path) -> None:
+    made = indexed(tmp_path, guard=CAREFUL)
+    for number in range(5):
+        write(made.workspace.kb / f"deep/{number}.md", (made.workspace.kb / f"{number}.md").read_bytes())
+        (made.workspace.kb / f"{number}.md").unlink()
+    between = observe(made.workspace)
+    for number in range(5):
+        write(made.workspace.kb / f"deep/{number}.md", f"# Page {number}\n\nIt says something else now.\n")
+    # Nobody has seen the pages under their new names: they look gone.
+    assert len(made.read().held) == 5
+    between.write(made.workspace.snapshot_file(between.id))
+    assert made.read().held == {}
+
+
 def test_a_folder_that_moved_as_a_whole_holds_nothing_back(tmp_path: Path) -> None:
     made = indexed(tmp_path, guard=CAREFUL)
     for number in range(5):

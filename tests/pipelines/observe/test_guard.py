@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,23 @@ def test_an_addition_or_an_edit_is_no_removal(indexed: dict[str, str], more: dic
 def test_a_rename_is_no_removal(indexed: dict[str, str], names: list[str]) -> None:
     renamed = dict(zip(names, indexed.values(), strict=False))
     assert removed(indexed, renamed, ()) == {}
+
+
+@law
+@given(FOLDERS, st.permutations([f"{number}.txt" for number in range(8)]))
+def test_a_page_that_was_renamed_and_then_edited_is_no_removal(indexed: dict[str, str], names: list[str]) -> None:
+    renamed = dict(zip(names, indexed.values(), strict=False))
+    edited = {name: f"{digest} edited" for name, digest in renamed.items()}
+    assert removed(indexed, edited, (), [indexed, renamed]) == {}
+    assert removed(indexed, {}, (), [indexed, renamed]) == indexed
+
+
+def test_earlier_states_are_looked_at_only_where_something_seems_to_be_gone() -> None:
+    def never() -> Iterator[dict[str, str]]:
+        raise AssertionError("nothing is gone")
+        yield {}
+
+    assert removed({"a.md": "1"}, {"a.md": "2", "b.md": "3"}, (), never()) == {}
 
 
 @law

@@ -21,10 +21,12 @@ from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import (
     HIDDEN,
     HIDDEN_END,
+    REMEMBERED,
     check_stages,
     commit_stages,
     compose,
     dvc,
+    earlier_documents,
     ensure_repository,
     files_below,
     folder_hash,
@@ -659,3 +661,26 @@ def test_a_committed_stage_is_up_to_date(tmp_path: Path) -> None:
     assert "up to date" in dvc(tmp_path, ["status"])
     locked = yaml.safe_load((tmp_path / "dvc.lock").read_text(encoding="utf-8"))["stages"]["index"]
     assert [dep["md5"] for dep in locked["deps"]] == [observe(project).kb_id]
+
+
+# --- what was recorded earlier -------------------------------------------------------------------------------------
+
+
+def test_earlier_documents_come_newest_first_and_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    assert list(earlier_documents(space)) == []
+    for age, name in enumerate(["new.md", "old.md", "older.md"]):
+        taken = compose({name: md5(name)}, {}, {})
+        taken.write(space.snapshot_file(taken.id))
+        os.utime(space.snapshot_file(taken.id), (1000 - age, 1000 - age))
+    os.utime(write(space.snapshot_file("broken"), "{"), (2000, 2000))
+    assert [list(documents) for documents in earlier_documents(space)] == [["new.md"], ["old.md"], ["older.md"]]
+
+
+def test_only_the_last_snapshots_are_looked_through(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    for number in range(REMEMBERED + 2):
+        taken = compose({f"{number}.md": md5(str(number))}, {}, {})
+        taken.write(space.snapshot_file(taken.id))
+        os.utime(space.snapshot_file(taken.id), (number, number))
+    assert len(list(earlier_documents(space))) == REMEMBERED
