@@ -60,6 +60,7 @@ def _regret(panel: Any, recordings: Sequence[Recording], best: Mapping[str, Walk
     }
     order = sorted(regrets, key=lambda name: -regrets[name])
     panel.barh(order, [regrets[name] for name in order], color=[SHOWN.get(name, "#b6bec6") for name in order])
+    panel.margins(x=0.12)
     for at, name in enumerate(order):
         panel.text(regrets[name], at, f" {regrets[name]:.1f}", va="center", fontsize=8)
     panel.set_title(f"mean regret over the streams, points (an hour of compute = {PRICE:g} points)", fontsize=9)
@@ -67,6 +68,7 @@ def _regret(panel: Any, recordings: Sequence[Recording], best: Mapping[str, Walk
 
 def _costs(panel: Any, recordings: Sequence[Recording], walks: Walks) -> None:
     """Quality against compute: the upper left is where one wants to be."""
+    panel.margins(x=0.12, y=0.1)
     for name, some in walks.items():
         seconds, score = _mean(recordings, some, "seconds"), _mean(recordings, some, "score")
         panel.plot(seconds, score, "o", color=SHOWN.get(name, "#b6bec6"))
