@@ -296,6 +296,12 @@ class Past(Record):
     index_gap: float | None = None
     model_gap: float | None = None
 
+    def touched(self, model: bool) -> bool:
+        """Whether its action was about the model (or else the index); one that is no action was about neither."""
+        if self.action not in set(Action):
+            return False
+        return Action(self.action).retrains if model else Action(self.action).refreshes
+
 
 class Gap(Record):
     """The two gaps of one group of questions: those of a folder, or those with one kind of answer."""

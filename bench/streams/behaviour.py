@@ -116,7 +116,7 @@ def _call(row: Mapping[str, str]) -> str:
 
 
 def read_commands(folder: Path) -> Commands:
-    """One portion of four examples and six of twelve, and sixteen questions."""
+    """One portion of three examples and six of twelve, and sixteen questions."""
     draw = random.Random(SEED)
     asked = [row for word, count in ASKED_COMMANDS.items() for row in draw.sample(_usable(folder, "test", word), count)]
     known = {row["prompt"] for row in asked}

@@ -85,7 +85,7 @@ def _skill(ground: Ground, commands: Commands) -> tuple[Step, ...]:
     start = World(ground, asked=SKILL_FACTS)
     so_far = list(accumulate(commands.portions))
     worlds = [start.but(more_examples=examples, more_questions=commands.questions) for examples in so_far]
-    first = worlds[0].step("shell commands are asked for; four examples", NOTHING)
+    first = worlds[0].step("shell commands are asked for; three examples", NOTHING)
     others = [world.step("twelve more examples of shell commands") for world in worlds[1:]]
     return (start.step(START), first, *others, worlds[-1].step(STILL))
 

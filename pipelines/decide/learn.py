@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.records import Action, Past
+from pipelines.records import Past
 
 # What was expected of less than this is noise to learn from (points of answer score).
 ENOUGH_POINTS = 1.0
@@ -46,12 +46,11 @@ def learned(past: Sequence[Past], retrain: bool) -> Learned:
 
 
 def _tells(one: Past, retrain: bool) -> bool:
-    if one.action not in set(Action) or (one.expected_points or 0) < ENOUGH_POINTS:
+    if (one.expected_points or 0) < ENOUGH_POINTS:
         return False
-    action = Action(one.action)
     if one.accepted and one.recovered_points is None and not one.rolled_back:
         return False
-    return action.retrains if retrain else action.refreshes
+    return one.touched(retrain)
 
 
 def _share(one: Past) -> float:

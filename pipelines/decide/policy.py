@@ -138,7 +138,9 @@ def _must(evidence: Evidence, params: PolicyParams) -> str | None:
         told = "1 document is" if gone == 1 else f"{gone} documents are"
         return f"{told} gone from where the index has them: readers must not find what is gone"
     if delta.documents_renamed and params.refresh_on_rename:
-        return f"{delta.documents_renamed} documents have another name, and policy.refresh_on_rename is set"
+        many = delta.documents_renamed
+        told = "1 document has" if many == 1 else f"{many} documents have"
+        return f"{told} another name, and policy.refresh_on_rename is set"
     return None
 
 

@@ -49,7 +49,7 @@ def lasting(evidence: Evidence, params: PolicyParams, retrain: bool) -> float:
     stood = 0
     for one in reversed(evidence.past):
         gap = one.model_gap if retrain else one.index_gap
-        if (gap or 0.0) < STANDS or (one.accepted and retrain == ("RETRAIN" in one.action)):
+        if (gap or 0.0) < STANDS or (one.accepted and one.touched(retrain)):
             break
         stood += 1
     return max(params.gain_lasts_cycles, stood + 1.0)

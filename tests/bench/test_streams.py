@@ -231,7 +231,7 @@ def test_the_table_has_a_row_for_each_step_after_the_start() -> None:
 
 def test_a_dialogue_is_cut_to_its_last_words() -> None:
     cut = short_dialogue(" ".join(str(number) for number in range(100)) + "\nUSER: yes")
-    assert cut.startswith("Which API call? 42 43 ")
+    assert cut.startswith("Which API call? 62 63 ")
     assert cut.endswith(" 99 USER: yes")
     assert short_dialogue("USER: hello\nSYSTEM: hello") == "Which API call? USER: hello SYSTEM: hello"
 
@@ -342,7 +342,7 @@ class TestRecorded:
     def test_the_api_is_renamed_for_the_same_dialogues(self) -> None:
         old, new, back = (steps_of("api")[place] for place in (2, 3, 7))
         assert [one["prompt"] for one in old.examples] == [one["prompt"] for one in new.examples]
-        assert (new_examples(old, new), answers_changed(old, new)) == (76, 24)
+        assert (new_examples(old, new), answers_changed(old, new)) == (46, 24)
         assert back.questions == old.questions
         assert all(grade(one.answers[0], one) == 1 for one in new.questions)
         assert not any(grade(a.answers[0], b) for a, b in zip(old.questions[16:], new.questions[16:], strict=True))
@@ -351,12 +351,12 @@ class TestRecorded:
         for step in steps_of("api"):
             taught = [one["completion"] for one in step.examples if "doc" not in one]
             asked = [one.answers[0] for one in step.questions if not one.docs]
-            assert (len(asked), len(set(asked))) == (24, 6)
+            assert (len(asked), len(set(asked))) == (24, 3)
             assert all(taught.count(call) >= 12 for call in asked)
 
     def test_commands_come_in_portions_and_are_not_given_away(self) -> None:
         counts = [len(step.examples) - 48 for step in steps_of("skill")]
-        assert counts == [0, 4, 16, 28, 40, 52, 64, 76, 76]
+        assert counts == [0, 3, 15, 27, 39, 51, 63, 75, 75]
         asked = [one for one in steps_of("skill")[1].questions if not one.docs]
         assert len(asked) == 16
         assert not any(grade(one.question.removeprefix("Shell command: "), one) for one in asked)

@@ -711,7 +711,7 @@ def test_before_the_first_release_there_is_nothing_to_make_anew() -> None:
 
 RENAMED = {
     "changes": MOVED,
-    "delta": delta(new=0, gone=0, deleted=1, documents_gone=1),
+    "delta": delta(new=0, gone=0, deleted=1, documents_gone=1, documents_renamed=1),
     "news_share": measure(0.0),
     "refresh_gain": UNMEASURED,
 }
@@ -726,12 +726,12 @@ def test_another_name_alone_is_nothing_to_do() -> None:
 def test_another_name_is_written_where_one_asks_for_that() -> None:
     decision = decide(evidence(**RENAMED), PolicyParams(points_per_hour=1e9, refresh_on_rename=True))
     assert decision.action is Action.REFRESH
-    assert "1 documents have another name, and policy.refresh_on_rename is set" in decision.reasons[0]
+    assert "1 document has another name, and policy.refresh_on_rename is set" in decision.reasons[0]
 
 
 def test_a_removal_beside_a_rename_is_taken_out() -> None:
     both = MOVED.model_copy(update={"removed": ("d.md",)})
-    moved = delta(new=0, gone=1, deleted=2, documents_gone=2)
+    moved = delta(new=0, gone=1, deleted=2, documents_gone=2, documents_renamed=1)
     decision = decide(evidence(**RENAMED | {"changes": both, "delta": moved}), PolicyParams(points_per_hour=1e9))
     assert decision.action is Action.REFRESH
     assert "1 document is gone from where the index has them" in decision.reasons[0]

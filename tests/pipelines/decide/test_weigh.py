@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.decide.choice import Gain
-from pipelines.decide.weigh import LEAST_SECONDS, refresh_gain, retrain_gain, seconds, weigh
+from pipelines.decide.policy import decide
+from pipelines.decide.weigh import LEAST_SECONDS, STANDS, lasting, refresh_gain, retrain_gain, seconds, weigh
 from pipelines.params import PolicyParams
-from pipelines.records import Action, Costs, Evidence, Measure
+from pipelines.records import Action, Costs, Evidence, Measure, Past
 from tests.factories import UNMOVED, delta, evidence, measure, past
 
 law = settings(derandomize=True, deadline=None, max_examples=60)
@@ -59,6 +60,43 @@ def test_more_new_examples_never_teach_less(few: int, more: int, surprise: Measu
         retrain_gain(untaught(new_examples=one, surprise=surprise), PARAMS).low for one in (few, few + more)
     )
     assert little <= much
+
+
+# --- how long a gain is counted --------------------------------------------------------------------------------------
+
+WAITED = past("NOTHING", accepted=False, model_gap=0.3, index_gap=0.2)
+
+
+@pytest.mark.parametrize(("waited", "cycles"), [(0, 3), (1, 3), (2, 3), (3, 4), (9, 10)])
+def test_a_gap_that_stands_is_counted_for_as_many_cycles_as_it_stood(waited: int, cycles: int) -> None:
+    for retrain in (False, True):
+        assert lasting(evidence(past=(WAITED,) * waited), PolicyParams(gain_lasts_cycles=3), retrain) == cycles
+
+
+@pytest.mark.parametrize(
+    ("last", "index", "model"),
+    [
+        (past("RETRAIN", model_gap=0.3, index_gap=0.2), 7, 1),
+        (past("REFRESH", model_gap=0.3, index_gap=0.2), 1, 7),
+        (past("REFRESH+RETRAIN", model_gap=0.3, index_gap=0.2), 1, 1),
+        (past("RETRAIN", accepted=False, model_gap=0.3, index_gap=0.2), 7, 7),
+        (past("NOTHING", accepted=False, model_gap=STANDS - 0.001, index_gap=0.2), 7, 1),
+        (past("NOTHING", accepted=False, model_gap=0.3), 1, 7),
+    ],
+    ids=["retrained", "refreshed", "both", "refused", "no gap in the model", "index not measured"],
+)
+def test_what_was_done_about_a_half_or_needed_not_be_begins_anew(last: Past, index: int, model: int) -> None:
+    world, params = evidence(past=(*(WAITED,) * 5, last)), PolicyParams(gain_lasts_cycles=1)
+    assert (lasting(world, params, False), lasting(world, params, True)) == (index, model)
+
+
+def test_what_is_not_worth_its_cost_today_is_at_last_chosen_if_nothing_changes() -> None:
+    params = PolicyParams(points_per_hour=150, gain_lasts_cycles=1)
+    world = untaught(delta=UNMOVED)
+    chosen = [decide(world.model_copy(update={"past": (WAITED,) * waited}), params).action for waited in range(6)]
+    assert chosen[0] is Action.NOTHING
+    assert chosen[-1] is Action.RETRAIN
+    assert sorted(chosen, key=list(Action).index) == chosen
 
 
 # --- the index -------------------------------------------------------------------------------------------------------

@@ -181,3 +181,10 @@ def test_the_cool_down_runs_from_the_last_turn_that_trained(decision: Action) ->
 @pytest.mark.parametrize("history", [[], [turn()], [idle(), rollback(2, to=1)]], ids=["none", "refresh", "others"])
 def test_without_a_retrain_there_is_no_cool_down(history: list[Cycle]) -> None:
     assert hours_since_retrain(history, NOW) is None
+
+
+def test_the_gaps_that_stood_are_remembered() -> None:
+    [told] = past_of([turn(signals={"index_gap": 0.2, "model_gap": 0.1})])
+    assert (told.index_gap, told.model_gap) == (0.2, 0.1)
+    [unmeasured] = past_of([turn()])
+    assert (unmeasured.index_gap, unmeasured.model_gap) == (None, None)
