@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import RenderableType
+from rich.markdown import Markdown
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from pipelines.publish.decision_report import cost_told, costs_told, gain_told
-from pipelines.publish.markdown import one_line
+from pipelines.publish.markdown import SHOWN, changes_markdown, one_line
 from pipelines.publish.meaning import Told, evidence_rows
 from pipelines.records import Action, Decision, Evidence, Option
 
@@ -30,6 +31,8 @@ def decision_renderables(evidence: Evidence, decision: Decision) -> list[Rendera
         _plain(costs_told(evidence.costs), "dim"),
         _evidence(evidence),
         *_lines("What would have changed it", decision.would_change),
+        *_lines("Set aside", _set_aside(evidence)),
+        *_changes(evidence),
     ]
 
 
@@ -79,6 +82,19 @@ def _meant(told: Told) -> Text:
 
 def _lines(title: str, lines: Sequence[str]) -> list[RenderableType]:
     return [Text(f"\n{title}", "bold"), *(_bullet(line) for line in lines)] if lines else []
+
+
+def _set_aside(evidence: Evidence) -> list[str]:
+    """The documents that cannot be read, and why; of many the first."""
+    lines = [f"{document}: {why}" for document, why in evidence.set_aside.items()]
+    more = [f"and {len(lines) - SHOWN} more: `ragtide status` lists them"] if len(lines) > SHOWN else []
+    return lines[:SHOWN] + more
+
+
+def _changes(evidence: Evidence) -> list[RenderableType]:
+    if evidence.changes.is_empty:
+        return []
+    return [Text("\nWhat has changed", "bold"), Markdown(changes_markdown(evidence.changes))]
 
 
 def _bullet(line: str) -> Table:

@@ -139,7 +139,7 @@ class PolicyParams(Block):
     name: str = "evidence"
     points_per_hour: Annotated[float, Field(ge=0)] = 50.0
     gain_lasts_cycles: Annotated[float, Field(ge=1)] = 3.0
-    examples_half: Positive = 24.0
+    examples_half: Positive = 12.0
     surprise_full: Positive = 0.5
     refresh_on_rename: bool = False
     budget_hours_per_week: Positive | None = None

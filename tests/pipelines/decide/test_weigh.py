@@ -200,7 +200,7 @@ def test_a_first_retrain_is_thought_to_recover_half_of_the_gap() -> None:
     )
 
 
-@pytest.mark.parametrize(("new", "share"), [(None, 1.0), (24, 0.5), (48, 0.75), (10_000, 1.0)])
+@pytest.mark.parametrize(("new", "share"), [(None, 1.0), (12, 0.5), (24, 0.75), (10_000, 1.0)])
 def test_the_learning_curve_halves_what_is_left_every_so_many_new_examples(new: int | None, share: float) -> None:
     assert ends(retrain_gain(untaught(new_examples=new), PARAMS)) == (10 * share, 20 * share, 30 * share)
 
@@ -226,7 +226,8 @@ def test_examples_teach_as_far_as_they_surely_surprise(surprise: Measure, share:
 
 
 def test_which_surprise_is_full_is_a_setting() -> None:
-    found = retrain_gain(untaught(surprise=measure(0.5), new_examples=24), PolicyParams(surprise_full=1.0))
+    params = PolicyParams(surprise_full=1.0, examples_half=24)
+    found = retrain_gain(untaught(surprise=measure(0.5), new_examples=24), params)
     assert ends(found) == (2.5, 5, 7.5)
     assert found.because.endswith("; 24 of 100 examples are new to it and surprise it by 0.50 nats a token")
 
