@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.recording import PARAMS, corpus_of
 from bench.streams import Stream
 from pipelines.build.candidate import open_index
-from pipelines.build.corpus import InMemory
 from pipelines.build.examples import lessons
-from pipelines.build.models import load_models
+from pipelines.build.models import Models, load_models
 from pipelines.build.prompts import question_prompt
 from pipelines.params import Params
-from pipelines.ports import Lesson, Message, quiet
+from pipelines.ports import Lesson, Message, Prompt, quiet
 from pipelines.records import Record
 from pipelines.workspace import Workspace
 
-SAMPLED = 24
-SMALL = 10
+SAMPLED = 16
 
 
 class Rates(Record):
@@ -45,30 +43,40 @@ def measure(stream: Stream) -> Rates:
     params, step = Params.model_validate(PARAMS), stream.steps[0]
     with tempfile.TemporaryDirectory() as folder:
         space, models = Workspace(Path(folder), params), load_models(params)
-        corpus, index = corpus_of(step, {}, params), open_index(Workspace(Path(folder), params), models.embedder)
+        corpus, index = corpus_of(step, {}, params), open_index(space, models.embedder)
         models.embedder.embed(["warm"])
-        chunks = len(corpus.chunks)
         whole = _seconds(lambda: index.refresh(corpus.source, "all", quiet))
-        fewer = InMemory.of([chunk for chunk in corpus.chunks if chunk.position % SMALL])
-        small = _seconds(lambda: index.refresh(fewer, "fewer", quiet))
-        reader = index.reader(index.latest() or 1)
-        asked = [question.question for question in step.questions[:SAMPLED]]
-        prompts = [
-            question_prompt(question, [passage.text for passage in found])
-            for question, found in zip(asked, reader.search(asked, params.index.top_k), strict=True)
-        ]
+        moved = corpus_of(stream.steps[1], {}, params)
+        new = len({chunk.digest for chunk in moved.chunks} - {chunk.digest for chunk in corpus.chunks})
+        some = _seconds(lambda: index.refresh(moved.source, "moved", quiet))
+        each = max(0.0, whole - some) / (len(corpus.chunks) - new)
+        reader = index.reader(1)
         taught = lessons(corpus.examples[:SAMPLED], corpus.chunks_by_document, reader, params.index.top_k, 7)
-        hello = (Message("user", "Hello"),)
-        models.generator.generate([hello], None, lambda _: None)
-        models.generator.losses([Lesson(hello, "Hello")], None, lambda _: None)
-        return Rates(
-            answer_seconds=_seconds(lambda: models.generator.generate(prompts, None, lambda _: None)) / len(prompts),
-            loss_seconds=_seconds(lambda: models.generator.losses(taught, None, lambda _: None)) / len(taught),
-            example_seconds=_seconds(lambda: models.trainer.train(taught, space.state / "adapter", quiet))
-            / len(taught),
-            refresh_seconds=small,
-            chunk_seconds=max(0.0, whole - small) / chunks,
+        asked = [question.question for question in step.questions[:SAMPLED]]
+        found = reader.search(asked, params.index.top_k)
+        prompts = [
+            question_prompt(question, [passage.text for passage in passages])
+            for question, passages in zip(asked, found, strict=True)
+        ]
+        return _with_model(models, taught, prompts, space.state / "adapter").model_copy(
+            update={"refresh_seconds": round(max(0.0, some - each * new), 4), "chunk_seconds": round(each, 5)}
         )
+
+
+def _with_model(models: Models, taught: Sequence[Lesson], prompts: Sequence[Prompt], adapter: Path) -> Rates:
+    """The rates of the model: trained first, since an answer is as long as it was taught to be."""
+    passes, nothing = Params.model_validate(PARAMS).finetune.passes(len(taught)), lambda _: None
+    training = _seconds(lambda: models.trainer.train(taught, adapter, quiet))
+    models.generator.generate([(Message("user", "Hello"),)], adapter, nothing)
+    answers = _seconds(lambda: models.generator.generate(prompts, adapter, nothing))
+    losses = _seconds(lambda: models.generator.losses(taught, adapter, nothing))
+    return Rates(
+        answer_seconds=round(answers / len(prompts), 4),
+        loss_seconds=round(losses / len(taught), 4),
+        example_seconds=round(training / (passes * len(taught)), 4),
+        refresh_seconds=0.0,
+        chunk_seconds=0.0,
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

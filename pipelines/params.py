@@ -126,11 +126,11 @@ class EvidenceParams(Block):
 class BaselineParams(Block):
     """What the simpler policies go by; the default policy does not look at these."""
 
-    period_cycles: Count = 4
+    period_cycles: Count = 2
     amount_share: Share = 0.1
-    cusum_slack: Share = 0.02
-    cusum_limit: Share = 0.05
-    drift_limit: Share = 0.1
+    cusum_slack: Share = 0.0
+    cusum_limit: Share = 0.02
+    drift_limit: Share = 0.005
 
 
 class PolicyParams(Block):
@@ -138,7 +138,7 @@ class PolicyParams(Block):
 
     name: str = "evidence"
     points_per_hour: Annotated[float, Field(ge=0)] = 50.0
-    gain_lasts_cycles: Annotated[float, Field(ge=1)] = 3.0
+    gain_lasts_cycles: Annotated[float, Field(ge=1)] = 5.0
     examples_half: Positive = 12.0
     surprise_full: Positive = 0.5
     refresh_on_rename: bool = False

@@ -44,12 +44,12 @@ def lasting(evidence: Evidence, params: PolicyParams, retrain: bool) -> float:
 
     How long it will stand is not known. Who pays by the day and could buy does well to buy once the rent has come to
     the price (ski rental: Karlin et al. 1988, "Competitive snoopy caching"): so a gap that has stood for so many cycles
-    is counted for as many, and what is not worth its cost today is at last worth it if nothing changes.
+    is counted for as many and this one, and what is not worth its cost today is at last worth it if nothing changes.
     """
     stood = 0
     for one in reversed(evidence.past):
         gap = one.model_gap if retrain else one.index_gap
-        if (gap or 0.0) < STANDS or (one.accepted and one.touched(retrain)):
+        if (gap or 0.0) < STANDS or (one.touched(retrain) and one.accepted and not one.rolled_back):
             break
         stood += 1
     return max(params.gain_lasts_cycles, stood + 1.0)

@@ -29,7 +29,7 @@ from pipelines.records import (
 from tests.factories import UNCHANGED, UNMOVED, delta, evidence, measure, past
 
 law = settings(derandomize=True, deadline=None, max_examples=60)
-PARAMS = PolicyParams()
+PARAMS = PolicyParams(gain_lasts_cycles=3, examples_half=24)
 UNMEASURED = Measure.unmeasured("no questions")
 BOTH = Action.REFRESH_RETRAIN.value
 ASIDE = SetAside(document="b.pdf", digest="2" * 32, reason="is scanned", attempts=1, since="2030-01-01T00:00:00+00:00")
@@ -175,7 +175,7 @@ def anew(**signals: Any) -> Evidence:
 
 
 def action_at(points_per_hour: float, **signals: Any) -> Action:
-    return decide(evidence(**signals), PolicyParams(points_per_hour=points_per_hour)).action
+    return decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": points_per_hour})).action
 
 
 # --- the laws ------------------------------------------------------------------------------------------------------
@@ -277,9 +277,9 @@ def test_costs_and_value_that_grow_together_change_no_action(
     world = but(world, costs=world.costs.model_copy(update={"prove_seconds": world.costs.prove_seconds + 1}))
     for edge in on_the_edge(params, world):
         price = beside * edge.points_per_hour
-        before = decide(world, PolicyParams(points_per_hour=price))
+        before = decide(world, PARAMS.model_copy(update={"points_per_hour": price}))
         scaled = but(world, costs=times(world.costs, factor))
-        assert decide(scaled, PolicyParams(points_per_hour=price / factor)).action is before.action
+        assert decide(scaled, PARAMS.model_copy(update={"points_per_hour": price / factor})).action is before.action
 
 
 @law
@@ -307,8 +307,8 @@ def test_a_retrain_that_brought_all_never_makes_the_next_less_likely(
 @law
 @given(worlds(refusable=ALONE), st.integers(0, 500), st.integers(0, 500))
 def test_a_higher_price_never_makes_an_action_more_likely(world: Evidence, price: int, more: int) -> None:
-    cheap = decide(world, PolicyParams(points_per_hour=price)).action
-    dear = decide(world, PolicyParams(points_per_hour=price + more)).action
+    cheap = decide(world, PARAMS.model_copy(update={"points_per_hour": price})).action
+    dear = decide(world, PARAMS.model_copy(update={"points_per_hour": price + more})).action
     assert dear.refreshes <= cheap.refreshes
     assert dear.retrains <= cheap.retrains
 
@@ -331,7 +331,7 @@ UNTRIED = ("RETRAIN", BOTH, "REBUILD+RETRAIN")
 def test_what_is_gone_is_taken_out_at_any_price(world: Evidence, gone: int) -> None:
     renamed = len(world.changes.renamed)
     moved = delta(new=0, gone=0, documents_gone=gone + renamed, documents_renamed=renamed)
-    decision = decide(but(world, delta=moved, live_release="1"), PolicyParams(points_per_hour=1e9))
+    decision = decide(but(world, delta=moved, live_release="1"), PARAMS.model_copy(update={"points_per_hour": 1e9}))
     assert decision.action.refreshes
     assert re.search(rf"{gone} documents? (is|are) gone from where the index has them", decision.reasons[0])
 
@@ -339,7 +339,9 @@ def test_what_is_gone_is_taken_out_at_any_price(world: Evidence, gone: int) -> N
 @law
 @given(worlds(refusable=UNTRIED))
 def test_rows_of_another_embedder_are_made_anew_at_any_price(world: Evidence) -> None:
-    decision = decide(but(world, delta=anew().delta, live_release="1"), PolicyParams(points_per_hour=1e9))
+    decision = decide(
+        but(world, delta=anew().delta, live_release="1"), PARAMS.model_copy(update={"points_per_hour": 1e9})
+    )
     assert decision.action.rebuilds
     assert REBUILD in decision.reasons[0]
 
@@ -379,7 +381,7 @@ def test_what_is_set_aside_is_told_and_decides_nothing(world: Evidence, params: 
 @law
 @given(worlds(refusable=UNTRIED))
 def test_without_a_live_release_an_index_is_made_at_any_price(world: Evidence) -> None:
-    decision = decide(but(world, live_release=None), PolicyParams(points_per_hour=1e9))
+    decision = decide(but(world, live_release=None), PARAMS.model_copy(update={"points_per_hour": 1e9}))
     assert decision.action.refreshes
     assert "there is no index yet" in decision.reasons[0]
 
@@ -388,14 +390,14 @@ def test_without_a_live_release_an_index_is_made_at_any_price(world: Evidence) -
 @given(worlds())
 def test_an_index_that_holds_these_very_chunks_is_left_alone(world: Evidence) -> None:
     still = but(world, live_release="1", delta=UNMOVED)
-    assert not decide(still, PolicyParams(points_per_hour=0)).action.refreshes
+    assert not decide(still, PARAMS.model_copy(update={"points_per_hour": 0})).action.refreshes
 
 
 @law
 @given(worlds())
 def test_what_was_not_measured_earns_no_retrain(world: Evidence) -> None:
     blind = but(world, model_gap=UNMEASURED)
-    assert not decide(blind, PolicyParams(points_per_hour=0)).action.retrains
+    assert not decide(blind, PARAMS.model_copy(update={"points_per_hour": 0})).action.retrains
 
 
 @law
@@ -512,7 +514,7 @@ def test_each_half_is_mended_where_it_is_out_of_date(signals: dict[str, Any], ac
     ],
 )
 def test_a_retrain_that_brings_nothing_is_not_made_and_the_reason_is_said(signals: dict[str, Any], said: str) -> None:
-    decision = decide(evidence(**signals), PolicyParams(points_per_hour=0))
+    decision = decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 0}))
     assert not decision.action.retrains
     assert decision.reasons[1].startswith("No to RETRAIN: ")
     assert said in decision.reasons[1]
@@ -520,7 +522,8 @@ def test_a_retrain_that_brings_nothing_is_not_made_and_the_reason_is_said(signal
 
 def test_a_gap_that_may_be_none_at_all_gains_nothing_at_the_lower_end() -> None:
     retrain = option(
-        decide(evidence(model_gap=measure(0.3, low=-0.01)), PolicyParams(points_per_hour=0)), Action.RETRAIN
+        decide(evidence(model_gap=measure(0.3, low=-0.01)), PARAMS.model_copy(update={"points_per_hour": 0})),
+        Action.RETRAIN,
     )
     assert (retrain.gain_points, retrain.gain_points_low, retrain.worth_it) == (15, 0, False)
 
@@ -560,7 +563,7 @@ def test_the_lower_end_of_a_gain_decides(
     weighed = option(decide(evidence(costs=costs, **signals), PARAMS), action)
     assert (weighed.gain_points, weighed.gain_points_low, weighed.points_per_hour) == (points, low, buys)
     for price, worth_it in ((buys, True), (buys + 1, False)):
-        decision = decide(evidence(costs=costs, **signals), PolicyParams(points_per_hour=price))
+        decision = decide(evidence(costs=costs, **signals), PARAMS.model_copy(update={"points_per_hour": price}))
         assert option(decision, action).worth_it is worth_it
 
 
@@ -587,7 +590,7 @@ def test_the_price_that_would_have_changed_a_decision_changes_it(percent: int, s
         "model_gap": measure(percent / 100),
         "costs": Costs(refresh_seconds=1, retrain_seconds=seconds, prove_seconds=1, source="prior"),
     }
-    said = decide(evidence(**signals), PolicyParams(points_per_hour=0)).would_change[1]
+    said = decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 0})).would_change[1]
     found = re.fullmatch(r"RETRAIN would not have been chosen with policy\.points_per_hour above ([\d.]+)", said)
     assert found is not None
     # It is printed with one decimal.
@@ -603,7 +606,9 @@ def test_the_gain_that_would_have_changed_a_decision_changes_it(percent: int, se
         "changes": UNCHANGED,
         "costs": Costs(refresh_seconds=1, retrain_seconds=seconds, prove_seconds=1, source="prior"),
     }
-    decision = decide(evidence(model_gap=measure(percent / 100), **signals), PolicyParams(points_per_hour=price))
+    decision = decide(
+        evidence(model_gap=measure(percent / 100), **signals), PARAMS.model_copy(update={"points_per_hour": price})
+    )
     assume(decision.action is Action.NOTHING)
     pattern = r"RETRAIN would have been chosen had its gain, ([\d.]+) points at the lower end, been ([\d.]+) or more"
     found = re.fullmatch(pattern, decision.would_change[1])
@@ -662,14 +667,16 @@ def test_what_blocks_a_retrain_is_what_would_have_changed_it(signals: dict[str, 
 
 def test_a_forced_refresh_does_not_say_that_a_price_would_have_stopped_it() -> None:
     for signals in ({"live_release": None}, {"delta": delta(documents_gone=1)}, {"delta": anew().delta}):
-        decision = decide(evidence(**signals), PolicyParams(points_per_hour=1e9))
+        decision = decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 1e9}))
         assert decision.action.refreshes
         assert "points_per_hour" not in decision.would_change[0]
 
 
 def test_a_bar_that_was_missed_is_above_the_gain_as_it_is_written() -> None:
     costs = Costs(refresh_seconds=1, retrain_seconds=23, prove_seconds=1, source="prior")
-    decision = decide(evidence(model_gap=measure(0.002), costs=costs), PolicyParams(points_per_hour=50))
+    decision = decide(
+        evidence(model_gap=measure(0.002), costs=costs), PARAMS.model_copy(update={"points_per_hour": 50})
+    )
     assert "had its gain, 0.1 points at the lower end, been 0.2 or more" in decision.would_change[1]
 
 
@@ -718,7 +725,7 @@ RENAMED = {
 
 
 def test_another_name_alone_is_nothing_to_do() -> None:
-    decision = decide(evidence(**RENAMED), PolicyParams(points_per_hour=0))
+    decision = decide(evidence(**RENAMED), PARAMS.model_copy(update={"points_per_hour": 0}))
     assert decision.action is Action.NOTHING
     assert "the same chunks in other documents or places" in decision.reasons[0]
 
@@ -732,7 +739,9 @@ def test_another_name_is_written_where_one_asks_for_that() -> None:
 def test_a_removal_beside_a_rename_is_taken_out() -> None:
     both = MOVED.model_copy(update={"removed": ("d.md",)})
     moved = delta(new=0, gone=1, deleted=2, documents_gone=2, documents_renamed=1)
-    decision = decide(evidence(**RENAMED | {"changes": both, "delta": moved}), PolicyParams(points_per_hour=1e9))
+    decision = decide(
+        evidence(**RENAMED | {"changes": both, "delta": moved}), PARAMS.model_copy(update={"points_per_hour": 1e9})
+    )
     assert decision.action is Action.REFRESH
     assert "1 document is gone from where the index has them" in decision.reasons[0]
 
@@ -742,7 +751,9 @@ def test_a_removal_is_taken_out_though_a_document_that_has_no_rows_was_renamed()
     both = ChangeSet(before="s0", after="s1", renamed=(Rename(before="bad.pdf", after="old.pdf"),), removed=("d.md",))
     gone = delta(new=0, gone=1, upserted=0, deleted=1, documents_gone=1)
     aside = {"old.pdf": "is scanned"}
-    decision = decide(evidence(changes=both, delta=gone, set_aside=aside), PolicyParams(points_per_hour=1e9))
+    decision = decide(
+        evidence(changes=both, delta=gone, set_aside=aside), PARAMS.model_copy(update={"points_per_hour": 1e9})
+    )
     assert decision.action is Action.REFRESH
 
 
@@ -763,7 +774,7 @@ def test_a_limit_never_makes_an_action_more_likely(
     world: Evidence, params: PolicyParams, spent: float, since: int | None
 ) -> None:
     world = but(world, spent_hours=spent, hours_since_retrain=since)
-    free = decide(world, PolicyParams(points_per_hour=params.points_per_hour)).action
+    free = decide(world, PARAMS.model_copy(update={"points_per_hour": params.points_per_hour})).action
     limited = decide(world, params).action
     assert limited.refreshes <= free.refreshes
     assert limited.retrains <= free.retrains

@@ -90,6 +90,21 @@ def test_what_was_done_about_a_half_or_needed_not_be_begins_anew(last: Past, ind
     assert (lasting(world, params, False), lasting(world, params, True)) == (index, model)
 
 
+@law
+@given(MEASURES, st.integers(0, 500), st.integers(0, 9), st.integers(0, 9), st.booleans())
+def test_a_gap_that_stands_for_longer_never_makes_an_action_less_likely(
+    gap: Measure, price: int, waited: int, more: int, moved: bool
+) -> None:
+    world = untaught(model_gap=gap, refresh_gain=gap, delta=delta() if moved else UNMOVED)
+    params = PolicyParams(points_per_hour=price, gain_lasts_cycles=1)
+    sooner, later = (
+        decide(world.model_copy(update={"past": (WAITED,) * cycles}), params).action
+        for cycles in (waited, waited + more)
+    )
+    assert sooner.refreshes <= later.refreshes
+    assert sooner.retrains <= later.retrains
+
+
 def test_what_is_not_worth_its_cost_today_is_at_last_chosen_if_nothing_changes() -> None:
     params = PolicyParams(points_per_hour=150, gain_lasts_cycles=1)
     world = untaught(delta=UNMOVED)
