@@ -257,10 +257,11 @@ def _tables(played: Mapping[str, Sequence[Played]], recordings: Sequence[Recordi
         f"score of {ALWAYS}",
     ]
     streams_rows = [_stream_row(one, played, results["policies"]) for one in recordings]
+    minutes = sum(one.seconds for one in recordings) / 60
     closing = (
         f"Right at {results['clear_cut_accuracy']:.0%} of the clear-cut steps; evidence took "
-        f"{results['evidence_share']:.1%} of what doing everything takes. Recorded in "
-        f"{sum(one.seconds for one in recordings) / 60:.0f} minutes of one core each."
+        f"{results['evidence_share']:.1%} of what doing everything takes. The last pass of the recording took "
+        f"{minutes:.0f} minutes of one core; answers and adapters of earlier passes are kept."
     )
     return "\n\n".join(
         [markdown_table(head, rows), markdown_table([*names, "seconds", f"seconds of {ALWAYS}"], streams_rows), closing]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from bench.recording import Recording
@@ -30,7 +31,8 @@ def draw(path: Path, recordings: Sequence[Recording], best: Mapping[str, Walk], 
     left, right = below.subplots(1, 2)
     _regret(left, recordings, best, walks)
     _costs(right, recordings, walks)
-    figure.savefig(path, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": path.stem}):
+        figure.savefig(path, metadata={"Date": None})
 
 
 def _quality(panel: Any, recording: Recording, best: Walk, walks: Walks) -> None:
