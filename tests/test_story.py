@@ -151,7 +151,8 @@ def test_8_a_plan_is_carried_out_to_the_letter_or_not_at_all(told: Story) -> Non
 
 def test_9_the_history_tells_it_all(told: Story) -> None:
     decisions = [cycle.decision for cycle in told.project.registry.history()]
-    story = ["REFRESH+RETRAIN", "REFRESH", "NOTHING", "RETRAIN", "REFRESH", "ROLLBACK", "NOTHING", "ROLLBACK"]
+    first = ["REFRESH+RETRAIN", "REFRESH", "NOTHING", "NOTHING"]
+    story = [*first, "RETRAIN", "REFRESH", "ROLLBACK", "NOTHING", "ROLLBACK"]
     # The refused plan stands there too: its run failed, and says why.
     assert decisions == [*story, "?", "REFRESH"]
     assert all(cycle.outcome for cycle in told.project.registry.history())
