@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.streams.lifecycle import Fact
 from bench.tables import markdown_table, put_table
 from flows.environment import make_prefect_home, prepare
 
@@ -27,14 +28,6 @@ EXAMPLES = 240
 GOLDEN = 200
 SEED = 20261124
 RESULTS = Path(__file__).parent / "results" / "quarter.json"
-
-
-@dataclass(frozen=True)
-class Fact:
-    id: str
-    question: str
-    answer: str
-    doc: str
 
 
 @dataclass(frozen=True)

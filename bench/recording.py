@@ -17,7 +17,7 @@ from typing import Any
 from bench.streams import Step, Stream
 from pipelines.build.candidate import build_model, open_index
 from pipelines.build.chunk import chunk_document
-from pipelines.build.corpus import Corpus, InMemory
+from pipelines.build.corpus import Corpus, as_documents
 from pipelines.build.examples import Example
 from pipelines.build.models import Models, load_models
 from pipelines.errors import RefusalError
@@ -338,21 +338,13 @@ def corpus_of(
     examples = [Example((Message("user", one["prompt"]),), one["completion"], one.get("doc")) for one in step.examples]
     return Corpus(
         snapshot=_snapshot(step),
-        documents=tuple(sorted([*documents, *_as_documents(kept)], key=lambda document: document.id)),
+        documents=tuple(sorted([*documents, *as_documents(kept)], key=lambda document: document.id)),
         chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
         examples=tuple(one for one in examples if one.doc in pages),
         orphans=tuple(one for one in examples if one.doc not in pages),
         held=held,
         waiting=len(held),
     )
-
-
-def _as_documents(kept: Sequence[Chunk]) -> list[Document]:
-    """What is left of documents that are held, for the golden questions that still ask for them."""
-    return [
-        Document(id=name, text="\n\n".join(chunk.text for chunk in some), digest=some[0].document_digest)
-        for name, some in InMemory.of(kept).by_document.items()
-    ]
 
 
 def _snapshot(step: Step) -> Snapshot:

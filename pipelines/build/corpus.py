@@ -113,7 +113,7 @@ def read_corpus(
         library.keep()
     lost = [name for name in folder.documents if read.get(name) is None]
     kept = index.chunks(lost, version) if version is not None else []
-    documents = [*(document for document in read.values() if document), *_as_documents(kept)]
+    documents = [*(document for document in read.values() if document), *as_documents(kept)]
     refuse_empty(workspace.kb, {document.id: document.digest for document in documents}, library.set_aside)
     cut = [
         chunk for document in read.values() if document for chunk in chunk_document(document, workspace.params.chunk)
@@ -133,7 +133,7 @@ def read_corpus(
     )
 
 
-def _as_documents(chunks: Sequence[Chunk]) -> list[Document]:
+def as_documents(chunks: Sequence[Chunk]) -> list[Document]:
     """Documents of which only the rows are left."""
     return [
         Document(id=name, text="\n\n".join(chunk.text for chunk in some), digest=some[0].document_digest)
