@@ -6,17 +6,18 @@ Each has its sample size and interval where it is a sample, says why where it ca
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from pipelines.build.corpus import Corpus, InMemory
 from pipelines.build.examples import Example, lessons
 from pipelines.build.index import Index, Sampled
 from pipelines.build.search import Reader
 from pipelines.observe.probes import News, news
-from pipelines.params import Params
+from pipelines.params import Params, ScoreParams
 from pipelines.ports import Embedder
 from pipelines.prove import novelty as new_vectors
 from pipelines.prove.answer import Answerer
@@ -24,6 +25,8 @@ from pipelines.prove.probing import come_back, stale_answers
 from pipelines.prove.surprise import surprise
 from pipelines.records import BuiltModel, Chunk, Measure
 
+T = TypeVar("T")
+Share = Callable[[Sequence[T], Reader, int, ScoreParams], Measure]
 FIRST = Measure.unmeasured("there is no live release to compare with")
 OFF = "switched off in params.yaml"
 
@@ -111,23 +114,20 @@ class TextSignals:
 
     def stale_answers(self, reader: Reader | None) -> Measure:
         """The share of moved facts for which the live index brings up the old value and not the new one."""
-        if self.news is None or reader is None:
-            return FIRST
-        limit = self._params.evidence.probes
-        if not limit:
-            return Measure.unmeasured(OFF)
-        probes = new_vectors.sample(self.news.probes, limit)
-        return stale_answers(probes, reader, self._params.index.top_k, self._params.score)
+        return self._share_of(stale_answers, self.news.probes if self.news else (), reader)
 
     def come_back(self, reader: Reader | None) -> Measure:
         """The share of removed sentences that the live index still brings up."""
+        return self._share_of(come_back, self.news.canaries if self.news else (), reader)
+
+    def _share_of(self, share: Share[T], asked: Sequence[T], reader: Reader | None) -> Measure:
+        """A share of what is asked of the live index, taken on `evidence.probes` of them at most."""
         if self.news is None or reader is None:
             return FIRST
         limit = self._params.evidence.probes
         if not limit:
             return Measure.unmeasured(OFF)
-        canaries = new_vectors.sample(self.news.canaries, limit)
-        return come_back(canaries, reader, self._params.index.top_k, self._params.score)
+        return share(new_vectors.sample(asked, limit), reader, self._params.index.top_k, self._params.score)
 
     @cached_property
     def new_chunks(self) -> list[Chunk]:
