@@ -296,11 +296,19 @@ class Past(Record):
     index_gap: float | None = None
     model_gap: float | None = None
 
+    @property
+    def did(self) -> Action:
+        """What was done; an action of another version of Ragtide, whose name is not known here, counts as nothing."""
+        return Action(self.action) if self.action in set(Action) else Action.NOTHING
+
+    @property
+    def stands(self) -> bool:
+        """Whether something was built, accepted and not rolled back."""
+        return self.did.builds and self.accepted and not self.rolled_back
+
     def touched(self, model: bool) -> bool:
-        """Whether its action was about the model (or else the index); one that is no action was about neither."""
-        if self.action not in set(Action):
-            return False
-        return Action(self.action).retrains if model else Action(self.action).refreshes
+        """Whether its action was about the model (or else the index)."""
+        return self.did.retrains if model else self.did.refreshes
 
 
 class Gap(Record):

@@ -49,7 +49,7 @@ def lasting(evidence: Evidence, params: PolicyParams, retrain: bool) -> float:
     stood = 0
     for one in reversed(evidence.past):
         gap = one.model_gap if retrain else one.index_gap
-        if (gap or 0.0) < STANDS or (one.touched(retrain) and one.accepted and not one.rolled_back):
+        if (gap or 0.0) < STANDS or (one.stands and one.touched(retrain)):
             break
         stood += 1
     return max(params.gain_lasts_cycles, stood + 1.0)

@@ -9,39 +9,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.decide.choice import Choice, Halves, Weighed, Wish
-from pipelines.records import Action, Evidence, Past
+from pipelines.records import Evidence, Past
 
 # --- cycles --------------------------------------------------------------------------------------------------------
 
 
 def since_build(past: Sequence[Past]) -> Sequence[Past]:
     """The cycles after the last one that built anything, accepted or not; all of them where none did."""
-    return past[_after_last(past, lambda one: action_of(one).builds) :]
+    return past[_after_last(past, lambda one: one.did.builds) :]
 
 
 def since_action(past: Sequence[Past]) -> Sequence[Past]:
     """The cycles after the last action that stands; all of them where there is none."""
-    return past[_after_last(past, stands) :]
+    return past[_after_last(past, lambda one: one.stands) :]
 
 
 def since_refresh(past: Sequence[Past]) -> Sequence[Past]:
     """The cycles after the last refresh or rebuild that stands; all of them where there is none."""
-    return past[_after_last(past, lambda one: stands(one) and action_of(one).refreshes) :]
+    return past[_after_last(past, lambda one: one.stands and one.did.refreshes) :]
 
 
 def since_retrain(past: Sequence[Past]) -> Sequence[Past]:
     """The cycles after the last retrain that stands; all of them where there is none."""
-    return past[_after_last(past, lambda one: stands(one) and action_of(one).retrains) :]
-
-
-def stands(one: Past) -> bool:
-    """Whether something was built, accepted and not rolled back."""
-    return action_of(one).builds and one.accepted and not one.rolled_back
-
-
-def action_of(one: Past) -> Action:
-    """What was done; an action of another version of Ragtide, whose name is not known here, counts as nothing."""
-    return Action(one.action) if one.action in set(Action) else Action.NOTHING
+    return past[_after_last(past, lambda one: one.stands and one.did.retrains) :]
 
 
 def _after_last(past: Sequence[Past], claim: Callable[[Past], bool]) -> int:

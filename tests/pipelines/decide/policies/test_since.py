@@ -16,7 +16,6 @@ from pipelines.decide.policies.since import (
     since_build,
     since_refresh,
     since_retrain,
-    stands,
 )
 from pipelines.records import Measure, Past
 from tests.factories import evidence, measure
@@ -66,8 +65,8 @@ def test_each_counter_starts_after_its_own_kind_of_cycle(
 def test_what_is_since_an_action_is_the_end_of_the_story_without_one(story: tuple[Past, ...]) -> None:
     since = since_action(story)
     assert story[len(story) - len(since) :] == since
-    assert not any(map(stands, since))
-    assert len(since) == len(story) or stands(story[-len(since) - 1])
+    assert not any(one.stands for one in since)
+    assert len(since) == len(story) or story[-len(since) - 1].stands
     assert len(since_build(story)) <= len(since) == min(len(since_refresh(story)), len(since_retrain(story)))
 
 
