@@ -373,12 +373,13 @@ def replay(
     from pipelines.decide.known import known_policies
     from pipelines.ports import quiet
     from pipelines.publish.project import Project
+    from pipelines.publish.replay import recorded_turns, total
     from pipelines.publish.replay import replay as play
-    from pipelines.publish.replay import total
 
     opened = Project.open(project, quiet)
-    params = opened.workspace.params.policy
-    played = {name: play(opened, params.model_copy(update={"name": name})) for name in policy or list(known_policies())}
+    params, recorded = opened.workspace.params.policy, recorded_turns(opened)
+    names = policy or list(known_policies())
+    played = {name: play(recorded, params.model_copy(update={"name": name})) for name in names}
     for name, turns in played.items() if policy else ():
         out.print(turns_table(name, turns))
     out.print(totals_table([total(name, turns) for name, turns in played.items()], next(iter(played.values()))))

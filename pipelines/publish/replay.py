@@ -16,7 +16,16 @@ from pipelines.observe.past import ACTION_SECONDS, undone_releases
 from pipelines.params import PolicyParams
 from pipelines.publish.plan import read_plan
 from pipelines.publish.project import Project
-from pipelines.records import Action, Cycle, Decision, Option, Plan
+from pipelines.records import Action, Cycle, Decision, Evidence, Option, Plan
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A turn with the evidence that it had; `lasting` says whether its release, if any, was never rolled back."""
+
+    cycle: Cycle
+    evidence: Evidence
+    lasting: bool
 
 
 @dataclass(frozen=True)
@@ -49,18 +58,23 @@ class Total:
     others: int
 
 
-def replay(project: Project, params: PolicyParams) -> list[Replayed]:
-    """Every recorded turn whose plan is kept, oldest first. Raises RefusalError where there is none."""
+def recorded_turns(project: Project) -> list[Recorded]:
+    """Every turn whose plan is kept, oldest first. Raises RefusalError where there is none."""
     history = project.registry.history()
     undone = undone_releases(history)
     found = [
-        _replayed(cycle, decide(plan.evidence, params), lasting=cycle.release not in undone)
+        Recorded(cycle, plan.evidence, lasting=cycle.release not in undone)
         for cycle in history
         if (plan := _plan(project, cycle)) is not None
     ]
     if not found:
         raise RefusalError("no recorded turn has a plan to replay: `ragtide run` records one each time")
     return found
+
+
+def replay(turns: Sequence[Recorded], params: PolicyParams) -> list[Replayed]:
+    """Each recorded turn under the policy of `params`."""
+    return [_replayed(turn, decide(turn.evidence, params)) for turn in turns]
 
 
 def total(policy: str, replayed: Sequence[Replayed]) -> Total:
@@ -81,9 +95,10 @@ def _plan(project: Project, cycle: Cycle) -> Plan | None:
     return read_plan(project, cycle.plan)
 
 
-def _replayed(cycle: Cycle, decision: Decision, lasting: bool) -> Replayed:
+def _replayed(turn: Recorded, decision: Decision) -> Replayed:
+    cycle = turn.cycle
     same, option = decision.action == cycle.decision, _option(decision)
-    was_seconds, was_points = cycle.signals.get(ACTION_SECONDS, 0.0), _gained(cycle) if lasting else 0.0
+    was_seconds, was_points = cycle.signals.get(ACTION_SECONDS, 0.0), _gained(cycle) if turn.lasting else 0.0
     expected_seconds = option.cost_seconds if option else 0.0
     expected_points = (option.gain_points or 0.0) if option else 0.0
     return Replayed(

@@ -17,7 +17,7 @@ from pipelines.ports import quiet
 from pipelines.publish.plan import keep_plan
 from pipelines.publish.project import Project
 from pipelines.publish.registry import Registry
-from pipelines.publish.replay import Replayed, Total, replay, total
+from pipelines.publish.replay import Replayed, Total, recorded_turns, replay, total
 from pipelines.records import Action, Cycle, Evidence, Plan
 from tests.factories import UNMOVED, evidence, measure, workspace
 from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
@@ -58,7 +58,7 @@ class Record:
         self._told.cycles.append(Cycle(name=f"cycle-{number:04d}", decision=decision, **(usual | fields)))
 
     def replay(self, params: PolicyParams) -> list[Replayed]:
-        return replay(self.project, params)
+        return replay(recorded_turns(self.project), params)
 
 
 @pytest.fixture
