@@ -369,7 +369,7 @@ def replay(
 ) -> None:
     """Say what other policies would have decided on the recorded turns, each with the evidence that it had."""
     prepare(project)
-    from flows.replay_view import totals_table, turns_table
+    from flows.replay_view import totals_table, turns_table, whys
     from pipelines.decide.known import known_policies
     from pipelines.ports import quiet
     from pipelines.publish.project import Project
@@ -381,7 +381,7 @@ def replay(
     names = policy or list(known_policies())
     played = {name: play(recorded, params.model_copy(update={"name": name})) for name in names}
     for name, turns in played.items() if policy else ():
-        out.print(turns_table(name, turns))
+        out.print(turns_table(name, turns), *whys(turns), sep="\n")
     out.print(totals_table([total(name, turns) for name, turns in played.items()], next(iter(played.values()))))
     out.print(
         "Each turn is taken from what was really live then. Where a policy decides as was decided, what really came of "

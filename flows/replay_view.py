@@ -18,7 +18,6 @@ def turns_table(policy: str, turns: Sequence[Replayed]) -> Table:
     table.add_column("would be")
     table.add_column("points, was → would be", justify="right")
     table.add_column("seconds, was → would be", justify="right")
-    table.add_column("why otherwise", ratio=1)
     for one in turns:
         table.add_row(
             one.at[:16].replace("T", " "),
@@ -26,9 +25,13 @@ def turns_table(policy: str, turns: Sequence[Replayed]) -> Table:
             Text(one.would, style="" if one.same else "bold yellow"),
             f"{one.was_points:+.1f} → {one.would_points:+.1f}",
             f"{one.was_seconds:.0f} → {one.would_seconds:.0f}",
-            Text("" if one.same else one.because),
         )
     return table
+
+
+def whys(turns: Sequence[Replayed]) -> list[Text]:
+    """A line for each turn that would have been decided otherwise, and why: in a column there is no room for it."""
+    return [Text(f"{one.at[:16].replace('T', ' ')} {one.would}: {one.because}") for one in turns if not one.same]
 
 
 def totals_table(totals: Sequence[Total], turns: Sequence[Replayed]) -> Table:

@@ -403,12 +403,13 @@ def test_a_policy_that_is_named_is_shown_turn_by_turn(
     make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, out, _ = at(recorded(make_project, monkeypatch), "replay", "--policy", "never", "--policy", "always")
-    rows = [row for row in cells(out) if row[0]]
+    rows = cells(out)
     assert code == 0
     assert [f"Every recorded turn under {name!r}" in out for name in ("never", "always", "evidence")] == [1, 1, 0]
-    assert rows[0][:5] == ["2030-01-01 12:34", "REFRESH", "NOTHING", "+25.0 → +0.0", "42 → 0"]
-    assert rows[1][:5] == ["2030-01-01 12:34", "REFRESH", "REFRESH+RETRAIN", "+25.0 → +8.0", "42 → 330"]
+    assert rows[0] == ["2030-01-01 12:34", "REFRESH", "NOTHING", "+25.0 → +0.0", "42 → 0"]
+    assert rows[1] == ["2030-01-01 12:34", "REFRESH", "REFRESH+RETRAIN", "+25.0 → +8.0", "42 → 330"]
     assert [row[0] for row in rows[2:]] == ["as it was", "never", "always"]
+    assert "NOTHING: Nothing is to be done." in out
 
 
 @pytest.mark.usefixtures("wide")
