@@ -59,7 +59,7 @@ def test_the_why_and_what_would_have_changed_it_are_there_word_for_word(width: i
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_action_has_its_gain_cost_and_mark_on_one_line(width: int) -> None:
     lines = [run_on(line) for line in shown(*decided(costs=FULL["costs"]), width=width).splitlines()]
-    assert "REFRESH 8.0 [8.0, 8.0] 30 s, 0.07 EUR 2,880 ✓ yes" in lines
+    assert "REFRESH 8.0 [8.0, 8.0] 30 s, 0.07 EUR 4,800 ✓ yes" in lines
     assert "RETRAIN 0.0 [0.0, 0.0] 36020 s, 90.05 EUR 0 ✗ no" in lines
 
 
