@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin
+# A worker a core, each with whole files of tests (tests/conftest.py); one file is run by pytest itself.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-fast test-long check bench setup clean
 
@@ -19,10 +21,10 @@ demo: $(READY)  ## four quarters of real support facts through the loop (about 1
 	$(RUN)/python -m demo
 
 test: $(READY)  ## every test but the long ones, the real models and a real Prefect server included
-	$(RUN)/python -m pytest -m "not long"
+	$(RUN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"
 
 test-fast: $(READY)  ## the tests that need no real model and no server
-	$(RUN)/python -m pytest -m "not slow and not services and not long"
+	$(RUN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not services and not long"
 
 test-long: $(READY)  ## the loop killed at every step, kills at random moments, long histories
 	$(RUN)/python -m pytest -m long

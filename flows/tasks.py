@@ -7,9 +7,11 @@ cached or persisted by Prefect; what must survive a kill is in LanceDB, DVC and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ParamSpec, TypeVar, cast
 
 from matplotlib.figure import Figure
@@ -126,8 +128,7 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         digest = keep_plan(project, decided)
         markdown = report.decision_markdown(evidence, decision)
         plot = report.decision_plot(evidence, decision, project.workspace.params)
-        for run in (log, turn.log):
-            _log_page(run, "decision", markdown, plot)
+        _log_page((log, turn.log), "decision", markdown, plot)
         show("decision", markdown, f"plan {digest}, MLflow {project.registry.address(turn.log)}")
         log.record("plan.json", decided)
         if evidence.set_aside:
@@ -257,18 +258,18 @@ def _rebuilt(plan: Plan) -> list[str]:
     return [stage for stage, done in stages.items() if done]
 
 
-def _log_page(run: RunLog, name: str, markdown: str, plot: Figure) -> None:
-    """A decision or a verdict in the forms that people read: Markdown, a page, a picture."""
-    run.text(f"{name}.md", markdown)
-    run.text(f"{name}.html", report.as_html(name.capitalize(), markdown, plot))
-    run.figure(f"{name}.png", plot)
+def _log_page(runs: Iterable[RunLog], name: str, markdown: str, plot: Figure) -> None:
+    """A decision or a verdict in the forms that people read, made once for all runs: to draw takes a second."""
+    with TemporaryDirectory() as folder:
+        report.write_page(Path(folder), name, markdown, plot)
+        for run in runs:
+            run.folder(None, Path(folder))
 
 
 def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, seconds: float) -> None:
     markdown = report.verdict_markdown(verdict)
     plot = report.verdict_plot(verdict)
-    for run in (log, turn.log):
-        _log_page(run, "verdict", markdown, plot)
+    _log_page((log, turn.log), "verdict", markdown, plot)
     show("verdict", markdown, f"MLflow {turn.project.registry.address(turn.log)}")
     log.table("live_answers.json", report.scorecard_table(verdict.before))
     log.table("candidate_answers.json", report.scorecard_table(verdict.after))

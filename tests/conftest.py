@@ -27,6 +27,11 @@ _HOME = tempfile.TemporaryDirectory(prefix="ragtide-prefect-", ignore_cleanup_er
 os.environ["PREFECT_HOME"] = _HOME.name
 prepare(ROOT)
 
+# A worker of pytest-xdist keeps to one core: models that take all of them slow each other down many times over.
+if _WORKER := os.environ.get("PYTEST_XDIST_WORKER"):
+    _CORES = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_CORES[int(_WORKER.removeprefix("gw")) % len(_CORES)]})
+
 
 def write_project(root: Path, **blocks: dict[str, object]) -> Path:
     """A project's folder with params.yaml (the fakes, and what is passed), dvc.yaml and empty data folders."""

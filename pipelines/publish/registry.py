@@ -19,7 +19,6 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-from matplotlib.figure import Figure
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Run, RunStatus
 from mlflow.exceptions import MlflowException
@@ -138,10 +137,8 @@ class RunLog:
     def table(self, name: str, rows: Mapping[str, list[Any]]) -> None:
         self._client.log_table(self.id, dict(rows), name)
 
-    def figure(self, name: str, figure: Figure) -> None:
-        self._client.log_figure(self.id, figure, name)
-
-    def folder(self, name: str, folder: Path) -> None:
+    def folder(self, name: str | None, folder: Path) -> None:
+        """What `folder` holds, under `name`, or at the top of the run's artifacts."""
         self._client.log_artifacts(self.id, str(folder), name)
 
     def datasets(self, snapshot: Snapshot) -> None:

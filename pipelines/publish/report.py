@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from io import BytesIO
+from pathlib import Path
 
 from jinja2 import Template
 from markdown_it import MarkdownIt
@@ -31,6 +32,7 @@ __all__ = [
     "upkeep_markdown",
     "verdict_markdown",
     "verdict_plot",
+    "write_page",
 ]
 PAGE = Template(
     """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
@@ -78,6 +80,13 @@ def verdict_markdown(verdict: Verdict) -> str:
 def refusal(checks: Iterable[Check]) -> str:
     """The failed checks in one line."""
     return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.passed)
+
+
+def write_page(folder: Path, name: str, markdown: str, plot: Figure) -> None:
+    """Write NAME.md, NAME.html and NAME.png into `folder`."""
+    (folder / f"{name}.md").write_text(markdown, encoding="utf-8")
+    (folder / f"{name}.html").write_text(as_html(name.capitalize(), markdown, plot), encoding="utf-8")
+    plot.savefig(folder / f"{name}.png")
 
 
 def as_html(title: str, markdown: str, plot: Figure | None = None) -> str:

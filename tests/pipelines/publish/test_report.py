@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
@@ -26,6 +27,7 @@ from pipelines.publish.report import (
     upkeep_markdown,
     verdict_markdown,
     verdict_plot,
+    write_page,
 )
 from pipelines.records import ChangeSet, Check, Decision, Evidence, Graded, Measure, Rename, SetAside, Upkeep, Verdict
 from tests.factories import evidence, graded, measure, scorecard
@@ -172,6 +174,16 @@ def test_a_plot_is_part_of_its_page_and_nothing_is_fetched_for_it() -> None:
     assert page.tags <= PLAIN_TAGS | {"img"}
     assert page.attributes <= {"lang", "charset", "alt", "src"}
     assert "http" not in html
+
+
+def test_a_decision_is_written_as_text_page_and_picture_and_nothing_else(tmp_path: Path) -> None:
+    gathered, decision = decided()
+    markdown, plot = decision_markdown(gathered, decision), decision_plot(gathered, decision, Params())
+    write_page(tmp_path, "decision", markdown, plot)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["decision.html", "decision.md", "decision.png"]
+    assert (tmp_path / "decision.md").read_text(encoding="utf-8") == markdown
+    assert "<title>Decision</title>" in (tmp_path / "decision.html").read_text(encoding="utf-8")
+    assert (tmp_path / "decision.png").read_bytes().startswith(b"\x89PNG")
 
 
 # --- changes -------------------------------------------------------------------------------------------------------
