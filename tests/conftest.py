@@ -33,6 +33,12 @@ if _WORKER := os.environ.get("PYTEST_XDIST_WORKER"):
     os.sched_setaffinity(0, {_CORES[int(_WORKER.removeprefix("gw")) % len(_CORES)]})
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: of two workers, none is to wait for the other's last long file."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("services")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def write_project(root: Path, **blocks: dict[str, object]) -> Path:
     """A project's folder with params.yaml (the fakes, and what is passed), dvc.yaml and empty data folders."""
     for folder in ("kb", "train", "golden"):
