@@ -21,7 +21,7 @@ PRODUCTS = (
 TAUGHT = 12
 CYCLES = (1, 2, 3)
 SMALL = {
-    "finetune": {"epochs": 4, "min_examples": 8, "rank": 8},
+    "finetune": {"epochs": 2, "min_steps": 18, "min_examples": 8, "rank": 8},
     "generate": {"max_new_tokens": 16},
     "gate": {"max_score_loss": 0.5, "max_retrieval_loss": 0.5},
 }
