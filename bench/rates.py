@@ -37,6 +37,9 @@ class Rates(Record):
     def refresh(self, chunks: int) -> float:
         return self.refresh_seconds + self.chunk_seconds * chunks
 
+    def training(self, examples: int) -> float:
+        return self.example_seconds * examples
+
 
 def measure(stream: Stream) -> Rates:
     """Take every rate on the start of a stream; the models are loaded before the clock starts."""

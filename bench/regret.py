@@ -209,7 +209,7 @@ class Walker:
             work[costs.INDEX_SECONDS] = rates.refresh(seen.to_embed)
         if action.retrains:
             trained = self.recording.trained_examples[seen.retrained]
-            work |= {costs.TRAINED_EXAMPLES: float(trained), costs.TRAIN_SECONDS: rates.example_seconds * trained}
+            work |= {costs.TRAINED_EXAMPLES: float(trained), costs.TRAIN_SECONDS: rates.training(trained)}
         asked = self._ask([*seen.asked.found, *turn.seen[_led_to(action, seen).key].asked.found])
         work[costs.GRADED_QUESTIONS] = 2.0 * len(seen.scorecard.graded)
         work[costs.PROVE_SECONDS] = asked * rates.answer_seconds
@@ -217,7 +217,7 @@ class Walker:
 
     def _first(self) -> Cycle:
         trained = self.recording.trained_examples[self.recording.start.model]
-        work = {costs.TRAINED_EXAMPLES: float(trained), costs.TRAIN_SECONDS: self.rates.example_seconds * trained}
+        work = {costs.TRAINED_EXAMPLES: float(trained), costs.TRAIN_SECONDS: self.rates.training(trained)}
         return Cycle(
             name="cycle-0",
             run="",
@@ -286,8 +286,8 @@ def oracle(recording: Recording, rates: Rates, price: float) -> Walk:
 
 def _seconds(action: Action, seen: Seen, recording: Recording, rates: Rates) -> float:
     """What an action itself takes."""
-    trained = recording.trained_examples[seen.retrained] if action.retrains else 0
-    return rates.example_seconds * trained + (rates.refresh(seen.to_embed) if action.refreshes else 0.0)
+    training = rates.training(recording.trained_examples[seen.retrained]) if action.retrains else 0.0
+    return training + (rates.refresh(seen.to_embed) if action.refreshes else 0.0)
 
 
 def _ahead(seconds: float, action: Action, seen: Seen, turn: Turn, best: Mapping[str, Best], price: float) -> Best:

@@ -22,7 +22,7 @@ from typing import Any
 from bench.rates import Rates, measure
 from bench.recording import Recording, Stage
 from bench.regret import LOOKS_AT, Walk, clear_cut, oracle, walk
-from bench.replay_figure import PRICE, draw
+from bench.replay_figure import draw
 from bench.streams import Stream, missing, streams
 from bench.tables import markdown_table, put_table
 from flows.environment import prepare
@@ -80,11 +80,11 @@ def main() -> int:
     recordings = [recorded(stream, options.work) for stream in chosen]
     if options.record_only:
         return 0
-    rates = measured(chosen[0], options.work)
+    ground = Ground.of(recordings, measured(chosen[0], options.work))
     if options.tune:
-        tune([one for one in recordings if one.half == "tune"], rates)
+        tune(ground)
     else:
-        report(recordings, rates)
+        report(ground)
     return 0
 
 
@@ -114,18 +114,33 @@ def measured(stream: Stream, work: Path) -> Rates:
 # --- replaying -----------------------------------------------------------------------------------------------------
 
 
-def play(recordings: Sequence[Recording], rates: Rates, policy: str, **settings: Any) -> list[Played]:
-    """A policy on every stream at every price; it is told the price."""
+@dataclass(frozen=True)
+class Ground:
+    """What every policy is played on: the streams, the rates, and the best sequence by (stream, price)."""
+
+    recordings: Sequence[Recording]
+    rates: Rates
+    best: Mapping[tuple[str, float], Walk]
+
+    @classmethod
+    def of(cls, recordings: Sequence[Recording], rates: Rates) -> Ground:
+        best = {(one.name, price): oracle(one, rates, price) for one, price in product(recordings, PRICES)}
+        return cls(recordings, rates, best)
+
+
+def play(ground: Ground, policy: str, half: str | None = None, **settings: Any) -> list[Played]:
+    """A policy on every stream (of one half) at every price; it is told the price."""
     return [
         Played(
             policy,
             recording.name,
             recording.half,
             price,
-            walk(recording, rates, _params(policy, price, settings)),
-            oracle(recording, rates, price).utility(price),
+            walk(recording, ground.rates, _params(policy, price, settings)),
+            ground.best[recording.name, price].utility(price),
         )
-        for recording, price in product(recordings, PRICES)
+        for recording, price in product(ground.recordings, PRICES)
+        if half in (None, recording.half)
     ]
 
 
@@ -141,20 +156,21 @@ def mean_regret(played: Sequence[Played]) -> float:
     return sum(one.regret for one in played) / len(played)
 
 
-def tune(recordings: Sequence[Recording], rates: Rates) -> None:
-    """Print the mean regret of every setting of every policy that has settings, the best first."""
+def tune(ground: Ground) -> None:
+    """Print the mean regret, on the half to tune on, of every setting of every policy that has some; the best first."""
     for policy, grid in GRIDS.items():
         tried = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-        regrets = sorted((mean_regret(play(recordings, rates, policy, **one)), str(one)) for one in tried)
+        regrets = sorted((mean_regret(play(ground, policy, "tune", **one)), str(one)) for one in tried)
         sys.stdout.write(f"{policy}: " + "; ".join(f"{regret:.2f} {told}" for regret, told in regrets[:4]) + "\n")
 
 
 # --- the tables ----------------------------------------------------------------------------------------------------
 
 
-def report(recordings: Sequence[Recording], rates: Rates) -> None:
+def report(ground: Ground) -> None:
     """Replay every policy and write results, figure and table."""
-    played = {name: play(recordings, rates, name) for name in BUILT_IN}
+    recordings = ground.recordings
+    played = {name: play(ground, name) for name in BUILT_IN}
     spread = spreads(played)
     results = {
         "default": DEFAULT,
@@ -163,18 +179,13 @@ def report(recordings: Sequence[Recording], rates: Rates) -> None:
         "evidence_share": round(evidence_share(played), 4),
         "recording_seconds": {one.name: one.seconds for one in recordings},
         "policies": {name: _summary(some, spread) for name, some in played.items()},
-        "rates": rates.model_dump(exclude={"record_version"}),
+        "rates": ground.rates.model_dump(exclude={"record_version"}),
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     walks = {name: {(one.stream, one.price): one.walk for one in some} for name, some in played.items()}
-    draw(FIGURE, recordings, _oracles(recordings, rates), walks)
+    draw(FIGURE, recordings, ground.best, walks)
     put_table("replay", _tables(played, recordings, results))
-
-
-def _oracles(recordings: Sequence[Recording], rates: Rates) -> dict[str, Walk]:
-    """The best sequence of each stream, at the price of the figure."""
-    return {one.name: oracle(one, rates, PRICE) for one in recordings}
 
 
 def spreads(played: Mapping[str, Sequence[Played]]) -> dict[tuple[str, float], float]:

@@ -18,14 +18,14 @@ PRICE = 150.0
 COLUMNS = 4
 
 
-def draw(path: Path, recordings: Sequence[Recording], best: Mapping[str, Walk], walks: Walks) -> None:
+def draw(path: Path, recordings: Sequence[Recording], best: Mapping[tuple[str, float], Walk], walks: Walks) -> None:
     """Write the figure; the same data gives the same file."""
     rows = -(-len(recordings) // COLUMNS)
     figure = Figure(figsize=(13, 2.7 * rows + 3.4), layout="constrained")
     above, below = list(figure.subfigures(2, 1, squeeze=False, height_ratios=[2.7 * rows, 3.4]).flatten())
     panels = above.subplots(rows, COLUMNS, sharey=True, squeeze=False).flatten()
     for panel, recording in zip(panels, recordings, strict=False):
-        _quality(panel, recording, best[recording.name], walks)
+        _quality(panel, recording, best[recording.name, PRICE], walks)
     panels[0].set_ylabel("answer score")
     panels[0].legend(fontsize=7, loc="lower left")
     left, right = below.subplots(1, 2)
@@ -53,10 +53,10 @@ def _mean(recordings: Sequence[Recording], walks: Mapping[tuple[str, float], Wal
     return float(sum(some) / len(some))
 
 
-def _regret(panel: Any, recordings: Sequence[Recording], best: Mapping[str, Walk], walks: Walks) -> None:
+def _regret(panel: Any, recordings: Sequence[Recording], best: Mapping[tuple[str, float], Walk], walks: Walks) -> None:
     """Mean regret by policy, at the price of the panels above."""
     regrets = {
-        name: sum(best[one.name].utility(PRICE) - some[(one.name, PRICE)].utility(PRICE) for one in recordings)
+        name: sum(best[one.name, PRICE].utility(PRICE) - some[(one.name, PRICE)].utility(PRICE) for one in recordings)
         / len(recordings)
         for name, some in walks.items()
     }

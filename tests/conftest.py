@@ -28,7 +28,9 @@ os.environ["PREFECT_HOME"] = _HOME.name
 prepare(ROOT)
 
 # A worker of pytest-xdist keeps to one core: models that take all of them slow each other down many times over.
-if _WORKER := os.environ.get("PYTEST_XDIST_WORKER"):
+# macOS cannot say so.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if _WORKER and hasattr(os, "sched_setaffinity"):
     _CORES = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_CORES[int(_WORKER.removeprefix("gw")) % len(_CORES)]})
 
