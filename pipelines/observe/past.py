@@ -15,8 +15,9 @@ LIVE_SCORE = "score_retrieved"
 CHANGED_SHARE = "changed_share"
 SHIFT = "shift"
 INDEX_GAP, MODEL_GAP = "index_gap", "model_gap"
-# So begins the outcome of a turn that has not come to its end, or never did (publish/registry.py).
-NOT_ENDED = ("running", "failed", "killed")
+# The outcome of a turn that goes on, or was killed and not yet closed; so begins that of one that came to no end.
+RUNNING = "running"
+NOT_ENDED = (RUNNING, "failed", "killed")
 # What a plan carries along of the past: more would tell a policy nothing else, and every plan keeps a copy.
 REMEMBERED = 200
 WEEK = timedelta(days=7)
@@ -40,8 +41,13 @@ def undone_releases(history: Sequence[Cycle]) -> dict[str, str]:
 
 
 def spent_hours(history: Sequence[Cycle], now: datetime) -> float:
-    """The compute of the last seven days, in hours: every turn, whatever came of it."""
-    recent = [cycle for cycle in history if now - datetime.fromisoformat(cycle.at) <= WEEK]
+    """The compute of the last seven days, in hours: every turn that has ended, whatever came of it.
+
+    One that is still going on, such as that which asks, would count for more at every look: the same world would bring
+    another plan.
+    """
+    ended = [cycle for cycle in history if cycle.outcome != RUNNING]
+    recent = [cycle for cycle in ended if now - datetime.fromisoformat(cycle.at) <= WEEK]
     return round(sum(cycle.seconds for cycle in recent) / 3600, 3)
 
 

@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipelines.errors import RefusalError, UnavailableError, one_line
+from pipelines.observe.past import RUNNING
 from pipelines.records import Cycle, Record, Release, Snapshot
 from pipelines.workspace import Workspace
 
@@ -33,7 +34,6 @@ ROLLBACK = "ROLLBACK"
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
 WORK = "work."
-RUNNING = "running"
 # A tag that every release's version has, and no draft: the last thing that is written before the pointer moves.
 DESCRIBED = "data_rev"
 # A tag that says why a release cannot be gone back to any more.

@@ -166,6 +166,12 @@ def test_the_hours_of_a_week_are_those_of_every_turn_whatever_came_of_it() -> No
     assert spent_hours([], NOW) == 0
 
 
+def test_a_turn_that_still_goes_on_counts_for_no_hours_however_long_it_has_been_going_on() -> None:
+    ended = turn(at=days_ago(1), seconds=3600)
+    for seconds in (4, 90_000):
+        assert spent_hours([ended, turn(at=days_ago(1.5), seconds=seconds, outcome="running")], NOW) == 1.0
+
+
 @pytest.mark.parametrize("decision", [action for action in Action if action.retrains])
 def test_the_cool_down_runs_from_the_last_turn_that_trained(decision: Action) -> None:
     history = [

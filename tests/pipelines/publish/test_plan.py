@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -542,6 +542,17 @@ def test_a_plan_knows_what_was_decided_before_and_what_the_week_has_cost(opened:
     assert second.evidence.hours_since_retrain == 0
     assert second.evidence.spent_hours == spent_hours(opened.registry.history(), datetime.now(UTC))
     assert second.content_digest() != digest
+
+
+def test_a_turn_that_goes_on_makes_no_other_plan_of_the_same_world(opened: Project) -> None:
+    data = fill(opened.workspace, "2031-05-05")
+    before = planned(opened, data)
+    runs, an_hour_ago = MlflowClient(tracking_uri=opened.workspace.tracking_uri), datetime.now(UTC) - timedelta(hours=1)
+    [experiment] = runs.search_experiments(filter_string="name = 'ragtide'")
+    began = int(an_hour_ago.timestamp() * 1000)
+    goes_on = runs.create_run(experiment.experiment_id, start_time=began, tags={"ragtide.kind": "cycle"})
+    assert goes_on.info.run_id in {turn.run for turn in opened.registry.unfinished()}
+    assert planned(opened, data).content_digest() == before.content_digest()
 
 
 def test_a_plan_that_was_changed_by_hand_is_refused(opened: Project) -> None:
