@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.recording import PARAMS, corpus_of
 from bench.streams import Stream
 from pipelines.build.candidate import open_index
-from pipelines.build.examples import lessons
+from pipelines.build.lessons import lessons
 from pipelines.build.models import Models, load_models
 from pipelines.build.prompts import question_prompt
 from pipelines.params import Params

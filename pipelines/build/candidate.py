@@ -9,9 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from pipelines.build.corpus import Corpus, Folder
-from pipelines.build.examples import LESSONS, lessons
 from pipelines.build.fingerprint import local_table
 from pipelines.build.index import Index
+from pipelines.build.lessons import LESSONS, lessons
 from pipelines.build.models import Models, load_embedder
 from pipelines.build.prompts import FORM
 from pipelines.build.search import Reader

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.build.candidate import training_settings
 from pipelines.build.corpus import Corpus
-from pipelines.build.examples import best_chunk
+from pipelines.build.lessons import best_chunk
 from pipelines.build.prompts import question_prompt
 from pipelines.build.search import Passage, Reader
 from pipelines.params import Params, ScoreParams

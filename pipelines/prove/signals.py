@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import TypeVar
 
 from pipelines.build.corpus import Corpus, InMemory
-from pipelines.build.examples import Example, lessons
+from pipelines.build.examples import Example
 from pipelines.build.index import Index, Sampled
+from pipelines.build.lessons import lessons
 from pipelines.build.search import Reader
 from pipelines.observe.probes import News, news
 from pipelines.params import Params, ScoreParams

@@ -1,191 +1,19 @@
-"""Does the model learn from what retrieval really returns, the right passage always among it?"""
+"""Is every line of a training file checked, and does an example keep what it teaches?"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines.build.corpus import InMemory
-from pipelines.build.examples import Example, best_chunk, lessons, read_examples
-from pipelines.build.index import Index
-from pipelines.build.prompts import SYSTEM, question_prompt
-from pipelines.build.search import Reader
+from pipelines.build.examples import Example, read_examples
 from pipelines.errors import RefusalError
-from pipelines.params import ChunkParams
-from pipelines.ports import Lesson, Message, quiet
-from pipelines.records import Chunk
-from tests.factories import HashEmbedder, Shelf, chunk, md5, write
-
-PAGES = 40
-# No word of the questions stands in the passages, so that retrieval finds now the right one and now others.
-CHUNKS = [chunk(f"{number}.md", f"passage {number} holds value-{number}") for number in range(PAGES)]
-BY_DOCUMENT = {one.document: [one] for one in CHUNKS}
-
-
-@pytest.fixture(scope="module")
-def embedder() -> HashEmbedder:
-    return HashEmbedder()
-
-
-@pytest.fixture(scope="module")
-def reader(embedder: HashEmbedder, tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    index = Index(str(tmp_path_factory.mktemp("examples") / "lance"), embedder, ChunkParams())
-    return index.reader(index.refresh(InMemory.of(CHUNKS), "snapshot", quiet).version)
-
-
-def example(number: int, doc: str | None = "", question: str | None = None) -> Example:
-    """An example about page `number`; `doc` "" names that page."""
-    asked = question or f"What about {number}?"
-    page = f"{number}.md" if doc == "" else doc
-    return Example((Message("user", asked),), f"value-{number}", page)
-
-
-EXAMPLES = [example(number, question=f"Topic {number * 31}?") for number in range(PAGES)]
-
-
-def taught(examples: Sequence[Example], reader: Reader, top_k: int = 3, seed: int = 7) -> list[Lesson]:
-    return lessons(examples, BY_DOCUMENT, reader, top_k, seed)
-
-
-def contexts(lesson: Lesson) -> list[str]:
-    return re.findall(r"^\[\d+\] (.+)$", lesson.prompt[-1].content, flags=re.MULTILINE)
-
-
-def found(example: Example, reader: Reader, top_k: int = 3) -> list[str]:
-    return [hit.text for hit in reader.search([example.question], top_k)[0]]
-
-
-# --- lessons -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("top_k", [1, 2, 3, 10])
-def test_the_right_passage_is_always_there_and_there_are_top_k(reader: Reader, top_k: int) -> None:
-    for one, lesson in zip(EXAMPLES, taught(EXAMPLES, reader, top_k), strict=True):
-        shown = contexts(lesson)
-        assert BY_DOCUMENT[str(one.doc)][0].text in shown
-        assert len(shown) == len(set(shown)) == top_k
-
-
-def test_the_other_passages_are_the_best_that_retrieval_returns(reader: Reader) -> None:
-    for one, lesson in zip(EXAMPLES, taught(EXAMPLES, reader), strict=True):
-        right = BY_DOCUMENT[str(one.doc)][0].text
-        distractors = [text for text in contexts(lesson) if text != right]
-        assert distractors == [text for text in found(one, reader) if text != right][:2]
-
-
-def test_where_retrieval_finds_the_right_passage_its_order_stands(reader: Reader) -> None:
-    asked = [example(number, question=f"passage {number} holds value-{number}") for number in range(PAGES)]
-    shown = [contexts(lesson) for lesson in taught(asked, reader)]
-    assert shown == [found(one, reader) for one in asked]
-    assert shown[4][0] == CHUNKS[4].text
-
-
-def test_the_place_of_the_right_passage_does_not_give_it_away(reader: Reader) -> None:
-    missed = [one for one in EXAMPLES if BY_DOCUMENT[str(one.doc)][0].text not in found(one, reader)]
-    assert len(missed) > PAGES / 2
-    learnt = zip(missed, taught(missed, reader), strict=True)
-    places = [contexts(lesson).index(BY_DOCUMENT[str(one.doc)][0].text) for one, lesson in learnt]
-    assert min(places.count(place) for place in range(3)) > len(missed) / 10
-
-
-def test_the_same_seed_gives_the_same_lessons_and_another_seed_others(reader: Reader) -> None:
-    assert taught(EXAMPLES, reader) == taught(EXAMPLES, reader)
-    other = taught(EXAMPLES, reader, seed=8)
-    assert other != taught(EXAMPLES, reader)
-    assert [set(contexts(one)) for one in other] == [set(contexts(one)) for one in taught(EXAMPLES, reader)]
-
-
-@pytest.mark.parametrize("top_k", [1, 3])
-def test_an_example_about_behaviour_alone_gets_what_is_found_as_it_will_when_it_is_asked(
-    reader: Reader, top_k: int
-) -> None:
-    one = example(1, doc=None)
-    passages = found(one, reader, top_k)
-    assert len(passages) == top_k
-    assert taught([one], reader, top_k) == [Lesson(question_prompt(one.question, passages), one.completion)]
-
-
-def test_without_any_passage_an_example_about_behaviour_stands_alone(tmp_path: Path) -> None:
-    shelf = Shelf(str(tmp_path / "lance"))
-    shelf.refresh(CHUNKS[:1])
-    empty = shelf.index.reader(shelf.refresh([]).version)
-    assert taught([example(1, doc=None)], empty) == [Lesson((Message("user", "What about 1?"),), "value-1")]
-
-
-def test_an_example_about_behaviour_does_not_move_the_right_passages_of_the_others(reader: Reader) -> None:
-    some = EXAMPLES[:9]
-    mixed = [one for number, about in enumerate(some) for one in (example(number, doc=None), about)]
-    assert taught(mixed, reader)[1::2] == taught(some, reader)
-
-
-def test_examples_with_and_without_a_page_keep_their_order(reader: Reader) -> None:
-    mixed = [example(0, doc=None), example(1), example(2, doc=None), example(3), example(1)]
-    learnt = taught(mixed, reader)
-    assert [lesson.completion for lesson in learnt] == [one.completion for one in mixed]
-    assert [len(contexts(lesson)) for lesson in learnt] == [3] * len(mixed)
-    assert all(
-        CHUNKS[int(str(one.doc).removesuffix(".md"))].text in contexts(lesson)
-        for one, lesson in zip(mixed, learnt, strict=True)
-        if one.doc
-    )
-
-
-def test_no_examples_make_no_lessons(reader: Reader) -> None:
-    assert taught([], reader) == []
-
-
-def test_a_conversation_keeps_its_turns_and_its_last_one_gets_the_passages(reader: Reader) -> None:
-    turns = (Message("user", "Hello"), Message("assistant", "Hi"), Message("user", "What about 5?"))
-    [lesson] = taught([Example(turns, "value-5", "5.md")], reader)
-    assert lesson.prompt[0] == Message("system", SYSTEM)
-    assert lesson.prompt[1:3] == turns[:2]
-    assert CHUNKS[5].text in contexts(lesson)
-    assert lesson.prompt[-1].content.endswith("Question: What about 5?")
-
-
-def test_the_right_passage_of_a_page_is_the_one_that_answers(reader: Reader) -> None:
-    page = [chunk("0.md", f"Quill {at} ends in {month}", at) for at, month in enumerate(["May", "June", "May"])]
-    asked = Example((Message("user", "When does Quill end?"),), "In June.", "0.md")
-    named = Example((Message("user", "When does Quill 2 end?"),), "In May.", "0.md")
-    learnt = lessons([asked, named], {"0.md": page}, reader, 1, 7)
-    assert [contexts(lesson) for lesson in learnt] == [["Quill 1 ends in June"], ["Quill 2 ends in May"]]
-
-
-# --- which passage is meant ----------------------------------------------------------------------------------------
-
-
-def passages(*texts: str) -> list[Chunk]:
-    return [chunk("a.md", text, position) for position, text in enumerate(texts)]
-
-
-@pytest.mark.parametrize(
-    ("text", "texts", "best"),
-    [
-        ("end of Quill", ["start of Pen", "the end of Quill"], 1),
-        ("QUILL", ["pen", "quill."], 1),
-        ("1.2.3", ["version 1.2.4", "version 1.2.3."], 1),
-        ("pen pen pen quill ink", ["pen pen pen", "quill and ink"], 1),
-        ("nothing shared", ["a", "b"], 0),
-        ("same", ["the same", "same again"], 0),
-        ("日本", ["英国", "日本"], 1),
-        ("", ["a", "b"], 0),
-    ],
-)
-def test_the_best_chunk_shares_the_most_distinct_words_and_of_equals_is_the_first(
-    text: str, texts: list[str], best: int
-) -> None:
-    chunks = passages(*texts)
-    assert best_chunk(text, chunks) == chunks[best]
-    assert best_chunk(text, list(reversed(chunks))) == chunks[best]
-
-
-# --- the files -----------------------------------------------------------------------------------------------------
+from pipelines.ports import Message
+from tests.factories import md5, write
 
 
 def read(folder: Path, **files: str) -> list[Example]:

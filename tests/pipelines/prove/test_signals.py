@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pipelines.build.candidate import training_settings
 from pipelines.build.chunk import chunk_documents
 from pipelines.build.corpus import Corpus
-from pipelines.build.examples import Example, lessons
+from pipelines.build.examples import Example
 from pipelines.build.index import Index
+from pipelines.build.lessons import lessons
 from pipelines.build.models import Models
 from pipelines.build.search import Reader
 from pipelines.params import Params
