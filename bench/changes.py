@@ -23,6 +23,7 @@ import numpy as np
 from bench.tables import markdown_table, provenance, put_table
 from pipelines.build.candidate import build_index_alone
 from pipelines.build.chunk import chunk_document
+from pipelines.build.models import Retriever
 from pipelines.observe.convert import as_text
 from pipelines.observe.snapshot import observe
 from pipelines.params import Params
@@ -84,7 +85,7 @@ def walk(history: str, states: Sequence[Path]) -> Iterator[Step]:
             lay_out(state, workspace.kb)
             texts = set(cut(workspace.kb, workspace.params))
             counted = embedder.embedded
-            built = build_index_alone(workspace, embedder, observe(workspace), quiet)
+            built = build_index_alone(workspace, Retriever(embedder), observe(workspace), quiet)
             yield Step(history, name, len(texts - before), embedder.embedded - counted, built.rows)
             before = texts
 

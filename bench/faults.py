@@ -31,6 +31,7 @@ from bench.tables import markdown_table, provenance, put_table
 from pipelines.build import upkeep
 from pipelines.build.candidate import build_index_alone, maintain_index, open_index
 from pipelines.build.index import Index
+from pipelines.build.models import Retriever
 from pipelines.build.vectors import VectorCache
 from pipelines.observe.snapshot import observe
 from pipelines.params import MaintainParams, Params
@@ -141,7 +142,7 @@ def write_for_ever(library: Library) -> None:
         library.write(generation)
         _say("refreshing")
         snapshot = observe(library.workspace)
-        built = build_index_alone(library.workspace, HashEmbedder(), snapshot, quiet)
+        built = build_index_alone(library.workspace, Retriever(HashEmbedder()), snapshot, quiet)
         _say(f"done {generation}")
         _say(TAG)
         _move_tags(library.index, built.version)
@@ -258,7 +259,7 @@ def endure(library: Library, kills: int) -> Faults:
 
 def _first_generation(library: Library) -> None:
     library.write(0)
-    built = build_index_alone(library.workspace, HashEmbedder(), observe(library.workspace), quiet)
+    built = build_index_alone(library.workspace, Retriever(HashEmbedder()), observe(library.workspace), quiet)
     _move_tags(library.index, built.version)
 
 

@@ -18,7 +18,7 @@ from bench.streams import Step, Stream
 from pipelines.build.candidate import build_model, open_index
 from pipelines.build.chunk import chunk_document
 from pipelines.build.corpus import Corpus, as_documents
-from pipelines.build.examples import Example
+from pipelines.build.examples import Example, sift
 from pipelines.build.models import Models, load_models
 from pipelines.errors import RefusalError
 from pipelines.observe.diff import diff
@@ -52,7 +52,7 @@ from pipelines.workspace import Workspace
 PARAMS: dict[str, Any] = {
     "chunk": {"max_words": 80},
     "index": {"top_k": 2},
-    "generate": {"max_new_tokens": 24, "batch_size": 8},
+    "generate": {"max_new_tokens": 24},
     "finetune": {"batch_size": 2, "min_steps": 24},
     "guard": {"max_removed_documents": 3, "max_removed_share": 0.2},
 }
@@ -334,24 +334,32 @@ def corpus_of(
     held = hold(gone, len(indexed), (), params.guard)
     kept = [chunk for chunk in rows if chunk.document in held]
     chunks = [chunk for document in documents for chunk in chunk_document(document, params.chunk)]
-    pages = {None, *(chunk.document for chunk in [*chunks, *kept])}
-    examples = [Example((Message("user", one["prompt"]),), one["completion"], one.get("doc")) for one in step.examples]
+    documents += as_documents(kept)
+    pages = {chunk.document for chunk in [*chunks, *kept]}
+    texts = {document.id: document.text for document in documents if document.id in pages}
+    sifted = sift(_examples(step), texts, [question.question for question in step.truth], params)
     return Corpus(
         snapshot=_snapshot(step),
-        documents=tuple(sorted([*documents, *as_documents(kept)], key=lambda document: document.id)),
+        documents=tuple(sorted(documents, key=lambda document: document.id)),
         chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
-        examples=tuple(one for one in examples if one.doc in pages),
-        orphans=tuple(one for one in examples if one.doc not in pages),
+        examples=sifted.examples,
+        orphans=sifted.orphans,
+        left_out=sifted.left_out,
         held=held,
         waiting=len(held),
     )
 
 
+def _examples(step: Step) -> list[Example]:
+    return [
+        Example((Message("user", one["prompt"]),), one["completion"], one.get("doc"), f"examples.jsonl:{number}")
+        for number, one in enumerate(step.examples, start=1)
+    ]
+
+
 def _snapshot(step: Step) -> Snapshot:
     kb = {name: _md5(text) for name, text in step.documents.items()}
-    train = digest_of(
-        sorted(Example((Message("user", one["prompt"]),), one["completion"], None).digest for one in step.examples)
-    )
+    train = digest_of(sorted(example.digest for example in _examples(step)))
     golden = digest_of([question.model_dump(mode="json") for question in step.truth])
     return compose(kb, {"examples.jsonl": train}, {"golden.jsonl": golden})
 

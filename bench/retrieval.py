@@ -34,6 +34,7 @@ from pipelines.build.index import Index
 from pipelines.build.models import load_models
 from pipelines.build.search import Reader
 from pipelines.params import Params, ScoreParams
+from pipelines.ports import Embedder
 from pipelines.prove.retrieval import Found, each_once, judge_rankings
 from pipelines.prove.score import difference
 from pipelines.records import Document
@@ -174,10 +175,13 @@ def measure(collection: Collection, work: Path) -> dict[str, Any]:
     }
 
 
-def build(collection: Collection, work: Path) -> tuple[Reader, int]:
-    """The collection's index at `work`, brought up to date with Ragtide's own chunker and embedder; and its size."""
+def build(collection: Collection, work: Path, embedder: Embedder | None = None) -> tuple[Reader, int]:
+    """The collection's index at `work`, brought up to date with Ragtide's own chunker, and its size.
+
+    The embedder is Ragtide's own where none is given.
+    """
     params = Params()
-    index = Index(str(work), load_models(params).embedder, params.chunk)
+    index = Index(str(work), embedder or load_models(params).embedder, params.chunk)
     chunks = chunk_documents(collection.documents, params.chunk)
     # A kept index of another chunker or embedder is built again.
     built = index.refresh(InMemory.of(chunks), work.name, bars, rebuild=True)

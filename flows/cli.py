@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from flows.environment import end_in_order, leave, make_prefect_home, prepare
 from flows.progress import bars
+from pipelines.build.merge import Format, Precision
 from pipelines.errors import RefusalError
 
 app = typer.Typer(
@@ -86,7 +88,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Where the project is to be
             shutil.copy(_template(name), folder / name)
     for name in ("kb", "train", "golden"):
         (folder / "data" / name).mkdir(parents=True, exist_ok=True)
-    _ignore(folder / ".gitignore", [".ragtide/", "artifacts/"])
+    _ignore(folder / ".gitignore", [".ragtide/", "artifacts/", "export/"])
     ensure_repository(folder)
     out.print(
         f"{folder.resolve()} is a project. Put documents into data/kb, examples into data/train, golden questions"
@@ -281,8 +283,11 @@ def status(project: ProjectFolder = HERE) -> None:
     from pipelines.observe.diff import diff as compare
     from pipelines.observe.documents import Library
     from pipelines.observe.snapshot import observe
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
     from pipelines.publish.registry import Registry
-    from pipelines.publish.report import changes_markdown, set_aside_markdown
+    from pipelines.publish.report import changes_markdown, left_out_told, set_aside_markdown
+    from pipelines.records import flaws_of
     from pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
@@ -292,6 +297,10 @@ def status(project: ProjectFolder = HERE) -> None:
     if set_aside := Library(workspace, now).set_aside:
         out.print(f"{len(set_aside)} documents cannot be read:")
         out.print(Markdown(set_aside_markdown(set_aside)))
+    # What cannot even be looked at is `ragtide examples`' to tell.
+    with suppress(RefusalError):
+        if now.examples and (left_out := Project.open(project, quiet).look_into(now).left_out):
+            out.print(f"training {left_out_told(flaws_of(left_out))}: `ragtide examples` lists them")
     if live is None:
         out.print("nothing is live yet: `ragtide plan` says what a first run would do, `ragtide run` does it")
         return
@@ -306,12 +315,70 @@ def status(project: ProjectFolder = HERE) -> None:
     ):
         table.add_row(f"[bold]{name}[/]", _plain(value))
     out.print(table)
+    if (base := live.model.base.rpartition("@")[0]) not in ("", workspace.params.generate.model):
+        out.print(
+            f"\nparams.yaml names another base model; the live release keeps {base} until a retrain.", soft_wrap=True
+        )
+    _say_what_is_gone(Project.open(project, quiet), live, now)
     changes = compare(live.snapshot, now)
     if changes.is_empty:
         out.print("\nThe data is as the live release knows it.")
     else:
         out.print("\nThe data has moved since:")
         out.print(Markdown(changes_markdown(changes)))
+
+
+@app.command()
+@refusing
+def examples(project: ProjectFolder = HERE) -> None:
+    """List the training lines that nothing is learnt from, and why; exit 1 where examples.on_bad refuses them."""
+    prepare(project)
+    from pipelines.observe.snapshot import observe
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
+    from pipelines.publish.report import left_out_told
+    from pipelines.records import flaws_of
+
+    opened = Project.open(project, quiet)
+    corpus = opened.look_into(observe(opened.workspace))
+    table = Table("line", "what", "why")
+    for one in corpus.left_out:
+        table.add_row(*map(_plain, (one.where, one.kind, one.why)))
+    for orphan in corpus.orphans:
+        table.add_row(_plain(orphan.where), "no page", _plain(f"{orphan.doc} is gone, or holds no text"))
+    if table.row_count:
+        out.print(table)
+    told = left_out_told(flaws_of(corpus.left_out)) if corpus.left_out else "no line left out"
+    out.print(f"{len(corpus.examples)} examples to learn from; {told}; {len(corpus.orphans)} whose page is gone")
+    if corpus.left_out and opened.workspace.params.examples.on_bad == "refuse":
+        raise typer.Exit(1)
+
+
+@app.command()
+@refusing
+def lineage(
+    adapter: Annotated[str | None, typer.Argument(help="An adapter's name; without one, the live release's.")] = None,
+    release: Annotated[str | None, typer.Option(help="A release's number, in place of an adapter.")] = None,
+    document: Annotated[str | None, typer.Option(help="Which releases' adapters have seen this document?")] = None,
+    project: ProjectFolder = HERE,
+) -> None:
+    """List the examples and documents that went into an adapter, or the adapters that have seen a document."""
+    prepare(project)
+    if sum(one is not None for one in (adapter, release, document)) > 1:
+        raise RefusalError("an adapter, a release or a document: name one of them")
+    from flows.lineage_view import lineage_tables, sightings_table
+    from pipelines.observe.snapshot import observe
+    from pipelines.ports import quiet
+    from pipelines.publish.lineage import lineage_of, release_with, sightings
+    from pipelines.publish.project import Project
+
+    opened = Project.open(project, quiet)
+    if document is not None:
+        out.print(sightings_table(document, sightings(opened, document)))
+        return
+    asked = opened.registry.release(release) if release else release_with(opened, adapter)
+    for part in lineage_tables(lineage_of(opened, asked, observe(opened.workspace))):
+        out.print(part)
 
 
 @app.command()
@@ -399,6 +466,7 @@ def rollback(
 ) -> None:
     """Go back to an earlier release: index and model together, by one pointer."""
     prepare(project)
+    from pipelines.observe.snapshot import observe
     from pipelines.publish.project import Project
     from pipelines.publish.release import rollback as go_back
 
@@ -406,6 +474,28 @@ def rollback(
     with opened.workspace.writing():
         release = go_back(opened.registry, to, why, opened.serves)
     out.print(f"release {release.id} is live: index {release.index_tag}, adapter {release.model.adapter or 'none'}")
+    _say_what_is_gone(opened, release, observe(opened.workspace))
+
+
+@app.command()
+@refusing
+def export(
+    release: Annotated[str | None, typer.Argument(help="A release's number; without one, the live one.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="An empty or new folder; else below export/.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="Merged weights, one GGUF file, or the adapter alone.")] = (
+        Format.SAFETENSORS
+    ),
+    quantize: Annotated[Precision, typer.Option(help="How a GGUF file's weights are written.")] = Precision.F16,
+    project: ProjectFolder = HERE,
+) -> None:
+    """Write a release's model into a folder, to be served elsewhere by transformers, vLLM or llama.cpp."""
+    prepare(project)
+    from pipelines.build.merge import Form
+    from pipelines.publish.export import export as write
+    from pipelines.publish.project import Project
+
+    folder = write(Project.open(project, bars), release, Form(form, quantize), to)
+    out.print(f"{folder}: README.md in it says how to use it", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -437,6 +527,39 @@ def ui(project: ProjectFolder = HERE, port: int = 5000) -> None:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", workspace.tracking_uri]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+@app.command()
+@refusing
+def serve(project: ProjectFolder = HERE, port: int = 5001) -> None:
+    """Answer questions over HTTP, on this machine only, from whatever release is live: `mlflow models serve`."""
+    prepare(project)
+    import os
+
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
+    from pipelines.publish.registry import CHAMPION
+
+    opened = Project.open(project, quiet)
+    release, workspace = opened.assistant().release, opened.workspace
+    out.print(f"release {release.id}: http://127.0.0.1:{port}/invocations (Ctrl-C stops it)", highlight=False)
+    model = f"models:/{workspace.params.registry.model}@{CHAMPION}"
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    # MLflow looks for uvicorn on the PATH, where a virtual environment that is not activated does not stand.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    told = {"MLFLOW_TRACKING_URI": workspace.tracking_uri, "RAGTIDE_PROJECT": str(workspace.root), "PATH": path}
+    os.execve(sys.executable, command, os.environ | told)
+
+
+def _say_what_is_gone(opened: Any, release: Any, now: Any) -> None:
+    """What a release's adapter has seen and is there no more."""
+    from pipelines.publish.lineage import seen_and_gone
+    from pipelines.publish.markdown import some
+
+    if gone := seen_and_gone(opened, release.model, now):
+        told = f"its adapter has seen {len(gone)} of the documents that are gone: {some(gone)}"
+        out.print(f"{_plain(told)}; `ragtide lineage` lists what went into it", soft_wrap=True)
 
 
 def _score(value: float | None) -> str:

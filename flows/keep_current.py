@@ -25,7 +25,8 @@ def keep_current(project: str = ".", plan: str | None = None) -> Cycle:
         if not decided.decision.action.builds:
             return tasks.conclude(turn, decided, None, None)
 
-        index = tasks.refresh_index(turn, snapshot, decided)
+        retriever = tasks.tune_retriever(turn, snapshot, decided)
+        index = tasks.refresh_index(turn, snapshot, decided, retriever)
         model = tasks.retrain_model(turn, snapshot, decided, index)
 
         verdict = tasks.prove(turn, snapshot, decided, index, model)

@@ -27,22 +27,25 @@ def run_stage(name: str, root: Path, progress: Progress, rebuild: bool = False) 
 
 def _index(workspace: Workspace, progress: Progress, rebuild: bool) -> Record:
     from pipelines.build.embed import OpenVinoEmbedder
-    from pipelines.build.fingerprint import settled
-    from pipelines.build.models import load_embedder
+    from pipelines.build.fingerprint import noted_index, settled
+    from pipelines.build.models import load_embedder, retriever_of
 
-    snapshot, embedder = observe(workspace), load_embedder(workspace.params.embed)
-    if known := settled(workspace, snapshot, embedder):
+    snapshot, noted = observe(workspace), noted_index(workspace)
+    usual = load_embedder(workspace.params.embed)
+    retriever = retriever_of(workspace, usual, noted.retriever if noted else None)
+    if known := settled(workspace, snapshot, retriever.embedder):
         return known.model_copy(update={"embedded": 0, "new": 0, "seconds": 0.0})
-    if isinstance(embedder, OpenVinoEmbedder):
+    if isinstance(retriever.embedder, OpenVinoEmbedder):
         # Both take a second or two to start: LanceDB in this thread, the embedder in another.
-        embedder.warm_up()
+        retriever.embedder.warm_up()
     from pipelines.build.candidate import build_index_alone
 
-    return build_index_alone(workspace, embedder, snapshot, progress, rebuild)
+    return build_index_alone(workspace, retriever, snapshot, progress, rebuild)
 
 
 def _with_models(name: str, root: Path, progress: Progress) -> Record:
-    from pipelines.build.candidate import build_model
+    from pipelines.build.candidate import build_model, open_index
+    from pipelines.build.fingerprint import noted_index
     from pipelines.prove.attribution import Subject
     from pipelines.publish.project import Project
     from pipelines.records import BuiltIndex, BuiltModel
@@ -53,11 +56,13 @@ def _with_models(name: str, root: Path, progress: Progress) -> Record:
     if name == "finetune":
         # dvc.yaml says why the index is no dependency of this stage: the latest one is what retrieval returns. It is
         # brought up to date where it is not, but artifacts/index.json belongs to the stage `index`.
-        index = project.index.refresh(corpus.source, corpus.snapshot.kb_id, progress)
-        model, _ = build_model(workspace, project.models, corpus, project.index.reader(index.version), progress)
+        noted = noted_index(workspace)
+        index = open_index(workspace, project.retriever(noted.retriever if noted else None).embedder)
+        version = index.refresh(corpus.source, corpus.snapshot.kb_id, progress).version
+        model, _ = build_model(workspace, project.models, corpus, index.reader(version), progress)
         return model
     built = BuiltIndex.read(workspace.artifacts / "index.json")
-    subject = Subject(project.index.reader(built.version), BuiltModel.read(workspace.artifacts / "model.json"))
+    subject = Subject(project.reader(built), BuiltModel.read(workspace.artifacts / "model.json"))
     scorecard = project.examiner(corpus).scorecard(subject)
     scorecard.write(workspace.artifacts / "scorecard.json")
     return scorecard

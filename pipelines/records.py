@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -188,7 +190,39 @@ class IndexDelta(Record):
         return min(1.0, max(self.new, self.gone) / max(1, self.chunks_after))
 
 
+class Flaw(StrEnum):
+    """What can be wrong with a line of the training files."""
+
+    BAD_LINE = "bad line"
+    OVERLONG = "overlong answer"
+    LEAK = "leak"
+    STALE = "stale answer"
+    CONTRADICTION = "contradiction"
+    DUPLICATE = "duplicate"
+
+
+class Finding(Record):
+    """A line that nothing is learnt from: where it stands (file and number), what is wrong with it, and why."""
+
+    where: str
+    kind: Flaw
+    why: str
+
+
+def flaws_of(findings: Iterable[Finding]) -> dict[str, int]:
+    """How many findings there are of each kind that there is."""
+    return dict(Counter(one.kind.value for one in sorted(findings, key=lambda one: one.kind)))
+
+
 # --- decide --------------------------------------------------------------------------------------------------------
+
+
+class Half(StrEnum):
+    """What an action makes anew: the index's rows, the retriever that made their vectors, or the model."""
+
+    INDEX = "index"
+    RETRIEVER = "retriever"
+    MODEL = "model"
 
 
 class Action(StrEnum):
@@ -197,9 +231,11 @@ class Action(StrEnum):
     NOTHING = "NOTHING"
     REFRESH = "REFRESH"
     REBUILD = "REBUILD"
+    TUNE_RETRIEVER = "TUNE_RETRIEVER"
     RETRAIN = "RETRAIN"
     REFRESH_RETRAIN = "REFRESH+RETRAIN"
     REBUILD_RETRAIN = "REBUILD+RETRAIN"
+    TUNE_RETRAIN = "TUNE_RETRIEVER+RETRAIN"
     HOLD = "HOLD"
 
     @property
@@ -214,20 +250,32 @@ class Action(StrEnum):
 
     @property
     def rebuilds(self) -> bool:
-        return self in (Action.REBUILD, Action.REBUILD_RETRAIN)
+        return self in (Action.REBUILD, Action.REBUILD_RETRAIN) or self.tunes
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the retriever becomes another one, and with it every vector."""
+        return self in (Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN)
 
     @property
     def retrains(self) -> bool:
-        return self in (Action.RETRAIN, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN)
+        return self is Action.RETRAIN or self.is_joint
 
     @property
     def is_joint(self) -> bool:
         """Whether index and model both become other ones."""
-        return self.refreshes and self.retrains
+        return self in (Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN, Action.TUNE_RETRAIN)
 
     def with_retrain(self) -> Action:
         """This action on the index, and a retrain besides."""
+        if self.tunes:
+            return Action.TUNE_RETRAIN
         return Action.REBUILD_RETRAIN if self.rebuilds else Action.REFRESH_RETRAIN
+
+    def is_about(self, half: Half) -> bool:
+        """Whether it is done for this half; that a tuned retriever needs new rows does not make it about the index."""
+        about = {Half.INDEX: self.refreshes and not self.tunes, Half.RETRIEVER: self.tunes, Half.MODEL: self.retrains}
+        return about[half]
 
 
 class Measure(Record):
@@ -260,12 +308,17 @@ NOT_ASKED = Measure.unmeasured("not asked for")
 class Costs(Record):
     """Forecast seconds of each step, where the rates come from, and what an hour of compute costs, if that is set.
 
+    `skills_seconds` are those of the proof that a new model still has its earlier skills; `tune_seconds` those of
+    another retriever, with every chunk embedded anew.
+
     `error_share` is how far earlier forecasts were off, as a share of what it really took: the median of `error_runs`.
     """
 
     refresh_seconds: float
     retrain_seconds: float
     prove_seconds: float
+    skills_seconds: float = 0.0
+    tune_seconds: float = 0.0
     source: str
     error_share: float | None = None
     error_runs: int = 0
@@ -306,9 +359,9 @@ class Past(Record):
         """Whether something was built, accepted and not rolled back."""
         return self.did.builds and self.accepted and not self.rolled_back
 
-    def touched(self, model: bool) -> bool:
-        """Whether its action was about the model (or else the index)."""
-        return self.did.retrains if model else self.did.refreshes
+    def touched(self, half: Half) -> bool:
+        """Whether its action was about this half."""
+        return self.did.is_about(half)
 
 
 class Gap(Record):
@@ -336,11 +389,16 @@ class Evidence(Record):
     those that it has (nats a token).
 
     `examples` counts those that can be learnt from, `new_examples` those of them that the live adapter never saw,
-    `orphaned_examples` those whose page is gone. `refused` holds actions that were refused by the gate, or rolled
-    back, for this very snapshot and these params; `approved` those above the cost limit that a person said yes to.
+    `orphaned_examples` those whose page is gone, `left_out` by kind of flaw the lines that would teach it wrong.
+    `refused` holds actions that were refused by the gate, or rolled back, for this very snapshot and these params;
+    `approved` those above the cost limit that a person said yes to.
     `held` are documents (with the digest of their rows) whose removal waits for an approval; `set_aside` says why
-    of documents that cannot be read; what the index holds of them stays. `past` is what came of earlier decisions,
+    of documents that cannot be read; what the index holds of them stays. `taught_gone` are documents that the live
+    adapter was taught from and that are gone since. `past` is what came of earlier decisions,
     `spent_hours` the compute of the last seven days, and `measured_in` the seconds that each signal took.
+
+    `pairs` are those that a retriever could be tuned on (None: it cannot be tuned), `min_pairs` how many it needs, and
+    `new_pairs` the share of them that the live one was not tuned on.
     """
 
     snapshot: str
@@ -368,12 +426,17 @@ class Evidence(Record):
     examples: int
     new_examples: int | None = None
     orphaned_examples: int = 0
+    left_out: dict[str, int] = Field(default_factory=dict)
     min_examples: int
     adapter_is_current: bool
     refused: dict[str, str] = Field(default_factory=dict)
     approved: tuple[str, ...] = ()
     held: dict[str, str] = Field(default_factory=dict)
     set_aside: dict[str, str] = Field(default_factory=dict)
+    taught_gone: tuple[str, ...] = ()
+    pairs: int | None = None
+    min_pairs: int = 0
+    new_pairs: float = 1.0
     costs: Costs
     past: tuple[Past, ...] = ()
     spent_hours: float = 0.0
@@ -432,14 +495,21 @@ class Plan(Record):
 # --- prove ---------------------------------------------------------------------------------------------------------
 
 
+Scorer = Literal["contains", "exact", "token_f1", "json_f1", "command", "judge"]
+
+
 class Question(Record):
-    """A golden question. An answer is right when it holds one of `answers` and matches `format`, where one is given."""
+    """A golden question. `scorer` says how near an answer is to one of `answers` (prove/scorers.py).
+
+    It has to match `format` besides, where one is given.
+    """
 
     id: str
     question: str
     answers: tuple[str, ...]
     docs: tuple[str, ...]
     format: str | None = None
+    scorer: Scorer = "contains"
 
 
 class Graded(Record):
@@ -480,6 +550,14 @@ class Scorecard(Record):
     graded: tuple[Graded, ...] = ()
 
 
+class SkillScore(Record):
+    """How the live release and a candidate answer the questions of one skill (prove/regression.py)."""
+
+    name: str
+    before: Scorecard
+    after: Scorecard
+
+
 class Check(Record):
     """One demand of the gate, with its numbers."""
 
@@ -489,13 +567,17 @@ class Check(Record):
 
 
 class Verdict(Record):
-    """Accepted or not, and each check with its numbers. No release without one."""
+    """Accepted or not, and each check with its numbers. No release without one.
+
+    `skills` are those that were asked for: none where the model is that of the live release, or nothing is live.
+    """
 
     accepted: bool
     checks: tuple[Check, ...]
     before: Scorecard
     after: Scorecard
     difference: Measure
+    skills: tuple[SkillScore, ...] = ()
 
 
 class Upkeep(Record):
@@ -509,13 +591,31 @@ class Upkeep(Record):
 # --- publish -------------------------------------------------------------------------------------------------------
 
 
+class BuiltRetriever(Record):
+    """An embedder tuned from another; `digest` names its weights, `base` those that it was tuned from.
+
+    `settings` are those of the tuning, `sketch` the lowest digests of the pairs that there were, by which it is seen
+    how many are new since; `run` is the MLflow run that keeps the weights.
+    """
+
+    digest: str
+    base: str
+    settings: str
+    pairs: int
+    sketch: tuple[str, ...]
+    steps: int
+    final_loss: float | None
+    seconds: float
+    run: str = ""
+
+
 class BuiltIndex(Record):
     """A committed version of the index's table, and what it took to get there.
 
     `documents` is the folder's DVC hash; `settings` are those that made its vectors; `new` counts texts that the
     version before did not hold, `embedded` those that had no vector yet. `waiting` counts documents that will be tried
     again, and removals that wait for an approval: while there are any, the same folder may bring another index.
-    `set_aside` counts the documents that could not be read.
+    `set_aside` counts the documents that could not be read. `retriever` is the tuned one that made the vectors, if any.
     """
 
     uri: str
@@ -530,12 +630,16 @@ class BuiltIndex(Record):
     waiting: int = 0
     set_aside: int = 0
     vector_index: str = "none"
+    retriever: BuiltRetriever | None = None
 
 
 class BuiltModel(Record):
     """A base model and, after a retrain, the adapter on it; `adapter` is the digest of its weights.
 
-    `taught` are the digests of the examples that it saw.
+    `taught` are the digests of the examples that it saw, `replayed` those among them of files that were gone already;
+    `files` are the training files that it and the models before it learnt from, as each stood last (path -> MD5).
+    `documents` are those whose passages stood before it meanwhile (document -> digest), and `taught_from` the ones of
+    them that hold what it was taught to answer.
     """
 
     base: str
@@ -544,6 +648,10 @@ class BuiltModel(Record):
     settings: str | None
     trained_examples: int = 0
     taught: tuple[str, ...] = ()
+    replayed: tuple[str, ...] = ()
+    files: dict[str, str] = Field(default_factory=dict)
+    documents: dict[str, str] = Field(default_factory=dict)
+    taught_from: tuple[str, ...] = ()
     final_loss: float | None = None
     seconds: float = 0.0
 

@@ -62,6 +62,11 @@ class Workspace:
         return self.state / "adapters"
 
     @property
+    def retrievers(self) -> Path:
+        """Tuned embedders, each under the digest of its weights."""
+        return self.state / "retrievers"
+
+    @property
     def artifacts(self) -> Path:
         """What the DVC stages write."""
         return self.root / "artifacts"

@@ -129,11 +129,12 @@ def refresh(root: Path) -> None:
     """Bring the index alone up to the folder."""
     from pipelines.build import index
     from pipelines.build.candidate import build_index_alone
+    from pipelines.build.models import Retriever
     from pipelines.observe.snapshot import observe
 
     index.WINDOW = WINDOW
     project = laboratory(root)
-    build_index_alone(project, Witness(root / "embedded.jsonl"), observe(project), quiet)
+    build_index_alone(project, Retriever(Witness(root / "embedded.jsonl")), observe(project), quiet)
 
 
 def loop(root: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.build.candidate import build_index
+from pipelines.build.models import Retriever
 from pipelines.observe.snapshot import observe
 from pipelines.ports import quiet
 from pipelines.publish.project import Project
@@ -36,7 +37,7 @@ def release_of(project: Project, model: BuiltModel) -> Release:
     space = project.workspace
     corpus = project.corpus(observe(space))
     corpus.snapshot.write(space.snapshot_file(corpus.snapshot.id))
-    index = build_index(space, project.models, corpus, quiet)
+    index = build_index(space, Retriever(project.models.embedder), corpus, quiet)
     card = scorecard(snapshot=corpus.snapshot.id)
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
     candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH)

@@ -135,8 +135,12 @@ def test_what_is_imported_of_the_product_has_a_room(module: Module) -> None:
         (["lancedb", "lance"], {"pipelines.build.lance"}),
         (["pyarrow"], {"pipelines.build.index", "pipelines.build.vectors"}),
         (["openvino", "nncf"], {"pipelines.build.export"}),
-        (["mlflow"], {"pipelines.publish.registry"}),
+        (["gguf"], {"pipelines.build.gguf_file"}),
+        (["llama_cpp"], {"pipelines.build.llama"}),
+        (["datasets"], {"pipelines.build.tune"}),
+        (["mlflow"], {f"pipelines.publish.{name}" for name in ("registry", "pyfunc", "served", "judge")}),
         (["diskcache"], {"pipelines.prove.answer"}),
+        (["rapidfuzz"], {"pipelines.build.leaks"}),
         (["markdownify", "bs4"], {"pipelines.observe.convert"}),
         (["pdfminer", "openpyxl", "markitdown"], {"pipelines.observe.convert"}),
         (["dvc", "dvc_data", "dvc_objects"], set()),
@@ -147,7 +151,7 @@ def test_a_heavy_library_has_one_door(libraries: list[str], doors: set[str]) -> 
 
 
 def test_only_the_modules_that_run_a_model_import_its_libraries() -> None:
-    rooms = {f"pipelines.build.{name}" for name in ("export", "generate", "finetune", "rerank", "weights")}
+    rooms = {f"pipelines.build.{name}" for name in ("export", "generate", "finetune", "rerank", "tune", "weights")}
     assert importers("torch", "transformers", "peft", "sentence_transformers") == rooms
 
 

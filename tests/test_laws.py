@@ -34,7 +34,7 @@ from pipelines.build import index as index_module
 from pipelines.build.candidate import build_index_alone, maintain_index
 from pipelines.build.chunk import chunk_document
 from pipelines.build.index import TABLE
-from pipelines.build.models import load_embedder
+from pipelines.build.models import Retriever, load_embedder
 from pipelines.errors import RefusalError
 from pipelines.observe.convert import as_text
 from pipelines.observe.snapshot import observe
@@ -292,7 +292,7 @@ class Lab:
         wanted = self.wanted()
         try:
             with self._meeting(fate):
-                build_index_alone(self.workspace, self.embedder, observe(self.workspace), quiet)
+                build_index_alone(self.workspace, Retriever(self.embedder), observe(self.workspace), quiet)
         except (Killed, ConnectionError):
             self.judge(wanted, done=False, window_is_lost=loses_a_window(fate))
         except RefusalError:
@@ -401,7 +401,7 @@ def clean_rows(workspace: Workspace, embedder: Embedder) -> Rows:
     with tempfile.TemporaryDirectory(dir=workspace.root) as folder:
         params = workspace.params.model_copy(update={"index": IndexParams(uri=f"{folder}/lance")})
         elsewhere = replace(workspace, params=params)
-        build_index_alone(elsewhere, embedder, observe(elsewhere), quiet)
+        build_index_alone(elsewhere, Retriever(embedder), observe(elsewhere), quiet)
         return rows_of(elsewhere)
 
 

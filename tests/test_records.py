@@ -18,6 +18,7 @@ from pipelines.records import (
     BuiltIndex,
     ChangeSet,
     Costs,
+    Half,
     Measure,
     Quarantine,
     Rename,
@@ -126,23 +127,36 @@ def test_other_content_has_another_digest() -> None:
 
 
 def test_actions_know_which_half_they_touch() -> None:
-    joint = [Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN]
-    assert [action for action in Action if action.refreshes] == [Action.REFRESH, Action.REBUILD, *joint]
+    joint = [Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN, Action.TUNE_RETRAIN]
+    index = [Action.REFRESH, Action.REBUILD, Action.TUNE_RETRIEVER]
+    tunes = [Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN]
+    assert [action for action in Action if action.refreshes] == [*index, *joint]
     assert [action for action in Action if action.retrains] == [Action.RETRAIN, *joint]
     assert [action for action in Action if action.is_joint] == joint
-    assert [action for action in Action if action.rebuilds] == [Action.REBUILD, Action.REBUILD_RETRAIN]
+    assert [action for action in Action if action.tunes] == tunes
+    assert {action for action in Action if action.rebuilds} == {Action.REBUILD, Action.REBUILD_RETRAIN, *tunes}
+
+
+def test_an_action_is_about_the_halves_that_it_is_done_for() -> None:
+    about = {half: [action for action in Action if action.is_about(half)] for half in Half}
+    assert about == {
+        Half.INDEX: [Action.REFRESH, Action.REBUILD, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN],
+        Half.RETRIEVER: [Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN],
+        Half.MODEL: [Action.RETRAIN, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN, Action.TUNE_RETRAIN],
+    }
 
 
 def test_a_joint_action_is_written_as_its_two_halves() -> None:
     assert (Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain()) == ("REFRESH+RETRAIN", "REBUILD+RETRAIN")
+    assert Action.TUNE_RETRIEVER.with_retrain() == "TUNE_RETRIEVER+RETRAIN"
     assert [action.with_retrain() for action in Action if action.is_joint] == [
         action for action in Action if action.is_joint
     ]
 
 
 def test_actions_are_ordered_by_cost_and_the_one_that_waits_comes_last() -> None:
-    by_cost = ["NOTHING", "REFRESH", "REBUILD", "RETRAIN", "REFRESH+RETRAIN", "REBUILD+RETRAIN"]
-    assert list(Action) == [*by_cost, "HOLD"]
+    alone = ["NOTHING", "REFRESH", "REBUILD", "TUNE_RETRIEVER", "RETRAIN"]
+    assert list(Action) == [*alone, "REFRESH+RETRAIN", "REBUILD+RETRAIN", "TUNE_RETRIEVER+RETRAIN", "HOLD"]
 
 
 def test_a_candidate_comes_of_every_action_that_touches_a_half_and_of_no_other() -> None:

@@ -54,6 +54,56 @@ def write_tiny_model(folder: Path, seed: int = 0, **special: str | None) -> Path
     return folder
 
 
+def write_byte_model(folder: Path, kind: str = "Llama", seed: int = 0, **config: Any) -> Path:
+    """A model as `write_tiny_model` writes, whose tokenizer merges bytes, as GGUF knows it; `config` replaces."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokens = Tokenizer(models.BPE())
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=[*MARKS], initial_alphabet=alphabet, show_progress=False
+    )
+    tokens.train_from_iterator([" ".join(WORDS)], trainer)
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokens, chat_template=TEMPLATE, pad_token="<pad>", eos_token="<end>"
+    )
+    fast.save_pretrained(folder)
+    torch.manual_seed(seed)
+    usual = {
+        # A few more than the tokenizer has, as many models do.
+        "vocab_size": len(fast) + 4,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "bos_token_id": None,
+        "eos_token_id": MARKS.index("<end>"),
+        "pad_token_id": MARKS.index("<pad>"),
+        "initializer_range": 0.3,
+    }
+    made = getattr(transformers, f"{kind}Config")(**(usual | config))
+    getattr(transformers, f"{kind}ForCausalLM")(made).save_pretrained(folder)
+    return folder
+
+
+def write_random_adapter(base: Path, folder: Path, seed: int = 1) -> Path:
+    """An adapter with random weights on the model in `base`, as peft writes it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    with generate.peft_warnings():
+        lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+        get_peft_model(generate.load_base(settings_for(base), str(base)), lora).save_pretrained(str(folder))
+    return folder
+
+
 def write_tiny_bert(folder: Path, kind: str, words: Sequence[str], seed: int = 0, **config: Any) -> Path:
     """A BERT of one layer over a vocabulary of words, as `kind` of transformers, with its tokenizer, in `folder`."""
     import torch
@@ -81,7 +131,7 @@ def write_tiny_bert(folder: Path, kind: str, words: Sequence[str], seed: int = 0
 
 
 def settings_for(folder: Path | str, **changed: Any) -> GenerateParams:
-    usual: dict[str, Any] = {"device": "cpu", "dtype": "float32", "max_new_tokens": 6, "batch_size": 4}
+    usual: dict[str, Any] = {"device": "cpu", "dtype": "float32", "max_new_tokens": 6, "tokens_at_once": 128}
     return GenerateParams(model=str(folder), **(usual | changed))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 
-from pipelines.prove.score import holds
+from pipelines.observe.values import holds
 
 QUARTERS = range(20, 28)
 MOVING, FROZEN = 24, 12

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.prove.score import holds
+from pipelines.observe.values import holds
 
 GENE = re.compile(r"\bmutations? in the ([A-Z][A-Z0-9]{2,9}) gene", re.IGNORECASE)
 INHERITED = re.compile(r"\b(autosomal recessive|autosomal dominant|X-linked recessive|X-linked dominant)\b", re.I)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from datetime import timedelta
-from pathlib import Path
 
+from pipelines.build.adapters import adapter_folder, keep_adapter, same_base
 from pipelines.build.corpus import Corpus, Folder
 from pipelines.build.fingerprint import local_table
 from pipelines.build.index import Index
-from pipelines.build.lessons import LESSONS, lessons
-from pipelines.build.models import Models, load_embedder
+from pipelines.build.lessons import LESSONS, all_lessons, seen_in
+from pipelines.build.models import Models, Retriever, load_embedder, load_generator
 from pipelines.build.prompts import FORM
 from pipelines.build.search import Reader
 from pipelines.build.upkeep import UpkeepPlan
 from pipelines.errors import RefusalError
 from pipelines.observe.guard import use_up
 from pipelines.params import ChunkParams, EmbedParams, Params
-from pipelines.ports import Embedder, Progress
+from pipelines.ports import Embedder, Generator, Progress
 from pipelines.records import BuiltIndex, BuiltModel, Snapshot, Upkeep, digest_of
 from pipelines.workspace import Workspace
 
@@ -41,32 +40,35 @@ def index_of(workspace: Workspace, embedder: Embedder, built: BuiltIndex) -> Ind
         return today
     embed = EmbedParams.model_validate({**built.settings["embed"], "device": params.embed.device})
     chunk = ChunkParams.model_validate(built.settings["chunk"])
-    return Index(workspace.index_uri, load_embedder(embed), chunk, embed, params.index)
+    tuned = (workspace.retrievers / built.retriever.digest,) if built.retriever else ()
+    return Index(workspace.index_uri, load_embedder(embed, *tuned), chunk, embed, params.index)
 
 
 def build_index(
-    workspace: Workspace, models: Models, corpus: Corpus, progress: Progress, rebuild: bool = False
+    workspace: Workspace, retriever: Retriever, corpus: Corpus, progress: Progress, rebuild: bool = False
 ) -> BuiltIndex:
     """Bring the index up to the corpus, in one commit, and write artifacts/index.json for DVC."""
-    index = open_index(workspace, models.embedder)
+    index = open_index(workspace, retriever.embedder)
     built = index.refresh(corpus.source, corpus.snapshot.kb_id, progress, rebuild)
-    built = built.model_copy(update={"waiting": corpus.waiting, "set_aside": len(corpus.set_aside)})
+    left = {"waiting": corpus.waiting, "set_aside": len(corpus.set_aside)}
+    built = built.model_copy(update={**left, "retriever": retriever.tuned})
     export_index(workspace, built)
     return built
 
 
 def build_index_alone(
-    workspace: Workspace, embedder: Embedder, snapshot: Snapshot, progress: Progress, rebuild: bool = False
+    workspace: Workspace, retriever: Retriever, snapshot: Snapshot, progress: Progress, rebuild: bool = False
 ) -> BuiltIndex:
     """As `build_index`, but reading only the documents that differ from the rows: for the index without the loop."""
-    index = open_index(workspace, embedder)
+    index = open_index(workspace, retriever.embedder)
     folder = Folder(workspace, snapshot, index.documents())
     try:
         built = index.refresh(folder, snapshot.kb_id, progress, rebuild)
     finally:
         folder.library.keep()
     use_up(workspace, index.documents())
-    built = built.model_copy(update={"waiting": folder.waiting, "set_aside": len(folder.library.set_aside)})
+    left = {"waiting": folder.waiting, "set_aside": len(folder.library.set_aside)}
+    built = built.model_copy(update={**left, "retriever": retriever.tuned})
     export_index(workspace, built)
     return built
 
@@ -91,7 +93,8 @@ def export_index(workspace: Workspace, index: BuiltIndex) -> None:
 
 def training_settings(params: Params, base: str) -> str:
     """A digest of everything but the examples that a training run depends on."""
-    return digest_of([base, FORM, LESSONS, params.finetune.model_dump(mode="json"), params.index.top_k])
+    taught = params.examples.model_dump(mode="json", include={"absent_share", "absent_answer", "replay_share"})
+    return digest_of([base, FORM, LESSONS, params.finetune.model_dump(mode="json"), params.index.top_k, taught])
 
 
 def build_model(
@@ -106,19 +109,24 @@ def build_model(
     params = workspace.params
     if len(corpus.examples) < params.finetune.min_examples:
         needed = f"finetune.min_examples is {params.finetune.min_examples}"
-        raise RefusalError(f"{workspace.train} holds {len(corpus.examples)} examples and {needed}: add some")
-    taught = lessons(corpus.examples, corpus.chunks_by_document, reader, params.index.top_k, params.finetune.seed)
+        left = f" ({len(corpus.left_out)} lines are left out: `ragtide examples`)" if corpus.left_out else ""
+        raise RefusalError(f"{workspace.train} holds {len(corpus.examples)} examples{left} and {needed}: add some")
+    taught = all_lessons(corpus.taught, corpus.chunks_by_document, reader, params)
     unfinished = workspace.state / "adapter.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
     trained = models.trainer.train(taught, unfinished, progress)
     built = BuiltModel(
         base=models.generator.base,
-        adapter=_keep(unfinished, workspace.adapters),
+        adapter=keep_adapter(unfinished, workspace.adapters, models.generator.base),
         examples=corpus.snapshot.train_id,
         settings=training_settings(params, models.generator.base),
         trained_examples=len(taught) * params.finetune.passes(len(taught)),
-        taught=tuple(sorted({example.digest for example in corpus.examples})),
+        taught=tuple(sorted({example.digest for example in corpus.taught})),
+        replayed=tuple(sorted({example.digest for example in corpus.older.examples})),
+        files={**corpus.older.files, **corpus.snapshot.examples},
+        documents=seen_in(taught, corpus.chunks_by_document),
+        taught_from=tuple(sorted({example.doc for example in corpus.taught if example.doc})),
         final_loss=round(trained.final_loss, 6),
         seconds=round(time.perf_counter() - started, 3),
     )
@@ -131,6 +139,27 @@ def untrained(models: Models) -> BuiltModel:
     return BuiltModel(base=models.generator.base, adapter=None, examples=None, settings=None)
 
 
+def generator_of(workspace: Workspace, models: Models, model: BuiltModel) -> Generator:
+    """The generator of a model's own base, which may be another than that of params.yaml today.
+
+    So a release goes on answering until a retrain has moved to a new base, and one can go back to it afterwards.
+    Raises RefusalError where its base is not to be had any more: its adapter fits no other.
+    """
+    params, today = workspace.params.generate, models.generator
+    if same_base(model.base, today.base):
+        return today
+    name, _, _ = model.base.rpartition("@")
+    before = load_generator(params.model_copy(update={"model": name})) if name else today
+    how = "put it back, `ragtide rollback` to a release of another, or `ragtide run`, which starts from today's base"
+    try:
+        if same_base(model.base, before.base):
+            return before
+        there = f"what is there now is {before.base}"
+    except RefusalError as problem:
+        there = str(problem).partition(":")[0]
+    raise RefusalError(f"the release's model was made from {model.base}, and {there}: {how}")
+
+
 def export_model(workspace: Workspace, model: BuiltModel) -> None:
     """Lay the model into artifacts/, where the DVC stage expects it."""
     target = workspace.artifacts / "adapter"
@@ -141,34 +170,3 @@ def export_model(workspace: Workspace, model: BuiltModel) -> None:
     else:
         shutil.copytree(adapter, target)
     model.write(workspace.artifacts / "model.json")
-
-
-def adapter_folder(workspace: Workspace, model: BuiltModel) -> Path | None:
-    """Where a model's adapter lies; None for the base model alone. Raises RefusalError where it is missing."""
-    if model.adapter is None:
-        return None
-    folder = workspace.adapters / model.adapter
-    if not folder.is_dir():
-        raise RefusalError(f"{folder} is missing: `ragtide rollback` to a release whose adapter is there, or retrain")
-    return folder
-
-
-def adapter_digest(folder: Path) -> str:
-    """Twelve hex digits of the SHA-256 over an adapter's files: its name."""
-    content = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            content.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return content.hexdigest()[:12]
-
-
-def _keep(unfinished: Path, adapters: Path) -> str:
-    """Move a new adapter to the place that its content names; an equal one that is there already stays."""
-    digest = adapter_digest(unfinished)
-    target = adapters / digest
-    adapters.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(unfinished)
-    else:
-        unfinished.replace(target)
-    return digest

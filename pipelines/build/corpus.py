@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from pipelines.build.chunk import chunk_document
-from pipelines.build.examples import Example, read_examples
+from pipelines.build.examples import Example, read_examples, sift
 from pipelines.build.index import Cut, Index
 from pipelines.observe.documents import Library, documents_of, refuse_empty
 from pipelines.observe.guard import approvals, hold, removed
 from pipelines.observe.snapshot import earlier_documents
 from pipelines.params import ChunkParams
-from pipelines.records import Chunk, Document, SetAside, Snapshot
+from pipelines.records import Chunk, Document, Finding, SetAside, Snapshot
 from pipelines.workspace import Workspace
 
 
@@ -46,9 +46,22 @@ class Folder:
 
 
 @dataclass(frozen=True)
+class Older:
+    """Examples to be taught once more, of training files that are gone (build/older.py).
+
+    `files` are those files as they stood last (path -> MD5); `missing` the ones that DVC's cache holds no more.
+    """
+
+    examples: tuple[Example, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Corpus:
     """The content of a snapshot, as the index is to hold it; `orphans` are examples whose page is gone.
 
+    `left_out` says of lines of the training files why nothing is learnt from them.
     Documents that cannot be read, or whose removal is `held`, are in it as the live index has them.
     """
 
@@ -57,9 +70,16 @@ class Corpus:
     chunks: tuple[Chunk, ...]
     examples: tuple[Example, ...]
     orphans: tuple[Example, ...] = ()
+    left_out: tuple[Finding, ...] = ()
     held: Mapping[str, str] = field(default_factory=dict)
     set_aside: tuple[SetAside, ...] = ()
     waiting: int = 0
+    older: Older = Older()
+
+    @property
+    def taught(self) -> tuple[Example, ...]:
+        """What a retrain learns from."""
+        return (*self.examples, *self.older.examples)
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -99,12 +119,17 @@ class InMemory:
 
 
 def read_corpus(
-    workspace: Workspace, snapshot: Snapshot, index: Index, version: int | str | None, keep: bool = False
+    workspace: Workspace,
+    snapshot: Snapshot,
+    index: Index,
+    version: int | str | None,
+    keep: bool = False,
+    golden: Sequence[str] = (),
 ) -> Corpus:
     """Read what `snapshot` names; what cannot be read stays as `version` of the index holds it (None: there is none).
 
-    With `keep` it is written down what could not be read. Raises RefusalError where there is nothing to index, and for
-    the first bad line of the examples.
+    With `keep` it is written down what could not be read. An example that asks what one of `golden` asks is left out.
+    Raises RefusalError where there is nothing to index.
     """
     folder = Folder(workspace, snapshot, index.documents(version) if version is not None else {})
     library = folder.library
@@ -119,14 +144,18 @@ def read_corpus(
         chunk for document in read.values() if document for chunk in chunk_document(document, workspace.params.chunk)
     ]
     chunks = sorted([*cut, *kept], key=lambda chunk: chunk.key)
-    pages = {None, *(chunk.document for chunk in chunks)}
-    examples = read_examples(workspace.train, snapshot.examples)
+    pages = {chunk.document for chunk in chunks}
+    texts = {document.id: document.text for document in documents if document.id in pages}
+    train = workspace.params.observe.train
+    lines = read_examples(workspace.root, {f"{train}/{path}": digest for path, digest in snapshot.examples.items()})
+    sifted = sift(lines, texts, golden, workspace.params)
     return Corpus(
         snapshot=snapshot,
         documents=tuple(sorted(documents, key=lambda document: document.id)),
         chunks=tuple(chunks),
-        examples=tuple(example for example in examples if example.doc in pages),
-        orphans=tuple(example for example in examples if example.doc not in pages),
+        examples=sifted.examples,
+        orphans=sifted.orphans,
+        left_out=sifted.left_out,
         held=folder.held,
         set_aside=library.set_aside,
         waiting=folder.waiting,

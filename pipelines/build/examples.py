@@ -1,20 +1,34 @@
-"""What does the model learn from? Training examples, checked line by line."""
+"""What does the model learn from? Training examples, checked line by line; what would teach it wrong is left out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
+from pipelines.build.leaks import leaks
 from pipelines.errors import RefusalError
-from pipelines.observe.jsonl import read_lines
+from pipelines.observe.jsonl import Bad, check_lines
+from pipelines.observe.values import Numbers
+from pipelines.params import Params
 from pipelines.ports import Message
-from pipelines.records import digest_of
+from pipelines.records import Finding, Flaw, digest_of
 
-Text = Annotated[str, Field(min_length=1)]
+# Findings that a refusal names; `ragtide examples` lists them all.
+NAMED = 3
+SHOWN_LETTERS = 60
+
+
+def _is_said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("holds nothing but white space" if text else "is empty")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_is_said)]
 
 
 class Turn(BaseModel):
@@ -33,14 +47,34 @@ class Line(BaseModel):
     messages: tuple[Turn, ...] = ()
     doc: str | None = None
 
+    @model_validator(mode="after")
+    def _is_a_conversation(self) -> Line:
+        alone = bool(self.prompt and self.completion and not self.messages)
+        if not alone and (self.prompt or self.completion or not self.messages):
+            raise ValueError("should hold prompt and completion, or messages")
+        if not alone and [turn.role for turn in self.messages[-2:]] != ["user", "assistant"]:
+            raise ValueError("messages should end with a user's turn and the assistant's answer to it")
+        return self
+
 
 @dataclass(frozen=True)
 class Example:
-    """A conversation up to the user's last turn, the answer to it, and the page that holds the answer, if any."""
+    """A conversation up to the user's last turn, the answer to it, and the page that holds the answer, if any.
+
+    `where` is the line that it was read from.
+    """
 
     turns: tuple[Message, ...]
     completion: str
     doc: str | None
+    where: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, line: Line, where: str = "") -> Example:
+        if line.prompt and line.completion:
+            return cls((Message("user", line.prompt),), line.completion, line.doc, where)
+        *turns, last = line.messages
+        return cls(tuple(Message(turn.role, turn.content) for turn in turns), last.content, line.doc, where)
 
     @property
     def question(self) -> str:
@@ -51,21 +85,109 @@ class Example:
         """Twelve hex digits: the same conversation and answer have the same, wherever they and their page stand."""
         return digest_of([[[turn.role, turn.content] for turn in self.turns], self.completion])
 
+    @property
+    def conversation(self) -> tuple[tuple[str, str], ...]:
+        """What is asked, white space aside."""
+        return tuple((turn.role, " ".join(turn.content.split())) for turn in self.turns)
 
-def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example]:
-    """The training examples of `files` (path below `folder` -> MD5), in order of file and line.
+    def flaw(self, kind: Flaw, why: str) -> Finding:
+        """Why this example is left out."""
+        return Finding(where=self.where, kind=kind, why=why)
 
-    Raises RefusalError at the first bad line.
+
+@dataclass(frozen=True)
+class Sifted:
+    """The examples that are learnt from; `orphans` name a page that is gone, and `left_out` says why of every other."""
+
+    examples: tuple[Example, ...]
+    orphans: tuple[Example, ...]
+    left_out: tuple[Finding, ...]
+
+
+def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example | Finding]:
+    """An example, or why it is none, for each line of `files` (path below `folder` -> MD5), in order of path and line.
+
+    Raises RefusalError for a file that changed since.
     """
-    return [_example(where, line) for where, line in read_lines(folder, files, Line)]
+    return [
+        Finding(where=where, kind=Flaw.BAD_LINE, why=line.why) if isinstance(line, Bad) else Example.of(line, where)
+        for where, line in check_lines(folder, files, Line)
+    ]
 
 
-def _example(where: str, line: Line) -> Example:
-    if line.messages and not (line.prompt or line.completion):
-        *turns, last = line.messages
-        if last.role != "assistant" or not turns or turns[-1].role != "user":
-            raise RefusalError(f"{where}: messages should end with a user's turn and the assistant's answer to it")
-        return Example(tuple(Message(turn.role, turn.content) for turn in turns), last.content, line.doc)
-    if line.prompt and line.completion and not line.messages:
-        return Example((Message("user", line.prompt),), line.completion, line.doc)
-    raise RefusalError(f"{where}: should hold prompt and completion, or messages")
+def sift(lines: Sequence[Example | Finding], pages: Mapping[str, str], golden: Sequence[str], params: Params) -> Sifted:
+    """What is to be learnt from `lines`, and why each of the others is not; each has one finding, the first of these.
+
+    - overlong: the answer has so many words that its tokens are over finetune.max_tokens in any case,
+    - leak: it asks what one of the `golden` questions asks (build/leaks.py),
+    - stale: its answer states a number, a date or a version that stands nowhere on its page,
+    - contradiction: the same conversation is answered in another way elsewhere; nobody can tell which is right, so
+      both are left out. A stale answer contradicts nobody: there the page has told which is right;
+    - duplicate: an earlier line says the same.
+
+    `pages` is document -> text. What is left has no finding when it is sifted again.
+    """
+    examples = [one for one in lines if isinstance(one, Example)]
+    found = {one.where: one for one in lines if isinstance(one, Finding)}
+    found |= {flaw.where: flaw for flaw in _alone(examples, pages, golden, params)}
+    orphans = tuple(one for one in examples if one.where not in found and one.doc is not None and one.doc not in pages)
+    gone = {one.where for one in orphans}
+    left = [one for one in examples if one.where not in found and one.where not in gone]
+    found |= {flaw.where: flaw for flaw in _together(left)}
+    return Sifted(
+        examples=tuple(one for one in left if one.where not in found),
+        orphans=orphans,
+        left_out=tuple(found[one.where] for one in lines if one.where in found),
+    )
+
+
+def refuse_flaws(findings: Sequence[Finding], params: Params) -> None:
+    """Raise RefusalError where there are any and examples.on_bad is "refuse"."""
+    if params.examples.on_bad == "refuse" and findings:
+        first = "; ".join(f"{one.where}: {one.kind}: {one.why}" for one in findings[:NAMED])
+        more = f"; and {len(findings) - NAMED} more" if len(findings) > NAMED else ""
+        lines = f"{len(findings)} training lines are" if len(findings) > 1 else "1 training line is"
+        mend = "mend or remove what `ragtide examples` lists, or set examples.on_bad to skip"
+        raise RefusalError(f"{lines} not fit to learn from ({first}{more}): {mend}")
+
+
+# --- what is wrong with an example ---------------------------------------------------------------------------------
+
+
+def _alone(
+    examples: Sequence[Example], pages: Mapping[str, str], golden: Sequence[str], params: Params
+) -> Iterator[Finding]:
+    """What is wrong with an example whatever the others are."""
+    leaked = leaks([one.question for one in examples], golden, params.examples.leak_similarity)
+    docs = {one.doc for one in examples if one.doc in pages}
+    numbers = {doc: Numbers.of(pages[doc]) for doc in docs if doc}
+    limit = params.finetune.max_tokens
+    for one, leak in zip(examples, leaked, strict=True):
+        lacking = numbers[one.doc].lack(one.completion, one.question) if one.doc in numbers else None
+        if len(one.completion.split()) >= limit:
+            yield one.flaw(Flaw.OVERLONG, f"its answer is over finetune.max_tokens = {limit}")
+        elif leak:
+            yield one.flaw(Flaw.LEAK, f"asks what the golden question {_short(leak.golden)} asks")
+        elif lacking:
+            yield one.flaw(Flaw.STALE, f"{one.doc} says otherwise now: {lacking} stands nowhere on it")
+
+
+def _together(examples: Sequence[Example]) -> Iterator[Finding]:
+    """What is wrong with an example beside the others."""
+    asked: dict[tuple[tuple[str, str], ...], dict[str, list[Example]]] = {}
+    for one in examples:
+        asked.setdefault(one.conversation, {}).setdefault(one.completion.strip(), []).append(one)
+    for answers in asked.values():
+        first, *others = answers.values()
+        for same in answers.values() if others else ():
+            other = (others[0] if same is first else first)[0]
+            yield from (
+                one.flaw(Flaw.CONTRADICTION, f"{other.where} answers otherwise: keep one") for one in same
+            )
+        for one in first[1:] if not others else ():
+            yield one.flaw(Flaw.DUPLICATE, f"says the same as {first[0].where}")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return f'"{line}"' if len(line) <= SHOWN_LETTERS else f'"{line[:SHOWN_LETTERS]}…"'

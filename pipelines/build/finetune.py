@@ -1,25 +1,45 @@
 """How does the model learn from examples? LoRA (Hu et al. 2021, arXiv:2106.09685) with the loss on the answer only.
 
-One loop of our own, in one file, because it computes logits at the answer's positions alone: a full-vocabulary logit
-over the prompt costs more than the model itself (docs/log.md).
+One loop of our own, in one file, because it is faster than TRL's trainer at the same loss (bench/finetune.py): logits
+are computed at the answer's positions alone, since a full-vocabulary logit over the prompt costs more than the model
+itself, and on a CPU each lesson goes through by itself, unpadded.
+
+A run watches lessons that it does not train on, keeps the adapter that answers them best, and ends when it gets no
+better. What it needs to go on stands in a checkpoint beside the adapter's folder: after a kill the same run goes on
+from there, to the same weights (to the bit on one thread; on several, and on a GPU, sums may differ in the last bits).
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import shutil
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.build.generate import IGNORED, Encoded, encode, foretell, load_base, load_tokenizer, peft_warnings
-from pipelines.build.weights import computes_in_bfloat16, locate_generator
+from pipelines.build.generate import (
+    IGNORED,
+    Encoded,
+    Foretold,
+    encode,
+    foretell,
+    load_base,
+    load_tokenizer,
+    peft_warnings,
+)
+from pipelines.build.weights import computes_in_bfloat16, locate_generator, revision
 from pipelines.errors import RefusalError
 from pipelines.params import FinetuneParams, GenerateParams
-from pipelines.ports import Lesson, Progress, Trained
+from pipelines.ports import Lesson, Progress, Trained, Watched
+from pipelines.records import digest_of
 
 WARM_UP_SHARE = 0.05
+# Fewer watched lessons tell nothing, and more cost time without telling more.
+FEWEST_WATCHED, MOST_WATCHED = 4, 32
 
 
 class LoraTrainer:
@@ -36,12 +56,28 @@ class LoraTrainer:
         source = locate_generator(self._base.model)
         tokenizer = load_tokenizer(self._base, source)
         encoded = [fit(tokenizer, lesson, self._params.max_tokens) for lesson in lessons]
-        model = self._adapted(source)
-        batches = _batches(encoded, self._params)
-        losses = _descend(model, batches, tokenizer.pad_token_id, self._params, progress)
-        save(model, folder, self._base.model)
-        tail = losses[-max(1, len(losses) // 10) :]
-        return Trained(final_loss=sum(tail) / len(tail), losses=tuple(losses))
+        course = plan_course(encoded, self._params, revision(source))
+        run = _Run(self._adapted(source), course, self._params, tokenizer.pad_token_id)
+        checkpoint = folder.with_name(f"{folder.name}.checkpoint")
+        resumed_at = run.resume(checkpoint)
+        stopped = run.go_on(checkpoint, progress)
+        save(run.model, folder, self._base.model)
+        checkpoint.unlink(missing_ok=True)
+        tail = run.losses[-max(1, len(run.losses) // 10) :]
+        return Trained(
+            final_loss=sum(tail) / len(tail),
+            losses=tuple(run.losses),
+            watched=tuple(run.watched),
+            stopped=stopped,
+            seen=sum(len(batch) for batch in course.batches[: len(run.losses)]),
+            resumed_at=resumed_at,
+        )
+
+    def too_long(self, lessons: Sequence[Lesson]) -> list[int]:
+        """The places of lessons whose answer alone is over finetune.max_tokens: `train` would refuse them."""
+        tokenizer = load_tokenizer(self._base, locate_generator(self._base.model))
+        limit = self._params.max_tokens
+        return [at for at, lesson in enumerate(lessons) if encode(tokenizer, lesson).answer_tokens >= limit]
 
     def _adapted(self, source: str) -> Any:
         from peft import LoraConfig, get_peft_model
@@ -52,6 +88,9 @@ class LoraTrainer:
         settings = LoraConfig(
             r=self._params.rank, lora_alpha=2 * self._params.rank, target_modules="all-linear", task_type="CAUSAL_LM"
         )
+        if model.device.type == "cpu":
+            # Attention by plain matrix products: torch's fused one goes backward slowly there (docs/log.md).
+            model.set_attn_implementation("eager")
         with peft_warnings():
             return get_peft_model(model, settings)
 
@@ -65,53 +104,230 @@ def fit(tokenizer: Any, lesson: Lesson, max_tokens: int) -> Encoded:
     return whole.cut(max_tokens)
 
 
-def _batches(encoded: Sequence[Encoded], params: FinetuneParams) -> list[list[Encoded]]:
+# --- what is done, and in which order ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Course:
+    """The batches of a run in their order, the lessons that it is watched on, and what tells it from other runs."""
+
+    batches: Sequence[list[Encoded]]
+    watched: Sequence[Encoded]
+    key: str
+
+
+def plan_course(encoded: Sequence[Encoded], params: FinetuneParams, base: str) -> Course:
+    """Which lessons are watched and which are trained on, and when; the same for the same lessons in any order."""
+    ordered = sorted(encoded, key=lambda one: (len(one.ids), one.ids))
+    held_out = _held_out(len(ordered), params)
+    watched = [ordered[at] for at in sorted(held_out)]
+    rest = [one for at, one in enumerate(ordered) if at not in held_out]
+    # How long it may take does not change what is done until then.
+    settings = params.model_dump(mode="json", exclude={"max_minutes"})
+    key = digest_of([base, settings, [[one.ids, one.answer_tokens] for one in ordered]])
+    return Course(_batches(rest, params), watched, key)
+
+
+def _held_out(lessons: int, params: FinetuneParams) -> set[int]:
+    """Places in the order of length, evenly spaced; none where they would be too few to tell anything."""
+    count = min(MOST_WATCHED, round(params.held_out_share * lessons))
+    if count < FEWEST_WATCHED:
+        return set()
+    return {(2 * at + 1) * lessons // (2 * count) for at in range(count)}
+
+
+def _batches(ordered: Sequence[Encoded], params: FinetuneParams) -> list[list[Encoded]]:
     """Batches of like length, in random order, anew for each pass."""
     shuffle = random.Random(params.seed)
-    ordered = sorted(encoded, key=lambda one: len(one.ids))
-    epoch = [ordered[at : at + params.batch_size] for at in range(0, len(ordered), params.batch_size)]
+    epoch = [list(ordered[at : at + params.batch_size]) for at in range(0, len(ordered), params.batch_size)]
     batches: list[list[Encoded]] = []
-    for _ in range(params.passes(len(encoded))):
+    for _ in range(params.passes(len(ordered))):
         shuffle.shuffle(epoch)
         batches += epoch
     return batches
 
 
-def _descend(
-    model: Any, batches: Sequence[list[Encoded]], pad: int, params: FinetuneParams, progress: Progress
-) -> list[float]:
+# --- the run -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Run:
+    """A model on its course, as far as it has come."""
+
+    model: Any
+    course: Course
+    params: FinetuneParams
+    pad: int
+    losses: list[float] = field(default_factory=list)
+    watched: list[Watched] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        import torch
+
+        self._weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        self._optimizer = torch.optim.AdamW(self._weights.values(), lr=self.params.learning_rate, weight_decay=0.0)
+        self._best = self._copy()
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """How long this run has taken, that of killed processes counted."""
+        return time.perf_counter() - self._began
+
+    def go_on(self, checkpoint: Path, progress: Progress) -> str:
+        """Train until something ends it, leaving the best weights in the model; returns what ended it."""
+        with progress("fine-tuning", len(self.course.batches)) as advance:
+            advance(len(self.losses))
+            while not (ended := self._ended()):
+                self._step(self.course.batches[len(self.losses)])
+                if len(self.losses) % self.params.check_every_steps == 0:
+                    self._look()
+                    self._keep(checkpoint)
+                advance(1)
+        if self.course.watched:
+            if not self.watched or self.watched[-1].step != len(self.losses):
+                self._look()
+            self._restore(self._best)
+        return ended
+
+    def _ended(self) -> str:
+        """Why there is nothing more to do; empty while there is."""
+        if len(self.losses) == len(self.course.batches):
+            return "all passes are done"
+        limit, patience = self.params.max_minutes, self.params.patience
+        if limit is not None and self.losses and self.seconds >= 60 * limit:
+            return f"finetune.max_minutes = {limit:g} were over"
+        best = min(range(len(self.watched)), key=lambda at: self.watched[at].loss, default=0)
+        if len(self.watched) - 1 - best >= patience:
+            return f"the loss on held-out lessons did not fall at {patience} checks in turn"
+        return ""
+
+    def _step(self, batch: Sequence[Encoded]) -> None:
+        import torch
+
+        done, total = len(self.losses), len(self.course.batches)
+        share = min(1.0, (done + 1) / max(1, int(WARM_UP_SHARE * total))) * (1.0 - done / total)
+        self._optimizer.param_groups[0]["lr"] = self.params.learning_rate * share
+        self.model.train()
+        tokens, loss = sum(one.answer_tokens for one in batch), 0.0
+        for part in at_once(batch, self.model.device.type):
+            of_part = summed_loss(self.model, part, self.pad) / tokens
+            of_part.backward()
+            loss += float(of_part.detach())
+        torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.losses.append(loss)
+
+    def _look(self) -> None:
+        """How well the held-out lessons are answered now; the best weights so far are kept."""
+        if not self.course.watched:
+            return
+        self.watched.append(watch(self.model, self.course.watched, self.pad, len(self.losses)))
+        if self.watched[-1].loss <= min(one.loss for one in self.watched):
+            self._best = self._copy()
+
+    def _copy(self) -> dict[str, Any]:
+        return {name: weight.detach().clone() for name, weight in self._weights.items()}
+
+    def _restore(self, weights: dict[str, Any]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(weights[name])
+
+    # --- the checkpoint ---
+
+    def _keep(self, path: Path) -> None:
+        """Write down all that the rest of the run depends on; a reader never sees half of it."""
+        import torch
+
+        state = {
+            "key": self.course.key,
+            "losses": self.losses,
+            "watched": [(one.step, one.loss, one.score) for one in self.watched],
+            "seconds": self.seconds,
+            "weights": self._copy(),
+            "best": self._best,
+            "optimizer": self._optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        unfinished = path.with_name(f"{path.name}.tmp")
+        torch.save(state, unfinished)
+        unfinished.replace(path)
+
+    def resume(self, path: Path) -> int:
+        """Go back to where this very run was last kept; returns the steps done then, 0 where there is no such run."""
+        import torch
+
+        if not path.is_file():
+            return 0
+        try:
+            state = torch.load(path, map_location=self.model.device, weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            # Not worth a refusal: the run begins anew.
+            return 0
+        if state.get("key") != self.course.key:
+            return 0
+        self.losses = list(state["losses"])
+        self._began -= state["seconds"]
+        self.watched = [Watched(*one) for one in state["watched"]]
+        self._restore(state["weights"])
+        self._best = state["best"]
+        self._optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"].cpu())
+        return len(self.losses)
+
+
+# --- the loss ------------------------------------------------------------------------------------------------------
+
+
+def at_once(batch: Sequence[Encoded], device: str) -> list[Sequence[Encoded]]:
+    """What goes through the model together: on a CPU a lesson at a time, so that nothing is padding or masked."""
+    return [[one] for one in batch] if device == "cpu" else [batch]
+
+
+def summed_loss(model: Any, batch: Sequence[Encoded], pad: int) -> Any:
+    """The cross-entropy (nats) of all the answers' tokens, added up."""
     import torch
 
-    trainable = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=params.learning_rate, weight_decay=0.0)
-    warm_up = max(1, int(WARM_UP_SHARE * len(batches)))
-    losses: list[float] = []
-    model.train()
-    with progress("fine-tuning", len(batches)) as advance:
-        for step, batch in enumerate(batches):
-            share = min(1.0, (step + 1) / warm_up) * (1.0 - step / len(batches))
-            optimizer.param_groups[0]["lr"] = params.learning_rate * share
-            loss = _loss(model, batch, pad)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(float(loss.detach()))
-            advance(1)
-    return losses
+    logits, labels = _flat(_foretold(model, batch, pad))
+    return torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
 
 
-def _loss(model: Any, batch: list[Encoded], pad: int) -> Any:
-    """Mean cross-entropy (nats) an answer token of the whole batch."""
+def watch(model: Any, lessons: Sequence[Encoded], pad: int, step: int) -> Watched:
+    """Loss a token, and the share of answers that the model foretells to the last token: greedily it would give them.
+
+    Both come of one look at each lesson, which is far cheaper than to have the answers written.
+    """
+    import torch
+
+    loss, right = 0.0, 0
+    model.eval()
+    with torch.inference_mode():
+        for one in lessons:
+            logits, labels = _flat(_foretold(model, [one], pad))
+            loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            right += bool((logits.argmax(-1) == labels).all())
+    tokens = sum(one.answer_tokens for one in lessons)
+    return Watched(step=step, loss=loss / tokens, score=right / len(lessons))
+
+
+def _foretold(model: Any, batch: Sequence[Encoded], pad: int) -> Foretold:
     import torch
 
     device = model.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=computes_in_bfloat16(device)):
-        told = foretell(model, batch, pad)
-    logits = told.logits.float()
-    return torch.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), told.labels.reshape(-1), ignore_index=IGNORED
-    )
+        return foretell(model, batch, pad)
+
+
+def _flat(told: Foretold) -> tuple[Any, Any]:
+    """Logits of shape (tokens, vocabulary) in float32, and labels of shape (tokens,)."""
+    return told.logits.float().reshape(-1, told.logits.shape[-1]), told.labels.reshape(-1)
+
+
+# --- the adapter ---------------------------------------------------------------------------------------------------
 
 
 def save(model: Any, folder: Path, base: str) -> None:

@@ -36,13 +36,8 @@ def settled(workspace: Workspace, snapshot: Snapshot, embedder: Embedder) -> Bui
     None is always safe: the refresh then looks for itself. A note is believed only where the version that it names is
     still in the table, nothing waits for another try or an approval, and it was made under the same settings.
     """
-    note = workspace.artifacts / "index.json"
-    table = local_table(workspace.index_uri)
-    if table is None or not note.is_file():
-        return None
-    try:
-        built = BuiltIndex.read(note)
-    except RefusalError:
+    built, table = noted_index(workspace), local_table(workspace.index_uri)
+    if table is None or built is None:
         return None
     # A document that was given up is due again once there are other means to read it; the rows of one that became
     # unusable stayed, and go once it is gone.
@@ -53,6 +48,15 @@ def settled(workspace: Workspace, snapshot: Snapshot, embedder: Embedder) -> Bui
         return None
     params = workspace.params
     return built if built.fingerprint == index_fingerprint(embedder, params.chunk, params.embed) else None
+
+
+def noted_index(workspace: Workspace) -> BuiltIndex | None:
+    """What artifacts/index.json says was built last; None where there is none, or none that can be read."""
+    note = workspace.artifacts / "index.json"
+    try:
+        return BuiltIndex.read(note) if note.is_file() else None
+    except RefusalError:
+        return None
 
 
 def local_table(uri: str) -> Path | None:

@@ -1,4 +1,8 @@
-"""How does the model answer? transformers, greedily, in batches of like length, with or without an adapter."""
+"""How does the model answer? transformers, greedily, in batches of like length, with or without an adapter.
+
+What a batch takes is bounded by generate.tokens_at_once, padding and answers counted: keys and values (SmolLM2-135M:
+23 KB a token in bfloat16) and what its widest layer computes. One prompt longer than that is a batch of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 
+from pipelines.build.adapters import check_base
+from pipelines.build.embed import token_batches
 from pipelines.build.weights import available_cores, choose_device, choose_dtype, locate_generator, not_loaded, revision
 from pipelines.errors import RefusalError
 from pipelines.params import GenerateParams
 from pipelines.ports import Advance, Lesson, Prompt
 
 IGNORED = -100
+# A token of an answer takes logits over the whole vocabulary: as much memory as so many tokens of a prompt take.
+ANSWER_TOKEN = 16
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,11 @@ class Encoded:
     def cut(self, max_tokens: int) -> Encoded:
         """The last `max_tokens` tokens; one before the answer always stays, since it foretells the answer's first."""
         return Encoded(self.ids[-max_tokens:], min(self.answer_tokens, max_tokens - 1))
+
+    @property
+    def room(self) -> int:
+        """How many of generate.tokens_at_once its loss takes."""
+        return max(len(self.ids), ANSWER_TOKEN * self.answer_tokens)
 
 
 @dataclass(frozen=True)
@@ -76,11 +90,12 @@ class TransformersGenerator:
     def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
         import torch
 
-        texts = [render(self.tokenizer, prompt) for prompt in prompts]
-        answers = [""] * len(texts)
+        asked = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
+        answers = [""] * len(asked)
+        room = [len(ids) + self._params.max_new_tokens for ids in asked]
         with torch.inference_mode():
-            for batch in _alike([len(text) for text in texts], self._params.batch_size):
-                for at, answer in zip(batch, self._batch([texts[at] for at in batch], adapter), strict=True):
+            for batch in token_batches(room, self._params.tokens_at_once):
+                for at, answer in zip(batch, self._batch([asked[at] for at in batch], adapter), strict=True):
                     answers[at] = answer
                 advance(len(batch))
         return answers
@@ -91,7 +106,7 @@ class TransformersGenerator:
         encoded = [encode(self.tokenizer, lesson) for lesson in lessons]
         losses = [0.0] * len(encoded)
         with torch.inference_mode():
-            for batch in _alike([len(one.ids) for one in encoded], self._params.batch_size):
+            for batch in token_batches([one.room for one in encoded], self._params.tokens_at_once):
                 found = self._batch_losses([encoded[at] for at in batch], adapter)
                 for at, loss in zip(batch, found, strict=True):
                     losses[at] = loss
@@ -109,39 +124,39 @@ class TransformersGenerator:
         rows = zip(told.logits, told.labels, strict=True)
         return [float(cross_entropy(logits.float(), labels, ignore_index=IGNORED)) for logits, labels in rows]
 
-    def _batch(self, texts: list[str], adapter: Path | None) -> list[str]:
-        model = self._model(adapter)
-        inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+    def _batch(self, asked: list[list[int]], adapter: Path | None) -> list[str]:
+        model, pad = self._model(adapter), self.tokenizer.pad_token_id
+        start = read_start(model, asked)
+        read = start.get_seq_length() if start is not None else 0
+        ids = padded(asked, pad, after=read).to(model.device)
         output = model.generate(
-            **inputs,
+            input_ids=ids,
+            attention_mask=padded([[1] * len(one) for one in asked], 0, after=read).to(model.device),
+            past_key_values=start,
             max_new_tokens=self._params.max_new_tokens,
             do_sample=False,
-            pad_token_id=self.tokenizer.pad_token_id,
+            pad_token_id=pad,
         )
-        new = output[:, inputs["input_ids"].shape[1] :]
+        new = output[:, ids.shape[1] :]
         return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
 
     def _model(self, adapter: Path | None) -> Any:
         key = str(adapter)
         if key not in self._adapted:
             # One adapter at a time: merged into weights of its own, it costs nothing a token.
-            self._adapted = {key: self._load(adapter)}
+            self._adapted = {key: self.load(adapter)}
         return self._adapted[key]
 
-    def _load(self, adapter: Path | None) -> Any:
+    def load(self, adapter: Path | None) -> Any:
+        """The base model with the adapter's weights merged into its own. Raises RefusalError for another base's."""
         model = load_base(self._params, self.source)
         if adapter is None:
             return model.eval()
+        check_base(adapter, self.base)
         from peft import PeftModel
 
         with peft_warnings():
             return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload().eval()
-
-
-def _alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """The places of `lengths` in batches: like lengths share one, so that little of it is padding."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    return (order[at : at + size] for at in range(0, len(order), size))
 
 
 @contextmanager
@@ -166,34 +181,59 @@ def render(tokenizer: Any, prompt: Prompt) -> str:
         return str(tokenizer.apply_chat_template([first, *others], tokenize=False, add_generation_prompt=True))
 
 
+def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """A prompt as tokens, up to where the answer begins."""
+    ids: list[int] = tokenizer(render(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+    return ids
+
+
 def encode(tokenizer: Any, lesson: Lesson) -> Encoded:
     """A lesson as tokens: the prompt as the model is asked it, the answer, and the end mark."""
-    prompt = tokenizer(render(tokenizer, lesson.prompt), add_special_tokens=False)["input_ids"]
+    prompt = prompt_ids(tokenizer, lesson.prompt)
     answer = tokenizer(lesson.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     return Encoded(ids=prompt + answer, answer_tokens=len(answer))
 
 
 def foretell(model: Any, batch: Sequence[Encoded], pad: int) -> Foretold:
     """Logits at the answers alone; padding on the left brings all answers to the end, where logits are made."""
-    import torch
-
-    width = max(len(one.ids) for one in batch)
-    tail = max(one.answer_tokens for one in batch)
-    ids = torch.full((len(batch), width), pad)
-    labels = torch.full((len(batch), tail), IGNORED)
-    mask = torch.zeros((len(batch), width), dtype=torch.long)
-    for row, one in enumerate(batch):
-        ids[row, width - len(one.ids) :] = torch.tensor(one.ids)
-        mask[row, width - len(one.ids) :] = 1
-        labels[row, tail - one.answer_tokens :] = torch.tensor(one.ids[-one.answer_tokens :])
+    mask = padded([[1] * len(one.ids) for one in batch], 0)
+    labels = padded([one.ids[-one.answer_tokens :] for one in batch], IGNORED)
     output = model(
-        input_ids=ids.to(model.device),
+        input_ids=padded([one.ids for one in batch], pad).to(model.device),
         attention_mask=mask.to(model.device),
         position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(model.device),
-        logits_to_keep=tail + 1,
+        logits_to_keep=labels.shape[1] + 1,
     )
     # The logit at one position foretells the token at the next.
     return Foretold(logits=output.logits[:, :-1], labels=labels.to(model.device))
+
+
+def padded(rows: Sequence[list[int]], filler: int, after: int = 0) -> Any:
+    """Rows of integers as a tensor of shape (rows, longest row), filled up on the left, or `after` their first ones."""
+    import torch
+
+    width = max(map(len, rows))
+    return torch.tensor([[*row[:after], *[filler] * (width - len(row)), *row[after:]] for row in rows])
+
+
+def read_start(model: Any, asked: Sequence[list[int]]) -> Any:
+    """What all prompts begin with, as a cache of keys and values with a row for each: read once, not once a prompt.
+
+    None where they share nothing, and where the model does not attend to everything before (a sliding window, a state
+    carried on): there the padding that comes after this start would be in the way.
+    """
+    import torch
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    # The last token stays to be read: it foretells the answer's first.
+    shared = commonprefix([ids[:-1] for ids in asked])  # noqa: RUF071 - of tokens, not of paths
+    cache = DynamicCache(config=model.config)
+    if len(asked) == 1 or not shared or {type(layer) for layer in cache.layers} != {DynamicLayer}:
+        return None
+    model(input_ids=torch.tensor([shared]).to(model.device), past_key_values=cache, logits_to_keep=1)
+    cache.batch_repeat_interleave(len(asked))
+    return cache
 
 
 def load_tokenizer(params: GenerateParams, source: str) -> Any:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipelines.errors import RefusalError, one_line
-from pipelines.params import Block, EmbedParams, Params
+from pipelines.params import Block, EmbedParams, GenerateParams, Params
 from pipelines.ports import Embedder, Generator, Trainer
+from pipelines.records import BuiltRetriever
+from pipelines.workspace import Workspace
 
 _PLUGIN = re.compile(r"^[A-Za-z_][\w.]*:[A-Z]\w*$")
 
@@ -23,32 +26,72 @@ class Models:
     trainer: Trainer
 
 
+@dataclass(frozen=True)
+class Retriever:
+    """An embedder, and how it was tuned; None where it is the one that params.yaml names."""
+
+    embedder: Embedder
+    tuned: BuiltRetriever | None = None
+
+
 def load_models(params: Params) -> Models:
     """Fill the ports. `module:Class` is imported and called with the block of params.yaml that names it."""
-    return Models(embedder=load_embedder(params.embed), generator=_generator(params), trainer=_trainer(params))
+    return Models(
+        embedder=load_embedder(params.embed), generator=load_generator(params.generate), trainer=_trainer(params)
+    )
 
 
-def load_embedder(params: EmbedParams) -> Embedder:
-    """The embedder that `params` name; also that of an older release, whose settings may be others than today's."""
-    if _PLUGIN.match(params.model):
+def is_plugin(name: str) -> bool:
+    """Whether a model's name in params.yaml means code of the user's own."""
+    return bool(_PLUGIN.match(name))
+
+
+def load_embedder(params: EmbedParams, tuned: Path | None = None) -> Embedder:
+    """The embedder that `params` name; also that of an older release, whose settings may be others than today's.
+
+    `tuned` is the folder of a retriever that was tuned from it. Raises RefusalError where it was not.
+    """
+    if is_plugin(params.model):
+        if tuned is not None:
+            raise RefusalError(f"embed.model = {params.model!r} is code of your own: there is nothing to tune")
         embedder: Embedder = _plugin("embed.model", params.model, params)
         return embedder
     from pipelines.build.embed import choose_embedder
 
-    return choose_embedder(params)
+    return choose_embedder(params, tuned)
 
 
-def _generator(params: Params) -> Generator:
-    if _PLUGIN.match(params.generate.model):
-        generator: Generator = _plugin("generate.model", params.generate.model, params.generate)
+def retriever_of(workspace: Workspace, embedder: Embedder, tuned: BuiltRetriever | None) -> Retriever:
+    """The retriever that made an index; that of params.yaml (`embedder`) where it was not tuned, or from another one.
+
+    Raises RefusalError where its weights are not on this machine.
+    """
+    embed = workspace.params.embed
+    if tuned is None or is_plugin(embed.model):
+        return Retriever(embedder)
+    from pipelines.build.embed import base_of
+
+    if base_of(embed) != tuned.base:
+        return Retriever(embedder)
+    return Retriever(load_embedder(embed, workspace.retrievers / tuned.digest), tuned)
+
+
+def load_generator(params: GenerateParams) -> Generator:
+    """The generator that `params` name; also that of an older release, whose base may be another than today's."""
+    if is_plugin(params.model):
+        generator: Generator = _plugin("generate.model", params.model, params)
         return generator
+    if params.backend == "llama.cpp":
+        from pipelines.build.llama import LlamaCppGenerator
+
+        return LlamaCppGenerator(params)
     from pipelines.build.generate import TransformersGenerator
 
-    return TransformersGenerator(params.generate)
+    return TransformersGenerator(params)
 
 
 def _trainer(params: Params) -> Trainer:
-    if _PLUGIN.match(params.finetune.trainer):
+    if is_plugin(params.finetune.trainer):
         trainer: Trainer = _plugin("finetune.trainer", params.finetune.trainer, params.finetune)
         return trainer
     if params.finetune.trainer != "lora":

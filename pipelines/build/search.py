@@ -20,6 +20,8 @@ RRF_K = 60
 # What a reranker reads of a fused ranking, and how many exact distances an approximate index works out for each row.
 RERANKED = 30
 REFINE = 10
+# Questions whose vectors are kept: a turn of the loop asks hundreds, a service goes on asking for months.
+KEPT_QUESTIONS = 10_000
 Row = dict[str, Any]
 Scored = tuple[float, Row]
 
@@ -84,6 +86,8 @@ class Reader:
 
     def _embedded(self, questions: Sequence[str]) -> dict[str, Vectors]:
         """Question -> vector; golden questions are asked several times in a turn, and embedded once."""
+        if len(self._vectors) >= KEPT_QUESTIONS:
+            self._vectors.clear()
         new = [question for question in dict.fromkeys(questions) if question not in self._vectors]
         if new:
             prefixed = [self._asking.prefix + question for question in new]

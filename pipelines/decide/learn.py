@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.records import Past
+from pipelines.records import Half, Past
 
 # What was expected of less than this is noise to learn from (points of answer score).
 ENOUGH_POINTS = 1.0
@@ -31,26 +31,30 @@ class Prior:
     missed: float
 
 
-# A refresh brings the rows that it promises; a fine-tune may fail in many ways (docs/log.md).
-REFRESH_PRIOR = Prior(recovered=4.0, missed=1.0)
-RETRAIN_PRIOR = Prior(recovered=2.0, missed=2.0)
+# A refresh brings the rows that it promises; a fine-tune may fail in many ways; a tuned retriever closed a fifth of the
+# distance to the best ranking (docs/log.md).
+PRIORS = {
+    Half.INDEX: Prior(recovered=4.0, missed=1.0),
+    Half.RETRIEVER: Prior(recovered=1.0, missed=4.0),
+    Half.MODEL: Prior(recovered=2.0, missed=2.0),
+}
 
 
-def learned(past: Sequence[Past], retrain: bool) -> Learned:
-    """What a retrain (or else a refresh) has recovered of what was expected; refused and rolled back counts as 0."""
-    prior = RETRAIN_PRIOR if retrain else REFRESH_PRIOR
-    shares = [_share(one) for one in past if _tells(one, retrain)]
+def learned(past: Sequence[Past], half: Half) -> Learned:
+    """What actions about `half` have recovered of what was expected; refused and rolled back counts as 0."""
+    prior = PRIORS[half]
+    shares = [_share(one) for one in past if _tells(one, half)]
     recovered = prior.recovered + sum(shares)
     missed = prior.missed + sum(1 - share for share in shares)
     return Learned(share=recovered / (recovered + missed), cycles=len(shares))
 
 
-def _tells(one: Past, retrain: bool) -> bool:
+def _tells(one: Past, half: Half) -> bool:
     if (one.expected_points or 0) < ENOUGH_POINTS:
         return False
     if one.accepted and one.recovered_points is None and not one.rolled_back:
         return False
-    return one.touched(retrain)
+    return one.touched(half)
 
 
 def _share(one: Past) -> float:

@@ -15,7 +15,7 @@ from pipelines.decide.known import load_policy
 from pipelines.decide.learn import learned
 from pipelines.decide.weigh import HOUR, seconds, weigh
 from pipelines.params import PolicyParams
-from pipelines.records import Action, Decision, Evidence, Measure, Option
+from pipelines.records import Action, Decision, Evidence, Half, Measure, Option
 
 SIGNALS = (
     ("score with the right passage", "score_gold"),
@@ -53,21 +53,25 @@ def decide(evidence: Evidence, params: PolicyParams) -> Decision:
     halves = weigh(evidence, params)
     choice = load_policy(params.name).choose(evidence, halves, params)
     refresh = _settle_refresh(Settled(halves.refresh, choice.refresh), evidence, params)
-    retrain = _settle_retrain(Settled(halves.retrain, choice.retrain), refresh, evidence, params)
-    wanted = _together(refresh, retrain)
-    action = _allowed(wanted, refresh, evidence, params)
+    tune = _settle_tune(halves.tune, choice.tune, evidence, params)
+    # A tuned retriever needs every row anew, so a refresh is part of it.
+    index = tune if tune and tune.wanted else refresh
+    retrain = _settle_retrain(Settled(halves.retrain, choice.retrain), index, evidence, params)
+    settled = (refresh, *([tune] if tune else []), retrain)
+    wanted = _together(index, retrain)
+    action = _allowed(wanted, (index, refresh), evidence, params)
     proposed = _proposed(action, wanted, evidence)
-    reasons = (*(f"{_yes(one)} {one.action}: {one.wish.because}." for one in (refresh, retrain)), *_also(evidence))
+    reasons = (*(f"{_yes(one)} {one.action}: {one.wish.because}." for one in settled), *_also(evidence))
     if wanted is not action:
         reasons += (_over_limit(wanted, action, evidence, params),)
     return Decision(
         action=action,
         policy=params.name,
         proposed=proposed,
-        explanation=_explanation(action, (refresh, retrain), reasons[2:], evidence),
+        explanation=_explanation(action, settled, reasons[len(settled) :], evidence),
         reasons=reasons,
-        options=_options(refresh, retrain, evidence),
-        would_change=tuple(one.wish.otherwise for one in (refresh, retrain)),
+        options=_options(settled, evidence),
+        would_change=tuple(one.wish.otherwise for one in settled),
         lacks=_lacks(evidence),
     )
 
@@ -88,6 +92,24 @@ def _settle_refresh(refresh: Settled, evidence: Evidence, params: PolicyParams) 
     if {action.with_retrain(), Action.REFRESH_RETRAIN} & set(evidence.refused) and not refresh.wanted:
         return _not(refresh, None, _weighed_again(action))
     return refresh
+
+
+def _settle_tune(
+    tune: Weighed | None, wish: Wish | None, evidence: Evidence, params: PolicyParams
+) -> Settled | None:
+    """None where the retriever cannot be tuned, or the policy does not know how to ask for it."""
+    if tune is None or wish is None:
+        return None
+    settled = Settled(tune, wish)
+    if refused := evidence.refused.get(tune.action):
+        return _not(settled, refused, _weighed_again(tune.action))
+    if not wish.wanted:
+        return settled
+    if evidence.delta.rebuild:
+        return _not(settled, "the index is made anew for other settings first", _weighed_again(tune.action))
+    if broke := _broke(tune.seconds, evidence, params):
+        return _not(settled, broke, f"{tune.action} would have been chosen with more left of the week's budget")
+    return settled
 
 
 def _settle_retrain(retrain: Settled, refresh: Settled, evidence: Evidence, params: PolicyParams) -> Settled:
@@ -161,25 +183,27 @@ def _weighed_again(action: Action) -> str:
     return f"{action} would be weighed again on other data, or under other params"
 
 
-def _together(refresh: Settled, retrain: Settled) -> Action:
-    if refresh.wanted and retrain.wanted:
-        return refresh.action.with_retrain()
-    return refresh.action if refresh.wanted else Action.RETRAIN if retrain.wanted else Action.NOTHING
+def _together(index: Settled, retrain: Settled) -> Action:
+    if index.wanted and retrain.wanted:
+        return index.action.with_retrain()
+    return index.action if index.wanted else Action.RETRAIN if retrain.wanted else Action.NOTHING
 
 
 # --- what waits for a person ---------------------------------------------------------------------------------------
 
 
-def _allowed(wanted: Action, refresh: Settled, evidence: Evidence, params: PolicyParams) -> Action:
-    """What goes ahead: all of what is wanted, its cheaper half, or nothing before a person has said yes."""
+def _allowed(wanted: Action, index: Sequence[Settled], evidence: Evidence, params: PolicyParams) -> Action:
+    """What goes ahead: all of what is wanted, a cheaper part of it, or nothing before a person has said yes.
+
+    `index` is what is wanted for the index, and the least that would do for it.
+    """
     if wanted is Action.NOTHING:
         return Action.HOLD if evidence.held else wanted
+    parts = [one.action for one in index if one.wanted] if wanted.refreshes else []
     limit = params.approve_above_seconds
-    if limit is None or wanted in evidence.approved or seconds(wanted, evidence) <= limit:
-        return wanted
-    alone = refresh.action in evidence.approved or seconds(refresh.action, evidence) <= limit
-    if refresh.wanted and wanted.is_joint and alone:
-        return refresh.action
+    for action in (wanted, *parts):
+        if limit is None or action in evidence.approved or seconds(action, evidence) <= limit:
+            return action
     return Action.HOLD
 
 
@@ -202,11 +226,14 @@ def _over_limit(wanted: Action, action: Action, evidence: Evidence, params: Poli
 # --- how it is told ------------------------------------------------------------------------------------------------
 
 
-def _options(refresh: Settled, retrain: Settled, evidence: Evidence) -> tuple[Option, ...]:
+def _options(settled: Sequence[Settled], evidence: Evidence) -> tuple[Option, ...]:
+    """Nothing, each action by itself, and index and model together; what tunes the retriever refreshes the rows."""
+    refresh, *tunes, retrain = settled
     nothing = "nothing has changed" if evidence.changes.is_empty else "leaves the live release as it is"
-    both = refresh.wanted and retrain.wanted
+    fresh = [refresh] if refresh.wanted else []
+    index = [*fresh, *(one for one in tunes if one.wanted)] or [refresh]
+    both = index[-1].wanted and retrain.wanted
     joint = "both halves at once" if both else "not both of them are worth it"
-    action = refresh.action.with_retrain()
     return (
         Option(
             action=Action.NOTHING,
@@ -218,8 +245,10 @@ def _options(refresh: Settled, retrain: Settled, evidence: Evidence) -> tuple[Op
             worth_it=False,
             because=nothing,
         ),
-        *(_option(one.action, (one,), one.wanted, one.wish.because, evidence) for one in (refresh, retrain)),
-        _option(action, (refresh, retrain), both, joint, evidence),
+        _option(refresh.action, [refresh], refresh.wanted, refresh.wish.because, evidence),
+        *(_option(one.action, [*fresh, one], one.wanted, one.wish.because, evidence) for one in tunes),
+        _option(retrain.action, [retrain], retrain.wanted, retrain.wish.because, evidence),
+        _option(index[-1].action.with_retrain(), [*index, retrain], both, joint, evidence),
     )
 
 
@@ -263,6 +292,14 @@ def _also(evidence: Evidence) -> tuple[str, ...]:
         lines.append(
             f"{len(evidence.set_aside)} documents cannot be read and are set aside; `ragtide status` says why."
         )
+    if evidence.left_out:
+        lines.append(
+            f"{sum(evidence.left_out.values())} training lines are left out; `ragtide examples` lists what is wrong."
+        )
+    if evidence.taught_gone:
+        many = len(evidence.taught_gone)
+        told = "1 document that is" if many == 1 else f"{many} documents that are"
+        lines.append(f"The live adapter was taught from {told} gone: `ragtide lineage` lists what it has seen.")
     if evidence.stale_questions:
         lines.append(f"{len(evidence.stale_questions)} golden questions are stale and were not scored.")
     return tuple(lines)
@@ -287,7 +324,7 @@ def _explanation(action: Action, halves: Sequence[Settled], also: Sequence[str],
 
 
 def _trust(evidence: Evidence) -> str | None:
-    learnt = learned(evidence.past, retrain=True)
+    learnt = learned(evidence.past, Half.MODEL)
     if not learnt.cycles:
         return None
     times = "retrain" if learnt.cycles == 1 else f"{learnt.cycles} retrains"

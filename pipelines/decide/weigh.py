@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipelines.decide.choice import Gain, Halves, Weighed
 from pipelines.decide.learn import Learned, learned
 from pipelines.params import PolicyParams
-from pipelines.records import Action, Evidence, Measure
+from pipelines.records import Action, Evidence, Half, Measure
 
 HOUR = 3600.0
 ENDS = ("value", "low", "high")
@@ -16,21 +16,26 @@ LEAST_SECONDS = 0.001
 
 
 def weigh(evidence: Evidence, params: PolicyParams) -> Halves:
-    """Both halves with their gains and costs; where the live rows cannot stay, the index is made anew."""
+    """Every half with its gain and cost; where the live rows cannot stay, the index is made anew."""
     index_action = Action.REBUILD if evidence.delta.rebuild else Action.REFRESH
-    retrain = retrain_gain(evidence, params)
-    refresh = refresh_gain(evidence, retrain.points)
+    taught = retrain_gain(evidence, params)
+    refresh, retrain = refresh_gain(evidence, taught.points), with_forgetting(taught, evidence, params)
+
+    def weighed(action: Action, gain: Gain, half: Half) -> Weighed:
+        return Weighed(action, gain, seconds(action, evidence), lasting(evidence, params, half))
+
     return Halves(
-        refresh=Weighed(index_action, refresh, seconds(index_action, evidence), lasting(evidence, params, False)),
-        retrain=Weighed(Action.RETRAIN, retrain, seconds(Action.RETRAIN, evidence), lasting(evidence, params, True)),
+        refresh=weighed(index_action, refresh, Half.INDEX),
+        retrain=weighed(Action.RETRAIN, retrain, Half.MODEL),
+        tune=weighed(Action.TUNE_RETRIEVER, gain, Half.RETRIEVER) if (gain := tune_gain(evidence)) else None,
     )
 
 
 def seconds(action: Action, evidence: Evidence) -> float:
     """The forecast of an action and of the proof after it."""
     costs = evidence.costs
-    refresh = costs.refresh_seconds if action.refreshes else 0.0
-    retrain = costs.retrain_seconds if action.retrains else 0.0
+    refresh = costs.tune_seconds if action.tunes else costs.refresh_seconds if action.refreshes else 0.0
+    retrain = costs.retrain_seconds + costs.skills_seconds if action.retrains else 0.0
     return max(LEAST_SECONDS, refresh + retrain + costs.prove_seconds)
 
 
@@ -39,7 +44,7 @@ def buys_per_hour(weighed: Weighed) -> float:
     return weighed.gain.low * weighed.lasts_cycles * HOUR / weighed.seconds
 
 
-def lasting(evidence: Evidence, params: PolicyParams, retrain: bool) -> float:
+def lasting(evidence: Evidence, params: PolicyParams, half: Half) -> float:
     """For how many cycles a gain is counted: `gain_lasts_cycles`, and more where the gap has already stood for longer.
 
     How long it will stand is not known. Who pays by the day and could buy does well to buy once the rent has come to
@@ -48,8 +53,8 @@ def lasting(evidence: Evidence, params: PolicyParams, retrain: bool) -> float:
     """
     stood = 0
     for one in reversed(evidence.past):
-        gap = one.model_gap if retrain else one.index_gap
-        if (gap or 0.0) < STANDS or (one.stands and one.touched(retrain)):
+        gap = one.model_gap if half is Half.MODEL else one.index_gap
+        if (gap or 0.0) < STANDS or (one.stands and one.touched(half)):
             break
         stood += 1
     return max(params.gain_lasts_cycles, stood + 1.0)
@@ -67,7 +72,7 @@ def refresh_gain(evidence: Evidence, taught_points: float = 0.0) -> Gain:
     """
     if evidence.delta.is_empty:
         return Gain(0, 0, 0, "the live index holds these very chunks")
-    learnt = learned(evidence.past, retrain=False)
+    learnt = learned(evidence.past, Half.INDEX)
     able = min(1.0, (evidence.score_gold.value or 0) + taught_points / 100)
     prior = 100 * able * _news(evidence)
     measured, because = evidence.refresh_gain, _what_is_new(evidence)
@@ -134,10 +139,25 @@ def retrain_gain(evidence: Evidence, params: PolicyParams) -> Gain:
         return Gain(0, 0, 0, f"a gap of {points:.0f} points, but {cannot.because}", needs=cannot.needs)
     return _gain(
         gap,
-        learned(evidence.past, retrain=True),
+        learned(evidence.past, Half.MODEL),
         _teaches(evidence, params),
         f"{answered}, {points:.0f} points below the target{_lesson(evidence)}",
     )
+
+
+def with_forgetting(taught: Gain, evidence: Evidence, params: PolicyParams) -> Gain:
+    """A retrain's gain, and what it is worth besides that another adapter knows nothing of what is gone.
+
+    The passages are others without the documents that are gone, so the same examples bring another adapter too.
+    """
+    many = len(evidence.taught_gone)
+    worth = min(100.0, params.forget_points * many)
+    if not worth or evidence.examples < evidence.min_examples:
+        return taught
+    points, low, high = (min(100.0, end + worth) for end in (taught.points, taught.low, taught.high))
+    gone = "1 document that is gone" if many == 1 else f"{many} documents that are gone"
+    because = f"{taught.because}; the adapter was taught from {gone}: to forget that counts for {worth:g} points"
+    return Gain(points, low, high, because, gap=taught.gap)
 
 
 def _cannot_learn(evidence: Evidence) -> Gain | None:
@@ -171,7 +191,33 @@ def _lesson(evidence: Evidence) -> str:
     return f"{told} and surprise it by {evidence.surprise.value:.2f} nats a token"
 
 
-# --- both ----------------------------------------------------------------------------------------------------------
+# --- the retriever -------------------------------------------------------------------------------------------------
+
+
+def tune_gain(evidence: Evidence) -> Gain | None:
+    """What another retriever can win back: answers that the rows hold and that it does not bring up.
+
+    Of that as much as the pairs that the live one was not tuned on can teach. None where it cannot be tuned at all.
+    """
+    if evidence.pairs is None or evidence.live_release is None:
+        return None
+    gap = evidence.retriever_gap
+    if gap.value is None or gap.low is None:
+        return Gain(0, 0, 0, f"what only a better retriever can win back was not measured: {gap.why}")
+    points = max(0.0, 100 * gap.value)
+    told = f"the rows hold answers that are not brought up: a better retriever would win {points:.0f} points at most"
+    if points == 0:
+        return Gain(0, 0, 0, "what the rows hold is brought up")
+    if evidence.pairs < evidence.min_pairs:
+        needs = f"there been {evidence.min_pairs} pairs"
+        return Gain(0, 0, 0, f"{told}, but {evidence.pairs} pairs are too few to learn from", needs=needs)
+    if evidence.new_pairs == 0:
+        return Gain(0, 0, 0, f"{told}, but it was tuned on these very pairs", needs="there been other pairs")
+    because = f"{told}; {evidence.new_pairs:.0%} of {evidence.pairs} pairs are new to it"
+    return _gain(gap, learned(evidence.past, Half.RETRIEVER), evidence.new_pairs, because)
+
+
+# --- all -----------------------------------------------------------------------------------------------------------
 
 
 def _gain(gap: Measure, learnt: Learned, share: float, because: str, at_least: float = 0.0) -> Gain:

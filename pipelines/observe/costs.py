@@ -13,19 +13,26 @@ from pipelines.records import Costs, Cycle
 # A step's work and its time are recorded under these names (units in the names), and so found again here.
 EMBEDDED_CHUNKS, INDEX_SECONDS = "embedded_chunks", "index_seconds"
 TRAINED_EXAMPLES, TRAIN_SECONDS = "trained_examples", "train_seconds"
+TAUGHT_PAIRS, TUNE_SECONDS = "taught_pairs", "tune_seconds"
 GRADED_QUESTIONS, PROVE_SECONDS = "graded_questions", "prove_seconds"
 RECENT = 5
 # A run of less than this much work tells what starting up costs, not what the work does.
-ENOUGH = {EMBEDDED_CHUNKS: 100, TRAINED_EXAMPLES: 20, GRADED_QUESTIONS: 20}
+ENOUGH = {EMBEDDED_CHUNKS: 100, TRAINED_EXAMPLES: 20, TAUGHT_PAIRS: 100, GRADED_QUESTIONS: 20}
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How much each step would have to do."""
+    """How much each step would have to do; `skill_questions` are asked besides where the model is another one.
+
+    Another retriever takes `pairs` to tune it, counted with their repeats, and `all_chunks` to be embedded.
+    """
 
     chunks: int
     examples: int
     questions: int
+    skill_questions: int = 0
+    pairs: int = 0
+    all_chunks: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Rate:
 
 REFRESH = Step(INDEX_SECONDS, EMBEDDED_CHUNKS)
 RETRAIN = Step(TRAIN_SECONDS, TRAINED_EXAMPLES)
+TUNE = Step(TUNE_SECONDS, TAUGHT_PAIRS)
 PROVE = Step(PROVE_SECONDS, GRADED_QUESTIONS)
 
 
@@ -60,6 +68,7 @@ def forecast(workload: Workload, history: Sequence[Cycle], prior: CostParams) ->
     """
     refresh = _rate(history, REFRESH, Rate(prior.seconds_fixed, prior.seconds_per_chunk, 0))
     retrain = _rate(history, RETRAIN, Rate(prior.seconds_fixed, prior.seconds_per_example, 0))
+    tune = _rate(history, TUNE, Rate(prior.seconds_fixed, prior.seconds_per_pair, 0))
     proof = _rate(history, PROVE, Rate(0.0, prior.seconds_per_question, 0))
     runs = {"refresh": refresh.runs, "retrain": retrain.runs, "proof": proof.runs}
     errors = _errors(history)
@@ -67,6 +76,8 @@ def forecast(workload: Workload, history: Sequence[Cycle], prior: CostParams) ->
         refresh_seconds=round(refresh.of(workload.chunks), 3),
         retrain_seconds=round(retrain.of(workload.examples), 3),
         prove_seconds=round(proof.of(workload.questions), 3),
+        tune_seconds=round(tune.of(workload.pairs) + refresh.of(workload.all_chunks), 3) if workload.pairs else 0.0,
+        skills_seconds=round(proof.each * workload.skill_questions, 3),
         source="rates of the last runs: " + ", ".join(f"{step} {count or 'prior'}" for step, count in runs.items()),
         error_share=round(median(errors), 4) if errors else None,
         error_runs=len(errors),

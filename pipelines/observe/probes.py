@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, pairwise, product
 
+from pipelines.observe.words import Word, has_digit, is_name, is_value, words_of
 from pipelines.records import Chunk
 
 # Stands in a question for what is asked; sentences are rid of it, so that it stands there once.
@@ -36,17 +37,12 @@ PLAIN_WORD = 4
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\s+\"[^\"\n]*\")?\)")
 _TAGS = "a|b|br|code|details|div|em|hr|i|img|kbd|li|ol|p|s|small|span|strong|sub|summary|sup|table|td|th|tr|u|ul"
 _MARKUP = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>|[|\n]", re.IGNORECASE)
-# Han and kana are written without spaces: each sign counts as a word.
-_SIGN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"[{_SIGN}]|[^\s{_SIGN}]+")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
 _QUOTED = re.compile(r"(?:\s*>(?=\s|$))+ ?")
 _BULLET = re.compile(r"\s*[-*+•](?:\s+|$)")
 _NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+")
 _RULE = re.compile(r"\s*([-=~^*_#+:.'\"])\1{2,}\s*$")
 _TABLE_RULE = re.compile(r"[\s:|-]+$")
-_SIGNS = "-+<>=≤≥$€£"
-_MARKS = "+#%"
 _ESCAPE = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 _ALONE = re.compile(r"\s*(?:\||#{1,6}\s)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]*_]*\s+|(?<=[。！？])")
@@ -102,16 +98,6 @@ class News:
 
 
 @dataclass(frozen=True)
-class _Word:
-    """A word without the punctuation around it, by what it is compared, and where it stands in its sentence."""
-
-    shown: str
-    key: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
 class _Sentence:
     """A sentence under its heading; `place` is the heading as it is compared, and `at` its number on its side."""
 
@@ -120,7 +106,7 @@ class _Sentence:
     place: tuple[str, ...]
     at: int
     text: str
-    words: tuple[_Word, ...] = field(repr=False)
+    words: tuple[Word, ...] = field(repr=False)
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -133,7 +119,7 @@ class _Sentence:
     @cached_property
     def shape(self) -> tuple[str, ...]:
         """The sentence without its numbers."""
-        return tuple("0" if _has_digit(key) else key for key in self.keys)
+        return tuple("0" if has_digit(key) else key for key in self.keys)
 
     @property
     def leaf(self) -> str:
@@ -142,7 +128,7 @@ class _Sentence:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The numbers that its heading names."""
-        return tuple(word for word in self.leaf.split() if _has_digit(word))
+        return tuple(word for word in self.leaf.split() if has_digit(word))
 
     @property
     def telling(self) -> bool:
@@ -171,7 +157,7 @@ class _Pair:
         both = zip(reversed(self.old.keys), reversed(self.new.keys), strict=False)
         return min(left, next((at for at, (a, b) in enumerate(both) if a != b), left))
 
-    def span(self, side: _Sentence) -> tuple[_Word, ...]:
+    def span(self, side: _Sentence) -> tuple[Word, ...]:
         return side.words[self.head : len(side.words) - self.tail]
 
     @property
@@ -191,7 +177,7 @@ class _Pair:
     def moved(self) -> bool:
         """Whether a value took another's place."""
         old, new = self.span(self.old), self.span(self.new)
-        return self.close and bool(old and new) and any(_is_value(word) for word in (*old, *new))
+        return self.close and bool(old and new) and any(is_value(word) for word in (*old, *new))
 
 
 @dataclass
@@ -237,12 +223,12 @@ def news(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Sequence[Chu
 
 def tells(words: Sequence[str]) -> bool:
     """Whether a sentence of `words` says by itself what it is about, without its heading; numbers do not help."""
-    return sum(not _has_digit(word) for word in words) >= TELLING_WORDS
+    return sum(not has_digit(word) for word in words) >= TELLING_WORDS
 
 
 def plain(text: str) -> str:
     """The words of `text` as they are compared: no markup, no punctuation around them, no capitals, single spaces."""
-    return " ".join(word.key for word in _words(_tidy(text)))
+    return " ".join(word.key for word in words_of(_tidy(text)))
 
 
 def plain_path(heading: str) -> tuple[str, ...]:
@@ -288,7 +274,7 @@ def _under(heading: str, sentence: str) -> str:
     return f"{_tidy(heading)}\n{sentence}" if heading.strip() else sentence
 
 
-def _shown(span: Iterable[_Word]) -> str:
+def _shown(span: Iterable[Word]) -> str:
     return " ".join(word.shown for word in span)
 
 
@@ -409,23 +395,10 @@ def _shapes(side: Sequence[_Sentence]) -> dict[tuple[str, ...], list[int]]:
     return shapes
 
 
-def _is_value(word: _Word) -> bool:
-    return _has_digit(word.key) or _is_name(word)
-
-
-def _is_name(word: _Word) -> bool:
-    """Whether it has a capital that is not that of a sentence's first word."""
-    return word.start > 0 and word.shown[:1].isupper()
-
-
-def _has_digit(word: str) -> bool:
-    return any(map(str.isdigit, word))
-
-
-def _is_slip(old: _Word, new: _Word) -> bool:
+def _is_slip(old: Word, new: Word) -> bool:
     """Whether two plain words are one letter apart, or two letters changed places."""
     a, b = sorted((old.key, new.key), key=lambda key: (len(key), key))
-    if len(a) < PLAIN_WORD or not (a.isalpha() and b.isalpha()) or _is_name(old) or _is_name(new):
+    if len(a) < PLAIN_WORD or not (a.isalpha() and b.isalpha()) or is_name(old) or is_name(new):
         return False
     head = next((at for at in range(len(a)) if a[at] != b[at]), len(a))
     a, b = a[head:], b[head:]
@@ -445,7 +418,7 @@ def _read(documents: Mapping[str, Sequence[Chunk]]) -> list[_Sentence]:
             # Joined, since a sentence may begin in one passage and end in the next.
             for text in _sentences("\n".join(map(_body, under))):
                 tidy = _tidy(text)
-                words = tuple(_words(tidy))
+                words = tuple(words_of(tidy))
                 if words:
                     found.append(_Sentence(document, heading, place, len(found), tidy, words))
     return found
@@ -501,37 +474,3 @@ def _tidy(text: str) -> str:
     text = _LINK.sub(r"\1", _LINK.sub(r"\1", unicodedata.normalize("NFC", text.replace(MASK, "..."))))
     text = _ESCAPE.sub("", _MARKUP.sub(" ", text))
     return " ".join(text.replace("**", "").replace("`", "").split())
-
-
-def _words(tidy: str) -> Iterator[_Word]:
-    for match in _WORD.finditer(tidy):
-        start, end = _core(match.group())
-        if start < end:
-            shown = match.group()[start:end]
-            yield _Word(shown, _key(shown), match.start() + start, match.start() + end)
-
-
-def _core(word: str) -> tuple[int, int]:
-    """Where a word's punctuation ends and begins again; signs before a number, and +, # and % behind, belong to it."""
-    start, end = 0, len(word)
-    if word.isalnum():
-        return start, end
-    while start < end and _is_edge(word[start]):
-        start += 1
-    while end > start and _is_edge(word[end - 1]):
-        end -= 1
-    if start == end:
-        return start, end
-    before = word[:start].rstrip(_SIGNS) if word[start].isdigit() else word[:start]
-    behind = word[end:].lstrip(_MARKS)
-    return len(before), len(word) - len(behind)
-
-
-def _is_edge(sign: str) -> bool:
-    """Punctuation, and signs other than pictures: a tick in a table says something."""
-    return not sign.isalnum() and unicodedata.category(sign) not in ("So", "Mn", "Mc")
-
-
-def _key(shown: str) -> str:
-    key = unicodedata.normalize("NFC", shown.casefold()).replace("’", "'")
-    return key[1:] if key[:1] == "v" and key[1:2].isdigit() else key

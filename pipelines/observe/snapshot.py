@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from configparser import ConfigParser
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -75,13 +76,36 @@ def observe(workspace: Workspace) -> Snapshot:
     return compose(kb, train, golden, unusable)
 
 
-def earlier_documents(workspace: Workspace) -> Iterator[Mapping[str, str]]:
-    """The documents of the last snapshots that were recorded (name -> MD5), newest first; one at a time."""
+def earlier_snapshots(workspace: Workspace) -> Iterator[Snapshot]:
+    """The last snapshots that were recorded, newest first; one at a time."""
     files = sorted(workspace.snapshot_file("*").parent.glob("*.json"), key=lambda file: -file.stat().st_mtime_ns)
     for file in files[:REMEMBERED]:
         # One that cannot be read is `ragtide verify`'s to tell.
         with suppress(RefusalError):
-            yield Snapshot.read(file).documents
+            yield Snapshot.read(file)
+
+
+def earlier_documents(workspace: Workspace) -> Iterator[Mapping[str, str]]:
+    """The documents of the last snapshots that were recorded (name -> MD5), newest first; one at a time."""
+    return (snapshot.documents for snapshot in earlier_snapshots(workspace))
+
+
+def earlier_file(workspace: Workspace, digest: str) -> bytes | None:
+    """A file of an earlier snapshot by its MD5, out of DVC's cache; None where it is not there any more, or not whole.
+
+    Source of the layout: dvc_data.hashfile.db.local, dvc.cachemgr.
+    """
+    path = _cache(workspace.root) / "files" / "md5" / digest[:2] / digest[2:]
+    with suppress(RefusalError):
+        return read_file(path, digest)
+    return None
+
+
+def _cache(root: Path) -> Path:
+    """Where DVC keeps what it has versioned; a folder that its config names is relative to that config."""
+    settings = ConfigParser()
+    settings.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    return root / ".dvc" / settings.get("cache", "dir", fallback="cache")
 
 
 def compose(

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from diskcache import Cache, JSONDisk
 
-from pipelines.build.candidate import adapter_folder, index_of
+from pipelines.build.adapters import adapter_folder
+from pipelines.build.candidate import generator_of, index_of
 from pipelines.build.models import Models
 from pipelines.build.prompts import FORM, question_prompt
 from pipelines.build.search import Passage, Reader
-from pipelines.ports import Advance, Lesson, Progress, Prompt
+from pipelines.errors import RefusalError
+from pipelines.ports import Advance, Claim, Generator, Judge, Lesson, Progress, Prompt
 from pipelines.records import BuiltModel, Release, digest_of
 from pipelines.workspace import Workspace
 
 Asked = TypeVar("Asked")
 Said = TypeVar("Said", str, float)
-Ask = Callable[[Sequence[Asked], Path | None, Advance], list[Said]]
+Ask = Callable[[Sequence[Asked], Advance], list[Said]]
+Found = tuple[Passage, ...]
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Answer:
     """An answer and the passages that were before the model when it gave it."""
 
     text: str
-    passages: tuple[Passage, ...]
+    passages: Found
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -37,36 +39,77 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asking(Generic[Asked, Said]):
-    """What `ask` is asked of `model`, thing by thing: what it says depends on nothing that a thing's key leaves out."""
+    """What `ask` is asked, thing by thing: what it says depends on nothing that a thing's key leaves out."""
 
     label: str
     keys: Sequence[str]
-    model: BuiltModel
     ask: Ask[Asked, Said]
 
 
 class Answerer:
-    """Asks the generator, and keeps what it says by model, adapter and prompt: a plan's answers serve its run."""
+    """Asks the generator, and keeps what it says by model, adapter and prompt: a plan's answers serve its run.
 
-    def __init__(self, workspace: Workspace, models: Models, progress: Progress) -> None:
+    What the judge says of an answer, where there is one, is kept as well.
+    """
+
+    def __init__(self, workspace: Workspace, models: Models, progress: Progress, judge: Judge | None = None) -> None:
         self._workspace = workspace
         self._models = models
         self._progress = progress
         self._kept = workspace.state / "answers"
+        self._generators: dict[str, Generator] = {}
+        self._judge = judge
+
+    @property
+    def base(self) -> str:
+        """The base model that a retrain would start from."""
+        return self._models.generator.base
 
     def answer(self, label: str, prompts: Sequence[Prompt], model: BuiltModel) -> list[str]:
         """One answer for each prompt, in order; `label` names the step on the progress bar."""
         keys = [self._key(model, _turns(prompt)) for prompt in prompts]
-        return self._each_once(Asking(label, keys, model, self._models.generator.generate), prompts)
+        generator = self._generator(model)
+
+        def ask(new: Sequence[Prompt], advance: Advance) -> list[str]:
+            return generator.generate(new, adapter_folder(self._workspace, model), advance)
+
+        return self._each_once(Asking(label, keys, ask), prompts)
+
+    def warm_up(self, model: BuiltModel) -> None:
+        """Have the generator say something that is not kept: what it was asked before would load no weights."""
+        prompts = [question_prompt("Are you there?", ())]
+        self._generator(model).generate(prompts, adapter_folder(self._workspace, model), lambda _: None)
 
     def losses(self, label: str, lessons: Sequence[Lesson], model: BuiltModel) -> list[float] | None:
         """Each lesson's loss per answer token in nats, in order; None where the generator cannot tell."""
         # A generator of a user's own need not have it.
-        ask: Ask[Lesson, float] | None = getattr(self._models.generator, "losses", None)
-        if ask is None:
+        losses = getattr(self._generator(model), "losses", None)
+        if losses is None:
             return None
         keys = [self._key(model, _turns(lesson.prompt), lesson.completion) for lesson in lessons]
-        return self._each_once(Asking(label, keys, model, ask), lessons)
+
+        def ask(new: Sequence[Lesson], advance: Advance) -> list[float]:
+            return cast("list[float]", losses(new, adapter_folder(self._workspace, model), advance))
+
+        return self._each_once(Asking(label, keys, ask), lessons)
+
+    def opinions(self, claims: Sequence[Claim]) -> list[float]:
+        """How right the judge calls each claim, in order. Raises RefusalError where score.judge names none."""
+        judge = self._judge
+        if not claims:
+            return []
+        if judge is None:
+            raise RefusalError("a golden question asks for a judge: name one in params.yaml (score.judge)")
+        keys = [digest_of([judge.identity, one.question, one.answer, one.right]) for one in claims]
+
+        def ask(new: Sequence[Claim], advance: Advance) -> list[float]:
+            said = []
+            for one in new:
+                said.append(judge.judge(one))
+                advance(1)
+            return said
+
+        return self._each_once(Asking("judging answers", keys, ask), claims)
 
     def _each_once(self, asking: Asking[Asked, Said], things: Sequence[Asked]) -> list[Said]:
         """What is said to each of `things`, in order; only what was never asked is asked, and then kept."""
@@ -74,15 +117,19 @@ class Answerer:
             said: dict[str, Said] = {key: kept[key] for key in dict.fromkeys(asking.keys) if key in kept}
             new = {key: thing for key, thing in zip(asking.keys, things, strict=True) if key not in said}
             if new:
-                folder = adapter_folder(self._workspace, asking.model)
                 with self._progress(asking.label, len(new)) as advance:
-                    said |= dict(zip(new, asking.ask(list(new.values()), folder, advance), strict=True))
+                    said |= dict(zip(new, asking.ask(list(new.values()), advance), strict=True))
                 for key in new:
                     kept[key] = said[key]
         return [said[key] for key in asking.keys]
 
+    def _generator(self, model: BuiltModel) -> Generator:
+        if model.base not in self._generators:
+            self._generators[model.base] = generator_of(self._workspace, self._models, model)
+        return self._generators[model.base]
+
     def _key(self, model: BuiltModel, *content: object) -> str:
-        return digest_of([self._models.generator.identity, model.adapter, FORM, *content])
+        return digest_of([self._generator(model).identity, model.adapter, FORM, *content])
 
 
 def _turns(prompt: Prompt) -> list[list[str]]:
@@ -92,9 +139,9 @@ def _turns(prompt: Prompt) -> list[list[str]]:
 class Assistant:
     """A release at work: its index and its model, never those of two releases."""
 
-    def __init__(self, reader: Reader, model: BuiltModel, answerer: Answerer, top_k: int) -> None:
+    def __init__(self, release: Release, reader: Reader, answerer: Answerer, top_k: int) -> None:
+        self.release = release
         self._reader = reader
-        self._model = model
         self._answerer = answerer
         self._top_k = top_k
 
@@ -102,11 +149,25 @@ class Assistant:
     def of(cls, release: Release, workspace: Workspace, models: Models, progress: Progress) -> Assistant:
         """Open a release: its index by its tag and its adapter by its digest."""
         reader = index_of(workspace, models.embedder, release.index).reader(release.index_tag)
-        return cls(reader, release.model, Answerer(workspace, models, progress), workspace.params.index.top_k)
+        return cls(release, reader, Answerer(workspace, models, progress), workspace.params.index.top_k)
+
+    def warm_up(self) -> None:
+        """Have the model loaded. Raises RefusalError where the adapter and the base model do not go together."""
+        self._answerer.warm_up(self.release.model)
+
+    def find(self, question: str) -> Found:
+        """The passages that are to be before the model, most relevant first."""
+        [passages] = self._reader.search([question], self._top_k)
+        return tuple(passages)
+
+    def say(self, questions: Sequence[str], found: Sequence[Found]) -> list[Answer]:
+        """An answer to each question from what was found for it, in order."""
+        pairs = zip(questions, found, strict=True)
+        prompts = [question_prompt(question, [one.text for one in passages]) for question, passages in pairs]
+        texts = self._answerer.answer("answering", prompts, self.release.model)
+        return [Answer(text, passages) for text, passages in zip(texts, found, strict=True)]
 
     def ask(self, question: str) -> Answer:
         """Answer one question."""
-        [passages] = self._reader.search([question], self._top_k)
-        prompt = question_prompt(question, [passage.text for passage in passages])
-        [text] = self._answerer.answer("answering", [prompt], self._model)
-        return Answer(text=text, passages=tuple(passages))
+        [answer] = self.say([question], [self.find(question)])
+        return answer

@@ -15,14 +15,16 @@ from pipelines.build.candidate import training_settings
 from pipelines.build.corpus import Corpus
 from pipelines.build.lessons import best_chunk
 from pipelines.build.prompts import question_prompt
+from pipelines.build.retriever import Tunable
 from pipelines.build.search import Passage, Reader
 from pipelines.params import Params, ScoreParams
-from pipelines.ports import Embedder
+from pipelines.ports import Claim, Embedder
 from pipelines.prove.answer import Answerer
 from pipelines.prove.novelty import sample
 from pipelines.prove.questions import GoldenSet
 from pipelines.prove.retrieval import each_once, judge_rankings
-from pipelines.prove.score import difference, grade, holds, measure, well_formed
+from pipelines.prove.score import difference, grade, measure, well_formed
+from pipelines.prove.scorers import supports
 from pipelines.prove.signals import Before, Stopwatch, TextSignals, pupil_of, surprise_of
 from pipelines.records import (
     BuiltModel,
@@ -38,6 +40,7 @@ from pipelines.records import (
     Release,
     Retrieval,
     Scorecard,
+    flaws_of,
 )
 
 SEARCHES = ("hybrid", "vector", "text")
@@ -72,6 +75,8 @@ class World:
     past: tuple[Past, ...] = ()
     spent_hours: float = 0.0
     hours_since_retrain: int | None = None
+    tunable: Tunable | None = None
+    taught_gone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,8 +154,12 @@ class Examiner:
         passages = reader.search([question.question for question in questions], self._params.index.top_k)
         return {question.id: some for question, some in zip(questions, passages, strict=True)}
 
-    def scorecard(self, subject: Subject) -> Scorecard:
-        """How the subject answers this golden set."""
+    def asking(self, questions: Sequence[Question]) -> Examiner:
+        """The same with other questions."""
+        return Examiner(self._corpus, GoldenSet(tuple(questions), ()), self.answerer, self._params)
+
+    def scorecard(self, subject: Subject, with_searches: bool = True) -> Scorecard:
+        """How the subject answers this golden set, and with `with_searches` how well each way to search finds it."""
         graded = self.with_retrieval(subject)
         return Scorecard(
             snapshot=self._corpus.snapshot.id,
@@ -160,7 +169,7 @@ class Examiner:
             answer_score=measure([one.score for one in graded], self._params.score),
             retrieval_recall=_recall(graded, self._params.score),
             malformed_share=measure([float(not one.well_formed) for one in graded], self._params.score),
-            retrieval=self._retrieval(subject.reader),
+            retrieval=self._retrieval(subject.reader) if with_searches else {},
             graded=tuple(graded),
         )
 
@@ -194,7 +203,19 @@ class Examiner:
         prompts = [question_prompt(one.question, texts) for one, texts in zip(questions, contexts, strict=True)]
         answers = self.answerer.answer(label, prompts, model)
         passages = found or {}
-        return [_grade(one, said, passages.get(one.id)) for one, said in zip(questions, answers, strict=True)]
+        graded = [_grade(one, said, passages.get(one.id)) for one, said in zip(questions, answers, strict=True)]
+        return self._judged(questions, graded)
+
+    def _judged(self, questions: Sequence[Question], graded: Sequence[Graded]) -> list[Graded]:
+        """The answers to questions that ask for a judge get the score that it gives."""
+        to_judge = [
+            (at, Claim(question.question, one.answer, question.answers))
+            for at, (question, one) in enumerate(zip(questions, graded, strict=True))
+            if question.scorer == "judge" and one.well_formed
+        ]
+        opinions = self.answerer.opinions([claim for _, claim in to_judge])
+        scores = {at: opinion for (at, _), opinion in zip(to_judge, opinions, strict=True)}
+        return [one.model_copy(update={"score": scores[at]}) if at in scores else one for at, one in enumerate(graded)]
 
 
 def gather(world: World, examiner: Examiner, subject: Subject, embedder: Embedder, params: Params) -> Evidence:
@@ -215,18 +236,26 @@ def gather(world: World, examiner: Examiner, subject: Subject, embedder: Embedde
         stale_questions=examiner.golden.stale,
         examples=len(world.corpus.examples),
         orphaned_examples=len(world.corpus.orphans),
+        left_out=flaws_of(world.corpus.left_out),
         min_examples=params.finetune.min_examples,
-        adapter_is_current=_adapter_is_current(world, subject.model, params),
+        adapter_is_current=_adapter_is_current(world, subject.model, training_settings(params, examiner.answerer.base)),
         refused=world.refused,
         approved=world.approved,
         held=dict(world.corpus.held),
         set_aside={one.document: one.reason for one in world.corpus.set_aside},
+        taught_gone=world.taught_gone,
         costs=world.costs,
         past=world.past,
         spent_hours=world.spent_hours,
         hours_since_retrain=world.hours_since_retrain,
+        **_to_tune(world.tunable),
         measured_in=watch.seconds,
     )
+
+
+def _to_tune(there: Tunable | None) -> dict[str, Any]:
+    """What there is to tune the retriever on; nothing where it cannot be tuned."""
+    return {"pairs": there.pairs, "min_pairs": there.least, "new_pairs": there.new_share} if there else {}
 
 
 def _scores(asked: Asked, world: World, params: ScoreParams) -> dict[str, Any]:
@@ -254,7 +283,7 @@ def _without_questions(
 ) -> dict[str, Any]:
     """The signals that the changed text and the new examples give."""
     text = TextSignals(world.corpus, world.before, params)
-    pupil = pupil_of(world.corpus, subject.model, training_settings(params, subject.model.base))
+    pupil = pupil_of(world.corpus, subject.model, training_settings(params, examiner.answerer.base))
     found: dict[str, Any] = {"new_examples": len(pupil.new)}
     with watch("news_share"):
         found["news_share"] = text.news_share()
@@ -274,13 +303,13 @@ def _without_questions(
 def gold_context(question: Question, corpus: Corpus) -> list[str]:
     """The passage of the question's own documents that holds its answer; nothing where it names no documents."""
     chunks = [chunk for doc in question.docs for chunk in corpus.chunks_by_document.get(doc, [])]
-    holding = [chunk for chunk in chunks if holds(chunk.text, question.answers)]
+    holding = [chunk for chunk in chunks if supports(chunk.text, question)]
     return [best_chunk(question.question, holding or chunks).text] if chunks else []
 
 
 def _grade(question: Question, answer: str, passages: Sequence[Passage] | None) -> Graded:
     found = passages or ()
-    right = [one for one in found if one.document in question.docs and holds(one.text, question.answers)]
+    right = [one for one in found if one.document in question.docs and supports(one.text, question)]
     return Graded(
         question=question.id,
         answer=answer,
@@ -318,7 +347,7 @@ def _missing(world: World, questions: Sequence[Question]) -> list[bool]:
     return [
         bool(question.docs)
         and not any(
-            holds(chunk.text, question.answers)
+            supports(chunk.text, question)
             for doc in question.docs
             for name in (doc, names.get(doc, doc))
             for chunk in passages.get(name, ())
@@ -361,7 +390,7 @@ def folder_of(question: Question) -> str:
 
 def kind_of_answer(question: Question) -> str:
     """What the answer is: of a demanded format, a date, a version or number, a few words, or a text."""
-    if question.format:
+    if question.format or question.scorer in ("json_f1", "command"):
         return "demanded format"
     answer = question.answers[0]
     if re.fullmatch(r"\d{4}-\d{2}(-\d{2})?|\d{1,2}[./]\d{1,2}[./]\d{2,4}", answer):
@@ -371,11 +400,13 @@ def kind_of_answer(question: Question) -> str:
     return "a few words" if len(answer.split()) <= 4 else "text"
 
 
-def _adapter_is_current(world: World, model: BuiltModel, params: Params) -> bool:
+def _adapter_is_current(world: World, model: BuiltModel, settings: str) -> bool:
     """Whether a retrain would see the same examples under the same settings, and so bring the same adapter."""
-    if model.adapter is None or model.settings != training_settings(params, model.base):
+    if model.adapter is None or model.settings != settings:
         return False
     if not model.taught:
         # A release of before it was written down which examples an adapter saw.
         return model.examples == world.corpus.snapshot.train_id
-    return set(model.taught) == {example.digest for example in world.corpus.examples}
+    now, taught = {example.digest for example in world.corpus.examples}, set(model.taught)
+    # What was replayed was drawn from files that are gone, and says nothing about those of today.
+    return now <= taught and taught - set(model.replayed) <= now

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 
 from pipelines.params import Params
 from pipelines.prove.score import difference
-from pipelines.records import Check, Chunk, Measure, Scorecard, Verdict
+from pipelines.records import Check, Chunk, Measure, Scorecard, SkillScore, Verdict
 
 # With fewer than twenty questions, one of them is too much to lose unasked.
 LARGEST_QUESTION = 0.05
@@ -33,6 +33,31 @@ def judge(before: Scorecard, after: Scorecard, rows: Rows, chunks: Iterable[Chun
     return Verdict(
         accepted=all(check.passed for check in checks), checks=checks, before=before, after=after, difference=gained
     )
+
+
+def hold_to_skills(verdict: Verdict, skills: Sequence[SkillScore], params: Params) -> Verdict:
+    """The verdict with a check for each skill: none may fall by more than its tolerance."""
+    checks = tuple(
+        _no_fall(f"skill {one.name}", one.before.answer_score, one.after.answer_score, params.gate.may_lose(one.name))
+        for one in skills
+    )
+    return _with(verdict, checks).model_copy(update={"skills": tuple(skills)})
+
+
+def hold_to_ranking(verdict: Verdict, params: Params) -> Verdict:
+    """The verdict with what another retriever is for: the documents that the questions name must not be found lower."""
+    before, after = (_ranking(card, params.index.search) for card in (verdict.before, verdict.after))
+    return _with(verdict, [_no_fall("ranking (nDCG@10)", before, after, params.gate.max_retrieval_loss)])
+
+
+def _ranking(card: Scorecard, search: str) -> Measure:
+    found = card.retrieval.get(search)
+    return Measure(value=found.ndcg10, n=found.n) if found else Measure.unmeasured("no question names a document")
+
+
+def _with(verdict: Verdict, checks: Sequence[Check]) -> Verdict:
+    accepted = verdict.accepted and all(check.passed for check in checks)
+    return verdict.model_copy(update={"accepted": accepted, "checks": (*verdict.checks, *checks)})
 
 
 def _gained(before: Scorecard, after: Scorecard, params: Params) -> Measure:

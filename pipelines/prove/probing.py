@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 
 from pipelines.build.search import Passage
 from pipelines.observe.probes import MASK, Canary, Probe, plain, plain_path, tells
+from pipelines.observe.values import holds
 from pipelines.params import ScoreParams
-from pipelines.prove.score import holds, measure
+from pipelines.prove.score import measure
 from pipelines.records import Measure
 
 LIMIT = 200

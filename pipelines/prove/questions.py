@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from pipelines.errors import RefusalError
-from pipelines.observe.jsonl import read_lines
-from pipelines.prove.score import holds
-from pipelines.records import Question, digest_of
+from pipelines.observe.jsonl import earlier_lines, read_lines
+from pipelines.observe.snapshot import earlier_snapshots
+from pipelines.observe.values import fields
+from pipelines.prove.scorers import supports
+from pipelines.records import Question, Scorer, digest_of
+from pipelines.workspace import Workspace
 
+# Below the golden folder: questions of earlier skills, a file each (prove/regression.py).
+REGRESSION = "regression/"
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -27,6 +32,13 @@ class Line(BaseModel):
     answers: Annotated[tuple[Text, ...], Field(min_length=1)]
     docs: tuple[Text, ...] = ()
     format: str | None = None
+    scorer: Scorer = "contains"
+
+    @model_validator(mode="after")
+    def _answers_can_be_graded(self) -> Line:
+        if self.scorer == "json_f1" and any(fields(answer) is None for answer in self.answers):
+            raise ValueError("answers should be JSON, each of them, where scorer is json_f1")
+        return self
 
     @field_validator("format")
     @classmethod
@@ -56,16 +68,57 @@ def read_golden(folder: Path, files: Mapping[str, str], texts: Mapping[str, str]
     `files` is path below `folder` -> MD5, `texts` document id -> text. Raises RefusalError for a bad line, two
     questions of one id, or no question at all.
     """
+    questions = read_questions(folder, _of_the_set(files))
+    if not questions:
+        form = '{"question": "…", "answers": ["…"], "docs": ["page.md"]}'
+        raise RefusalError(f"{folder} holds no golden questions: put a .jsonl file there with lines like {form}")
+    return split_stale(questions, texts)
+
+
+def read_questions(folder: Path, files: Mapping[str, str]) -> tuple[Question, ...]:
+    """Every question of `files` (path below `folder` -> MD5). Raises RefusalError for a bad line or a second id."""
     questions: dict[str, Question] = {}
     for where, line in read_lines(folder, files, Line):
         question = _question(line)
         if question.id in questions:
             raise RefusalError(f"{where}: a second question has the id {question.id!r}: give each its own")
         questions[question.id] = question
-    if not questions:
-        form = '{"question": "…", "answers": ["…"], "docs": ["page.md"]}'
-        raise RefusalError(f"{folder} holds no golden questions: put a .jsonl file there with lines like {form}")
-    return split_stale(tuple(questions.values()), texts)
+    return tuple(questions.values())
+
+
+def wordings(workspace: Workspace, files: Mapping[str, str]) -> list[str]:
+    """What every golden line of `files` asks, those of earlier skills too: nothing of it may be taught.
+
+    Raises RefusalError for a bad line, and for one that asks for a judge where score.judge names none.
+    """
+    asked = []
+    for where, line in read_lines(workspace.golden, files, Line):
+        if line.scorer == "judge" and workspace.params.score.judge is None:
+            raise RefusalError(f"{where}: scorer is judge, and score.judge in params.yaml names no model: name one")
+        asked.append(line.question)
+    return asked
+
+
+def earlier_questions(workspace: Workspace, golden: GoldenSet, texts: Mapping[str, str]) -> tuple[Question, ...]:
+    """Golden questions of the last snapshots that the set holds no more, and the documents can still answer.
+
+    One whose id or whose wording is in the set today has been replaced, not dropped: then what the set says counts.
+    """
+    ids = {*golden.stale, *(question.id for question in golden.questions)}
+    asked = {question.question for question in golden.questions}
+    read: set[str] = set()
+    found: list[Question] = []
+    for snapshot in earlier_snapshots(workspace):
+        files = {path: digest for path, digest in _of_the_set(snapshot.questions).items() if digest not in read}
+        read |= {*files.values()}
+        for _, line in earlier_lines(workspace, files, Line):
+            question = _question(line)
+            judged = question.scorer != "judge" or workspace.params.score.judge is not None
+            if judged and question.id not in ids and question.question not in asked:
+                found.append(question)
+                ids.add(question.id)
+                asked.add(question.question)
+    return split_stale(found, texts).questions
 
 
 def split_stale(questions: Sequence[Question], texts: Mapping[str, str]) -> GoldenSet:
@@ -79,7 +132,12 @@ def split_stale(questions: Sequence[Question], texts: Mapping[str, str]) -> Gold
 def _stands(question: Question, texts: Mapping[str, str]) -> bool:
     if not question.docs:
         return True
-    return any(holds(texts.get(doc, ""), question.answers) for doc in question.docs)
+    return any(supports(texts.get(doc, ""), question) for doc in question.docs)
+
+
+def _of_the_set(files: Mapping[str, str]) -> dict[str, str]:
+    """The files of the golden set itself: those of earlier skills are others."""
+    return {path: digest for path, digest in files.items() if not path.startswith(REGRESSION)}
 
 
 def _question(line: Line) -> Question:
@@ -89,4 +147,5 @@ def _question(line: Line) -> Question:
         answers=line.answers,
         docs=line.docs,
         format=line.format,
+        scorer=line.scorer,
     )

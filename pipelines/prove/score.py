@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
+from pipelines.observe.values import fields
 from pipelines.params import ScoreParams
+from pipelines.prove.scorers import SCORERS
 from pipelines.records import Measure, Question
 
 
-def holds(text: str, answers: Sequence[str]) -> bool:
-    """Whether `text` holds one of `answers` as a whole: not as part of a longer word, number, version or date.
-
-    Case, the kind of white space, and a `v` before a version do not matter.
-    """
-    text = unicodedata.normalize("NFC", text)
-    return any(re.search(_whole(unicodedata.normalize("NFC", answer)), text, re.IGNORECASE) for answer in answers)
-
-
-def _whole(answer: str) -> str:
-    """A pattern for `answer` that no letter or digit touches, be it across one of the marks that join numbers."""
-    words = r"\s+".join(re.escape(word) for word in answer.split())
-    version = "v?" if answer[:1].isdigit() else ""
-    return rf"(?<![\w\-])(?<!\w[.,:/]){version}{words}(?![\w\-+#]|[.,:/]\w)"
-
-
 def well_formed(answer: str, question: Question) -> bool:
-    """Whether the whole answer has the question's format; without one, every answer that is not empty has it."""
+    """Whether the whole answer has the question's format; without one, every answer that is not empty has it.
+
+    What is graded by JSON fields has to be JSON in any case.
+    """
+    if question.scorer == "json_f1" and fields(answer) is None:
+        return False
     return bool(re.fullmatch(question.format, answer)) if question.format else bool(answer.strip())
 
 
 def grade(answer: str, question: Question) -> float:
-    """1.0 where the answer holds a right value in the right format, else 0.0."""
-    return float(well_formed(answer, question) and holds(answer, question.answers))
+    """How near the answer is to a right one, 0 to 1, by the question's scorer; 0 in another than the right format.
+
+    What a judge is to grade is 0 until it has (prove/attribution.py).
+    """
+    if question.scorer == "judge" or not well_formed(answer, question):
+        return 0.0
+    return max(SCORERS[question.scorer](answer, right) for right in question.answers)
 
 
 def measure(values: Sequence[float], params: ScoreParams) -> Measure:

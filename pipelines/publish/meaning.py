@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pipelines.prove.novelty import BY_CHANCE, SHIFTED
@@ -57,6 +57,7 @@ def evidence_rows(evidence: Evidence) -> list[Told]:
         *_measured(evidence, EXAMPLES),
         *_limits(evidence),
         *_waiting(evidence),
+        *_gone(evidence),
     ]
 
 
@@ -69,11 +70,13 @@ def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
         "documents_removed": len(evidence.changes.removed),
         "documents_held": len(evidence.held),
         "documents_set_aside": len(evidence.set_aside),
+        "documents_taught_gone": len(evidence.taught_gone),
         "forecast_refresh_seconds": evidence.costs.refresh_seconds,
         "forecast_retrain_seconds": evidence.costs.retrain_seconds,
         "forecast_error_share": evidence.costs.error_share,
         "questions": evidence.score_gold.n,
         "new_examples": evidence.new_examples,
+        "examples_left_out": sum(evidence.left_out.values()),
         "spent_hours": evidence.spent_hours,
         "evidence_seconds": sum(evidence.measured_in.values()) if evidence.measured_in else None,
     }
@@ -95,6 +98,13 @@ def points_are(share: float) -> str:
 def _rounded(number: float) -> str:
     # Adding nought makes of a negative nought a plain one.
     return f"{round(number, 1 if abs(number) < 10 else 0) + 0.0:g}"
+
+
+def left_out_told(flaws: Mapping[str, int]) -> str:
+    """How many lines nothing is learnt from, by what is wrong with them."""
+    total = sum(flaws.values())
+    kinds = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in flaws.items())
+    return f"{total} {'line' if total == 1 else 'lines'} left out ({kinds})"
 
 
 # --- what a value means --------------------------------------------------------------------------------------------
@@ -268,6 +278,7 @@ def _chunks(evidence: Evidence) -> Told:
 def _examples(evidence: Evidence) -> Told:
     parts = [str(evidence.examples)]
     parts += [f"and {evidence.orphaned_examples} whose page is gone"] if evidence.orphaned_examples else []
+    parts += [f"and {left_out_told(evidence.left_out)}"] if evidence.left_out else []
     parts += ["as the adapter saw them"] if evidence.adapter_is_current else []
     return Told("training examples", ", ".join(parts), _to_learn(evidence))
 
@@ -300,3 +311,10 @@ def _waiting(evidence: Evidence) -> list[Told]:
         Told("removals that wait for an approval", str(held), names if held else ""),
         Told("documents that cannot be read", str(aside), "what the index holds of them stays" if aside else ""),
     ]
+
+
+def _gone(evidence: Evidence) -> list[Told]:
+    """What the live adapter knows and should not."""
+    gone = evidence.taught_gone
+    means = f"{some(gone)}: a retrain forgets them"
+    return [Told("documents gone that the adapter was taught from", str(len(gone)), means)] if gone else []

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipelines.build.candidate import index_of
+from pipelines.build.candidate import open_index
 from pipelines.build.corpus import Corpus
+from pipelines.build.lessons import drawn_absent
+from pipelines.build.models import Retriever, is_plugin
+from pipelines.build.retriever import Tunable, pairs_to_learn, tunable
 from pipelines.decide.known import load_policy
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
@@ -15,8 +18,10 @@ from pipelines.observe.diff import diff
 from pipelines.observe.guard import approvals, approved_actions
 from pipelines.observe.past import hours_since_retrain, past_of, spent_hours, undone_releases
 from pipelines.prove.attribution import World, gather
-from pipelines.prove.questions import GoldenSet
+from pipelines.prove.questions import GoldenSet, wordings
+from pipelines.prove.regression import skills
 from pipelines.prove.signals import Before
+from pipelines.publish.lineage import Deletions, taught_gone
 from pipelines.publish.project import Project
 from pipelines.records import Action, Cycle, Plan, Release, Snapshot
 
@@ -30,7 +35,7 @@ def make_plan(project: Project, corpus: Corpus) -> Plan:
     load_policy(params.policy.name)
     examiner = project.examiner(corpus)
     world = _world(project, corpus, examiner.golden)
-    evidence = gather(world, examiner, project.subject(world.live), project.models.embedder, params)
+    evidence = gather(world, examiner, project.subject(world.live), _retriever(project, world.live).embedder, params)
     return Plan(evidence=evidence, decision=decide(evidence, params.policy), params=params.digest())
 
 
@@ -96,11 +101,18 @@ def _world(project: Project, corpus: Corpus, golden: GoldenSet) -> World:
     params = project.workspace.params
     live = project.registry.champion()
     history, now = project.registry.history(), datetime.now(UTC)
-    delta = project.index.delta(corpus.chunks, live.index.version if live else None)
+    index = open_index(project.workspace, _retriever(project, live).embedder)
+    delta = index.delta(corpus.chunks, live.index.version if live else None)
     changes = diff(live.snapshot if live else None, corpus.snapshot)
-    taught = len(corpus.examples)
+    taught = len(corpus.taught) + len(drawn_absent(corpus.taught, params))
+    tunable = _tunable(project, corpus, live)
     workload = Workload(
-        chunks=delta.to_embed, examples=taught * params.finetune.passes(taught), questions=len(golden.questions)
+        chunks=delta.to_embed,
+        all_chunks=delta.chunks_after,
+        pairs=params.tune.taught(tunable.pairs) if tunable else 0,
+        examples=taught * params.finetune.passes(taught),
+        questions=len(golden.questions),
+        skill_questions=_skill_questions(project, corpus, golden) if live else 0,
     )
     return World(
         corpus=corpus,
@@ -114,14 +126,35 @@ def _world(project: Project, corpus: Corpus, golden: GoldenSet) -> World:
         past=past_of(history),
         spent_hours=spent_hours(history, now),
         hours_since_retrain=hours_since_retrain(history, now),
+        tunable=tunable,
+        taught_gone=taught_gone(live.model, Deletions(project.workspace, corpus.snapshot, corpus.held)) if live else (),
     )
+
+
+def _retriever(project: Project, live: Release | None) -> Retriever:
+    """The retriever that a refresh goes on with."""
+    return project.retriever(live.index.retriever if live else None)
+
+
+def _tunable(project: Project, corpus: Corpus, live: Release | None) -> Tunable | None:
+    """What the retriever could be tuned on; None for code of the user's own, and before there is an index."""
+    params = project.workspace.params
+    if live is None or is_plugin(params.embed.model):
+        return None
+    golden = wordings(project.workspace, corpus.snapshot.questions)
+    return tunable(params, pairs_to_learn(corpus, golden), _retriever(project, live).tuned)
+
+
+def _skill_questions(project: Project, corpus: Corpus, golden: GoldenSet) -> int:
+    """How many questions about earlier skills a new model would be asked."""
+    return sum(len(skill.questions) for skill in skills(project.workspace, corpus, golden))
 
 
 def _before(project: Project, corpus: Corpus, golden: GoldenSet, live: Release | None, rebuild: bool) -> Before | None:
     """The live index as it was built; a sample of its vectors only where new ones can be compared with them."""
     if live is None:
         return None
-    index = index_of(project.workspace, project.models.embedder, live.index)
+    index = project.index_of(live.index)
     asked = {doc for question in golden.questions for doc in question.docs}
     return Before.of(
         index, live.index_tag, corpus, asked, 0 if rebuild else project.workspace.params.evidence.old_chunks

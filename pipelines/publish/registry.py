@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from mlflow.tracking import MlflowClient
 
 from pipelines.errors import RefusalError, UnavailableError, one_line
 from pipelines.observe.past import RUNNING
-from pipelines.records import Cycle, Record, Release, Snapshot
+from pipelines.records import BuiltRetriever, Cycle, Record, Release, Snapshot
 from pipelines.workspace import Workspace
 
 CHAMPION = "champion"
@@ -41,6 +43,8 @@ LOST = "lost"
 # What MLflow's stores say of a model that is not there, and of an alias that is not there.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
+# What MLflow runs of a release.
+SERVED = Path(__file__).with_name("served.py")
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,17 @@ class RunLog:
         """What `folder` holds, under `name`, or at the top of the run's artifacts."""
         self._client.log_artifacts(self.id, str(folder), name)
 
+    def model(self, name: str) -> None:
+        """The assistant as MLflow serves it, under `name`: code that looks up what is live, and no weights."""
+        from mlflow.pyfunc import save_model
+
+        with tempfile.TemporaryDirectory() as folder:
+            # MLflow writes down where the script lay: not where Ragtide is installed on this machine.
+            script = shutil.copy(SERVED, folder)
+            requirements = [f"ragtide=={version('ragtide')}"]
+            save_model(f"{folder}/model", python_model=script, pip_requirements=requirements)
+            self.folder(name, Path(folder, "model"))
+
     def datasets(self, snapshot: Snapshot) -> None:
         """The three data folders as dataset inputs, each with its DVC hash as digest."""
         folders = {"kb": snapshot.kb_id, "train": snapshot.train_id, "golden": snapshot.golden_id}
@@ -173,7 +188,8 @@ class Registry:
         return bool(self._params.tracking_uri) or (self._workspace.state / "mlflow.db").exists()
 
     @cached_property
-    def _experiment(self) -> str:
+    def experiment(self) -> str:
+        """The experiment's id; it is made where it is not there yet."""
         known = self._client.get_experiment_by_name(self._params.experiment)
         if known is not None:
             return str(known.experiment_id)
@@ -198,7 +214,7 @@ class Registry:
 
     @contextmanager
     def _run(self, name: str, tags: dict[str, str]) -> Iterator[RunLog]:
-        run = self._client.create_run(self._experiment, run_name=name, tags=tags)
+        run = self._client.create_run(self.experiment, run_name=name, tags=tags)
         log = RunLog(self._client, run)
         try:
             yield log
@@ -225,7 +241,7 @@ class Registry:
     def close_killed(self, cycle: Cycle) -> None:
         """Write down that a turn did not come to its end."""
         self._client.set_tag(cycle.run, "outcome", "killed")
-        steps = self._client.search_runs([self._experiment], f"tags.`{PARENT}` = '{cycle.run}'")
+        steps = self._client.search_runs([self.experiment], f"tags.`{PARENT}` = '{cycle.run}'")
         running = RunStatus.to_string(RunStatus.RUNNING)
         for run in [cycle.run, *(step.info.run_id for step in steps if step.info.status == running)]:
             self._client.set_terminated(run, RunStatus.to_string(RunStatus.KILLED))
@@ -244,7 +260,7 @@ class Registry:
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment],
+                [self.experiment],
                 f"tags.`{KIND}` = '{kind}'",
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
@@ -256,7 +272,7 @@ class Registry:
 
     def address(self, log: RunLog) -> str:
         """Where a run stands in the MLflow page, below its address."""
-        return f"#/experiments/{self._experiment}/runs/{log.id}"
+        return f"#/experiments/{self.experiment}/runs/{log.id}"
 
     # --- releases --------------------------------------------------------------------------------------------------
 
@@ -330,7 +346,11 @@ class Registry:
         return Draft(id=str(version.version), folder=folder)
 
     def describe(self, release: Release, draft: Draft, log: RunLog) -> None:
-        """Write down what a release is: its record among the run's artifacts, and the tags of its version."""
+        """Write down what a release is: its record among the run's artifacts, and the tags of its version.
+
+        With the record lies what `mlflow models serve` runs.
+        """
+        log.model(draft.folder)
         log.record(f"{draft.folder}/release.json", release)
         self.mark(release.id, _release_tags(release))
 
@@ -350,13 +370,29 @@ class Registry:
         if release.model.adapter is None or target.is_dir():
             return
         version = self._client.get_model_version(self._params.model, release.id)
+        lost = f"the adapter {release.model.adapter} of release {release.id} is neither here nor in MLflow"
+        how = "`ragtide rollback --to` a release that is whole, or retrain"
+        self._fetch(str(version.run_id), f"{_folder(version)}/adapter", target, f"{lost}: {how}")
+
+    def fetch_retriever(self, tuned: BuiltRetriever, target: Path) -> None:
+        """Bring a tuned retriever from the run that made it to `target`, where this machine does not have it.
+
+        Raises RefusalError where the store does not have it either.
+        """
+        if target.is_dir():
+            return
+        lost = f"the tuned retriever {tuned.digest} is neither here nor in MLflow"
+        how = "`ragtide rollback --to` a release that was made without it"
+        self._fetch(tuned.run, "retriever", target, f"{lost}: {how}")
+
+    def _fetch(self, run: str, path: str, target: Path, lost: str) -> None:
+        """Bring a folder from a run's artifacts to `target`, which gets its name last."""
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             try:
-                got = self._client.download_artifacts(str(version.run_id), f"{_folder(version)}/adapter", folder)
+                got = self._client.download_artifacts(run, path, folder)
             except (MlflowException, OSError) as problem:
-                lost = f"the adapter {release.model.adapter} of release {release.id} is neither here nor in MLflow"
-                raise RefusalError(f"{lost}: `ragtide rollback --to` a release that is whole, or retrain") from problem
+                raise RefusalError(lost) from problem
             Path(got).replace(target)
 
     def _away(self, problem: MlflowException) -> UnavailableError:

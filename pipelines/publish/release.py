@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from pipelines.build.candidate import adapter_folder
+from pipelines.build.adapters import adapter_folder
 from pipelines.build.index import Index
 from pipelines.errors import RefusalError
 from pipelines.publish.registry import ROLLBACK, Registry, RunLog

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -13,8 +14,8 @@ from matplotlib.figure import Figure
 
 from pipelines.publish.decision_report import decision_markdown, decision_plot
 from pipelines.publish.markdown import SHOWN, changes_markdown, one_line, table
-from pipelines.publish.meaning import evidence_metrics, evidence_rows
-from pipelines.records import Check, Measure, Scorecard, SetAside, Upkeep, Verdict
+from pipelines.publish.meaning import evidence_metrics, evidence_rows, left_out_told
+from pipelines.records import Check, Finding, Measure, Scorecard, SetAside, SkillScore, Upkeep, Verdict
 
 # One door for who reads: a decision, its evidence and its changes are told in modules of their own.
 __all__ = [
@@ -25,15 +26,19 @@ __all__ = [
     "decision_plot",
     "evidence_metrics",
     "evidence_rows",
+    "left_out_markdown",
+    "left_out_told",
     "refusal",
     "retrieval_metrics",
     "scorecard_table",
     "set_aside_markdown",
+    "skill_metrics",
     "upkeep_markdown",
     "verdict_markdown",
     "verdict_plot",
     "write_page",
 ]
+NONE = "None."
 PAGE = Template(
     """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
@@ -47,6 +52,11 @@ def set_aside_markdown(documents: Sequence[SetAside]) -> str:
     """What could not be read, why, how often it was tried, and since when."""
     rows = [(f"`{one_line(one.document)}`", one.reason, str(one.attempts), one.since) for one in documents]
     return table(("document", "why", "tries", "since"), rows)
+
+
+def left_out_markdown(findings: Sequence[Finding]) -> str:
+    """The lines of the training files that nothing is learnt from, and why."""
+    return table(("line", "what", "why"), [(f"`{one_line(one.where)}`", one.kind, one.why) for one in findings])
 
 
 def upkeep_markdown(steps: Sequence[Upkeep]) -> str:
@@ -69,6 +79,7 @@ def verdict_markdown(verdict: Verdict) -> str:
             f"Candidate minus live, on the same questions: {verdict.difference}.",
             table(("metric", "live", "candidate"), [(name, str(old), str(new)) for name, old, new in rows]),
             *_what_is_found(verdict),
+            *_earlier_skills(verdict.skills),
             "## Checks",
             table(("check", "result", "numbers"), checks),
             "## Questions whose grade changed",
@@ -179,10 +190,30 @@ def retrieval_metrics(scorecard: Scorecard) -> dict[str, float | None]:
     }
 
 
+def _earlier_skills(skills: Sequence[SkillScore]) -> list[str]:
+    """A row a skill, and below it the questions of each whose grade changed."""
+    if not skills:
+        return []
+    rows = [(one.name, str(one.before.answer_score), str(one.after.answer_score)) for one in skills]
+    moved = [(one_line(one.name), _moved(one.before, one.after)) for one in skills]
+    lists = [f"### {name}\n\n{answers}" for name, answers in moved if answers != NONE]
+    return ["## Earlier skills", table(("skill", "live", "candidate"), rows), *lists]
+
+
+def skill_metrics(verdict: Verdict) -> dict[str, float | None]:
+    """Each skill's score before and after, as MLflow metrics, whose names hold few characters."""
+    names = {re.sub(r"[^\w.\- :/]", "_", one.name): one for one in verdict.skills}
+    return {
+        f"skill_{name}_{when}": card.answer_score.value
+        for name, one in names.items()
+        for when, card in (("before", one.before), ("after", one.after))
+    }
+
+
 def _moved(before: Scorecard, after: Scorecard) -> str:
     pairs = [(old, new) for old, new in zip(before.graded, after.graded, strict=True) if old.score != new.score]
     if not pairs:
-        return "None."
-    rows = [(new.question, f"{old.score:.0f}: {old.answer}", f"{new.score:.0f}: {new.answer}") for old, new in pairs]
+        return NONE
+    rows = [(new.question, f"{old.score:.2g}: {old.answer}", f"{new.score:.2g}: {new.answer}") for old, new in pairs]
     more = f"\n\n… and {len(rows) - SHOWN} more, in the tables beside this page." if len(rows) > SHOWN else ""
     return table(("question", "live", "candidate"), rows[:SHOWN]) + more

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from pipelines.build.candidate import adapter_digest
+from pipelines.build.adapters import adapter_digest
 from pipelines.build.fingerprint import local_table
 from pipelines.build.index import content_of
 from pipelines.build.upkeep import left_behind, remove

@@ -38,7 +38,7 @@ def pages(*numbers: int) -> dict[str, str]:
 
 
 def example(doc: str | None) -> dict[str, str]:
-    return {"prompt": "What?", "completion": "That."} | ({"doc": doc} if doc else {})
+    return {"prompt": f"What is in {doc}?", "completion": "That."} | ({"doc": doc} if doc else {})
 
 
 def rows(documents: dict[str, str]) -> tuple[Chunk, ...]:
@@ -105,7 +105,10 @@ def test_what_is_held_does_not_change_what_the_data_is_called() -> None:
 
 @pytest.mark.parametrize("left", [(1, 2, 3, 4), (1, 2, 3), (1,)], ids=["all", "one goes", "three wait"])
 def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tuple[int, ...], tmp_path: Path) -> None:
-    before, now = {"long.md": LONG, **pages(2, 3, 4), **pages(1)}, step(pages(*left), example("4.md"), example(None))
+    before, now = (
+        {"long.md": LONG, **pages(2, 3, 4), **pages(1)},
+        step(pages(*left), *map(example, ("4.md", None, "4.md"))),
+    )
     space = workspace(tmp_path, guard=CAREFUL, chunk={"max_words": 20})
     shelf = Shelf(space.index_uri, chunk=space.params.chunk)
     shelf.refresh(rows(before))
@@ -118,6 +121,7 @@ def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tu
     assert made.waiting == real.waiting
     assert [one.doc for one in made.examples] == [one.doc for one in real.examples]
     assert [one.doc for one in made.orphans] == [one.doc for one in real.orphans]
+    assert [one.kind for one in made.left_out] == [one.kind for one in real.left_out]
     assert made.snapshot.kb_id == real.snapshot.kb_id
 
 

@@ -17,7 +17,8 @@ from bench.streams.behaviour import short_dialogue
 from bench.streams.edits import EDITS, words, wrap
 from bench.streams.lifecycle import Fact, Ground, Quarter, is_clear, sections, split, trim
 from bench.streams.world import World
-from pipelines.prove.score import grade, holds
+from pipelines.observe.values import holds
+from pipelines.prove.score import grade
 from pipelines.records import Action
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -22,7 +22,7 @@ from demo.pages import (
     write_quarter,
     write_rows,
 )
-from pipelines.prove.score import holds
+from pipelines.observe.values import holds
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -19,8 +19,10 @@ from pipelines.ports import quiet
 from pipelines.publish.plan import keep_plan
 from pipelines.publish.project import Project
 from pipelines.publish.registry import Registry
-from pipelines.records import Cycle, Evidence, Plan
-from tests.factories import evidence
+from pipelines.records import BuiltModel, Cycle, Evidence, Plan
+from tests.factories import evidence, md5, write
+from tests.fakes import SKILLS
+from tests.projects import release_of
 
 MakeProject = Callable[..., Path]
 PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
@@ -42,6 +44,12 @@ def files(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+def on_bad(root: Path, what: str) -> None:
+    """What is to become of training lines that cannot be learnt from."""
+    path = root / "params.yaml"
+    path.write_text(f"{path.read_text(encoding='utf-8')}\nexamples: {{on_bad: {what}}}\n", encoding="utf-8")
+
+
 def empty_kb(root: Path) -> str:
     (root / "data/kb/pump.md").unlink()
     return "put your documents there"
@@ -60,7 +68,7 @@ def only_unreadable_formats(root: Path) -> str:
 
 def broken_golden_line(root: Path) -> str:
     (root / "data/golden/questions.jsonl").write_text('{"question": "?"\n', encoding="utf-8")
-    return "questions.jsonl:1 is not JSON"
+    return "questions.jsonl:1: is not JSON"
 
 
 def golden_key_of_the_wrong_type(root: Path) -> str:
@@ -70,7 +78,8 @@ def golden_key_of_the_wrong_type(root: Path) -> str:
 
 def broken_training_line(root: Path) -> str:
     (root / "data/train/examples.jsonl").write_text('\n{"prompt": "only half"}\n', encoding="utf-8")
-    return "examples.jsonl:2: should hold prompt and completion"
+    on_bad(root, "refuse")
+    return "data/train/examples.jsonl:2: bad line: should hold prompt and completion"
 
 
 def unknown_param(root: Path) -> str:
@@ -145,7 +154,10 @@ def test_a_plan_changes_neither_data_nor_registry_nor_index(make_project: MakePr
     ("arguments", "expected"),
     [
         (["ask", "Anything?"], "nothing is live yet"),
+        (["serve"], "nothing is live yet"),
         (["rollback"], "nothing is live yet"),
+        (["export"], "nothing is live yet"),
+        (["export", "7", "--format", "gguf", "--quantize", "q8_0"], "nothing is live yet"),
         (["diff", "0" * 32 + ".dir"], "there is no snapshot"),
     ],
 )
@@ -249,6 +261,56 @@ def test_what_cannot_be_read_is_listed_by_status_and_by_the_plan(indexed: Path) 
     for page in (status, plan):
         assert "bad.md" in page
         assert "is a link to nothing" in page
+
+
+def teach(root: Path, *rows: object) -> Path:
+    content = "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+    (root / "data/train/lines.jsonl").write_text(content, encoding="utf-8")
+    return root
+
+
+LEAK = {"prompt": GOLDEN["question"], "completion": "2027-01-01", "doc": "pump.md"}
+FINE = {"prompt": "How old is it?", "completion": "Old."}
+
+
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize(("what", "code"), [("skip", 0), ("refuse", 1)])
+def test_training_lines_that_are_left_out_are_listed_with_their_place_and_why(
+    what: str, code: int, make_project: MakeProject
+) -> None:
+    root = teach(fill(make_project()), FINE, LEAK, "{", FINE, FINE | {"doc": "gone.md"})
+    on_bad(root, what)
+    before = files(root)
+    ended, out, _ = at(root, "examples")
+    assert ended == code
+    assert [row[:2] for row in cells(out)] == [
+        ["data/train/lines.jsonl:2", "leak"],
+        ["data/train/lines.jsonl:3", "bad line"],
+        ["data/train/lines.jsonl:4", "duplicate"],
+        ["data/train/lines.jsonl:5", "no page"],
+    ]
+    assert "1 examples to learn from; 3 lines left out (1 bad line, 1 duplicate, 1 leak); 1 whose page is gone" in out
+    assert files(root) == before
+
+
+def test_where_every_training_line_is_fit_to_learn_from_that_is_said(make_project: MakeProject) -> None:
+    root = teach(fill(make_project()), FINE)
+    on_bad(root, "refuse")
+    assert at(root, "examples") == (0, "1 examples to learn from; no line left out; 0 whose page is gone\n", "")
+
+
+def test_status_says_how_many_training_lines_are_left_out(make_project: MakeProject) -> None:
+    root = teach(fill(make_project()), FINE, LEAK)
+    assert "training 1 line left out (1 leak): `ragtide examples` lists them" in at(root, "status")[1]
+    assert "left out" not in at(teach(root, FINE), "status")[1]
+    (root / "data/golden/questions.jsonl").write_text("{", encoding="utf-8")
+    code, out, _ = at(root, "status")
+    assert (code, "nothing is live yet" in out) == (0, True)
+
+
+def test_a_plan_names_the_lines_that_are_left_out(make_project: MakeProject) -> None:
+    root = teach(fill(make_project()), FINE, LEAK)
+    assert "1, and 1 line left out (1 leak)" in " ".join(at(root, "plan")[1].split())
 
 
 def test_nothing_to_verify_is_said(make_project: MakeProject) -> None:
@@ -454,3 +516,56 @@ def test_outside_of_a_project_it_is_said_how_to_make_one(command: str, tmp_path:
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "ragtide init" in err
     assert not list(tmp_path.iterdir())
+
+
+# --- lineage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taught(make_project: MakeProject) -> Path:
+    """Two releases whose adapter was taught from pump.md and has seen tank.md beside it."""
+    root = fill(make_project())
+    write(root / "data/kb/tank.md", PAGE.replace("Pump", "Tank"))
+    project = Project.open(root, quiet)
+    write(project.workspace.adapters / "a1b2" / SKILLS, "{}")
+    seen = {"pump.md": md5(PAGE), "tank.md": md5(PAGE.replace("Pump", "Tank"))}
+    model = BuiltModel(base="reader-1", adapter="a1b2", examples=None, settings=None, taught=("d1",), documents=seen)
+    for _ in range(2):
+        release_of(project, model.model_copy(update={"taught_from": ("pump.md",)}))
+    return root
+
+
+def test_the_lineage_of_an_adapter_is_listed_by_its_name_its_release_or_because_it_is_live(taught: Path) -> None:
+    told = [at(taught, "lineage", *asked) for asked in ([], ["a1b2"], ["--release", "1"])]
+    assert told[0] == told[1] == told[2]
+    code, said, _ = told[0]
+    assert code == 0
+    assert said.startswith("adapter a1b2 on reader-1, of release 1, 2: 1 examples, 2 documents")
+    assert all(name in said for name in ("d1", "pump.md", "tank.md"))
+
+
+def test_a_document_is_told_which_adapters_have_seen_it(taught: Path) -> None:
+    code, said, _ = at(taught, "lineage", "--document", "tank.md")
+    assert (code, said.count("a1b2"), said.count("stood beside")) == (0, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (["a1b2", "--release", "1"], "an adapter, a release or a document: name one of them"),
+        (["other"], "no release answers with the adapter 'other'; known: a1b2"),
+        (["--release", "7"], "there is no release 7"),
+    ],
+)
+def test_what_has_no_lineage_is_refused_in_one_line(asked: list[str], expected: str, taught: Path) -> None:
+    code, said, err = at(taught, "lineage", *asked)
+    assert (code, said, err.count("\n")) == (1, "", 1)
+    assert expected in err
+
+
+def test_what_the_adapter_saw_and_is_gone_is_said_by_status_and_on_going_back(taught: Path) -> None:
+    assert "has seen" not in at(taught, "status")[1]
+    (taught / "data/kb/tank.md").unlink()
+    for command in ("status", "rollback"):
+        _, said, _ = at(taught, command)
+        assert "its adapter has seen 1 of the documents that are gone: `tank.md`" in said

@@ -21,6 +21,7 @@ from pipelines.observe.costs import Workload, forecast
 from pipelines.observe.guard import approvals, approve
 from pipelines.observe.past import past_of
 from pipelines.observe.snapshot import observe
+from pipelines.publish.lineage import SAW_DELETED
 from pipelines.publish.plan import make_plan, read_plan
 from pipelines.publish.registry import Registry
 from pipelines.publish.release import rollback
@@ -83,10 +84,18 @@ class House(Home):
 
     def steps(self, cycle: Cycle) -> list[tuple[str, str]]:
         """(name, status) of the runs below a turn, in order."""
+        return [(one.info.run_name, one.info.status) for one in self.runs_below(cycle)]
+
+    def runs_below(self, cycle: Cycle) -> list[Run]:
         mine = f"tags.`mlflow.parentRunId` = '{cycle.run}'"
         experiment = self.run(cycle).info.experiment_id
-        found = self._client.search_runs([experiment], mine, order_by=["attributes.start_time ASC"])
-        return [(one.info.run_name, one.info.status) for one in found]
+        return list(self._client.search_runs([experiment], mine, order_by=["attributes.start_time ASC"]))
+
+    def flags(self) -> dict[str, str]:
+        """Release -> the deleted documents that it is flagged with."""
+        name = self.project.workspace.params.registry.model
+        versions = [self._client.get_model_version(name, one.id) for one in self.project.registry.releases()]
+        return {str(one.version): one.tags[SAW_DELETED] for one in versions if SAW_DELETED in one.tags}
 
     def artifacts(self, cycle: Cycle) -> set[str]:
         return {one.path for one in self._client.list_artifacts(cycle.run)}
@@ -245,6 +254,7 @@ def test_a_store_that_is_away_for_a_moment_costs_one_more_try(house: House, monk
 
 def test_data_that_cannot_be_used_is_refused_once_and_the_turn_says_what_to_do(house: House) -> None:
     before = house.live
+    house.set("examples", on_bad="refuse")
     write(house.root / "data/train/t.jsonl", '{"prompt": "only half"}\n')
     with pytest.raises(RefusalError, match="should hold prompt and completion") as refusal:
         house.turn()
@@ -346,6 +356,16 @@ def test_what_a_turn_expected_and_took_is_learnt_from(first: House) -> None:
 # --- documents that cannot be read ---------------------------------------------------------------------------------
 
 
+def test_a_training_line_that_cannot_be_learnt_from_is_listed_and_stops_nothing(house: House) -> None:
+    write(house.root / "data/train/more.jsonl", "{\n")
+    house.page("Tank", NEW)
+    house.golden(Tank=NEW)
+    cycle = house.turn()
+    assert cycle.outcome == "release 2"
+    assert "examples.md" in house.artifacts(cycle)
+    assert house.run(cycle).data.metrics["examples_left_out"] == 1
+
+
 def test_a_document_that_cannot_be_read_is_set_aside_and_the_rest_goes_live(house: House) -> None:
     write(house.root / "data/kb/Pump.md", b"caf\xe9 \xff\x00")
     house.page("Tank", NEW)
@@ -408,3 +428,55 @@ def test_a_retrain_alone_keeps_the_live_index_under_its_own_settings(name: str, 
             assert tasks.retrain_model.fn(turn, snapshot, plan, index).adapter
         else:
             assert tasks.prove.fn(turn, snapshot, plan, index, house.live.model).accepted
+
+
+# --- earlier skills, and what is to be forgotten -------------------------------------------------------------------
+
+
+def test_a_new_model_that_has_lost_an_earlier_skill_is_refused_unless_it_may(house: House) -> None:
+    as_json = r'\{"value": ".+"\}'
+    asks = {"question": QUESTION.format("Tank"), "answers": [OLD]}
+    write(house.root / "data/golden/q.jsonl", json.dumps(asks | {"docs": ["Tank.md"], "format": as_json}) + "\n")
+    write(house.root / "data/golden/regression/dates.jsonl", json.dumps(asks | {"format": r"\d{4}-\d\d-\d\d"}) + "\n")
+    answer = json.dumps({"value": OLD})
+    rows = [{"prompt": QUESTION.format(one), "completion": answer, "doc": f"{one}.md"} for one in ("Motor", "Gear")]
+    write(house.root / "data/train/t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    refused = house.turn()
+    assert (refused.decision, refused.release) == ("RETRAIN", None)
+    assert refused.outcome == "refused: skill dates: 1.00 -> 0.00; may lose 0.05"
+    assert read_plan(house.project, refused.plan).evidence.costs.skills_seconds > 0
+    [prove] = [run for run in house.runs_below(refused) if run.info.run_name == "prove"]
+    metrics = prove.data.metrics
+    assert (metrics["skill_dates_before"], metrics["skill_dates_after"]) == (1.0, 0.0)
+
+    house.set("gate", skills={"dates": 1.0})
+    assert house.turn().outcome == "release 2"
+    assert house.answer("Tank") == answer
+
+
+def test_a_refresh_is_held_to_no_skill(house: House) -> None:
+    asks = {"question": "Say nothing of it.", "answers": ["a secret"]}
+    write(house.root / "data/golden/regression/secrets.jsonl", json.dumps(asks) + "\n")
+    house.page("Tank", NEW)
+    house.golden(Tank=NEW)
+    assert house.turn().decision == "REFRESH"
+    assert not any(prompt.endswith(asks["question"]) for prompt in fakes.CountingReader.prompts)
+
+
+def test_a_deleted_document_flags_whoever_saw_it_and_is_a_reason_to_train_again(house: House) -> None:
+    (house.root / "data/kb/Motor.md").unlink()
+    cycle = house.turn()
+    assert (cycle.decision, cycle.release) == ("REFRESH", "2")
+    evidence = read_plan(house.project, cycle.plan).evidence
+    assert evidence.taught_gone == ("Motor.md",)
+    assert house.flags() == {"1": "`Motor.md`", "2": "`Motor.md`"}
+
+    house.set("policy", forget_points=60.0)
+    house.set("finetune", min_examples=1)
+    cycle = house.turn()
+    assert (cycle.decision, cycle.release) == ("RETRAIN", "3")
+    assert "taught from 1 document that is gone" in cycle.reason
+    assert "Motor.md" not in house.live.model.documents
+    assert set(house.flags()) == {"1", "2"}
+    assert read_plan(house.project, house.turn().plan).evidence.taught_gone == ()

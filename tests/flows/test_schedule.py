@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,15 +21,9 @@ from demo.pages import quarters, write_quarter
 from pipelines.publish.registry import Registry
 from pipelines.workspace import Workspace
 from tests.conftest import write_project
+from tests.servers import eventually, free_port
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE_SECONDS = 90
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def post(url: str, body: dict[str, Any]) -> Any:
@@ -80,19 +72,6 @@ def prefect_server(environment: dict[str, str], log: Path) -> Iterator[None]:
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
-
-
-def eventually(claim: Any) -> Any:
-    """The first true answer of `claim` within the time that a loaded machine may need."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if found := claim():
-                return found
-        except OSError:
-            pass
-        time.sleep(0.5)
-    return None
 
 
 @pytest.fixture(scope="module")

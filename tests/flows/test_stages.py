@@ -167,6 +167,8 @@ def test_an_index_that_is_current_embeds_nothing(root: Path) -> None:
 def test_the_model_is_taught_with_passages_as_they_now_are(root: Path) -> None:
     run_stage("index", root, quiet)
     write(root / "data/kb/Valve.md", page("Valve", "2031-05-05"))
+    taught = (root / "data/train/rows.jsonl").read_text(encoding="utf-8").split("\n")
+    write(root / "data/train/rows.jsonl", "\n".join([taught[0].replace("2027-01-01", "2031-05-05"), *taught[1:]]))
     run_stage("finetune", root, quiet)
     prompts = [lesson.prompt[-1].content for lesson in fakes.CountingTrainer.lessons]
     assert len(prompts) == 2

@@ -17,7 +17,8 @@ class EvidencePolicy:
     """The default: expected gain, at its lower end, an hour of forecast cost must pass `policy.points_per_hour`."""
 
     def choose(self, evidence: Evidence, halves: Halves, params: PolicyParams) -> Choice:  # noqa: ARG002 - it is weighed
-        return Choice(refresh=_wish(halves.refresh, params), retrain=_wish(halves.retrain, params))
+        tune = _wish(halves.tune, params) if halves.tune else None
+        return Choice(refresh=_wish(halves.refresh, params), retrain=_wish(halves.retrain, params), tune=tune)
 
 
 def _wish(weighed: Weighed, params: PolicyParams) -> Wish:

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.build import candidate
+from pipelines.build.adapters import BASE, adapter_folder
 from pipelines.build.candidate import (
-    adapter_digest,
-    adapter_folder,
     build_index,
     build_index_alone,
     build_model,
     export_index,
     export_model,
+    generator_of,
     index_of,
     maintain_index,
     open_index,
     training_settings,
     untrained,
 )
-from pipelines.build.corpus import Corpus, read_corpus
+from pipelines.build.corpus import Corpus, Older, read_corpus
+from pipelines.build.examples import Example
 from pipelines.build.fingerprint import index_fingerprint, settled
+from pipelines.build.generate import TransformersGenerator
 from pipelines.build.index import Index
-from pipelines.build.models import Models
+from pipelines.build.models import Models, Retriever
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
-from pipelines.params import FinetuneParams, Params
-from pipelines.ports import quiet
+from pipelines.params import FinetuneParams, GenerateParams, Params
+from pipelines.ports import Message, quiet
 from pipelines.records import BuiltIndex, BuiltModel
 from pipelines.workspace import Workspace
 from tests import fakes
@@ -58,9 +61,10 @@ OTHER_SETTINGS: list[dict[str, dict[str, Any]]] = [
     {"registry": {"experiment": "other"}},
     {"index": {"uri": "elsewhere"}},
     {"generate": {"max_new_tokens": 8}},
-    {"generate": {"batch_size": 1}},
+    {"generate": {"tokens_at_once": 999}},
     {"embed": {"tokens_at_once": 999}},
     {"observe": {"max_document_bytes": 9}},
+    {"examples": {"on_bad": "refuse"}},
 ]
 
 
@@ -80,11 +84,11 @@ class Yard:
         return read_corpus(self.workspace, observe(self.workspace), self.table, self.table.latest())
 
     def index(self, rebuild: bool = False) -> BuiltIndex:
-        return build_index(self.workspace, self.models, self.corpus, quiet, rebuild)
+        return build_index(self.workspace, Retriever(self.models.embedder), self.corpus, quiet, rebuild)
 
     def alone(self, rebuild: bool = False) -> BuiltIndex:
         """The index without the loop."""
-        return build_index_alone(self.workspace, self.models.embedder, observe(self.workspace), quiet, rebuild)
+        return build_index_alone(self.workspace, Retriever(self.models.embedder), observe(self.workspace), quiet, rebuild)
 
     def settled(self) -> BuiltIndex | None:
         return settled(self.workspace, observe(self.workspace), self.models.embedder)
@@ -111,7 +115,10 @@ Build = Callable[..., BuiltIndex]
 def yard(root: Path, **finetune: Any) -> Yard:
     fakes.forget()
     settings = {"min_examples": 3, "min_steps": 1} | finetune
-    made = Yard(workspace(root, finetune=settings), Models(HashEmbedder(), CountingReader(), CountingTrainer()))
+    plain = {"absent_share": 0}
+    made = Yard(
+        workspace(root, finetune=settings, examples=plain), Models(HashEmbedder(), CountingReader(), CountingTrainer())
+    )
     for name in ("a.md", "b.md", "c.md"):
         write(made.workspace.kb / name, f"# Page {name}\n\nText of {name}.\n")
     made.teach(4)
@@ -145,7 +152,7 @@ def test_the_index_lies_where_the_settings_say(tmp_path: Path) -> None:
     made = yard(tmp_path)
     assert Path(made.index().uri) == tmp_path / ".ragtide/lance"
     elsewhere = workspace(tmp_path, index={"uri": str(tmp_path / "elsewhere")})
-    built = build_index(elsewhere, made.models, made.corpus, quiet)
+    built = build_index(elsewhere, Retriever(made.models.embedder), made.corpus, quiet)
     assert (built.uri, built.rows) == (str(tmp_path / "elsewhere"), 3)
     assert (tmp_path / "elsewhere").is_dir()
 
@@ -339,6 +346,25 @@ def test_an_example_whose_page_is_gone_is_not_among_those_that_were_seen(tmp_pat
     assert (len(seen), orphan.digest in seen) == (4, False)
 
 
+def test_a_model_names_what_was_replayed_and_every_file_that_it_and_those_before_it_learnt_from(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    old = Example((Message("user", "When was it?"),), "June", "b.md")
+    older = Older((old,), {"gone.jsonl": "0" * 32})
+    reader = made.table.reader(made.index().version)
+    built, _ = build_model(made.workspace, made.models, replace(made.corpus, older=older), reader, quiet)
+    assert built.replayed == (old.digest,)
+    assert built.taught == tuple(sorted([old.digest, *(one.digest for one in made.corpus.examples)]))
+    assert built.files == {"gone.jsonl": "0" * 32, **made.corpus.snapshot.examples}
+    assert built.taught_from == ("a.md", "b.md")
+    assert [lesson.completion for lesson in CountingTrainer.lessons] == ["May"] * 4 + ["June"]
+
+
+def test_a_share_of_the_examples_is_taught_once_more_without_the_passage_that_answers(tmp_path: Path) -> None:
+    made = yard(tmp_path).under(finetune={"min_examples": 3, "min_steps": 1}, examples={"absent_share": 1})
+    assert made.model().trained_examples == 8
+    assert [lesson.completion for lesson in CountingTrainer.lessons] == ["May"] * 4 + ["not in the documents"] * 4
+
+
 def test_the_base_model_alone_has_seen_nothing(tmp_path: Path) -> None:
     assert untrained(yard(tmp_path).models).taught == ()
 
@@ -370,7 +396,7 @@ def test_the_adapter_is_laid_out_for_dvc(tmp_path: Path) -> None:
     built = made.model()
     artifacts = made.workspace.artifacts
     assert BuiltModel.read(artifacts / "model.json") == built
-    assert [path.name for path in (artifacts / "adapter").iterdir()] == [fakes.SKILLS]
+    assert {path.name for path in (artifacts / "adapter").iterdir()} == {fakes.SKILLS, BASE}
     folder = adapter_folder(made.workspace, built)
     assert folder == made.workspace.adapters / str(built.adapter)
     assert (artifacts / "adapter" / fakes.SKILLS).read_bytes() == (folder / fakes.SKILLS).read_bytes()
@@ -386,16 +412,6 @@ def test_an_adapter_is_named_by_its_content(tmp_path: Path) -> None:
     other = made.model()
     assert other.adapter != first.adapter
     assert made.adapters() == sorted([str(first.adapter), str(other.adapter)])
-
-
-def test_an_adapters_digest_is_that_of_its_files_by_name_and_content(tmp_path: Path) -> None:
-    seen = set()
-    for number, (name, content) in enumerate([("a", "x"), ("a", "y"), ("b", "x"), ("deep/a", "x"), ("ax", "")]):
-        write(tmp_path / str(number) / name, content)
-        seen.add(adapter_digest(tmp_path / str(number)))
-    assert len(seen) == 5
-    assert adapter_digest(write(tmp_path / "other/a", "x").parent) == adapter_digest(tmp_path / "0")
-    assert {len(digest) for digest in seen} == {12}
 
 
 def test_the_same_content_has_the_same_name_in_another_project(tmp_path: Path) -> None:
@@ -466,16 +482,7 @@ def test_going_back_to_an_adapter_lays_it_out_again(tmp_path: Path) -> None:
     built = made.model()
     export_model(made.workspace, untrained(made.models))
     export_model(made.workspace, built)
-    assert [path.name for path in (made.workspace.artifacts / "adapter").iterdir()] == [fakes.SKILLS]
-
-
-@pytest.mark.parametrize("ask", [adapter_folder, export_model])
-def test_an_adapter_that_is_gone_is_refused_with_its_place(tmp_path: Path, ask: Any) -> None:
-    made = yard(tmp_path)
-    gone = untrained(made.models).model_copy(update={"adapter": "0123456789ab"})
-    with pytest.raises(RefusalError, match=r"adapters/0123456789ab is missing: `ragtide rollback`") as refusal:
-        ask(made.workspace, gone)
-    assert "\n" not in str(refusal.value)
+    assert {path.name for path in (made.workspace.artifacts / "adapter").iterdir()} == {fakes.SKILLS, BASE}
 
 
 # --- what a training run depends on --------------------------------------------------------------------------------
@@ -492,6 +499,11 @@ def test_every_setting_of_fine_tuning_is_tried_below() -> None:
 @pytest.mark.parametrize("key", OTHER_FINETUNING)
 def test_training_settings_change_with_each_setting_of_fine_tuning(key: str) -> None:
     assert settings_of(finetune={key: OTHER_FINETUNING[key]}) != settings_of()
+
+
+@pytest.mark.parametrize(("key", "value"), [("absent_share", 0.5), ("absent_answer", "unknown"), ("replay_share", 0.5)])
+def test_training_settings_change_with_what_else_is_taught(key: str, value: object) -> None:
+    assert settings_of(examples={key: value}) != settings_of()
 
 
 def test_training_settings_change_with_the_base_and_with_the_number_of_passages() -> None:
@@ -518,3 +530,44 @@ def test_a_missing_adapter_is_refused_before_anything_is_taken_away(tmp_path: Pa
     with pytest.raises(RefusalError, match="0123456789ab is missing"):
         export_model(made, BuiltModel(base="base", adapter="0123456789ab", examples=None, settings=None))
     assert (made.artifacts / "adapter/weights").read_text(encoding="utf-8") == "live"
+
+
+# --- whose base it is ----------------------------------------------------------------------------------------------
+
+
+def base_in(folder: Path, weights: str) -> TransformersGenerator:
+    write(folder / "model.safetensors", weights)
+    return TransformersGenerator(GenerateParams(model=str(folder)))
+
+
+def test_a_model_of_todays_base_is_asked_of_todays_generator(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    assert generator_of(made.workspace, made.models, untrained(made.models)) is made.models.generator
+
+
+def test_a_release_goes_on_with_its_own_base_after_another_was_set(tmp_path: Path) -> None:
+    before, today = base_in(tmp_path / "before", "old"), base_in(tmp_path / "today", "new")
+    models = Models(HashEmbedder(), today, CountingTrainer())
+    model = BuiltModel(base=before.base, adapter=None, examples=None, settings=None)
+    found = generator_of(workspace(tmp_path / "project", generate={"max_new_tokens": 5}), models, model)
+    assert isinstance(found, TransformersGenerator)
+    assert found.base == before.base != today.base
+    assert found.identity.endswith("greedy-5")
+
+
+def test_a_base_that_lies_elsewhere_now_is_the_same_base(tmp_path: Path) -> None:
+    today = base_in(tmp_path / "today", "weights")
+    model = BuiltModel(base=f"/gone@{today.base.split('@')[1]}", adapter=None, examples=None, settings=None)
+    assert generator_of(workspace(tmp_path), Models(HashEmbedder(), today, CountingTrainer()), model) is today
+
+
+@pytest.mark.parametrize("written", ["other weights", None])
+def test_a_release_whose_base_is_no_more_what_it_was_is_refused(tmp_path: Path, written: str | None) -> None:
+    before = base_in(tmp_path / "before", "old").base
+    write(tmp_path / "before/model.safetensors", written) if written else shutil.rmtree(tmp_path / "before")
+    models = Models(HashEmbedder(), base_in(tmp_path / "today", "new"), CountingTrainer())
+    model = BuiltModel(base=before, adapter="a1", examples=None, settings=None)
+    with pytest.raises(RefusalError, match=f"the release's model was made from {before}, and") as refusal:
+        generator_of(workspace(tmp_path), models, model)
+    assert "put it back, `ragtide rollback` to a release of another, or `ragtide run`" in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -16,7 +16,7 @@ from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
 from pipelines.params import ChunkParams
 from pipelines.ports import quiet
-from pipelines.records import Approval, Chunk, Quarantine
+from pipelines.records import Approval, Chunk, Flaw, Quarantine
 from pipelines.workspace import Workspace
 from tests.factories import HashEmbedder, Shelf, chunk, document, md5, workspace, write
 
@@ -137,12 +137,32 @@ def test_without_examples_the_documents_are_read_all_the_same(tmp_path: Path) ->
     assert (len(corpus.chunks), corpus.examples, corpus.orphans) == (1, (), ())
 
 
-def test_a_bad_line_of_the_examples_is_named(tmp_path: Path) -> None:
+def test_a_bad_line_of_the_examples_is_listed_and_spoils_no_other(tmp_path: Path) -> None:
     made = project(tmp_path)
     write(made.train / "bad.jsonl", "\n{]\n")
-    with pytest.raises(RefusalError, match=r"bad\.jsonl:2 is not JSON") as refusal:
-        read(made)
-    assert "\n" not in str(refusal.value)
+    corpus = read(made)
+    [finding] = corpus.left_out
+    assert (finding.where, finding.kind) == ("data/train/bad.jsonl:2", Flaw.BAD_LINE)
+    assert finding.why.startswith("is not JSON")
+    assert [example.question for example in corpus.examples] == ["Q0", "Q1"]
+
+
+def test_an_example_is_checked_against_its_page_and_the_golden_questions(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    write(made.kb / "quill.md", PAGE.replace("In May.", "In May 2026."))
+    rows = [
+        {"prompt": "When does it end?", "completion": "In May 2025.", "doc": "quill.md"},
+        {"prompt": "When will it end?", "completion": "In May 2026.", "doc": "quill.md"},
+        {"prompt": "what ends in may", "completion": "Quill.", "doc": "quill.md"},
+    ]
+    write(made.train / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    index = Index(made.index_uri, HashEmbedder(), made.params.chunk)
+    corpus = read_corpus(made, observe(made), index, None, golden=["What ends in May?"])
+    assert [example.question for example in corpus.examples] == ["When will it end?"]
+    assert [(one.where, one.kind) for one in corpus.left_out] == [
+        ("data/train/rows.jsonl:1", Flaw.STALE),
+        ("data/train/rows.jsonl:3", Flaw.LEAK),
+    ]
 
 
 @pytest.mark.parametrize("path", ["data/kb/quill.md", "data/train/rows.jsonl"])

@@ -17,7 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.build import embed, export, weights
-from pipelines.build.embed import OpenVinoEmbedder, TorchEmbedder, choose_embedder, locate, token_batches
+from pipelines.build.embed import (
+    RETRIEVER,
+    OpenVinoEmbedder,
+    RetrieverCard,
+    TorchEmbedder,
+    base_of,
+    choose_embedder,
+    locate,
+    token_batches,
+)
 from pipelines.build.weights import computes_in_bfloat16, weights_digest
 from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams
@@ -438,3 +447,44 @@ def test_what_goes_wrong_in_the_background_is_said_when_it_matters(tmp_path: Pat
     missing.warm_up()
     with pytest.raises(RefusalError, match=r"embed\.model"):
         missing.embed(TEXTS)
+
+
+# --- a tuned retriever ---------------------------------------------------------------------------------------------
+
+
+def write_tuned(folder: Path, base: Path, seed: int = 1) -> Path:
+    """Other weights in a folder that says they were tuned from `base`."""
+    write_tiny_model(folder, seed)
+    RetrieverCard(base=base_of(EmbedParams(model=str(base)))).write(folder / RETRIEVER)
+    return folder
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_a_tuned_retriever_embeds_with_its_own_weights(tiny: Path, tmp_path: Path, backend: Any) -> None:
+    params = EmbedParams(model=str(tiny), device="cpu", backend=backend)
+    tuned = write_tuned(tmp_path / "tuned", tiny)
+    assert choose_embedder(params, tuned).embed(TEXTS) == pytest.approx(
+        by_sentence_transformers(tuned, TEXTS), abs=near()
+    )
+    assert np.abs(choose_embedder(params, tuned).embed(TEXTS) - choose_embedder(params).embed(TEXTS)).max() > 0.01
+
+
+def test_a_tuned_retriever_is_known_by_its_weights_and_not_by_its_place(tiny: Path, tmp_path: Path) -> None:
+    params = EmbedParams(model=str(tiny), device="cpu")
+    here, other = write_tuned(tmp_path / "here", tiny), write_tuned(tmp_path / "other", tiny, seed=2)
+    there = shutil.copytree(here, tmp_path / "there" / "again")
+    prints = [choose_embedder(params, tuned).fingerprint for tuned in (here, there, other, None)]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+    assert weights_digest(here) in prints[0]
+
+
+def test_a_retriever_tuned_from_another_model_is_refused(tiny: Path, tmp_path: Path) -> None:
+    tuned = write_tuned(tmp_path / "tuned", write_tiny_model(tmp_path / "another", seed=3))
+    with pytest.raises(RefusalError, match=r"^the retriever tuned was tuned from .*another@\w+, and embed.model is"):
+        choose_embedder(EmbedParams(model=str(tiny), device="cpu"), tuned)
+
+
+def test_a_retriever_that_is_gone_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match="gone holds no tuned retriever"):
+        choose_embedder(EmbedParams(model=str(tiny), device="cpu"), tmp_path / "gone")

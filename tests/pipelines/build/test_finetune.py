@@ -6,22 +6,26 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from pipelines.build import finetune as module
-from pipelines.build.finetune import LoraTrainer, _batches, _loss, fit
-from pipelines.build.generate import Encoded, TransformersGenerator, load_base, load_tokenizer
+from pipelines.build.finetune import Course, LoraTrainer, at_once, fit, plan_course, summed_loss, watch
+from pipelines.build.generate import Encoded, TransformersGenerator, load_base, load_tokenizer, peft_warnings
 from pipelines.build.weights import computes_in_bfloat16, weights_digest
 from pipelines.errors import RefusalError
 from pipelines.params import FinetuneParams
-from pipelines.ports import Lesson, Message, Trained, quiet
+from pipelines.ports import Lesson, Message, Progress, Trained, Watched, quiet
 from tests.tiny import MARKS, WORDS, one_thread, settings_for, write_tiny_model
 
 ROOT = Path(__file__).parents[3]
@@ -152,7 +156,7 @@ def test_progress_counts_the_steps(tiny: Path, tmp_path: Path) -> None:
 
     LoraTrainer(finetune(min_steps=3), settings_for(tiny)).train(LESSONS, tmp_path / "adapter", progress)
     assert seen == [("fine-tuning", 4)]
-    assert done == [1] * 4
+    assert sum(done) == 4
 
 
 def test_what_a_killed_run_left_beside_the_adapter_is_no_obstacle(tiny: Path, tmp_path: Path) -> None:
@@ -201,6 +205,12 @@ def test_an_answer_too_long_is_refused_before_an_adapter_is_written(tiny: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lessons_that_would_be_refused_are_told_beforehand(tiny: Path) -> None:
+    long = Lesson((Message("user", "w1"),), "w2 " * 70)
+    trainer = LoraTrainer(finetune(max_tokens=64), settings_for(tiny))
+    assert trainer.too_long([*LESSONS[:2], long, *LESSONS[2:], long]) == [2, 9]
+
+
 def test_training_goes_through_lessons_that_are_cut(tiny: Path, tmp_path: Path) -> None:
     cut = [Lesson((Message("user", " ".join(WORDS)),), WORDS[at]) for at in range(3)]
     trained = train(tiny, tmp_path / "adapter", cut, max_tokens=3, min_steps=2)
@@ -208,11 +218,19 @@ def test_training_goes_through_lessons_that_are_cut(tiny: Path, tmp_path: Path) 
     assert all(loss > 0 for loss in trained.losses)
 
 
-# --- batches -------------------------------------------------------------------------------------------------------
+# --- the course ----------------------------------------------------------------------------------------------------
 
 
-def of_length(length: int) -> Encoded:
-    return Encoded(list(range(length)), 1)
+def of_length(length: int, first: int = 0) -> Encoded:
+    return Encoded([first, *range(1, length)], 1)
+
+
+def course(lessons: Sequence[Encoded], base: str = "base", **changed: Any) -> Course:
+    return plan_course(lessons, finetune(**changed), base)
+
+
+def lengths(batches: Sequence[Sequence[Encoded]]) -> list[int]:
+    return sorted(len(one.ids) for batch in batches for one in batch)
 
 
 @pytest.mark.parametrize(
@@ -226,31 +244,204 @@ def of_length(length: int) -> Encoded:
     ],
 )
 def test_each_pass_shows_each_lesson_once(count: int, changed: dict[str, Any], passes: int) -> None:
-    params = finetune(**changed)
-    lessons = [of_length(length) for length in range(1, count + 1)]
-    batches = _batches(lessons, params)
+    batches = course([of_length(length) for length in range(1, count + 1)], **changed).batches
     steps = len(batches) // passes
-    assert steps * passes == len(batches) >= params.min_steps
-    assert max(len(batch) for batch in batches) <= params.batch_size
+    assert steps * passes == len(batches) >= finetune(**changed).min_steps
+    assert max(len(batch) for batch in batches) <= finetune(**changed).batch_size
     for start in range(0, len(batches), steps):
-        seen = sorted(len(one.ids) for batch in batches[start : start + steps] for one in batch)
-        assert seen == list(range(1, count + 1))
+        assert lengths(batches[start : start + steps]) == list(range(1, count + 1))
 
 
 def test_a_batch_holds_lessons_of_like_length() -> None:
-    batches = _batches([of_length(length) for length in (9, 1, 8, 2, 7, 3)], finetune(batch_size=2, min_steps=1))
-    assert sorted(sorted(len(one.ids) for one in batch) for batch in batches) == [[1, 2], [3, 7], [8, 9]]
+    batches = course([of_length(length) for length in (9, 1, 8, 2, 7, 3)], batch_size=2, min_steps=1).batches
+    assert sorted(lengths([batch]) for batch in batches) == [[1, 2], [3, 7], [8, 9]]
 
 
 def test_batches_come_in_an_order_of_their_own_in_each_pass_and_by_seed() -> None:
     lessons = [of_length(length) for length in range(1, 13)]
 
     def order(seed: int) -> list[int]:
-        return [len(batch[0].ids) for batch in _batches(lessons, finetune(batch_size=1, epochs=2, seed=seed))]
+        return [len(batch[0].ids) for batch in course(lessons, batch_size=1, epochs=2, seed=seed).batches]
 
     assert order(7) == order(7)
     assert order(7) != order(8)
     assert order(7)[:12] != order(7)[12:24]
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "watched"),
+    [(34, 0.1, 0), (40, 0.1, 4), (200, 0.1, 20), (900, 0.1, 32), (900, 0, 0), (8, 0.5, 4)],
+)
+def test_a_share_is_watched_and_never_trained_on(count: int, share: float, watched: int) -> None:
+    lessons = [of_length(2 + at % 9, first=at) for at in range(count)]
+    planned = course(lessons, held_out_share=share, min_steps=1)
+    trained = {one.ids[0] for batch in planned.batches for one in batch}
+    assert len(planned.watched) == watched
+    assert trained | {one.ids[0] for one in planned.watched} == set(range(count))
+    assert len(trained) == count - watched
+
+
+@given(st.permutations(range(60)))
+def test_a_course_is_the_same_whatever_the_order_of_its_lessons(order: list[int]) -> None:
+    lessons = [of_length(2 + at % 9, first=at) for at in range(60)]
+    assert course([lessons[at] for at in order]) == course(lessons)
+
+
+def test_whatever_the_weights_depend_on_makes_another_course() -> None:
+    lessons = [of_length(length) for length in range(2, 9)]
+    same = course(lessons).key
+    others = [
+        course(lessons[1:]).key,
+        course(lessons, base="another").key,
+        course(lessons, seed=8).key,
+        course(lessons, rank=2).key,
+        course([*lessons[1:], Encoded(lessons[0].ids, 2)]).key,
+    ]
+    assert len({same, *others}) == 6
+    assert course(lessons, max_minutes=3).key == same
+
+
+# --- when it ends --------------------------------------------------------------------------------------------------
+
+# Of eight lessons four are watched: what is learnt of the others helps them little, and soon harms them.
+WATCHING = {"held_out_share": 0.5, "check_every_steps": 2, "min_steps": 40}
+
+
+def loss_of(tiny: Path, tokenizer: Any, adapter: Path, lessons: Sequence[Encoded]) -> Watched:
+    from peft import PeftModel
+
+    with peft_warnings():
+        model = PeftModel.from_pretrained(load_base(settings_for(tiny), str(tiny)), str(adapter))
+    return watch(model, lessons, tokenizer.pad_token_id, 0)
+
+
+def test_training_ends_where_held_out_lessons_get_no_better_and_keeps_the_best(
+    tiny: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    trained = train(tiny, tmp_path / "adapter", **WATCHING, patience=3)
+    assert trained.stopped == "the loss on held-out lessons did not fall at 3 checks in turn"
+    assert len(trained.losses) < 40
+    assert [one.step for one in trained.watched] == list(range(2, len(trained.losses) + 1, 2))
+    best = min(trained.watched, key=lambda one: one.loss)
+    assert [one.step for one in trained.watched][-4] == best.step
+    watched = course([fit(tokenizer, lesson, 1024) for lesson in LESSONS], **WATCHING).watched
+    kept = loss_of(tiny, tokenizer, tmp_path / "adapter", watched)
+    assert (kept.loss, kept.score) == pytest.approx((best.loss, best.score), rel=PRECISION)
+
+
+def test_with_patience_all_passes_are_done_and_the_end_is_looked_at(tiny: Path, tmp_path: Path) -> None:
+    trained = train(tiny, tmp_path / "adapter", held_out_share=0.5, check_every_steps=4, min_steps=6, patience=9)
+    assert trained.stopped == "all passes are done"
+    assert [one.step for one in trained.watched] == [4, 6]
+    assert trained.seen == 6 * 4
+
+
+def test_training_ends_when_its_time_is_over(tiny: Path, tmp_path: Path) -> None:
+    trained = train(tiny, tmp_path / "adapter", held_out_share=0.5, max_minutes=1e-9)
+    assert trained.stopped == "finetune.max_minutes = 1e-09 were over"
+    assert len(trained.losses) == 1
+    assert [one.step for one in trained.watched] == [1]
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_watched_lesson_counts_as_right_exactly_where_greedy_decoding_gives_it(
+    tiny: Path, tokenizer: Any, learnt: tuple[Trained, Path]
+) -> None:
+    prompts = [lesson.prompt for lesson in LESSONS]
+    answers = TransformersGenerator(settings_for(tiny)).generate(prompts, learnt[1], lambda _: None)
+    right = [answer == lesson.completion for answer, lesson in zip(answers, LESSONS, strict=True)]
+    assert sum(right) > 0
+    told = [loss_of(tiny, tokenizer, learnt[1], [fit(tokenizer, lesson, 1024)]).score for lesson in LESSONS]
+    assert told == [float(one) for one in right]
+
+
+# --- after a kill --------------------------------------------------------------------------------------------------
+
+
+class KilledError(BaseException):
+    pass
+
+
+def dies_after(steps: int) -> Progress:
+    """A progress bar under which the run ends in the middle."""
+    left = steps
+
+    def advance(count: int) -> None:
+        nonlocal left
+        left -= count
+        if left < 0:
+            raise KilledError
+
+    return lambda _label, _total: nullcontext(advance)
+
+
+@pytest.mark.parametrize("watching", [{}, {"held_out_share": 0.5, "patience": 99}])
+@pytest.mark.parametrize(("kill", "resumed"), [(1, 0), (3, 3), (10, 9)])
+def test_after_a_kill_the_run_goes_on_to_the_same_weights_to_the_bit(
+    tiny: Path, tmp_path: Path, watching: dict[str, Any], kill: int, resumed: int
+) -> None:
+    settings = {"min_steps": 14, "check_every_steps": 3, **watching}
+    whole = train(tiny, tmp_path / "whole", **settings)
+    trainer = LoraTrainer(finetune(**settings), settings_for(tiny))
+    with pytest.raises(KilledError):
+        trainer.train(LESSONS, tmp_path / "adapter", dies_after(kill))
+    again = trainer.train(LESSONS, tmp_path / "adapter", quiet)
+    assert again.resumed_at == resumed
+    assert replace(again, resumed_at=0) == whole
+    assert weights(tmp_path / "adapter") == weights(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "whole"]
+
+
+@pytest.mark.parametrize("changed", [{"learning_rate": 1e-2}, {"lessons": LESSONS[1:]}])
+def test_another_run_does_not_go_on_where_this_one_was_killed(
+    tiny: Path, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    settings = {"min_steps": 6, "check_every_steps": 1}
+    with pytest.raises(KilledError):
+        LoraTrainer(finetune(**settings), settings_for(tiny)).train(LESSONS, tmp_path / "adapter", dies_after(3))
+    assert train(tiny, tmp_path / "adapter", **(settings | changed)).resumed_at == 0
+    train(tiny, tmp_path / "whole", **(settings | changed))
+    assert weights(tmp_path / "adapter") == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half a file"])
+def test_a_checkpoint_that_cannot_be_read_is_no_obstacle(tiny: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "adapter.checkpoint").write_bytes(content)
+    assert train(tiny, tmp_path / "adapter", min_steps=2).resumed_at == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+TRAINS = """
+import sys
+from pathlib import Path
+from pipelines.build.finetune import LoraTrainer
+from pipelines.params import FinetuneParams, GenerateParams
+from pipelines.ports import Lesson, Message, quiet
+base = GenerateParams(model=sys.argv[1], device="cpu", dtype="float32")
+lessons = [Lesson((Message("user", f"w{at}"),), f"w{at + 1}") for at in range(8)]
+params = FinetuneParams(min_steps=int(sys.argv[3]), check_every_steps=5)
+print(LoraTrainer(params, base).train(lessons, Path(sys.argv[2]), quiet).resumed_at)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_gone_on_from_by_the_next_to_the_same_weights(tiny: Path, tmp_path: Path) -> None:
+    def command(folder: str) -> list[str]:
+        return [sys.executable, "-c", TRAINS, str(tiny), str(tmp_path / folder), "100"]
+
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command("adapter"), env=env, cwd=ROOT, stdout=subprocess.DEVNULL) as killed:
+        while killed.poll() is None and not (tmp_path / "adapter.checkpoint").is_file():
+            time.sleep(0.01)
+        killed.kill()
+    assert not (tmp_path / "adapter").exists()
+    again, whole = (
+        subprocess.run(command(folder), env=env, cwd=ROOT, check=True, capture_output=True, text=True)
+        for folder in ("adapter", "whole")
+    )
+    assert int(again.stdout) >= 5
+    assert int(whole.stdout) == 0
+    assert weights(tmp_path / "adapter") == weights(tmp_path / "whole")
 
 
 # --- the loss ------------------------------------------------------------------------------------------------------
@@ -271,15 +462,17 @@ def plain_loss(model: Any, lessons: Sequence[Encoded]) -> float:
     return sum(found) / len(found)
 
 
+def mean_loss(model: Any, batch: Sequence[Encoded], pad: int) -> float:
+    return float(summed_loss(model, batch, pad)) / sum(one.answer_tokens for one in batch)
+
+
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_the_loss_is_that_of_the_answers_tokens_alone_whatever_the_padding(
     model: Any, tokenizer: Any, size: int
 ) -> None:
     batch = [fit(tokenizer, lesson, 64) for lesson in LESSONS[:size]]
     with torch.inference_mode():
-        assert float(_loss(model, batch, tokenizer.pad_token_id)) == pytest.approx(
-            plain_loss(model, batch), rel=PRECISION
-        )
+        assert mean_loss(model, batch, tokenizer.pad_token_id) == pytest.approx(plain_loss(model, batch), rel=PRECISION)
 
 
 def test_padding_moves_no_token_in_a_model_that_counts_positions(tokenizer: Any) -> None:
@@ -289,21 +482,27 @@ def test_padding_moves_no_token_in_a_model_that_counts_positions(tokenizer: Any)
     counting = GPT2LMHeadModel(config).eval()
     batch = [fit(tokenizer, lesson, 64) for lesson in LESSONS]
     with torch.inference_mode():
-        assert float(_loss(counting, batch, 1)) == pytest.approx(plain_loss(counting, batch), rel=PRECISION)
+        assert mean_loss(counting, batch, 1) == pytest.approx(plain_loss(counting, batch), rel=PRECISION)
+
+
+def test_on_a_cpu_lessons_go_through_one_by_one_and_on_a_gpu_together() -> None:
+    batch = [of_length(3), of_length(4)]
+    assert at_once(batch, "cpu") == [[batch[0]], [batch[1]]]
+    assert at_once(batch, "cuda") == [batch]
 
 
 @pytest.mark.parametrize("pad", [0, 1, END, 50])
 def test_the_token_that_pads_does_not_matter(model: Any, tokenizer: Any, pad: int) -> None:
     batch = [fit(tokenizer, lesson, 64) for lesson in LESSONS]
     with torch.inference_mode():
-        usual = float(_loss(model, batch, tokenizer.pad_token_id))
-        assert float(_loss(model, batch, pad)) == pytest.approx(usual, rel=PRECISION)
+        usual = mean_loss(model, batch, tokenizer.pad_token_id)
+        assert mean_loss(model, batch, pad) == pytest.approx(usual, rel=PRECISION)
 
 
 def test_an_answer_of_one_token_after_a_prompt_of_one_is_enough(model: Any) -> None:
     batch = [Encoded([10, END], 1), Encoded([11, 12, 13, END], 3)]
     with torch.inference_mode():
-        assert float(_loss(model, batch, 1)) == pytest.approx(plain_loss(model, batch), rel=PRECISION)
+        assert mean_loss(model, batch, 1) == pytest.approx(plain_loss(model, batch), rel=PRECISION)
 
 
 def test_the_same_training_writes_the_same_files_in_another_process(tmp_path: Path) -> None:

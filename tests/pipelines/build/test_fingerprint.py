@@ -11,6 +11,7 @@ import pytest
 from pipelines.build import fingerprint
 from pipelines.build.candidate import build_index_alone, export_index, maintain_index
 from pipelines.build.fingerprint import index_fingerprint, local_table, settled, vector_fingerprint
+from pipelines.build.models import Retriever
 from pipelines.observe.snapshot import observe
 from pipelines.params import ChunkParams, EmbedParams
 from pipelines.ports import quiet
@@ -112,7 +113,7 @@ class Built:
         return observe(self.workspace)
 
     def refresh(self) -> BuiltIndex:
-        return build_index_alone(self.workspace, HashEmbedder(), self.snapshot, quiet)
+        return build_index_alone(self.workspace, Retriever(HashEmbedder()), self.snapshot, quiet)
 
     def settled(self, embedder: HashEmbedder | None = None) -> BuiltIndex | None:
         return settled(self.workspace, self.snapshot, embedder or Sealed())

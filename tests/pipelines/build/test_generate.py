@@ -9,18 +9,21 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from peft import LoraConfig, get_peft_model
 
+from pipelines.build.adapters import BASE, AdapterBase
 from pipelines.build.generate import (
+    ANSWER_TOKEN,
     Encoded,
     TransformersGenerator,
     encode,
     load_base,
     load_tokenizer,
-    peft_warnings,
+    prompt_ids,
+    read_start,
     render,
 )
 from pipelines.build.weights import weights_digest
@@ -28,7 +31,7 @@ from pipelines.errors import RefusalError
 from pipelines.params import GenerateParams
 from pipelines.ports import Lesson, Message, Prompt
 from tests.factories import write
-from tests.tiny import MARKS, TEMPLATE, WORDS, one_thread, settings_for, write_tiny_model
+from tests.tiny import MARKS, TEMPLATE, WORDS, one_thread, settings_for, write_random_adapter, write_tiny_model
 
 __all__ = ["one_thread"]  # A fixture: pytest finds it here.
 
@@ -49,15 +52,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter with random weights, as peft writes it."""
-    import torch
-
-    folder = tmp_path_factory.mktemp("generate") / "adapter"
-    torch.manual_seed(1)
-    with peft_warnings():
-        lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
-        get_peft_model(load_base(settings_for(tiny), str(tiny)), lora).save_pretrained(str(folder))
-    return folder
+    return write_random_adapter(tiny, tmp_path_factory.mktemp("generate") / "adapter")
 
 
 def ask(params: GenerateParams, prompts: tuple[Prompt, ...] = PROMPTS, adapter: Path | None = None) -> list[str]:
@@ -70,12 +65,12 @@ def ask(params: GenerateParams, prompts: tuple[Prompt, ...] = PROMPTS, adapter: 
 @pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
 def test_answers_come_in_the_order_of_the_prompts_whatever_the_batch(tiny: Path, adapter: Path, adapted: bool) -> None:
     chosen = adapter if adapted else None
-    generator = TransformersGenerator(settings_for(tiny, batch_size=1))
+    generator = TransformersGenerator(settings_for(tiny))
     alone = [generator.generate([prompt], chosen, lambda _: None)[0] for prompt in PROMPTS]
     assert len(set(alone)) >= 6
     assert alone[1] == alone[8]
-    for size in (1, 2, 4, 100):
-        assert ask(settings_for(tiny, batch_size=size), adapter=chosen) == alone
+    for tokens in (1, 30, 60, 10_000):
+        assert ask(settings_for(tiny, tokens_at_once=tokens), adapter=chosen) == alone
 
 
 def test_an_adapter_answers_otherwise_and_the_base_model_stays_what_it_was(tiny: Path, adapter: Path) -> None:
@@ -99,7 +94,7 @@ def test_a_shorter_limit_gives_the_beginning_of_the_same_answer(tiny: Path) -> N
 
 
 def test_an_answer_ends_at_the_end_mark_and_holds_no_marks(tiny: Path) -> None:
-    answers = ask(settings_for(tiny, batch_size=32), tuple((Message("user", word),) for word in WORDS))
+    answers = ask(settings_for(tiny, tokens_at_once=512), tuple((Message("user", word),) for word in WORDS))
     assert min(len(answer.split()) for answer in answers) < 6
     assert all(answer == answer.strip() for answer in answers)
     assert not {word for answer in answers for word in answer.split()} & set(MARKS)
@@ -109,10 +104,74 @@ def test_no_prompts_have_no_answers(tiny: Path) -> None:
     assert ask(settings_for(tiny), ()) == []
 
 
-def test_progress_counts_the_prompts(tiny: Path) -> None:
+@pytest.mark.parametrize(("tokens", "batches"), [(1, [1] * 9), (60, [2, 2, 4, 1]), (10_000, [9])])
+def test_progress_counts_the_prompts_batch_by_batch(tiny: Path, tokens: int, batches: list[int]) -> None:
     done: list[int] = []
-    TransformersGenerator(settings_for(tiny, batch_size=4)).generate(PROMPTS, None, done.append)
-    assert done == [4, 4, 1]
+    ask_and_count = TransformersGenerator(settings_for(tiny, tokens_at_once=tokens)).generate
+    ask_and_count(PROMPTS, None, done.append)
+    assert done == batches
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 60, 10_000])
+def test_no_batch_takes_more_than_its_tokens_and_each_prompt_is_in_one(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, tokens: int
+) -> None:
+    batches: list[list[list[int]]] = []
+    generator = TransformersGenerator(settings_for(tiny, tokens_at_once=tokens))
+    monkeypatch.setattr(generator, "_batch", lambda asked, _: batches.append(asked) or [""] * len(asked))
+    generator.generate(PROMPTS, None, lambda _: None)
+    assert sorted(ids for batch in batches for ids in batch) == sorted(
+        prompt_ids(generator.tokenizer, prompt) for prompt in PROMPTS
+    )
+    assert all(len(batch) == 1 or len(batch) * (len(batch[0]) + 6) <= tokens for batch in batches)
+    assert [len(batch[0]) for batch in batches] == sorted((len(max(batch, key=len)) for batch in batches), reverse=True)
+
+
+SYSTEM = Message("system", " ".join(WORDS[60:80]))
+SHARING = tuple((SYSTEM, *prompt) for prompt in PROMPTS)
+
+
+def sizes_read(generator: TransformersGenerator, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+    """Rows and width of everything that the model reads for its answers, token by token writing left out."""
+    read: list[tuple[int, ...]] = []
+    model = generator._model(None)
+    hook = model.register_forward_pre_hook(lambda *told: read.append(told[2]["input_ids"].shape), with_kwargs=True)
+    generator.generate(prompts, None, lambda _: None)
+    hook.remove()
+    return [tuple(shape) for shape in read if shape[1] > 1]
+
+
+def test_what_the_prompts_of_a_batch_begin_with_is_read_once_and_changes_no_answer(tiny: Path) -> None:
+    generator = TransformersGenerator(settings_for(tiny, tokens_at_once=10_000))
+    alone = [generator.generate([prompt], None, lambda _: None)[0] for prompt in SHARING]
+    assert generator.generate(SHARING, None, lambda _: None) == alone
+    assert len(set(alone)) >= 6
+    # The system's mark, its words, its end and the user's mark; then what is left of the longest.
+    longest = max(len(prompt_ids(generator.tokenizer, prompt)) for prompt in SHARING)
+    assert sizes_read(generator, SHARING) == [(1, 23), (len(SHARING), longest - 23)]
+
+
+def test_prompts_that_are_all_the_same_still_have_a_token_to_read(tiny: Path) -> None:
+    same = ask(settings_for(tiny, tokens_at_once=10_000), (PROMPTS[1],) * 3)
+    assert same == ask(settings_for(tiny), (PROMPTS[1],)) * 3
+
+
+def test_a_prompt_alone_is_read_at_one_go(tiny: Path) -> None:
+    generator = TransformersGenerator(settings_for(tiny))
+    assert sizes_read(generator, SHARING[:1]) == [(1, len(prompt_ids(generator.tokenizer, SHARING[0])))]
+
+
+def test_a_model_that_looks_back_only_so_far_reads_each_prompt_whole() -> None:
+    from transformers import MistralConfig
+
+    near_sighted = SimpleNamespace(config=MistralConfig(num_hidden_layers=2, sliding_window=8))
+    assert read_start(near_sighted, [[1, 2, 3], [1, 2, 4]]) is None
+
+
+def test_prompts_that_begin_otherwise_share_nothing() -> None:
+    from transformers import LlamaConfig
+
+    assert read_start(SimpleNamespace(config=LlamaConfig(num_hidden_layers=2)), [[1, 2], [3, 2]]) is None
 
 
 def test_the_whole_conversation_is_put_before_the_model(tiny: Path) -> None:
@@ -159,12 +218,12 @@ def plain_loss(model: Any, ids: list[int], answer_tokens: int) -> float:
 
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
-@pytest.mark.parametrize("size", [1, 2, 4, 100])
+@pytest.mark.parametrize("tokens", [1, 100, 200, 10_000])
 def test_a_loss_is_that_of_the_answers_tokens_alone_whatever_the_batch(
-    tiny: Path, adapter: Path, adapted: bool, size: int
+    tiny: Path, adapter: Path, adapted: bool, tokens: int
 ) -> None:
     chosen = adapter if adapted else None
-    generator = TransformersGenerator(settings_for(tiny, batch_size=size))
+    generator = TransformersGenerator(settings_for(tiny, tokens_at_once=tokens))
     found = generator.losses(LESSONS, chosen, lambda _: None)
     whole = [encode(generator.tokenizer, lesson) for lesson in LESSONS]
     by_hand = [plain_loss(generator._model(chosen), one.ids, one.answer_tokens) for one in whole]
@@ -208,12 +267,27 @@ def test_what_is_cut_goes_from_the_beginning_and_leaves_a_token_before_the_answe
     assert Encoded([1, 2, 3, 4, 5, 6], 3).cut(max_tokens) == Encoded([1, 2, 3, 4, 5, 6][-max_tokens:], kept)
 
 
+@pytest.mark.parametrize("tokens", [1, 100, 300])
+def test_no_batch_of_lessons_has_more_logits_than_its_tokens_pay_for(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, tokens: int
+) -> None:
+    batches: list[list[Encoded]] = []
+    generator = TransformersGenerator(settings_for(tiny, tokens_at_once=tokens))
+    monkeypatch.setattr(generator, "_batch_losses", lambda some, _: batches.append(some) or [0.0] * len(some))
+    generator.losses(LESSONS, None, lambda _: None)
+    assert sum(map(len, batches)) == len(LESSONS)
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(len(one.ids) for one in batch) <= tokens
+        assert len(batch) == 1 or len(batch) * max(one.answer_tokens for one in batch) <= tokens / ANSWER_TOKEN
+
+
 def test_no_lessons_have_no_losses_and_progress_counts_the_lessons(tiny: Path) -> None:
     done: list[int] = []
-    generator = TransformersGenerator(settings_for(tiny, batch_size=4))
+    generator = TransformersGenerator(settings_for(tiny, tokens_at_once=200))
     assert generator.losses([], None, done.append) == []
     generator.losses(LESSONS, None, done.append)
-    assert done == [4, 4, 1]
+    assert sum(done) == len(LESSONS)
+    assert len(done) > 1
 
 
 # --- which model answers -------------------------------------------------------------------------------------------
@@ -230,10 +304,26 @@ def test_the_identity_moves_with_what_may_change_an_answer_and_with_nothing_else
         return TransformersGenerator(settings_for(folder, **changed)).identity
 
     other = write_tiny_model(tmp_path / "other", seed=1)
-    same = [identity(tiny), identity(tiny, batch_size=1)]
+    same = [identity(tiny), identity(tiny, tokens_at_once=1)]
     others = [identity(tiny, max_new_tokens=7), identity(tiny, dtype="bfloat16"), identity(other)]
     assert len(set(same)) == 1
     assert len({*same, *others}) == 4
+
+
+def test_an_adapter_of_another_base_is_refused_and_one_of_this_base_or_of_before_is_not(
+    tiny: Path, adapter: Path, tmp_path: Path
+) -> None:
+    other = write_tiny_model(tmp_path / "other", seed=1)
+    made = {folder: Path(shutil.copytree(adapter, tmp_path / folder.name / "adapter")) for folder in (tiny, other)}
+    for base, folder in made.items():
+        AdapterBase(base=f"somewhere/else@{weights_digest(base)}").write(folder / BASE)
+    assert ask(settings_for(tiny), adapter=made[tiny]) == ask(settings_for(tiny), adapter=adapter)
+    with pytest.raises(
+        RefusalError, match=r"^adapter adapter was trained on somewhere/else@\w{12}, not on "
+    ) as refusal:
+        ask(settings_for(tiny), adapter=made[other])
+    assert f"not on {tiny}@{weights_digest(tiny)}: set generate.model back" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.build.corpus import InMemory
 from pipelines.build.examples import Example
 from pipelines.build.index import Index
-from pipelines.build.lessons import best_chunk, lessons
+from pipelines.build.lessons import absent_lessons, all_lessons, best_chunk, drawn_absent, honest, lessons, seen_in
 from pipelines.build.prompts import SYSTEM, question_prompt
 from pipelines.build.search import Reader
-from pipelines.params import ChunkParams
+from pipelines.params import ChunkParams, Params
 from pipelines.ports import Lesson, Message, quiet
 from pipelines.records import Chunk
 from tests.factories import HashEmbedder, Shelf, chunk
@@ -151,6 +154,100 @@ def test_the_right_passage_of_a_page_is_the_one_that_answers(reader: Reader) -> 
     assert [contexts(lesson) for lesson in learnt] == [["Quill 1 ends in June"], ["Quill 2 ends in May"]]
 
 
+# --- the right passage is absent -----------------------------------------------------------------------------------
+
+HONEST = "not in the documents"
+
+
+def sharing(share: float, **settings: Any) -> Params:
+    return Params.model_validate({"examples": {"absent_share": share, **settings}})
+
+
+def absent(examples: Sequence[Example], reader: Reader, share: float = 1.0) -> list[Lesson]:
+    return absent_lessons(examples, BY_DOCUMENT, reader, sharing(share))
+
+
+def test_without_the_right_passage_the_nearest_others_stand_there_and_the_answer_is_honest(reader: Reader) -> None:
+    for one, lesson in zip(EXAMPLES, absent(EXAMPLES, reader), strict=True):
+        right = BY_DOCUMENT[str(one.doc)][0].text
+        assert contexts(lesson) == [text for text in found(one, reader, PAGES) if text != right][:3]
+        assert lesson.prompt[-1].content.endswith(f"Question: {one.question}")
+        assert lesson.completion == HONEST
+
+
+@pytest.mark.parametrize(
+    ("completion", "told", "again"),
+    [
+        ("It ends in May.", "Quill 2 ends in May", "In May, Quill 2 ends"),
+        ("2027-05-01", "Quill 2 ends on 2027-05-01", "1.5.2027 is the end of Quill 2"),
+        ('{"month": "May", "what": []}', "Quill 2 ends in May", "May sees the end of Quill 2"),
+        ('{"date": "2027-05-01"}', "Quill 2 ends on 2027-05-01", "1.5.2027 is the end"),
+    ],
+)
+def test_what_tells_the_answer_elsewhere_is_absent_too(tmp_path: Path, completion: str, told: str, again: str) -> None:
+    page = [chunk("quill.md", text, at) for at, text in enumerate([told, "Quill is blue"])]
+    more = [chunk("news.md", again, 0), chunk("news.md", "Quill ends one day", 1)]
+    shelf = Shelf(str(tmp_path / "lance"))
+    reader = shelf.index.reader(shelf.refresh([*page, *more]).version)
+    asked = Example((Message("user", "When does Quill 2 end?"),), completion, "quill.md")
+    [lesson] = absent_lessons([asked], {"quill.md": page}, reader, sharing(1))
+    assert set(contexts(lesson)) == {"Quill is blue", "Quill ends one day"}
+
+
+def test_where_every_passage_tells_the_answer_there_is_nothing_to_be_honest_about(reader: Reader) -> None:
+    asked = Example((Message("user", "Does passage 5 hold value-5?"),), "passage 5", "5.md")
+    assert absent([asked], reader) == []
+
+
+def test_only_examples_with_a_page_are_taught_without_it(reader: Reader) -> None:
+    assert absent([example(1, doc=None)], reader) == []
+    assert absent([], reader) == []
+
+
+def test_a_training_run_sees_every_example_with_its_passage_and_some_once_more_without(reader: Reader) -> None:
+    params = sharing(0.3)
+    seen = all_lessons(EXAMPLES, BY_DOCUMENT, reader, params)
+    assert seen[:PAGES] == taught(EXAMPLES, reader)
+    assert seen[PAGES:] == absent(drawn_absent(EXAMPLES, params), reader)
+    assert 0 < len(seen) - PAGES < PAGES
+    assert all_lessons(EXAMPLES, BY_DOCUMENT, reader, sharing(0)) == taught(EXAMPLES, reader)
+
+
+@given(st.sets(st.integers(0, 999), max_size=30), st.integers(0, 999), st.floats(0, 1))
+def test_an_example_that_is_added_moves_no_other_in_the_draw(numbers: set[int], added: int, share: float) -> None:
+    params = sharing(share)
+    before = drawn_absent([example(number) for number in sorted(numbers)], params)
+    after = drawn_absent([example(number) for number in sorted({*numbers, added})], params)
+    assert [one for one in after if one != example(added)] == [one for one in before if one != example(added)]
+
+
+def test_the_share_is_what_is_drawn_and_another_seed_draws_others() -> None:
+    many = [example(number) for number in range(2000)]
+    drawn = drawn_absent(many, sharing(0.2))
+    other = Params.model_validate({"examples": {"absent_share": 0.2}, "finetune": {"seed": 8}})
+    assert len(drawn) == pytest.approx(400, abs=60)
+    assert drawn != drawn_absent(many, other)
+    assert drawn_absent(many, sharing(1)) == many
+    assert drawn_absent(many, sharing(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("completion", "said"),
+    [
+        ("May 2027", "?"),
+        ('{"value": "May"}', '{"value": "?"}'),
+        ('{"a": {"b": 1, "c": ["x"]}, "d": null}', '{"a": {"b": "?", "c": []}, "d": "?"}'),
+        ('{"größe": true}', '{"größe": "?"}'),
+        ("{}", "{}"),
+        ('["May"]', "?"),
+        ("42", "?"),
+        ('{"value": "May"', "?"),
+    ],
+)
+def test_an_honest_answer_keeps_the_form_of_an_object(completion: str, said: str) -> None:
+    assert honest(completion, "?") == said
+
+
 # --- which passage is meant ----------------------------------------------------------------------------------------
 
 
@@ -177,3 +274,26 @@ def test_the_best_chunk_shares_the_most_distinct_words_and_of_equals_is_the_firs
     chunks = passages(*texts)
     assert best_chunk(text, chunks) == chunks[best]
     assert best_chunk(text, list(reversed(chunks))) == chunks[best]
+
+
+def test_a_lesson_says_which_documents_it_shows(reader: Reader) -> None:
+    by_text = {one.text: one.document for one in CHUNKS}
+    for one, lesson in zip(EXAMPLES, taught(EXAMPLES, reader), strict=True):
+        assert lesson.documents == tuple(by_text[text] for text in contexts(lesson))
+        assert one.doc in lesson.documents
+
+
+def test_a_passage_that_stands_in_two_documents_counts_as_the_one_that_the_example_names(tmp_path: Path) -> None:
+    twins = [chunk(name, "passage 1 holds value-1") for name in ("a.md", "b.md")]
+    index = Index(str(tmp_path / "lance"), HashEmbedder(), ChunkParams())
+    both = index.reader(index.refresh(InMemory.of(twins), "snapshot", quiet).version)
+    by_document = InMemory.of(twins).by_document
+    shown = [lessons([example(1, doc=name)], by_document, both, 1, 7)[0].documents for name in ("a.md", "b.md")]
+    assert shown == [("a.md",), ("b.md",)]
+
+
+def test_what_was_seen_is_every_document_shown_in_the_form_that_it_had(reader: Reader) -> None:
+    some = taught(EXAMPLES[:2], reader)
+    shown = {name for lesson in some for name in lesson.documents}
+    assert seen_in(some, BY_DOCUMENT) == {name: BY_DOCUMENT[name][0].document_digest for name in shown}
+    assert len(shown) > 2

@@ -24,7 +24,7 @@ class Own:
         self.params = params
 """
 PORTS = [("embed", "model", "embedder"), ("generate", "model", "generator"), ("finetune", "trainer", "trainer")]
-ANOTHER = {"embed": {"tokens_at_once": 999}, "generate": {"batch_size": 3}, "finetune": {"batch_size": 3}}
+ANOTHER = {"embed": {"tokens_at_once": 999}, "generate": {"tokens_at_once": 999}, "finetune": {"batch_size": 3}}
 every_port = pytest.mark.parametrize(("block", "key", "port"), PORTS)
 
 
@@ -125,3 +125,8 @@ def test_the_embedder_of_an_older_release_is_filled_as_its_settings_say() -> Non
     own = load_embedder(EmbedParams(model="own_models:Own", query_prefix="query: "))
     assert (type(own).__name__, own.params.query_prefix) == ("Own", "query: ")  # type: ignore[attr-defined]
     assert type(load_embedder(EmbedParams(model="org/name", backend="torch"))) is TorchEmbedder
+
+
+def test_code_of_a_users_own_is_not_tuned(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match=r"^embed\.model = 'own_models:Own' is code of your own"):
+        load_embedder(EmbedParams(model="own_models:Own"), tmp_path)

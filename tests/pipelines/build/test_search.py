@@ -313,3 +313,15 @@ def test_the_prefix_of_a_question_is_for_its_vector_alone(pages: Shelf) -> None:
     assert plain == pages.search(pages.latest, "lantern", top_k=4, by="text")
     reader.search(["lantern"], 1)
     assert reranker.asked[0][0] == "lantern"
+
+
+def test_a_service_that_is_asked_for_months_keeps_only_so_many_vectors(
+    pages: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "KEPT_QUESTIONS", 3)
+    reader = pages.index.reader(pages.latest)
+    for number in range(20):
+        [[first, *_]] = reader.search([f"question {number}"], 2, "vector")
+        assert first == reader.search([f"question {number}"], 2, "vector")[0][0]
+        assert len(reader._vectors) <= 3
+    assert len(reader.search([f"question {number}" for number in range(5)], 1, "vector")) == 5

@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 from pipelines.build import weights
 from pipelines.build.weights import (
+    ORIGIN,
     available_cores,
     choose_device,
     choose_dtype,
@@ -207,6 +208,17 @@ def test_another_commit_is_another_revision(hub: Path) -> None:
 def test_what_is_nowhere_is_an_error_that_callers_expect(hub: Path, name: str) -> None:
     with pytest.raises((OSError, ValueError)):
         revision(name)
+
+
+def test_converted_weights_are_known_by_the_file_that_they_were_made_from(tmp_path: Path) -> None:
+    """Another release of transformers writes other settings beside the same weights."""
+    folder = model(tmp_path)
+    write(folder / ORIGIN, "0123456789ab")
+    assert revision(str(folder)) == "0123456789ab"
+    write(folder / "config.json", '{"transformers_version": "6.0.0"}')
+    assert revision(str(folder)) == "0123456789ab"
+    (folder / ORIGIN).unlink()
+    assert revision(str(folder)) == weights_digest(folder)
 
 
 def test_a_folder_goes_before_a_hub_id_of_the_same_name(

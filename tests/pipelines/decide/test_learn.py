@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.decide.learn import Learned, learned
-from pipelines.records import Past
+from pipelines.records import Action, Half, Past
 from tests.factories import past
 
 law = settings(derandomize=True, deadline=None, max_examples=60)
 PASTS = st.lists(
     st.builds(
         past,
-        st.sampled_from(["NOTHING", "HOLD", "REFRESH", "REBUILD", "RETRAIN", "REFRESH+RETRAIN", "an old name"]),
+        st.sampled_from(
+            ["NOTHING", "HOLD", "REFRESH", "REBUILD", "TUNE_RETRIEVER", "RETRAIN", "REFRESH+RETRAIN", "an old name"]
+        ),
         accepted=st.booleans(),
         rolled_back=st.booleans(),
         expected_points=st.sampled_from([None, -3.0, 0.0, 0.9, 1.0, 40.0]),
@@ -28,13 +30,13 @@ PASTS = st.lists(
 
 
 def share(*history: Past) -> float:
-    return learned(history, retrain=True).share
+    return learned(history, Half.MODEL).share
 
 
 @law
-@given(PASTS, st.booleans())
-def test_a_share_is_one_whatever_has_happened(history: Sequence[Past], retrain: bool) -> None:
-    learnt = learned(history, retrain)
+@given(PASTS, st.sampled_from(Half))
+def test_a_share_is_one_whatever_has_happened(history: Sequence[Past], half: Half) -> None:
+    learnt = learned(history, half)
     assert 0 < learnt.share < 1
     assert 0 <= learnt.cycles <= len(history)
 
@@ -52,15 +54,15 @@ def test_nothing_recovered_lowers_the_share_and_all_recovered_raises_it(history:
     assert share(*history, past(recovered_points=0.0)) < share(*history) < share(*history, past(recovered_points=20.0))
 
 
-@pytest.mark.parametrize(("retrain", "prior"), [(False, 0.8), (True, 0.5)])
-def test_before_the_first_cycle_the_prior_speaks(retrain: bool, prior: float) -> None:
-    assert learned((), retrain) == Learned(share=prior, cycles=0)
+@pytest.mark.parametrize(("half", "prior"), [(Half.INDEX, 0.8), (Half.RETRIEVER, 0.2), (Half.MODEL, 0.5)])
+def test_before_the_first_cycle_the_prior_speaks(half: Half, prior: float) -> None:
+    assert learned((), half) == Learned(share=prior, cycles=0)
 
 
 @pytest.mark.parametrize("truth", [0.0, 0.3, 1.0])
 def test_after_many_cycles_the_prior_is_forgotten(truth: float) -> None:
     history = [past(expected_points=10.0, recovered_points=10 * truth)] * 200
-    learnt = learned(history, retrain=True)
+    learnt = learned(history, Half.MODEL)
     assert learnt.cycles == 200
     assert learnt.share == pytest.approx(truth, abs=0.02)
 
@@ -81,7 +83,7 @@ def test_after_many_cycles_the_prior_is_forgotten(truth: float) -> None:
 def test_a_cycle_counts_with_the_share_that_it_recovered_and_lasting_failure_with_none(
     fields: dict[str, Any], expected: float
 ) -> None:
-    assert learned([past(**fields)], retrain=True) == Learned(share=expected, cycles=1)
+    assert learned([past(**fields)], Half.MODEL) == Learned(share=expected, cycles=1)
 
 
 @pytest.mark.parametrize(
@@ -95,23 +97,23 @@ def test_a_cycle_counts_with_the_share_that_it_recovered_and_lasting_failure_wit
     ],
 )
 def test_what_was_not_measured_or_hardly_expected_teaches_nothing(fields: dict[str, Any]) -> None:
-    assert learned([past(**fields)], retrain=True) == learned((), retrain=True)
+    assert learned([past(**fields)], Half.MODEL) == learned((), Half.MODEL)
 
 
 @pytest.mark.parametrize(
-    ("action", "of_refresh", "of_retrain"),
+    ("action", "halves"),
     [
-        ("NOTHING", 0, 0),
-        ("HOLD", 0, 0),
-        ("REFRESH", 1, 0),
-        ("REBUILD", 1, 0),
-        ("RETRAIN", 0, 1),
-        ("REFRESH+RETRAIN", 1, 1),
-        ("REBUILD+RETRAIN", 1, 1),
-        ("a name of another version", 0, 0),
+        ("NOTHING", []),
+        ("HOLD", []),
+        ("REFRESH", [Half.INDEX]),
+        ("REBUILD", [Half.INDEX]),
+        ("TUNE_RETRIEVER", [Half.RETRIEVER]),
+        ("RETRAIN", [Half.MODEL]),
+        ("REFRESH+RETRAIN", [Half.INDEX, Half.MODEL]),
+        ("REBUILD+RETRAIN", [Half.INDEX, Half.MODEL]),
+        ("TUNE_RETRIEVER+RETRAIN", [Half.RETRIEVER, Half.MODEL]),
+        ("a name of another version", []),
     ],
 )
-def test_each_half_learns_from_the_cycles_that_held_it(action: str, of_refresh: int, of_retrain: int) -> None:
-    history = [past(action)]
-    assert learned(history, retrain=False).cycles == of_refresh
-    assert learned(history, retrain=True).cycles == of_retrain
+def test_each_half_learns_from_the_cycles_that_held_it(action: str, halves: list[Half]) -> None:
+    assert [half for half in Half if learned([past(action)], half).cycles] == halves

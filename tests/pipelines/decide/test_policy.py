@@ -144,7 +144,7 @@ def also(world: Evidence, one: Past) -> Evidence:
 
 def on_the_edge(params: PolicyParams, *worlds: Evidence) -> list[PolicyParams]:
     """These params, and those under which a half of one of the worlds is only just wanted: there a law breaks first."""
-    halves = [half for world in worlds for half in vars(weigh(world, params)).values()]
+    halves = [half for world in worlds for half in vars(weigh(world, params)).values() if half]
     prices = {buys_per_hour(half) for half in halves}
     return [params, *(params.model_copy(update={"points_per_hour": price}) for price in sorted(prices))]
 
@@ -283,6 +283,36 @@ def test_costs_and_value_that_grow_together_change_no_action(
 
 
 @law
+@given(worlds(), PRICES, st.integers(0, 40), st.integers(1, 400))
+def test_more_documents_to_forget_never_make_a_retrain_less_wanted(
+    world: Evidence, params: PolicyParams, few: int, more: int
+) -> None:
+    less, much = (but(world, taught_gone=tuple(map(str, range(many)))) for many in (few, few + more))
+    for edge in on_the_edge(params, less, much):
+        before, after = decide(less, edge).action, decide(much, edge).action
+        assert after.retrains >= before.retrains
+        assert after.refreshes == before.refreshes
+
+
+@law
+@given(worlds(), PRICES, st.integers(0, 50))
+def test_where_nothing_is_to_be_forgotten_it_makes_no_difference_what_that_is_worth(
+    world: Evidence, params: PolicyParams, points: int
+) -> None:
+    assert decide(world, params.model_copy(update={"forget_points": points})) == decide(world, params)
+
+
+def test_a_model_that_knows_what_is_gone_is_told_of_and_trained_again_where_that_is_worth_it() -> None:
+    world = evidence(delta=UNMOVED, changes=UNCHANGED, adapter_is_current=True, taught_gone=("a.md",))
+    dear, cheap = decide(world, PARAMS), decide(world, PARAMS.model_copy(update={"forget_points": 10}))
+    assert (dear.action, cheap.action) == (Action.NOTHING, Action.RETRAIN)
+    told = "The live adapter was taught from 1 document that is gone: `ragtide lineage` lists what it has seen."
+    assert told in dear.reasons
+    assert told in cheap.explanation
+    assert cheap.reasons[1].endswith("taught from 1 document that is gone: to forget that counts for 10 points.")
+
+
+@law
 @given(SURE, PRICES, RETRAINS, st.sampled_from(["nothing", "refused", "undone"]))
 def test_a_retrain_that_brought_nothing_never_makes_the_next_more_likely(
     world: Evidence, params: PolicyParams, action: str, how: str
@@ -376,6 +406,15 @@ def test_what_is_set_aside_is_told_and_decides_nothing(world: Evidence, params: 
     assert (after.action, after.options, after.would_change) == (before.action, before.options, before.would_change)
     [told] = [line for line in after.reasons if line not in before.reasons]
     assert "1 documents cannot be read and are set aside; `ragtide status` says why" in told
+
+
+@law
+@given(worlds(), PRICES)
+def test_what_is_left_out_of_the_examples_is_told_and_decides_nothing(world: Evidence, params: PolicyParams) -> None:
+    before, after = decide(world, params), decide(but(world, left_out={"leak": 2, "duplicate": 1}), params)
+    assert (after.action, after.options, after.would_change) == (before.action, before.options, before.would_change)
+    [told] = [line for line in after.reasons if line not in before.reasons]
+    assert told == "3 training lines are left out; `ragtide examples` lists what is wrong."
 
 
 @law

@@ -12,7 +12,7 @@ from pipelines.decide.choice import Gain
 from pipelines.decide.policy import decide
 from pipelines.decide.weigh import LEAST_SECONDS, STANDS, lasting, refresh_gain, retrain_gain, seconds, weigh
 from pipelines.params import PolicyParams
-from pipelines.records import Action, Costs, Evidence, Measure, Past
+from pipelines.records import Action, Costs, Evidence, Half, Measure, Past
 from tests.factories import UNMOVED, delta, evidence, measure, past
 
 law = settings(derandomize=True, deadline=None, max_examples=60)
@@ -69,8 +69,8 @@ WAITED = past("NOTHING", accepted=False, model_gap=0.3, index_gap=0.2)
 
 @pytest.mark.parametrize(("waited", "cycles"), [(0, 3), (1, 3), (2, 3), (3, 4), (9, 10)])
 def test_a_gap_that_stands_is_counted_for_as_many_cycles_as_it_stood(waited: int, cycles: int) -> None:
-    for retrain in (False, True):
-        assert lasting(evidence(past=(WAITED,) * waited), PolicyParams(gain_lasts_cycles=3), retrain) == cycles
+    for half in Half:
+        assert lasting(evidence(past=(WAITED,) * waited), PolicyParams(gain_lasts_cycles=3), half) == cycles
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_gap_that_stands_is_counted_for_as_many_cycles_as_it_stood(waited: int
 )
 def test_what_was_done_about_a_half_or_needed_not_be_begins_anew(last: Past, index: int, model: int) -> None:
     world, params = evidence(past=(*(WAITED,) * 5, last)), PolicyParams(gain_lasts_cycles=1)
-    assert (lasting(world, params, False), lasting(world, params, True)) == (index, model)
+    assert (lasting(world, params, Half.INDEX), lasting(world, params, Half.MODEL)) == (index, model)
 
 
 @law
@@ -308,3 +308,58 @@ def test_both_halves_are_weighed_with_their_own_gain_and_cost() -> None:
     assert (halves.refresh.gain, halves.refresh.seconds) == (refresh_gain(world), 30)
     assert (halves.retrain.action, halves.retrain.gain) == (Action.RETRAIN, retrain_gain(world, PARAMS))
     assert halves.retrain.seconds == 320
+
+
+# --- what is gone and still known -----------------------------------------------------------------------------------
+
+GONE = ("a.md", "b.md", "c.md")
+NOTHING_TO_LEARN: dict[str, Any] = {"model_gap": measure(0.4), "new_examples": 0, "adapter_is_current": True}
+
+
+def retrain(world: Evidence, **params: float) -> Gain:
+    return weigh(world, PolicyParams(**params)).retrain.gain  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [NOTHING_TO_LEARN, {"model_gap": measure(0.0)}, {"model_gap": UNMEASURED}],
+    ids=["nothing to learn", "target reached", "not measured"],
+)
+def test_to_forget_what_is_gone_is_worth_something_where_there_is_nothing_else_to_win(signals: dict[str, Any]) -> None:
+    before, gain = retrain(evidence(**signals)), retrain(evidence(**signals, taught_gone=GONE), forget_points=2)
+    assert ends(before) == (0, 0, 0)
+    assert ends(gain) == (6, 6, 6)
+    assert gain.because == f"{before.because}; the adapter was taught from 3 documents that are gone: " + (
+        "to forget that counts for 6 points"
+    )
+    assert gain.needs is None
+
+
+def test_to_forget_is_added_to_what_is_learnt_and_is_no_part_of_the_gap() -> None:
+    without, gain = retrain(untaught()), retrain(untaught(taught_gone=GONE), forget_points=2)
+    assert ends(gain) == tuple(end + 6 for end in ends(without))
+    assert gain.gap == without.gap
+
+
+def test_nothing_is_forgotten_where_there_are_too_few_examples_to_learn_from_instead() -> None:
+    few = {"model_gap": measure(0.4), "examples": 3, "min_examples": 20}
+    assert retrain(evidence(**few, taught_gone=GONE), forget_points=2) == retrain(evidence(**few))
+
+
+def test_a_gain_ends_at_a_hundred_points() -> None:
+    gain = retrain(untaught(taught_gone=GONE), forget_points=40)
+    assert ends(gain) == (100, 100, 100)
+
+
+def test_what_is_to_be_forgotten_makes_a_refresh_worth_no_more() -> None:
+    world = evidence(model_gap=measure(0.4), score_gold=measure(0.1), missing_answers=measure(0.9))
+    [plain, gone] = (weigh(one, PARAMS).refresh for one in (world, world.model_copy(update={"taught_gone": GONE})))
+    assert gone == plain
+
+
+def test_a_new_model_is_asked_for_its_skills_as_well() -> None:
+    costs = COSTS.model_copy(update={"skills_seconds": 7.0})
+    took = {
+        action: seconds(action, evidence(costs=costs)) - seconds(action, evidence(costs=COSTS)) for action in Action
+    }
+    assert all(more == (7 if action.retrains else 0) for action, more in took.items())

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.errors import RefusalError
-from pipelines.observe.jsonl import read_lines
-from tests.factories import write
+from pipelines.observe.jsonl import Bad, check_lines, read_lines
+from tests.factories import md5, write
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
@@ -120,9 +120,20 @@ def test_the_first_bad_line_is_the_one_that_is_named(tmp_path: Path) -> None:
         read(tmp_path, {"b.jsonl": "nonsense", "a.jsonl": f"{line('good')}\n{{}}\nnonsense"})
 
 
-def test_a_file_that_is_not_utf_8_is_named_with_the_byte(tmp_path: Path) -> None:
-    with pytest.raises(RefusalError, match=r"a\.jsonl is not UTF-8 \(byte 10\): save it as UTF-8"):
-        read(tmp_path, {"a.jsonl": b'{"text": "\xe9"}'})
+def test_a_line_that_is_not_utf_8_is_named_with_the_byte(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match=r"a\.jsonl:2: is not UTF-8 \(byte 10\): save the file as UTF-8"):
+        read(tmp_path, {"a.jsonl": line("good").encode() + b'\n{"text": "\xe9"}\n'})
+
+
+def test_a_bad_line_can_be_told_among_the_good_ones(tmp_path: Path) -> None:
+    content = f"{line('one')}\n\n{{}}\n{line('two')}"
+    write(tmp_path / "deep/a.jsonl", content)
+    found = list(check_lines(tmp_path, {"deep/a.jsonl": md5(content)}, Line))
+    assert found == [
+        ("deep/a.jsonl:1", Line(text="one")),
+        ("deep/a.jsonl:3", Bad("text: Field required: mend the line")),
+        ("deep/a.jsonl:4", Line(text="two")),
+    ]
 
 
 def test_a_file_that_changed_since_the_snapshot_is_refused(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from pipelines.observe.snapshot import (
     compose,
     dvc,
     earlier_documents,
+    earlier_file,
     ensure_repository,
     files_below,
     folder_hash,
@@ -684,3 +685,33 @@ def test_only_the_last_snapshots_are_looked_through(tmp_path: Path) -> None:
         taken.write(space.snapshot_file(taken.id))
         os.utime(space.snapshot_file(taken.id), (number, number))
     assert len(list(earlier_documents(space))) == REMEMBERED
+
+
+def test_a_file_of_an_earlier_snapshot_is_read_out_of_dvcs_cache(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    put(space.kb, {"a.md": "as it was"})
+    before = record(space).documents["a.md"]
+    put(space.kb, {"a.md": "as it is"})
+    record(space)
+    assert earlier_file(space, before) == b"as it was"
+    assert earlier_file(space, md5("never seen")) is None
+
+
+def test_a_file_is_read_from_where_dvcs_config_says_that_its_cache_is(tmp_path: Path) -> None:
+    space = workspace(tmp_path / "project")
+    ensure_repository(space.root)
+    dvc(space.root, ["cache", "dir", str(tmp_path / "shared")])
+    put(space.kb, {"a.md": "as it was"})
+    digest = record(space).documents["a.md"]
+    assert list((tmp_path / "shared").rglob(digest[2:]))
+    assert earlier_file(space, digest) == b"as it was"
+
+
+def test_a_file_that_is_not_whole_any_more_counts_as_not_there(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    put(space.kb, {"a.md": "as it was"})
+    digest = record(space).documents["a.md"]
+    [kept] = space.root.glob(f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}")
+    kept.chmod(0o644)
+    kept.write_text("another", encoding="utf-8")
+    assert earlier_file(space, digest) is None

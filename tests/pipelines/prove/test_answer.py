@@ -15,7 +15,8 @@ from pipelines.build.corpus import InMemory
 from pipelines.build.models import Models
 from pipelines.build.search import Passage
 from pipelines.errors import RefusalError
-from pipelines.ports import Advance, Lesson, Message, Prompt, quiet
+from pipelines.ports import Advance, Claim, Lesson, Message, Prompt, quiet
+from pipelines.prove import answer as module
 from pipelines.prove.answer import Answer, Answerer, Assistant
 from pipelines.records import BuiltIndex, BuiltModel, Release
 from pipelines.workspace import Workspace
@@ -81,6 +82,27 @@ def taught(space: Workspace, name: str = "a1") -> BuiltModel:
     """A model whose adapter has learnt to read."""
     write(space.adapters / name / SKILLS, json.dumps({"reads": True, "json": False}))
     return BuiltModel(base="reader-1", adapter=name, examples="x", settings="s")
+
+
+# --- the model's own base ------------------------------------------------------------------------------------------
+
+
+def test_a_release_of_another_base_is_never_answered_by_todays(space: Workspace) -> None:
+    other = BASE.model_copy(update={"base": "reader-2"})
+    with pytest.raises(RefusalError, match="made from reader-2, and what is there now is reader-1: put it back"):
+        answerer(space).answer("asking", prompts("one?"), other)
+    with pytest.raises(RefusalError, match="made from reader-2"):
+        answerer(space).losses("judging", [Lesson(prompts("one?")[0], "May")], other)
+    assert CountingReader.prompts == []
+
+
+def test_a_base_that_is_still_there_answers_for_its_release(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "generator_of", lambda _, models, model: Echo() if model != BASE else models.generator)
+    other = BASE.model_copy(update={"base": "reader-2"})
+    asking = answerer(space, OtherReader())
+    assert asking.answer("asking", prompts("one?"), other) == ["one?"]
+    assert asking.answer("asking", prompts("one?"), BASE) != ["one?"]
+    assert asking.base == "reader-1"
 
 
 # --- each answer once ----------------------------------------------------------------------------------------------
@@ -301,3 +323,75 @@ def test_a_release_whose_index_is_gone_is_refused_by_its_tag(space: Workspace) -
     shutil.rmtree(space.index_uri)
     with pytest.raises(RefusalError, match="no index at"):
         ask(release(1), space)
+
+
+def test_several_questions_are_answered_in_order_in_one_call_of_the_model(space: Workspace) -> None:
+    calls: list[int] = []
+
+    class Batched(CountingReader):
+        def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
+            calls.append(len(prompts))
+            return super().generate(prompts, adapter, advance)
+
+    pages = {"pump.md": page("2027-01-01"), "tank.md": "# Tank\n\n## Tank 2\n\n- End of life: 2029-09-09\n"}
+    released = published(1, space, pages, taught(space))
+    assistant = Assistant.of(released, space, models(Batched()), quiet)
+    questions = ["When does Tank 2 reach end of life?", PUMP]
+    answers = assistant.say(questions, [assistant.find(question) for question in questions])
+    assert [answer.text for answer in answers] == ["2029-09-09", "2027-01-01"]
+    assert calls == [2]
+    assert assistant.say([], []) == []
+    assert assistant.release == released
+
+
+def test_warming_up_asks_the_model_itself_and_keeps_nothing(space: Workspace) -> None:
+    assistant = Assistant.of(published(1, space, {"pump.md": page("2027")}, taught(space)), space, models(), quiet)
+    for _ in range(2):
+        assistant.warm_up()
+    assert len(CountingReader.prompts) == 2
+
+
+def test_warming_up_refuses_a_release_whose_adapter_is_missing(space: Workspace) -> None:
+    assistant = Assistant.of(published(1, space, {"pump.md": page("2027")}, taught(space)), space, models(), quiet)
+    shutil.rmtree(space.adapters / "a1")
+    with pytest.raises(RefusalError, match="a1 is missing"):
+        assistant.warm_up()
+
+
+# --- the judge -----------------------------------------------------------------------------------------------------
+
+
+class Strict:
+    """Calls right what is word for word a right answer; counts its opinions."""
+
+    def __init__(self, identity: str = "strict") -> None:
+        self.identity = identity
+        self.asked: list[Claim] = []
+
+    def judge(self, claim: Claim) -> float:
+        self.asked.append(claim)
+        return float(claim.answer in claim.right)
+
+
+CLAIMS = [Claim("How?", "So.", ("So.", "Thus.")), Claim("How?", "No.", ("So.",)), Claim("Why?", "So.", ("So.",))]
+
+
+def test_the_judge_is_asked_each_claim_once_ever(space: Workspace) -> None:
+    judge = Strict()
+    for _ in range(2):
+        assert Answerer(space, models(), quiet, judge).opinions([*CLAIMS, CLAIMS[0]]) == [1.0, 0.0, 1.0, 1.0]
+    assert judge.asked == CLAIMS
+
+
+def test_another_judge_and_other_right_answers_are_asked_anew(space: Workspace) -> None:
+    judge, other = Strict(), Strict("other")
+    Answerer(space, models(), quiet, judge).opinions(CLAIMS[:1])
+    Answerer(space, models(), quiet, other).opinions(CLAIMS[:1])
+    Answerer(space, models(), quiet, judge).opinions([Claim("How?", "So.", ("Thus.",))])
+    assert (len(judge.asked), len(other.asked)) == (2, 1)
+
+
+def test_without_a_judge_there_are_no_opinions_but_on_nothing(space: Workspace) -> None:
+    assert answerer(space).opinions([]) == []
+    with pytest.raises(RefusalError, match=r"asks for a judge: name one in params\.yaml \(score\.judge\)"):
+        answerer(space).opinions(CLAIMS)

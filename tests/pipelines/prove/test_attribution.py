@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipelines.build.models import Models
 from pipelines.build.search import Reader
 from pipelines.observe.diff import diff
 from pipelines.params import Params
-from pipelines.ports import Message, quiet
+from pipelines.ports import Claim, Message, quiet
 from pipelines.prove.answer import Answerer
 from pipelines.prove.attribution import (
     ALL_MISSING,
@@ -37,6 +38,8 @@ from pipelines.records import (
     ChangeSet,
     Costs,
     Evidence,
+    Finding,
+    Flaw,
     Gap,
     Measure,
     Past,
@@ -441,6 +444,57 @@ def test_a_question_belongs_to_the_first_folder_of_its_first_document(docs: tupl
 def test_the_kind_of_an_answer_is_told_by_its_form(answer: str, kind: str) -> None:
     assert kind_of_answer(end_of_life("Tank", answer)) == kind
     assert kind_of_answer(end_of_life("Tank", answer, format=".*")) == "demanded format"
+    assert kind_of_answer(end_of_life("Tank", answer, scorer="json_f1")) == "demanded format"
+    assert kind_of_answer(end_of_life("Tank", answer, scorer="token_f1")) == kind
+
+
+# --- scorers -------------------------------------------------------------------------------------------------------
+
+
+class Lenient:
+    """Calls every answer half right; counts its opinions."""
+
+    identity = "lenient"
+
+    def __init__(self) -> None:
+        self.asked: list[Claim] = []
+
+    def judge(self, claim: Claim) -> float:
+        self.asked.append(claim)
+        return 0.5
+
+
+def test_the_judge_grades_the_questions_that_ask_for_one_and_no_other(space: Workspace) -> None:
+    judge = Lenient()
+    asked = (end_of_life("Pump", scorer="judge"), end_of_life("Tank"), end_of_life("Valve", scorer="judge", format="x"))
+    asking = Examiner(corpus_of(pages()), GoldenSet(asked, ()), Answerer(space, MODELS, quiet, judge), space.params)
+    graded = asking.with_gold(Subject(None, taught(space)))
+    assert [one.score for one in graded] == [0.5, 1.0, 0.0]
+    assert judge.asked == [Claim(asked[0].question, graded[0].answer, (OLD,))]
+
+
+def test_an_answer_that_is_right_in_part_counts_in_part(space: Workspace) -> None:
+    asked = tuple(end_of_life(name, f"{OLD} for sure", scorer="token_f1") for name in NAMES)
+    subject = Subject(index_of(space, pages()), taught(space))
+    found = seen(space, pages(), subject, asked)
+    assert found.score_gold.value == found.score_retrieved.value == 0.5
+    assert found.stale_questions == ()
+    assert found.model_gap.value == 0.5
+
+
+def test_a_passage_with_the_same_numbers_is_the_right_one_for_an_answer_in_json(space: Workspace) -> None:
+    asked = end_of_life("Pump", f'{{"end": "{OLD}"}}', scorer="json_f1")
+    [context] = gold_context(asked, corpus_of(pages()))
+    assert OLD in context
+
+
+def test_lines_that_are_left_out_are_counted_by_what_is_wrong_with_them(space: Workspace) -> None:
+    flaws = (Flaw.LEAK, Flaw.STALE, Flaw.LEAK)
+    findings = tuple(Finding(where=f"a.jsonl:{at}", kind=kind, why="") for at, kind in enumerate(flaws))
+    corpus = replace(corpus_of(pages()), left_out=findings)
+    about = world(corpus, ChangeSet(before=None, after="s"))
+    found = gather(about, examiner(space, corpus, golden()), Subject(None, BASE), MODELS.embedder, space.params)
+    assert found.left_out == {"leak": 2, "stale answer": 1}
 
 
 # --- what was not measured -----------------------------------------------------------------------------------------
@@ -503,6 +557,11 @@ ELSEWHERE = snapshot(train={"renamed.jsonl": md5("t")})
         (trained_on(ELSEWHERE, other(), seen=SEEN[::-1]), True),
         (trained_on(ELSEWHERE, other(), seen=SEEN[:2]), False),
         (trained_on(ELSEWHERE, other(), seen=(*SEEN, "another")), False),
+        (trained_on(TAUGHT, other(examples={"replay_share": 0.5}), seen=SEEN), False),
+        # What was replayed is of files that are gone, and may be of today's again.
+        (trained_on(TAUGHT, other(), seen=(*SEEN, "old")).model_copy(update={"replayed": ("old",)}), True),
+        (trained_on(TAUGHT, other(), seen=SEEN).model_copy(update={"replayed": SEEN[:1]}), True),
+        (trained_on(TAUGHT, other(), seen=SEEN[1:]).model_copy(update={"replayed": SEEN[:1]}), False),
         (BASE, False),
     ],
 )

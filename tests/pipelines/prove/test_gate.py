@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.params import GateParams, Params, ScoreParams
-from pipelines.prove.gate import Rows, judge
+from pipelines.prove.gate import Rows, hold_to_skills, judge
 from pipelines.prove.score import difference
-from pipelines.records import Chunk, Measure, Scorecard, Verdict
+from pipelines.records import Chunk, Measure, Scorecard, SkillScore, Verdict
 from tests.factories import chunk, graded, measure, scorecard
 
 law = settings(derandomize=True, deadline=None)
@@ -202,3 +202,64 @@ def test_scores_are_compared_question_by_question_whatever_their_order() -> None
     after = scorecard(graded("b", 0.0), graded("a", 1.0))
     difference = judge(before, after, {}, [], Params()).difference
     assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+
+
+# --- earlier skills --------------------------------------------------------------------------------------------------
+
+
+def skill(name: str, asked: int, before: int, after: int) -> SkillScore:
+    """A skill of so many questions, and how many of them are answered right."""
+    cards = (scorecard(answer_score=difference([0] * asked, right(asked, many), SCORE)) for many in (before, after))
+    return SkillScore(name=name, before=next(cards), after=next(cards))
+
+
+def right(asked: int, many: int) -> list[float]:
+    return [1.0] * many + [0.0] * (asked - many)
+
+
+def held(*skills: SkillScore, **gate: Any) -> Verdict:
+    good = verdict(card([1]), card([1]))
+    return hold_to_skills(good, skills, Params(gate=GateParams(**gate), score=SCORE))
+
+
+def test_without_skills_the_verdict_stands_as_it_is() -> None:
+    assert held() == verdict(card([1]), card([1]))
+
+
+def test_each_skill_is_a_check_with_its_numbers_and_its_scorecards_are_kept() -> None:
+    skills = skill("sgd", 20, 16, 15), skill("bash", 20, 10, 20)
+    result = held(*skills)
+    assert result.accepted
+    assert result.skills == skills
+    assert [(one.name, one.detail) for one in result.checks[-2:]] == [
+        ("skill sgd", "0.80 -> 0.75; may lose 0.05"),
+        ("skill bash", "0.50 -> 1.00; may lose 0.05"),
+    ]
+
+
+def test_what_one_skill_wins_does_not_make_up_for_what_another_loses() -> None:
+    result = held(skill("sgd", 20, 16, 14), skill("bash", 20, 10, 20))
+    assert failed(result) == ["skill sgd"]
+    assert not result.accepted
+
+
+def test_a_verdict_that_was_no_stays_no_whatever_the_skills() -> None:
+    no = verdict(card([1]), card([0]))
+    assert not hold_to_skills(no, [skill("sgd", 20, 10, 20)], Params()).accepted
+
+
+@law
+@given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 100))
+def test_no_skill_may_fall_by_more_than_its_own_tolerance(asked: int, before: int, after: int, percent: int) -> None:
+    before, after = min(before, asked), min(after, asked)
+    result = held(skill("sgd", asked, before, after), max_skill_loss=0.0, skills={"sgd": percent / 100})
+    lost = before - after
+    one_question = lost == 1 and asked >= 20 and percent > 0
+    assert (failed(result) == ["skill sgd"]) is (100 * lost > percent * asked and not one_question)
+
+
+def test_another_skills_tolerance_is_not_ones_own() -> None:
+    fallen = skill("sgd", 10, 8, 7)
+    assert failed(held(fallen, max_skill_loss=0.05, skills={"bash": 0.2})) == ["skill sgd"]
+    assert failed(held(fallen, max_skill_loss=0.05, skills={"sgd": 0.1})) == []
+    assert failed(held(fallen, max_skill_loss=0.1)) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import RefusalError
-from pipelines.prove.questions import GoldenSet, read_golden, split_stale
+from pipelines.observe.snapshot import compose
+from pipelines.prove.questions import GoldenSet, earlier_questions, read_golden, split_stale, wordings
 from pipelines.records import Question
-from tests.factories import md5, question, write
+from pipelines.workspace import Workspace
+from tests.factories import md5, question, workspace, write
 
 TEXTS = {"a.md": "The limit is 42.", "b.md": "The limit is 43.", "empty.md": ""}
 DOCS = st.lists(st.sampled_from([*TEXTS, "gone.md"]), max_size=3).map(tuple)
@@ -38,10 +41,15 @@ def test_questions_come_in_order_of_file_and_line(tmp_path: Path) -> None:
 
 
 def test_a_line_is_read_whole(tmp_path: Path) -> None:
-    full = GOOD | {"id": "limit", "answers": ["42", "forty-two"], "format": r"\d+"}
+    full = GOOD | {"id": "limit", "answers": ["42", "forty-two"], "format": r"\d+", "scorer": "exact"}
     [read_one] = read(tmp_path, a=[full]).questions
     assert read_one == Question(
-        id="limit", question="What is the limit?", answers=("42", "forty-two"), docs=("a.md",), format=r"\d+"
+        id="limit",
+        question="What is the limit?",
+        answers=("42", "forty-two"),
+        docs=("a.md",),
+        format=r"\d+",
+        scorer="exact",
     )
 
 
@@ -89,8 +97,10 @@ def test_a_golden_set_without_questions_is_refused_with_the_form_of_a_line(
         ({"answers": [""]}, "answers.0: String should have at least 1 character"),
         ({"answers": [42]}, "answers.0: Input should be a valid string"),
         ({"docs": [""]}, "docs.0: String should have at least 1 character"),
-        ({"format": "("}, "format: Value error, not a regular expression (missing ), unterminated subpattern"),
+        ({"format": "("}, "format: not a regular expression (missing ), unterminated subpattern"),
         ({"answer": "42"}, "answer: Extra inputs are not permitted"),
+        ({"scorer": "fuzzy"}, "scorer: Input should be 'contains', 'exact'"),
+        ({"scorer": "json_f1", "answers": ["{}", "no JSON"]}, "answers should be JSON, each of them"),
     ],
 )
 def test_a_bad_line_is_named_by_file_number_and_key(change: dict[str, object], said: str, tmp_path: Path) -> None:
@@ -112,6 +122,11 @@ def test_a_bad_line_is_named_by_file_number_and_key(change: dict[str, object], s
         ({"docs": ("b.md",), "answers": ("42", "43")}, True),
         ({"docs": ("a.md",), "answers": ("4",)}, False),
         ({"docs": ()}, True),
+        ({"docs": ("a.md",), "scorer": "exact"}, True),
+        ({"docs": ("a.md",), "scorer": "json_f1", "answers": ('{"limit": 42}',)}, True),
+        ({"docs": ("b.md",), "scorer": "json_f1", "answers": ('{"limit": 42}',)}, False),
+        ({"docs": ("a.md",), "scorer": "token_f1", "answers": ("It is at 42",)}, True),
+        ({"docs": ("gone.md",), "scorer": "token_f1", "answers": ("Low.",)}, False),
     ],
     ids=str,
 )
@@ -158,3 +173,89 @@ def test_another_question_makes_another_digest(change: dict[str, object]) -> Non
 def test_a_question_that_went_stale_makes_another_digest() -> None:
     asked = [question("q"), question("r", docs=("b.md",), answers=("43",))]
     assert split_stale(asked, TEXTS).digest() != split_stale(asked, {"a.md": TEXTS["a.md"]}).digest()
+
+
+# --- earlier skills --------------------------------------------------------------------------------------------------
+
+
+def test_questions_of_earlier_skills_are_none_of_the_golden_set(tmp_path: Path) -> None:
+    golden = read(tmp_path, **{"q": [GOOD | {"id": "1"}], "regression/old": [GOOD | {"id": "1"}]})
+    assert [one.id for one in golden.questions] == ["1"]
+
+
+def test_with_nothing_but_earlier_skills_there_are_no_golden_questions(tmp_path: Path) -> None:
+    with pytest.raises(RefusalError, match="holds no golden questions"):
+        read(tmp_path, **{"regression/old": [GOOD]})
+
+
+def record(space: Workspace, age: int, **files: list[object]) -> None:
+    """A snapshot with these golden files, so old, as DVC keeps it."""
+    contents = {f"{name}.jsonl": "\n".join(map(json.dumps, lines)) for name, lines in files.items()}
+    for content in contents.values():
+        digest = md5(content)
+        write(space.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:], content)
+    taken = compose({f"{age}.md": md5(str(age))}, {}, {path: md5(content) for path, content in contents.items()})
+    taken.write(space.snapshot_file(taken.id))
+    os.utime(space.snapshot_file(taken.id), (1000 - age, 1000 - age))
+
+
+def earlier(space: Workspace, *golden: Question, stale: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    found = earlier_questions(space, GoldenSet(golden, stale), TEXTS)
+    return [(one.id, one.answers[0]) for one in found]
+
+
+def test_of_each_question_of_before_the_newest_form_counts(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    record(space, 2, q=[GOOD | {"id": "1", "question": "One?"}, GOOD | {"id": "2", "question": "Two?"}])
+    record(space, 1, q=[GOOD | {"id": "1", "question": "One, then?", "answers": ["The limit is 42"]}])
+    assert earlier(space) == [("1", "The limit is 42"), ("2", "42")]
+
+
+@pytest.mark.parametrize(
+    ("today", "stale"),
+    [(question("1", question="Otherwise?"), ()), (question("9", question="One?"), ()), (question("9"), ("1",))],
+    ids=["its id", "its wording", "its id, stale"],
+)
+def test_what_the_set_holds_today_in_some_form_is_not_asked_in_an_earlier_one(
+    today: Question, stale: tuple[str, ...], tmp_path: Path
+) -> None:
+    space = workspace(tmp_path)
+    record(space, 1, q=[GOOD | {"id": "1", "question": "One?"}])
+    assert earlier(space, today, stale=stale) == []
+    assert earlier(space, question("9")) == [("1", "42")]
+
+
+def test_an_earlier_question_that_is_stale_or_of_a_skill_or_no_line_any_more_is_left_out(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    record(space, 1, **{"q": [GOOD | {"answers": ["44"]}, {"ask": "me"}], "regression/old": [GOOD]})
+    assert earlier(space) == []
+
+
+def golden_files(space: Workspace, **files: object) -> dict[str, str]:
+    """Name without ending -> MD5 of a golden file of one line each, which is put there."""
+    contents = {f"{name}.jsonl": json.dumps(one) + "\n" for name, one in files.items()}
+    for path, content in contents.items():
+        write(space.golden / path, content)
+    return {path: md5(content) for path, content in contents.items()}
+
+
+def test_what_is_asked_is_told_of_every_file_those_of_earlier_skills_too(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    files = golden_files(space, **{"regression/old": GOOD | {"question": "Old?"}, "a": GOOD})
+    assert wordings(space, files) == [GOOD["question"], "Old?"]
+
+
+def test_a_question_for_a_judge_is_refused_by_file_and_line_where_there_is_none(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    files = golden_files(space, a=GOOD, b=GOOD | {"scorer": "judge"})
+    with pytest.raises(RefusalError, match=r"data/golden/b\.jsonl:1: scorer is judge, and score\.judge .* no model"):
+        wordings(space, files)
+    judged = workspace(tmp_path, score={"judge": "openai:/some"})
+    assert len(wordings(judged, files)) == 2
+
+
+def test_an_earlier_question_for_a_judge_is_left_out_where_there_is_none_any_more(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    record(space, 1, q=[GOOD | {"id": "1", "scorer": "judge"}])
+    assert earlier(space) == []
+    assert earlier(workspace(tmp_path, score={"judge": "openai:/some"})) == [("1", "42")]

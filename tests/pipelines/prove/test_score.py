@@ -1,126 +1,22 @@
-"""Is an answer right only where it holds a whole value? And does a score say honestly how sure it is?"""
+"""Is an answer graded by what it says? And does a score say honestly how sure it is?"""
 
 from __future__ import annotations
 
 import json
-from datetime import date
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.params import ScoreParams
-from pipelines.prove.score import difference, grade, holds, measure, well_formed
-from pipelines.records import Measure
+from pipelines.prove.score import difference, grade, measure, well_formed
+from pipelines.records import Measure, Scorer
 from tests.factories import question
 
 law = settings(derandomize=True, deadline=None)
 PARAMS = ScoreParams(resamples=200)
-ANSWERS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
-PARTS = st.lists(st.integers(0, 99), min_size=2, max_size=4)
-DATES = st.dates(min_value=date(1000, 1, 1))
 GRADES = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=40)
 PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=1, max_size=40)
-
-
-def version(parts: list[int]) -> str:
-    return ".".join(str(part) for part in parts)
-
-
-@law
-@given(ANSWERS)
-def test_a_text_holds_the_answer_that_stands_alone_in_it(answer: str) -> None:
-    for text in (answer, f"It is {answer} now.", f"({answer})", f"\n{answer}\n", f"it is {answer}, I think"):
-        assert holds(text, [answer])
-
-
-@law
-@given(ANSWERS)
-def test_a_part_of_a_longer_word_is_no_answer(answer: str) -> None:
-    for text in (f"x{answer}x", f"7{answer}7", f"_{answer}_"):
-        assert not holds(text, [answer])
-
-
-@law
-@given(PARTS, st.integers(0, 99))
-def test_a_version_is_not_found_in_a_longer_one(parts: list[int], more: int) -> None:
-    short = version(parts)
-    assert holds(f"The latest release is {short}.", [short])
-    assert not holds(f"The latest release is {short}.{more}", [short])
-    assert not holds(f"The latest release is {more}.{short}.", [short])
-    assert not holds(f"The latest release is {short}-rc{more}.", [short])
-    assert not holds(f"The latest release is {short}x.", [short])
-
-
-@law
-@given(DATES, st.integers(0, 9))
-def test_a_date_is_not_found_in_a_longer_number_and_not_in_part(day: date, digit: int) -> None:
-    whole = day.isoformat()
-    assert holds(f"Support ends on {whole}.", [whole])
-    assert not holds(f"Support ends on {whole}{digit}.", [whole])
-    assert not holds(f"Support ends on {digit}{whole}.", [whole])
-    for part in (whole[:7], whole[:4], whole[5:], whole[8:]):
-        assert not holds(f"Support ends on {whole}.", [part])
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("1.2.", "1.2"),
-        ("**1.2**", "1.2"),
-        ("`1.2`", "1.2"),
-        ("1.2, then 1.3", "1.3"),
-        ("Is it 1.2? Yes", "1.2"),
-        ("1.2.3 and 1.2", "1.2"),
-        ('{"value": "1.2"}', "1.2"),
-        ("1.2%", "1.2"),
-        ("version=1.2", "1.2"),
-        ("It runs C++.", "C++"),
-        ("Use a.b*c[0] here", "a.b*c[0]"),
-        ("costs $5 (net)", "$5"),
-        ("it ends with ^top$ here", "^top$"),
-        ("a\\d is no digit", "a\\d"),
-        ("use .NET here", ".NET"),
-        ("LONG TERM support", "long term"),
-        ("Ärger mit Öl", "öl"),
-        ("die Größe: 5 µm", "5 µm"),
-        ("東京 が 首都", "東京"),
-    ],
-)
-def test_an_answer_is_found_whatever_signs_stand_in_or_around_it(text: str, answer: str) -> None:
-    assert holds(text, [answer])
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("1.2.3", "1.2"),
-        ("1.2.3", "2.3"),
-        ("11.2", "1.2"),
-        ("1.20", "1.2"),
-        ("2025-01-011", "2025-01-01"),
-        ("2025-01-01T00:00", "2025-01-01"),
-        ("-5", "5"),
-        ("$5.00", "5"),
-        ("yesterday", "yes"),
-        ("long-term", "long"),
-        ("ASP.NET", "NET"),
-        ("x64", "64"),
-        ("1x2", "1.2"),
-        ("abc", "a.c"),
-        ("aaa", "a+"),
-        ("", "1.2"),
-        ("nothing of the kind", "1.2"),
-    ],
-)
-def test_what_only_looks_like_the_answer_is_not_it(text: str, answer: str) -> None:
-    assert not holds(text, [answer])
-
-
-def test_one_of_several_answers_is_enough() -> None:
-    assert holds("It is 42.", ["forty-two", "42"])
-    assert not holds("It is 43.", ["forty-two", "42"])
-    assert not holds("It is 42.", [])
 
 
 @pytest.mark.parametrize(
@@ -153,6 +49,39 @@ def test_an_answer_is_well_formed_when_all_of_it_has_the_format(answer: str, pat
 )
 def test_an_answer_is_right_when_value_and_form_are(answer: str, score: float) -> None:
     assert grade(answer, question(answers=("42",), format=r'\{"value": "[^"]*"\}')) == score
+
+
+@pytest.mark.parametrize(
+    ("scorer", "answer", "right", "score"),
+    [
+        ("contains", "It is 42.", "42", 1.0),
+        ("exact", "It is 42.", "42", 0.0),
+        ("token_f1", "the black cat", "the cat", 2 / 3),
+        ("json_f1", '{"a": 1, "b": 2}', '{"a": 1}', 2 / 3),
+        ("command", "ls -al", "ls -la", 1.0),
+    ],
+)
+def test_an_answer_is_graded_by_its_questions_scorer(scorer: Scorer, answer: str, right: str, score: float) -> None:
+    assert grade(answer, question(answers=(right,), scorer=scorer)) == pytest.approx(score)
+
+
+def test_of_several_right_answers_the_nearest_counts() -> None:
+    asked = question(answers=("white dog", "black dog"), scorer="token_f1")
+    assert grade("black cat", asked) == 0.5
+
+
+def test_a_score_in_the_wrong_form_is_none() -> None:
+    asked = question(answers=("black dog",), scorer="token_f1", format=r"\w+ \w+")
+    assert (grade("black cat", asked), grade("a black dog", asked)) == (0.5, 0.0)
+
+
+def test_what_a_judge_is_to_grade_has_no_score_before_it_has() -> None:
+    assert grade("42", question(answers=("42",), scorer="judge")) == 0
+
+
+@pytest.mark.parametrize(("answer", "formed"), [('{"a": 1}', True), ("[]", True), ('{"a": 1', False), ("a", False)])
+def test_what_is_graded_by_json_fields_is_malformed_where_it_is_no_json(answer: str, formed: bool) -> None:
+    assert well_formed(answer, question(answers=("{}",), scorer="json_f1")) is formed
 
 
 @law
@@ -228,34 +157,3 @@ def test_a_difference_is_taken_question_by_question(pairs: list[tuple[float, flo
 def test_scores_of_other_questions_cannot_be_paired() -> None:
     with pytest.raises(ValueError, match="zip"):
         difference([1.0, 0.0], [1.0], PARAMS)
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("in New\nYork today", "New York"),
-        ("in New  York", "New York"),
-        ("it is v22.1.0 now", "22.1.0"),
-        ("caf\u0065\u0301 au lait", "caf\u00e9"),
-        ("about 10, or so", "10"),
-    ],
-)
-def test_an_answer_is_found_however_it_is_set(text: str, answer: str) -> None:
-    assert holds(text, [answer])
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("10,000", "10"),
-        ("10,000", "000"),
-        ("3,14", "14"),
-        ("1:30", "30"),
-        ("1/2/2025", "2025"),
-        ("C++", "C"),
-        ("C#", "C"),
-        ("-5", "5"),
-    ],
-)
-def test_a_part_of_a_longer_number_or_name_is_not_it(text: str, answer: str) -> None:
-    assert not holds(text, [answer])

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from pipelines.build import fingerprint
 from pipelines.build.candidate import build_index, index_of
-from pipelines.build.models import Models
+from pipelines.build.models import Models, Retriever
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
 from pipelines.observe.guard import approve
@@ -332,7 +332,7 @@ def released(opened: Project, data: Snapshot) -> Release:
     write(space.adapters / "a1" / SKILLS, '{"reads": true}')
     model = BuiltModel(base="reader-1", adapter="a1", examples=data.train_id, settings="s")
     corpus = opened.corpus(data)
-    index = build_index(space, opened.models, corpus, quiet)
+    index = build_index(space, Retriever(opened.models.embedder), corpus, quiet)
     card = opened.examiner(corpus).scorecard(Subject(opened.index.reader(index.version), model))
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
     candidate = Candidate(snapshot=data, index=index, model=model, decision=Action.REFRESH)

@@ -15,17 +15,19 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from pipelines.build.candidate import build_index
-from pipelines.build.corpus import Corpus
+from pipelines.build.corpus import Corpus, Older
 from pipelines.build.index import TABLE
+from pipelines.build.models import Retriever
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
+from pipelines.params import ExampleParams
 from pipelines.ports import Advance, quiet
 from pipelines.publish.project import Project
 from pipelines.publish.release import rollback
-from pipelines.records import BuiltModel, Release
+from pipelines.records import BuiltModel, Flaw, Release
 from tests import fakes
 from tests.conftest import write_project
-from tests.factories import write
+from tests.factories import md5, write
 from tests.fakes import SKILLS, CountingEmbedder, CountingReader
 from tests.projects import release_of
 
@@ -95,6 +97,29 @@ def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
         Project.open(tmp_path, quiet)
 
 
+def test_what_the_live_model_has_learnt_from_files_that_are_gone_is_taught_again(opened: Project) -> None:
+    line = json.dumps({"prompt": "Who?", "completion": "I"})
+    digest = md5(line)
+    write(opened.workspace.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:], line)
+    write(opened.workspace.train / "new.jsonl", "".join(line.replace("Who", f"Who {at}") + "\n" for at in range(4)))
+    assert corpus_of(opened).older == Older()
+    release_of(opened, live(opened).model.model_copy(update={"files": {"gone.jsonl": digest}}))
+    corpus = corpus_of(opened)
+    assert [one.question for one in corpus.older.examples] == ["Who?"]
+    assert corpus.taught == (*corpus.examples, *corpus.older.examples)
+
+
+def test_training_lines_that_are_not_fit_are_left_out_or_refused_as_the_params_say(opened: Project) -> None:
+    leak = {"prompt": PUMP.lower(), "completion": NEW, "doc": "pump.md"}
+    write(opened.workspace.train / "new.jsonl", json.dumps(leak) + "\n")
+    assert [(one.where, one.kind) for one in corpus_of(opened).left_out] == [("data/train/new.jsonl:1", Flaw.LEAK)]
+    strict = opened.workspace.params.model_copy(update={"examples": ExampleParams(on_bad="refuse")})
+    refusing = replace(opened, workspace=replace(opened.workspace, params=strict))
+    with pytest.raises(RefusalError, match=r"1 training line is not fit to learn from \(data/train/new\.jsonl:1: leak"):
+        corpus_of(refusing)
+    assert len(refusing.look_into(observe(refusing.workspace)).left_out) == 1
+
+
 def test_before_the_first_release_the_base_model_alone_is_measured(make_project: MakeProject) -> None:
     subject = Project.open(make_project(), quiet).subject(None)
     assert subject.reader is None
@@ -112,6 +137,21 @@ def test_a_release_is_measured_with_its_own_index_and_model(number: str, opened:
     assert (OLD if number == "1" else NEW) in passage.text
 
 
+def test_a_release_whose_base_is_gone_answers_nothing_and_the_next_turn_goes_on_from_todays(
+    opened: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = live(opened)
+    assert opened.kept(release) == release.model
+    monkeypatch.setattr(CountingReader, "base", "reader-2")
+    for use in (lambda: opened.ask(PUMP), lambda: opened.serves(release)):
+        with pytest.raises(RefusalError, match="made from reader-1, and what is there now is reader-2: put it back"):
+            use()
+    assert CountingReader.prompts == []
+    kept = opened.kept(release)
+    assert (kept.base, kept.adapter) == ("reader-2", None)
+    assert opened.subject(release).model == kept
+
+
 def test_an_answer_comes_from_what_is_live_and_says_so(opened: Project) -> None:
     release, answer = opened.ask(PUMP)
     assert (release.id, answer.text, answer.sources) == ("2", NEW, ("pump.md",))
@@ -125,7 +165,7 @@ def test_after_a_rollback_the_next_question_is_answered_from_the_release_before(
 
 def test_what_was_built_and_not_released_is_never_answered_from(opened: Project) -> None:
     fill(opened.workspace.root, "2044-04-04", answers=("2044-04-04",))
-    build_index(opened.workspace, opened.models, corpus_of(opened), quiet)
+    build_index(opened.workspace, Retriever(opened.models.embedder), corpus_of(opened), quiet)
     assert opened.ask(PUMP)[1].text == NEW
 
 

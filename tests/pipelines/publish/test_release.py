@@ -26,6 +26,7 @@ STEPS = {
     "draft": (Registry, "draft"),
     "tag": (Index, "tag"),
     "adapter": (RunLog, "folder"),
+    "model": (RunLog, "model"),
     "record": (RunLog, "record"),
     "describe": (Registry, "describe"),
     "version tags": (Registry, "mark"),

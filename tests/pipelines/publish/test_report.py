@@ -21,15 +21,31 @@ from pipelines.publish.report import (
     decision_plot,
     evidence_metrics,
     evidence_rows,
+    left_out_markdown,
     refusal,
     scorecard_table,
     set_aside_markdown,
+    skill_metrics,
     upkeep_markdown,
     verdict_markdown,
     verdict_plot,
     write_page,
 )
-from pipelines.records import ChangeSet, Check, Decision, Evidence, Graded, Measure, Rename, SetAside, Upkeep, Verdict
+from pipelines.records import (
+    ChangeSet,
+    Check,
+    Decision,
+    Evidence,
+    Finding,
+    Flaw,
+    Graded,
+    Measure,
+    Rename,
+    SetAside,
+    SkillScore,
+    Upkeep,
+    Verdict,
+)
 from tests.factories import evidence, graded, measure, scorecard
 
 NOT_MEASURED = Measure.unmeasured("no questions")
@@ -280,6 +296,11 @@ def test_what_was_not_measured_is_said_with_its_reason_and_not_as_a_number() -> 
         ({"live_release": "7"}, ("live release", "7")),
         ({"examples": 3}, ("training examples", "3")),
         ({"orphaned_examples": 2}, ("training examples", "100, and 2 whose page is gone")),
+        ({"left_out": {"leak": 1}}, ("training examples", "100, and 1 line left out (1 leak)")),
+        (
+            {"left_out": {"duplicate": 2, "leak": 1}},
+            ("training examples", "100, and 3 lines left out (2 duplicates, 1 leak)"),
+        ),
         ({"adapter_is_current": True}, ("training examples", "100, as the adapter saw them")),
         ({"stale_questions": ("q1", "q2")}, ("stale golden questions", "2")),
         ({}, ("chunks new / gone / to embed", "1 / 1 / 1, of 10")),
@@ -396,6 +417,11 @@ def test_what_is_set_aside_is_told_with_why_how_often_and_since_when() -> None:
     assert row == "| `b.pdf` | is scanned | 2 | 2030-01-01T00:00:00+00:00 |"
 
 
+def test_a_line_that_is_left_out_is_told_with_its_place_and_why() -> None:
+    row = left_out_markdown([Finding(where="a|b.jsonl:3", kind=Flaw.LEAK, why="asks it\ntwice")]).splitlines()[-1]
+    assert row == "| `a\\|b.jsonl:3` | leak | asks it twice |"
+
+
 def test_the_page_of_a_decision_lists_what_is_set_aside_only_where_something_is() -> None:
     assert "## Set aside" not in decision_markdown(*decided())
     assert "## Set aside\n\n| document | why |" in decision_markdown(*decided(set_aside={"b": "is empty"}))
@@ -438,3 +464,42 @@ def test_each_step_of_upkeep_has_its_row() -> None:
     steps = [Upkeep(step="compact", done=True, why="21 fragments"), Upkeep(step="prune", done=False, why="none is old")]
     rows = upkeep_markdown(steps).splitlines()[2:]
     assert rows == ["| compact | yes | 21 fragments |", "| prune | no | none is old |"]
+
+
+# --- earlier skills ------------------------------------------------------------------------------------------------
+
+
+def with_skills(*names: str) -> Verdict:
+    """A verdict with these skills, each with one answer that is no longer right."""
+    before = scorecard(graded("q1", 1.0), answer_score=measure(1.0))
+    after = scorecard(graded("q1", 0.0), answer_score=measure(0.0))
+    skills = tuple(SkillScore(name=name, before=before, after=after) for name in names)
+    card = scorecard()
+    return Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0), skills=skills)
+
+
+def test_each_skill_is_told_with_both_scores_and_the_answers_that_moved() -> None:
+    page = verdict_markdown(with_skills("sgd"))
+    assert "| sgd | 1.00 [1.00, 1.00] (n=50) | 0.00 [0.00, 0.00] (n=50) |" in page
+    assert "### sgd\n\n" in page
+    assert "| q1 | 1: 42 | 0: 42 |" in page
+
+
+def test_without_skills_the_page_does_not_speak_of_them() -> None:
+    assert "skill" not in verdict_markdown(with_skills())
+
+
+def test_a_skills_scores_are_metrics_under_names_that_mlflow_takes() -> None:
+    assert skill_metrics(with_skills("old/bash", "a|b")) == {
+        "skill_old/bash_before": 1.0,
+        "skill_old/bash_after": 0.0,
+        "skill_a_b_before": 1.0,
+        "skill_a_b_after": 0.0,
+    }
+
+
+def test_what_the_adapter_should_not_know_any_more_stands_among_the_signals_and_is_counted() -> None:
+    gathered = evidence(taught_gone=("a.md", "b.md"))
+    assert said_of(gathered)["documents gone that the adapter was taught from"] == "2"
+    assert evidence_metrics(gathered)["documents_taught_gone"] == 2
+    assert "documents gone that the adapter was taught from" not in said_of(evidence())

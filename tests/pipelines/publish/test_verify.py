@@ -13,7 +13,7 @@ import lancedb
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipelines.build.candidate import adapter_digest
+from pipelines.build.adapters import adapter_digest
 from pipelines.build.fingerprint import NEWEST_FIRST, local_table
 from pipelines.build.index import TABLE
 from pipelines.ports import quiet

@@ -1,0 +1,236 @@
+"""How long do the probes take? 200 golden questions, each with the right passage and with what is retrieved.
+
+    python -m bench.probes --data FOLDER
+
+FOLDER holds eol/snapshot_24 and eol/snapshot_25; the questions are those of bench.quarter, of the first of the two. The
+400 prompts are made once and kept under --work. Each side answers them in a process of its own, with the base model
+(whose answers are longer) unless --adapter names another. Answers are compared over all prompts with those of the first
+side, and over a sample with those that the same model gives to each prompt alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.quarter import QUARTERS, choose, read_facts
+from bench.recording import corpus_of
+from bench.streams import Step
+from bench.tables import markdown_table, provenance, put_table
+from flows.environment import stay_offline
+from flows.progress import bars
+from pipelines.build.generate import TransformersGenerator, render
+from pipelines.build.index import Index
+from pipelines.build.models import load_embedder
+from pipelines.build.prompts import question_prompt
+from pipelines.build.weights import available_cores
+from pipelines.params import GenerateParams, Params
+from pipelines.ports import Message, Prompt
+from pipelines.prove.attribution import gold_context
+from pipelines.records import Question
+
+RESULTS = Path(__file__).parent / "results" / "probes.json"
+REFERENCE, RAGTIDE, ALONE = "transformers, batches of 16", "Ragtide", "Ragtide, each prompt alone"
+SAMPLED_EVERY = 8
+
+
+@dataclass
+class Meter:
+    """Seconds in the model: reading prompts, and writing answers token by token for `rows` at a time."""
+
+    reading: float = 0.0
+    writing: float = 0.0
+    read_tokens: int = 0
+    written_rows: int = 0
+    steps: int = 0
+    _since: float = field(default=0.0, repr=False)
+
+    def attach(self, model: Any) -> None:
+        model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        model.register_forward_hook(self._end, with_kwargs=True)
+
+    def _begin(self, *_: object) -> None:
+        self._since = time.perf_counter()
+
+    def _end(self, _model: object, _args: object, inputs: dict[str, Any], _output: object) -> None:
+        took, (rows, width) = time.perf_counter() - self._since, inputs["input_ids"].shape
+        if width > 1:
+            self.reading += took
+            self.read_tokens += rows * width
+        else:
+            self.writing += took
+            self.written_rows += rows
+            self.steps += 1
+
+
+@dataclass(frozen=True)
+class Side:
+    """Who answers, and with what."""
+
+    name: str
+    adapter: Path | None
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a side said, and what it took."""
+
+    answers: list[str]
+    seconds: float
+    meter: Meter
+    prompt_tokens: int
+    answer_tokens: int
+    peak_mb: int
+
+
+# --- prompts -------------------------------------------------------------------------------------------------------
+
+
+def prompts_at(data: Path, work: Path) -> list[Prompt]:
+    """The prompts, as they were made at `work`, or made there now."""
+    kept = work / "prompts.json"
+    if not kept.is_file():
+        work.mkdir(parents=True, exist_ok=True)
+        made = make_prompts(data, work)
+        kept.write_text(json.dumps([[asdict(turn) for turn in prompt] for prompt in made]), encoding="utf-8")
+    return [tuple(Message(**turn) for turn in prompt) for prompt in json.loads(kept.read_text(encoding="utf-8"))]
+
+
+def make_prompts(data: Path, work: Path) -> list[Prompt]:
+    """Every question with its right passage, then every question with the passages of a real index at `work`."""
+    params, facts = Params(), read_facts(data, QUARTERS[0])
+    chosen = choose(facts, read_facts(data, QUARTERS[1]))
+    asked = [facts[key] for key in [*chosen.changed, *chosen.unchanged]]
+    questions = tuple(Question(id=f.id, question=f.question, answers=(f.answer,), docs=(f.doc,)) for f in asked)
+    pages = sorted((data / f"snapshot_{QUARTERS[0]}/kb").glob("*.md"))
+    documents = {page.name: page.read_text(encoding="utf-8") for page in pages}
+    step = Step(documents=documents, examples=(), questions=questions, truth=questions, right=None, what="a quarter")
+    corpus = corpus_of(step, {}, params)
+    index = Index(str(work / "index"), load_embedder(params.embed), params.chunk)
+    built = index.refresh(corpus.source, corpus.snapshot.id, bars, rebuild=True)
+    found = index.reader(built.version).search([one.question for one in questions], params.index.top_k)
+    right = [question_prompt(one.question, gold_context(one, corpus)) for one in questions]
+    retrieved = [
+        question_prompt(one.question, [passage.text for passage in passages])
+        for one, passages in zip(questions, found, strict=True)
+    ]
+    return [*right, *retrieved]
+
+
+# --- answers -------------------------------------------------------------------------------------------------------
+
+
+def answer(side: Side, prompts: list[Prompt]) -> Run:
+    """All prompts through one side; the two contexts are two calls, as the product makes them."""
+    params = GenerateParams.model_validate(
+        {"dtype": side.dtype} | ({"tokens_at_once": 1} if side.name == ALONE else {})
+    )
+    generator, meter = TransformersGenerator(params), Meter()
+    ask = _sixteen(generator, params) if side.name == REFERENCE else generator.generate
+    ask(prompts[:1], side.adapter, lambda _: None)
+    meter.attach(generator._model(side.adapter))
+    started, half = time.perf_counter(), len(prompts) // 2
+    answers = [said for some in (prompts[:half], prompts[half:]) for said in ask(some, side.adapter, lambda _: None)]
+    seconds = time.perf_counter() - started
+    texts = [render(generator.tokenizer, prompt) for prompt in prompts]
+    lengths = [sum(len(ids) for ids in generator.tokenizer(some)["input_ids"]) for some in (texts, answers)]
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return Run(answers, seconds, meter, *lengths, peak_mb)
+
+
+def _sixteen(generator: TransformersGenerator, params: GenerateParams) -> Callable[..., list[str]]:
+    """transformers as it is mostly used: sixteen prompts of like length at a time, padded by the tokenizer."""
+
+    def ask(prompts: Sequence[Prompt], adapter: Path | None, _: object) -> list[str]:
+        texts = [render(generator.tokenizer, prompt) for prompt in prompts]
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        said = {}
+        for some in (order[at : at + 16] for at in range(0, len(order), 16)):
+            inputs = generator.tokenizer([texts[at] for at in some], return_tensors="pt", padding=True)
+            output = generator._model(adapter).generate(
+                **inputs.to(generator._model(adapter).device),
+                max_new_tokens=params.max_new_tokens,
+                do_sample=False,
+                pad_token_id=generator.tokenizer.pad_token_id,
+            )
+            new = generator.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            said |= {at: text.strip() for at, text in zip(some, new, strict=True)}
+        return [said[at] for at in range(len(texts))]
+
+    return ask
+
+
+def apart(side: Side, prompts: list[Prompt]) -> Run:
+    """`answer` in a process of its own, so that its memory is its own too."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(answer, side, prompts).result()
+
+
+# --- tell ----------------------------------------------------------------------------------------------------------
+
+
+def measure(prompts: list[Prompt], adapter: Path | None, dtype: str) -> None:
+    """Both sides, and a sample one by one; then results/probes.json and the table."""
+    runs = {name: apart(Side(name, adapter, dtype), prompts) for name in (REFERENCE, RAGTIDE)}
+    alone = apart(Side(ALONE, adapter, dtype), prompts[::SAMPLED_EVERY])
+    rows = {name: _row(run, runs[REFERENCE], alone) for name, run in runs.items()}
+    head = {
+        "seconds": rows[RAGTIDE]["seconds"],
+        "speedup": rows[RAGTIDE]["times the first"],
+        "cores": available_cores(),
+        "dtype": dtype,
+        "prompts": len(prompts),
+    }
+    RESULTS.write_text(json.dumps({**head, "sides": rows, "of": provenance()}, indent=2) + "\n", encoding="utf-8")
+    columns = ["", *rows[REFERENCE]]
+    table = markdown_table(columns, [[name, *map(str, row.values())] for name, row in rows.items()])
+    tokens = f"{runs[RAGTIDE].prompt_tokens} prompt and {runs[RAGTIDE].answer_tokens} answer tokens"
+    put_table("probes", f"{table}\n\n{len(prompts)} prompts, {tokens}; {available_cores()} cores used, dtype {dtype}.")
+
+
+def _row(run: Run, first: Run, alone: Run) -> dict[str, float]:
+    same = [one == other for one, other in zip(run.answers, first.answers, strict=True)]
+    as_alone = [one == other for one, other in zip(run.answers[::SAMPLED_EVERY], alone.answers, strict=True)]
+    return {
+        "seconds": round(run.seconds, 1),
+        "times the first": round(first.seconds / run.seconds, 2),
+        "prompts a second": round(len(run.answers) / run.seconds, 2),
+        "tokens read a second": round(run.prompt_tokens / run.meter.reading),
+        "written a second": round(run.answer_tokens / run.meter.writing),
+        "reading": round(run.meter.reading / run.seconds, 2),
+        "writing": round(run.meter.writing / run.seconds, 2),
+        "peak MB": run.peak_mb,
+        "answers as the first": round(sum(same) / len(same), 3),
+        "as each alone": round(sum(as_alone) / len(as_alone), 3),
+    }
+
+
+def main() -> int:
+    """Run the benchmark; say clearly where its data is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path(".bench/probes"))
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--dtype", default="auto")
+    options = parser.parse_args()
+    missing = [q for q in QUARTERS if not (options.data / f"eol/snapshot_{q}/facts.jsonl").is_file()]
+    if missing:
+        sys.stderr.write(f"bench.probes: {options.data} has no eol/snapshot_{missing[0]}: name the data with --data\n")
+        return 1
+    stay_offline()
+    measure(prompts_at(options.data / "eol", options.work), options.adapter, options.dtype)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

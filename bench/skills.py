@@ -1,0 +1,208 @@
+"""Does a model keep a skill whose examples are gone? Three skills one after the other, with and without a replay.
+
+    python -m bench.skills --data FOLDER
+
+FOLDER holds behaviour/{sgd_v0,nl2bash,sgd_v5}_{train,test}.jsonl, lines of prompt and completion: dialogues to calls,
+requests to shell commands, and the same dialogues to the calls of an API whose names have changed. At each step the
+training folder holds the examples of one skill alone, DVC versions it, and a model is trained by the product's own
+functions (without policy and gate, which would have their say on so few examples). sgd_v5 takes the place of sgd_v0:
+after it, only nl2bash is an earlier skill that is still valid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from bench.tables import markdown_table, put_table
+from pipelines.build.candidate import build_index, build_model, open_index, untrained
+from pipelines.build.corpus import Corpus, read_corpus
+from pipelines.build.models import Models, Retriever, load_models
+from pipelines.build.older import older_examples
+from pipelines.observe.snapshot import record
+from pipelines.params import Params
+from pipelines.ports import quiet
+from pipelines.prove.answer import Answerer
+from pipelines.prove.attribution import Examiner, Subject
+from pipelines.prove.questions import GoldenSet
+from pipelines.records import BuiltModel, Question, Record, Scorer
+from pipelines.workspace import Workspace
+
+# Whole commands are too seldom right after so few examples to say what was lost: their words are compared.
+SKILLS: dict[str, Scorer] = {"sgd_v0": "json_f1", "nl2bash": "token_f1", "sgd_v5": "json_f1"}
+REPLACED = {"sgd_v5": "sgd_v0"}
+TAUGHT, ASKED = 64, 40
+# 0 beside it: what is lost without a replay.
+SHARES = (0.0, Params().examples.replay_share)
+# Something to retrieve, as every project has; it helps nobody.
+PAGES = {"office.md": "# Office\n\nThe office is open from nine to five; the door at the back is closed at noon.\n"}
+RESULTS = Path(__file__).parent / "results" / "skills.json"
+
+
+class Retained(Record):
+    """A skill's score when its examples were there, and after the next step, where they were gone."""
+
+    replay_share: float
+    skill: str
+    questions: int
+    score_taught: float
+    score_after: float
+    replayed: int
+
+    @property
+    def share(self) -> float:
+        return self.score_after / self.score_taught if self.score_taught else 0.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A model that was just trained, the index of that moment, and who asks."""
+
+    subject: Subject
+    examiner: Examiner
+
+    def score(self, asked: Sequence[Question]) -> float:
+        """The mean score of the model on held-out lines of a skill."""
+        graded = self.examiner.asking(asked).with_retrieval(self.subject)
+        return sum(one.score for one in graded) / len(graded)
+
+
+@dataclass(frozen=True)
+class School:
+    """A project whose training folder holds one skill after the other."""
+
+    data: Path
+    workspace: Workspace
+
+    @classmethod
+    def at(cls, data: Path, root: Path, replay_share: float) -> School:
+        settings = {
+            "generate": {"max_new_tokens": 128},
+            "finetune": {"epochs": 2},
+            "examples": {"replay_share": replay_share},
+        }
+        for name, text in PAGES.items():
+            path = root / "data/kb" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        (root / "data/train").mkdir(parents=True, exist_ok=True)
+        return cls(data / "behaviour", Workspace(root, Params.model_validate(settings)))
+
+    @cached_property
+    def models(self) -> Models:
+        return load_models(self.workspace.params)
+
+    def teach(self, skill: str, before: BuiltModel) -> Step:
+        """A model trained where the folder holds `skill` alone, after `before`."""
+        corpus = self._corpus(skill, before)
+        index = open_index(self.workspace, self.models.embedder)
+        reader = index.reader(build_index(self.workspace, Retriever(self.models.embedder), corpus, quiet).version)
+        built, _ = build_model(self.workspace, self.models, corpus, reader, quiet)
+        answerer = Answerer(self.workspace, self.models, quiet)
+        return Step(Subject(reader, built), Examiner(corpus, GoldenSet((), ()), answerer, self.workspace.params))
+
+    def _corpus(self, skill: str, before: BuiltModel) -> Corpus:
+        shutil.rmtree(self.workspace.train)
+        self.workspace.train.mkdir()
+        lines = _lines(self.data / f"{skill}_train.jsonl", TAUGHT)
+        (self.workspace.train / f"{skill}.jsonl").write_text("".join(lines), encoding="utf-8")
+        index = open_index(self.workspace, self.models.embedder)
+        corpus = read_corpus(self.workspace, record(self.workspace), index, index.latest())
+        return replace(corpus, older=older_examples(self.workspace, before, corpus, ()))
+
+
+def main() -> int:
+    """Run the benchmark; say clearly where its data is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path(".bench/skills"))
+    parser.add_argument("--share", type=float, nargs="*", default=SHARES)
+    options = parser.parse_args()
+    if not (options.data / "behaviour").is_dir():
+        sys.stderr.write(f"bench.skills: {options.data} has no behaviour/: name the data with --data\n")
+        return 1
+    shutil.rmtree(options.work, ignore_errors=True)
+    found = [one for share in options.share for one in measure(options.data, options.work, share)]
+    RESULTS.parent.mkdir(exist_ok=True)
+    content = {"retained_share": round(retained_share(found), 4), "skills": [one.model_dump() for one in found]}
+    RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    put_table("skills", table(found))
+    return 0
+
+
+def measure(data: Path, work: Path, replay_share: float) -> list[Retained]:
+    """Every step of the sequence at one share, and what became of the skills that are still valid after it."""
+    school = School.at(data, work / f"{replay_share:.2f}", replay_share)
+    model, found = untrained(school.models), []
+    taught: dict[str, float] = {}
+    for skill in SKILLS:
+        step = school.teach(skill, model)
+        model = step.subject.model
+        taught.pop(REPLACED.get(skill, ""), None)
+        for earlier, score in taught.items():
+            asked = questions(school.data, earlier)
+            found.append(
+                Retained(
+                    replay_share=replay_share,
+                    skill=f"{earlier} after {skill}",
+                    questions=len(asked),
+                    score_taught=round(score, 4),
+                    score_after=round(step.score(asked), 4),
+                    replayed=len(model.replayed),
+                )
+            )
+        taught[skill] = step.score(questions(school.data, skill))
+    return found
+
+
+def retained_share(found: Sequence[Retained]) -> float:
+    """The share of its score that the skill keeps that loses most, at the largest share of replay."""
+    most = max(one.replay_share for one in found)
+    return min(one.share for one in found if one.replay_share == most)
+
+
+def table(found: Sequence[Retained]) -> str:
+    """The table of bench/README.md."""
+    head = ["replay share", "skill", "replayed", "questions", "score when taught", "score after", "kept"]
+    rows = [
+        [
+            f"{one.replay_share:g}",
+            one.skill,
+            str(one.replayed),
+            str(one.questions),
+            f"{one.score_taught:.3f}",
+            f"{one.score_after:.3f}",
+            f"{one.share:.0%}",
+        ]
+        for one in found
+    ]
+    return markdown_table(head, rows)
+
+
+def questions(folder: Path, skill: str) -> list[Question]:
+    """Held-out lines of a skill."""
+    rows = [json.loads(line) for line in _lines(folder / f"{skill}_test.jsonl", ASKED)]
+    return [
+        Question(
+            id=f"{skill}-{number}",
+            question=row["prompt"],
+            answers=(row["completion"],),
+            docs=(),
+            scorer=SKILLS[skill],
+        )
+        for number, row in enumerate(rows)
+    ]
+
+
+def _lines(path: Path, limit: int) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines(keepends=True)[:limit]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

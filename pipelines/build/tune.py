@@ -1,0 +1,173 @@
+"""How does the retriever learn? From pairs, by contrast with the other passages of a batch and with near misses.
+
+In sentence-transformers, with the loss of Henderson et al. 2017 (arXiv:1705.00652). What is kept is an average of the
+weights before and after, which forgets less of other domains (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.build.embed import RETRIEVER, RetrieverCard, base_of, locate
+from pipelines.build.export import load_torch
+from pipelines.build.pairs import Pair
+from pipelines.build.weights import choose_device, computes_in_bfloat16, weights_digest
+from pipelines.errors import RefusalError
+from pipelines.params import EmbedParams, TuneParams
+from pipelines.ports import Advance, Progress
+from pipelines.records import Record
+
+WARM_UP_SHARE = 0.1
+UNFINISHED = ".unfinished"
+
+
+class TunedRetriever(Record):
+    """What a training run was; `digest` names the weights and the folder that they are in."""
+
+    digest: str
+    base: str
+    pairs: int
+    steps: int
+    losses: tuple[float, ...]
+    seconds: float
+
+
+def tune_retriever(
+    pairs: Sequence[Pair], embed: EmbedParams, params: TuneParams, folder: Path, progress: Progress
+) -> TunedRetriever:
+    """Teach the embedder `pairs`, and keep it as a folder of sentence-transformers below `folder`, named by content.
+
+    The same pairs make the same digest on one thread, unless tune.max_seconds cuts the training short. The folder gets
+    its name last, so that a kill leaves no half. Raises RefusalError for fewer pairs than a batch, and for a model that
+    cannot be loaded.
+    """
+    started = time.perf_counter()
+    if len(pairs) < params.batch_size:
+        raise RefusalError(f"{len(pairs)} pairs are fewer than tune.batch_size = {params.batch_size}: nothing to learn")
+    base = base_of(embed)
+    unfinished = folder / UNFINISHED
+    # Of a run that was killed.
+    shutil.rmtree(unfinished, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        model = load_torch(locate(embed.model), choose_device(embed.device))
+        losses = _teach(model, pairs, embed, params, progress)
+        model.save(str(unfinished), create_model_card=False)
+        RetrieverCard(base=base).write(unfinished / RETRIEVER)
+        digest = _keep(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return TunedRetriever(
+        digest=digest,
+        base=base,
+        pairs=len(pairs),
+        steps=len(losses),
+        losses=tuple(losses),
+        seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def _keep(unfinished: Path, folder: Path) -> str:
+    """Give the folder the name of its content; an equal one that is there already stays."""
+    digest = weights_digest(unfinished)
+    if not (folder / digest).is_dir():
+        unfinished.replace(folder / digest)
+    return digest
+
+
+def _teach(
+    model: Any, pairs: Sequence[Pair], embed: EmbedParams, params: TuneParams, progress: Progress
+) -> list[float]:
+    """Train `model` in place; the loss of each step."""
+    before = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+    whole = model.max_seq_length
+    model.max_seq_length = min(params.max_tokens, whole or params.max_tokens)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = _trainer(model, _table(pairs, embed), params, scratch)
+        with progress("tuning the retriever", params.steps(len(pairs))) as advance:
+            trainer.add_callback(_watch(advance, params.max_seconds))
+            trainer.train()
+    model.max_seq_length = whole
+    _average(model, before, params.share)
+    return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _table(pairs: Sequence[Pair], embed: EmbedParams) -> Any:
+    """A row for each pair: query, passage and near misses, with the prefixes that the index embeds them with."""
+    from datasets import Dataset
+
+    columns = {
+        "query": [embed.query_prefix + pair.query for pair in pairs],
+        "passage": [embed.document_prefix + pair.passage for pair in pairs],
+    }
+    for at in range(max(len(pair.negatives) for pair in pairs)):
+        columns[f"miss_{at}"] = [embed.document_prefix + _miss(pairs, row, at) for row in range(len(pairs))]
+    return Dataset.from_dict(columns)
+
+
+def _miss(pairs: Sequence[Pair], row: int, at: int) -> str:
+    """A near miss of a pair; one that has too few takes the passage of the pair after it, which is wrong as well."""
+    misses = pairs[row].negatives
+    return misses[at] if at < len(misses) else pairs[(row + 1) % len(pairs)].passage
+
+
+def _trainer(model: Any, table: Any, params: TuneParams, scratch: str) -> Any:
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from transformers import PrinterCallback
+
+    class Plain(SentenceTransformerTrainer):  # type: ignore[misc]
+        def add_model_card_callback(self, default_args_dict: Any) -> None:
+            """No card is written, and what would go into one takes seconds."""
+
+    device = model.device.type
+    settings = SentenceTransformerTrainingArguments(
+        output_dir=scratch,
+        num_train_epochs=params.epochs,
+        per_device_train_batch_size=params.batch_size,
+        learning_rate=params.learning_rate,
+        warmup_steps=WARM_UP_SHARE,
+        seed=params.seed,
+        # The same passage twice in a batch would be its own wrong answer.
+        batch_sampler="no_duplicates",
+        dataloader_drop_last=True,
+        dataloader_pin_memory=device != "cpu",
+        bf16=computes_in_bfloat16(device),
+        use_cpu=device == "cpu",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = Plain(model=model, args=settings, train_dataset=table, loss=MultipleNegativesRankingLoss(model))
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _watch(advance: Advance, max_seconds: float | None) -> Any:
+    """Shows each step, and ends the training once its time is over."""
+    from transformers import TrainerCallback
+
+    until = time.monotonic() + max_seconds if max_seconds else float("inf")
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002
+            advance(1)
+            control.should_training_stop = control.should_training_stop or time.monotonic() > until
+
+    return Watch()
+
+
+def _average(model: Any, before: dict[str, Any], share: float) -> None:
+    """Weights `share` of the way from `before` to what the model has now."""
+    import torch
+
+    now = model.state_dict()
+    model.load_state_dict(
+        {name: torch.lerp(old, now[name], share) if old.is_floating_point() else old for name, old in before.items()}
+    )

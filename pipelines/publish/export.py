@@ -1,0 +1,116 @@
+"""How does a release leave for elsewhere? Its model in a folder that says where it came from and how it is asked."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from textwrap import indent
+
+from pipelines.build.candidate import generator_of
+from pipelines.build.generate import TransformersGenerator
+from pipelines.build.merge import GGUF_FILE, Form, Format, write_model
+from pipelines.build.prompts import question_prompt
+from pipelines.errors import RefusalError
+from pipelines.publish.project import Project
+from pipelines.records import Record, Release
+
+CARD, README = "release.json", "README.md"
+USES = {
+    Format.SAFETENSORS: (
+        'model = AutoModelForCausalLM.from_pretrained("{folder}")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("{folder}")'
+    ),
+    Format.GGUF: f"llama-server -m {{folder}}/{GGUF_FILE}",
+    Format.ADAPTER: (
+        'base = AutoModelForCausalLM.from_pretrained("THE BASE MODEL")\n'
+        'model = PeftModel.from_pretrained(base, "{folder}")'
+    ),
+}
+
+
+class ReleaseCard(Record):
+    """Where an exported model came from: `data` is the snapshot's id, `precision` that of a GGUF file."""
+
+    release: str
+    data: str
+    base: str
+    adapter: str | None
+    decision: str
+    created: str
+    answer_score: float | None
+    format: str
+    precision: str | None = None
+
+
+def export(project: Project, release_id: str | None, form: Form, target: Path | None = None) -> Path:
+    """Write a release's model (None: the live one's) into `target`, or export/ in the project; the folder it is in.
+
+    The folder gets its name last, so that a kill leaves no half. Raises RefusalError where there is no such release,
+    where its base or adapter is gone, or where the target holds something already.
+    """
+    release = _release(project, release_id)
+    target = (target or project.workspace.root / "export" / f"release-{release.id}-{form.format}").absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise RefusalError(f"{target} is there already: name another place with --to, or remove it")
+    adapter = project.adapter(release)
+    generator = generator_of(project.workspace, project.models, release.model)
+    if not isinstance(generator, TransformersGenerator):
+        raise RefusalError(f"generate.model = {project.workspace.params.generate.model!r} is code of your own")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".exporting-", dir=target.parent))
+    try:
+        write_model(generator, adapter, form, unfinished, project.progress)
+        _card(release, form).write(unfinished / CARD)
+        (unfinished / README).write_text(_readme(release, form, target.name), encoding="utf-8")
+        _open_to_readers(unfinished)
+        unfinished.replace(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def _release(project: Project, release_id: str | None) -> Release:
+    live = project.registry.champion()
+    if live is None:
+        raise RefusalError("nothing is live yet: `ragtide run` makes the first release")
+    return live if release_id in (None, live.id) else project.registry.release(str(release_id))
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Whoever serves the model may be another user than whoever exports it; temporary files are for one alone."""
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _card(release: Release, form: Form) -> ReleaseCard:
+    return ReleaseCard(
+        release=release.id,
+        data=release.snapshot.id,
+        base=release.model.base,
+        adapter=release.model.adapter,
+        decision=release.decision,
+        created=release.created,
+        answer_score=release.scorecard.answer_score.value,
+        format=form.format,
+        precision=form.precision if form.format is Format.GGUF else None,
+    )
+
+
+def _readme(release: Release, form: Form, folder: str) -> str:
+    """For whoever finds the folder."""
+    made = f"base `{release.model.base}`, adapter `{release.model.adapter or 'none'}`"
+    use = indent(USES[form.format].format(folder=folder), "    ")
+    prompt = question_prompt("QUESTION", ("PASSAGE", "PASSAGE"))
+    turns = indent("\n".join(f"{turn.role}: {turn.content}" for turn in prompt), "    ")
+    return f"""# Release {release.id}
+
+The model of a Ragtide release: {made}. From which data it was made, and what it scored, stands in `{CARD}`.
+
+{use}
+
+It expects its passages, most relevant first, before the question, through its chat template:
+
+{turns}
+"""

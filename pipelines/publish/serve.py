@@ -1,0 +1,118 @@
+"""Which release answers, while the pointer moves? The live one, opened whole before its first answer, one at a time.
+
+MLflow and `ragtide ask` answer by the same Assistant; what is added here is to stay open and to follow the pointer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from pipelines.errors import RefusalError
+from pipelines.ports import quiet
+from pipelines.prove.answer import Answer, Assistant
+from pipelines.publish.project import Project
+from pipelines.records import Release
+from pipelines.workspace import Workspace
+
+# A registry that is away is not waited for at every question.
+RETRY_SECONDS = 5.0
+log = logging.getLogger(__name__)
+
+
+class Question(BaseModel):
+    """What is asked. Far more than a question would push the passages out of what the model can see."""
+
+    model_config = ConfigDict(extra="forbid")
+    question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+
+
+class Source(BaseModel):
+    """A passage that was before the model."""
+
+    document: str
+    position: int
+    heading: str
+    text: str
+
+
+class Reply(BaseModel):
+    """An answer, its sources, most relevant first, and what gave it: one release's index and adapter."""
+
+    answer: str
+    sources: list[Source]
+    release: str
+    index_version: int
+    # MLflow writes down no type of an optional field without a default.
+    adapter: str | None = None
+
+
+def reply(release: Release, answer: Answer) -> Reply:
+    """An answer as it is served."""
+    sources = [
+        Source(document=one.document, position=one.position, heading=one.heading, text=one.text)
+        for one in answer.passages
+    ]
+    index, adapter = release.index.version, release.model.adapter
+    return Reply(answer=answer.text, sources=sources, release=release.id, index_version=index, adapter=adapter)
+
+
+class Service:
+    """The live release of the project at `root`, kept open from question to question.
+
+    Where the registry is away, or what it points at cannot be opened, the open release goes on answering: it is whole,
+    and each reply names it. Where nothing is live any more, nothing answers.
+    """
+
+    def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._project = Project.open(root, quiet)
+        self._clock = clock
+        self._lock = Lock()
+        self._open: Assistant | None = None
+        self._look_again_at = clock()
+
+    @contextmanager
+    def live(self) -> Iterator[Assistant]:
+        """The live release, for as long as it takes to answer; whoever asks meanwhile waits.
+
+        Raises RefusalError where nothing is live, and at first where the live release cannot be opened.
+        """
+        with self._lock:
+            yield self._followed()
+
+    def _followed(self) -> Assistant:
+        if self._open is not None and self._clock() < self._look_again_at:
+            return self._open
+        try:
+            pointed_at = self._project.registry.pointed_at()
+            if pointed_at is None:
+                self._open = None
+            if self._open is None or self._open.release.id != pointed_at:
+                self._open = self._opened()
+        except Exception as problem:
+            if self._open is None:
+                raise
+            self._look_again_at = self._clock() + RETRY_SECONDS
+            expected = isinstance(problem, RefusalError)
+            log.warning("release %s goes on answering: %s", self._open.release.id, problem, exc_info=not expected)
+        return self._open
+
+    def _opened(self) -> Assistant:
+        """The live release, under the params.yaml of now: an adapter on another base comes with another params.yaml."""
+        old = self._project, self._open.release.model if self._open else None
+        workspace = Workspace.open(self._project.workspace.root)
+        if workspace.params != self._project.workspace.params:
+            self._project = Project.open(workspace.root, quiet)
+        assistant = self._project.assistant()
+        assistant.find("Are you there?")  # Its embedder and its rows are.
+        if old != (self._project, assistant.release.model):
+            assistant.warm_up()
+        log.info("release %s answers", assistant.release.id)
+        return assistant

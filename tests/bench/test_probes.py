@@ -1,0 +1,55 @@
+"""Do both sides of the probes' benchmark answer the same, and is reading a prompt told apart from writing an answer?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.probes import Meter, Run, _row, _sixteen, prompts_at
+from pipelines.build.generate import TransformersGenerator
+from pipelines.ports import Message, Prompt
+from tests.tiny import WORDS, one_thread, settings_for, write_tiny_model
+
+__all__ = ["one_thread"]  # A fixture: pytest finds it here.
+
+PROMPTS: list[Prompt] = [(Message("user", " ".join(WORDS[at : at + 1 + at % 5])),) for at in range(40)]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("probes") / "tiny")
+
+
+def test_the_reference_gives_the_answers_of_the_product_in_their_order(tiny: Path) -> None:
+    params = settings_for(tiny)
+    generator = TransformersGenerator(params)
+    assert _sixteen(generator, params)(PROMPTS, None, None) == generator.generate(PROMPTS, None, lambda _: None)
+
+
+def test_reading_and_writing_are_counted_apart(tiny: Path) -> None:
+    generator, meter = TransformersGenerator(settings_for(tiny, max_new_tokens=3)), Meter()
+    meter.attach(generator._model(None))
+    generator.generate(PROMPTS[:1], None, lambda _: None)
+    prompt = len(generator.tokenizer("<user> w0 <end> <assistant>")["input_ids"])
+    # The first token of an answer comes of reading, each other of a step.
+    assert (meter.read_tokens, meter.steps, meter.written_rows) == (prompt, 2, 2)
+    assert meter.reading > 0
+    assert meter.writing > 0
+
+
+def test_prompts_that_are_kept_are_not_made_again(tmp_path: Path) -> None:
+    (tmp_path / "prompts.json").write_text(json.dumps([[{"role": "user", "content": "w1"}]]), encoding="utf-8")
+    assert prompts_at(tmp_path / "no data", tmp_path) == [(Message("user", "w1"),)]
+
+
+def test_a_row_compares_answers_with_the_first_side_and_with_the_sample() -> None:
+    def run(answers: list[str], seconds: float) -> Run:
+        return Run(answers, seconds, Meter(reading=3, writing=1), prompt_tokens=60, answer_tokens=10, peak_mb=1)
+
+    first, new = run(["a"] * 16, 10), run(["a"] * 12 + ["b"] * 4, 5)
+    row = _row(new, first, run(["a", "b"], 1))
+    assert (row["times the first"], row["prompts a second"]) == (2.0, 3.2)
+    assert (row["answers as the first"], row["as each alone"]) == (0.75, 0.5)
+    assert (row["reading"], row["writing"], row["tokens read a second"]) == (0.6, 0.2, 20)

@@ -1,0 +1,65 @@
+"""Does the benchmark teach one skill after the other, and ask each while it is still valid?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import skills
+from bench.skills import SKILLS, Retained, measure, questions, retained_share, table
+from pipelines.build.models import Models
+from tests import fakes
+from tests.factories import write
+from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
+
+LINES = 24
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for skill in SKILLS:
+        for part in ("train", "test"):
+            # The second API is asked by the same dialogues as the first.
+            asked = skill.split("_")[0]
+            lines = [{"prompt": f"{asked} {part} {at}?", "completion": f"{skill} {at}"} for at in range(LINES)]
+            write(tmp_path / f"behaviour/{skill}_{part}.jsonl", "".join(json.dumps(one) + "\n" for one in lines))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_each_skill_is_taught_alone_and_an_earlier_one_that_is_valid_is_replayed_and_asked(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes.forget()
+    monkeypatch.setattr(
+        skills, "load_models", lambda _: Models(CountingEmbedder(), CountingReader(), CountingTrainer())
+    )
+    found = measure(data, tmp_path / "work", 0.2)
+    assert [(one.skill, one.replayed, one.questions) for one in found] == [
+        ("sgd_v0 after nl2bash", 6, LINES),
+        ("nl2bash after sgd_v5", 6, LINES),
+    ]
+    seen = [lesson.completion.split()[0] for lesson in CountingTrainer.lessons]
+    both = [["nl2bash"] * LINES, ["sgd_v0"] * 6, ["sgd_v5"] * LINES, ["nl2bash"] * 6]
+    assert seen == ["sgd_v0"] * LINES + [skill for some in both for skill in some]
+
+
+def test_a_skill_is_asked_by_held_out_lines_and_its_own_scorer(data: Path) -> None:
+    asked = questions(data / "behaviour", "nl2bash")
+    assert [(one.question, one.answers) for one in asked[:1]] == [("nl2bash test 0?", ("nl2bash 0",))]
+    assert {one.scorer for one in asked} == {"token_f1"}
+
+
+def retained(before: float, after: float, replay_share: float = 0.2) -> Retained:
+    return Retained(
+        replay_share=replay_share, skill="a after b", questions=40, score_taught=before, score_after=after, replayed=16
+    )
+
+
+def test_what_is_retained_is_told_by_the_skill_that_loses_most() -> None:
+    some = [retained(0.5, 0.4), retained(0.5, 0.6), retained(0.8, 0.76), retained(0.5, 0.1, replay_share=0)]
+    assert retained_share(some) == pytest.approx(0.8)
+    assert retained_share([retained(0.0, 0.0)]) == 0
+    assert "| 0.2 | a after b | 16 | 40 | 0.500 | 0.400 | 80% |" in table(some)

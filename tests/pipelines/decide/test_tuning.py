@@ -1,0 +1,150 @@
+"""Is the retriever tuned where it fails, can learn, and pays, and does everything else decide as before without it?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.decide.policy import decide
+from pipelines.decide.weigh import tune_gain
+from pipelines.params import PolicyParams
+from pipelines.records import Action, Costs, Decision, Evidence, Measure, Option
+from tests.factories import UNMOVED, delta, evidence, measure, past
+
+law = settings(derandomize=True, deadline=None, max_examples=60)
+PARAMS = PolicyParams()
+COSTS = Costs(refresh_seconds=10, retrain_seconds=300, prove_seconds=20, tune_seconds=100, source="prior")
+NO_GAP, WON, LOST = measure(0.0), {"recovered_points": 20.0}, {"recovered_points": 0.0}
+
+
+def misses(**signals: Any) -> Evidence:
+    """Rows and model are right; of a hundred questions forty have an answer that is not brought up."""
+    usual: dict[str, Any] = {
+        "delta": UNMOVED,
+        "refresh_gain": NO_GAP,
+        "index_gap": measure(0.4),
+        "retriever_gap": measure(0.4),
+        "pairs": 400,
+        "min_pairs": 32,
+        "costs": COSTS,
+        "examples": 0,
+    }
+    return evidence(**(usual | signals))
+
+
+def option(decision: Decision, action: Action) -> Option:
+    [found] = [one for one in decision.options if one.action is action]
+    return found
+
+
+def test_where_only_a_better_retriever_can_win_it_is_tuned() -> None:
+    decision = decide(misses(), PARAMS)
+    assert decision.action is Action.TUNE_RETRIEVER
+    assert decision.reasons[1] == (
+        "Yes to TUNE_RETRIEVER: the rows hold answers that are not brought up: a better retriever would win 40 points "
+        "at most; 100% of 400 pairs are new to it."
+    )
+    chosen = option(decision, Action.TUNE_RETRIEVER)
+    # A fifth of the gap, as long as no run has told better; training, every row anew, and the proof.
+    assert (chosen.gain_points, chosen.gap_points, chosen.cost_seconds) == (8.0, 40.0, 120.0)
+
+
+@pytest.mark.parametrize(
+    ("signals", "said"),
+    [
+        ({"retriever_gap": NO_GAP}, "what the rows hold is brought up"),
+        ({"retriever_gap": Measure.unmeasured("all are missing")}, "was not measured: all are missing"),
+        ({"pairs": 31}, "31 pairs are too few to learn from"),
+        ({"new_pairs": 0.0}, "it was tuned on these very pairs"),
+        ({"refused": {"TUNE_RETRIEVER": "the gate refused it"}}, "the gate refused it"),
+        ({"costs": COSTS.model_copy(update={"tune_seconds": 90_000})}, "a better retriever would win 40 points"),
+    ],
+)
+def test_it_is_left_where_it_cannot_learn_or_does_not_pay(signals: dict[str, Any], said: str) -> None:
+    decision = decide(misses(**signals), PARAMS)
+    assert decision.action is Action.NOTHING
+    assert decision.reasons[1].startswith("No to TUNE_RETRIEVER: ")
+    assert said in decision.reasons[1]
+    assert not option(decision, Action.TUNE_RETRIEVER).worth_it
+
+
+def test_over_the_weeks_budget_it_waits() -> None:
+    decision = decide(misses(spent_hours=1.0), PARAMS.model_copy(update={"budget_hours_per_week": 1.0}))
+    assert decision.action is Action.NOTHING
+    assert "hours a week are spent" in decision.reasons[1]
+
+
+def test_new_rows_are_part_of_it_and_a_retrain_goes_beside_it() -> None:
+    stale = {"delta": delta(), "refresh_gain": measure(0.1)}
+    decision = decide(misses(**stale), PARAMS)
+    assert decision.action is Action.TUNE_RETRIEVER
+    both = option(decision, Action.TUNE_RETRIEVER)
+    assert both.gain_points == pytest.approx(8.0 + option(decision, Action.REFRESH).gain_points)
+    weak = decide(misses(**stale, examples=100, score_gold=measure(0.5), model_gap=measure(0.45)), PARAMS)
+    assert weak.action is Action.TUNE_RETRAIN
+    assert option(weak, Action.TUNE_RETRAIN).cost_seconds == 420.0
+
+
+def test_other_settings_of_the_index_come_first() -> None:
+    anew = delta(to_embed=10).model_copy(update={"rebuild": "the rows were made with another embedder"})
+    decision = decide(misses(delta=anew), PARAMS)
+    assert decision.action is Action.REBUILD
+    assert "the index is made anew for other settings first" in decision.reasons[1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "approved", "action"),
+    [
+        (500, (), Action.TUNE_RETRIEVER),
+        (50, (), Action.REFRESH),
+        (50, ("TUNE_RETRIEVER",), Action.TUNE_RETRIEVER),
+        (5, (), Action.HOLD),
+    ],
+)
+def test_above_the_limit_it_waits_and_the_refresh_goes_ahead(
+    limit: float, approved: tuple[str, ...], action: Action
+) -> None:
+    world = misses(delta=delta(), refresh_gain=measure(0.1), approved=approved)
+    decision = decide(world, PARAMS.model_copy(update={"approve_above_seconds": limit}))
+    assert decision.action is action
+    assert decision.proposed is (None if action is Action.TUNE_RETRIEVER else Action.TUNE_RETRIEVER)
+
+
+def test_it_learns_from_what_tuning_brought_and_from_nothing_else() -> None:
+    first = decide(misses(), PARAMS)
+    others = decide(misses(past=(past("REFRESH", **LOST), past("RETRAIN", **LOST))), PARAMS)
+    won = decide(misses(past=(past("TUNE_RETRIEVER", **WON),)), PARAMS)
+    lost = decide(misses(past=(past("TUNE_RETRIEVER", **LOST),)), PARAMS)
+    gains = [option(one, Action.TUNE_RETRIEVER).gain_points for one in (lost, first, others, won)]
+    assert gains[0] < gains[1] == gains[2] < gains[3]
+
+
+@law
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_the_fewer_pairs_are_new_the_less_is_to_be_gained(share: float, other: float) -> None:
+    few, many = sorted((share, other))
+    little, much = tune_gain(misses(new_pairs=few)), tune_gain(misses(new_pairs=many))
+    assert little is not None
+    assert much is not None
+    assert little.points <= much.points
+
+
+@law
+@given(st.floats(0, 1), st.booleans())
+def test_who_cannot_tune_decides_as_if_there_was_no_such_action(gap: float, released: bool) -> None:
+    world = misses(retriever_gap=measure(round(gap, 3)), live_release="1" if released else None)
+    cannot = world.model_copy(update={"pairs": None})
+    decision = decide(cannot, PARAMS)
+    assert not any(one.action.tunes for one in decision.options)
+    assert decision == decide(cannot.model_copy(update={"min_pairs": 9, "new_pairs": 0.5}), PARAMS)
+    if not released:
+        assert decide(world, PARAMS).options == decision.options
+
+
+@pytest.mark.parametrize("name", ["always", "never", "periodic", "amount", "drift", "cusum", "cara", "modyn"])
+def test_policies_that_know_nothing_of_it_leave_it_alone(name: str) -> None:
+    decision = decide(misses(), PARAMS.model_copy(update={"name": name}))
+    assert not any(one.action.tunes for one in decision.options)
