@@ -192,7 +192,7 @@ class CostParams(Block):
 
     seconds_per_chunk: Positive = 0.03
     seconds_per_example: Positive = 1.0
-    seconds_per_pair: Positive = 0.15
+    seconds_per_pair: Positive = 0.16
     seconds_per_question: Positive = 0.5
     seconds_fixed: Annotated[float, Field(ge=0)] = 10.0
     price_per_hour: Annotated[float, Field(ge=0)] | None = None

@@ -14,7 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from pipelines.decide.choice import Choice, Halves, Wish
+from pipelines.params import PolicyParams
 from pipelines.ports import Advance, Lesson, Progress, Prompt, Trained, Vectors
+from pipelines.records import Evidence
 
 DIMENSIONS = 64
 SKILLS = "skills.json"
@@ -78,6 +81,14 @@ class CountingTrainer:
         folder.mkdir()
         (folder / SKILLS).write_text(json.dumps({"reads": True, "json": as_json}), encoding="utf-8")
         return Trained(final_loss=0.01, losses=(1.0, 0.1, 0.01))
+
+
+class AlwaysTunes:
+    """A policy that wants a better retriever and nothing else, wherever there is one to be had."""
+
+    def choose(self, evidence: Evidence, halves: Halves, params: PolicyParams) -> Choice:
+        no = Wish(False, "it is not asked for", "it would be with another policy")
+        return Choice(refresh=no, retrain=no, tune=Wish(True, "it is always asked for", "it would not be otherwise"))
 
 
 def forget() -> None:

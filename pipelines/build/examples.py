@@ -181,9 +181,7 @@ def _together(examples: Sequence[Example]) -> Iterator[Finding]:
         first, *others = answers.values()
         for same in answers.values() if others else ():
             other = (others[0] if same is first else first)[0]
-            yield from (
-                one.flaw(Flaw.CONTRADICTION, f"{other.where} answers otherwise: keep one") for one in same
-            )
+            yield from (one.flaw(Flaw.CONTRADICTION, f"{other.where} answers otherwise: keep one") for one in same)
         for one in first[1:] if not others else ():
             yield one.flaw(Flaw.DUPLICATE, f"says the same as {first[0].where}")
 

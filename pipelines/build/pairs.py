@@ -42,25 +42,22 @@ def pairs_of(
     """Every pair there is, each query once, ordered by query: the same whatever the order of pages and examples.
 
     `but_not` are queries that test the retriever (golden questions): no pair asks one of them, nor has one of them as
-    its heading. A query with two answers in different sections teaches neither.
+    its heading. A query with two answers teaches neither.
     """
     tested = {_bare(query) for query in but_not}
     chunks = [chunk for chunks in by_document.values() for chunk in chunks]
     headings = [pair for pair in _heading_pairs(chunks) if _bare(_last(pair.heading or "")) not in tested]
     made = {pair for pair in [*headings, *_question_pairs(by_document, examples)] if _bare(pair.query) not in tested}
-    asked = Counter(_bare(pair.query) for pair in made)
-    return sorted((pair for pair in made if asked[_bare(pair.query)] == 1), key=lambda pair: pair.query)
+    once: dict[tuple[str, str], Pair] = {}
+    for pair in sorted(made, key=lambda pair: (pair.query, pair.passage, pair.document, pair.heading or "")):
+        once.setdefault((_bare(pair.query), pair.passage), pair)
+    answers = Counter(query for query, _ in once)
+    return [pair for (query, _), pair in once.items() if answers[query] == 1]
 
 
 def drawn(pairs: Sequence[Pair], most: int, seed: int) -> list[Pair]:
     """At most `most` of `pairs`, in random order."""
     return random.Random(seed).sample(pairs, min(most, len(pairs)))
-
-
-def found(pairs: Sequence[Pair], reader: Reader, top_k: int) -> list[bool]:
-    """Whether the live index finds each pair's section among `top_k` passages: what it misses, tuning may win."""
-    passages = reader.search([pair.query for pair in pairs], top_k)
-    return [any(_answers(one, pair) for one in some) for pair, some in zip(pairs, passages, strict=True)]
 
 
 def with_negatives(pairs: Sequence[Pair], reader: Reader, negatives: int) -> list[Pair]:

@@ -19,7 +19,7 @@ from pipelines.errors import RefusalError
 from pipelines.ports import quiet
 from pipelines.prove.answer import Answer, Assistant
 from pipelines.publish.project import Project
-from pipelines.records import Release
+from pipelines.records import BuiltModel, Release
 from pipelines.workspace import Workspace
 
 # A registry that is away is not waited for at every question.
@@ -76,6 +76,7 @@ class Service:
         self._clock = clock
         self._lock = Lock()
         self._open: Assistant | None = None
+        self._warm: tuple[Project, BuiltModel] | None = None
         self._look_again_at = clock()
 
     @contextmanager
@@ -105,14 +106,14 @@ class Service:
         return self._open
 
     def _opened(self) -> Assistant:
-        """The live release, under the params.yaml of now: an adapter on another base comes with another params.yaml."""
-        old = self._project, self._open.release.model if self._open else None
+        """The live release under the params.yaml of now, with its models loaded."""
         workspace = Workspace.open(self._project.workspace.root)
         if workspace.params != self._project.workspace.params:
             self._project = Project.open(workspace.root, quiet)
         assistant = self._project.assistant()
-        assistant.find("Are you there?")  # Its embedder and its rows are.
-        if old != (self._project, assistant.release.model):
+        assistant.find("Are you there?")
+        if self._warm != (self._project, assistant.release.model):
             assistant.warm_up()
+            self._warm = self._project, assistant.release.model
         log.info("release %s answers", assistant.release.id)
         return assistant

@@ -36,14 +36,16 @@ def test_each_skill_is_taught_alone_and_an_earlier_one_that_is_valid_is_replayed
     monkeypatch.setattr(
         skills, "load_models", lambda _: Models(CountingEmbedder(), CountingReader(), CountingTrainer())
     )
-    found = measure(data, tmp_path / "work", 0.2)
-    assert [(one.skill, one.replayed, one.questions) for one in found] == [
-        ("sgd_v0 after nl2bash", 6, LINES),
-        ("nl2bash after sgd_v5", 6, LINES),
+    found = measure(data, tmp_path / "work", [0, 0.2])
+    assert [(one.replay_share, one.skill, one.after, one.replayed, one.questions) for one in found] == [
+        (0, "sgd_v0", "nl2bash", 0, LINES),
+        (0, "nl2bash", "sgd_v5", 0, LINES),
+        (0.2, "sgd_v0", "nl2bash", 6, LINES),
+        (0.2, "nl2bash", "sgd_v5", 6, LINES),
     ]
     seen = [lesson.completion.split()[0] for lesson in CountingTrainer.lessons]
-    both = [["nl2bash"] * LINES, ["sgd_v0"] * 6, ["sgd_v5"] * LINES, ["nl2bash"] * 6]
-    assert seen == ["sgd_v0"] * LINES + [skill for some in both for skill in some]
+    alone = ["sgd_v0"] * LINES + ["nl2bash"] * LINES + ["sgd_v5"] * LINES
+    assert seen == alone + ["nl2bash"] * LINES + ["sgd_v0"] * 6 + ["sgd_v5"] * LINES + ["nl2bash"] * 6
 
 
 def test_a_skill_is_asked_by_held_out_lines_and_its_own_scorer(data: Path) -> None:
@@ -54,7 +56,14 @@ def test_a_skill_is_asked_by_held_out_lines_and_its_own_scorer(data: Path) -> No
 
 def retained(before: float, after: float, replay_share: float = 0.2) -> Retained:
     return Retained(
-        replay_share=replay_share, skill="a after b", questions=40, score_taught=before, score_after=after, replayed=16
+        replay_share=replay_share,
+        skill="a",
+        after="b",
+        questions=40,
+        score_taught=before,
+        score_after=after,
+        score_new=0.3,
+        replayed=16,
     )
 
 
@@ -62,4 +71,4 @@ def test_what_is_retained_is_told_by_the_skill_that_loses_most() -> None:
     some = [retained(0.5, 0.4), retained(0.5, 0.6), retained(0.8, 0.76), retained(0.5, 0.1, replay_share=0)]
     assert retained_share(some) == pytest.approx(0.8)
     assert retained_share([retained(0.0, 0.0)]) == 0
-    assert "| 0.2 | a after b | 16 | 40 | 0.500 | 0.400 | 80% |" in table(some)
+    assert "| 0.2 | a | b | 16 | 40 | 0.500 | 0.400 | 80% | 0.300 |" in table(some)

@@ -12,7 +12,7 @@ from pipelines.build.chunk import chunk_documents
 from pipelines.build.corpus import InMemory
 from pipelines.build.examples import Example
 from pipelines.build.index import Index
-from pipelines.build.pairs import Pair, drawn, found, pairs_of, with_negatives
+from pipelines.build.pairs import Pair, drawn, pairs_of, with_negatives
 from pipelines.build.search import Reader
 from pipelines.params import ChunkParams
 from pipelines.ports import Message, quiet
@@ -105,6 +105,13 @@ def test_the_same_question_twice_is_one_pair() -> None:
     assert queries({"guide.md": GUIDE}, twice).count("How do I set it up?") == 1
 
 
+def test_a_question_that_is_a_heading_too_is_one_pair() -> None:
+    asked = [example("what is a widget", "guide.md", "It turns a thing around")]
+    assert [query for query in queries({"guide.md": GUIDE}, asked) if "idget" in query and "Use" not in query] == [
+        "What is a Widget?"
+    ]
+
+
 # --- nothing that is tested ----------------------------------------------------------------------------------------
 
 
@@ -190,10 +197,3 @@ def test_no_near_misses_are_looked_for_where_none_are_wanted(reader: Reader) -> 
     asked = len(CountingEmbedder.embedded)
     assert with_negatives(pairs, reader, 0) == pairs
     assert len(CountingEmbedder.embedded) == asked
-
-
-def test_it_is_told_what_the_index_finds_before_any_training(reader: Reader) -> None:
-    pairs = pairs_of(cut(TOWNS), [])
-    assert found(pairs, reader, 1) == [True] * len(pairs)
-    lost = Pair("of no town at all", "nowhere", "Kiel.md", "Kiel > The station")
-    assert found([lost, pairs[0]], reader, 4) == [False, True]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.errors import RefusalError
-from pipelines.observe.jsonl import Bad, check_lines, read_lines
-from tests.factories import md5, write
+from pipelines.observe.jsonl import Bad, check_lines, earlier_lines, read_lines
+from tests.factories import md5, workspace, write
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
@@ -145,3 +145,13 @@ def test_a_file_that_changed_since_the_snapshot_is_refused(tmp_path: Path) -> No
 def test_a_file_that_is_gone_since_the_snapshot_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusalError, match=r"a\.jsonl cannot be read \(No such file or directory\)"):
         list(read_lines(tmp_path, {"a.jsonl": "0" * 32}, Line))
+
+
+def test_lines_of_before_come_out_of_dvcs_cache_and_what_is_not_good_any_more_stops_nothing(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    content = f"{line('one')}\nnonsense\n{{}}\n{line('two')}\n"
+    digest = md5(content)
+    write(tmp_path / ".dvc/cache/files/md5" / digest[:2] / digest[2:], content)
+    files = {"z.jsonl": "0" * 32, "a.jsonl": digest, "a.txt": digest}
+    found = [(where, one.text) for where, one in earlier_lines(space, files, Line)]
+    assert found == [("a.jsonl:1", "one"), ("a.jsonl:4", "two")]

@@ -577,6 +577,18 @@ def test_an_adapter_is_current_only_under_the_same_examples_and_settings(
     assert found.examples == len(EXAMPLES)
 
 
+def test_an_adapter_of_another_base_than_todays_is_not_current(
+    space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = corpus_of(pages(), {"t.jsonl": md5("t")}, EXAMPLES)
+    write(space.adapters / "a1" / SKILLS, json.dumps({"reads": True}))
+    about, subject = world(corpus, changed(), release()), Subject(None, trained_on(TAUGHT, other()))
+    found = [gather(about, examiner(space, corpus, golden()), subject, MODELS.embedder, space.params)]
+    monkeypatch.setattr(Answerer, "base", "reader-2")
+    found += [gather(about, examiner(space, corpus, golden()), subject, MODELS.embedder, space.params)]
+    assert [one.adapter_is_current for one in found] == [True, False]
+
+
 def test_a_base_model_alone_is_never_current_even_without_examples(space: Workspace) -> None:
     corpus = corpus_of(pages())
     about = world(corpus, changed(), release())

@@ -86,7 +86,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def _as_before(served: Served) -> None:
+    """Release 2 is live and open, whatever an earlier test did."""
     served.point("2")
+    served.model.unwrap_python_model()._service._look_again_at = 0.0
+    assert served.ask(PUMP)[0]["release"] == "2"
     fakes.forget()
 
 
