@@ -2,8 +2,9 @@
 
     python -m bench.skills --data FOLDER
 
-FOLDER holds behaviour/{sgd_v0,nl2bash,sgd_v5}_{train,test}.jsonl, lines of prompt and completion: dialogues to calls,
-requests to shell commands, and the same dialogues to the calls of an API whose names have changed. At each step the
+FOLDER holds behaviour/{sgd_v0,nl2bash,sgd_v5}_train.jsonl, lines of prompt and completion: dialogues to calls, requests
+to shell commands, and the same dialogues to the calls of an API whose names have changed. Some lines are taught, others
+asked. At each step the
 training folder holds the examples of one skill alone, DVC versions it, and a model is trained by the product's own
 functions (without policy and gate, which would have their say on so few examples). sgd_v5 takes the place of sgd_v0:
 after it, only nl2bash is an earlier skill that is still valid.
@@ -36,6 +37,8 @@ from pipelines.workspace import Workspace
 
 # Whole commands are too seldom right after so few examples to say what was lost: their words are compared.
 SKILLS: dict[str, Scorer] = {"sgd_v0": "json_f1", "nl2bash": "token_f1", "sgd_v5": "json_f1"}
+# Two of the API's services, before and after: so few examples teach no more, and the test files ask for others.
+SERVICES = ("Events_2", "Restaurants_1", "Events_25", "Restaurants_15")
 FIRST, *LATER = SKILLS
 REPLACED = {"sgd_v5": "sgd_v0"}
 TAUGHT, ASKED = 48, 32
@@ -116,7 +119,7 @@ class School:
     def _corpus(self, skill: str, before: BuiltModel) -> Corpus:
         shutil.rmtree(self.workspace.train)
         self.workspace.train.mkdir()
-        lines = _lines(self.data / f"{skill}_train.jsonl", TAUGHT)
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(self.data, skill)[:TAUGHT]]
         (self.workspace.train / f"{skill}.jsonl").write_text("".join(lines), encoding="utf-8")
         index = open_index(self.workspace, self.models.embedder)
         corpus = read_corpus(self.workspace, record(self.workspace), index, index.latest())
@@ -212,8 +215,7 @@ def table(found: Sequence[Retained]) -> str:
 
 
 def questions(folder: Path, skill: str) -> list[Question]:
-    """Held-out lines of a skill."""
-    rows = [json.loads(line) for line in _lines(folder / f"{skill}_test.jsonl", ASKED)]
+    """Lines of a skill that are not taught."""
     return [
         Question(
             id=f"{skill}-{number}",
@@ -222,12 +224,19 @@ def questions(folder: Path, skill: str) -> list[Question]:
             docs=(),
             scorer=SKILLS[skill],
         )
-        for number, row in enumerate(rows)
+        for number, row in enumerate(_rows(folder, skill)[TAUGHT:][:ASKED])
     ]
 
 
-def _lines(path: Path, limit: int) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines(keepends=True)[:limit]
+def _rows(folder: Path, skill: str) -> list[dict[str, str]]:
+    """A skill's lines, one a prompt; of the dialogues those that two services of the API are called for."""
+    lines = (folder / f"{skill}_train.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = {row["prompt"]: row for row in map(json.loads, lines)}
+    return [row for row in rows.values() if SKILLS[skill] != "json_f1" or _service(row) in SERVICES]
+
+
+def _service(row: dict[str, str]) -> str:
+    return str(json.loads(row["completion"])["service"])
 
 
 if __name__ == "__main__":

@@ -206,9 +206,12 @@ def retrain_model(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex)
         return kept
     with project.registry.step("retrain-model", turn.log) as log:
         reader, corpus = project.reader(index), turn.corpus(snapshot)
-        built, losses = build_model(project.workspace, project.models, corpus, reader, project.progress)
+        built, trained = build_model(project.workspace, project.models, corpus, reader, project.progress)
         log.record("model.json", built)
-        log.series("loss", losses)
+        log.series("loss", enumerate(trained.losses))
+        log.series("held_out_loss", ((one.step, one.loss) for one in trained.watched))
+        log.series("held_out_score", ((one.step, one.score) for one in trained.watched))
+        log.tags({"stopped": built.stopped, "resumed_at_step": trained.resumed_at} if built.stopped else {})
         work = {costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds}
         log.metrics({**work, "final_loss": built.final_loss, "replayed_examples": len(built.replayed)})
         if corpus.older.missing:

@@ -639,7 +639,7 @@ class BuiltModel(Record):
     `taught` are the digests of the examples that it saw, `replayed` those among them of files that were gone already;
     `files` are the training files that it and the models before it learnt from, as each stood last (path -> MD5).
     `documents` are those whose passages stood before it meanwhile (document -> digest), and `taught_from` the ones of
-    them that hold what it was taught to answer.
+    them that hold what it was taught to answer. `stopped` says what ended its training.
     """
 
     base: str
@@ -653,6 +653,7 @@ class BuiltModel(Record):
     documents: dict[str, str] = Field(default_factory=dict)
     taught_from: tuple[str, ...] = ()
     final_loss: float | None = None
+    stopped: str = ""
     seconds: float = 0.0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 from pipelines.build.adapters import adapter_folder, keep_adapter, same_base
@@ -18,7 +19,7 @@ from pipelines.build.upkeep import UpkeepPlan
 from pipelines.errors import RefusalError
 from pipelines.observe.guard import use_up
 from pipelines.params import ChunkParams, EmbedParams, Params
-from pipelines.ports import Embedder, Generator, Progress
+from pipelines.ports import Embedder, Generator, Lesson, Progress, Trained, Trainer
 from pipelines.records import BuiltIndex, BuiltModel, Snapshot, Upkeep, digest_of
 from pipelines.workspace import Workspace
 
@@ -99,10 +100,10 @@ def training_settings(params: Params, base: str) -> str:
 
 def build_model(
     workspace: Workspace, models: Models, corpus: Corpus, reader: Reader, progress: Progress
-) -> tuple[BuiltModel, tuple[float, ...]]:
+) -> tuple[BuiltModel, Trained]:
     """Fine-tune an adapter on the corpus's examples and write artifacts/adapter and artifacts/model.json for DVC.
 
-    Returns the model and the training loss of each step.
+    A run that was killed goes on where it was last kept, if everything is as it was. Returns the model and its training.
     Raises RefusalError where there are fewer examples than finetune.min_examples.
     """
     started = time.perf_counter()
@@ -111,7 +112,7 @@ def build_model(
         needed = f"finetune.min_examples is {params.finetune.min_examples}"
         left = f" ({len(corpus.left_out)} lines are left out: `ragtide examples`)" if corpus.left_out else ""
         raise RefusalError(f"{workspace.train} holds {len(corpus.examples)} examples{left} and {needed}: add some")
-    taught = all_lessons(corpus.taught, corpus.chunks_by_document, reader, params)
+    taught = _that_fit(all_lessons(corpus.taught, corpus.chunks_by_document, reader, params), models.trainer, params)
     unfinished = workspace.state / "adapter.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
@@ -121,17 +122,29 @@ def build_model(
         adapter=keep_adapter(unfinished, workspace.adapters, models.generator.base),
         examples=corpus.snapshot.train_id,
         settings=training_settings(params, models.generator.base),
-        trained_examples=len(taught) * params.finetune.passes(len(taught)),
+        trained_examples=trained.seen or len(taught) * params.finetune.passes(len(taught)),
         taught=tuple(sorted({example.digest for example in corpus.taught})),
         replayed=tuple(sorted({example.digest for example in corpus.older.examples})),
         files={**corpus.older.files, **corpus.snapshot.examples},
         documents=seen_in(taught, corpus.chunks_by_document),
         taught_from=tuple(sorted({example.doc for example in corpus.taught if example.doc})),
         final_loss=round(trained.final_loss, 6),
+        stopped=trained.stopped,
         seconds=round(time.perf_counter() - started, 3),
     )
     export_model(workspace, built)
-    return built, trained.losses
+    return built, trained
+
+
+def _that_fit(lessons: Sequence[Lesson], trainer: Trainer, params: Params) -> list[Lesson]:
+    """Lessons that the trainer can take. Raises RefusalError where it cannot, and examples.on_bad is "refuse"."""
+    # Only the trainer counts tokens; a user's own may not tell.
+    long = set(tell(lessons)) if (tell := getattr(trainer, "too_long", None)) else set()
+    if long and params.examples.on_bad == "refuse":
+        start = lessons[min(long)].completion[:40]
+        what = f"{len(long)} examples have an answer of over finetune.max_tokens = {params.finetune.max_tokens} tokens"
+        raise RefusalError(f"{what}, such as {start!r}…: shorten them, or raise it")
+    return [lesson for at, lesson in enumerate(lessons) if at not in long]
 
 
 def untrained(models: Models) -> BuiltModel:

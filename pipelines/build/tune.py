@@ -57,6 +57,9 @@ def tune_retriever(
     try:
         model = load_torch(locate(embed.model), choose_device(embed.device))
         losses = _teach(model, pairs, embed, params, progress)
+        if not losses:
+            what = f"{len(pairs)} pairs fill no batch of tune.batch_size = {params.batch_size} without a passage twice"
+            raise RefusalError(f"{what}: lower it, or tune.negatives")
         model.save(str(unfinished), create_model_card=False)
         RetrieverCard(base=base).write(unfinished / RETRIEVER)
         digest = _keep(unfinished, folder)

@@ -94,9 +94,7 @@ def _settle_refresh(refresh: Settled, evidence: Evidence, params: PolicyParams) 
     return refresh
 
 
-def _settle_tune(
-    tune: Weighed | None, wish: Wish | None, evidence: Evidence, params: PolicyParams
-) -> Settled | None:
+def _settle_tune(tune: Weighed | None, wish: Wish | None, evidence: Evidence, params: PolicyParams) -> Settled | None:
     """None where the retriever cannot be tuned, or the policy does not know how to ask for it."""
     if tune is None or wish is None:
         return None

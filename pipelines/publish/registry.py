@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -117,8 +117,9 @@ class RunLog:
             if value is not None:
                 self._client.log_metric(self.id, key, float(value), step=step)
 
-    def series(self, key: str, values: tuple[float, ...]) -> None:
-        for step, value in enumerate(values):
+    def series(self, key: str, values: Iterable[tuple[int, float]]) -> None:
+        """Log a number at each of some steps."""
+        for step, value in values:
             self._client.log_metric(self.id, key, value, step=step)
 
     def tags(self, values: Mapping[str, Any]) -> None:

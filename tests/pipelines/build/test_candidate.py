@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ from pipelines.build.index import Index
 from pipelines.build.models import Models, Retriever
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
-from pipelines.params import FinetuneParams, GenerateParams, Params
-from pipelines.ports import Message, quiet
+from pipelines.params import ExampleParams, FinetuneParams, GenerateParams, Params
+from pipelines.ports import Lesson, Message, quiet
 from pipelines.records import BuiltIndex, BuiltModel
 from pipelines.workspace import Workspace
 from tests import fakes
@@ -51,6 +51,10 @@ OTHER_FINETUNING: dict[str, Any] = {
     "min_steps": 7,
     "max_tokens": 99,
     "min_examples": 5,
+    "held_out_share": 0.2,
+    "check_every_steps": 5,
+    "patience": 4,
+    "max_minutes": 3,
     "seed": 8,
 }
 OTHER_SETTINGS: list[dict[str, dict[str, Any]]] = [
@@ -88,7 +92,9 @@ class Yard:
 
     def alone(self, rebuild: bool = False) -> BuiltIndex:
         """The index without the loop."""
-        return build_index_alone(self.workspace, Retriever(self.models.embedder), observe(self.workspace), quiet, rebuild)
+        return build_index_alone(
+            self.workspace, Retriever(self.models.embedder), observe(self.workspace), quiet, rebuild
+        )
 
     def settled(self) -> BuiltIndex | None:
         return settled(self.workspace, observe(self.workspace), self.models.embedder)
@@ -115,10 +121,7 @@ Build = Callable[..., BuiltIndex]
 def yard(root: Path, **finetune: Any) -> Yard:
     fakes.forget()
     settings = {"min_examples": 3, "min_steps": 1} | finetune
-    plain = {"absent_share": 0}
-    made = Yard(
-        workspace(root, finetune=settings, examples=plain), Models(HashEmbedder(), CountingReader(), CountingTrainer())
-    )
+    made = Yard(workspace(root, finetune=settings), Models(HashEmbedder(), CountingReader(), CountingTrainer()))
     for name in ("a.md", "b.md", "c.md"):
         write(made.workspace.kb / name, f"# Page {name}\n\nText of {name}.\n")
     made.teach(4)
@@ -372,8 +375,34 @@ def test_the_base_model_alone_has_seen_nothing(tmp_path: Path) -> None:
 def test_the_losses_of_each_step_come_with_the_model(tmp_path: Path) -> None:
     made = yard(tmp_path)
     reader = made.table.reader(made.index().version)
-    _, losses = build_model(made.workspace, made.models, made.corpus, reader, quiet)
-    assert losses == (1.0, 0.1, 0.01)
+    _, trained = build_model(made.workspace, made.models, made.corpus, reader, quiet)
+    assert trained.losses == (1.0, 0.1, 0.01)
+
+
+class PickyTrainer(CountingTrainer):
+    """Cannot take the first of its lessons."""
+
+    def too_long(self, lessons: Sequence[Lesson]) -> list[int]:
+        return [0]
+
+
+def test_a_lesson_that_the_trainer_cannot_take_is_left_out(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    picky = replace(made.models, trainer=PickyTrainer())
+    CountingTrainer.lessons.clear()
+    built, _ = build_model(made.workspace, picky, made.corpus, made.table.reader(made.index().version), quiet)
+    assert len(CountingTrainer.lessons) == built.trained_examples == made.model().trained_examples - 1
+
+
+def test_a_lesson_that_the_trainer_cannot_take_is_refused_where_params_say_so(tmp_path: Path) -> None:
+    made = yard(tmp_path)
+    strict = made.workspace.params.model_copy(update={"examples": ExampleParams(on_bad="refuse", absent_share=0)})
+    picky, reader = replace(made.models, trainer=PickyTrainer()), made.table.reader(made.index().version)
+    CountingTrainer.lessons.clear()
+    with pytest.raises(RefusalError, match=r"^1 examples have an answer of over finetune\.max_tokens = 1024 tokens"):
+        build_model(replace(made.workspace, params=strict), picky, made.corpus, reader, quiet)
+    assert not CountingTrainer.lessons
+    assert made.adapters() == []
 
 
 def test_lessons_about_behaviour_alone_have_passages_before_them_too(tmp_path: Path) -> None:

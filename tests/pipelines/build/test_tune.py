@@ -77,6 +77,13 @@ def tuned(embed: EmbedParams, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return tune_retriever(PAIRS, embed, params(), folder, quiet), folder
 
 
+def test_pairs_that_fill_no_batch_are_refused_and_leave_nothing(embed: EmbedParams, tmp_path: Path) -> None:
+    same = [replace(pair, negatives=("w20 w19",)) for pair in PAIRS]
+    with pytest.raises(RefusalError, match=r"^8 pairs fill no batch of tune\.batch_size = 8 without a passage twice"):
+        tune_retriever(same, embed, params(epochs=1), tmp_path, quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
 def weights_of(folder: Path) -> dict[str, Any]:
     from sentence_transformers import SentenceTransformer
 

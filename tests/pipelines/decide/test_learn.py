@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.decide.learn import Learned, learned
-from pipelines.records import Action, Half, Past
+from pipelines.records import Half, Past
 from tests.factories import past
 
 law = settings(derandomize=True, deadline=None, max_examples=60)

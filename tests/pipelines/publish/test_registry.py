@@ -204,11 +204,11 @@ def test_what_was_not_measured_is_left_out_and_never_written_as_nought(registry:
     assert (turn.score_before, turn.score_after) == (None, 0.0)
 
 
-def test_a_series_keeps_its_order(registry: Registry, space: Workspace) -> None:
+def test_a_series_keeps_its_steps(registry: Registry, space: Workspace) -> None:
     with registry.cycle() as log:
-        log.series("loss", (3.0, 1.0, 2.0))
+        log.series("loss", [(0, 3.0), (1, 1.0), (4, 2.0)])
     steps = client(space).get_metric_history(log.id, "loss")
-    assert [(one.step, one.value) for one in steps] == [(0, 3.0), (1, 1.0), (2, 2.0)]
+    assert [(one.step, one.value) for one in steps] == [(0, 3.0), (1, 1.0), (4, 2.0)]
 
 
 def test_settings_are_logged_under_the_names_that_params_yaml_has(registry: Registry, space: Workspace) -> None:
