@@ -34,9 +34,9 @@ from pipelines.build.generate import TransformersGenerator, encode, load_base, l
 from pipelines.build.lessons import lessons
 from pipelines.build.models import load_embedder
 from pipelines.build.weights import locate_generator
+from pipelines.observe.values import holds
 from pipelines.params import GenerateParams, Params
 from pipelines.ports import Lesson, Message, quiet
-from pipelines.prove.score import holds
 from pipelines.records import Document, Record
 from pipelines.workspace import Workspace
 

@@ -309,6 +309,7 @@ def status(project: ProjectFolder = HERE) -> None:
         ("live release", f"{live.id}, since {registry.live_since(live)}, by {live.decision}"),
         ("data", live.snapshot.id),
         ("index", f"version {live.index.version} (tag {live.index_tag}), {live.index.rows} chunks"),
+        ("retriever", f"tuned {tuned.digest} from {tuned.base}" if (tuned := live.index.retriever) else "not tuned"),
         ("model", f"{live.model.base} + {live.model.adapter or 'no adapter'}"),
         ("answer score", str(live.scorecard.answer_score)),
         ("before it", f"release {live.previous}" if live.previous else "nothing"),

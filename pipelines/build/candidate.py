@@ -103,8 +103,8 @@ def build_model(
 ) -> tuple[BuiltModel, Trained]:
     """Fine-tune an adapter on the corpus's examples and write artifacts/adapter and artifacts/model.json for DVC.
 
-    A run that was killed goes on where it was last kept, if everything is as it was. Returns the model and its training.
-    Raises RefusalError where there are fewer examples than finetune.min_examples.
+    A run that was killed goes on where it was last kept, if everything is as it was. Returns the model, and what its
+    training was. Raises RefusalError where there are fewer examples than finetune.min_examples.
     """
     started = time.perf_counter()
     params = workspace.params

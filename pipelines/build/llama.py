@@ -1,4 +1,7 @@
-"""How does the model answer faster on a CPU? Through llama.cpp, from one GGUF file a model, written once a machine."""
+"""How does a model answer in llama.cpp? One prompt at a time, from one GGUF file a model, written once a machine.
+
+Of use where single questions are asked on a CPU; batches are faster in transformers (docs/log.md, 2026-11-26).
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from platformdirs import user_cache_path
 from pipelines.build.adapters import adapter_digest
 from pipelines.build.generate import TransformersGenerator, prompt_ids
 from pipelines.build.merge import Precision
-from pipelines.build.weights import available_cores
+from pipelines.build.weights import available_cores, choose_device, choose_dtype
 from pipelines.errors import RefusalError
 from pipelines.ports import Advance, Prompt, quiet
 
-# Half the memory of float32, and of all precisions the fastest and the nearest to bfloat16 (docs/log.md, 2026-11-26).
-PRECISION = Precision.F16
+# The file's precision is that of generate.dtype.
+PRECISIONS = {"float32": Precision.F32, "bfloat16": Precision.BF16, "float16": Precision.F16}
 # Raised when the layout of the file changes, so that an old cache is not taken for a new one.
 LAYOUT = "1"
 # A retrain leaves a file of the size of the model: those of the live release, the one before and a candidate stay.
@@ -35,7 +38,11 @@ class LlamaCppGenerator(TransformersGenerator):
     @cached_property
     def identity(self) -> str:
         version = import_llama_cpp().__version__
-        return f"{self.base}/llama.cpp-{version}/{PRECISION}/greedy-{self._params.max_new_tokens}"
+        return f"{self.base}/llama.cpp-{version}/{self._precision}/greedy-{self._params.max_new_tokens}"
+
+    @cached_property
+    def _precision(self) -> Precision:
+        return PRECISIONS[choose_dtype(self._params.dtype, choose_device(self._params.device))]
 
     def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
         asked = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
@@ -90,7 +97,7 @@ class LlamaCppGenerator(TransformersGenerator):
         """The GGUF file of base and adapter, named by what is in it."""
         name = adapter_digest(adapter) if adapter else "base"
         revision = self.base.rpartition("@")[2]
-        file = user_cache_path("ragtide") / "gguf" / f"{revision}-{name}-{PRECISION}-{LAYOUT}.gguf"
+        file = user_cache_path("ragtide") / "gguf" / f"{revision}-{name}-{self._precision}-{LAYOUT}.gguf"
         if file.is_file():
             file.touch()
         else:
@@ -104,7 +111,7 @@ class LlamaCppGenerator(TransformersGenerator):
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=file.parent) as scratch:
             unfinished = Path(scratch) / file.name
-            write_gguf(self.load(adapter), self.tokenizer, unfinished, PRECISION, quiet)
+            write_gguf(self.load(adapter), self.tokenizer, unfinished, self._precision, quiet)
             unfinished.replace(file)
         revision = file.name.partition("-")[0]
         written = sorted(file.parent.glob(f"{revision}-*.gguf"), key=lambda path: path.stat().st_mtime)

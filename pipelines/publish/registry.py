@@ -422,6 +422,7 @@ def _release_tags(release: Release) -> dict[str, str]:
         "index_version": str(release.index.version),
         "index_tag": release.index_tag,
         "adapter": release.model.adapter or "none",
+        "retriever": release.index.retriever.digest if release.index.retriever else "none",
         "decision": release.decision,
         "answer_score": str(release.scorecard.answer_score.value),
         "previous": release.previous or "none",

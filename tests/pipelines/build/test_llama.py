@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from pipelines.build import llama
 from pipelines.build.generate import TransformersGenerator, load_base, load_tokenizer, prompt_ids
 from pipelines.build.gguf_file import write_gguf
 from pipelines.build.llama import LlamaCppGenerator
-from pipelines.build.merge import Precision
 from pipelines.build.models import load_generator
 from pipelines.errors import RefusalError
 from pipelines.ports import Lesson, Message, Prompt, quiet
@@ -43,10 +43,9 @@ def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test's own, and full precision, in which both are to agree to the token."""
+    """A cache of this test's own."""
     monkeypatch.setattr(llama, "user_cache_path", lambda _: tmp_path / "cache")
     monkeypatch.setattr(llama, "available_cores", lambda: 1)
-    monkeypatch.setattr(llama, "PRECISION", Precision.F32)
     return tmp_path / "cache/gguf"
 
 
@@ -152,6 +151,13 @@ def tokenizers(tiny: Path) -> Iterator[tuple[Any, Any]]:
 def test_an_exported_file_cuts_text_as_transformers_does(tokenizers: tuple[Any, Any], text: str) -> None:
     theirs, mine = tokenizers
     assert mine.tokenize(text.encode(), add_bos=False) == theirs(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("float32", "F32"), ("bfloat16", "BF16"), ("float16", "F16")])
+def test_the_file_is_in_the_precision_of_the_generator(tiny: Path, dtype: str, kind: str) -> None:
+    generator = LlamaCppGenerator(settings_for(tiny, dtype=dtype))
+    assert {one.tensor_type.name for one in gguf.GGUFReader(generator._file(None)).tensors} == {"F32", kind}
+    assert f"/{kind.lower()}/" in generator.identity
 
 
 # --- the file ------------------------------------------------------------------------------------------------------
