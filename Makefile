@@ -35,7 +35,7 @@ check: $(READY)  ## lint, format, types
 	$(RUN)/mypy
 
 bench: $(READY)  ## the tables in bench/README.md (DATA=folder of the benchmark data)
-	for name in quarter retrieval retriever changes embed peers replay; do \
+	for name in quarter skills finetune probes retrieval retriever changes embed peers replay; do \
 		$(RUN)/python -m bench.$$name --data $(or $(DATA),../shared/data) || exit 1; done
 	$(RUN)/python -m bench.faults
 

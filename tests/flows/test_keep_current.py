@@ -422,7 +422,7 @@ def test_a_retrain_alone_keeps_the_live_index_under_its_own_settings(name: str, 
         made = make_plan(turn.project, turn.corpus(snapshot))
         assert made.decision.action is Action.REBUILD
         plan = made.model_copy(update={"decision": made.decision.model_copy(update={"action": Action.RETRAIN})})
-        index = tasks.refresh_index.fn(turn, snapshot, plan)
+        index = tasks.refresh_index.fn(turn, snapshot, plan, None)
         assert index == house.live.index
         if name == "retrain_model":
             assert tasks.retrain_model.fn(turn, snapshot, plan, index).adapter
