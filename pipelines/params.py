@@ -89,7 +89,7 @@ class ExampleParams(Block):
     leak_similarity: Annotated[float, Field(gt=0, le=1)] = 0.9
     absent_share: Share = 0.0
     absent_answer: Annotated[str, Field(min_length=1)] = "not in the documents"
-    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
 class FinetuneParams(Block):

@@ -530,7 +530,7 @@ def test_training_settings_change_with_each_setting_of_fine_tuning(key: str) -> 
     assert settings_of(finetune={key: OTHER_FINETUNING[key]}) != settings_of()
 
 
-@pytest.mark.parametrize(("key", "value"), [("absent_share", 0.5), ("absent_answer", "unknown"), ("replay_share", 0.5)])
+@pytest.mark.parametrize(("key", "value"), [("absent_share", 0.5), ("absent_answer", "unknown"), ("replay_share", 0.3)])
 def test_training_settings_change_with_what_else_is_taught(key: str, value: object) -> None:
     assert settings_of(examples={key: value}) != settings_of()
 

@@ -557,7 +557,7 @@ ELSEWHERE = snapshot(train={"renamed.jsonl": md5("t")})
         (trained_on(ELSEWHERE, other(), seen=SEEN[::-1]), True),
         (trained_on(ELSEWHERE, other(), seen=SEEN[:2]), False),
         (trained_on(ELSEWHERE, other(), seen=(*SEEN, "another")), False),
-        (trained_on(TAUGHT, other(examples={"replay_share": 0.5}), seen=SEEN), False),
+        (trained_on(TAUGHT, other(examples={"replay_share": 0.3}), seen=SEEN), False),
         # What was replayed is of files that are gone, and may be of today's again.
         (trained_on(TAUGHT, other(), seen=(*SEEN, "old")).model_copy(update={"replayed": ("old",)}), True),
         (trained_on(TAUGHT, other(), seen=SEEN).model_copy(update={"replayed": SEEN[:1]}), True),
