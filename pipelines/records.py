@@ -376,9 +376,10 @@ class Evidence(Record):
     """Every signal that the policy may look at. The centre of the project: which half is out of date?
 
     `index_gap` = score(gold context) - score(retrieved context); `model_gap` = target - score(gold context).
-    The index's gap has two parts: `refresh_gain` on questions whose answer the live rows do not hold, and
-    `retriever_gap` on those whose answer they hold but do not bring up; `missing_answers` is the share of the former,
-    which speaks also where the model fails whatever is before it. A question that is answered right from retrieved
+    The index's gap has three parts: `refresh_gain` on questions whose answer the live rows do not hold,
+    `retriever_gap` on those whose answer they hold but do not bring up, and the rest, where the right passage was
+    brought up and the model believed another; `missing_answers` is the share of the first, which speaks also where the
+    model fails whatever is before it. A question that is answered right from retrieved
     passages counts as right with the right one, unasked. `groups` and `kinds` are the gaps by folder of
     the documents and by kind of answer.
 

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.finetune import BATCH, RANK, RATE, SEED, Side, Took, read_lessons
+from pipelines.build.weights import computes_in_bfloat16
 from pipelines.ports import Advance, Lesson
 
-# As TRL comes: bfloat16 and gradient checkpointing, in batches of our size so that the steps are the same. On a CPU
-# that does not compute in bfloat16 that is slow beyond measure, so the same in float32 stands beside it.
+# bfloat16 is TRL's own choice; where the CPU only emulates it, whoever tunes turns it off. A packed row holds about as
+# many lessons as a batch of ours.
+TUNED = {"bf16": computes_in_bfloat16("cpu"), "gradient_checkpointing": False}
 TRL: dict[Side, dict[str, Any]] = {
     Side.TRL_DEFAULT: {},
-    Side.TRL_FLOAT32: {"bf16": False},
-    Side.TRL_TUNED: {"bf16": False, "gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"},
-    Side.TRL_PACKED: {"bf16": False, "gradient_checkpointing": False, "packing": True, "max_length": 2048},
+    Side.TRL_TUNED: {**TUNED, "train_sampling_strategy": "group_by_length"},
+    Side.TRL_PACKED: {**TUNED, "packing": True, "max_length": 2048, "per_device_train_batch_size": 1},
 }
 
 
@@ -71,7 +72,6 @@ def trl(settings: dict[str, Any], lessons: Sequence[Lesson], work: Path, folder:
     rows = [{"prompt": render(tokenizer, one.prompt), "completion": one.completion} for one in lessons]
     config = SFTConfig(
         output_dir=str(work / "trl"),
-        per_device_train_batch_size=BATCH,
         learning_rate=RATE,
         num_train_epochs=1,
         warmup_steps=0.05,
@@ -80,7 +80,7 @@ def trl(settings: dict[str, Any], lessons: Sequence[Lesson], work: Path, folder:
         save_strategy="no",
         disable_tqdm=True,
         seed=SEED,
-        **settings,
+        **{"per_device_train_batch_size": BATCH, **settings},
     )
     lora = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(

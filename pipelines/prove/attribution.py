@@ -263,6 +263,8 @@ def _scores(asked: Asked, world: World, params: ScoreParams) -> dict[str, Any]:
     gold, scores = list(asked.gold), asked.scores
     missing = _missing(world, asked.questions)
     lost = [right - now for right, now in zip(gold, scores, strict=True)]
+    # With the right passage among those brought up, no other retriever helps: the model was led astray by the rest.
+    buried = [0.0 if one.hit else points for points, one in zip(lost, asked.retrieved, strict=True)]
     score_gold = measure(gold, params)
     return {
         "score_gold": score_gold,
@@ -271,7 +273,7 @@ def _scores(asked: Asked, world: World, params: ScoreParams) -> dict[str, Any]:
         "model_gap": _shortfall(score_gold, params.target),
         "refresh_gain": _won_back(lost, missing, NOT_MISSING, params),
         "missing_answers": measure([float(one) for one in missing], params),
-        "retriever_gap": _won_back(lost, [not one for one in missing], ALL_MISSING, params),
+        "retriever_gap": _won_back(buried, [not one for one in missing], ALL_MISSING, params),
         "malformed_share": measure([float(not one.well_formed) for one in asked.retrieved], params),
         "groups": _gaps(asked, folder_of, params),
         "kinds": _gaps(asked, kind_of_answer, params),

@@ -20,7 +20,6 @@ def measured(speed: float, memory: int = 1000, loss: float | None = 0.5) -> Meas
 SPEEDS = {
     Side.RAGTIDE: measured(200, 900),
     Side.TRL_DEFAULT: measured(50, loss=None),
-    Side.TRL_FLOAT32: measured(40, loss=None),
     Side.TRL_TUNED: measured(100),
     Side.TRL_PACKED: measured(125),
 }
@@ -57,7 +56,7 @@ def test_what_was_measured_of_skills_is_taken_along(told: dict[str, str], tmp_pa
 
 def test_every_side_but_ours_is_a_setting_of_trl_and_only_whole_runs_have_a_loss() -> None:
     assert {Side.RAGTIDE, *TRL} == set(Side)
-    assert {side for side in Side if side.lessons < TAUGHT} == {Side.TRL_DEFAULT, Side.TRL_FLOAT32}
+    assert {side for side in Side if side.lessons < TAUGHT} == {Side.TRL_DEFAULT}
 
 
 def test_lessons_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -339,6 +339,14 @@ def test_what_the_live_rows_lack_is_the_refreshs_and_what_they_hold_but_do_not_b
     assert {one.n for one in (found.refresh_gain, found.retriever_gap) if one.value is not None} == {len(NAMES)}
 
 
+def test_with_the_right_passage_brought_up_it_is_not_the_retriever_that_fails(space: Workspace) -> None:
+    """A page with the same heading and another date stands before the right one, and the model believes it."""
+    astray = {"a/Pump.md": "# Pump\n\n## Pump 1\n\n- End of life: 2001-01-01\n"}
+    found = seen(space, pages() | astray, Subject(index_of(space, pages() | astray), taught(space)), golden())
+    assert (found.score_gold.value, found.index_gap.value) == (1.0, 0.25)
+    assert found.retriever_gap.value == 0.0
+
+
 def test_which_part_was_not_measured_is_said(space: Workspace) -> None:
     subject = Subject(index_of(space, pages()), taught(space))
     fresh, stale = seen(space, pages(), subject, golden()), seen(space, pages(*NAMES), subject, golden(*NAMES))
