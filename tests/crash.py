@@ -58,7 +58,12 @@ class Point:
 
 
 class Witness(HashEmbedder):
-    """Keeps the texts call by call, in a file too where it has one: what a killed process embedded must be known."""
+    """Keeps the texts call by call, in a file too where it has one: what a killed process embedded must be known.
+
+    `within` is how far two vectors of one text may lie apart.
+    """
+
+    within = 1e-6
 
     def __init__(self, file: Path | None = None) -> None:
         super().__init__()
