@@ -285,13 +285,11 @@ def status(project: ProjectFolder = HERE) -> None:
     from pipelines.observe.snapshot import observe
     from pipelines.ports import quiet
     from pipelines.publish.project import Project
-    from pipelines.publish.registry import Registry
     from pipelines.publish.report import changes_markdown, left_out_told, set_aside_markdown
     from pipelines.records import flaws_of
-    from pipelines.workspace import Workspace
 
-    workspace = Workspace.open(project)
-    registry = Registry(workspace)
+    opened = Project.open(project, quiet)
+    workspace, registry = opened.workspace, opened.registry
     live = registry.champion()
     now = observe(workspace)
     if set_aside := Library(workspace, now).set_aside:
@@ -299,7 +297,7 @@ def status(project: ProjectFolder = HERE) -> None:
         out.print(Markdown(set_aside_markdown(set_aside)))
     # What cannot even be looked at is `ragtide examples`' to tell.
     with suppress(RefusalError):
-        if now.examples and (left_out := Project.open(project, quiet).look_into(now).left_out):
+        if now.examples and (left_out := opened.look_into(now).left_out):
             out.print(f"training {left_out_told(flaws_of(left_out))}: `ragtide examples` lists them")
     if live is None:
         out.print("nothing is live yet: `ragtide plan` says what a first run would do, `ragtide run` does it")
@@ -320,7 +318,7 @@ def status(project: ProjectFolder = HERE) -> None:
         out.print(
             f"\nparams.yaml names another base model; the live release keeps {base} until a retrain.", soft_wrap=True
         )
-    _say_what_is_gone(Project.open(project, quiet), live, now)
+    _say_what_is_gone(opened, live, now)
     changes = compare(live.snapshot, now)
     if changes.is_empty:
         out.print("\nThe data is as the live release knows it.")

@@ -21,7 +21,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.report import show
 from pipelines.build.candidate import build_index, build_model, export_index, export_model, maintain_index
 from pipelines.build.corpus import Corpus
-from pipelines.build.retriever import build_retriever, pairs_to_learn
+from pipelines.build.retriever import build_retriever
 from pipelines.errors import RefusalError, UnavailableError
 from pipelines.observe import costs
 from pipelines.observe.guard import use_up
@@ -31,7 +31,6 @@ from pipelines.observe.snapshot import observe as look
 from pipelines.observe.snapshot import record as record_snapshot
 from pipelines.prove.attribution import Subject
 from pipelines.prove.gate import hold_to_ranking, hold_to_skills, judge
-from pipelines.prove.questions import wordings
 from pipelines.prove.regression import examine, skills
 from pipelines.publish import report
 from pipelines.publish.lineage import Deletions, concerned, flag
@@ -160,9 +159,7 @@ def tune_retriever(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltRetriever
     if not plan.decision.action.tunes or live is None:
         return live.index.retriever if live else None
     with project.registry.step("tune-retriever", turn.log) as log:
-        golden = wordings(project.workspace, snapshot.questions)
-        pairs = pairs_to_learn(turn.corpus(snapshot), golden)
-        reader = project.reader(live.index, live.index_tag)
+        pairs, reader = project.pairs(turn.corpus(snapshot)), project.reader(live.index, live.index_tag)
         built = build_retriever(project.workspace, pairs, reader, project.progress)
         # Kept once, in the run that made it: a hundred megabytes that every later release would hold again.
         log.folder("retriever", project.workspace.retrievers / built.digest)

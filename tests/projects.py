@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from pipelines.build.candidate import build_index
 from pipelines.build.models import Retriever
 from pipelines.observe.snapshot import observe
 from pipelines.ports import quiet
+from pipelines.publish.plan import make_plan
 from pipelines.publish.project import Project
 from pipelines.publish.release import publish
-from pipelines.records import Action, BuiltModel, Candidate, Release, Verdict
+from pipelines.records import Action, BuiltModel, Candidate, Plan, Release, Verdict
 from tests.factories import measure, scorecard
 
 
@@ -24,6 +27,17 @@ class Home:
     @property
     def project(self) -> Project:
         return Project.open(self.root, quiet)
+
+    def set(self, block: str, **values: object) -> None:
+        """Change params.yaml."""
+        content = yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))
+        content[block] |= values
+        (self.root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def planned(self) -> Plan:
+        """What the next turn would do."""
+        project = self.project
+        return make_plan(project, project.corpus(observe(project.workspace)))
 
     @property
     def live(self) -> Release:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 
+from pipelines.build.weights import keep_by_content
 from pipelines.errors import RefusalError
 from pipelines.records import BuiltModel, Record
 from pipelines.workspace import Workspace
@@ -43,12 +43,7 @@ def keep_adapter(unfinished: Path, adapters: Path, base: str) -> str:
     """Move a new adapter of `base` to the place that its content names; an equal one that is there already stays."""
     AdapterBase(base=base).write(unfinished / BASE)
     digest = adapter_digest(unfinished)
-    target = adapters / digest
-    adapters.mkdir(parents=True, exist_ok=True)
-    if target.is_dir():
-        shutil.rmtree(unfinished)
-    else:
-        unfinished.replace(target)
+    keep_by_content(unfinished, adapters, digest)
     return digest
 
 

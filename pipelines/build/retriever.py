@@ -7,11 +7,10 @@ refresh goes on with the live one, as long as embed.model is still what that was
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.build.corpus import Corpus
-from pipelines.build.pairs import PAIRS, Pair, drawn, pairs_of, with_negatives
+from pipelines.build.pairs import PAIRS, Pair, drawn, with_negatives
 from pipelines.build.search import Reader
 from pipelines.build.tune import tune_retriever
 from pipelines.params import Params
@@ -30,11 +29,6 @@ class Tunable:
     pairs: int
     least: int
     new_share: float
-
-
-def pairs_to_learn(corpus: Corpus, golden: Collection[str]) -> list[Pair]:
-    """All pairs of the corpus; none asks a golden question, which is to tell what was learnt."""
-    return pairs_of(corpus.chunks_by_document, corpus.examples, golden)
 
 
 def tunable(params: Params, pairs: Sequence[Pair], live: BuiltRetriever | None) -> Tunable:

@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.build.embed import RETRIEVER, RetrieverCard, base_of, locate
 from pipelines.build.export import load_torch
 from pipelines.build.pairs import Pair
-from pipelines.build.weights import choose_device, computes_in_bfloat16, weights_digest
+from pipelines.build.weights import choose_device, computes_in_bfloat16, keep_by_content, weights_digest
 from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams, TuneParams
 from pipelines.ports import Advance, Progress
@@ -62,7 +62,8 @@ def tune_retriever(
             raise RefusalError(f"{what}: lower it, or tune.negatives")
         model.save(str(unfinished), create_model_card=False)
         RetrieverCard(base=base).write(unfinished / RETRIEVER)
-        digest = _keep(unfinished, folder)
+        digest = weights_digest(unfinished)
+        keep_by_content(unfinished, folder, digest)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return TunedRetriever(
@@ -73,14 +74,6 @@ def tune_retriever(
         losses=tuple(losses),
         seconds=round(time.perf_counter() - started, 3),
     )
-
-
-def _keep(unfinished: Path, folder: Path) -> str:
-    """Give the folder the name of its content; an equal one that is there already stays."""
-    digest = weights_digest(unfinished)
-    if not (folder / digest).is_dir():
-        unfinished.replace(folder / digest)
-    return digest
 
 
 def _teach(

@@ -133,6 +133,15 @@ def locate_generator(model: str) -> str:
     return str(converted)
 
 
+def keep_by_content(unfinished: Path, folder: Path, digest: str) -> None:
+    """Move what is finished below `folder`, under the digest that names it; an equal one that is there stays."""
+    if (folder / digest).is_dir():
+        shutil.rmtree(unfinished)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished.replace(folder / digest)
+
+
 def _convert(gguf: Path, folder: Path) -> None:
     """Write a GGUF file as safetensors in bfloat16; the folder gets its name last, so that a kill leaves no half."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -9,7 +9,7 @@ from pipelines.build.candidate import open_index
 from pipelines.build.corpus import Corpus
 from pipelines.build.lessons import drawn_absent
 from pipelines.build.models import Retriever, is_plugin
-from pipelines.build.retriever import Tunable, pairs_to_learn, tunable
+from pipelines.build.retriever import Tunable, tunable
 from pipelines.decide.known import load_policy
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
@@ -18,7 +18,7 @@ from pipelines.observe.diff import diff
 from pipelines.observe.guard import approvals, approved_actions
 from pipelines.observe.past import hours_since_retrain, past_of, spent_hours, undone_releases
 from pipelines.prove.attribution import World, gather
-from pipelines.prove.questions import GoldenSet, wordings
+from pipelines.prove.questions import GoldenSet
 from pipelines.prove.regression import skills
 from pipelines.prove.signals import Before
 from pipelines.publish.lineage import Deletions, taught_gone
@@ -141,8 +141,7 @@ def _tunable(project: Project, corpus: Corpus, live: Release | None) -> Tunable 
     params = project.workspace.params
     if live is None or is_plugin(params.embed.model):
         return None
-    golden = wordings(project.workspace, corpus.snapshot.questions)
-    return tunable(params, pairs_to_learn(corpus, golden), _retriever(project, live).tuned)
+    return tunable(params, project.pairs(corpus), _retriever(project, live).tuned)
 
 
 def _skill_questions(project: Project, corpus: Corpus, golden: GoldenSet) -> int:

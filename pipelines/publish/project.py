@@ -12,6 +12,7 @@ from pipelines.build.examples import refuse_flaws
 from pipelines.build.index import Index
 from pipelines.build.models import Models, Retriever, load_models, retriever_of
 from pipelines.build.older import older_examples
+from pipelines.build.pairs import Pair, pairs_of
 from pipelines.build.search import Reader
 from pipelines.errors import RefusalError
 from pipelines.ports import Progress
@@ -80,6 +81,11 @@ class Project:
         corpus = read_corpus(self.workspace, snapshot, self.index, version, keep, golden)
         older = older_examples(self.workspace, live.model, corpus, golden) if live else Older()
         return replace(corpus, older=older)
+
+    def pairs(self, corpus: Corpus) -> list[Pair]:
+        """What the retriever can learn from; no golden question is among it."""
+        golden = wordings(self.workspace, corpus.snapshot.questions)
+        return pairs_of(corpus.chunks_by_document, corpus.examples, golden)
 
     def examiner(self, corpus: Corpus) -> Examiner:
         """Asks the golden questions that the corpus can answer."""

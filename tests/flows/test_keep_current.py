@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
@@ -25,7 +24,7 @@ from pipelines.publish.lineage import SAW_DELETED
 from pipelines.publish.plan import make_plan, read_plan
 from pipelines.publish.registry import Registry
 from pipelines.publish.release import rollback
-from pipelines.records import Action, Cycle, Plan, Quarantine
+from pipelines.records import Action, Cycle, Quarantine
 from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
@@ -50,12 +49,6 @@ class House(Home):
     def page(self, name: str, end_of_life: str) -> None:
         write(self.root / f"data/kb/{name}.md", f"# {name}\n\n## {name} 1\n\n- End of life: {end_of_life}\n")
 
-    def set(self, block: str, **values: object) -> None:
-        """Change params.yaml."""
-        content = yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))
-        content[block] |= values
-        (self.root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-
     def documents(self) -> set[str]:
         """What readers of the live release find."""
         return set(self.project.index.documents(self.live.index_tag))
@@ -71,10 +64,6 @@ class House(Home):
     def turn(self) -> Cycle:
         fakes.forget()
         return keep_current(project=str(self.root))
-
-    def planned(self) -> Plan:
-        """What the next turn would do."""
-        return make_plan(self.project, self.project.corpus(observe(self.project.workspace)))
 
     def answer(self, name: str) -> str:
         return self.project.ask(QUESTION.format(name))[1].text

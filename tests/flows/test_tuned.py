@@ -13,18 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from flows.keep_current import keep_current
 from flows.stages import run_stage
 from pipelines.build import export, weights
 from pipelines.build.embed import base_of
 from pipelines.errors import RefusalError
-from pipelines.observe.snapshot import observe
 from pipelines.ports import quiet
-from pipelines.publish.plan import make_plan
 from pipelines.publish.release import rollback
-from pipelines.records import Action, BuiltIndex, Cycle, Evidence
+from pipelines.records import Action, BuiltIndex, Cycle
 from tests.conftest import write_project
 from tests.factories import write
 from tests.pipelines.build.test_embed import write_tiny_model
@@ -43,17 +40,8 @@ class Shop(Home):
         text = f"# {name}\n\n## {name} 1\n\n{word} w20 w30\n\n- End of life: {end_of_life}\n"
         write(self.root / f"data/kb/{name}.md", text)
 
-    def set(self, block: str, **values: object) -> None:
-        content = yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))
-        content[block] |= values
-        (self.root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-
     def turn(self) -> Cycle:
         return keep_current(project=str(self.root))
-
-    def evidence(self) -> Evidence:
-        project = self.project
-        return make_plan(project, project.corpus(observe(project.workspace))).evidence
 
     def answer(self, name: str) -> str:
         return self.project.ask(QUESTION.format(name))[1].text
@@ -90,10 +78,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Release 1 with the retriever of params.yaml, release 2 with one tuned from it, 3 a refresh of an edited page."""
     folder = tmp_path_factory.mktemp("tuned")
     shop = new_shop(folder / "shop", write_tiny_model(folder / "tiny"))
-    seen: dict[str, Any] = {"shop": shop, "cycles": [shop.turn()], "evidence": [shop.evidence()]}
+    seen: dict[str, Any] = {"shop": shop, "cycles": [shop.turn()], "evidence": [shop.planned().evidence]}
     shop.set("policy", name="tests.fakes:AlwaysTunes")
     seen["cycles"].append(shop.turn())
-    seen["evidence"].append(shop.evidence())
+    seen["evidence"].append(shop.planned().evidence)
     shop.set("policy", name="always")
     shop.page("Valve", "2031-05-05")
     seen["cycles"].append(shop.turn())
