@@ -119,7 +119,7 @@ def make_prompts(data: Path, work: Path) -> list[Prompt]:
     index = Index(str(work / "index"), load_embedder(params.embed), params.chunk)
     built = index.refresh(corpus.source, corpus.snapshot.id, bars, rebuild=True)
     found = index.reader(built.version).search([one.question for one in questions], params.index.top_k)
-    right = [question_prompt(one.question, gold_context(one, corpus)) for one in questions]
+    right = [question_prompt(one.question, gold_context(one, corpus, params.index.top_k)) for one in questions]
     retrieved = [
         question_prompt(one.question, [passage.text for passage in passages])
         for one, passages in zip(questions, found, strict=True)

@@ -132,8 +132,13 @@ def _tells(passage: str, example: Example) -> bool:
 
 def best_chunk(text: str, chunks: Sequence[Chunk]) -> Chunk:
     """The chunk that shares the most distinct words with `text`; of equals the first."""
+    return by_likeness(text, chunks)[0]
+
+
+def by_likeness(text: str, chunks: Sequence[Chunk]) -> list[Chunk]:
+    """The chunks in the order of how many distinct words they share with `text`; equals in their order."""
     words = _words(text)
-    return max(chunks, key=lambda chunk: (len(words & _words(chunk.text)), -chunk.position))
+    return sorted(chunks, key=lambda chunk: (-len(words & _words(chunk.text)), chunk.position))
 
 
 def _words(text: str) -> set[str]:

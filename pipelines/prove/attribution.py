@@ -1,7 +1,9 @@
 """Which half is out of date? Golden questions answered with the right passage, and with what retrieval finds.
 
 A wrong answer with the right page in front of the model is the model's fault; a wrong answer without it is the
-index's. score(gold) - score(retrieved) is the index's gap, target - score(gold) the model's.
+index's. score(gold) - score(retrieved) is the index's gap, target - score(gold) the model's. "With the right passage"
+is meant as the model serves: that passage among as many as retrieval brings up. Alone it makes a model look better than
+it is, above all one that has not learnt to choose (docs/log.md).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 from pipelines.build.candidate import training_settings
 from pipelines.build.corpus import Corpus
-from pipelines.build.lessons import best_chunk
+from pipelines.build.lessons import by_likeness
 from pipelines.build.prompts import question_prompt
 from pipelines.build.retriever import Tunable
 from pipelines.build.search import Passage, Reader
@@ -106,7 +108,7 @@ class Examiner:
         self._params = params
 
     def with_gold(self, subject: Subject) -> list[Graded]:
-        """Each question answered with the passage that holds its answer.
+        """Each question answered with the passage that holds its answer, among others of its page.
 
         One that names no document has no right passage: it gets what is found, so that whatever is wrong with its
         answer is the model's fault.
@@ -117,11 +119,12 @@ class Examiner:
         """Each question's score with the right passage, asking little: looking must stay cheap beside acting.
 
         What is right with retrieved passages is no fault of the index, and of the model neither: it counts as right.
-        One that names no document has no other passages. Of the rest a quarter is asked, and `evidence.questions` at
-        least, evenly spaced; each of the others takes the score of the nearest of them (hot-deck imputation).
+        Where the right passage was among those retrieved, or the question names no document, there is nothing else to
+        put before the model: the score stands. Of the rest a quarter is asked, and `evidence.questions` at least,
+        evenly spaced; each of the others takes the score of the nearest of them (hot-deck imputation).
         """
         questions, scores = self.golden.questions, [one.score for one in retrieved]
-        open_ = [at for at, one in enumerate(questions) if scores[at] < 1 and one.docs]
+        open_ = [at for at, one in enumerate(questions) if scores[at] < 1 and one.docs and not retrieved[at].hit]
         least = self._params.evidence.questions
         asked = sample(open_, max(least, len(open_) // 4) if least else len(open_))
         graded = self._with_gold(subject, [questions[at] for at in asked])
@@ -133,7 +136,7 @@ class Examiner:
     def _with_gold(self, subject: Subject, questions: Sequence[Question]) -> list[Graded]:
         found = self._found(subject.reader, [question for question in questions if not question.docs])
         contexts = [
-            gold_context(question, self._corpus)
+            gold_context(question, self._corpus, self._params.index.top_k)
             if question.docs
             else [passage.text for passage in found[question.id] or ()]
             for question in questions
@@ -263,8 +266,6 @@ def _scores(asked: Asked, world: World, params: ScoreParams) -> dict[str, Any]:
     gold, scores = list(asked.gold), asked.scores
     missing = _missing(world, asked.questions)
     lost = [right - now for right, now in zip(gold, scores, strict=True)]
-    # With the right passage among those brought up, no other retriever helps: the model was led astray by the rest.
-    buried = [0.0 if one.hit else points for points, one in zip(lost, asked.retrieved, strict=True)]
     score_gold = measure(gold, params)
     return {
         "score_gold": score_gold,
@@ -273,7 +274,7 @@ def _scores(asked: Asked, world: World, params: ScoreParams) -> dict[str, Any]:
         "model_gap": _shortfall(score_gold, params.target),
         "refresh_gain": _won_back(lost, missing, NOT_MISSING, params),
         "missing_answers": measure([float(one) for one in missing], params),
-        "retriever_gap": _won_back(buried, [not one for one in missing], ALL_MISSING, params),
+        "retriever_gap": _won_back(lost, [not one for one in missing], ALL_MISSING, params),
         "malformed_share": measure([float(not one.well_formed) for one in asked.retrieved], params),
         "groups": _gaps(asked, folder_of, params),
         "kinds": _gaps(asked, kind_of_answer, params),
@@ -302,11 +303,17 @@ def _without_questions(
     return found
 
 
-def gold_context(question: Question, corpus: Corpus) -> list[str]:
-    """The passage of the question's own documents that holds its answer; nothing where it names no documents."""
-    chunks = [chunk for doc in question.docs for chunk in corpus.chunks_by_document.get(doc, [])]
-    holding = [chunk for chunk in chunks if supports(chunk.text, question)]
-    return [best_chunk(question.question, holding or chunks).text] if chunks else []
+def gold_context(question: Question, corpus: Corpus, passages: int) -> list[str]:
+    """So many passages of the question's own documents, the one that holds its answer among them.
+
+    The nearest to the question, in that order; fewer where there are not so many, none where it names no documents.
+    """
+    every = [chunk for doc in question.docs for chunk in corpus.chunks_by_document.get(doc, [])]
+    nearest = by_likeness(question.question, every)
+    right = next((chunk for chunk in nearest if supports(chunk.text, question)), None)
+    if right is None or right in nearest[:passages]:
+        return [chunk.text for chunk in nearest[:passages]]
+    return [chunk.text for chunk in (*nearest[: passages - 1], right)]
 
 
 def _grade(question: Question, answer: str, passages: Sequence[Passage] | None) -> Graded:
