@@ -40,6 +40,10 @@ from pipelines.records import digest_of
 WARM_UP_SHARE = 0.05
 # Fewer watched lessons tell nothing, and more cost time without telling more.
 FEWEST_WATCHED, MOST_WATCHED = 4, 32
+# On a CPU, the longest lesson (tokens) with attention by plain matrix products. Torch's fused attention goes backward
+# slower there, by a tenth; but the plain one holds length x length scores of every layer: 1.2 GB more at 700 tokens
+# (docs/log.md).
+LONGEST_PLAIN = 512
 
 
 class LoraTrainer:
@@ -88,22 +92,22 @@ class LoraTrainer:
         settings = LoraConfig(
             r=self._params.rank, lora_alpha=2 * self._params.rank, target_modules="all-linear", task_type="CAUSAL_LM"
         )
-        if model.device.type == "cpu":
-            # Attention by plain matrix products: torch's fused one goes backward slowly there (docs/log.md).
-            model.set_attn_implementation("eager")
         with peft_warnings():
             adapted = get_peft_model(model, settings)
+        _one_product(model.get_output_embeddings())
         if computes_in_bfloat16(model.device.type):
             _spare_casts(adapted)
         return adapted
 
 
 def _spare_casts(model: Any) -> None:
-    """Frozen weights beside an adapter's in bfloat16, and their inputs as they come.
+    """Frozen weights in bfloat16, and each layer's input cast once.
 
-    Autocast would cast the weights anew for each lesson, to these very values, and peft the inputs to float32 and back:
-    7 % of the time (docs/log.md).
+    Autocast would cast the weights anew for each lesson, to these very values, the input of each layer once for every
+    matrix that reads it, and peft the adapters' inputs to float32 and back (docs/log.md). What the layers add to each
+    other stays in float32.
     """
+    import torch
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for layer in model.modules():
@@ -111,6 +115,21 @@ def _spare_casts(model: Any) -> None:
             layer.cast_input_dtype_enabled = False
             for weight in layer.get_base_layer().parameters():
                 weight.data = weight.data.bfloat16()
+        elif type(layer).__name__.endswith("RMSNorm"):
+            layer.register_forward_hook(lambda _layer, _seen, said: said.bfloat16())
+    # The embedding may be the same tensor, and stays as it is.
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.bfloat16(), requires_grad=False)
+
+
+def _one_product(head: Any) -> None:
+    """Let the head read the states at the answer as a matrix of their own.
+
+    As a slice of all states torch multiplies them in batches, for which it first copies the head: 5 % of the time.
+    """
+    import torch
+
+    head.register_forward_pre_hook(lambda _head, seen: (seen[0].clone(memory_format=torch.contiguous_format),))
 
 
 def fit(tokenizer: Any, lesson: Lesson, max_tokens: int) -> Encoded:
@@ -336,6 +355,9 @@ def _foretold(model: Any, batch: Sequence[Encoded], pad: int) -> Foretold:
     import torch
 
     device = model.device.type
+    if device == "cpu":
+        longest = max(len(one.ids) for one in batch)
+        model.set_attn_implementation("eager" if longest <= LONGEST_PLAIN else "sdpa")
     with torch.autocast(device, dtype=torch.bfloat16, enabled=computes_in_bfloat16(device)):
         return foretell(model, batch, pad)
 
