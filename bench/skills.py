@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bench.tables import markdown_table, put_table
 from pipelines.build.candidate import build_index, build_model, open_index, untrained
-from pipelines.build.corpus import Corpus, read_corpus
+from pipelines.build.corpus import Corpus, Rows, read_corpus
 from pipelines.build.models import Models, Retriever, load_models
 from pipelines.build.older import older_examples
 from pipelines.observe.snapshot import record
@@ -122,7 +122,7 @@ class School:
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(self.data, skill)[:TAUGHT]]
         (self.workspace.train / f"{skill}.jsonl").write_text("".join(lines), encoding="utf-8")
         index = open_index(self.workspace, self.models.embedder)
-        corpus = read_corpus(self.workspace, record(self.workspace), index, index.latest())
+        corpus = read_corpus(self.workspace, record(self.workspace), Rows(index, index.latest()))
         return replace(corpus, older=older_examples(self.workspace, before, corpus, ()))
 
 

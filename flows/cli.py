@@ -6,7 +6,6 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -242,15 +241,15 @@ def maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     project: ProjectFolder = HERE,
 ) -> None:
-    """Compact the index, prune old versions that no release needs, sweep up after killed writers; and say why."""
+    """Compact the index, take away what no release needs, sweep up after killed writers; and say why."""
     prepare(project)
-    from pipelines.build.candidate import maintain_index
-    from pipelines.build.models import load_embedder
-    from pipelines.workspace import Workspace
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
+    from pipelines.publish.upkeep import maintain as keep_up
 
-    workspace = Workspace.open(project)
-    with workspace.writing():
-        steps = maintain_index(workspace, load_embedder(workspace.params.embed), dry_run)
+    opened = Project.open(project, quiet)
+    with opened.workspace.writing():
+        steps = keep_up(opened, dry_run)
     if not steps:
         out.print("there is no index yet: nothing to keep up")
     for step in steps:
@@ -282,11 +281,11 @@ def status(project: ProjectFolder = HERE) -> None:
 
     from pipelines.observe.diff import diff as compare
     from pipelines.observe.documents import Library
+    from pipelines.observe.past import LEFT_OUT, last_look
     from pipelines.observe.snapshot import observe
     from pipelines.ports import quiet
     from pipelines.publish.project import Project
-    from pipelines.publish.report import changes_markdown, left_out_told, set_aside_markdown
-    from pipelines.records import flaws_of
+    from pipelines.publish.report import changes_markdown, set_aside_markdown
 
     opened = Project.open(project, quiet)
     workspace, registry = opened.workspace, opened.registry
@@ -295,10 +294,8 @@ def status(project: ProjectFolder = HERE) -> None:
     if set_aside := Library(workspace, now).set_aside:
         out.print(f"{len(set_aside)} documents cannot be read:")
         out.print(Markdown(set_aside_markdown(set_aside)))
-    # What cannot even be looked at is `ragtide examples`' to tell.
-    with suppress(RefusalError):
-        if now.examples and (left_out := opened.look_into(now).left_out):
-            out.print(f"training {left_out_told(flaws_of(left_out))}: `ragtide examples` lists them")
+    if (last := last_look(registry.history())) and (lines := last.signals[LEFT_OUT]):
+        out.print(f"training lines left out at {last.name}: {lines:g}; `ragtide examples` lists those of now")
     if live is None:
         out.print("nothing is live yet: `ragtide plan` says what a first run would do, `ragtide run` does it")
         return
@@ -330,7 +327,10 @@ def status(project: ProjectFolder = HERE) -> None:
 @app.command()
 @refusing
 def examples(project: ProjectFolder = HERE) -> None:
-    """List the training lines that nothing is learnt from, and why; exit 1 where examples.on_bad refuses them."""
+    """List the training lines that nothing is learnt from, and why; exit 1 where examples.on_bad refuses them.
+
+    Contradictions are listed too where examples.contradictions keeps them.
+    """
     prepare(project)
     from pipelines.observe.snapshot import observe
     from pipelines.ports import quiet
@@ -343,12 +343,17 @@ def examples(project: ProjectFolder = HERE) -> None:
     table = Table("line", "what", "why")
     for one in corpus.left_out:
         table.add_row(*map(_plain, (one.where, one.kind, one.why)))
+    for one in corpus.contested:
+        table.add_row(_plain(one.where), f"{one.kind}, kept", _plain(one.why))
     for orphan in corpus.orphans:
         table.add_row(_plain(orphan.where), "no page", _plain(f"{orphan.doc} is gone, or holds no text"))
     if table.row_count:
         out.print(table)
     told = left_out_told(flaws_of(corpus.left_out)) if corpus.left_out else "no line left out"
-    out.print(f"{len(corpus.examples)} examples to learn from; {told}; {len(corpus.orphans)} whose page is gone")
+    contested = f"; {len(corpus.contested)} of them contradict each other" if corpus.contested else ""
+    out.print(
+        f"{len(corpus.examples)} examples to learn from{contested}; {told}; {len(corpus.orphans)} whose page is gone"
+    )
     if corpus.left_out and opened.workspace.params.examples.on_bad == "refuse":
         raise typer.Exit(1)
 

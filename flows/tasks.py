@@ -19,7 +19,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.report import show
-from pipelines.build.candidate import build_index, build_model, export_index, export_model, maintain_index
+from pipelines.build.candidate import build_index, build_model, export_index, export_model
 from pipelines.build.corpus import Corpus
 from pipelines.build.retriever import build_retriever
 from pipelines.errors import RefusalError, UnavailableError
@@ -39,6 +39,7 @@ from pipelines.publish.plan import REFUSED, headline, keep_plan, kept_plan, make
 from pipelines.publish.project import Project
 from pipelines.publish.registry import RunLog
 from pipelines.publish.release import publish as make_live
+from pipelines.publish.upkeep import maintain as keep_up
 from pipelines.records import (
     Action,
     BuiltIndex,
@@ -257,10 +258,13 @@ def publish(
 
 @step("maintain")
 def maintain(turn: Turn) -> list[Upkeep]:
-    """Keep the index's table small and fast; what was done, what was not, and why, stands in the step's run."""
+    """Keep the index small and fast, and the disk free of what nothing needs.
+
+    What was done, what was not, and why, stands in the step's run.
+    """
     project = turn.project
     with project.registry.step("maintain", turn.log) as log:
-        steps = maintain_index(project.workspace, project.models.embedder)
+        steps = keep_up(project)
         log.text("maintenance.md", report.upkeep_markdown(steps))
         log.tags({one.step.replace(" ", "_"): one.why for one in steps if one.done})
         return steps

@@ -86,6 +86,7 @@ class ExampleParams(Block):
     """What the model learns from, and what becomes of lines that it should not learn from."""
 
     on_bad: Literal["skip", "refuse"] = "skip"
+    contradictions: Literal["leave_out", "keep"] = "leave_out"
     leak_similarity: Annotated[float, Field(gt=0, le=1)] = 0.9
     absent_share: Share = 0.0
     absent_answer: Annotated[str, Field(min_length=1)] = "not in the documents"

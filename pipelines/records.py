@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipelines.errors import RefusalError, one_line
 
 SCHEMA: Literal[1] = 1
+# What a killed writer leaves of a folder begins like this.
+UNFINISHED = ".unfinished-"
 
 
 class Record(BaseModel):
@@ -49,6 +53,25 @@ def write_whole(path: Path, text: str) -> None:
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text(text, encoding="utf-8", newline="")
     unfinished.replace(path)
+
+
+@contextmanager
+def whole_folder(path: Path, first_stays: bool = False) -> Iterator[Path]:
+    """A folder to be filled, which gets the name `path` once it is whole; one that is there already makes room.
+
+    After an error or a kill, `path` is what it was before. With `first_stays` a folder that another process has made
+    in the meantime is kept, and this one is not: for what two of them make alike, and may be reading.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{UNFINISHED}{path.name}-", dir=path.parent) as scratch:
+        folder = Path(scratch) / "new"
+        folder.mkdir()
+        yield folder
+        if path.is_dir() and first_stays:
+            return
+        if path.is_dir():
+            path.replace(Path(scratch) / "old")
+        folder.replace(path)
 
 
 def digest_of(value: Any) -> str:
@@ -395,8 +418,9 @@ class Evidence(Record):
     `approved` those above the cost limit that a person said yes to.
     `held` are documents (with the digest of their rows) whose removal waits for an approval; `set_aside` says why
     of documents that cannot be read; what the index holds of them stays. `taught_gone` are documents that the live
-    adapter was taught from and that are gone since. `past` is what came of earlier decisions,
-    `spent_hours` the compute of the last seven days, and `measured_in` the seconds that each signal took.
+    adapter was taught from and that are gone since. `other_base` is the base model that params.yaml names, where the
+    live release was made from another. `past` is what came of earlier decisions, `spent_hours` the compute of the last
+    seven days, and `measured_in` the seconds that each signal took.
 
     `pairs` are those that a retriever could be tuned on (None: it cannot be tuned), `min_pairs` how many it needs, and
     `new_pairs` the share of them that the live one was not tuned on.
@@ -435,6 +459,7 @@ class Evidence(Record):
     held: dict[str, str] = Field(default_factory=dict)
     set_aside: dict[str, str] = Field(default_factory=dict)
     taught_gone: tuple[str, ...] = ()
+    other_base: str | None = None
     pairs: int | None = None
     min_pairs: int = 0
     new_pairs: float = 1.0

@@ -14,7 +14,7 @@ from pipelines.ports import quiet
 from pipelines.publish.plan import make_plan
 from pipelines.publish.project import Project
 from pipelines.publish.release import publish
-from pipelines.records import Action, BuiltModel, Candidate, Plan, Release, Verdict
+from pipelines.records import Action, BuiltModel, BuiltRetriever, Candidate, Plan, Release, Verdict
 from tests.factories import measure, scorecard
 
 
@@ -46,12 +46,12 @@ class Home:
         return release
 
 
-def release_of(project: Project, model: BuiltModel) -> Release:
-    """Make a release of what is in the folders now, with that model and no proof."""
+def release_of(project: Project, model: BuiltModel, tuned: BuiltRetriever | None = None) -> Release:
+    """Make a release of what is in the folders now, with that model, as if by that retriever, and no proof."""
     space = project.workspace
     corpus = project.corpus(observe(space))
     corpus.snapshot.write(space.snapshot_file(corpus.snapshot.id))
-    index = build_index(space, Retriever(project.models.embedder), corpus, quiet)
+    index = build_index(space, Retriever(project.models.embedder, tuned), corpus, quiet)
     card = scorecard(snapshot=corpus.snapshot.id)
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
     candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH)

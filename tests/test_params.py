@@ -52,6 +52,7 @@ def written(folder: Path, text: str) -> Path:
         ("score: {confidence: 1}", "score.confidence = 1"),
         ("score: {judge: gpt-4.1}", "score.judge = 'gpt-4.1'"),
         ("examples: {on_bad: stop}", "examples.on_bad = 'stop'"),
+        ("examples: {contradictions: both}", "examples.contradictions = 'both'"),
         ("examples: {leak_similarity: 0}", "examples.leak_similarity = 0"),
         ("finetune: {learning_rate: 0}", "finetune.learning_rate = 0"),
         ("policy: 50", "policy = 50"),

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pipelines.errors import RefusalError
 from pipelines.records import (
     SCHEMA,
+    UNFINISHED,
     Action,
     Approval,
     BuiltIndex,
@@ -25,8 +26,9 @@ from pipelines.records import (
     SetAside,
     Snapshot,
     digest_of,
+    whole_folder,
 )
-from tests.factories import delta, evidence, measure, past, release
+from tests.factories import delta, evidence, measure, past, release, write
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner, max_size=3)
@@ -152,6 +154,70 @@ def test_a_joint_action_is_written_as_its_two_halves() -> None:
     assert [action.with_retrain() for action in Action if action.is_joint] == [
         action for action in Action if action.is_joint
     ]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("first_stays", [True, False])
+def test_a_folder_has_its_name_only_once_it_is_whole(tmp_path: Path, first_stays: bool) -> None:
+    target = tmp_path / "deep" / "model"
+    with whole_folder(target, first_stays) as folder:
+        assert folder.is_dir()
+        (folder / "one").write_text("1", encoding="utf-8")
+        assert not target.exists()
+        # Whoever is killed here leaves this, and nothing under the name.
+        assert all(name.startswith(UNFINISHED) for name in names(target.parent))
+    assert names(target.parent) == ["model"]
+    assert names(target) == ["one"]
+
+
+def test_an_older_folder_is_there_until_the_new_one_is_whole_and_nothing_of_it_after(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    write(target / "old", "old")
+    with whole_folder(target) as folder:
+        (folder / "new").write_text("new", encoding="utf-8")
+        assert names(target) == ["old"]
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_of_two_that_make_the_same_the_first_to_end_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with whole_folder(target, first_stays=True) as folder:
+        write(folder / "late", "late")
+        write(target / "early", "early")
+    assert names(target) == ["early"]
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("problem", [OSError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("there", [(), ("old",)])
+def test_an_error_leaves_what_was_there_before_and_nothing_else(
+    tmp_path: Path, problem: BaseException, there: tuple[str, ...]
+) -> None:
+    for name in there:
+        write(tmp_path / "model" / name, name)
+
+    def fill() -> None:
+        with whole_folder(tmp_path / "model") as folder:
+            write(folder / "half", "half")
+            raise problem
+
+    with pytest.raises(type(problem)):
+        fill()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [
+        f"model/{name}" for name in there
+    ]
+    assert names(tmp_path) == (["model"] if there else [])
+
+
+def test_others_may_read_a_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with whole_folder(tmp_path / "model"):
+        pass
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_actions_are_ordered_by_cost_and_the_one_that_waits_comes_last() -> None:

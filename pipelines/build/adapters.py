@@ -31,7 +31,11 @@ def adapter_folder(workspace: Workspace, model: BuiltModel) -> Path | None:
 
 
 def adapter_digest(folder: Path) -> str:
-    """Twelve hex digits of the SHA-256 over an adapter's files: its name."""
+    """Twelve hex digits of the SHA-256 over an adapter's files: its name.
+
+    Not `weights_digest`, which tells base models apart in every fingerprint: another value of either would make
+    adapters, retrievers or whole indexes of releases on disk strangers.
+    """
     content = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():

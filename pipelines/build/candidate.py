@@ -20,7 +20,7 @@ from pipelines.errors import RefusalError
 from pipelines.observe.guard import use_up
 from pipelines.params import ChunkParams, EmbedParams, Params
 from pipelines.ports import Embedder, Generator, Lesson, Progress, Trained, Trainer
-from pipelines.records import BuiltIndex, BuiltModel, Snapshot, Upkeep, digest_of
+from pipelines.records import BuiltIndex, BuiltModel, Snapshot, Upkeep, digest_of, whole_folder
 from pipelines.workspace import Workspace
 
 
@@ -177,9 +177,7 @@ def export_model(workspace: Workspace, model: BuiltModel) -> None:
     """Lay the model into artifacts/, where the DVC stage expects it."""
     target = workspace.artifacts / "adapter"
     adapter = adapter_folder(workspace, model)
-    shutil.rmtree(target, ignore_errors=True)
-    if adapter is None:
-        target.mkdir(parents=True)
-    else:
-        shutil.copytree(adapter, target)
+    with whole_folder(target) as unfinished:
+        if adapter is not None:
+            shutil.copytree(adapter, unfinished, dirs_exist_ok=True)
     model.write(workspace.artifacts / "model.json")

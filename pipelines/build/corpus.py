@@ -61,7 +61,8 @@ class Older:
 class Corpus:
     """The content of a snapshot, as the index is to hold it; `orphans` are examples whose page is gone.
 
-    `left_out` says of lines of the training files why nothing is learnt from them.
+    `left_out` says of lines of the training files why nothing is learnt from them, `contested` of examples that they
+    contradict each other.
     Documents that cannot be read, or whose removal is `held`, are in it as the live index has them.
     """
 
@@ -71,6 +72,7 @@ class Corpus:
     examples: tuple[Example, ...]
     orphans: tuple[Example, ...] = ()
     left_out: tuple[Finding, ...] = ()
+    contested: tuple[Finding, ...] = ()
     held: Mapping[str, str] = field(default_factory=dict)
     set_aside: tuple[SetAside, ...] = ()
     waiting: int = 0
@@ -118,26 +120,37 @@ class InMemory:
         return (Cut(name, self.by_document[name]) for name in documents)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """A version of the index; None where there is none yet."""
+
+    index: Index
+    version: int | str | None
+
+    def documents(self) -> dict[str, str]:
+        """Document -> digest."""
+        return self.index.documents(self.version) if self.version is not None else {}
+
+    def chunks(self, documents: Iterable[str]) -> list[Chunk]:
+        """The chunks of those documents, in order of key."""
+        return self.index.chunks(documents, self.version) if self.version is not None else []
+
+
 def read_corpus(
-    workspace: Workspace,
-    snapshot: Snapshot,
-    index: Index,
-    version: int | str | None,
-    keep: bool = False,
-    golden: Sequence[str] = (),
+    workspace: Workspace, snapshot: Snapshot, before: Rows, keep: bool = False, golden: Sequence[str] = ()
 ) -> Corpus:
-    """Read what `snapshot` names; what cannot be read stays as `version` of the index holds it (None: there is none).
+    """Read what `snapshot` names; what cannot be read stays as the rows `before` hold it.
 
     With `keep` it is written down what could not be read. An example that asks what one of `golden` asks is left out.
     Raises RefusalError where there is nothing to index.
     """
-    folder = Folder(workspace, snapshot, index.documents(version) if version is not None else {})
+    folder = Folder(workspace, snapshot, before.documents())
     library = folder.library
     read = {name: library.read(name) for name in sorted(library.due)}
     if keep:
         library.keep()
     lost = [name for name in folder.documents if read.get(name) is None]
-    kept = index.chunks(lost, version) if version is not None else []
+    kept = before.chunks(lost)
     documents = [*(document for document in read.values() if document), *as_documents(kept)]
     refuse_empty(workspace.kb, {document.id: document.digest for document in documents}, library.set_aside)
     cut = [
@@ -156,6 +169,7 @@ def read_corpus(
         examples=sifted.examples,
         orphans=sifted.orphans,
         left_out=sifted.left_out,
+        contested=sifted.contested,
         held=folder.held,
         set_aside=library.set_aside,
         waiting=folder.waiting,

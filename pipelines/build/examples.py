@@ -97,11 +97,15 @@ class Example:
 
 @dataclass(frozen=True)
 class Sifted:
-    """The examples that are learnt from; `orphans` name a page that is gone, and `left_out` says why of every other."""
+    """The examples that are learnt from; `orphans` name a page that is gone, and `left_out` says why of every other.
+
+    `contested` says of examples which other they contradict, where examples.contradictions is "keep".
+    """
 
     examples: tuple[Example, ...]
     orphans: tuple[Example, ...]
     left_out: tuple[Finding, ...]
+    contested: tuple[Finding, ...] = ()
 
 
 def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example | Finding]:
@@ -122,7 +126,8 @@ def sift(lines: Sequence[Example | Finding], pages: Mapping[str, str], golden: S
     - leak: it asks what one of the `golden` questions asks (build/leaks.py),
     - stale: its answer states a number, a date or a version that stands nowhere on its page,
     - contradiction: the same conversation is answered in another way elsewhere; nobody can tell which is right, so
-      both are left out. A stale answer contradicts nobody: there the page has told which is right;
+      both are left out, unless examples.contradictions is "keep", since there may be several right answers. A stale
+      answer contradicts nobody: there the page has told which is right;
     - duplicate: an earlier line says the same.
 
     `pages` is document -> text. What is left has no finding when it is sifted again.
@@ -133,11 +138,15 @@ def sift(lines: Sequence[Example | Finding], pages: Mapping[str, str], golden: S
     orphans = tuple(one for one in examples if one.where not in found and one.doc is not None and one.doc not in pages)
     gone = {one.where for one in orphans}
     left = [one for one in examples if one.where not in found and one.where not in gone]
-    found |= {flaw.where: flaw for flaw in _together(left)}
+    asked, keeps = _by_conversation(left), params.examples.contradictions == "keep"
+    same = {flaw.where: flaw for flaw in _duplicates(asked)}
+    odd = {flaw.where: flaw for flaw in _contradictions(asked, "both are learnt" if keeps else "keep one")}
+    found |= same if keeps else same | odd
     return Sifted(
         examples=tuple(one for one in left if one.where not in found),
         orphans=orphans,
         left_out=tuple(found[one.where] for one in lines if one.where in found),
+        contested=tuple(odd[one.where] for one in left if one.where in odd and one.where not in found),
     )
 
 
@@ -172,18 +181,25 @@ def _alone(
             yield one.flaw(Flaw.STALE, f"{one.doc} says otherwise now: {lacking} stands nowhere on it")
 
 
-def _together(examples: Sequence[Example]) -> Iterator[Finding]:
-    """What is wrong with an example beside the others."""
+def _by_conversation(examples: Sequence[Example]) -> list[list[list[Example]]]:
+    """For each conversation the examples by what they answer."""
     asked: dict[tuple[tuple[str, str], ...], dict[str, list[Example]]] = {}
     for one in examples:
         asked.setdefault(one.conversation, {}).setdefault(one.completion.strip(), []).append(one)
-    for answers in asked.values():
-        first, *others = answers.values()
-        for same in answers.values() if others else ():
+    return [list(answers.values()) for answers in asked.values()]
+
+
+def _contradictions(asked: Sequence[Sequence[Sequence[Example]]], then: str) -> Iterator[Finding]:
+    for answers in asked:
+        first, *others = answers
+        for same in answers if others else ():
             other = (others[0] if same is first else first)[0]
-            yield from (one.flaw(Flaw.CONTRADICTION, f"{other.where} answers otherwise: keep one") for one in same)
-        for one in first[1:] if not others else ():
-            yield one.flaw(Flaw.DUPLICATE, f"says the same as {first[0].where}")
+            yield from (one.flaw(Flaw.CONTRADICTION, f"{other.where} answers otherwise: {then}") for one in same)
+
+
+def _duplicates(asked: Sequence[Sequence[Sequence[Example]]]) -> Iterator[Finding]:
+    for first, *others in (same for answers in asked for same in answers):
+        yield from (one.flaw(Flaw.DUPLICATE, f"says the same as {first.where}") for one in others)
 
 
 def _short(text: str) -> str:

@@ -6,9 +6,7 @@ projection that the model has is in it. Written once into the cache; later runs 
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from pipelines.errors import RefusalError, one_line
-from pipelines.records import Record
+from pipelines.records import Record, whole_folder
 
 # Raised when the export changes, so that an old cache is not taken for a new one.
 EXPORT = "1"
@@ -57,19 +55,12 @@ def import_openvino() -> Any:
 
 
 def _export(source: str, folder: Path, precision: str) -> None:
-    """The folder gets its name last, so that a kill leaves no half."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".exporting-", dir=folder.parent))
-    try:
+    with whole_folder(folder, first_stays=True) as unfinished:
         model = load_torch(source, "cpu")
         card = _card(model)
         model.tokenizer.save_pretrained(unfinished)
         _write_graph(_graph(model, card.inputs), model, card, unfinished / GRAPH, precision)
         card.write(unfinished / CARD)
-        if not folder.is_dir():
-            unfinished.replace(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def load_torch(source: str, device: str) -> Any:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import pickle
 import random
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from pipelines.build.weights import computes_in_bfloat16, locate_generator, revi
 from pipelines.errors import RefusalError
 from pipelines.params import FinetuneParams, GenerateParams
 from pipelines.ports import Lesson, Progress, Trained, Watched
-from pipelines.records import digest_of
+from pipelines.records import digest_of, whole_folder
 
 WARM_UP_SHARE = 0.05
 # Fewer watched lessons tell nothing, and more cost time without telling more.
@@ -372,13 +371,11 @@ def _flat(told: Foretold) -> tuple[Any, Any]:
 
 def save(model: Any, folder: Path, base: str) -> None:
     """Write the adapter as safetensors; its base is recorded by the name in params.yaml, not by a machine's path."""
-    unfinished = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(str(unfinished))
-    settings = unfinished / "adapter_config.json"
-    content = json.loads(settings.read_text(encoding="utf-8"))
-    # peft writes a set in whatever order it has; the adapter is named by its content.
-    content |= {"base_model_name_or_path": base, "target_modules": sorted(content["target_modules"])}
-    settings.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (unfinished / "README.md").unlink(missing_ok=True)
-    unfinished.replace(folder)
+    with whole_folder(folder) as unfinished:
+        model.save_pretrained(str(unfinished))
+        settings = unfinished / "adapter_config.json"
+        content = json.loads(settings.read_text(encoding="utf-8"))
+        # peft writes a set in whatever order it has; the adapter is named by its content.
+        content |= {"base_model_name_or_path": base, "target_modules": sorted(content["target_modules"])}
+        settings.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (unfinished / "README.md").unlink(missing_ok=True)

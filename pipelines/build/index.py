@@ -221,7 +221,7 @@ class Index:
         table = self._existing(tag)
         # Rows that another version of the chunker cut can be searched all the same; other vectors cannot.
         problem = self._other_embedder(table)
-        if problem and (table.schema.metadata or {}).get(VECTORS, b"").decode() != self._vectors:
+        if problem and _made_by(table) != self._vectors:
             raise RefusalError(f"{problem}: {NEVER_MIX}")
         rerank = Reranker(self._params.rerank, self._embed.device) if self._params.rerank else None
         params = self._params
@@ -381,7 +381,8 @@ class Index:
     def _prune_vectors(self, table: Any, plan: upkeep.UpkeepPlan) -> Upkeep:
         versions = upkeep.kept_versions(table, plan)
         needed = {digest for version in versions for digest in self._digests(version)}
-        return upkeep.prune_vectors(self._cache, needed, plan)
+        embedders = {_made_by(self._existing(version)) for version in versions}
+        return upkeep.prune_vectors(self._cache, needed, embedders, plan)
 
     def _digests(self, version: int) -> set[str]:
         table = self._existing(version)
@@ -429,6 +430,11 @@ class Index:
         if metadata.get(FINGERPRINT, b"").decode() == self.fingerprint:
             return None
         return f"the index was built with {_differences(json.loads(metadata.get(SETTINGS, b'{}')), self.settings)}"
+
+
+def _made_by(table: Any) -> str:
+    """The fingerprint of the embedder that made a version's vectors."""
+    return str((table.schema.metadata or {}).get(VECTORS, b"").decode())
 
 
 def _names(rows: Iterable[tuple[str, int]]) -> set[str]:

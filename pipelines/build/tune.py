@@ -6,7 +6,6 @@ weights before and after, which forgets less of other domains (WiSE-FT, Wortsman
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,10 +19,9 @@ from pipelines.build.weights import choose_device, computes_in_bfloat16, keep_by
 from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams, TuneParams
 from pipelines.ports import Advance, Progress
-from pipelines.records import Record
+from pipelines.records import UNFINISHED, Record
 
 WARM_UP_SHARE = 0.1
-UNFINISHED = ".unfinished"
 
 
 class TunedRetriever(Record):
@@ -42,30 +40,25 @@ def tune_retriever(
 ) -> TunedRetriever:
     """Teach the embedder `pairs`, and keep it as a folder of sentence-transformers below `folder`, named by content.
 
-    The same pairs make the same digest on one thread, unless tune.max_seconds cuts the training short. The folder gets
-    its name last, so that a kill leaves no half. Raises RefusalError for fewer pairs than a batch, and for a model that
-    cannot be loaded.
+    The same pairs make the same digest on one thread, unless tune.max_seconds cuts the training short. A kill leaves no
+    half. Raises RefusalError for fewer pairs than a batch, and for a model that cannot be loaded.
     """
     started = time.perf_counter()
     if len(pairs) < params.batch_size:
         raise RefusalError(f"{len(pairs)} pairs are fewer than tune.batch_size = {params.batch_size}: nothing to learn")
     base = base_of(embed)
-    unfinished = folder / UNFINISHED
-    # Of a run that was killed.
-    shutil.rmtree(unfinished, ignore_errors=True)
+    model = load_torch(locate(embed.model), choose_device(embed.device))
+    losses = _teach(model, pairs, embed, params, progress)
+    if not losses:
+        what = f"{len(pairs)} pairs fill no batch of tune.batch_size = {params.batch_size} without a passage twice"
+        raise RefusalError(f"{what}: lower it, or tune.negatives")
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        model = load_torch(locate(embed.model), choose_device(embed.device))
-        losses = _teach(model, pairs, embed, params, progress)
-        if not losses:
-            what = f"{len(pairs)} pairs fill no batch of tune.batch_size = {params.batch_size} without a passage twice"
-            raise RefusalError(f"{what}: lower it, or tune.negatives")
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as scratch:
+        unfinished = Path(scratch) / "new"
         model.save(str(unfinished), create_model_card=False)
         RetrieverCard(base=base).write(unfinished / RETRIEVER)
         digest = weights_digest(unfinished)
         keep_by_content(unfinished, folder, digest)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return TunedRetriever(
         digest=digest,
         base=base,

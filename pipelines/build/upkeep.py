@@ -221,14 +221,20 @@ def left_behind(folder: Path) -> Iterator[Path]:
     return (path for table in sorted(folder.glob("*.lance")) for path in sorted(table.rglob(LEFT_BEHIND)))
 
 
-def prune_vectors(cache: VectorCache, needed: set[str], plan: UpkeepPlan) -> Upkeep:
-    """Cached vectors that no kept version needs go once they are as old as a version that is pruned."""
+def prune_vectors(cache: VectorCache, needed: set[str], embedders: set[str], plan: UpkeepPlan) -> Upkeep:
+    """Cached vectors that no kept version needs go once they are as old as a version that is pruned.
+
+    So does the cache of an embedder that made none of these versions (`embedders`: those that did).
+    """
     before = datetime.now(UTC) - plan.keep
     count = cache.forget(needed, before, dry_run=plan.dry_run)
+    idle = cache.idle_tables(embedders, before)
     if not plan.dry_run:
+        cache.drop(idle)
         cache.tidy(plan.keep)
     why = f"{count} cached vectors older than {_days(plan.keep)} days are in no version that is kept"
-    return Upkeep(step="prune vectors", done=bool(count) and not plan.dry_run, why=why)
+    why += f"; those of {len(idle)} other embedders are as old, and no kept version is theirs" if idle else ""
+    return Upkeep(step="prune vectors", done=bool(count or idle) and not plan.dry_run, why=why)
 
 
 def _days(keep: timedelta) -> str:

@@ -75,6 +75,17 @@ class VectorCache:
             table.delete(col("digest").isin(some))
         return len(idle)
 
+    def idle_tables(self, embedders: set[str], before: datetime) -> list[str]:
+        """The tables of other embedders than these fingerprints name, where nothing was put in since that time."""
+        names = [one for one in self._database.list_tables().tables if one.startswith(PREFIX)]
+        others = [one for one in names if one != self._name and one.removeprefix(PREFIX) not in embedders]
+        return [one for one in others if _last_written(self._database.open_table(one)) < before]
+
+    def drop(self, tables: Sequence[str]) -> None:
+        """Take away tables that `idle_tables` named."""
+        for name in tables:
+            self._database.drop_table(name)
+
     def tidy(self, keep: timedelta) -> None:
         """Join the small files that many refreshes left, and drop versions older than `keep`: none has a tag."""
         table = self._open()
@@ -100,6 +111,10 @@ def vectors_of(rows: pa.Table) -> dict[str, Vectors]:
         return {}
     vectors = np.asarray(rows["vector"].combine_chunks().flatten(), dtype=np.float32).reshape(rows.num_rows, -1)
     return dict(zip(rows["digest"].to_pylist(), vectors, strict=True))
+
+
+def _last_written(table: Any) -> datetime:
+    return max(one["timestamp"].astimezone(UTC) for one in table.list_versions())
 
 
 def _parts(digests: Sequence[str]) -> Iterator[Sequence[str]]:

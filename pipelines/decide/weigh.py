@@ -134,14 +134,15 @@ def retrain_gain(evidence: Evidence, params: PolicyParams) -> Gain:
     score = evidence.score_gold.value
     answered = f"with the right passage the model scores {'nothing measured' if score is None else f'{score:.2f}'}"
     if points == 0:
-        return Gain(0, 0, 0, f"{answered}, which reaches the target")
+        return Gain(0, 0, 0, f"{answered}, which reaches the target{_start(evidence)}")
     if cannot := _cannot_learn(evidence):
-        return Gain(0, 0, 0, f"a gap of {points:.0f} points, but {cannot.because}", needs=cannot.needs)
+        because = f"a gap of {points:.0f} points, but {cannot.because}{_start(evidence)}"
+        return Gain(0, 0, 0, because, needs=cannot.needs)
     return _gain(
         gap,
         learned(evidence.past, Half.MODEL),
         _teaches(evidence, params),
-        f"{answered}, {points:.0f} points below the target{_lesson(evidence)}",
+        f"{answered}, {points:.0f} points below the target{_start(evidence)}{_lesson(evidence)}",
     )
 
 
@@ -180,6 +181,13 @@ def _teaches(evidence: Evidence, params: PolicyParams) -> float:
     surprise = evidence.surprise.low
     surprising = 1.0 if surprise is None else min(1.0, max(0.0, surprise / params.surprise_full))
     return enough * surprising
+
+
+def _start(evidence: Evidence) -> str:
+    """That it would be another model altogether."""
+    if evidence.other_base is None:
+        return ""
+    return f"; params.yaml names another base model now, {evidence.other_base}, and a retrain starts from it"
 
 
 def _lesson(evidence: Evidence) -> str:

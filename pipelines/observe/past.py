@@ -15,6 +15,7 @@ LIVE_SCORE = "score_retrieved"
 CHANGED_SHARE = "changed_share"
 SHIFT = "shift"
 INDEX_GAP, MODEL_GAP = "index_gap", "model_gap"
+LEFT_OUT = "examples_left_out"
 # The outcome of a turn that goes on, or was killed and not yet closed; so begins that of one that came to no end.
 RUNNING = "running"
 NOT_ENDED = (RUNNING, "failed", "killed")
@@ -38,6 +39,11 @@ def undone_releases(history: Sequence[Cycle]) -> dict[str, str]:
             undone[cycle.undone] = cycle.reason
             undone.pop(cycle.release or "", None)
     return undone
+
+
+def last_look(history: Sequence[Cycle]) -> Cycle | None:
+    """The last turn that looked at the training lines; its signal LEFT_OUT counts those that it left out."""
+    return next((cycle for cycle in reversed(history) if LEFT_OUT in cycle.signals), None)
 
 
 def spent_hours(history: Sequence[Cycle], now: datetime) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.build.adapters import same_base
 from pipelines.build.candidate import training_settings
 from pipelines.build.corpus import Corpus
 from pipelines.build.lessons import by_likeness
@@ -247,6 +248,7 @@ def gather(world: World, examiner: Examiner, subject: Subject, embedder: Embedde
         held=dict(world.corpus.held),
         set_aside={one.document: one.reason for one in world.corpus.set_aside},
         taught_gone=world.taught_gone,
+        other_base=_other_base(world.live, examiner.answerer.base),
         costs=world.costs,
         past=world.past,
         spent_hours=world.spent_hours,
@@ -407,6 +409,13 @@ def kind_of_answer(question: Question) -> str:
     if re.search(r"\d", answer) and len(answer.split()) <= 2:
         return "number or version"
     return "a few words" if len(answer.split()) <= 4 else "text"
+
+
+def _other_base(live: Release | None, today: str) -> str | None:
+    """The base model that a retrain would start from, where the live release was made from another."""
+    if live is None or same_base(live.model.base, today):
+        return None
+    return today.rpartition("@")[0] or today
 
 
 def _adapter_is_current(world: World, model: BuiltModel, settings: str) -> bool:

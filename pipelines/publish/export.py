@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from textwrap import indent
 
@@ -13,7 +11,7 @@ from pipelines.build.merge import GGUF_FILE, Form, Format, write_model
 from pipelines.build.prompts import question_prompt
 from pipelines.errors import RefusalError
 from pipelines.publish.project import Project
-from pipelines.records import Record, Release
+from pipelines.records import Record, Release, whole_folder
 
 CARD, README = "release.json", "README.md"
 USES = {
@@ -46,8 +44,8 @@ class ReleaseCard(Record):
 def export(project: Project, release_id: str | None, form: Form, target: Path | None = None) -> Path:
     """Write a release's model (None: the live one's) into `target`, or export/ in the project; the folder it is in.
 
-    The folder gets its name last, so that a kill leaves no half. Raises RefusalError where there is no such release,
-    where its base or adapter is gone, or where the target holds something already.
+    Raises RefusalError where there is no such release, where its base or adapter is gone, or where the target holds
+    something already.
     """
     release = _release(project, release_id)
     target = (target or project.workspace.root / "export" / f"release-{release.id}-{form.format}").absolute()
@@ -57,16 +55,11 @@ def export(project: Project, release_id: str | None, form: Form, target: Path | 
     generator = generator_of(project.workspace, project.models, release.model)
     if not isinstance(generator, TransformersGenerator):
         raise RefusalError(f"generate.model = {project.workspace.params.generate.model!r} is code of your own")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".exporting-", dir=target.parent))
-    try:
+    with whole_folder(target) as unfinished:
         write_model(generator, adapter, form, unfinished, project.progress)
         _card(release, form).write(unfinished / CARD)
         (unfinished / README).write_text(_readme(release, form, target.name), encoding="utf-8")
         _open_to_readers(unfinished)
-        unfinished.replace(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return target
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pipelines.observe.past import LEFT_OUT
 from pipelines.prove.novelty import BY_CHANCE, SHIFTED
 from pipelines.publish.markdown import some
 from pipelines.records import NOT_ASKED, Evidence, Measure
@@ -76,7 +77,7 @@ def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
         "forecast_error_share": evidence.costs.error_share,
         "questions": evidence.score_gold.n,
         "new_examples": evidence.new_examples,
-        "examples_left_out": sum(evidence.left_out.values()),
+        LEFT_OUT: sum(evidence.left_out.values()),
         "spent_hours": evidence.spent_hours,
         "evidence_seconds": sum(evidence.measured_in.values()) if evidence.measured_in else None,
     }
@@ -288,6 +289,8 @@ def _to_learn(evidence: Evidence) -> str:
         return "the same examples would bring the same adapter"
     if evidence.examples < evidence.min_examples:
         return f"too few to learn from: it takes {evidence.min_examples}"
+    if evidence.other_base:
+        return f"params.yaml names {evidence.other_base} now, another base model, which has seen none of them"
     if evidence.new_examples is None:
         return "enough to learn from"
     return f"{evidence.new_examples or 'none'} of them are new to the adapter"

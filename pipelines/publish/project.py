@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.build.adapters import adapter_folder
 from pipelines.build.candidate import generator_of, index_of, open_index, untrained
-from pipelines.build.corpus import Corpus, Older, read_corpus
+from pipelines.build.corpus import Corpus, Older, Rows, read_corpus
 from pipelines.build.examples import refuse_flaws
 from pipelines.build.index import Index
 from pipelines.build.models import Models, Retriever, load_models, retriever_of
@@ -78,7 +78,7 @@ class Project:
         # Before the first release, what an index that was built alone holds is not to vanish unasked either.
         version = live.index_tag if live else self.index.latest()
         golden = wordings(self.workspace, snapshot.questions)
-        corpus = read_corpus(self.workspace, snapshot, self.index, version, keep, golden)
+        corpus = read_corpus(self.workspace, snapshot, Rows(self.index, version), keep, golden)
         older = older_examples(self.workspace, live.model, corpus, golden) if live else Older()
         return replace(corpus, older=older)
 

@@ -28,7 +28,7 @@ from mlflow.tracking import MlflowClient
 
 from pipelines.errors import RefusalError, UnavailableError, one_line
 from pipelines.observe.past import RUNNING
-from pipelines.records import BuiltRetriever, Cycle, Record, Release, Snapshot
+from pipelines.records import UNFINISHED, BuiltRetriever, Cycle, Record, Release, Snapshot
 from pipelines.workspace import Workspace
 
 CHAMPION = "champion"
@@ -389,7 +389,7 @@ class Registry:
     def _fetch(self, run: str, path: str, target: Path, lost: str) -> None:
         """Bring a folder from a run's artifacts to `target`, which gets its name last."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=target.parent) as folder:
             try:
                 got = self._client.download_artifacts(run, path, folder)
             except (MlflowException, OSError) as problem:

@@ -10,16 +10,19 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from pipelines.build import corpus
+from pipelines.build.examples import Example
 from pipelines.build.index import Index
 from pipelines.decide.choice import Choice, Halves, Wish
 from pipelines.decide.policy import decide
-from pipelines.observe.past import ACTION_SECONDS
+from pipelines.observe.documents import Library
+from pipelines.observe.past import ACTION_SECONDS, LEFT_OUT
 from pipelines.params import PolicyParams
 from pipelines.ports import quiet
 from pipelines.publish.plan import keep_plan
 from pipelines.publish.project import Project
 from pipelines.publish.registry import Registry
-from pipelines.records import BuiltModel, Cycle, Evidence, Plan
+from pipelines.records import BuiltModel, Cycle, Document, Evidence, Finding, Plan
 from tests.factories import evidence, md5, write
 from tests.fakes import SKILLS
 from tests.projects import release_of
@@ -44,10 +47,10 @@ def files(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def on_bad(root: Path, what: str) -> None:
-    """What is to become of training lines that cannot be learnt from."""
-    path = root / "params.yaml"
-    path.write_text(f"{path.read_text(encoding='utf-8')}\nexamples: {{on_bad: {what}}}\n", encoding="utf-8")
+def on_bad(root: Path, what: str, contradictions: str = "leave_out") -> None:
+    """What is to become of training lines that cannot be learnt from, and of those that contradict each other."""
+    path, block = root / "params.yaml", {"on_bad": what, "contradictions": contradictions}
+    path.write_text(f"{path.read_text(encoding='utf-8')}\nexamples: {json.dumps(block)}\n", encoding="utf-8")
 
 
 def empty_kb(root: Path) -> str:
@@ -293,19 +296,63 @@ def test_training_lines_that_are_left_out_are_listed_with_their_place_and_why(
     assert files(root) == before
 
 
+@pytest.mark.usefixtures("wide")
+def test_contradictions_are_listed_whether_they_are_left_out_or_kept(make_project: MakeProject) -> None:
+    root = teach(fill(make_project()), FINE, FINE | {"completion": "Young."})
+    code, out, _ = at(root, "examples")
+    assert (code, [row[1] for row in cells(out)]) == (0, ["contradiction", "contradiction"])
+    assert "0 examples to learn from; 2 lines left out (2 contradictions); 0 whose page is gone" in out
+    on_bad(root, "refuse", contradictions="keep")
+    code, out, _ = at(root, "examples")
+    assert (code, [row[1] for row in cells(out)]) == (0, ["contradiction, kept", "contradiction, kept"])
+    assert "2 examples to learn from; 2 of them contradict each other; no line left out; 0 whose page is gone" in out
+
+
 def test_where_every_training_line_is_fit_to_learn_from_that_is_said(make_project: MakeProject) -> None:
     root = teach(fill(make_project()), FINE)
     on_bad(root, "refuse")
     assert at(root, "examples") == (0, "1 examples to learn from; no line left out; 0 whose page is gone\n", "")
 
 
-def test_status_says_how_many_training_lines_are_left_out(make_project: MakeProject) -> None:
+@pytest.mark.parametrize("lines", [0, 2])
+def test_status_says_how_many_training_lines_the_last_turn_left_out(lines: int, make_project: MakeProject) -> None:
     root = teach(fill(make_project()), FINE, LEAK)
-    assert "training 1 line left out (1 leak): `ragtide examples` lists them" in at(root, "status")[1]
-    assert "left out" not in at(teach(root, FINE), "status")[1]
+    assert "left out" not in at(root, "status")[1]
+    opened = Project.open(root, quiet)
+    for seen in (5, lines):
+        with opened.registry.cycle() as log:
+            log.metrics({LEFT_OUT: seen})
+    out = at(root, "status")[1]
+    told = f"training lines left out at cycle-0002: {lines}; `ragtide examples` lists those of now\n"
+    assert (told in out, "left out" in out) == (bool(lines), bool(lines))
+
+
+def test_status_reads_neither_documents_nor_training_lines(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = teach(fill(make_project()), FINE, LEAK)
+    release_of(Project.open(root, quiet), BuiltModel(base="reader-1", adapter=None, examples=None, settings=None))
+    read: list[str] = []
+    usual_read, usual_lines = Library.read, corpus.read_examples
+
+    def counting_read(library: Library, name: str) -> Document | None:
+        read.append(name)
+        return usual_read(library, name)
+
+    def counting_lines(folder: Path, files: dict[str, str]) -> list[Example | Finding]:
+        read.extend(files)
+        return usual_lines(folder, files)
+
+    monkeypatch.setattr(Library, "read", counting_read)
+    monkeypatch.setattr(corpus, "read_examples", counting_lines)
+    assert at(root, "examples")[0] == 0
+    assert read == ["pump.md", "data/train/lines.jsonl"]
+    read.clear()
+    write(root / "data/kb/new.md", "# New\n\nA page.\n")
     (root / "data/golden/questions.jsonl").write_text("{", encoding="utf-8")
     code, out, _ = at(root, "status")
-    assert (code, "nothing is live yet" in out) == (0, True)
+    assert (code, "live release" in out, "The data has moved since" in out) == (0, True, True)
+    assert read == []
 
 
 def test_a_plan_names_the_lines_that_are_left_out(make_project: MakeProject) -> None:
@@ -330,11 +377,14 @@ def test_a_mismatch_is_named_and_mended_on_demand(indexed: Path) -> None:
     assert at(indexed, "verify")[0] == 0
 
 
+STEPS = ("sweep", "compact", "prune", "prune vectors")
+
+
 def test_upkeep_says_of_each_step_whether_it_was_done_and_why(indexed: Path) -> None:
     code, out, _ = at(indexed, "maintain")
     assert code == 0
     steps = [line.split(": ")[:2] for line in out.splitlines()]
-    assert steps == [[step, "not done"] for step in ("sweep", "compact", "prune", "prune vectors")]
+    assert steps == [[step, "not done"] for step in (*STEPS, "sweep models")]
 
 
 def test_upkeep_without_an_index_has_nothing_to_do(make_project: MakeProject) -> None:

@@ -21,6 +21,7 @@ from pipelines.build.embed import base_of
 from pipelines.errors import RefusalError
 from pipelines.ports import quiet
 from pipelines.publish.release import rollback
+from pipelines.publish.upkeep import maintain
 from pipelines.records import Action, BuiltIndex, Cycle
 from tests.conftest import write_project
 from tests.factories import write
@@ -149,6 +150,17 @@ def test_going_back_takes_both(shop: Shop) -> None:
     assert shop.answer("Valve") == "2027-01-01"
     rollback(project.registry, "3", "better", project.serves)
     assert shop.live.index.retriever is not None
+    assert shop.answer("Valve") == "2031-05-05"
+
+
+def test_upkeep_leaves_what_one_can_go_back_to(shop: Shop) -> None:
+    shop.set("maintain", keep_days=0)
+    rollback(shop.project.registry, "1", "tried", shop.project.serves)
+    write(shop.project.workspace.retrievers / "refused" / "model.safetensors", "weights")
+    steps = {one.step: one for one in maintain(shop.project)}
+    assert steps["sweep models"].done
+    assert not (shop.project.workspace.retrievers / "refused").exists()
+    rollback(shop.project.registry, "3", "better", shop.project.serves)
     assert shop.answer("Valve") == "2031-05-05"
 
 

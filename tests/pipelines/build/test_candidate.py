@@ -26,7 +26,7 @@ from pipelines.build.candidate import (
     training_settings,
     untrained,
 )
-from pipelines.build.corpus import Corpus, Older, read_corpus
+from pipelines.build.corpus import Corpus, Older, Rows, read_corpus
 from pipelines.build.examples import Example
 from pipelines.build.fingerprint import index_fingerprint, settled
 from pipelines.build.generate import TransformersGenerator
@@ -85,7 +85,7 @@ class Yard:
 
     @property
     def corpus(self) -> Corpus:
-        return read_corpus(self.workspace, observe(self.workspace), self.table, self.table.latest())
+        return read_corpus(self.workspace, observe(self.workspace), Rows(self.table, self.table.latest()))
 
     def index(self, rebuild: bool = False) -> BuiltIndex:
         return build_index(self.workspace, Retriever(self.models.embedder), self.corpus, quiet, rebuild)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.build.chunk import chunk_documents
-from pipelines.build.corpus import Corpus, Folder, InMemory, read_corpus
+from pipelines.build.corpus import Corpus, Folder, InMemory, Rows, read_corpus
 from pipelines.build.index import Index
 from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
@@ -38,7 +38,7 @@ def project(root: Path, **blocks: dict[str, object]) -> Workspace:
 def read(made: Workspace, version: int | str | None = None, keep: bool = False) -> Corpus:
     """The corpus of the folder as it is, beside a version of the project's index."""
     index = Index(made.index_uri, HashEmbedder(), made.params.chunk)
-    return read_corpus(made, observe(made), index, version, keep)
+    return read_corpus(made, observe(made), Rows(index, version), keep)
 
 
 @dataclass
@@ -157,7 +157,7 @@ def test_an_example_is_checked_against_its_page_and_the_golden_questions(tmp_pat
     ]
     write(made.train / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     index = Index(made.index_uri, HashEmbedder(), made.params.chunk)
-    corpus = read_corpus(made, observe(made), index, None, golden=["What ends in May?"])
+    corpus = read_corpus(made, observe(made), Rows(index, None), golden=["What ends in May?"])
     assert [example.question for example in corpus.examples] == ["When will it end?"]
     assert [(one.where, one.kind) for one in corpus.left_out] == [
         ("data/train/rows.jsonl:1", Flaw.STALE),
@@ -171,7 +171,7 @@ def test_a_file_that_moved_on_since_the_snapshot_is_refused(tmp_path: Path, path
     snapshot = observe(made)
     write(tmp_path / path, "another content")
     with pytest.raises(RefusalError, match="changed while it was being read"):
-        read_corpus(made, snapshot, Index(made.index_uri, HashEmbedder(), made.params.chunk), None)
+        read_corpus(made, snapshot, Rows(Index(made.index_uri, HashEmbedder(), made.params.chunk), None))
 
 
 # --- what cannot be read -------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from pipelines.records import Finding, Flaw
 from tests.factories import md5, write
 
 PARAMS = Params.model_validate({"finetune": {"max_tokens": 12}})
+KEEPING = Params.model_validate({"finetune": {"max_tokens": 12}, "examples": {"contradictions": "keep"}})
 PAGES = {"a.md": "# Quill 1.2\n\nEnds on 2026-05-01.", "b.md": "Seats: 12"}
 GOLDEN = ["When does Quill 1.2 end?"]
 ASKED = {"role": "user", "content": "When?"}
@@ -268,6 +269,31 @@ def test_examples_that_contradict_each_other_are_all_left_out() -> None:
     ]
 
 
+def test_contradictions_are_all_kept_and_told_where_several_answers_may_be_right() -> None:
+    lines = [
+        taught("How?", "So.", where="a.jsonl:1"),
+        taught("How?", "So.", where="a.jsonl:2"),
+        taught("How?", "Thus.", where="b.jsonl:1"),
+        taught("Why?", "So.", where="b.jsonl:2"),
+        taught("Why?", "So.", where="b.jsonl:3"),
+    ]
+    found = sift(lines, {}, (), KEEPING)
+    assert found.examples == (lines[0], lines[2], lines[3])
+    assert flaws(found) == [("a.jsonl:2", "duplicate"), ("b.jsonl:3", "duplicate")]
+    assert [(one.where, one.kind, one.why) for one in found.contested] == [
+        ("a.jsonl:1", "contradiction", "b.jsonl:1 answers otherwise: both are learnt"),
+        ("b.jsonl:1", "contradiction", "a.jsonl:1 answers otherwise: both are learnt"),
+    ]
+    assert sifted(*lines).contested == ()
+
+
+def test_a_contradiction_that_is_kept_is_no_reason_to_refuse() -> None:
+    refusing = KEEPING.model_copy(update={"examples": KEEPING.examples.model_copy(update={"on_bad": "refuse"})})
+    found = sift([taught("How?", answer, where=f"a.jsonl:{answer}") for answer in "12"], {}, (), refusing)
+    assert len(found.contested) == 2
+    refuse_flaws(found.left_out, refusing)
+
+
 def test_a_page_settles_which_of_two_answers_is_right() -> None:
     old, new = (taught("When is it over?", f"202{year}-05-01", "a.md", f"a.jsonl:{year}") for year in (5, 6))
     found = sifted(old, new)
@@ -307,6 +333,20 @@ def test_every_line_is_an_example_an_orphan_or_has_one_finding(
     told = [*result.examples, *result.orphans, *result.left_out]
     assert sorted(one.where for one in told) == sorted(one.where for one in found)
     assert len(found) == len(lines)
+
+
+@law
+@given(LINES)
+def test_to_keep_contradictions_adds_one_example_an_answer_and_takes_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
+) -> None:
+    found = all_of(lines, tmp_path_factory.mktemp("lines"))
+    without, kept = sift(found, PAGES, GOLDEN, PARAMS), sift(found, PAGES, GOLDEN, KEEPING)
+    assert set(without.examples) <= set(kept.examples)
+    more = {one.where for one in kept.examples} - {one.where for one in without.examples}
+    assert {one.where for one in kept.contested} == more
+    assert kept.orphans == without.orphans
+    assert len(kept.examples) + len(kept.orphans) + len(kept.left_out) == len(found)
 
 
 @law

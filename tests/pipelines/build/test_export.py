@@ -14,6 +14,7 @@ from pipelines.build.embed import OpenVinoEmbedder
 from pipelines.build.export import CARD, EXPORT, GRAPH, TOKENIZER, EmbedderCard, exported, import_openvino
 from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams
+from pipelines.records import UNFINISHED
 from tests.factories import write
 
 DIGEST = "0123456789ab"
@@ -103,7 +104,7 @@ def test_an_export_that_fails_or_is_stopped_leaves_nothing(exports: Exports, pro
 
 
 def test_what_a_killed_export_left_behind_is_no_model(exports: Exports) -> None:
-    write(exports.folder / ".exporting-abc" / GRAPH, "half")
+    write(exports.folder / f"{UNFINISHED}embedder-{DIGEST}-full-{EXPORT}-abc" / "new" / GRAPH, "half")
     assert (exported("a", DIGEST, "full") / GRAPH).read_text(encoding="utf-8") == "full graph"
 
 

@@ -159,12 +159,13 @@ def test_progress_counts_the_steps(tiny: Path, tmp_path: Path) -> None:
     assert sum(done) == 4
 
 
-def test_what_a_killed_run_left_beside_the_adapter_is_no_obstacle(tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "adapter.tmp").mkdir()
-    (tmp_path / "adapter.tmp" / "half").write_text("half an adapter", encoding="utf-8")
+def test_an_adapter_that_is_there_already_makes_room_as_a_whole(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "half").write_text("half an adapter", encoding="utf-8")
     train(tiny, tmp_path / "adapter", min_steps=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
     assert not (tmp_path / "adapter" / "half").exists()
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
 # --- a lesson as tokens --------------------------------------------------------------------------------------------

@@ -15,12 +15,12 @@ from pipelines.build import export, weights
 from pipelines.build.embed import RETRIEVER, RetrieverCard, base_of
 from pipelines.build.models import load_embedder
 from pipelines.build.pairs import Pair
-from pipelines.build.tune import UNFINISHED, TunedRetriever, tune_retriever
+from pipelines.build.tune import TunedRetriever, tune_retriever
 from pipelines.build.weights import weights_digest
 from pipelines.errors import RefusalError
 from pipelines.params import EmbedParams, TuneParams
 from pipelines.ports import Advance, quiet
-from tests.factories import write
+from pipelines.records import UNFINISHED
 from tests.pipelines.build.test_embed import write_tiny_model
 from tests.tiny import BERT_TOKENS
 
@@ -191,11 +191,19 @@ def test_a_run_that_breaks_off_leaves_nothing(embed: EmbedParams, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_run_left_is_swept(embed: EmbedParams, tmp_path: Path) -> None:
-    write(tmp_path / UNFINISHED / "model.safetensors", "half")
-    assert [path.name for path in tmp_path.iterdir()] == [UNFINISHED]
-    made = short(embed, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [made.digest]
+@pytest.mark.parametrize("problem", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_run_that_breaks_off_while_it_writes_leaves_nothing(
+    embed: EmbedParams, tmp_path: Path, problem: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(card: RetrieverCard, path: Path) -> None:
+        assert list(tmp_path.rglob("model.safetensors")), "the weights stand there by now"
+        assert all(folder.name.startswith(UNFINISHED) for folder in tmp_path.iterdir())
+        raise problem
+
+    monkeypatch.setattr(RetrieverCard, "write", broken)
+    with pytest.raises(type(problem)):
+        short(embed, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_few_pairs_are_refused(embed: EmbedParams, tmp_path: Path) -> None:

@@ -362,6 +362,27 @@ def test_a_rebuild_with_another_embedder_outlives_upkeep_and_so_does_the_release
     assert found(worn, "release-1", "hybrid", "text 5")[0][0] == "0005.md"
 
 
+def test_the_cache_of_an_embedder_that_no_kept_version_is_of_goes_once_it_is_old(worn: Shelf) -> None:
+    other = Shelf(worn.uri, Sphere())
+    other.refresh(many(4), rebuild=True)
+    caches = [name for name in worn.tables() if name.startswith("vectors-")]
+    assert len(caches) == 2
+    # Release 1 is of the embedder before.
+    assert "other embedders" not in other.maintain()["prune vectors"].why
+    assert set(caches) <= set(worn.tables())
+    other.index.untag("release-1")
+    other.maintain(keep=FOREVER)
+    assert set(caches) <= set(worn.tables())
+    would = other.maintain(dry_run=True)["prune vectors"]
+    assert not would.done
+    assert set(caches) <= set(worn.tables())
+    done = other.maintain()["prune vectors"]
+    assert done.done
+    assert done.why.endswith("; those of 1 other embedders are as old, and no kept version is theirs")
+    assert len([name for name in worn.tables() if name.startswith("vectors-")]) == 1
+    assert other.embeds(many(4)) == []
+
+
 def test_upkeep_keeps_the_vector_index_in_step(large: Shelf) -> None:
     large.refresh(many(FROM_ROWS))
     large.refresh(many(FROM_ROWS + 9, 1))

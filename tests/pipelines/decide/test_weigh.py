@@ -273,6 +273,20 @@ def test_where_nothing_can_be_learnt_the_gain_is_none_and_it_is_said_why(
     assert needs in found.needs if needs and found.needs else found.needs is needs
 
 
+@pytest.mark.parametrize(
+    "signals",
+    [{}, {"new_examples": 50}, {"examples": 19}, {"model_gap": measure(0.0)}],
+    ids=["all new", "some new", "too few", "no gap"],
+)
+def test_another_base_model_in_the_params_is_told_and_changes_no_number(signals: dict[str, Any]) -> None:
+    before, after = (retrain_gain(untaught(**signals, other_base=base), PARAMS) for base in (None, "packaged:other"))
+    assert "base model" not in before.because
+    told = "; params.yaml names another base model now, packaged:other, and a retrain starts from it"
+    assert after.because.count(told) == 1
+    assert after.because.replace(told, "") == before.because
+    assert ends(after) == ends(before)
+
+
 # --- both ------------------------------------------------------------------------------------------------------------
 
 

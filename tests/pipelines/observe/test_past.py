@@ -14,10 +14,12 @@ from pipelines.observe.past import (
     CHANGED_SHARE,
     EXPECTED_POINTS,
     FORECAST_SECONDS,
+    LEFT_OUT,
     LIVE_SCORE,
     REMEMBERED,
     SHIFT,
     hours_since_retrain,
+    last_look,
     past_of,
     spent_hours,
     undone_releases,
@@ -194,3 +196,14 @@ def test_the_gaps_that_stood_are_remembered() -> None:
     assert (told.index_gap, told.model_gap) == (0.2, 0.1)
     [unmeasured] = past_of([turn()])
     assert (unmeasured.index_gap, unmeasured.model_gap) == (None, None)
+
+
+# --- the training lines --------------------------------------------------------------------------------------------
+
+
+def test_the_last_turn_that_looked_at_the_training_lines_is_found() -> None:
+    looked = [turn(number, signals={LEFT_OUT: float(number)}) for number in (1, 2)]
+    assert last_look([*looked, turn(3, signals={})]) == looked[1]
+    assert last_look([turn(1, signals={LEFT_OUT: 0.0})]) is not None
+    assert last_look([turn(1, signals={})]) is None
+    assert last_look([]) is None

@@ -611,6 +611,29 @@ def test_an_adapter_of_another_base_than_todays_is_not_current(
     assert [one.adapter_is_current for one in found] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("live", "today", "told"),
+    [
+        ("packaged:one@aaa", "packaged:one@aaa", None),
+        # The same weights in another folder.
+        ("/here/one@aaa", "/there/one@aaa", None),
+        ("packaged:one@aaa", "packaged:two@bbb", "packaged:two"),
+        # The weights under the name are others now.
+        ("packaged:one@aaa", "packaged:one@bbb", "packaged:one"),
+        ("reader-1", "reader-2", "reader-2"),
+        (None, "packaged:one@aaa", None),
+    ],
+)
+def test_a_base_model_that_is_not_the_live_releases_is_named(
+    live: str | None, today: str, told: str | None, space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = release(model=BASE.model_copy(update={"base": live})) if live else None
+    about, asking = world(corpus_of(pages()), changed(), made), examiner(space, corpus_of(pages()), golden())
+    monkeypatch.setattr(Answerer, "base", today)
+    found = gather(about, asking, Subject(None, BASE), MODELS.embedder, space.params)
+    assert found.other_base == told
+
+
 def test_a_base_model_alone_is_never_current_even_without_examples(space: Workspace) -> None:
     corpus = corpus_of(pages())
     about = world(corpus, changed(), release())

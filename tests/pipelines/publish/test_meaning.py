@@ -78,6 +78,7 @@ def told(gathered: Evidence, name: str) -> Told:
         ("training examples", {"new_examples": 0}, "none of them are new to the adapter"),
         ("training examples", {"examples": 3}, "too few to learn from: it takes 20"),
         ("training examples", {"adapter_is_current": True}, "would bring the same adapter"),
+        ("training examples", {"new_examples": 100, "other_base": "b2"}, "names b2 now, another base model"),
         ("the last retrain", {"hours_since_retrain": 30}, "policy.cool_down_hours"),
     ],
 )

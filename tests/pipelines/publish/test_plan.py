@@ -84,6 +84,20 @@ def files(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+# --- what it says --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", [None, "packaged:other"])
+def test_a_plan_for_a_retrain_names_another_base_model_in_the_params_as_a_reason(
+    base: str | None, tmp_path: Path
+) -> None:
+    plan = plan_for(project(tmp_path, release(3)), model_gap=measure(0.9), other_base=base)
+    assert plan.decision.action.retrains
+    told = [one for one in plan.decision.reasons if "names another base model now, packaged:other" in one]
+    assert [one.startswith("Yes to RETRAIN: ") for one in told] == ([True] if base else [])
+    assert ("another base model" in headline(plan)) is bool(base)
+
+
 # --- kept by digest ------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,59 @@
+"""What of all that was built does nothing need any more? Upkeep of the index, and of retrievers that nobody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pipelines.build.candidate import maintain_index
+from pipelines.build.fingerprint import noted_index
+from pipelines.build.upkeep import remove
+from pipelines.publish.project import Project
+from pipelines.records import UNFINISHED, Upkeep
+
+
+def maintain(project: Project, dry_run: bool = False) -> list[Upkeep]:
+    """Every step of upkeep, done or only told; empty before anything is built. The project must be held for writing."""
+    live = project.registry.champion()
+    # The vectors that grow are those of the retriever that is live.
+    embedder = project.retriever(live.index.retriever).embedder if live else project.models.embedder
+    steps = maintain_index(project.workspace, embedder, dry_run)
+    return [*steps, _sweep_models(project, dry_run)] if steps else []
+
+
+def _sweep_models(project: Project, dry_run: bool) -> Upkeep:
+    """A tuned retriever is a hundred megabytes; one that goes is still in the MLflow run that made it."""
+    days = project.workspace.params.maintain.keep_days
+    retrievers, halves = _idle_retrievers(project, days), list(_halves(project))
+    if retrievers or halves:
+        why = f"{len(retrievers)} tuned retrievers older than {days:g} days that no release was made with"
+        why += f"; {len(halves)} folders of killed writers" if halves else ""
+    else:
+        why = f"every tuned retriever is a release's, or younger than {days:g} days"
+    if not dry_run:
+        remove([*retrievers, *halves])
+    return Upkeep(step="sweep models", done=bool(retrievers or halves) and not dry_run, why=why)
+
+
+def _idle_retrievers(project: Project, days: float) -> list[Path]:
+    """Those that the gate refused, or whose release was struck off; not one that artifacts/index.json still names."""
+    before = (datetime.now(UTC) - timedelta(days=days)).timestamp()
+    old = [path for path in _folders(project.workspace.retrievers) if path.stat().st_mtime < before]
+    if not old:
+        return []
+    noted = noted_index(project.workspace)
+    built = [release.index for release in project.registry.releases()] + ([noted] if noted else [])
+    needed = {one.retriever.digest for one in built if one.retriever}
+    return [path for path in old if path.name not in needed and not path.name.startswith(UNFINISHED)]
+
+
+def _halves(project: Project) -> Iterable[Path]:
+    """With the project held for writing, these can be nobody else's."""
+    space = project.workspace
+    for folder in (space.state, space.adapters, space.retrievers, space.artifacts):
+        yield from (path for path in _folders(folder) if path.name.startswith(UNFINISHED))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
