@@ -1,4 +1,4 @@
-"""What do an answer, a loss, a lesson and a chunk take on one quiet core? Measured once, for every stream alike.
+"""What do an answer, a loss, a lesson, a pair and a chunk take on one quiet core? Measured once, for every stream.
 
 Recording shares the machine with whatever else runs, and answers are asked once and kept. So the seconds that a replay
 charges are not those of the recording, but these: taken in one go, on nothing else.
@@ -9,15 +9,20 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.recording import PARAMS, corpus_of
 from bench.streams import Stream
 from pipelines.build.candidate import open_index
+from pipelines.build.corpus import Corpus
 from pipelines.build.lessons import lessons
 from pipelines.build.models import Models, load_models
+from pipelines.build.pairs import pairs_of
 from pipelines.build.prompts import question_prompt
-from pipelines.params import Params
+from pipelines.build.retriever import build_retriever
+from pipelines.build.search import Reader
+from pipelines.params import Params, TuneParams
 from pipelines.ports import Lesson, Message, Prompt, quiet
 from pipelines.records import Record
 from pipelines.workspace import Workspace
@@ -26,19 +31,27 @@ SAMPLED = 16
 
 
 class Rates(Record):
-    """Seconds: of an answer, a loss, an example that is trained on, a refresh whatever it does, and a chunk in it."""
+    """Seconds: of an answer, a loss, an example that is trained on, a refresh whatever it does, and a chunk in it.
+
+    `pair_seconds` is a pair that the retriever is tuned on, in one pass, loading and near misses included; 0 where it
+    was not measured yet.
+    """
 
     answer_seconds: float
     loss_seconds: float
     example_seconds: float
     refresh_seconds: float
     chunk_seconds: float
+    pair_seconds: float = 0.0
 
     def refresh(self, chunks: int) -> float:
         return self.refresh_seconds + self.chunk_seconds * chunks
 
     def training(self, examples: int) -> float:
         return self.example_seconds * examples
+
+    def tuning(self, pairs: int) -> float:
+        return self.pair_seconds * pairs
 
 
 def measure(stream: Stream) -> Rates:
@@ -61,9 +74,17 @@ def measure(stream: Stream) -> Rates:
             question_prompt(question, [passage.text for passage in passages])
             for question, passages in zip(asked, found, strict=True)
         ]
-        return _with_model(models, taught, prompts, space.state / "adapter").model_copy(
-            update={"refresh_seconds": round(max(0.0, some - each * new), 4), "chunk_seconds": round(each, 5)}
-        )
+        of_rows = {"refresh_seconds": round(max(0.0, some - each * new), 4), "chunk_seconds": round(each, 5)}
+        of_pairs = {"pair_seconds": pair_seconds(space, corpus, reader)}
+        return _with_model(models, taught, prompts, space.state / "adapter").model_copy(update=of_rows | of_pairs)
+
+
+def pair_seconds(space: Workspace, corpus: Corpus, reader: Reader) -> float:
+    """Seconds a pair of one tuning on all that the corpus holds, with the settings of params.yaml."""
+    tuning = replace(space, params=space.params.model_copy(update={"tune": TuneParams()}))
+    pairs = pairs_of(corpus.chunks_by_document, corpus.examples)
+    built = build_retriever(tuning, pairs, reader, quiet)
+    return round(built.seconds / tuning.params.tune.taught(built.pairs), 4)
 
 
 def _with_model(models: Models, taught: Sequence[Lesson], prompts: Sequence[Prompt], adapter: Path) -> Rates:

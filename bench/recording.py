@@ -1,8 +1,9 @@
 """What does every action really bring? Each is carried out once, from every state of a stream that it can be taken in.
 
-An index state is what the rows hold, a model state what the adapter was taught. For each pair that a policy could have
-live at a step, the evidence is gathered, and what a refresh and a retrain lead to is built: with the real LanceDB, the
-real fine-tuning and the real model. Policies are then replayed on the record for free (bench/replay.py).
+An index state is what the rows hold, a model state what the adapter was taught, a retriever state the pairs that it was
+tuned on. For each three of them that a policy could have live at a step, the evidence is gathered, and what a refresh,
+a retrain and a tuning lead to is built: with the real LanceDB, the real training and the real models. Policies are then
+replayed on the record for free (bench/replay.py).
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import Field
 
 from bench.streams import Step, Stream
 from pipelines.build.candidate import build_model, open_index
 from pipelines.build.chunk import chunk_document
 from pipelines.build.corpus import Corpus, as_documents
 from pipelines.build.examples import Example, sift
-from pipelines.build.models import Models, load_models
+from pipelines.build.index import Index
+from pipelines.build.models import Models, Retriever, load_models, retriever_of
+from pipelines.build.pairs import Pair, pairs_of
+from pipelines.build.retriever import build_retriever, sketch, tunable, tuning_settings
 from pipelines.errors import RefusalError
 from pipelines.observe.diff import diff
 from pipelines.observe.guard import hold, removed
@@ -34,6 +40,7 @@ from pipelines.records import (
     Action,
     BuiltIndex,
     BuiltModel,
+    BuiltRetriever,
     Chunk,
     Costs,
     Document,
@@ -48,6 +55,9 @@ from pipelines.records import (
 )
 from pipelines.workspace import Workspace
 
+# More pairs than any stream has, so that its retriever cannot be tuned: in most nearly all is found without it, and a
+# retriever for each step would multiply the states that have to be looked at.
+NEVER_ENOUGH = 1_000_000
 # Small enough that everything can be built on two cores: short passages, two of them before the model.
 PARAMS: dict[str, Any] = {
     "chunk": {"max_words": 80},
@@ -55,25 +65,37 @@ PARAMS: dict[str, Any] = {
     "generate": {"max_new_tokens": 24},
     "finetune": {"batch_size": 2, "min_steps": 24},
     "guard": {"max_removed_documents": 3, "max_removed_share": 0.2},
+    "tune": {"batch_size": NEVER_ENOUGH},
 }
-# What a stream needs besides: an API's new names are not learnt in one pass over so few examples.
-BESIDES: dict[str, dict[str, Any]] = {"api": {"finetune": {**PARAMS["finetune"], "epochs": 2}}}
+# What a stream needs besides: an API's new names are not learnt in one pass over so few examples; where search does not
+# find what people ask for, the retriever can be tuned, as params.yaml has it.
+BESIDES: dict[str, dict[str, Any]] = {
+    "api": {"finetune": {**PARAMS["finetune"], "epochs": 2}},
+    "names": {"tune": {}},
+}
 _NONE = Measure.unmeasured("not asked for")
 NO_COSTS = Costs(refresh_seconds=0, retrain_seconds=0, prove_seconds=0, source="")
 GOLD, FOUND, READING = "answering with the right passage", "answering with retrieved passages", "reading new examples"
 TEXT_SIGNALS = ("news_share", "stale_answers", "come_back", "vocabulary")
 VECTOR_SIGNALS = ("novelty",)
+ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH_RETRAIN)
+TUNING = (Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN)
+R = TypeVar("R", bound=Record)
 
 
 class State(Record):
-    """What is live: an index by what its rows hold, a model by what it was taught."""
+    """What is live: an index by what its rows hold, a model and a retriever by what they were taught.
+
+    `retriever` is empty where it is as it comes.
+    """
 
     index: str
     model: str
+    retriever: str = ""
 
     @property
     def key(self) -> str:
-        return f"{self.index}/{self.model}"
+        return "/".join(part for part in (self.index, self.model, self.retriever) if part)
 
 
 class Asked(Record):
@@ -89,7 +111,8 @@ class Seen(Record):
 
     `score` is its quality on the truth (0-1), `scorecard` what the golden questions say. Before anything is done about
     the step it may be live: then there is `evidence`, without costs and past, which belong to whoever replays, and the
-    index and the model that a refresh and a retrain lead to. `to_embed` is the work of that refresh.
+    index, the model and the retriever that a refresh, a retrain and a tuning lead to. `to_embed` is the work of that
+    refresh, `all_chunks` that of making its index anew; `tuned` is empty where there is too little to tune on.
     """
 
     state: State
@@ -102,6 +125,21 @@ class Seen(Record):
     refreshed: str = ""
     to_embed: int = 0
     retrained: str = ""
+    tuned: str = ""
+    all_chunks: int = 0
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What can be done from here."""
+        return (*ACTIONS, *TUNING) if self.tuned else ACTIONS
+
+    def after(self, action: Action) -> State:
+        """What an action leads to; a tuned retriever's index is made of the step's corpus."""
+        return State(
+            index=self.refreshed if action.refreshes else self.state.index,
+            model=self.retrained if action.retrains else self.state.model,
+            retriever=self.tuned if action.tunes else self.state.retriever,
+        )
 
 
 class Turn(Record):
@@ -116,7 +154,8 @@ class Turn(Record):
 class Recording(Record):
     """A stream, carried out; it begins with `start` live, and with what its plan and its proof have `opened` asked.
 
-    `trained_examples` are those that a model state takes, times the passes over them.
+    `trained_examples` are those that a model state takes, times the passes over them; `taught_pairs` those of a
+    retriever state.
     """
 
     name: str
@@ -126,6 +165,7 @@ class Recording(Record):
     turns: tuple[Turn, ...]
     trained_examples: dict[str, int]
     seconds: float
+    taught_pairs: dict[str, int] = Field(default_factory=dict)
 
 
 # --- looking -------------------------------------------------------------------------------------------------------
@@ -157,7 +197,7 @@ class Listening(Answerer):
 
 
 class PlainExaminer(Examiner):
-    """An examiner that leaves out how well each way to search does: no policy and no gate asks for it."""
+    """An examiner that leaves out how well each way to search does: only a tuned retriever's gate asks for it."""
 
     def _retrieval(self, reader: object) -> dict[str, Retrieval]:  # noqa: ARG002 - the examiner's form
         return {}
@@ -175,6 +215,21 @@ class Rows:
     digests: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Live:
+    """A state, there to be looked at: its rows under its retriever, and its model."""
+
+    state: State
+    rows: Rows
+    index: Index
+    retriever: Retriever
+    model: BuiltModel
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.index.reader(self.rows.version), self.model)
+
+
 class Stage:
     """A folder in which one stream is carried out."""
 
@@ -186,8 +241,10 @@ class Stage:
         self._models = load_models(params)
         self._answerer = Listening(self._space, self._models, progress)
         self._progress = progress
-        self._rows: dict[str, Rows] = {}
+        # By retriever and content: the vectors of two retrievers never mix.
+        self._rows: dict[tuple[str, str], Rows] = {}
         self._taught: dict[str, BuiltModel] = {}
+        self._retrievers = {"": Retriever(self._models.embedder)}
         self._earlier: list[Mapping[str, str]] = []
 
     @property
@@ -212,18 +269,15 @@ class Stage:
             opened=opened,
             turns=tuple(turns),
             trained_examples={key: model.trained_examples for key, model in self._taught.items()},
+            taught_pairs={key: self.params.tune.taught(built.pairs) for key, built in self._tuned().items()},
             seconds=round(time.perf_counter() - started, 1),
         )
 
     def _turn(self, step: Step, live: dict[str, State]) -> tuple[Turn, dict[str, State]]:
         """What each live state is worth at this step, and the states that may be live after it."""
-        seen = {key: self._look(step, state, decide=True) for key, state in live.items()}
-        after = dict(live)
-        for one in list(seen.values()):
-            for index in (one.state.index, one.refreshed):
-                for model in (one.state.model, one.retrained):
-                    state = State(index=index, model=model)
-                    after[state.key] = state
+        seen = {key: self._act(step, self._look(step, state, decide=True)) for key, state in live.items()}
+        led_to = [one.after(action) for one in seen.values() for action in one.actions]
+        after = {**live, **{state.key: state for state in led_to}}
         for key, state in after.items():
             if key not in seen:
                 seen[key] = self._look(step, state, decide=False)
@@ -231,21 +285,22 @@ class Stage:
         snapshot = _snapshot(step).id
         return Turn(what=step.what, right=right, snapshot=snapshot, seen=seen), after
 
+    # --- looking at one state --------------------------------------------------------------------------------------
+
     def _look(self, step: Step, state: State, decide: bool) -> Seen:
-        rows, model = self._rows[state.index], self._taught[state.model]
-        kept = self._index.chunks(rows.documents, rows.version)
-        corpus = corpus_of(step, rows.documents, self.params, kept, self._earlier)
+        live = self._live(state)
+        corpus = self._corpus(step, live)
         golden = split_stale(step.truth, corpus.texts)
-        examiner = PlainExaminer(corpus, golden, self._answerer, self.params)
-        subject = Subject(self._index.reader(rows.version), model)
+        there = tunable(self.params, _pairs(step, corpus), live.retriever.tuned)
+        kind = PlainExaminer if there.pairs < there.least else Examiner
+        examiner = kind(corpus, golden, self._answerer, self.params)
         self._answerer.take()
-        evidence = self._evidence(corpus, golden, state, examiner) if decide else None
-        scorecard = examiner.scorecard(subject)
+        evidence = self._evidence(step, corpus, live, examiner) if decide else None
+        scorecard = examiner.scorecard(live.subject)
         asked = self._answerer.take()
         truth = PlainExaminer(corpus, GoldenSet(step.truth, ()), self._answerer, self.params)
-        scores = [one.score for one in truth.with_retrieval(subject)]
+        scores = [one.score for one in truth.with_retrieval(live.subject)]
         seconds = evidence.measured_in if evidence else {}
-        refreshed = self._refresh(corpus) if decide else ""
         return Seen(
             state=state,
             score=sum(scores) / len(scores),
@@ -254,42 +309,93 @@ class Stage:
             evidence=evidence,
             text_seconds=round(sum(seconds.get(name, 0.0) for name in TEXT_SIGNALS), 3),
             vector_seconds=round(sum(seconds.get(name, 0.0) for name in VECTOR_SIGNALS), 3),
-            refreshed=refreshed,
-            to_embed=len(self._rows[refreshed].digests - rows.digests) if decide else 0,
-            retrained=self._retrain(corpus) if decide else "",
         )
 
-    def _evidence(self, corpus: Corpus, golden: GoldenSet, state: State, examiner: Examiner) -> Evidence:
-        rows, model = self._rows[state.index], self._taught[state.model]
-        then = compose(rows.documents, {"examples.jsonl": state.model}, {"golden.jsonl": golden.digest()})
+    def _live(self, state: State) -> Live:
+        rows, retriever = self._rows[state.retriever, state.index], self._retrievers[state.retriever]
+        return Live(state, rows, self._index(state.retriever), retriever, self._taught[state.model])
+
+    def _corpus(self, step: Step, live: Live) -> Corpus:
+        documents = live.rows.documents
+        kept = live.index.chunks(documents, live.rows.version)
+        return corpus_of(step, documents, self.params, kept, self._earlier)
+
+    def _evidence(self, step: Step, corpus: Corpus, live: Live, examiner: Examiner) -> Evidence:
+        index, version, golden = live.index, live.rows.version, examiner.golden
+        then = compose(live.rows.documents, {"examples.jsonl": live.state.model}, {"golden.jsonl": golden.digest()})
         now = corpus.snapshot.model_copy(update={"questions": then.questions, "golden_id": then.golden_id})
         asked = {doc for question in golden.questions for doc in question.docs}
-        index = self._index
         world = World(
             corpus=corpus,
             changes=diff(then, now),
-            delta=index.delta(corpus.chunks, rows.version),
-            live=_release(then, rows, model),
+            delta=index.delta(corpus.chunks, version),
+            live=_release(then, live.rows, live.model),
             costs=NO_COSTS,
             refused={},
-            before=Before.of(index, rows.version, corpus, asked, self.params.evidence.old_chunks),
+            before=Before.of(index, version, corpus, asked, self.params.evidence.old_chunks),
+            tunable=tunable(self.params, _pairs(step, corpus), live.retriever.tuned),
         )
-        subject = Subject(index.reader(rows.version), model)
-        return gather(world, examiner, subject, self._models.embedder, self.params)
+        return gather(world, examiner, live.subject, live.retriever.embedder, self.params)
 
-    @property
-    def _index(self) -> Any:
-        return open_index(self._space, self._models.embedder)
+    # --- acting on one state ---------------------------------------------------------------------------------------
 
-    def _refresh(self, corpus: Corpus) -> str:
+    def _act(self, step: Step, seen: Seen) -> Seen:
+        """Build all that can be built from a state; what it leads to stands in what was seen of it."""
+        live = self._live(seen.state)
+        corpus = self._corpus(step, live)
+        refreshed, tuned = self._refresh(corpus, seen.state.retriever), self._tune(_pairs(step, corpus), live)
+        if tuned:
+            self._refresh(corpus, tuned)
+        after = self._rows[seen.state.retriever, refreshed]
+        return seen.model_copy(
+            update={
+                "refreshed": refreshed,
+                "to_embed": len(after.digests - live.rows.digests),
+                "retrained": self._retrain(corpus),
+                "tuned": tuned,
+                "all_chunks": len(after.digests) if tuned else 0,
+            }
+        )
+
+    def _index(self, retriever: str = "") -> Index:
+        return open_index(self._space, self._retrievers[retriever].embedder)
+
+    def _refresh(self, corpus: Corpus, retriever: str = "") -> str:
         """Bring the table up to a corpus, unless a version of it holds that already; the state's key."""
         key = digest_of(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.chunks))
-        if key not in self._rows:
-            index = self._index
-            built = index.refresh(corpus.source, corpus.snapshot.kb_id, self._progress)
+        if (retriever, key) not in self._rows:
+            index = self._index(retriever)
+            # As in the product, another retriever's index is a new version of the same table.
+            built = index.refresh(corpus.source, corpus.snapshot.kb_id, self._progress, rebuild=True)
             digests = frozenset(chunk.digest for chunk in corpus.chunks)
-            self._rows[key] = Rows(built.version, index.documents(built.version), digests)
+            self._rows[retriever, key] = Rows(built.version, index.documents(built.version), digests)
         return key
+
+    def _tune(self, pairs: Sequence[Pair], live: Live) -> str:
+        """Tune on the pairs, unless that was done already; the state's key, empty where they are too few."""
+        if len(pairs) < tunable(self.params, pairs, live.retriever.tuned).least:
+            return ""
+        key = digest_of([tuning_settings(self.params), sketch(pairs)])
+        if key not in self._retrievers:
+            built = self._kept_retriever(key) or self._train_retriever(key, pairs, live)
+            self._retrievers[key] = retriever_of(self._space, self._models.embedder, built)
+        return key
+
+    def _train_retriever(self, key: str, pairs: Sequence[Pair], live: Live) -> BuiltRetriever:
+        built = build_retriever(self._space, pairs, live.index.reader(live.rows.version), self._progress)
+        built.write(self._retriever_file(key))
+        return built
+
+    def _kept_retriever(self, key: str) -> BuiltRetriever | None:
+        """A retriever that a run which was broken off has tuned on the same pairs."""
+        kept = _read(BuiltRetriever, self._retriever_file(key))
+        return kept if kept and (self._space.retrievers / kept.digest).is_dir() else None
+
+    def _retriever_file(self, key: str) -> Path:
+        return self._space.state / "tuned" / f"{key}.json"
+
+    def _tuned(self) -> dict[str, BuiltRetriever]:
+        return {key: one.tuned for key, one in self._retrievers.items() if one.tuned}
 
     def _retrain(self, corpus: Corpus) -> str:
         """Train on the corpus's examples, unless that was done already: the same examples bring the same adapter."""
@@ -301,18 +407,15 @@ class Stage:
         return key
 
     def _train(self, key: str, corpus: Corpus) -> BuiltModel:
-        reader = self._index.reader(self._rows[self._refresh(corpus)].version)
+        reader = self._index().reader(self._rows["", self._refresh(corpus)].version)
         built, _ = build_model(self._space, self._models, corpus, reader, self._progress)
         built.write(self._model_file(key))
         return built
 
     def _kept(self, key: str) -> BuiltModel | None:
         """An adapter that another stream, or a run that was broken off, has trained on the same examples."""
-        try:
-            kept = BuiltModel.read(self._model_file(key))
-        except RefusalError:
-            return None
-        return kept if (self._space.adapters / str(kept.adapter)).is_dir() else None
+        kept = _read(BuiltModel, self._model_file(key))
+        return kept if kept and (self._space.adapters / str(kept.adapter)).is_dir() else None
 
     def _model_file(self, key: str) -> Path:
         return self._space.state / "models" / f"{key}.json"
@@ -348,6 +451,18 @@ def corpus_of(
         held=held,
         waiting=len(held),
     )
+
+
+def _pairs(step: Step, corpus: Corpus) -> list[Pair]:
+    """What the retriever can learn from; no golden question is among it."""
+    return pairs_of(corpus.chunks_by_document, corpus.examples, [question.question for question in step.truth])
+
+
+def _read(kind: type[R], file: Path) -> R | None:
+    try:
+        return kind.read(file)
+    except RefusalError:
+        return None
 
 
 def _examples(step: Step) -> list[Example]:

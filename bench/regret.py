@@ -28,7 +28,7 @@ from pipelines.observe.past import (
     past_of,
 )
 from pipelines.params import Params, PolicyParams
-from pipelines.prove.gate import judge
+from pipelines.prove.gate import hold_to_ranking, judge
 from pipelines.publish.plan import REFUSED, refused_before
 from pipelines.records import Action, Costs, Cycle, Decision, Evidence
 
@@ -36,8 +36,7 @@ SETTINGS = Params.model_validate(PARAMS)
 DAY = timedelta(days=1)
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = 3600.0
-PAID = (costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS)
-ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH_RETRAIN)
+PAID = (costs.TUNE_SECONDS, costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS)
 # What a policy has to look at before it decides; one that is not named here looks at everything.
 LOOKS_AT: dict[str, frozenset[str]] = {
     "always": frozenset(),
@@ -166,8 +165,8 @@ class Walker:
         decision = decide(evidence, self.params)
         action = decision.action
         work = self._work(action, seen, turn)
-        after = turn.seen[_led_to(action, seen).key]
-        happened = Happened(turn, seen, after, decision, action.builds and _accepted(seen, after), work)
+        after = turn.seen[seen.after(action).key]
+        happened = Happened(turn, seen, after, decision, action.builds and _accepted(action, seen, after), work)
         self.history.append(_cycle(number, happened))
         if happened.accepted:
             self.state = after.state
@@ -193,7 +192,9 @@ class Walker:
         assert seen.evidence is not None
         examples = self.recording.trained_examples[seen.retrained]
         questions = len(seen.scorecard.graded)
-        expected: Costs = forecast(Workload(seen.to_embed, examples, questions), self.history, SETTINGS.costs)
+        pairs = self.recording.taught_pairs[seen.tuned] if seen.tuned else 0
+        workload = Workload(seen.to_embed, examples, questions, pairs=pairs, all_chunks=seen.all_chunks)
+        expected: Costs = forecast(workload, self.history, SETTINGS.costs)
         refused = refused_before(self.history, turn.snapshot, "")
         return seen.evidence.model_copy(
             update={"costs": expected, "past": past_of(self.history), "refused": refused, "measured_in": {}}
@@ -203,14 +204,18 @@ class Walker:
         """What an action does, and the seconds that it takes."""
         if not action.builds:
             return {}
-        rates, work = self.rates, {}
+        rates = self.rates
+        work: dict[str, float] = {}
+        if action.tunes:
+            taught = self.recording.taught_pairs[seen.tuned]
+            work |= {costs.TAUGHT_PAIRS: float(taught), costs.TUNE_SECONDS: rates.tuning(taught)}
         if action.refreshes:
-            work[costs.EMBEDDED_CHUNKS] = float(seen.to_embed)
-            work[costs.INDEX_SECONDS] = rates.refresh(seen.to_embed)
+            chunks = _embedded(action, seen)
+            work |= {costs.EMBEDDED_CHUNKS: float(chunks), costs.INDEX_SECONDS: rates.refresh(chunks)}
         if action.retrains:
             trained = self.recording.trained_examples[seen.retrained]
             work |= {costs.TRAINED_EXAMPLES: float(trained), costs.TRAIN_SECONDS: rates.training(trained)}
-        asked = self._ask([*seen.asked.found, *turn.seen[_led_to(action, seen).key].asked.found])
+        asked = self._ask([*seen.asked.found, *turn.seen[seen.after(action).key].asked.found])
         work[costs.GRADED_QUESTIONS] = 2.0 * len(seen.scorecard.graded)
         work[costs.PROVE_SECONDS] = asked * rates.answer_seconds
         return work
@@ -274,7 +279,7 @@ def oracle(recording: Recording, rates: Rates, price: float) -> Walk:
             key: max(
                 (
                     _ahead(_seconds(action, seen, recording, rates), action, seen, turn, best, price)
-                    for action in ACTIONS
+                    for action in seen.actions
                 ),
                 key=_utility,
             )
@@ -287,12 +292,18 @@ def oracle(recording: Recording, rates: Rates, price: float) -> Walk:
 def _seconds(action: Action, seen: Seen, recording: Recording, rates: Rates) -> float:
     """What an action itself takes."""
     training = rates.training(recording.trained_examples[seen.retrained]) if action.retrains else 0.0
-    return training + (rates.refresh(seen.to_embed) if action.refreshes else 0.0)
+    tuning = rates.tuning(recording.taught_pairs[seen.tuned]) if action.tunes else 0.0
+    return tuning + training + (rates.refresh(_embedded(action, seen)) if action.refreshes else 0.0)
+
+
+def _embedded(action: Action, seen: Seen) -> int:
+    """How many chunks an action embeds: another retriever needs all of them anew."""
+    return seen.all_chunks if action.tunes else seen.to_embed
 
 
 def _ahead(seconds: float, action: Action, seen: Seen, turn: Turn, best: Mapping[str, Best], price: float) -> Best:
     """An action at a step, and the best that can follow it."""
-    state = _led_to(action, seen)
+    state = seen.after(action)
     taken = Taken(action, turn.right, action.builds, turn.seen[state.key].score, 0.0, seconds)
     # After the last step nothing follows; before it, every state that can be led to was looked at.
     then = best[state.key] if best else Best()
@@ -304,16 +315,10 @@ def _utility(one: Best) -> float:
     return one.utility
 
 
-def _led_to(action: Action, seen: Seen) -> State:
-    return State(
-        index=seen.refreshed if action.refreshes else seen.state.index,
-        model=seen.retrained if action.retrains else seen.state.model,
-    )
-
-
-def _accepted(before: Seen, after: Seen) -> bool:
+def _accepted(action: Action, before: Seen, after: Seen) -> bool:
     """The gate on the golden questions, as in earnest."""
-    return judge(before.scorecard, after.scorecard, {}, (), SETTINGS).accepted
+    verdict = judge(before.scorecard, after.scorecard, {}, (), SETTINGS)
+    return (hold_to_ranking(verdict, SETTINGS) if action.tunes else verdict).accepted
 
 
 def clear_cut(walks: Sequence[Walk]) -> tuple[int, int]:

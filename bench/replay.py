@@ -1,4 +1,4 @@
-"""Which policy decides best? Every policy on eight recorded streams, beside the best that could have been done.
+"""Which policy decides best? Every policy on nine recorded streams, beside the best that could have been done.
 
     python -m bench.replay --data FOLDER [--work .bench/replay] [--streams NAME,NAME] [--record-only] [--tune]
 
@@ -106,7 +106,7 @@ def recorded(stream: Stream, work: Path) -> Recording:
 def measured(stream: Stream, work: Path) -> Rates:
     """The rates of this machine, taken now where they were not yet."""
     path = work / "rates.json"
-    if not path.is_file():
+    if not path.is_file() or not Rates.read(path).pair_seconds:
         measure(stream).write(path)
     return Rates.read(path)
 
@@ -229,7 +229,7 @@ def _summary(some: Sequence[Played], spread: Mapping[tuple[str, float], float]) 
 
 
 def _numbers(some: Sequence[Played], spread: Mapping[tuple[str, float], float]) -> dict[str, float]:
-    """Means over streams and prices; seconds are those of a stream's eight steps."""
+    """Means over streams and prices; seconds are those of all of a stream's steps."""
     count = len(some)
     right, of = clear_cut([one.walk for one in some])
     return {

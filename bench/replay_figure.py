@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from bench.recording import Recording
 from bench.regret import Walk
+from pipelines.records import Half
 
 Walks = Mapping[str, Mapping[tuple[str, float], Walk]]
 SHOWN = {"evidence": "#3c8c5a", "always": "#d98841", "never": "#8a94a0", "cara": "#4179a8", "modyn": "#8e5ea8"}
@@ -26,6 +27,8 @@ def draw(path: Path, recordings: Sequence[Recording], best: Mapping[tuple[str, f
     panels = above.subplots(rows, COLUMNS, sharey=True, squeeze=False).flatten()
     for panel, recording in zip(panels, recordings, strict=False):
         _quality(panel, recording, best[recording.name, PRICE], walks)
+    for panel in panels[len(recordings) :]:
+        panel.set_axis_off()
     panels[0].set_ylabel("answer score")
     panels[0].legend(fontsize=7, loc="lower left")
     left, right = below.subplots(1, 2)
@@ -36,13 +39,14 @@ def draw(path: Path, recordings: Sequence[Recording], best: Mapping[tuple[str, f
 
 
 def _quality(panel: Any, recording: Recording, best: Walk, walks: Walks) -> None:
-    """The live release's score after each step; a mark where the model was retrained."""
+    """The live release's score after each step; marks where the model was retrained or the retriever tuned."""
     panel.plot([one.score for one in best.taken], color="#222", linewidth=3, alpha=0.25, label="oracle")
     for name, colour in SHOWN.items():
         taken = walks[name][(recording.name, PRICE)].taken
         panel.plot([one.score for one in taken], color=colour, linewidth=1.5, label=name)
-        trained = [at for at, one in enumerate(taken) if one.action.retrains]
-        panel.plot(trained, [taken[at].score for at in trained], "^", color=colour, markersize=5)
+        for mark, half in (("^", Half.MODEL), ("s", Half.RETRIEVER)):
+            done = [at for at, one in enumerate(taken) if one.action.is_about(half)]
+            panel.plot(done, [taken[at].score for at in done], mark, color=colour, markersize=5)
     panel.set_title(f"{recording.name} ({recording.half})", fontsize=9)
     panel.set_ylim(-0.02, 1.05)
     panel.set_xticks(range(len(recording.turns)), [str(step + 1) for step in range(len(recording.turns))], fontsize=7)

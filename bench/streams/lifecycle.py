@@ -107,7 +107,7 @@ def choose(quarters: tuple[Quarter, ...]) -> Ground:
     names = sorted(set.intersection(*(set(quarter.pages) for quarter in quarters)))
     names = [name for name in names if not any("```" in quarter.pages[name] for quarter in quarters)]
     draw.shuffle(names)
-    by_page = {name: _facts_of(name, quarters[0]) for name in names}
+    by_page = {name: facts_of(name, quarters[0]) for name in names}
     moving: dict[str, tuple[str, str]] = {}
     while len(moving) < MOVING:
         name = names.pop(0)
@@ -121,7 +121,7 @@ def choose(quarters: tuple[Quarter, ...]) -> Ground:
     return Ground(quarters, tuple(sorted(moving)), tuple(sorted(taught_pages)), asked, tuple(taught))
 
 
-def _facts_of(name: str, quarter: Quarter) -> list[Fact]:
+def facts_of(name: str, quarter: Quarter) -> list[Fact]:
     return sorted((fact for fact in quarter.facts.values() if fact.doc == name), key=lambda fact: fact.id)
 
 

@@ -9,12 +9,14 @@ from bench.streams.behaviour import Calls, Commands, read_calls, read_commands
 from bench.streams.edits import EDITS
 from bench.streams.lifecycle import QUARTERS, Ground, read_ground
 from bench.streams.medical import Passage, read_passages
+from bench.streams.names import in_house_names, told
 from bench.streams.records import Step, Stream
 from bench.streams.world import PLAIN, World
 from pipelines.records import Action, Question
 
 NOTHING, REFRESH, RETRAIN = Action.NOTHING.value, Action.REFRESH.value, Action.RETRAIN.value
 BOTH, HOLD = Action.REFRESH_RETRAIN.value, Action.HOLD.value
+TUNE = Action.TUNE_RETRIEVER.value
 START, STILL = "the start", "nothing happens"
 NEEDED = (
     *(f"eol/snapshot_{number}/facts.jsonl" for number in QUARTERS),
@@ -44,6 +46,7 @@ def streams(data: Path) -> list[Stream]:
         Stream("mixed", _mixed(ground), "test"),
         Stream("rename", _rename(ground), "test"),
         Stream("domain", _domain(ground, read_passages(data / "medquad")), "test"),
+        Stream("names", _names(ground), "test"),
     ]
 
 
@@ -165,6 +168,20 @@ def _domain(ground: Ground, passages: tuple[Passage, ...]) -> tuple[Step, ...]:
         moved.step("facts move to quarter 1", REFRESH),
         third.step("10 more medical pages join; nothing is asked about them", REFRESH),
         third.step(STILL, NOTHING),
+    )
+
+
+def _names(ground: Ground) -> tuple[Step, ...]:
+    start = World(ground)
+    named = start.named(in_house_names(ground), told(ground))
+    moved = named.at_quarter(1)
+    return (
+        start.step(START),
+        # With the right passage the model answers whatever the product is called: only search does not know the name.
+        named.step("twelve products are called by in-house names, in questions and examples", TUNE),
+        named.step(STILL, NOTHING),
+        moved.step("facts move to quarter 1", REFRESH),
+        moved.step(STILL, NOTHING),
     )
 
 

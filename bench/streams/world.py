@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
@@ -23,8 +23,9 @@ WRAPPED = r'\{"value": "[^"{}]+"\}'
 class World:
     """The ground and what has happened to it since.
 
-    `quarter` (0 where it is silent), `style` (names of edits) and `place` (path) go by a page's name. `others` are
-    documents beside the ground's. Of the ground's questions and examples the first so many count.
+    `quarter` (0 where it is silent), `style` (names of edits), `place` (path) and `called` (what people call the
+    product) go by a page's name. `others` are documents beside the ground's. Of the ground's questions and examples the
+    first so many count.
     """
 
     ground: Ground
@@ -33,6 +34,7 @@ class World:
     quarter: Mapping[str, int] = field(default_factory=dict)
     style: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     place: Mapping[str, str] = field(default_factory=dict)
+    called: Mapping[str, str] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
     wrapped: bool = False
     others: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +62,11 @@ class World:
     def gutted(self, share: float) -> World:
         """A share of the pages vanishes, by accident; 0.0 brings them back."""
         return replace(self, gone=frozenset(self._drawn(f"gone {share}", share)))
+
+    def named(self, called: Mapping[str, str], told: Sequence[Fact]) -> World:
+        """People call products by other names than the pages do, and examples with such names come in."""
+        world = replace(self, called={**self.called, **called})
+        return replace(world, more_examples=(*self.more_examples, *(world._example(fact) for fact in told)))
 
     def answers(self, wrapped: bool) -> World:
         """Answers about facts are from now on JSON, or plain."""
@@ -104,13 +111,19 @@ class World:
     def _question(self, key: str) -> Question:
         fact = self._fact(key)
         form = WRAPPED if self.wrapped else PLAIN
-        return Question(
-            id=key, question=fact.question, answers=(fact.answer,), docs=(self._path(fact.doc),), format=form
-        )
+        wording = self._wording(fact)
+        # Asked in other words it is another question, with an id of its own.
+        name = key if wording == fact.question else f"{key}|{self.called[fact.doc]}"
+        return Question(id=name, question=wording, answers=(fact.answer,), docs=(self._path(fact.doc),), format=form)
 
     def _example(self, fact: Fact) -> dict[str, str]:
         completion = json.dumps({"value": fact.answer}) if self.wrapped else fact.answer
-        return {"prompt": fact.question, "completion": completion, "doc": self._path(fact.doc)}
+        return {"prompt": self._wording(fact), "completion": completion, "doc": self._path(fact.doc)}
+
+    def _wording(self, fact: Fact) -> str:
+        """A fact's question, with the name that people use."""
+        title = self.ground.page(fact.doc, 0).split("\n", 1)[0].removeprefix("# ")
+        return fact.question.replace(title, self.called.get(fact.doc, title))
 
     def but(self, **changes: Any) -> World:
         """This world with other fields."""

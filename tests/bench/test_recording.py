@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.recording import FOUND, GOLD, READING, Listening, corpus_of
-from bench.streams import Step
-from pipelines.build.corpus import Corpus, read_corpus
-from pipelines.build.models import Models
+from bench import recording
+from bench.recording import ACTIONS, FOUND, GOLD, READING, Listening, Recording, Seen, Stage, corpus_of
+from bench.streams import Step, Stream
+from pipelines.build.corpus import Corpus, Rows, read_corpus
+from pipelines.build.models import Models, Retriever
+from pipelines.build.pairs import Pair
+from pipelines.build.retriever import sketch, tuning_settings
 from pipelines.observe.snapshot import observe
 from pipelines.params import Params
 from pipelines.ports import Lesson, Message, Prompt, quiet
 from pipelines.prove.attribution import Examiner, Subject
 from pipelines.prove.questions import GoldenSet
 from pipelines.prove.signals import pupil_of, surprise_of
-from pipelines.records import BuiltModel, Chunk, Question
+from pipelines.records import Action, BuiltModel, BuiltRetriever, Chunk, Question, digest_of
+from pipelines.workspace import Workspace
 from tests.factories import Shelf, question, workspace, write
 from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
 
@@ -115,7 +123,7 @@ def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tu
     for name, text in now.documents.items():
         write(space.kb / name, text)
     write(space.train / "a.jsonl", "".join(json.dumps(one) + "\n" for one in now.examples))
-    real = read_corpus(space, observe(space), shelf.index, shelf.latest)
+    real = read_corpus(space, observe(space), Rows(shelf.index, shelf.latest))
     made = corpus_of(now, shelf.index.documents(), PARAMS, shelf.index.chunks(sorted(before), shelf.latest))
     assert (made.chunks, made.documents, made.held) == (real.chunks, real.documents, real.held)
     assert made.waiting == real.waiting
@@ -188,3 +196,182 @@ def test_what_the_evidence_asks_is_heard_under_the_names_that_are_paid_for(tmp_p
     surprise_of(pupil_of(corpus, model, "s"), corpus, reader, answerer, PARAMS)
     asked = answerer.take()
     assert [len(one) for one in (asked.found, asked.gold, asked.losses)] == [1, 1, 1]
+
+
+# --- what is carried out -------------------------------------------------------------------------------------------
+
+TUNED, PLAIN = "tuned", "plain"
+PUMPS = ("Pump 1", "Pump 2", "Pump 3", "Pump 4")
+
+
+class TunedEmbedder(CountingEmbedder):
+    """Other weights of the same embedder."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__()
+        self.fingerprint = digest
+
+
+class Tuner:
+    """Tunes nothing, and counts what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[int] = []
+
+    def build(self, space: Workspace, pairs: Sequence[Pair], _reader: object, _progress: object) -> BuiltRetriever:
+        self.given.append(len(pairs))
+        digest = digest_of(sketch(pairs))
+        (space.retrievers / digest).mkdir(parents=True)
+        return BuiltRetriever(
+            digest=digest,
+            base="bag-of-words",
+            settings=tuning_settings(space.params),
+            pairs=len(pairs),
+            sketch=sketch(pairs),
+            steps=1,
+            final_loss=0.1,
+            seconds=1.0,
+        )
+
+    @staticmethod
+    def load(_space: Workspace, _embedder: object, tuned: BuiltRetriever) -> Retriever:
+        return Retriever(TunedEmbedder(tuned.digest), tuned)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """One stream under two names, carried out by the real stage on fakes: only as `tuned` are two pairs enough.
+
+    `again` is `tuned` once more in the same folder; `given` and `given_again` are the sizes of what was tuned on, until
+    then and from then on.
+    """
+
+    plain: Recording
+    tuned: Recording
+    again: Recording
+    given: list[int]
+    given_again: list[int]
+
+
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory: pytest.TempPathFactory) -> Carried:
+    fakes: dict[str, Any] = {
+        "embed": {"model": "tests.fakes:CountingEmbedder"},
+        "generate": {"model": "tests.fakes:CountingReader"},
+        "finetune": {"trainer": "tests.fakes:CountingTrainer", "min_examples": 1},
+    }
+    tuner, root = Tuner(), tmp_path_factory.mktemp("stage")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recording, "PARAMS", recording.PARAMS | fakes)
+        patch.setitem(recording.BESIDES, TUNED, {"tune": {"batch_size": 2, "epochs": 3}})
+        patch.setattr(recording, "build_retriever", tuner.build)
+        patch.setattr(recording, "retriever_of", tuner.load)
+        plain = carried_out(PLAIN, root / PLAIN)
+        tuned = carried_out(TUNED, root / TUNED)
+        given = list(tuner.given)
+        again = carried_out(TUNED, root / TUNED)
+    return Carried(plain, tuned, again, given, tuner.given[len(given) :])
+
+
+def carried_out(name: str, root: Path) -> Recording:
+    """Two pumps are asked about; there are more examples, and then one pump lives longer."""
+    return Stage(Stream(name, stream_steps(), "test"), root, quiet).carry_out()
+
+
+def stream_steps() -> tuple[Step, ...]:
+    documents = {f"{name}.md": f"# {name}\n\n## {name} 1\n\n- End of life: 2027-01-01\n" for name in PUMPS}
+    moved = documents | {"Pump 1.md": documents["Pump 1.md"].replace("2027", "2031")}
+    asks = tuple(
+        question(name, question=f"When does {name} 1 reach end of life?", answers=("2027-01-01",), docs=(f"{name}.md",))
+        for name in PUMPS[:2]
+    )
+    moved_asks = (asks[0].model_copy(update={"answers": ("2031-01-01",)}), *asks[1:])
+    plain, more = [example("Pump 4.md")], [example("Pump 4.md"), example("Pump 3.md")]
+    return (
+        step(documents, *plain, truth=asks),
+        step(documents, *more, truth=asks),
+        step(moved, *more, truth=moved_asks),
+    )
+
+
+def looked_at(of: Recording) -> list[tuple[dict[str, Seen], Seen]]:
+    """Every state that may be live before something is done about a step, with all that was seen at that step."""
+    return [(turn.seen, one) for turn in of.turns for one in turn.seen.values() if one.evidence is not None]
+
+
+def test_every_state_that_an_action_leads_to_was_looked_at(carried: Carried) -> None:
+    for of in (carried.plain, carried.tuned):
+        assert of.turns[0].seen[of.start.key].evidence is not None
+        for seen, one in looked_at(of):
+            assert all(one.after(action).key in seen for action in one.actions)
+        for before, after in pairwise(of.turns):
+            assert before.seen.keys() == {key for key, one in after.seen.items() if one.evidence is not None}
+
+
+def test_a_stream_that_cannot_tune_knows_nothing_of_retrievers(carried: Carried) -> None:
+    of = carried.plain
+    assert of.taught_pairs == {}
+    # Two indexes and two models, each beside each as far as a policy can have come.
+    assert [len(turn.seen) for turn in of.turns] == [2, 4]
+    for _, one in looked_at(of):
+        assert (one.actions, one.tuned, one.all_chunks, one.scorecard.retrieval) == (ACTIONS, "", 0, {})
+        assert one.state.key == f"{one.state.index}/{one.state.model}"
+        assert one.evidence is not None
+        assert (one.evidence.min_pairs or 0) > (one.evidence.pairs or 0) > 0
+
+
+def test_where_nothing_is_tuned_a_stream_that_can_tune_records_the_same(carried: Carried) -> None:
+    def told(one: Seen) -> tuple[Any, ...]:
+        return one.score, one.asked, one.refreshed, one.retrained, one.to_embed, one.scorecard.graded
+
+    for plain, tuned in zip(carried.plain.turns, carried.tuned.turns, strict=True):
+        assert plain.seen.keys() < tuned.seen.keys()
+        assert [told(one) for one in plain.seen.values()] == [told(tuned.seen[key]) for key in plain.seen]
+
+
+def test_what_a_tuning_takes_is_told_by_its_pairs_and_all_chunks(carried: Carried) -> None:
+    of = carried.tuned
+    first, second = (turn.seen[of.start.key] for turn in of.turns)
+    # Four headings and the questions of two examples, three times; then a page says something else.
+    assert carried.given == [6, 6]
+    assert of.taught_pairs == {first.tuned: 18, second.tuned: 18}
+    assert (first.all_chunks, first.to_embed, second.all_chunks, second.to_embed) == (4, 0, 4, 1)
+    assert first.evidence is not None
+    assert (first.evidence.pairs, first.evidence.min_pairs, first.evidence.new_pairs) == (6, 2, 1.0)
+    after = of.turns[1].seen[first.after(Action.TUNE_RETRIEVER).key]
+    assert after.evidence is not None
+    assert 0 < (after.evidence.new_pairs or 0) < 1
+
+
+def test_a_refresh_keeps_the_tuned_retriever_and_another_tuning_takes_its_place(carried: Carried) -> None:
+    of = carried.tuned
+    tuned = of.turns[0].seen[of.start.key].after(Action.TUNE_RETRIEVER)
+    later = of.turns[1].seen[tuned.key]
+    refreshed, again = later.after(Action.REFRESH), later.after(Action.TUNE_RETRAIN)
+    assert (refreshed.retriever, refreshed.model) == (tuned.retriever, tuned.model)
+    assert refreshed.index == again.index != tuned.index
+    assert again.retriever not in ("", tuned.retriever)
+    assert of.turns[1].seen[refreshed.key].score > of.turns[1].seen[tuned.key].score
+
+
+def test_only_where_a_retriever_can_be_tuned_it_is_seen_how_high_documents_are_found(carried: Carried) -> None:
+    seen = [one for turn in carried.tuned.turns for one in turn.seen.values()]
+    assert all("hybrid" in one.scorecard.retrieval for one in seen)
+
+
+def test_a_run_that_was_broken_off_tunes_nothing_twice(carried: Carried) -> None:
+    assert carried.given_again == []
+    assert carried.again.taught_pairs == carried.tuned.taught_pairs
+    assert [turn.seen.keys() for turn in carried.again.turns] == [turn.seen.keys() for turn in carried.tuned.turns]
+
+
+def test_a_recording_of_before_there_were_tuned_retrievers_can_still_be_read(carried: Carried, tmp_path: Path) -> None:
+    carried.plain.write(tmp_path / "new.json")
+    assert Recording.read(tmp_path / "new.json") == carried.plain
+    old = json.loads((tmp_path / "new.json").read_text(encoding="utf-8"))
+    del old["taught_pairs"]
+    del old["start"]["retriever"]
+    for seen in (one for turn in old["turns"] for one in turn["seen"].values()):
+        del seen["tuned"], seen["all_chunks"], seen["state"]["retriever"]
+    write(tmp_path / "old.json", json.dumps(old))
+    assert Recording.read(tmp_path / "old.json") == carried.plain

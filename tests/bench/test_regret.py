@@ -12,20 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.rates import Rates
-from bench.recording import Asked, Recording, Seen, State, Turn
-from bench.regret import ACTIONS, LOOKS_AT, Taken, Walk, Walker, clear_cut, oracle, walk
+from bench.recording import ACTIONS, TUNING, Asked, Recording, Seen, State, Turn
+from bench.regret import LOOKS_AT, Taken, Walk, Walker, clear_cut, oracle, walk
 from pipelines.decide.choice import Choice, Halves, Wish
 from pipelines.decide.known import BUILT_IN, load_policy
 from pipelines.decide.weigh import weigh
 from pipelines.observe.past import past_of
 from pipelines.params import PolicyParams
-from pipelines.records import Action, Evidence, Measure, Scorecard
+from pipelines.records import Action, Evidence, Measure, Retrieval, Scorecard
 from tests.factories import evidence, graded, measure, past, scorecard
 
 QUESTIONS = 4
 INDEXES, MODELS = ("i0", "i1"), ("m0", "m1")
 START = State(index="i0", model="m0")
 NEITHER, REFRESH, RETRAIN, BOTH = ACTIONS
+TUNE, TUNE_RETRAIN = TUNING
 # Every kind of work has a price of its own, so that a sum tells what is in it.
 RATES = Rates(
     answer_seconds=1.0,
@@ -33,11 +34,14 @@ RATES = Rates(
     example_seconds=1400.0,
     refresh_seconds=1000.0,
     chunk_seconds=100.0,
+    pair_seconds=10000.0,
 )
 TRAINED = {"m0": 40, "m1": 50}
+PAIRS, ALL_CHUNKS = 60, 7
 TEXT, VECTORS = 0.1, 0.2
 FOUND, GOLD, LOSSES = 4.0, 3.0, 0.02
 REFRESHING, TRAINING = 1000.0 + 2 * 100.0, 50 * 1400.0
+TUNED = 60 * 10000.0 + 1000.0 + 7 * 100.0
 
 # --- recordings by hand --------------------------------------------------------------------------------------------
 
@@ -72,14 +76,30 @@ def look(state: State, right: int, data: str = "s1", **fields: Any) -> Seen:
     return Seen(state=state, **(usual | fields))
 
 
-def states() -> list[State]:
-    return [State(index=index, model=model) for index in INDEXES for model in MODELS]
+def states(retriever: str = "") -> list[State]:
+    return [State(index=index, model=model, retriever=retriever) for index in INDEXES for model in MODELS]
 
 
 def turn(*right: int, data: str = "s1", should: tuple[str, ...] | None = None, **fields: Any) -> Turn:
     """A step at which (i0, m0), (i0, m1), (i1, m0) and (i1, m1) answer so many of 4 questions right."""
     seen = {state.key: look(state, number, data, **fields) for state, number in zip(states(), right, strict=True)}
     return Turn(what="a step", right=should, snapshot=data, seen=seen)
+
+
+def enough(gap: Measure) -> dict[str, Any]:
+    """The evidence that there is enough to tune on, and something to win by it."""
+    return {"pairs": PAIRS, "min_pairs": 32, "new_pairs": 1.0, "retriever_gap": gap}
+
+
+def tuning(right: int, plain: Turn, **fields: Any) -> Turn:
+    """The same step with a retriever to be had, t1, of 7 chunks: with it `right` of 4 questions are answered right."""
+
+    def offers(one: Seen) -> Seen:
+        told = evidence(snapshot=plain.snapshot, **enough(measure(0.5)))
+        return one.model_copy(update={"tuned": "t1", "all_chunks": ALL_CHUNKS, "evidence": told})
+
+    seen = {state.key: look(state, right, plain.snapshot, **fields) for state in states("t1")} | plain.seen
+    return plain.model_copy(update={"seen": {key: offers(one) for key, one in seen.items()}})
 
 
 def recording(*turns: Turn, opened: Asked | None = None, trained: dict[str, int] = TRAINED) -> Recording:
@@ -90,25 +110,37 @@ def recording(*turns: Turn, opened: Asked | None = None, trained: dict[str, int]
         opened=opened or Asked(),
         turns=turns,
         trained_examples=trained,
+        taught_pairs={"t1": PAIRS},
         seconds=0.0,
     )
 
 
 @st.composite
 def recordings(draw: st.DrawFn) -> Recording:
-    """Three or four steps; from each state of each step another way may lead on, and the truth is not the questions."""
+    """Three or four steps; from each state of each step another way may lead on, and the truth is not the questions.
+
+    In some there are enough pairs to tune on.
+    """
     some = st.integers(0, QUESTIONS)
     gaps = st.sampled_from([measure(0.0), measure(0.5)])
 
     def at(state: State, data: str) -> Seen:
         gathered = evidence(snapshot=data, refresh_gain=draw(gaps), model_gap=draw(gaps))
-        onward = {"refreshed": draw(st.sampled_from(INDEXES)), "retrained": draw(st.sampled_from(MODELS))}
+        onward: dict[str, Any] = {
+            "refreshed": draw(st.sampled_from(INDEXES)),
+            "retrained": draw(st.sampled_from(MODELS)),
+        }
+        if tunes:
+            gathered = gathered.model_copy(update=enough(draw(gaps)))
+            onward |= {"tuned": "t1", "all_chunks": draw(some)}
         truth = draw(some) / QUESTIONS
         return look(state, draw(some), data, score=truth, to_embed=draw(some), evidence=gathered, **onward)
 
-    data = draw(st.lists(st.sampled_from(["s1", "s2"]), min_size=3, max_size=4))
+    tunes = draw(st.booleans())
+    data = draw(st.lists(st.sampled_from(["s1", "s2"]), min_size=3, max_size=3 if tunes else 4))
+    every = [*states(), *(states("t1") if tunes else ())]
     turns = [
-        Turn(what="", right=None, snapshot=one, seen={state.key: at(state, one) for state in states()}) for one in data
+        Turn(what="", right=None, snapshot=one, seen={state.key: at(state, one) for state in every}) for one in data
     ]
     return recording(*turns, trained={model: draw(st.integers(0, 60)) for model in MODELS})
 
@@ -122,6 +154,7 @@ rates_of_all_kinds = st.builds(
     example_seconds=st.integers(0, 60).map(float),
     refresh_seconds=DULL,
     chunk_seconds=st.integers(0, QUESTIONS).map(float),
+    pair_seconds=st.integers(0, 60).map(float),
 )
 
 
@@ -136,34 +169,40 @@ def test_a_refresh_takes_its_start_and_each_of_its_chunks(rates: Rates, few: int
 # --- the oracle ----------------------------------------------------------------------------------------------------
 
 prices = st.sampled_from([0.0, 10.0, 200.0])
+TUNES = "tests.fakes:AlwaysTunes"
 
 
 def utility_of(actions: Sequence[Action], of: Recording, rates: Rates, price: float) -> float:
     """What comes of doing just this, one step after the other."""
-    index, model, points, seconds = of.start.index, of.start.model, 0.0, 0.0
+    index, model, retriever, points, seconds = of.start.index, of.start.model, "", 0.0, 0.0
     for action, turn in zip(actions, of.turns, strict=True):
-        seen = turn.seen[f"{index}/{model}"]
+        seen = turn.seen[f"{index}/{model}{retriever}"]
+        if action in (TUNE, TUNE_RETRAIN):
+            index, retriever = seen.refreshed, "/t1"
+            seconds += rates.refresh_seconds + rates.chunk_seconds * seen.all_chunks
+            seconds += rates.pair_seconds * of.taught_pairs["t1"]
         if action in (REFRESH, BOTH):
             index = seen.refreshed
             seconds += rates.refresh_seconds + rates.chunk_seconds * seen.to_embed
-        if action in (RETRAIN, BOTH):
+        if action in (RETRAIN, BOTH, TUNE_RETRAIN):
             model = seen.retrained
             seconds += rates.example_seconds * of.trained_examples[model]
-        points += 100 * turn.seen[f"{index}/{model}"].score
+        points += 100 * turn.seen[f"{index}/{model}{retriever}"].score
     return points - price * seconds / 3600
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
 @given(of=recordings(), rates=rates_of_all_kinds, price=prices)
 def test_the_oracle_is_the_best_of_all_sequences_of_actions(of: Recording, rates: Rates, price: float) -> None:
-    best = max(utility_of(actions, of, rates, price) for actions in product(ACTIONS, repeat=len(of.turns)))
+    can = of.turns[0].seen[START.key].actions
+    best = max(utility_of(actions, of, rates, price) for actions in product(can, repeat=len(of.turns)))
     found = oracle(of, rates, price)
     assert found.utility(price) == pytest.approx(best, abs=1e-6)
     assert utility_of([one.action for one in found.taken], of, rates, price) == pytest.approx(best, abs=1e-6)
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(of=recordings(), rates=rates_of_all_kinds, price=prices, name=st.sampled_from(list(BUILT_IN)))
+@given(of=recordings(), rates=rates_of_all_kinds, price=prices, name=st.sampled_from([*BUILT_IN, TUNES]))
 def test_no_policy_is_above_the_oracle(of: Recording, rates: Rates, price: float, name: str) -> None:
     policy = walk(of, rates, PolicyParams(name=name))
     assert policy.utility(price) <= oracle(of, rates, price).utility(price) + 1e-6
@@ -199,7 +238,11 @@ class Script:
         action = self.left.pop(0)
         self.shown.append(evidence)
         yes, no = (Wish(wanted, "it stands in the script", "it stood otherwise") for wanted in (True, False))
-        return Choice(refresh=yes if action.refreshes else no, retrain=yes if action.retrains else no)
+        return Choice(
+            refresh=yes if action.refreshes and not action.tunes else no,
+            retrain=yes if action.retrains else no,
+            tune=yes if action.tunes else no,
+        )
 
 
 class Scripted:
@@ -276,6 +319,69 @@ def test_what_was_refused_is_not_tried_again_on_the_same_data(scripted: Scripted
 def test_what_was_accepted_may_be_done_again_on_the_same_data(scripted: Scripted) -> None:
     walked = scripted.walk(recording(turn(1, 1, 1, 1), turn(1, 1, 1, 1)), REFRESH, REFRESH)
     assert [one.action for one in walked.taken] == [REFRESH, REFRESH]
+
+
+# --- the retriever -------------------------------------------------------------------------------------------------
+
+
+def ranked(one: Seen, ndcg10: float) -> Seen:
+    """The same with documents that are found so high."""
+    found = {"hybrid": Retrieval(k=2, recall=1.0, ndcg10=ndcg10, mrr10=1.0, n=QUESTIONS)}
+    return one.model_copy(update={"scorecard": one.scorecard.model_copy(update={"retrieval": found})})
+
+
+def test_only_where_there_is_enough_to_tune_on_the_oracle_tunes() -> None:
+    plain = turn(1, 1, 1, 1)
+    assert oracle(recording(plain), RATES, 0.0).taken[0].action is NEITHER
+    assert oracle(recording(tuning(4, plain)), RATES, 0.0).taken[0].action is TUNE
+
+
+def test_a_tuned_retriever_is_paid_for_with_its_pairs_and_every_chunk(scripted: Scripted) -> None:
+    steps = [tuning(4, turn(1, 1, 1, 1)), tuning(4, turn(1, 1, 1, 1, data="s2"))]
+    walked = scripted.walk(recording(*steps), TUNE, TUNE_RETRAIN)
+    assert [one.action_seconds for one in walked.taken] == [TUNED + FOUND, TUNED + TRAINING + FOUND]
+    assert [one.score for one in walked.taken] == [1.0, 1.0]
+    [best] = oracle(recording(steps[0]), RATES, 0.0).taken
+    assert (best.action, best.action_seconds) == (TUNE, TUNED)
+
+
+def test_what_tuning_takes_is_learnt_from_what_it_took(scripted: Scripted) -> None:
+    steps = [tuning(4, turn(1, 1, 1, 1)), tuning(4, turn(1, 1, 1, 1, data="s2"))]
+    scripted.walk(recording(*steps), TUNE, NEITHER)
+    first, second = (one.costs for one in scripted.shown)
+    assert 0 < first.tune_seconds < second.tune_seconds
+    assert second.tune_seconds == pytest.approx(TUNED, rel=1e-2)
+
+
+def test_a_refresh_goes_on_with_the_tuned_retriever(scripted: Scripted) -> None:
+    later = tuning(2, turn(1, 1, 1, 1, data="s2"))
+    again = {key: one.model_copy(update={"refreshed": "i0"}) for key, one in later.seen.items()}
+    better = again | {"i0/m0/t1": again["i0/m0/t1"].model_copy(update={"score": 0.75})}
+    of = recording(tuning(2, turn(1, 1, 1, 1)), later.model_copy(update={"seen": better}))
+    assert [one.score for one in scripted.walk(of, TUNE, REFRESH).taken] == [0.5, 0.75]
+
+
+@pytest.mark.parametrize(("ndcg10", "accepted"), [(0.9, True), (0.5, False)])
+def test_what_ranks_worse_does_not_go_live_however_it_answers(
+    ndcg10: float, accepted: bool, scripted: Scripted
+) -> None:
+    step = tuning(4, turn(1, 1, 1, 1))
+    seen = {key: ranked(one, ndcg10 if one.state.retriever else 0.9) for key, one in step.seen.items()}
+    [taken] = scripted.walk(recording(step.model_copy(update={"seen": seen})), TUNE).taken
+    assert (taken.action, taken.accepted, taken.score) == (TUNE, accepted, 1.0 if accepted else 0.25)
+
+
+def test_a_policy_that_looks_sees_whether_it_is_worth_it() -> None:
+    of = recording(tuning(4, turn(1, 1, 1, 1, score=0.25)))
+    cheap = RATES.model_copy(update={"pair_seconds": 0.001})
+    [taken] = walk(of, cheap, PolicyParams(points_per_hour=50)).taken
+    assert taken.action.tunes
+
+
+@pytest.mark.parametrize("name", LOOKS_AT)
+def test_who_knows_nothing_of_it_leaves_the_retriever_alone(name: str) -> None:
+    [taken] = walk(recording(tuning(4, turn(1, 1, 1, 1))), RATES, PolicyParams(name=name)).taken
+    assert not taken.action.tunes
 
 
 # --- what is paid for a look ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from bench.streams.__main__ import HEAD, answers_changed, changes, new_examples,
 from bench.streams.behaviour import short_dialogue
 from bench.streams.edits import EDITS, words, wrap
 from bench.streams.lifecycle import Fact, Ground, Quarter, is_clear, sections, split, trim
+from bench.streams.names import IN_HOUSE, TAUGHT_A_NAME
 from bench.streams.world import World
 from pipelines.observe.values import holds
 from pipelines.prove.score import grade
@@ -219,6 +220,16 @@ def test_an_answer_in_one_form_is_wrong_in_the_other() -> None:
     assert (new_examples(plain, wrapped), answers_changed(plain, wrapped)) == (1, 3)
 
 
+def test_a_product_is_asked_about_by_the_name_that_people_use_and_the_question_is_a_new_one() -> None:
+    before = world()
+    named = before.named({"aleph.md": "Zelbrik"}, [before.ground.fact("aleph|1", 0)])
+    questions = {one.question: one for one in named.step("").questions}
+    assert list(questions) == ["Latest Zelbrik?", "Latest beth?", "Latest gimel?"]
+    assert (questions["Latest Zelbrik?"].id, questions["Latest beth?"].id) == ("aleph|1|Zelbrik", "beth|1")
+    assert named.step("").examples[-1] == {"prompt": "Latest Zelbrik?", "completion": "1.0.0", "doc": "aleph.md"}
+    assert named.step("").documents == before.step("").documents
+
+
 def test_the_table_has_a_row_for_each_step_after_the_start() -> None:
     steps = (world().step("the start"), world().at_quarter(1).step("facts move", "REFRESH"), world().step("back"))
     stream = Stream("small", steps, "tune")
@@ -266,9 +277,10 @@ def is_accident(step: Step) -> bool:
 @pytest.mark.slow
 @needs_data
 class TestRecorded:
-    def test_every_stream_has_a_start_and_eight_steps(self) -> None:
-        assert len(recorded()) == 8
-        assert {len(stream.steps) for stream in recorded().values()} == {9}
+    def test_every_stream_has_a_start_and_eight_steps_but_the_one_with_names_has_four(self) -> None:
+        assert len(recorded()) == 9
+        lengths = {name: len(stream.steps) for name, stream in recorded().items()}
+        assert lengths == dict.fromkeys(recorded(), 9) | {"names": 5}
         assert [stream.half for stream in recorded().values()].count("tune") == 4
 
     def test_the_streams_are_the_same_each_time(self) -> None:
@@ -314,12 +326,12 @@ class TestRecorded:
         start = steps_of("facts")[0]
         assert not {one["doc"] for one in start.examples} & {doc for one in start.questions for doc in one.docs}
 
-    def test_every_action_but_a_rebuild_is_right_somewhere(self) -> None:
+    def test_every_action_but_a_rebuild_and_a_tuning_with_a_retrain_is_right_somewhere(self) -> None:
         right = [action for step in all_steps() for action in step.right or ()]
-        assert set(right) == {action.value for action in Action if not action.rebuilds}
+        assert set(right) == {action.value for action in Action if not action.rebuilds} | {"TUNE_RETRIEVER"}
         assert all(stream.steps[0].right is None for stream in recorded().values())
 
-    @pytest.mark.parametrize("name", ["facts", "mixed", "rename", "gutted", "domain"])
+    @pytest.mark.parametrize("name", ["facts", "mixed", "rename", "gutted", "domain", "names"])
     def test_where_a_refresh_is_right_documents_are_added_or_answers_change(self, name: str) -> None:
         for before, after in pairwise(steps_of(name)):
             if after.right and any("REFRESH" in action for action in after.right):
@@ -362,6 +374,24 @@ class TestRecorded:
         assert len(asked) == 16
         assert not any(grade(one.question.removeprefix("Shell command: "), one) for one in asked)
         assert not any(grade(f"You can use {one.answers[0]} for it.", one) for one in asked)
+
+    def test_in_house_names_stand_in_questions_and_examples_and_on_no_page(self) -> None:
+        start, named, *_ = steps_of("names")
+        said = [one["prompt"] for one in named.examples[len(start.examples) :]]
+        asked = [one.question for one in named.questions if one not in start.questions]
+        assert (len(said), len(asked), len(named.questions)) == (12 * TAUGHT_A_NAME, 24, 40)
+        for name in IN_HOUSE:
+            assert sum(name in prompt for prompt in said) == TAUGHT_A_NAME
+            assert any(name in question for question in asked)
+        assert all(any(name in text for name in IN_HOUSE) for text in (*said, *asked))
+        pages = [text for step in steps_of("names") for text in step.documents.values()]
+        assert not any(name in page for page in pages for name in IN_HOUSE)
+
+    def test_of_a_named_product_other_facts_are_told_than_asked(self) -> None:
+        start, named, *_ = steps_of("names")
+        said = named.examples[len(start.examples) :]
+        assert {one["doc"] for one in said} <= {doc for one in named.questions for doc in one.docs}
+        assert not {one["prompt"] for one in said} & {one.question for one in named.questions}
 
     def test_medical_pages_join_with_their_questions(self) -> None:
         counts = [(len(step.documents), len(step.questions)) for step in steps_of("domain")]
