@@ -1,11 +1,12 @@
-"""How long do the probes take? 200 golden questions, each with the right passage and with what is retrieved.
+"""How long do the probes take? 200 golden questions, with what is retrieved and with the right passage.
 
     python -m bench.probes --data FOLDER
 
 FOLDER holds eol/snapshot_24 and eol/snapshot_25; the questions are those of bench.quarter, of the first of the two. The
 400 prompts are made once and kept under --work. Each side answers them in a process of its own, with the base model
 (whose answers are longer) unless --adapter names another. Answers are compared over all prompts with those of the first
-side, and over a sample with those that the same model gives to each prompt alone.
+side, and over a sample with those that the same model gives to each prompt alone. What the evidence asks is less: with
+the right passage only what search did not bring it up for.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ from pipelines.build.prompts import question_prompt
 from pipelines.build.weights import available_cores
 from pipelines.params import GenerateParams, Params
 from pipelines.ports import Message, Prompt
-from pipelines.prove.attribution import gold_context
+from pipelines.prove.attribution import brings_up, gold_context
 from pipelines.records import Question
 
 RESULTS = Path(__file__).parent / "results" / "probes.json"
 REFERENCE, RAGTIDE, ALONE = "transformers, batches of 16", "Ragtide", "Ragtide, each prompt alone"
+EVIDENCE = "Ragtide, what the evidence asks"
 SAMPLED_EVERY = 8
 
 
@@ -96,18 +98,35 @@ class Run:
 # --- prompts -------------------------------------------------------------------------------------------------------
 
 
-def prompts_at(data: Path, work: Path) -> list[Prompt]:
+@dataclass(frozen=True)
+class Prompts:
+    """Every question with what is retrieved, then every question with the right passage; `missed` says where the search
+    did not bring that up.
+    """
+
+    every: list[Prompt]
+    missed: list[bool]
+
+    @property
+    def of_evidence(self) -> list[Prompt]:
+        """What has to be answered at most to know both scores of every question."""
+        retrieved, right = self.every[: len(self.missed)], self.every[len(self.missed) :]
+        return [*retrieved, *(prompt for prompt, missed in zip(right, self.missed, strict=True) if missed)]
+
+
+def prompts_at(data: Path, work: Path) -> Prompts:
     """The prompts, as they were made at `work`, or made there now."""
     kept = work / "prompts.json"
     if not kept.is_file():
         work.mkdir(parents=True, exist_ok=True)
-        made = make_prompts(data, work)
-        kept.write_text(json.dumps([[asdict(turn) for turn in prompt] for prompt in made]), encoding="utf-8")
-    return [tuple(Message(**turn) for turn in prompt) for prompt in json.loads(kept.read_text(encoding="utf-8"))]
+        kept.write_text(json.dumps(asdict(make_prompts(data, work))), encoding="utf-8")
+    made = json.loads(kept.read_text(encoding="utf-8"))
+    every = [tuple(Message(**turn) for turn in prompt) for prompt in made["every"]]
+    return Prompts(every, made["missed"])
 
 
-def make_prompts(data: Path, work: Path) -> list[Prompt]:
-    """Every question with its right passage, then every question with the passages of a real index at `work`."""
+def make_prompts(data: Path, work: Path) -> Prompts:
+    """The questions of a quarter, with the passages of a real index at `work`."""
     params, facts = Params(), read_facts(data, QUARTERS[0])
     chosen = choose(facts, read_facts(data, QUARTERS[1]))
     asked = [facts[key] for key in [*chosen.changed, *chosen.unchanged]]
@@ -119,12 +138,11 @@ def make_prompts(data: Path, work: Path) -> list[Prompt]:
     index = Index(str(work / "index"), load_embedder(params.embed), params.chunk)
     built = index.refresh(corpus.source, corpus.snapshot.id, bars, rebuild=True)
     found = index.reader(built.version).search([one.question for one in questions], params.index.top_k)
+    pairs = list(zip(questions, found, strict=True))
+    retrieved = [question_prompt(one.question, [passage.text for passage in some]) for one, some in pairs]
     right = [question_prompt(one.question, gold_context(one, corpus, params.index.top_k)) for one in questions]
-    retrieved = [
-        question_prompt(one.question, [passage.text for passage in passages])
-        for one, passages in zip(questions, found, strict=True)
-    ]
-    return [*right, *retrieved]
+    missed = [not any(brings_up(passage, one) for passage in some) for one, some in pairs]
+    return Prompts([*retrieved, *right], missed)
 
 
 # --- answers -------------------------------------------------------------------------------------------------------
@@ -179,13 +197,17 @@ def apart(side: Side, prompts: list[Prompt]) -> Run:
 # --- tell ----------------------------------------------------------------------------------------------------------
 
 
-def measure(prompts: list[Prompt], adapter: Path | None, dtype: str) -> None:
-    """Both sides, and a sample one by one; then results/probes.json and the table."""
+def measure(made: Prompts, adapter: Path | None, dtype: str) -> None:
+    """Both sides, what the evidence asks, and a sample one by one; then results/probes.json and the table."""
+    prompts = made.every
     runs = {name: apart(Side(name, adapter, dtype), prompts) for name in (REFERENCE, RAGTIDE)}
+    evidence = apart(Side(EVIDENCE, adapter, dtype), made.of_evidence)
     alone = apart(Side(ALONE, adapter, dtype), prompts[::SAMPLED_EVERY])
     rows = {name: _row(run, runs[REFERENCE], alone) for name, run in runs.items()}
     head = {
         "seconds": rows[RAGTIDE]["seconds"],
+        "evidence_seconds": round(evidence.seconds, 1),
+        "evidence_prompts": len(made.of_evidence),
         "speedup": rows[RAGTIDE]["times the first"],
         "cores": available_cores(),
         "dtype": dtype,
@@ -195,7 +217,11 @@ def measure(prompts: list[Prompt], adapter: Path | None, dtype: str) -> None:
     columns = ["", *rows[REFERENCE]]
     table = markdown_table(columns, [[name, *map(str, row.values())] for name, row in rows.items()])
     tokens = f"{runs[RAGTIDE].prompt_tokens} prompt and {runs[RAGTIDE].answer_tokens} answer tokens"
-    put_table("probes", f"{table}\n\n{len(prompts)} prompts, {tokens}; {available_cores()} cores used, dtype {dtype}.")
+    told = (
+        f"{len(prompts)} prompts, {tokens}; {available_cores()} cores used, dtype {dtype}. What the evidence asks of "
+    )
+    told += f"them, {len(made.of_evidence)} prompts at most, took Ragtide {evidence.seconds:.0f} s."
+    put_table("probes", f"{table}\n\n{told}")
 
 
 def _row(run: Run, first: Run, alone: Run) -> dict[str, float]:

@@ -318,15 +318,19 @@ def gold_context(question: Question, corpus: Corpus, passages: int) -> list[str]
     return [chunk.text for chunk in (*nearest[: passages - 1], right)]
 
 
+def brings_up(passage: Passage, question: Question) -> bool:
+    """Whether it is a right passage: of one of the question's documents, and it holds the answer."""
+    return passage.document in question.docs and supports(passage.text, question)
+
+
 def _grade(question: Question, answer: str, passages: Sequence[Passage] | None) -> Graded:
     found = passages or ()
-    right = [one for one in found if one.document in question.docs and supports(one.text, question)]
     return Graded(
         question=question.id,
         answer=answer,
         score=grade(answer, question),
         well_formed=well_formed(answer, question),
-        hit=None if passages is None or not question.docs else bool(right),
+        hit=None if passages is None or not question.docs else any(brings_up(one, question) for one in found),
         sources=tuple(dict.fromkeys(passage.document for passage in found)),
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.probes import Meter, Run, _row, _sixteen, prompts_at
+from bench.probes import Meter, Prompts, Run, _row, _sixteen, prompts_at
 from pipelines.build.generate import TransformersGenerator
 from pipelines.ports import Message, Prompt
 from tests.tiny import WORDS, one_thread, settings_for, write_tiny_model
@@ -40,8 +40,15 @@ def test_reading_and_writing_are_counted_apart(tiny: Path) -> None:
 
 
 def test_prompts_that_are_kept_are_not_made_again(tmp_path: Path) -> None:
-    (tmp_path / "prompts.json").write_text(json.dumps([[{"role": "user", "content": "w1"}]]), encoding="utf-8")
-    assert prompts_at(tmp_path / "no data", tmp_path) == [(Message("user", "w1"),)]
+    every = [[{"role": "user", "content": word}] for word in ("w1", "w2")]
+    (tmp_path / "prompts.json").write_text(json.dumps({"every": every, "missed": [False]}), encoding="utf-8")
+    assert prompts_at(tmp_path / "no data", tmp_path) == Prompts(
+        [(Message("user", "w1"),), (Message("user", "w2"),)], [False]
+    )
+
+
+def test_the_evidence_asks_with_the_right_passage_what_search_did_not_bring_it_up_for() -> None:
+    assert Prompts(PROMPTS[:6], [False, True, True]).of_evidence == [*PROMPTS[:3], PROMPTS[4], PROMPTS[5]]
 
 
 def test_a_row_compares_answers_with_the_first_side_and_with_the_sample() -> None:
