@@ -476,6 +476,30 @@ def test_the_loss_is_that_of_the_answers_tokens_alone_whatever_the_padding(
         assert mean_loss(model, batch, tokenizer.pad_token_id) == pytest.approx(plain_loss(model, batch), rel=PRECISION)
 
 
+@pytest.mark.parametrize("longest_plain", [0, 1000])
+def test_short_cuts_of_training_change_neither_loss_nor_gradient(
+    tiny: Path, tokenizer: Any, longest_plain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention of either kind, casts that are spared, the head's one product: beside the same model without them."""
+    monkeypatch.setattr(module, "LONGEST_PLAIN", longest_plain)
+    lessons = [fit(tokenizer, lesson, 64) for lesson in LESSONS]
+    torch.manual_seed(0)
+    quick = LoraTrainer(finetune(), settings_for(tiny))._adapted(str(tiny))
+    monkeypatch.setattr(module, "_spare_casts", lambda _: None)
+    monkeypatch.setattr(module, "_one_product", lambda _: None)
+    torch.manual_seed(0)
+    plain = LoraTrainer(finetune(), settings_for(tiny))._adapted(str(tiny))
+    for model in (quick, plain):
+        for one in lessons:
+            summed_loss(model, [one], tokenizer.pad_token_id).backward()
+    with torch.inference_mode():
+        assert mean_loss(quick, lessons, 1) == pytest.approx(mean_loss(plain, lessons, 1), rel=PRECISION)
+    pairs = zip(quick.parameters(), plain.parameters(), strict=True)
+    gradients = [(one.grad.flatten(), other.grad.flatten()) for one, other in pairs if one.requires_grad]
+    found, wanted = (torch.cat(some) for some in zip(*gradients, strict=True))
+    assert float((found - wanted).norm() / wanted.norm()) < PRECISION
+
+
 def test_padding_moves_no_token_in_a_model_that_counts_positions(tokenizer: Any) -> None:
     torch.manual_seed(0)
     size = len(MARKS) + len(WORDS)
