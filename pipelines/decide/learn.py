@@ -31,8 +31,8 @@ class Prior:
     missed: float
 
 
-# A refresh brings the rows that it promises; a fine-tune may fail in many ways; a tuned retriever closed a fifth to four
-# fifths of the distance to the best ranking (docs/log.md).
+# A refresh brings the rows that it promises; a fine-tune may fail in many ways; a tuned retriever closed a fifth to
+# four fifths of the distance to the best ranking (docs/log.md).
 PRIORS = {
     Half.INDEX: Prior(recovered=4.0, missed=1.0),
     Half.RETRIEVER: Prior(recovered=2.0, missed=2.0),
