@@ -100,18 +100,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Every question with what is retrieved, then every question with the right passage; `missed` says where the search
-    did not bring that up.
-    """
+    """Every question with what is retrieved and with the right passage; `missed`: search did not bring that up."""
 
-    every: list[Prompt]
+    retrieved: list[Prompt]
+    right: list[Prompt]
     missed: list[bool]
+
+    @property
+    def every(self) -> list[Prompt]:
+        return [*self.retrieved, *self.right]
 
     @property
     def of_evidence(self) -> list[Prompt]:
         """What has to be answered at most to know both scores of every question."""
-        retrieved, right = self.every[: len(self.missed)], self.every[len(self.missed) :]
-        return [*retrieved, *(prompt for prompt, missed in zip(right, self.missed, strict=True) if missed)]
+        return [*self.retrieved, *(prompt for prompt, missed in zip(self.right, self.missed, strict=True) if missed)]
 
 
 def prompts_at(data: Path, work: Path) -> Prompts:
@@ -121,8 +123,10 @@ def prompts_at(data: Path, work: Path) -> Prompts:
         work.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(asdict(make_prompts(data, work))), encoding="utf-8")
     made = json.loads(kept.read_text(encoding="utf-8"))
-    every = [tuple(Message(**turn) for turn in prompt) for prompt in made["every"]]
-    return Prompts(every, made["missed"])
+    retrieved, right = (
+        [tuple(Message(**turn) for turn in prompt) for prompt in made[name]] for name in ("retrieved", "right")
+    )
+    return Prompts(retrieved, right, made["missed"])
 
 
 def make_prompts(data: Path, work: Path) -> Prompts:
@@ -142,7 +146,7 @@ def make_prompts(data: Path, work: Path) -> Prompts:
     retrieved = [question_prompt(one.question, [passage.text for passage in some]) for one, some in pairs]
     right = [question_prompt(one.question, gold_context(one, corpus, params.index.top_k)) for one in questions]
     missed = [not any(brings_up(passage, one) for passage in some) for one, some in pairs]
-    return Prompts([*retrieved, *right], missed)
+    return Prompts(retrieved, right, missed)
 
 
 # --- answers -------------------------------------------------------------------------------------------------------
@@ -216,11 +220,10 @@ def measure(made: Prompts, adapter: Path | None, dtype: str) -> None:
     RESULTS.write_text(json.dumps({**head, "sides": rows, "of": provenance()}, indent=2) + "\n", encoding="utf-8")
     columns = ["", *rows[REFERENCE]]
     table = markdown_table(columns, [[name, *map(str, row.values())] for name, row in rows.items()])
-    tokens = f"{runs[RAGTIDE].prompt_tokens} prompt and {runs[RAGTIDE].answer_tokens} answer tokens"
-    told = (
-        f"{len(prompts)} prompts, {tokens}; {available_cores()} cores used, dtype {dtype}. What the evidence asks of "
-    )
-    told += f"them, {len(made.of_evidence)} prompts at most, took Ragtide {evidence.seconds:.0f} s."
+    ours = runs[RAGTIDE]
+    told = f"{len(prompts)} prompts, {ours.prompt_tokens} prompt and {ours.answer_tokens} answer tokens; "
+    told += f"{available_cores()} cores used, dtype {dtype}. What the evidence asks of them, {len(made.of_evidence)} "
+    told += f"prompts at most, took Ragtide {evidence.seconds:.0f} s."
     put_table("probes", f"{table}\n\n{told}")
 
 

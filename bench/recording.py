@@ -25,7 +25,7 @@ from pipelines.build.examples import Example, sift
 from pipelines.build.index import Index
 from pipelines.build.models import Models, Retriever, load_models, retriever_of
 from pipelines.build.pairs import Pair, pairs_of
-from pipelines.build.retriever import build_retriever, sketch, tunable, tuning_settings
+from pipelines.build.retriever import Tunable, build_retriever, sketch, tunable, tuning_settings
 from pipelines.errors import RefusalError
 from pipelines.observe.diff import diff
 from pipelines.observe.guard import hold, removed
@@ -295,7 +295,7 @@ class Stage:
         kind = PlainExaminer if there.pairs < there.least else Examiner
         examiner = kind(corpus, golden, self._answerer, self.params)
         self._answerer.take()
-        evidence = self._evidence(step, corpus, live, examiner) if decide else None
+        evidence = self._evidence(corpus, live, examiner, there) if decide else None
         scorecard = examiner.scorecard(live.subject)
         asked = self._answerer.take()
         truth = PlainExaminer(corpus, GoldenSet(step.truth, ()), self._answerer, self.params)
@@ -320,7 +320,7 @@ class Stage:
         kept = live.index.chunks(documents, live.rows.version)
         return corpus_of(step, documents, self.params, kept, self._earlier)
 
-    def _evidence(self, step: Step, corpus: Corpus, live: Live, examiner: Examiner) -> Evidence:
+    def _evidence(self, corpus: Corpus, live: Live, examiner: Examiner, there: Tunable) -> Evidence:
         index, version, golden = live.index, live.rows.version, examiner.golden
         then = compose(live.rows.documents, {"examples.jsonl": live.state.model}, {"golden.jsonl": golden.digest()})
         now = corpus.snapshot.model_copy(update={"questions": then.questions, "golden_id": then.golden_id})
@@ -333,7 +333,7 @@ class Stage:
             costs=NO_COSTS,
             refused={},
             before=Before.of(index, version, corpus, asked, self.params.evidence.old_chunks),
-            tunable=tunable(self.params, _pairs(step, corpus), live.retriever.tuned),
+            tunable=there,
         )
         return gather(world, examiner, live.subject, live.retriever.embedder, self.params)
 

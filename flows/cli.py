@@ -281,7 +281,7 @@ def status(project: ProjectFolder = HERE) -> None:
 
     from pipelines.observe.diff import diff as compare
     from pipelines.observe.documents import Library
-    from pipelines.observe.past import LEFT_OUT, last_look
+    from pipelines.observe.past import LEFT_OUT, last_look, live_since
     from pipelines.observe.snapshot import observe
     from pipelines.ports import quiet
     from pipelines.publish.project import Project
@@ -294,14 +294,15 @@ def status(project: ProjectFolder = HERE) -> None:
     if set_aside := Library(workspace, now).set_aside:
         out.print(f"{len(set_aside)} documents cannot be read:")
         out.print(Markdown(set_aside_markdown(set_aside)))
-    if (last := last_look(registry.history())) and (lines := last.signals[LEFT_OUT]):
+    history = registry.history()
+    if (last := last_look(history)) and (lines := last.signals[LEFT_OUT]):
         out.print(f"training lines left out at {last.name}: {lines:g}; `ragtide examples` lists those of now")
     if live is None:
         out.print("nothing is live yet: `ragtide plan` says what a first run would do, `ragtide run` does it")
         return
     table = Table(show_header=False, box=None)
     for name, value in (
-        ("live release", f"{live.id}, since {registry.live_since(live)}, by {live.decision}"),
+        ("live release", f"{live.id}, since {live_since(live, history)}, by {live.decision}"),
         ("data", live.snapshot.id),
         ("index", f"version {live.index.version} (tag {live.index_tag}), {live.index.rows} chunks"),
         ("retriever", f"tuned {tuned.digest} from {tuned.base}" if (tuned := live.index.retriever) else "not tuned"),

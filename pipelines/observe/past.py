@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from pipelines.records import Action, Cycle, Past
+from pipelines.records import Action, Cycle, Past, Release
 
 # A turn's numbers are recorded under these names, and so found again here.
 EXPECTED_POINTS = "expected_points"
@@ -19,6 +19,8 @@ LEFT_OUT = "examples_left_out"
 # The outcome of a turn that goes on, or was killed and not yet closed; so begins that of one that came to no end.
 RUNNING = "running"
 NOT_ENDED = (RUNNING, "failed", "killed")
+# The decision of a turn in which a person went back to an earlier release.
+ROLLBACK = "ROLLBACK"
 # What a plan carries along of the past: more would tell a policy nothing else, and every plan keeps a copy.
 REMEMBERED = 200
 WEEK = timedelta(days=7)
@@ -39,6 +41,12 @@ def undone_releases(history: Sequence[Cycle]) -> dict[str, str]:
             undone[cycle.undone] = cycle.reason
             undone.pop(cycle.release or "", None)
     return undone
+
+
+def live_since(live: Release, history: Sequence[Cycle]) -> str:
+    """When the live release became live: when it was made, or when one last went back to it (ISO 8601, UTC)."""
+    returns = [cycle.at for cycle in history if cycle.decision == ROLLBACK and cycle.release == live.id]
+    return max([live.created, *returns])
 
 
 def last_look(history: Sequence[Cycle]) -> Cycle | None:

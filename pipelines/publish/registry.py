@@ -32,7 +32,6 @@ from pipelines.records import UNFINISHED, BuiltRetriever, Cycle, Record, Release
 from pipelines.workspace import Workspace
 
 CHAMPION = "champion"
-ROLLBACK = "ROLLBACK"
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
 WORK = "work."
@@ -295,11 +294,6 @@ class Registry:
         except (MlflowException, OSError) as problem:
             half = f"release {version.version}, which is live, was never written down to its end"
             raise RefusalError(f"{half}: `ragtide verify --repair` points back to one that was") from problem
-
-    def live_since(self, live: Release) -> str:
-        """When the live release became live: when it was made, or when one last went back to it (ISO 8601, UTC)."""
-        returns = [cycle.at for cycle in self.history() if cycle.decision == ROLLBACK and cycle.release == live.id]
-        return max([live.created, *returns])
 
     def release(self, release_id: str) -> Release:
         """The release of that number. Raises RefusalError where there is none, or where it was never finished."""

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pipelines.build.adapters import adapter_folder
 from pipelines.build.index import Index
 from pipelines.errors import RefusalError
-from pipelines.publish.registry import ROLLBACK, Registry, RunLog
+from pipelines.observe.past import ROLLBACK
+from pipelines.publish.registry import Registry, RunLog
 from pipelines.records import Candidate, Release, Verdict
 from pipelines.workspace import Workspace
 

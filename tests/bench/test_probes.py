@@ -40,15 +40,16 @@ def test_reading_and_writing_are_counted_apart(tiny: Path) -> None:
 
 
 def test_prompts_that_are_kept_are_not_made_again(tmp_path: Path) -> None:
-    every = [[{"role": "user", "content": word}] for word in ("w1", "w2")]
-    (tmp_path / "prompts.json").write_text(json.dumps({"every": every, "missed": [False]}), encoding="utf-8")
-    assert prompts_at(tmp_path / "no data", tmp_path) == Prompts(
-        [(Message("user", "w1"),), (Message("user", "w2"),)], [False]
-    )
+    retrieved, right = ([[{"role": "user", "content": word}]] for word in ("w1", "w2"))
+    made = {"retrieved": retrieved, "right": right, "missed": [False]}
+    (tmp_path / "prompts.json").write_text(json.dumps(made), encoding="utf-8")
+    prompts = prompts_at(tmp_path / "no data", tmp_path)
+    assert prompts == Prompts([(Message("user", "w1"),)], [(Message("user", "w2"),)], [False])
+    assert prompts.every == [(Message("user", "w1"),), (Message("user", "w2"),)]
 
 
 def test_the_evidence_asks_with_the_right_passage_what_search_did_not_bring_it_up_for() -> None:
-    assert Prompts(PROMPTS[:6], [False, True, True]).of_evidence == [*PROMPTS[:3], PROMPTS[4], PROMPTS[5]]
+    assert Prompts(PROMPTS[:3], PROMPTS[3:6], [False, True, True]).of_evidence == [*PROMPTS[:3], PROMPTS[4], PROMPTS[5]]
 
 
 def test_a_row_compares_answers_with_the_first_side_and_with_the_sample() -> None:

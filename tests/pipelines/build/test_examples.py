@@ -252,13 +252,18 @@ def test_of_examples_that_say_the_same_the_first_is_kept() -> None:
     assert found.left_out[0].why == "says the same as a.jsonl:1"
 
 
-def test_examples_that_contradict_each_other_are_all_left_out() -> None:
-    lines = [
+def contradictory() -> list[Example]:
+    """Three lines that answer one question, two of them alike; and one that nobody contradicts."""
+    return [
         taught("How?", "So.", where="a.jsonl:1"),
         taught("How?", "So.", where="a.jsonl:2"),
         taught("How?", "Thus.", where="b.jsonl:1"),
         taught("Why?", "So.", where="b.jsonl:2"),
     ]
+
+
+def test_examples_that_contradict_each_other_are_all_left_out() -> None:
+    lines = contradictory()
     found = sifted(*lines)
     assert found.examples == (lines[3],)
     assert {one.kind for one in found.left_out} == {Flaw.CONTRADICTION}
@@ -270,13 +275,7 @@ def test_examples_that_contradict_each_other_are_all_left_out() -> None:
 
 
 def test_contradictions_are_all_kept_and_told_where_several_answers_may_be_right() -> None:
-    lines = [
-        taught("How?", "So.", where="a.jsonl:1"),
-        taught("How?", "So.", where="a.jsonl:2"),
-        taught("How?", "Thus.", where="b.jsonl:1"),
-        taught("Why?", "So.", where="b.jsonl:2"),
-        taught("Why?", "So.", where="b.jsonl:3"),
-    ]
+    lines = [*contradictory(), taught("Why?", "So.", where="b.jsonl:3")]
     found = sift(lines, {}, (), KEEPING)
     assert found.examples == (lines[0], lines[2], lines[3])
     assert flaws(found) == [("a.jsonl:2", "duplicate"), ("b.jsonl:3", "duplicate")]

@@ -20,6 +20,7 @@ from pipelines.observe.past import (
     FORECAST_SECONDS,
     LIVE_SCORE,
     SHIFT,
+    live_since,
     past_of,
 )
 from pipelines.publish.registry import CHAMPION, DvcSource, Registry, RunLog
@@ -344,11 +345,11 @@ def test_one_alias_is_all_that_says_what_is_live(registry: Registry, space: Work
 def test_a_release_is_live_since_it_was_made_or_one_last_went_back_to_it(registry: Registry) -> None:
     first, second = (finished(registry, created=f"20{year}-01-01T00:00:00+00:00") for year in (20, 21))
     registry.point(second)
-    assert registry.live_since(second) == second.created
+    assert live_since(second, registry.history()) == second.created
     with registry.by_hand("rollback", {"decision": "ROLLBACK", "release": first.id, "undone_release": second.id}):
         pass
-    assert registry.live_since(first) == registry.history()[-1].at > second.created
-    assert registry.live_since(second) == second.created
+    assert live_since(first, registry.history()) == registry.history()[-1].at > second.created
+    assert live_since(second, registry.history()) == second.created
 
 
 def test_every_release_that_was_finished_is_listed_oldest_first(registry: Registry) -> None:
