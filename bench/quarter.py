@@ -57,7 +57,7 @@ def measure(data: Path, work: Path) -> None:
     """Both quarters through the loop in a new project at `work`, then the table."""
     shutil.rmtree(work, ignore_errors=True)
     prepare(work)
-    from flows.cli import init
+    from flows.commands.data import init
 
     init(work)
     make_prefect_home()

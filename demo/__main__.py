@@ -105,7 +105,7 @@ def _make_project(project: Path, console: Console) -> None:
         raise SystemExit(f"demo: {project} holds something else: name another folder with --project")
     shutil.rmtree(project, ignore_errors=True)
     prepare(project)
-    from flows.cli import init
+    from flows.commands.data import init
 
     console.rule("[bold]Ragtide: four quarters of software support facts")
     init(project)

@@ -13,13 +13,14 @@ from pipelines.records import Cycle
 
 
 @flow(name="keep-current", flow_run_name="keep-current {project}", persist_result=False, validate_parameters=True)
-def keep_current(project: str = ".", plan: str | None = None) -> Cycle:
+def keep_current(project: str = ".", plan: str | None = None, revision: str | None = None) -> Cycle:
     """Bring the live release up to the data, if the evidence says that it is worth it.
 
     `project` is the project's folder. `plan` is the digest of a plan that `ragtide plan` printed: exactly that is
-    carried out, or nothing where the world has moved since. Returns what was decided and what came of it.
+    carried out, or nothing where the world has moved since. `revision` is what a trigger says that the data is at: it is
+    written down, and what is in the folders counts. Returns what was decided and what came of it.
     """
-    with tasks.cycle(Project.open(Path(project), bars)) as turn:
+    with tasks.cycle(Project.open(Path(project), bars), revision) as turn:
         snapshot = tasks.observe(turn, plan)
         decided = tasks.decide(turn, snapshot, plan)
         if not decided.decision.action.builds:

@@ -77,9 +77,10 @@ class Turn:
 
 
 @contextmanager
-def cycle(project: Project) -> Iterator[Turn]:
-    """Hold the project for writing and open the turn's MLflow run."""
+def cycle(project: Project, revision: str | None) -> Iterator[Turn]:
+    """Hold the project for writing and open the turn's MLflow run, with the `revision` that a trigger named."""
     with project.workspace.writing(), project.registry.cycle() as log:
+        log.tags({"trigger_rev": revision} if revision else {})
         log.params(project.workspace.params.model_dump(mode="json"))
         yield Turn(project, log)
 

@@ -471,7 +471,7 @@ def cells(out: str) -> list[list[str]]:
 @pytest.fixture
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal in which no cell is broken into lines."""
-    monkeypatch.setattr("flows.cli.out._width", 200)
+    monkeypatch.setattr("flows.console.out._width", 200)
 
 
 @pytest.mark.usefixtures("wide")

@@ -15,7 +15,7 @@ import lancedb
 import pytest
 import yaml
 
-from flows.cli import Stage
+from flows.commands.data import Stage
 from flows.stages import run_stage
 from pipelines.build.index import TABLE
 from pipelines.errors import RefusalError

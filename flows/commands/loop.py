@@ -1,0 +1,151 @@
+"""Which commands decide and act? plan, run, history, policies, replay."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from flows.console import HERE, ProjectFolder, out, plain, refusing
+from flows.environment import make_prefect_home, prepare
+from flows.progress import bars
+from pipelines.errors import RefusalError
+
+app = typer.Typer()
+
+
+class SaidOnce(logging.Filter):
+    """Keeps Prefect from logging a refusal with its traceback: the command says it in one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return RefusalError.__name__ not in record.getMessage()
+
+
+@app.command()
+@refusing
+def plan(project: ProjectFolder = HERE) -> None:
+    """Say what `run` would do, why, and what it would cost. Changes neither data nor index nor what is live."""
+    prepare(project)
+    from flows.decision_view import decision_renderables
+    from pipelines.observe.snapshot import observe
+    from pipelines.publish.plan import keep_plan, make_plan
+    from pipelines.publish.project import Project
+
+    opened = Project.open(project, bars)
+    made = make_plan(opened, opened.corpus(observe(opened.workspace)))
+    digest = keep_plan(opened, made)
+    for part in decision_renderables(made.evidence, made.decision):
+        out.print(part)
+    if made.decision.proposed:
+        out.print(f"\nplan {digest} holds {made.decision.proposed} back: `ragtide approve {digest}` says yes to it.")
+    if made.decision.action.builds:
+        out.print(f"\nplan {digest}: `ragtide run --plan {digest}` does just this, or nothing if the world has moved.")
+    if not made.decision.proposed and not made.decision.action.builds:
+        out.print(f"\nplan {digest}: there is nothing to do.")
+
+
+@app.command()
+@refusing
+def run(
+    plan_digest: Annotated[str | None, typer.Option("--plan", help="Carry out exactly this plan, or nothing.")] = None,
+    project: ProjectFolder = HERE,
+) -> None:
+    """Do what the plan says: observe, decide, build, prove, publish."""
+    prepare(project)
+    from pipelines.workspace import Workspace
+
+    Workspace.open(project)  # Says so where there is no project, before anything is made.
+    make_prefect_home()
+    from flows.keep_current import keep_current
+
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(SaidOnce())
+    cycle = keep_current(project=str(project), plan=plan_digest)
+    out.print(f"[bold]{cycle.decision}[/]: {plain(cycle.reason)}")
+    out.print(
+        f"{cycle.outcome}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
+    )
+    if cycle.outcome.startswith("refused"):
+        raise typer.Exit(2)
+
+
+@app.command()
+@refusing
+def history(project: ProjectFolder = HERE) -> None:
+    """List what was decided each time, why, and what came of it."""
+    prepare(project)
+    from pipelines.publish.registry import Registry
+    from pipelines.workspace import Workspace
+
+    cycles = Registry(Workspace.open(project)).history()
+    if not cycles:
+        out.print("no runs yet")
+        return
+    out.print(history_table(cycles))
+
+
+def history_table(cycles: list[Any]) -> Table:
+    """A row a turn of the loop."""
+    table = Table("when (UTC)", "decision", "outcome", "score", "took")
+    table.add_column("why", ratio=1)
+    for cycle in cycles:
+        score = f"{_score(cycle.score_before)} -> {_score(cycle.score_after)}" if cycle.score_after is not None else ""
+        table.add_row(
+            cycle.at[:16].replace("T", " "),
+            cycle.decision,
+            plain(cycle.outcome),
+            score,
+            f"{cycle.seconds:.0f} s",
+            plain(cycle.reason),
+        )
+    return table
+
+
+@app.command()
+@refusing
+def policies(project: ProjectFolder = HERE) -> None:
+    """List the policies that `policy.name` can name, and the one that decides now."""
+    from pipelines.decide.known import about, known_policies, load_policy
+    from pipelines.workspace import Workspace
+
+    chosen = Workspace.open(project).params.policy.name
+    load_policy(chosen)
+    table = Table("", "policy", "what it goes by")
+    for name in dict.fromkeys([*known_policies(), chosen]):
+        table.add_row("→" if name == chosen else "", plain(name), plain(about(name)))
+    out.print(table)
+
+
+@app.command()
+@refusing
+def replay(
+    policy: Annotated[list[str] | None, typer.Option(help="A policy of `ragtide policies`; without one, all.")] = None,
+    project: ProjectFolder = HERE,
+) -> None:
+    """Say what other policies would have decided on the recorded turns, each with the evidence that it had."""
+    prepare(project)
+    from flows.replay_view import totals_table, turns_table, whys
+    from pipelines.decide.known import known_policies
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
+    from pipelines.publish.replay import recorded_turns, total
+    from pipelines.publish.replay import replay as play
+
+    opened = Project.open(project, quiet)
+    params, recorded = opened.workspace.params.policy, recorded_turns(opened)
+    names = policy or list(known_policies())
+    played = {name: play(recorded, params.model_copy(update={"name": name})) for name in names}
+    for name, turns in played.items() if policy else ():
+        out.print(turns_table(name, turns), *whys(turns), sep="\n")
+    out.print(totals_table([total(name, turns) for name, turns in played.items()], next(iter(played.values()))))
+    out.print(
+        "Each turn is taken from what was really live then. Where a policy decides as was decided, what really came of "
+        "it counts; elsewhere the forecast and the expected gain.",
+        style="dim",
+    )
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
