@@ -17,8 +17,8 @@ def keep_current(project: str = ".", plan: str | None = None, revision: str | No
     """Bring the live release up to the data, if the evidence says that it is worth it.
 
     `project` is the project's folder. `plan` is the digest of a plan that `ragtide plan` printed: exactly that is
-    carried out, or nothing where the world has moved since. `revision` is what a trigger says that the data is at: it is
-    written down, and what is in the folders counts. Returns what was decided and what came of it.
+    carried out, or nothing where the world has moved since. `revision` is what a trigger says that the data is at:
+    it is written down, and what is in the folders counts. Returns what was decided and what came of it.
     """
     with tasks.cycle(Project.open(Path(project), bars), revision) as turn:
         snapshot = tasks.observe(turn, plan)

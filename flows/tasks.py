@@ -77,7 +77,7 @@ class Turn:
 
 
 @contextmanager
-def cycle(project: Project, revision: str | None) -> Iterator[Turn]:
+def cycle(project: Project, revision: str | None = None) -> Iterator[Turn]:
     """Hold the project for writing and open the turn's MLflow run, with the `revision` that a trigger named."""
     with project.workspace.writing(), project.registry.cycle() as log:
         log.tags({"trigger_rev": revision} if revision else {})
