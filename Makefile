@@ -6,7 +6,9 @@ RUN := $(VENV)/bin
 # A worker a core, each with whole files of tests (tests/conftest.py); one file is run by pytest itself.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast test-long check bench setup clean
+PROJECT ?= .demo
+
+.PHONY: demo up down test test-fast test-long check bench reference setup clean
 
 setup: $(READY)
 
@@ -19,6 +21,12 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## four quarters of real support facts through the loop (about 10 minutes on 2 cores)
 	$(RUN)/python -m demo
+
+up: $(READY)  ## Prefect, MLflow, a worker, the watcher and the door for a project (PROJECT=folder; else the demo's)
+	$(RUN)/ragtide up --detach --project $(PROJECT)
+
+down: $(READY)  ## stops them
+	$(RUN)/ragtide down --project $(PROJECT)
 
 test: $(READY)  ## every test but the long ones, the real models and a real Prefect server included
 	$(RUN)/python -m pytest $(SIDE_BY_SIDE) -m "not long"
@@ -33,6 +41,9 @@ check: $(READY)  ## lint, format, types
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+
+reference: $(READY)  ## docs/reference anew, from the code and params.yaml
+	$(RUN)/python -m flows.reference
 
 bench: $(READY)  ## the tables in bench/README.md (DATA=folder of the benchmark data)
 	for name in quarter skills finetune probes retrieval retriever changes embed peers replay; do \

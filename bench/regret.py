@@ -24,12 +24,13 @@ from pipelines.observe.past import (
     INDEX_GAP,
     LIVE_SCORE,
     MODEL_GAP,
+    REFUSED,
     SHIFT,
     past_of,
 )
 from pipelines.params import Params, PolicyParams
 from pipelines.prove.gate import hold_to_ranking, judge
-from pipelines.publish.plan import REFUSED, refused_before
+from pipelines.publish.plan import refused_before
 from pipelines.records import Action, Costs, Cycle, Decision, Evidence
 
 SETTINGS = Params.model_validate(PARAMS)

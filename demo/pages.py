@@ -1,7 +1,11 @@
-"""What does a quarter look like? Facts rendered into pages in our own words, with questions and examples from them."""
+"""What does a quarter look like? Facts rendered into pages in our own words, with questions and examples from them.
+
+python -m demo.pages FOLDER --quarter 1
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 from collections.abc import Iterable
@@ -113,6 +117,17 @@ def training_rows(quarter: str, answer_format: AnswerFormat = "plain") -> list[R
     return rows
 
 
+def main() -> None:
+    """Lay a quarter into a project, for docs/quickstart.md."""
+    parser = argparse.ArgumentParser(description="Lays a quarter of the demo's data into a project.")
+    parser.add_argument("project", type=Path, help="a folder that `ragtide init` has made")
+    parser.add_argument("--quarter", type=int, choices=range(1, len(quarters()) + 1), default=1)
+    asked = parser.parse_args()
+    if not (asked.project / "params.yaml").is_file():
+        parser.error(f"{asked.project} is no project: `ragtide init {asked.project}` makes one")
+    write_quarter(asked.project, quarters()[asked.quarter - 1])
+
+
 def write_quarter(project: Path, quarter: str, answer_format: AnswerFormat = "plain") -> None:
     """Lay the whole quarter into the project: pages, golden questions and examples."""
     write_pages(project / "data/kb", quarter)
@@ -205,3 +220,7 @@ def _lasting_products() -> tuple[str, ...]:
 def _draw(key: str) -> int:
     """A place in line that looks like chance and is the same on every machine."""
     return crc32(key.encode())
+
+
+if __name__ == "__main__":
+    main()

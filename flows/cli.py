@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.commands import care, data, live, loop, people
+from flows.commands import care, data, live, loop, people, services, triggers
 from flows.environment import end_in_order, leave
 
 app = typer.Typer(
@@ -13,7 +13,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (data, loop, people, live, care):
+# A panel of `--help` and a chapter of docs/reference/commands.md each.
+TOPICS = {
+    "Data": data,
+    "Decide and act": loop,
+    "Say yes or no": people,
+    "What is live": live,
+    "Say that data has moved": triggers,
+    "Upkeep": care,
+    "What runs beside it": services,
+}
+for topic, group in TOPICS.items():
+    for command in (*group.app.registered_commands, *group.app.registered_groups):
+        command.rich_help_panel = topic
     app.add_typer(group.app)
 
 

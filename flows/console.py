@@ -2,37 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, one_line
 
 out = Console()
 err = Console(stderr=True)
 
 ProjectFolder = Annotated[Path, typer.Option("--project", "-p", help="The project's folder.", envvar="RAGTIDE_PROJECT")]
+Port = Annotated[int, typer.Option("--port", help="On which port of this machine.", min=1, max=65535)]
 HERE = Path()
+LONGEST_LINE = 2000
+# What a disk, a folder's rights or the name of a file forbid: for whoever runs the machine, and no defect of Ragtide.
+OF_THE_MACHINE = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+    errno.ENFILE,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 
 def refusing(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a RefusalError into one clear line and exit code 1."""
+    """Turn a RefusalError, or what the machine refuses, into one clear line and exit code 1."""
 
     @wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
+            _refuse_broken_text(options)
             command(*arguments, **options)
         except RefusalError as problem:
-            err.print(f"[bold red]ragtide:[/] {plain(str(problem))}", soft_wrap=True, highlight=False)
-            raise typer.Exit(1) from None
+            say_no(str(problem))
+        except OSError as problem:
+            if problem.errno not in OF_THE_MACHINE:
+                raise
+            say_no(f"{problem.filename or 'the machine'}: {one_line(problem)}")
 
     return wrapped
 
 
+def _refuse_broken_text(options: Mapping[str, object]) -> None:
+    """Neither MLflow nor Prefect nor a file keeps what is no UTF-8."""
+    for name, value in options.items():
+        if isinstance(value, str) and value != value.encode("utf-8", "replace").decode():
+            raise RefusalError(f"{name}: {value!r} is not UTF-8")
+
+
+def say_no(what: str) -> NoReturn:
+    """End with one line and exit code 1; what would break the line, or cannot be shown, is escaped."""
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in what)
+    shown = shown if len(shown) <= LONGEST_LINE else f"{shown[:LONGEST_LINE]}…"
+    err.print(f"[bold red]ragtide:[/] {plain(shown)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(1) from None
+
+
 def plain(text: str) -> str:
-    """`text` as it is, where rich would read markup in it."""
-    return text.replace("[", r"\[")
+    """`text` as it is, where rich would read markup in it; bytes of a name that are no UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("[", r"\[")

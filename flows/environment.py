@@ -5,9 +5,11 @@ A user with a hub or a server sets any of them beforehand, and theirs stands.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +27,14 @@ OFFLINE = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # MLflow tries a server that is away seven times, for minutes; so it is known after some seconds.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+
+
+PREFECT_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
+MLFLOW_AUTH = "MLFLOW_AUTH_ADMIN_PASSWORD"
 
 
 def stay_offline() -> None:
@@ -39,8 +48,46 @@ def prepare(project: Path) -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     # Prefect gives the server that it starts for a run 20 s; a loaded machine has been seen to need more.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    if "PREFECT_API_URL" not in os.environ:
-        os.environ.setdefault("PREFECT_HOME", str(project.resolve() / ".ragtide" / "prefect"))
+    os.environ.update(credentials(os.environ))
+    if "PREFECT_API_URL" in os.environ:
+        return
+    os.environ.setdefault("PREFECT_HOME", str(project.resolve() / ".ragtide" / "prefect"))
+    if (running := running_server(project)) is not None:
+        os.environ["PREFECT_API_URL"] = running
+
+
+def server_file(project: Path) -> Path:
+    """Where `ragtide up` notes its Prefect server."""
+    return project.resolve() / ".ragtide" / "services" / "server.json"
+
+
+def running_server(project: Path) -> str | None:
+    """The API of the Prefect server that `ragtide up` keeps running for a project; None where it does not.
+
+    The number of a process says little alone, since it is given again: its start counts too.
+    """
+    try:
+        noted = json.loads(server_file(project).read_text(encoding="utf-8"))
+        pid, started, api = int(noted["pid"]), float(noted["started"]), str(noted["api"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    import psutil
+
+    try:
+        return api if abs(psutil.Process(pid).create_time() - started) < 2 else None
+    except psutil.Error:
+        return None
+
+
+def credentials(given: Mapping[str, str]) -> dict[str, str]:
+    """What clients of the servers show: the servers' own passwords, where the user has not set others."""
+    shown = {}
+    if PREFECT_AUTH in given:
+        shown["PREFECT_API_AUTH_STRING"] = given[PREFECT_AUTH]
+    if MLFLOW_AUTH in given:
+        shown["MLFLOW_TRACKING_USERNAME"] = given.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin")
+        shown["MLFLOW_TRACKING_PASSWORD"] = given[MLFLOW_AUTH]
+    return {key: value for key, value in shown.items() if key not in given}
 
 
 def end_in_order() -> None:

@@ -1,14 +1,15 @@
-"""How far is it? Progress bars on the terminal's error stream; silent where nobody watches."""
+"""How far is it? Progress bars on the terminal's error stream, silent where nobody watches, and on Prefect's page."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipelines.ports import Advance
+from pipelines.ports import Advance, quiet
 
 console = Console(stderr=True)
 
@@ -26,6 +27,21 @@ def bars(label: str, total: int) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    screen = Progress(*columns, console=console, disable=not console.is_terminal)
+    with screen as progress, _on_page(label, total) as tell:
         task = progress.add_task(label, total=total)
-        yield lambda amount: progress.advance(task, amount)
+
+        def advance(amount: int) -> None:
+            progress.advance(task, amount)
+            tell(amount)
+
+        yield advance
+
+
+def _on_page(label: str, total: int) -> AbstractContextManager[Advance]:
+    """Nowhere where nobody has imported Prefect, which takes seconds: no run is going on then."""
+    if "prefect.context" not in sys.modules:
+        return quiet(label, total)
+    from flows.report import progress
+
+    return progress(label, total)

@@ -7,25 +7,30 @@ cached or persisted by Prefect; what must survive a kill is in LanceDB, DVC and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ParamSpec, TypeVar, cast
 
 from matplotlib.figure import Figure
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.report import show
+from flows.report import name_run, run_address, show
+from flows.waiting import Queue, answering, one_waits
 from pipelines.build.candidate import build_index, build_model, export_index, export_model
 from pipelines.build.corpus import Corpus
 from pipelines.build.retriever import build_retriever
 from pipelines.errors import RefusalError, UnavailableError
+from pipelines.lease import Lease
 from pipelines.observe import costs
+from pipelines.observe.freshness import freshness, read_source
 from pipelines.observe.guard import use_up
-from pipelines.observe.past import ACTION_SECONDS, EXPECTED_POINTS, FORECAST_SECONDS
+from pipelines.observe.imports import update_imports
+from pipelines.observe.past import ACTION_SECONDS, EXPECTED_POINTS, FORECAST_SECONDS, REFUSED, ROLLBACK
 from pipelines.observe.snapshot import check_stages, commit_stages
 from pipelines.observe.snapshot import observe as look
 from pipelines.observe.snapshot import record as record_snapshot
@@ -33,9 +38,10 @@ from pipelines.prove.attribution import Subject
 from pipelines.prove.gate import hold_to_ranking, hold_to_skills, judge
 from pipelines.prove.regression import examine, skills
 from pipelines.publish import report
+from pipelines.publish.answers import answers_table, evaluation_tables, proof_rows
 from pipelines.publish.lineage import Deletions, concerned, flag
-from pipelines.publish.markdown import some
-from pipelines.publish.plan import REFUSED, headline, keep_plan, kept_plan, make_plan
+from pipelines.publish.markdown import some, table
+from pipelines.publish.plan import headline, keep_plan, kept_plan, make_plan
 from pipelines.publish.project import Project
 from pipelines.publish.registry import RunLog
 from pipelines.publish.release import publish as make_live
@@ -49,24 +55,30 @@ from pipelines.records import (
     Cycle,
     Decision,
     Plan,
+    Question,
     Release,
     Snapshot,
     Upkeep,
     Verdict,
 )
+from pipelines.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# A deployed run that has waited so long for the project fails, and the next trigger asks again.
+WAIT_SECONDS = 6 * 3600.0
 # What an action took, step by step.
 _SECONDS = (costs.TUNE_SECONDS, costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS)
 
 
 @dataclass
 class Turn:
-    """One turn of the loop: the project, its MLflow run, and the data once it has been read."""
+    """One turn of the loop: the project, its MLflow run, what is live meanwhile, and the data once it has been read."""
 
     project: Project
     log: RunLog
+    lease: Lease
+    live: Release | None
     corpora: dict[str, Corpus] = field(default_factory=dict)
 
     def corpus(self, snapshot: Snapshot) -> Corpus:
@@ -79,10 +91,31 @@ class Turn:
 @contextmanager
 def cycle(project: Project, revision: str | None = None) -> Iterator[Turn]:
     """Hold the project for writing and open the turn's MLflow run, with the `revision` that a trigger named."""
-    with project.workspace.writing(), project.registry.cycle() as log:
+    with (
+        one_waits() as queue,
+        _held(project.workspace, queue) as lease,
+        answering(queue),
+        project.registry.cycle() as log,
+    ):
         log.tags({"trigger_rev": revision} if revision else {})
+        log.tags({"prefect_run": address} if (address := run_address()) else {})
         log.params(project.workspace.params.model_dump(mode="json"))
-        yield Turn(project, log)
+        _close_killed(project, log)
+        yield Turn(project, log, lease, project.registry.champion())
+
+
+def _close_killed(project: Project, log: RunLog) -> None:
+    """Turns that say that they are running were killed: this one holds the project. A rollback needs no lease."""
+    for one in project.registry.unfinished():
+        if one.run != log.id and one.decision != ROLLBACK:
+            project.registry.close_killed(one)
+
+
+def _held(workspace: Workspace, queue: Queue | None) -> AbstractContextManager[Lease]:
+    """A deployed run waits for whoever is at work, a command is refused at once."""
+    if queue is None:
+        return workspace.writing()
+    return workspace.writing(WAIT_SECONDS, f"flow run {queue.name}", get_run_logger().warning)
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
@@ -116,6 +149,8 @@ def observe(turn: Turn, plan: str | None) -> Snapshot:
     with project.registry.step("observe", turn.log) as log:
         if plan:
             kept_plan(project, plan, look(project.workspace))
+        elif project.workspace.params.triggers.update_imports:
+            _update_imports(turn)
         check_stages(project.workspace)
         snapshot = record_snapshot(project.workspace)
         log.record("snapshot.json", snapshot)
@@ -123,7 +158,28 @@ def observe(turn: Turn, plan: str | None) -> Snapshot:
         log.datasets(snapshot)
         turn.log.datasets(snapshot)
         turn.log.tags({"data_rev": snapshot.id, "params": project.workspace.params.digest()})
+        turn.log.metrics(_freshness(turn, snapshot))
         return snapshot
+
+
+def _freshness(turn: Turn, snapshot: Snapshot) -> dict[str, float | None]:
+    """How long the data has waited for this turn."""
+    project, now = turn.project, datetime.now(UTC)
+    found = freshness(read_source(project.workspace, snapshot, now), turn.live, project.registry.history(), now)
+    return {"freshness_lag_seconds": found.lag_seconds, "source_age_seconds": found.source_age_seconds}
+
+
+def _update_imports(turn: Turn) -> None:
+    """Bring in what has changed elsewhere. A source that is away stops nothing; that it was away is written down."""
+    looked = update_imports(turn.project.workspace)
+    away = [one for one in looked if one.problem]
+    for one in away:
+        get_run_logger().warning("import %s stays as it was: %s", one.name, one.problem)
+    if looked:
+        rows = [(one.name, one.source, str(one.changed), one.problem or "") for one in looked]
+        turn.log.text("imports.md", table(("import", "from", "files changed", "why not updated"), rows))
+        turn.log.metrics({"imports": len(looked), "imports_not_updated": len(away)})
+    turn.log.tags({"imports_not_updated": ", ".join(one.name for one in away)} if away else {})
 
 
 @step("decide")
@@ -139,7 +195,8 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         markdown = report.decision_markdown(evidence, decision)
         plot = report.decision_plot(evidence, decision, project.workspace.params)
         _log_page((log, turn.log), "decision", markdown, plot)
-        show("decision", markdown, f"plan {digest}, MLflow {project.registry.address(turn.log)}")
+        address = project.registry.address(turn.log)
+        show("decision", f"[The run in MLflow]({address})\n\n{markdown}", f"plan {digest}, {address}")
         log.record("plan.json", decided)
         if evidence.set_aside:
             turn.log.text("set_aside.md", report.set_aside_markdown(corpus.set_aside))
@@ -150,6 +207,7 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
         turn.log.tags(tags | ({"proposed": decision.proposed} if decision.proposed else {}))
         turn.log.describe("\n\n".join([decision.explanation, *(f"- {reason}" for reason in decision.reasons)]))
         turn.log.rename(f"{turn.log.name} {decision.action}")
+        name_run(f"keep-current {project.workspace.root.name}: {decision.action}")
         return decided
 
 
@@ -157,7 +215,7 @@ def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
 def tune_retriever(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltRetriever | None:
     """Tune the retriever on the snapshot's pairs, or keep the live one where the plan does not call for it."""
     project = turn.project
-    live = project.registry.champion()
+    live = turn.live
     if not plan.decision.action.tunes or live is None:
         return live.index.retriever if live else None
     with project.registry.step("tune-retriever", turn.log) as log:
@@ -178,10 +236,11 @@ def tune_retriever(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltRetriever
 def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan, tuned: BuiltRetriever | None) -> BuiltIndex:
     """Bring the index up to the snapshot, or keep the live one where the plan does not call for it."""
     project = turn.project
-    live = project.registry.champion()
+    live = turn.live
     if not plan.decision.action.refreshes and live is not None:
         export_index(project.workspace, live.index)
         return live.index
+    turn.lease.check()
     with project.registry.step("refresh-index", turn.log) as log:
         # The plan knows whether the live rows can stay; others in the table are those of a build that was given up.
         corpus, retriever = turn.corpus(snapshot), project.retriever(tuned)
@@ -198,11 +257,12 @@ def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan, tuned: BuiltRetrie
 def retrain_model(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex) -> BuiltModel:
     """Train an adapter on the snapshot's examples, or keep the live one where the plan does not call for it."""
     project = turn.project
-    live = project.registry.champion()
+    live = turn.live
     if not plan.decision.action.retrains:
         kept = project.kept(live)
         export_model(project.workspace, kept)
         return kept
+    turn.lease.check()
     with project.registry.step("retrain-model", turn.log) as log:
         reader, corpus = project.reader(index), turn.corpus(snapshot)
         built, trained = build_model(project.workspace, project.models, corpus, reader, project.progress)
@@ -227,18 +287,17 @@ def prove(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: 
     with project.registry.step("prove", turn.log) as log:
         corpus = turn.corpus(snapshot)
         examiner = project.examiner(corpus)
-        champion = project.registry.champion()
-        live, candidate = project.subject(champion), Subject(project.reader(index), model)
+        live, candidate = project.subject(turn.live), Subject(project.reader(index), model)
         before, after = examiner.scorecard(live), examiner.scorecard(candidate)
         rows = project.index.rows(index.version)
         verdict = judge(before, after, rows, corpus.chunks, project.workspace.params)
         if plan.decision.action.tunes:
             verdict = hold_to_ranking(verdict, project.workspace.params)
-        if champion is not None and plan.decision.action.retrains:
+        if turn.live is not None and plan.decision.action.retrains:
             asked = skills(project.workspace, corpus, examiner.golden)
             verdict = hold_to_skills(verdict, examine(asked, examiner, live, candidate), project.workspace.params)
         after.write(project.workspace.artifacts / "scorecard.json")
-        _log_verdict(turn, log, verdict, time.perf_counter() - started)
+        _log_verdict(turn, log, verdict, examiner.golden.questions, time.perf_counter() - started)
         commit_stages(project.workspace, _rebuilt(plan))
         return verdict
 
@@ -250,8 +309,10 @@ def publish(
     """Index and adapter go live together, by one pointer that moves last."""
     project = turn.project
     with project.registry.step("publish", turn.log):
-        candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=plan.decision.action)
-        release = make_live(project.workspace, project.registry, project.index, turn.log, candidate, verdict)
+        before = turn.live.id if turn.live else None
+        action = plan.decision.action
+        candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=action, previous=before)
+        release = make_live(project, turn.log, candidate, verdict, turn.lease.check)
         flag(project, [release], Deletions(project.workspace, snapshot, turn.corpus(snapshot).held))
         use_up(project.workspace, project.index.documents(release.index_tag), release)
         return release
@@ -264,6 +325,7 @@ def maintain(turn: Turn) -> list[Upkeep]:
     What was done, what was not, and why, stands in the step's run.
     """
     project = turn.project
+    turn.lease.check()
     with project.registry.step("maintain", turn.log) as log:
         steps = keep_up(project)
         log.text("maintenance.md", report.upkeep_markdown(steps))
@@ -278,8 +340,10 @@ def conclude(turn: Turn, plan: Plan, verdict: Verdict | None, release: Release |
         outcome = f"waits for `ragtide approve {plan.content_digest()}`"
     if release is not None:
         outcome = f"release {release.id}"
+        name_run(f"keep-current {turn.project.workspace.root.name}: {plan.decision.action}, {outcome}")
         turn.log.tags({"release": release.id, "index_version": release.index.version})
     elif verdict is not None:
+        name_run(f"keep-current {turn.project.workspace.root.name}: {plan.decision.action}, refused")
         outcome = f"{REFUSED}: {report.refusal(verdict.checks)}"
     turn.log.metrics({ACTION_SECONDS: _action_seconds(turn)} if plan.decision.action.builds else {})
     turn.log.tags({"outcome": outcome, "accepted": verdict.accepted if verdict else "no candidate"})
@@ -314,13 +378,17 @@ def _log_page(runs: Iterable[RunLog], name: str, markdown: str, plot: Figure) ->
             run.folder(None, Path(folder))
 
 
-def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, seconds: float) -> None:
+def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, questions: Sequence[Question], seconds: float) -> None:
+    log.rename(f"{log.name} {'accepted' if verdict.accepted else 'refused'}")
+    log.tags({"accepted": verdict.accepted})
     markdown = report.verdict_markdown(verdict)
     plot = report.verdict_plot(verdict)
     _log_page((log, turn.log), "verdict", markdown, plot)
-    show("verdict", markdown, f"MLflow {turn.project.registry.address(turn.log)}")
-    log.table("live_answers.json", report.scorecard_table(verdict.before))
-    log.table("candidate_answers.json", report.scorecard_table(verdict.after))
+    address = turn.project.registry.address(turn.log)
+    show("verdict", f"[The run in MLflow]({address})\n\n{markdown}", address)
+    rows = proof_rows(verdict, questions)
+    log.table("answers.json", answers_table(rows))
+    log.evaluation(evaluation_tables(rows))
     log.record("verdict.json", verdict)
     skills_asked = [card for one in verdict.skills for card in (one.before, one.after)]
     graded = sum(len(card.graded) for card in (verdict.before, verdict.after, *skills_asked))

@@ -15,6 +15,11 @@ from pipelines.records import digest_of
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+# Blocks that no decision and no candidate hangs on: to change one is not to make the same data another case.
+OPERATIONS = {"freshness", "notify", "services", "triggers"}
 
 
 class Block(BaseModel):
@@ -173,7 +178,10 @@ class BaselineParams(Block):
 
 
 class PolicyParams(Block):
-    """When an action is worth its cost, and which policy says so: a name of `ragtide policies`, or `module:Class`."""
+    """When an action is worth its cost, and which policy says so: a name of `ragtide policies`, or `module:Class`.
+
+    In `mode` suggest, nothing is built before a person has said yes.
+    """
 
     name: str = "evidence"
     points_per_hour: Annotated[float, Field(ge=0)] = 50.0
@@ -185,6 +193,7 @@ class PolicyParams(Block):
     budget_hours_per_week: Positive | None = None
     cool_down_hours: Annotated[float, Field(ge=0)] = 0.0
     approve_above_seconds: Annotated[float, Field(ge=0)] | None = None
+    mode: Literal["act", "suggest"] = "act"
     baseline: BaselineParams = BaselineParams()
 
 
@@ -223,12 +232,70 @@ class MaintainParams(Block):
     max_deleted_share: Share = 0.1
 
 
+class TriggerParams(Block):
+    """How the news of changed data travels; when what runs stands in prefect.yaml."""
+
+    quiet_seconds: Annotated[float, Field(ge=0)] = 3.0
+    at_most_seconds: Positive = 60.0
+    update_imports: bool = True
+    update_minutes: Positive = 10.0
+
+
 class RegistryParams(Block):
     """MLflow."""
 
     tracking_uri: str | None = None
+    artifacts: str | None = None
     experiment: str = "ragtide"
     model: Annotated[str, Field(pattern=r'^[^/:"]+$')] = "ragtide"
+
+
+class FreshnessParams(Block):
+    """How far the live release may fall behind the data, and the data behind the calendar, before it is an alarm."""
+
+    max_lag_hours: Positive | None = 24.0
+    max_source_days: Positive | None = None
+
+
+Occasion = Literal["waits", "refused", "rolled_back", "failed", "recovered"]
+
+
+class NotifyParams(Block):
+    """Who is told, by Prefect's blocks (`slack-webhook/ops`), and of what."""
+
+    blocks: list[Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]] = []
+    about: list[Occasion] = ["waits", "refused", "rolled_back", "failed", "recovered"]
+
+
+class ServicesParams(Block):
+    """What `ragtide up` starts, and where it listens. Passwords come from the environment: docs/production.md."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    prefect_port: Port = 4200
+    mlflow_port: Port = 5000
+    door_port: Port = 5002
+    runs_at_once: Count = 2
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    prefect_database: str | None = None
+    mlflow_database: str | None = None
+
+    @property
+    def here(self) -> str:
+        """The address under which this machine reaches what listens on `host`."""
+        return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)
+
+    @property
+    def prefect_url(self) -> str:
+        return f"http://{self.here}:{self.prefect_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://{self.here}:{self.mlflow_port}"
+
+    @property
+    def door_url(self) -> str:
+        return f"http://{self.here}:{self.door_port}"
 
 
 class Params(Block):
@@ -249,11 +316,15 @@ class Params(Block):
     costs: CostParams = CostParams()
     gate: GateParams = GateParams()
     maintain: MaintainParams = MaintainParams()
+    triggers: TriggerParams = TriggerParams()
     registry: RegistryParams = RegistryParams()
+    services: ServicesParams = ServicesParams()
+    freshness: FreshnessParams = FreshnessParams()
+    notify: NotifyParams = NotifyParams()
 
     def digest(self) -> str:
-        """Same settings, same digest, whatever the order or the comments in the file."""
-        return digest_of(self.model_dump(mode="json"))
+        """Same settings, same digest, whatever the order or the comments in the file; who is told decides nothing."""
+        return digest_of(self.model_dump(mode="json", exclude=OPERATIONS))
 
 
 def read_params(path: Path) -> Params:
@@ -263,7 +334,7 @@ def read_params(path: Path) -> Params:
     except FileNotFoundError as problem:
         message = f"{path} is missing: `ragtide init` makes a project, --project FOLDER names one"
         raise RefusalError(message) from problem
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as problem:
         raise RefusalError(f"{path} is not readable YAML: {one_line(problem)}") from problem
     if not isinstance(content, dict | None):
         raise RefusalError(

@@ -155,6 +155,22 @@ class Approval(Record):
     snapshot: str | None = None
 
 
+class Rejection(Record):
+    """A person's no to what one plan holds back.
+
+    `removals` are documents (document -> digest) that are to stay; `actions` are not to be proposed again for
+    `snapshot` under `params`.
+    """
+
+    plan: str
+    removals: dict[str, str]
+    actions: tuple[str, ...]
+    snapshot: str
+    params: str
+    why: str
+    at: str
+
+
 class Rename(Record):
     """The same content under another path."""
 
@@ -414,11 +430,12 @@ class Evidence(Record):
 
     `examples` counts those that can be learnt from, `new_examples` those of them that the live adapter never saw,
     `orphaned_examples` those whose page is gone, `left_out` by kind of flaw the lines that would teach it wrong.
-    `refused` holds actions that were refused by the gate, or rolled back, for this very snapshot and these params;
-    `approved` those above the cost limit that a person said yes to.
-    `held` are documents (with the digest of their rows) whose removal waits for an approval; `set_aside` says why
-    of documents that cannot be read; what the index holds of them stays. `taught_gone` are documents that the live
-    adapter was taught from and that are gone since. `other_base` is the base model that params.yaml names, where the
+    `refused` holds actions that were refused by the gate or by a person, or rolled back, for this very snapshot and
+    these params; `approved` those that a person said yes to.
+    `held` are documents (with the digest of their rows) whose removal waits for an approval, and `held_rejected` is why
+    a person said no to it, so that it is not asked for again; `set_aside` says why of documents that cannot be read;
+    what the index holds of them stays. `taught_gone` are documents that the live adapter was taught from and that are
+    gone since. `other_base` is the base model that params.yaml names, where the
     live release was made from another. `past` is what came of earlier decisions, `spent_hours` the compute of the last
     seven days, and `measured_in` the seconds that each signal took.
 
@@ -457,6 +474,7 @@ class Evidence(Record):
     refused: dict[str, str] = Field(default_factory=dict)
     approved: tuple[str, ...] = ()
     held: dict[str, str] = Field(default_factory=dict)
+    held_rejected: str | None = None
     set_aside: dict[str, str] = Field(default_factory=dict)
     taught_gone: tuple[str, ...] = ()
     other_base: str | None = None
@@ -512,6 +530,21 @@ class Plan(Record):
     evidence: Evidence
     decision: Decision
     params: str
+
+    @property
+    def asked_removals(self) -> dict[str, str]:
+        """The documents (document -> digest) whose removal waits for a person's answer."""
+        return {} if self.evidence.held_rejected else self.evidence.held
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person is to say yes or no to something."""
+        return bool(self.asked_removals) or self.decision.proposed is not None
+
+    def question(self) -> str:
+        """A digest of what is asked for: plans with the same one are answered by the same yes or no."""
+        proposed = self.decision.proposed
+        return digest_of([self.asked_removals, proposed, self.evidence.snapshot if proposed else None])
 
     def content_digest(self) -> str:
         """The same world and the same decision, the same digest: however long it took to measure."""
@@ -684,12 +717,16 @@ class BuiltModel(Record):
 
 
 class Candidate(Record):
-    """An index and a model that were built from one snapshot, and what they were built for; not live."""
+    """An index and a model that were built from one snapshot, and what they were built for; not live.
+
+    `previous` is the release that was live meanwhile: they were held against it, and would follow it.
+    """
 
     snapshot: Snapshot
     index: BuiltIndex
     model: BuiltModel
     decision: Action
+    previous: str | None = None
 
 
 class Release(Candidate):
@@ -702,7 +739,6 @@ class Release(Candidate):
     content: str = ""
     index_tag: str
     scorecard: Scorecard
-    previous: str | None
     created: str
 
 

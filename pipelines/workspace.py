@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipelines.errors import RefusalError
+from pipelines.lease import AT_ONCE, Lease, Wait, hold
 from pipelines.params import Params, read_params
+
+# A publish or a rollback holds the pointer for a second or two, longer where weights are fetched for it first.
+POINTER_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,11 @@ class Workspace:
         return self.root / self.params.observe.golden
 
     @property
+    def imports(self) -> Path:
+        """What DVC imports from elsewhere; from here it is copied to the folders above."""
+        return self.root / "data" / "imports"
+
+    @property
     def state(self) -> Path:
         return self.root / ".ragtide"
 
@@ -56,6 +65,11 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         return self.params.registry.tracking_uri or f"sqlite:///{self.state / 'mlflow.db'}"
+
+    @property
+    def artifact_store(self) -> str:
+        """Where MLflow keeps files."""
+        return self.params.registry.artifacts or (self.state / "mlartifacts").as_uri()
 
     @property
     def adapters(self) -> Path:
@@ -80,6 +94,10 @@ class Workspace:
         return self.state / "approvals"
 
     @property
+    def rejections(self) -> Path:
+        return self.state / "rejections"
+
+    @property
     def texts(self) -> Path:
         """Documents that are slow to convert, as text."""
         return self.state / "texts"
@@ -91,15 +109,27 @@ class Workspace:
         return self.state / "plans" / f"{digest}.json"
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the project for writing. Raises RefusalError at once where another process holds it.
+    def writing(
+        self, wait_seconds: float = 0, what: str = "", tell: Callable[[str], object] = AT_ONCE.tell
+    ) -> Iterator[Lease]:
+        """Hold the project for writing, as the one who does `what`; another holder is waited for up to `wait_seconds`.
 
-        The operating system frees the lock when its holder dies, so a killed run blocks nobody.
+        Raises RefusalError, with who holds it, where that is not enough; whoever waits is told once for whom, by
+        `tell`. A killed holder blocks nobody: see pipelines.lease.
+        """
+        with hold(self.state, what, Wait(wait_seconds, tell)) as lease:
+            yield lease
+
+    @contextmanager
+    def pointing(self) -> Iterator[None]:
+        """Be the only one who moves the pointer to what is live: for moments, and during a run too.
+
+        The operating system frees this lock with its holder. Raises RefusalError where it is not free for long.
         """
         self.state.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.state / "lock", timeout=0):
+            with FileLock(self.state / "pointer.lock", timeout=POINTER_SECONDS):
                 yield
         except Timeout as problem:
-            message = f"another run is at work in {self.root}: wait for it, or see what it does with `ragtide history`"
-            raise RefusalError(message) from problem
+            message = f"another process has been moving the pointer to what is live for {POINTER_SECONDS:.0f} s"
+            raise RefusalError(f"{message} in {self.root}: wait for it, or end it") from problem

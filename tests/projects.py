@@ -54,7 +54,8 @@ def release_of(project: Project, model: BuiltModel, tuned: BuiltRetriever | None
     index = build_index(space, Retriever(project.models.embedder, tuned), corpus, quiet)
     card = scorecard(snapshot=corpus.snapshot.id)
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
-    candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH)
+    live = project.registry.pointed_at()
+    candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH, previous=live)
     with project.registry.cycle() as log:
         log.tags({"outcome": "released"})
-        return publish(space, project.registry, project.index, log, candidate, verdict)
+        return publish(project, log, candidate, verdict)

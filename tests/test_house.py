@@ -22,6 +22,7 @@ ROOMS = (
     "pipelines.observe",
     "pipelines.ports",
     "pipelines.workspace",
+    "pipelines.lease",
     "pipelines.params",
     "pipelines.records",
     "pipelines.errors",

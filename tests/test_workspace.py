@@ -64,7 +64,7 @@ def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
 
 def test_two_projects_do_not_wait_for_each_other(tmp_path: Path) -> None:
     with workspace(tmp_path / "one").writing(), workspace(tmp_path / "two").writing():
-        assert (tmp_path / "two" / ".ragtide" / "lock").exists()
+        assert (tmp_path / "two" / ".ragtide" / "writer.lock").exists()
 
 
 def test_a_folder_without_params_is_no_project(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from flows.console import HERE, ProjectFolder, out, plain, refusing
 from flows.environment import prepare
 from flows.progress import bars
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, one_line
 
 app = typer.Typer()
 TEMPLATES = ("params.yaml", "dvc.yaml", "prefect.yaml")
@@ -32,7 +32,12 @@ def init(folder: Annotated[Path, typer.Argument(help="Where the project is to be
     prepare(folder)
     from pipelines.observe.snapshot import ensure_repository
 
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and not folder.is_dir():
+        raise RefusalError(f"{folder} is a file: name a folder for the project")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise RefusalError(f"{folder} cannot be made: {one_line(problem)}") from problem
     for name in TEMPLATES:
         if not (folder / name).exists():
             shutil.copy(_template(name), folder / name)
@@ -41,7 +46,8 @@ def init(folder: Annotated[Path, typer.Argument(help="Where the project is to be
     _ignore(folder / ".gitignore", [".ragtide/", "artifacts/", "export/"])
     ensure_repository(folder)
     out.print(
-        f"{folder.resolve()} is a project. Put documents into data/kb, examples into data/train, golden questions"
+        f"{plain(str(folder.resolve()))} is a project. Put documents into data/kb, examples into data/train, "
+        "golden questions"
     )
     out.print("into data/golden; then `ragtide plan` says what it would do, and `ragtide run` does it.")
 

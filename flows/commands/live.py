@@ -1,17 +1,18 @@
-"""Which commands use what is live? status, ask, serve, ui, rollback, export, lineage."""
+"""Which commands use what is live? status, metrics, ask, serve, ui, rollback, export, lineage."""
 
 from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from flows.console import HERE, ProjectFolder, out, plain, refusing
-from flows.environment import prepare
+from flows.console import HERE, Port, ProjectFolder, out, plain, refusing
+from flows.environment import make_prefect_home, prepare
 from flows.progress import bars
 from pipelines.build.merge import Format, Precision
 from pipelines.errors import RefusalError
@@ -21,13 +22,20 @@ app = typer.Typer()
 
 @app.command()
 @refusing
-def status(project: ProjectFolder = HERE) -> None:
+def status(
+    check: Annotated[bool, typer.Option("--check", help="One line; exit code 4 past a limit of `freshness`.")] = False,
+    project: ProjectFolder = HERE,
+) -> None:
     """Say what is live, since when, from which data, and whether the data has moved since."""
     prepare(project)
+    if check:
+        _check(project)
+        return
     from rich.markdown import Markdown
 
     from pipelines.observe.diff import diff as compare
     from pipelines.observe.documents import Library
+    from pipelines.observe.freshness import freshness, read_source
     from pipelines.observe.past import LEFT_OUT, last_look, live_since
     from pipelines.observe.snapshot import observe
     from pipelines.ports import quiet
@@ -37,7 +45,7 @@ def status(project: ProjectFolder = HERE) -> None:
     opened = Project.open(project, quiet)
     workspace, registry = opened.workspace, opened.registry
     live = registry.champion()
-    now = observe(workspace)
+    now, clock = observe(workspace), datetime.now(UTC)
     if set_aside := Library(workspace, now).set_aside:
         out.print(f"{len(set_aside)} documents cannot be read:")
         out.print(Markdown(set_aside_markdown(set_aside)))
@@ -56,6 +64,7 @@ def status(project: ProjectFolder = HERE) -> None:
         ("model", f"{live.model.base} + {live.model.adapter or 'no adapter'}"),
         ("answer score", str(live.scorecard.answer_score)),
         ("before it", f"release {live.previous}" if live.previous else "nothing"),
+        ("freshness", _freshness(freshness(read_source(workspace, now, clock), live, history, clock))),
     ):
         table.add_row(f"[bold]{name}[/]", plain(value))
     out.print(table)
@@ -79,8 +88,9 @@ def ask(question: str, project: ProjectFolder = HERE) -> None:
     prepare(project)
     from pipelines.ports import quiet
     from pipelines.publish.project import Project
+    from pipelines.publish.serve import asked
 
-    release, answer = Project.open(project, quiet).ask(question)
+    release, answer = Project.open(project, quiet).ask(asked(question))
     out.print(answer.text, markup=False, highlight=False, soft_wrap=True)
     out.print(f"\n[dim]release {release.id}, from:[/]")
     for passage in answer.passages:
@@ -90,7 +100,7 @@ def ask(question: str, project: ProjectFolder = HERE) -> None:
 
 @app.command()
 @refusing
-def serve(project: ProjectFolder = HERE, port: int = 5001) -> None:
+def serve(project: ProjectFolder = HERE, port: Port = 5001) -> None:
     """Answer questions over HTTP, on this machine only, from whatever release is live: `mlflow models serve`."""
     prepare(project)
 
@@ -112,21 +122,6 @@ def serve(project: ProjectFolder = HERE, port: int = 5001) -> None:
 
 @app.command()
 @refusing
-def ui(project: ProjectFolder = HERE, port: int = 5000) -> None:
-    """Open MLflow on this project's runs and releases, on this machine only."""
-    prepare(project)
-
-    from pipelines.workspace import Workspace
-
-    workspace = Workspace.open(project)
-    out.print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C stops it)")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", workspace.tracking_uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execve(sys.executable, command, os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
-
-
-@app.command()
-@refusing
 def rollback(
     to: Annotated[str | None, typer.Option("--to", help="A release's number; without one, the release before.")] = None,
     why: Annotated[str, typer.Option("--why", help="Kept in the history.")] = "by hand",
@@ -134,14 +129,17 @@ def rollback(
 ) -> None:
     """Go back to an earlier release: index and model together, by one pointer."""
     prepare(project)
+    from pipelines.lease import holder
     from pipelines.observe.snapshot import observe
     from pipelines.publish.project import Project
     from pipelines.publish.release import rollback as go_back
 
     opened = Project.open(project, bars)
-    with opened.workspace.writing():
-        release = go_back(opened.registry, to, why, opened.serves)
+    release = go_back(opened.registry, to, why, opened.serves)
+    _tell_of_rollback(opened, release.id, why)
     out.print(f"release {release.id} is live: index {release.index_tag}, adapter {release.model.adapter or 'none'}")
+    if at_work := holder(opened.workspace.state):
+        out.print(plain(f"a run is at work ({at_work}): it publishes nothing over this release"), soft_wrap=True)
     _say_what_is_gone(opened, release, observe(opened.workspace))
 
 
@@ -191,6 +189,48 @@ def lineage(
     asked = opened.registry.release(release) if release else release_with(opened, adapter)
     for part in lineage_tables(lineage_of(opened, asked, observe(opened.workspace))):
         out.print(part)
+
+
+@app.command()
+@refusing
+def metrics(project: ProjectFolder = HERE) -> None:
+    """Print how the project stands, in Prometheus' text form."""
+    prepare(project)
+    from flows.metrics import text
+
+    sys.stdout.write(text(project))
+
+
+def _check(project: Path) -> None:
+    """One line for a monitor."""
+    from pipelines.ports import quiet
+    from pipelines.publish.project import Project
+    from pipelines.publish.standing import standing
+
+    opened = Project.open(project, quiet)
+    fresh = standing(opened, datetime.now(UTC)).freshness
+    alarms = fresh.alarms(opened.workspace.params.freshness)
+    out.print(plain("; ".join(alarms) or _freshness(fresh)), soft_wrap=True, highlight=False)
+    if alarms:
+        raise typer.Exit(4)
+
+
+def _freshness(fresh: Any) -> str:
+    from pipelines.observe.freshness import told
+
+    age = fresh.source_age_seconds
+    source = "" if age is None else f"; the newest change in the data folders is {told(age)} old"
+    if fresh.stale_since is None:
+        return f"current: {fresh.why}{source}"
+    return f"{told(fresh.lag_seconds)} behind the data: {fresh.why}{source}"
+
+
+def _tell_of_rollback(opened: Any, release: str, why: str) -> None:
+    if opened.workspace.params.notify.blocks:
+        make_prefect_home()
+        from flows.notify import rolled_back
+
+        rolled_back(opened.workspace.params.notify, release, why)
 
 
 def _say_what_is_gone(opened: Any, release: Any, now: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +13,7 @@ from rich.table import Table
 from flows.console import HERE, ProjectFolder, out, plain, refusing
 from flows.environment import make_prefect_home, prepare
 from flows.progress import bars
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, UnavailableError, one_line
 
 app = typer.Typer()
 
@@ -20,7 +22,8 @@ class SaidOnce(logging.Filter):
     """Keeps Prefect from logging a refusal with its traceback: the command says it in one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return RefusalError.__name__ not in record.getMessage()
+        said = record.getMessage()
+        return not any(kind.__name__ in said for kind in (RefusalError, UnavailableError))
 
 
 @app.command()
@@ -38,11 +41,12 @@ def plan(project: ProjectFolder = HERE) -> None:
     digest = keep_plan(opened, made)
     for part in decision_renderables(made.evidence, made.decision):
         out.print(part)
-    if made.decision.proposed:
-        out.print(f"\nplan {digest} holds {made.decision.proposed} back: `ragtide approve {digest}` says yes to it.")
+    if made.asks:
+        what = made.decision.proposed or f"{len(made.asked_removals)} removals"
+        out.print(f"\nplan {digest} holds {what} back: `ragtide approve {digest}` says yes to it, `ragtide reject` no.")
     if made.decision.action.builds:
         out.print(f"\nplan {digest}: `ragtide run --plan {digest}` does just this, or nothing if the world has moved.")
-    if not made.decision.proposed and not made.decision.action.builds:
+    if not made.asks and not made.decision.action.builds:
         out.print(f"\nplan {digest}: there is nothing to do.")
 
 
@@ -54,21 +58,48 @@ def run(
 ) -> None:
     """Do what the plan says: observe, decide, build, prove, publish."""
     prepare(project)
-    from pipelines.workspace import Workspace
+    from pipelines.publish.plan import read_plan
+    from pipelines.publish.project import Project
 
-    Workspace.open(project)  # Says so where there is no project, before anything is made.
+    # No project, or no such plan, is said before anything is made.
+    opened = Project.open(project, bars)
+    if plan_digest is not None:
+        read_plan(opened, plan_digest)
     make_prefect_home()
     from flows.keep_current import keep_current
+    from flows.notify import check
+
+    check(opened.workspace.params.notify)
 
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(SaidOnce())
-    cycle = keep_current(project=str(project), plan=plan_digest)
+    with _reaching_prefect():
+        cycle = keep_current(project=str(project), plan=plan_digest)
     out.print(f"[bold]{cycle.decision}[/]: {plain(cycle.reason)}")
     out.print(
         f"{cycle.outcome}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
     )
     if cycle.outcome.startswith("refused"):
         raise typer.Exit(2)
+    if read_plan(opened, cycle.plan).asks:
+        out.print(f"something waits: `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`")
+        raise typer.Exit(3)
+
+
+@contextmanager
+def _reaching_prefect() -> Iterator[None]:
+    """Tell in one line where it is Prefect's server that is away. What was done by then is whole; the rest is not."""
+    from httpx import HTTPError
+
+    try:
+        yield
+    except (HTTPError, RuntimeError) as problem:
+        said = one_line(problem)
+        if not isinstance(problem, HTTPError) and "API" not in said:
+            raise
+        raise UnavailableError(
+            f"Prefect's server does not answer: {said}; see PREFECT_API_URL, or run again"
+        ) from problem
 
 
 @app.command()

@@ -21,11 +21,11 @@ import pyarrow as pa
 
 from pipelines.build import upkeep
 from pipelines.build.fingerprint import TABLE, index_fingerprint, vector_fingerprint
-from pipelines.build.lance import col, lancedb
+from pipelines.build.lance import answering, col, lancedb
 from pipelines.build.rerank import Reranker
 from pipelines.build.search import Asking, Reader
 from pipelines.build.vectors import VectorCache, vectors_of
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, one_line
 from pipelines.params import ChunkParams, EmbedParams, IndexParams
 from pipelines.ports import Embedder, Progress, Vectors
 from pipelines.records import BuiltIndex, Chunk, IndexDelta, Upkeep, digest_of
@@ -96,6 +96,7 @@ class _Keeping:
             yield Cut(cut.document, old) if old else cut
 
 
+@answering
 class Index:
     """The table of one project, for its single writer and for readers of a version."""
 
@@ -403,7 +404,9 @@ class Index:
     def _open(self, version: int | str | None = None) -> Any | None:
         try:
             table = self._connect().open_table(TABLE)
-        except ValueError:
+        except ValueError as problem:
+            if "was not found" not in str(problem):
+                raise RefusalError(f"index.uri = {self._uri!r}: {one_line(problem)[:200]}") from problem
             # None there, or the folder that a build left behind which was killed before its first commit.
             return None
         if version is not None:

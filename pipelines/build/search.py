@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.build.lance import MatchQuery
+from pipelines.build.lance import MatchQuery, answering
 from pipelines.build.rerank import Reranker
 from pipelines.ports import Embedder, Vectors
 
@@ -59,6 +59,7 @@ class Asking:
     reranker: Reranker | None = None
 
 
+@answering
 class Reader:
     """One version of the index, for searching."""
 

@@ -196,28 +196,39 @@ def _allowed(wanted: Action, index: Sequence[Settled], evidence: Evidence, param
     `index` is what is wanted for the index, and the least that would do for it.
     """
     if wanted is Action.NOTHING:
-        return Action.HOLD if evidence.held else wanted
+        return Action.HOLD if _asks_to_remove(evidence) else wanted
     parts = [one.action for one in index if one.wanted] if wanted.refreshes else []
-    limit = params.approve_above_seconds
     for action in (wanted, *parts):
-        if limit is None or action in evidence.approved or seconds(action, evidence) <= limit:
+        if action in evidence.approved or _is_free(action, evidence, params):
             return action
     return Action.HOLD
+
+
+def _is_free(action: Action, evidence: Evidence, params: PolicyParams) -> bool:
+    """Whether nobody wants to be asked about it."""
+    limit = params.approve_above_seconds
+    return params.mode == "act" and (limit is None or seconds(action, evidence) <= limit)
 
 
 def _proposed(action: Action, wanted: Action, evidence: Evidence) -> Action | None:
     """What a yes would set going: what was wanted, or the removals that the guard holds back."""
     if wanted is not action and wanted is not Action.NOTHING:
         return wanted
-    return Action.REFRESH if evidence.held and action is Action.HOLD else None
+    return Action.REFRESH if _asks_to_remove(evidence) and action is Action.HOLD else None
+
+
+def _asks_to_remove(evidence: Evidence) -> bool:
+    return bool(evidence.held) and evidence.held_rejected is None
 
 
 def _over_limit(wanted: Action, action: Action, evidence: Evidence, params: PolicyParams) -> str:
     if wanted is Action.NOTHING:
         return "Nothing else is called for: this waits."
+    meanwhile = "" if action is Action.HOLD else f"; {action} goes ahead meanwhile"
+    if params.mode == "suggest":
+        return f"policy.mode is suggest: {wanted} waits for `ragtide approve` with this plan's digest{meanwhile}."
     cost = f"{wanted} would take about {seconds(wanted, evidence):.0f} s"
     limit = f"over policy.approve_above_seconds = {params.approve_above_seconds:g}"
-    meanwhile = "" if action is Action.HOLD else f"; {action} goes ahead meanwhile"
     return f"{cost}, {limit}: it waits for `ragtide approve` with this plan's digest{meanwhile}."
 
 
@@ -282,9 +293,11 @@ def _also(evidence: Evidence) -> tuple[str, ...]:
     """What an operator should know besides."""
     lines: list[str] = []
     if evidence.held:
+        gone = f"{len(evidence.held)} documents are gone, more than the guard allows at once: their removal"
         lines.append(
-            f"{len(evidence.held)} documents are gone, more than the guard allows at once: their removal waits for "
-            "`ragtide approve` with this plan's digest, and their passages stay until then."
+            f"{gone} waits for `ragtide approve` with this plan's digest, and their passages stay until then."
+            if evidence.held_rejected is None
+            else f"{gone} was rejected by a person ({evidence.held_rejected}), and their passages stay."
         )
     if evidence.set_aside:
         lines.append(

@@ -1,4 +1,7 @@
-"""Do so many documents vanish that one should ask first? Past a limit, removals wait for an approval (law 8)."""
+"""What waits for a person's yes, and what has been said? Past a limit, removals wait for an approval (law 8).
+
+An answer covers what one plan holds back and no more; the last word about the same thing counts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from pipelines.errors import RefusalError
 from pipelines.params import GuardParams
-from pipelines.records import Approval, Plan, Release
+from pipelines.records import Action, Approval, Plan, Rejection, Release
 from pipelines.workspace import Workspace
 
 
@@ -60,24 +63,103 @@ def approved_actions(approvals: Iterable[Approval], snapshot: str) -> tuple[str,
 
 
 def approve(workspace: Workspace, digest: str, plan: Plan, why: str) -> Approval:
-    """Give leave for what a plan holds back. Raises RefusalError where it holds nothing back."""
+    """Give leave for what a plan holds back, and strike off any no to it. Raises RefusalError where that is nothing."""
     removals = plan.evidence.held
-    # Where no action is worth it, what is proposed is the removals themselves.
-    wanted = any(option.worth_it for option in plan.decision.options)
-    proposed = plan.decision.proposed if wanted else None
+    proposed = _proposed(workspace, plan)
     if not removals and proposed is None:
         raise RefusalError(f"plan {digest} holds nothing back: there is nothing to approve")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     given = Approval(
         plan=digest,
         removals=dict(removals),
         why=why,
-        at=now,
+        at=_now(),
         action=proposed,
         snapshot=plan.evidence.snapshot if proposed else None,
     )
     given.write(_file(workspace, digest))
+    for said in rejections(workspace):
+        if _scope(said) & _scope(given):
+            (workspace.rejections / f"{said.plan}.json").unlink()
     return given
+
+
+def reject(workspace: Workspace, digest: str, plan: Plan, why: str) -> Rejection:
+    """Say no to what a plan holds back: it is not proposed again. Raises RefusalError where it asks for nothing.
+
+    As with a yes, what was said the other way about any of it is struck off: the last word counts.
+    """
+    if not plan.asks:
+        raise RefusalError(f"plan {digest} holds nothing back: there is nothing to reject")
+    said = Rejection(
+        plan=digest,
+        removals=dict(plan.asked_removals),
+        actions=_left_out(plan) if _proposed(workspace, plan) else (),
+        snapshot=plan.evidence.snapshot,
+        params=plan.params,
+        why=why,
+        at=_now(),
+    )
+    said.write(workspace.rejections / f"{digest}.json")
+    for given in approvals(workspace):
+        if _scope(given) & _scope(said):
+            _file(workspace, given.plan).unlink()
+    return said
+
+
+def rejections(workspace: Workspace) -> list[Rejection]:
+    """Every no that stands, oldest first."""
+    return sorted((Rejection.read(path) for path in workspace.rejections.glob("*.json")), key=lambda one: one.at)
+
+
+def rejected_actions(rejections: Iterable[Rejection], snapshot: str, params: str) -> dict[str, str]:
+    """Action -> why, for what a person said no to on this very snapshot and under these params."""
+    said = [one for one in rejections if (one.snapshot, one.params) == (snapshot, params)]
+    return {action: f"it was rejected by a person: {one.why}" for one in said for action in one.actions}
+
+
+def rejected_removals(rejections: Iterable[Rejection], held: Mapping[str, str]) -> str | None:
+    """Why the removals that are held are not to be made; None where a person has not said no to each of them."""
+    said = list(rejections)
+    kept = {pair for one in said for pair in one.removals.items()}
+    if not held or not held.items() <= kept:
+        return None
+    return next(one.why for one in reversed(said) if one.removals.items() & held.items())
+
+
+def is_answered(workspace: Workspace, plan: Plan) -> bool:
+    """Whether a person has said yes or no to all that a plan asks for, by this plan's digest or another's."""
+    proposed = _proposed(workspace, plan)
+    asked = {*plan.asked_removals.items(), *([(str(proposed), plan.evidence.snapshot)] if proposed else [])}
+    return any(asked <= _scope(one) for one in (*approvals(workspace), *rejections(workspace)))
+
+
+def _scope(answer: Approval | Rejection) -> set[tuple[str, str | None]]:
+    """What an answer is about: documents with their digests, and actions with their snapshot."""
+    if isinstance(answer, Rejection):
+        actions = set(answer.actions)
+    else:
+        actions = {answer.action, *answer.action.split("+")} if answer.action else set()
+    return {*answer.removals.items(), *((action, answer.snapshot) for action in actions)}
+
+
+def _proposed(workspace: Workspace, plan: Plan) -> Action | None:
+    """The action that a plan asks for. Where none is worth it, it is the removals themselves that it asks for.
+
+    In suggest mode they need a yes as an action too.
+    """
+    wanted = any(option.worth_it for option in plan.decision.options) or workspace.params.policy.mode == "suggest"
+    return plan.decision.proposed if wanted else None
+
+
+def _left_out(plan: Plan) -> tuple[str, ...]:
+    """What a no is said to: the action that is proposed, and the part of it that does not go ahead meanwhile."""
+    proposed, ahead = str(plan.decision.proposed), plan.decision.action
+    parts = set(proposed.split("+")) - set(ahead.split("+")) if ahead.builds else set()
+    return tuple(sorted({proposed} | parts))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def use_up(workspace: Workspace, indexed: Mapping[str, str], release: Release | None = None) -> None:

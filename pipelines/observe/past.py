@@ -19,11 +19,15 @@ LEFT_OUT = "examples_left_out"
 # The outcome of a turn that goes on, or was killed and not yet closed; so begins that of one that came to no end.
 RUNNING = "running"
 NOT_ENDED = (RUNNING, "failed", "killed")
+# So begins the outcome of a turn whose candidate the gate did not let through.
+REFUSED = "refused"
 # The decision of a turn in which a person went back to an earlier release.
 ROLLBACK = "ROLLBACK"
 # What a plan carries along of the past: more would tell a policy nothing else, and every plan keeps a copy.
 REMEMBERED = 200
 WEEK = timedelta(days=7)
+# What clocks of two machines may differ by.
+SKEW = timedelta(hours=1)
 
 
 def past_of(history: Sequence[Cycle]) -> tuple[Past, ...]:
@@ -54,6 +58,18 @@ def last_look(history: Sequence[Cycle]) -> Cycle | None:
     return next((cycle for cycle in reversed(history) if LEFT_OUT in cycle.signals), None)
 
 
+def last_judged(history: Sequence[Cycle]) -> Cycle | None:
+    """The last turn that decided about the data and came to its end, whatever it decided."""
+    return next((cycle for cycle in reversed(history) if cycle.decision in set(Action) and _judged(cycle)), None)
+
+
+def died_since_judged(history: Sequence[Cycle]) -> list[Cycle]:
+    """The turns since the last one that judged the data which came to no end, oldest first."""
+    judged = last_judged(history)
+    since = history[history.index(judged) + 1 :] if judged else history
+    return [cycle for cycle in since if not _judged(cycle)]
+
+
 def spent_hours(history: Sequence[Cycle], now: datetime) -> float:
     """The compute of the last seven days, in hours: every turn that has ended, whatever came of it.
 
@@ -61,21 +77,29 @@ def spent_hours(history: Sequence[Cycle], now: datetime) -> float:
     another plan.
     """
     ended = [cycle for cycle in history if cycle.outcome != RUNNING]
-    recent = [cycle for cycle in ended if now - datetime.fromisoformat(cycle.at) <= WEEK]
+    recent = [cycle for cycle in ended if -SKEW <= now - datetime.fromisoformat(cycle.at) <= WEEK]
     return round(sum(cycle.seconds for cycle in recent) / 3600, 3)
 
 
 def hours_since_retrain(history: Sequence[Cycle], now: datetime) -> int | None:
-    """Whole hours since the last turn that trained, whatever came of it; None where none did."""
+    """Whole hours since the last turn that trained, whatever came of it; None where none did.
+
+    None as well where it lies ahead: the clock was set back, and a cool-down would last until it has caught up.
+    """
     trained = [cycle for cycle in history if cycle.decision in set(Action) and Action(cycle.decision).retrains]
     if not trained:
         return None
-    return int((now - datetime.fromisoformat(trained[-1].at)).total_seconds() // 3600)
+    age = now - datetime.fromisoformat(trained[-1].at)
+    return max(0, int(age.total_seconds() // 3600)) if age >= -SKEW else None
+
+
+def _judged(cycle: Cycle) -> bool:
+    return not cycle.outcome.startswith(NOT_ENDED)
 
 
 def _ended(cycle: Cycle) -> bool:
     """A turn that failed or was killed says nothing of what its action brings, however far it came."""
-    if cycle.outcome.startswith(NOT_ENDED):
+    if not _judged(cycle):
         return False
     return cycle.decision in (Action.NOTHING, Action.HOLD) or cycle.score_after is not None
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +23,7 @@ from typing import NoReturn
 import yaml
 from pathspec import GitIgnoreSpec
 
-from pipelines.errors import RefusalError, one_line
+from pipelines.errors import RefusalError, UnavailableError, one_line
 from pipelines.records import Snapshot
 from pipelines.workspace import Workspace
 
@@ -66,7 +67,7 @@ def observe(workspace: Workspace) -> Snapshot:
     A file of the knowledge base that is none that one could read is left out and listed; one among the examples or
     questions is refused, since they are few and each of them counts.
     """
-    ignore = _ignore_rules(workspace.root)
+    ignore = ignore_rules(workspace.root)
     kb, unusable = _hash_files(workspace.kb, workspace.root, ignore)
     if not kb:
         hint = "put your documents there, or name the folder in params.yaml (observe.kb)"
@@ -104,7 +105,10 @@ def earlier_file(workspace: Workspace, digest: str) -> bytes | None:
 def _cache(root: Path) -> Path:
     """Where DVC keeps what it has versioned; a folder that its config names is relative to that config."""
     settings = ConfigParser()
-    settings.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    try:
+        settings.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    except (UnicodeDecodeError, ConfigParserError) as problem:
+        raise RefusalError(f"{root / '.dvc' / 'config'} is none that DVC can read: {one_line(problem)}") from problem
     return root / ".dvc" / settings.get("cache", "dir", fallback="cache")
 
 
@@ -145,6 +149,13 @@ def _hash_all(folder: Path, root: Path, ignore: GitIgnoreSpec) -> dict[str, str]
     for path, why in unusable.items():
         raise RefusalError(f"{folder / path} {why}: put it right or remove it")
     return files
+
+
+def hash_below(path: Path) -> dict[str, str]:
+    """(path -> MD5) of every file below a folder; of a file "" -> MD5, and nothing of what is not there."""
+    if path.is_file():
+        return {"": _md5(path)}
+    return {name: _md5(path / name) for name in files_below(path, path, GitIgnoreSpec([]))} if path.is_dir() else {}
 
 
 def _unusable(path: Path, folder: Path) -> str | None:
@@ -190,18 +201,21 @@ def read_file(path: Path, digest: str) -> bytes:
     return content
 
 
-def _unreadable(path: Path, problem: OSError) -> RefusalError:
+def _unreadable(path: Path, problem: OSError | UnicodeDecodeError) -> RefusalError:
     return RefusalError(f"{path} cannot be read ({one_line(problem)}): put it right or remove it")
 
 
-def _ignore_rules(root: Path) -> GitIgnoreSpec:
+def ignore_rules(root: Path) -> GitIgnoreSpec:
     """The user's rules alone: what Ragtide hides from DVC is looked at again each time."""
     return GitIgnoreSpec.from_lines([*ALWAYS_IGNORED, *(line.strip() for line in _ignore_lines(root))])
 
 
 def _ignore_lines(root: Path) -> list[str]:
     rules = root / ".dvcignore"
-    lines = rules.read_text(encoding="utf-8").split("\n") if rules.is_file() else []
+    try:
+        lines = rules.read_text(encoding="utf-8").split("\n") if rules.is_file() else []
+    except (OSError, UnicodeDecodeError) as problem:
+        raise _unreadable(rules, problem) from problem
     if HIDDEN not in lines:
         return lines
     first = lines.index(HIDDEN)
@@ -215,7 +229,7 @@ def _hide(workspace: Workspace, snapshot: Snapshot) -> None:
     now = rules.read_text(encoding="utf-8") if rules.is_file() else ""
     if not snapshot.unusable and HIDDEN not in now:
         return
-    ignore = _ignore_rules(workspace.root)
+    ignore = ignore_rules(workspace.root)
     home, below = workspace.kb.resolve(), workspace.kb.relative_to(workspace.root).as_posix()
     files = files_below(workspace.kb, workspace.root, ignore)
     unusable = [path for path in files if _unusable(workspace.kb / path, home)]
@@ -295,15 +309,21 @@ def commit_stages(workspace: Workspace, stages: Sequence[str]) -> None:
         dvc(workspace.root, ["commit", "--force", *stages])
 
 
-def dvc(root: Path, arguments: Sequence[str]) -> str:
+def dvc(root: Path, arguments: Sequence[str], timeout_seconds: float | None = None) -> str:
     """Run DVC in a process of its own, since in-process it changes folder and keeps global state.
 
-    Raises RefusalError with DVC's own message.
+    Raises RefusalError with DVC's own message, UnavailableError where it takes longer than `timeout_seconds`.
     """
     environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
     command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    told = f"`dvc {' '.join(arguments)}` in {root}"
+    try:
+        done = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds
+        )
+    except subprocess.TimeoutExpired as problem:
+        raise UnavailableError(f"{told} did not end within {timeout_seconds:g} s") from problem
     if done.returncode != 0:
         said = " ".join((done.stderr or done.stdout).split())
-        raise RefusalError(f"`dvc {' '.join(arguments)}` in {root} failed: {said}")
+        raise RefusalError(f"{told} failed: {said}")
     return done.stdout

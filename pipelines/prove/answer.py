@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from shutil import rmtree
 from typing import Generic, TypeVar, cast
 
 from diskcache import Cache, JSONDisk
@@ -13,7 +15,7 @@ from pipelines.build.candidate import generator_of, index_of
 from pipelines.build.models import Models
 from pipelines.build.prompts import FORM, question_prompt
 from pipelines.build.search import Passage, Reader
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, UnavailableError, one_line
 from pipelines.ports import Advance, Claim, Generator, Judge, Lesson, Progress, Prompt
 from pipelines.records import BuiltModel, Release, digest_of
 from pipelines.workspace import Workspace
@@ -113,7 +115,7 @@ class Answerer:
 
     def _each_once(self, asking: Asking[Asked, Said], things: Sequence[Asked]) -> list[Said]:
         """What is said to each of `things`, in order; only what was never asked is asked, and then kept."""
-        with Cache(str(self._kept), disk=JSONDisk) as kept:
+        with self._cache() as kept:
             said: dict[str, Said] = {key: kept[key] for key in dict.fromkeys(asking.keys) if key in kept}
             new = {key: thing for key, thing in zip(asking.keys, things, strict=True) if key not in said}
             if new:
@@ -122,6 +124,16 @@ class Answerer:
                 for key in new:
                     kept[key] = said[key]
         return [said[key] for key in asking.keys]
+
+    def _cache(self) -> Cache:
+        """What was said before. It can be asked again: where it is damaged, it begins anew."""
+        try:
+            return Cache(str(self._kept), disk=JSONDisk)
+        except sqlite3.OperationalError as problem:
+            raise UnavailableError(f"{self._kept} cannot be written: {one_line(problem)}") from problem
+        except sqlite3.DatabaseError:
+            rmtree(self._kept)
+            return Cache(str(self._kept), disk=JSONDisk)
 
     def _generator(self, model: BuiltModel) -> Generator:
         if model.base not in self._generators:

@@ -75,6 +75,7 @@ class World:
     refused: dict[str, str]
     before: Before | None = None
     approved: tuple[str, ...] = ()
+    held_rejected: str | None = None
     past: tuple[Past, ...] = ()
     spent_hours: float = 0.0
     hours_since_retrain: int | None = None
@@ -245,6 +246,7 @@ def gather(world: World, examiner: Examiner, subject: Subject, embedder: Embedde
         adapter_is_current=_adapter_is_current(world, subject.model, training_settings(params, examiner.answerer.base)),
         refused=world.refused,
         approved=world.approved,
+        held_rejected=world.held_rejected,
         held=dict(world.corpus.held),
         set_aside={one.document: one.reason for one in world.corpus.set_aside},
         taught_gone=world.taught_gone,

@@ -15,8 +15,8 @@ from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
 from pipelines.observe.costs import Workload, forecast
 from pipelines.observe.diff import diff
-from pipelines.observe.guard import approvals, approved_actions
-from pipelines.observe.past import hours_since_retrain, past_of, spent_hours, undone_releases
+from pipelines.observe.guard import approvals, approved_actions, rejected_actions, rejected_removals, rejections
+from pipelines.observe.past import REFUSED, hours_since_retrain, past_of, spent_hours, undone_releases
 from pipelines.prove.attribution import World, gather
 from pipelines.prove.questions import GoldenSet
 from pipelines.prove.regression import skills
@@ -24,8 +24,6 @@ from pipelines.prove.signals import Before
 from pipelines.publish.lineage import Deletions, taught_gone
 from pipelines.publish.project import Project
 from pipelines.records import Action, Cycle, Plan, Release, Snapshot
-
-REFUSED = "refused"
 
 
 def make_plan(project: Project, corpus: Corpus) -> Plan:
@@ -101,6 +99,7 @@ def _world(project: Project, corpus: Corpus, golden: GoldenSet) -> World:
     params = project.workspace.params
     live = project.registry.champion()
     history, now = project.registry.history(), datetime.now(UTC)
+    case, rejected = (corpus.snapshot.id, params.digest()), rejections(project.workspace)
     index = open_index(project.workspace, _retriever(project, live).embedder)
     delta = index.delta(corpus.chunks, live.index.version if live else None)
     changes = diff(live.snapshot if live else None, corpus.snapshot)
@@ -120,7 +119,8 @@ def _world(project: Project, corpus: Corpus, golden: GoldenSet) -> World:
         delta=delta,
         live=live,
         costs=forecast(workload, history, params.costs),
-        refused=refused_before(history, corpus.snapshot.id, params.digest()),
+        refused=refused_before(history, *case) | rejected_actions(rejected, *case),
+        held_rejected=rejected_removals(rejected, corpus.held),
         before=_before(project, corpus, golden, live, bool(delta.rebuild)),
         approved=approved_actions(approvals(project.workspace), corpus.snapshot.id),
         past=past_of(history),
@@ -170,8 +170,8 @@ def headline(plan: Plan) -> str:
     chosen = [one for one in single if one.worth_it]
     if plan.decision.action is Action.HOLD and plan.decision.proposed and chosen:
         return f"{plan.decision.proposed} waits for an approval: " + "; ".join(one.because for one in chosen)
-    if not chosen and plan.evidence.held and plan.evidence.delta.is_empty:
-        return f"{len(plan.evidence.held)} removals wait for an approval; nothing else has changed"
+    if not chosen and plan.asked_removals and plan.evidence.delta.is_empty:
+        return f"{len(plan.asked_removals)} removals wait for an approval; nothing else has changed"
     if not chosen:
         return "not worth its cost: " + "; ".join(f"{one.action} ({one.because})" for one in single)
     return "; ".join(one.because for one in chosen)

@@ -6,28 +6,33 @@ turn of the loop is a run, its steps are nested runs.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
+import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from mlflow.data.dataset_source import DatasetSource
-from mlflow.entities import Dataset, DatasetInput, InputTag, Run, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from requests.exceptions import RequestException
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from pipelines.errors import RefusalError, UnavailableError, one_line
 from pipelines.observe.past import RUNNING
+from pipelines.publish.desk import experiment_tags, model_text, over_the_cycles, release_text
 from pipelines.records import UNFINISHED, BuiltRetriever, Cycle, Record, Release, Snapshot
 from pipelines.workspace import Workspace
 
@@ -42,6 +47,8 @@ LOST = "lost"
 # What MLflow's stores say of a model that is not there, and of an alias that is not there.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
+# What MLflow takes of params and of tags in one batch.
+AT_ONCE = 100
 # What MLflow runs of a release.
 SERVED = Path(__file__).with_name("served.py")
 
@@ -103,27 +110,29 @@ class RunLog:
     def artifact_uri(self) -> str:
         return str(self._run.info.artifact_uri)
 
-    def params(self, values: Mapping[str, Any], prefix: str = "") -> None:
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                self.params(value, f"{prefix}{key}.")
-            else:
-                self._client.log_param(self.id, f"{prefix}{key}", value)
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log settings; those of a block as block.name."""
+        self._write(params=[Param(key, str(value)) for key, value in _flat(values)])
 
-    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Log numbers; what was not measured (None) is left out, never written as 0."""
-        for key, value in values.items():
-            if value is not None:
-                self._client.log_metric(self.id, key, float(value), step=step)
+    def metrics(self, values: Mapping[str, float | None], step: int = 0, at: int | None = None) -> None:
+        """Log numbers; what was not measured (None) is left out, never written as 0. `at`: milliseconds since 1970."""
+        when = _now() if at is None else at
+        known = {key: float(value) for key, value in values.items() if value is not None}
+        self._write(metrics=[Metric(key, value, when, step) for key, value in known.items()])
 
     def series(self, key: str, values: Iterable[tuple[int, float]]) -> None:
         """Log a number at each of some steps."""
-        for step, value in values:
-            self._client.log_metric(self.id, key, value, step=step)
+        when = _now()
+        self._write(metrics=[Metric(key, value, when, step) for step, value in values])
 
     def tags(self, values: Mapping[str, Any]) -> None:
-        for key, value in values.items():
-            self._client.set_tag(self.id, key, str(value))
+        self._write(tags=[RunTag(key, str(value)) for key, value in values.items()])
+
+    def _write(self, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()) -> None:
+        """In as few transactions, or requests, as MLflow allows: one by one they took a third of an empty turn."""
+        for start in range(0, max(len(metrics), len(params), len(tags)), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            self._client.log_batch(self.id, metrics[part], params[part], tags[part])
 
     def rename(self, name: str) -> None:
         self._client.set_tag(self.id, "mlflow.runName", name)
@@ -140,6 +149,11 @@ class RunLog:
 
     def table(self, name: str, rows: Mapping[str, list[Any]]) -> None:
         self._client.log_table(self.id, dict(rows), name)
+
+    def evaluation(self, tables: Mapping[str, Mapping[str, list[Any]]]) -> None:
+        """What MLflow's evaluation page makes its rows of, by file name."""
+        for name, rows in tables.items():
+            self.table(name, rows)
 
     def folder(self, name: str | None, folder: Path) -> None:
         """What `folder` holds, under `name`, or at the top of the run's artifacts."""
@@ -159,15 +173,60 @@ class RunLog:
     def datasets(self, snapshot: Snapshot) -> None:
         """The three data folders as dataset inputs, each with its DVC hash as digest."""
         folders = {"kb": snapshot.kb_id, "train": snapshot.train_id, "golden": snapshot.golden_id}
+        files = {"kb": snapshot.documents, "train": snapshot.examples, "golden": snapshot.questions}
         contexts = {"kb": "index", "train": "training", "golden": "evaluation"}
         inputs = [
             DatasetInput(
-                dataset=_dataset(name, digest),
+                dataset=_dataset(name, digest, len(files[name])),
                 tags=[InputTag("mlflow.data.context", contexts[name])],
             )
             for name, digest in folders.items()
         ]
         self._client.log_inputs(self.id, inputs)
+
+
+class _Store:
+    """MLflow's client, with its store's troubles told as an UnavailableError: a server or a database that is away."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*arguments: Any, **options: Any) -> Any:
+            try:
+                return getattr(self._client, name)(*arguments, **options)
+            except (MlflowException, RequestException, DatabaseError) as problem:
+                if _is_the_stores(problem):
+                    raise away(self._address, problem) from problem
+                raise
+
+        return ask
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        path = Path(self._address.removeprefix("sqlite:///"))
+        if self._address.startswith("sqlite:///") and path.exists():
+            # MLflow would try for minutes to open what is no database.
+            try:
+                with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+                    database.execute("PRAGMA schema_version")
+            except sqlite3.Error as problem:
+                raise away(self._address, problem) from problem
+        return MlflowClient(tracking_uri=self._address, registry_uri=self._address)
+
+
+def _is_the_stores(problem: Exception) -> bool:
+    """Whether it is the store that failed, and not what was asked of it."""
+    cause = problem.__cause__ if isinstance(problem, MlflowException) else problem
+    # Others of the database's errors, such as that a name is taken, are answers.
+    is_away = isinstance(cause, OperationalError | RequestException) or type(cause) is DatabaseError
+    return is_away or str(problem).startswith("API request to")
+
+
+def away(address: str, problem: Exception) -> UnavailableError:
+    """A store that does not answer, in one line without the statement that it was asked."""
+    said = one_line(problem).split(" [SQL:")[0][:200]
+    return UnavailableError(f"MLflow at {address} does not answer as it should: {said}")
 
 
 class Registry:
@@ -180,7 +239,7 @@ class Registry:
     @cached_property
     def _client(self) -> MlflowClient:
         self._workspace.state.mkdir(parents=True, exist_ok=True)
-        return MlflowClient(tracking_uri=self._workspace.tracking_uri, registry_uri=self._workspace.tracking_uri)
+        return cast("MlflowClient", _Store(self._workspace.tracking_uri))
 
     @property
     def exists(self) -> bool:
@@ -193,17 +252,25 @@ class Registry:
         known = self._client.get_experiment_by_name(self._params.experiment)
         if known is not None:
             return str(known.experiment_id)
-        local = not self._params.tracking_uri
-        artifacts = (self._workspace.state / "mlartifacts").as_uri() if local else None
+        through_server = self._workspace.tracking_uri.startswith("http")
+        artifacts = None if through_server else self._workspace.artifact_store
         return str(self._client.create_experiment(self._params.experiment, artifact_location=artifacts))
+
+    def _lay_out(self) -> None:
+        """Have the experiment's page say what a reviewer finds there; what a person has written there since stays."""
+        known = self._client.get_experiment(self.experiment).tags
+        for key, value in experiment_tags(self.experiment, self._params.model).items():
+            if key not in known:
+                self._client.set_experiment_tag(self.experiment, key, value)
 
     # --- runs ------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def cycle(self) -> Iterator[RunLog]:
         """A run for one turn of the loop, numbered; it says FAILED where the turn raised."""
+        self._lay_out()
         number = len(self._runs("cycle")) + 1
-        with self._run(f"cycle-{number:04d}", {KIND: "cycle", "cycle": f"cycle-{number:04d}"}) as log:
+        with self._turn(f"cycle-{number:04d}", number, {}) as log:
             yield log
 
     @contextmanager
@@ -213,22 +280,57 @@ class Registry:
             yield log
 
     @contextmanager
+    def evaluation(self, release: Release) -> Iterator[RunLog]:
+        """A run for a release's scores on the questions of now; no turn of the loop."""
+        tags = {KIND: "evaluation", "release": release.id, "index_version": str(release.index.version)}
+        with self._run(f"evaluation of release {release.id}", tags) as log:
+            yield log
+
+    @contextmanager
     def _run(self, name: str, tags: dict[str, str]) -> Iterator[RunLog]:
         run = self._client.create_run(self.experiment, run_name=name, tags=tags)
         log = RunLog(self._client, run)
         try:
             yield log
         except BaseException as problem:
-            log.tags({"outcome": f"failed: {' '.join(str(problem).split())[:200] or type(problem).__name__}"})
-            self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FAILED))
+            # Where MLflow is what is away, the next turn closes the run.
+            with suppress(UnavailableError):
+                log.tags({"outcome": f"failed: {' '.join(str(problem).split())[:200] or type(problem).__name__}"})
+                self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FAILED))
             raise
         self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FINISHED))
 
     @contextmanager
     def by_hand(self, name: str, tags: Mapping[str, str]) -> Iterator[RunLog]:
         """A run for something that an operator does, such as a rollback: a turn of its own in the history."""
-        with self._run(name, {KIND: "cycle", "cycle": name, **tags}) as log:
+        with self._turn(name, len(self._runs("cycle")) + 1, tags) as log:
             yield log
+
+    @contextmanager
+    def _turn(self, name: str, number: int, tags: Mapping[str, str]) -> Iterator[RunLog]:
+        """A run that the history holds; its numbers go into the charts over the cycles when it ends."""
+        with self._run(name, {KIND: "cycle", "cycle": name, **tags}) as log:
+            try:
+                yield log
+            finally:
+                # A chart that lacks a point is no reason for a turn to fail.
+                with suppress(MlflowException, UnavailableError):
+                    self._chart(log, number)
+
+    def _chart(self, log: RunLog, number: int) -> None:
+        """Add a turn to the run that holds the numbers over all turns; again, it changes nothing."""
+        run = self._client.get_run(log.id)
+        self._timeline.metrics(over_the_cycles(_cycle(run)), step=number, at=run.info.start_time)
+
+    @cached_property
+    def _timeline(self) -> RunLog:
+        """The one run whose charts have the turns on their x-axis; no turn of the loop itself."""
+        known = self._runs("timeline")
+        if known:
+            return RunLog(self._client, known[0])
+        with self._run("over the cycles", {KIND: "timeline"}) as log:
+            log.describe("Score, gaps and cost: a point for each turn of the loop, by its number.")
+            return log
 
     def read(self, log: RunLog) -> Cycle:
         """A turn as it is recorded so far."""
@@ -271,8 +373,10 @@ class Registry:
                 return found
 
     def address(self, log: RunLog) -> str:
-        """Where a run stands in the MLflow page, below its address."""
-        return f"#/experiments/{self.experiment}/runs/{log.id}"
+        """Where a run stands in MLflow's page, which `ragtide up` and `ragtide ui` open where none is named."""
+        uri = self._workspace.tracking_uri
+        server = uri if uri.startswith("http") else self._workspace.params.services.mlflow_url
+        return f"{server.rstrip('/')}/#/experiments/{self.experiment}/runs/{log.id}"
 
     # --- releases --------------------------------------------------------------------------------------------------
 
@@ -311,7 +415,11 @@ class Registry:
         except MlflowException as problem:
             raise self._away(problem) from problem
         described = [version for version in versions if DESCRIBED in version.tags and LOST not in version.tags]
-        return [self._load(version) for version in sorted(described, key=lambda version: int(version.version))]
+        try:
+            return [self._load(version) for version in sorted(described, key=lambda version: int(version.version))]
+        except (MlflowException, OSError) as problem:
+            what = f"MLflow at {self._workspace.tracking_uri} has lost what it kept of a release"
+            raise RefusalError(f"{what}: {one_line(problem)}; bring its artifacts back from a backup") from problem
 
     def pointed_at(self) -> str | None:
         """The number that the pointer names, whether or not there is a whole release behind it."""
@@ -331,7 +439,7 @@ class Registry:
         can never meet the remains of a killed or a failed attempt.
         """
         try:
-            self._client.create_registered_model(self._params.model)
+            self._client.create_registered_model(self._params.model, description=model_text(self.experiment))
         except MlflowException as problem:
             if problem.error_code != ALREADY_THERE:
                 raise
@@ -347,7 +455,21 @@ class Registry:
         """
         log.model(draft.folder)
         log.record(f"{draft.folder}/release.json", release)
+        text = release_text(release, self.experiment, log.id)
+        self._client.update_model_version(self._params.model, release.id, text)
         self.mark(release.id, _release_tags(release))
+
+    def written(self, log: RunLog) -> Release | None:
+        """The release that a turn has written down to its end already; None where it has not come so far."""
+        versions = self._client.search_model_versions(f"name = '{self._params.model}' and run_id = '{log.id}'")
+        whole = [version for version in versions if DESCRIBED in version.tags]
+        return self._load(whole[0]) if whole else None
+
+    @contextmanager
+    def pointing(self) -> Iterator[None]:
+        """Be the only one who moves the pointer, for moments."""
+        with self._workspace.pointing():
+            yield
 
     def point(self, release: Release) -> None:
         """Make a release live: the one pointer moves, index and model go with it."""
@@ -391,8 +513,7 @@ class Registry:
             Path(got).replace(target)
 
     def _away(self, problem: MlflowException) -> UnavailableError:
-        said = one_line(problem)[:200]
-        return UnavailableError(f"MLflow at {self._workspace.tracking_uri} does not answer as it should: {said}")
+        return away(self._workspace.tracking_uri, problem)
 
     def _load(self, version: Any) -> Release:
         path = f"{_folder(version)}/release.json"
@@ -405,9 +526,23 @@ def _folder(version: Any) -> str:
     return str(version.source).rsplit("/", 1)[-1]
 
 
-def _dataset(name: str, digest: str) -> Dataset:
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return int(datetime.now(UTC).timestamp() * 1000)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _dataset(name: str, digest: str, files: int) -> Dataset:
     source = DvcSource(f"data/{name}", digest)
-    return Dataset(name=name, digest=digest, source_type="dvc", source=source.to_json())
+    profile = json.dumps({"files": files})
+    return Dataset(name=name, digest=digest, source_type="dvc", source=source.to_json(), profile=profile)
 
 
 def _release_tags(release: Release) -> dict[str, str]:

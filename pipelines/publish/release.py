@@ -6,37 +6,60 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pipelines.build.adapters import adapter_folder
-from pipelines.build.index import Index
 from pipelines.errors import RefusalError
 from pipelines.observe.past import ROLLBACK
+from pipelines.publish.project import Project
 from pipelines.publish.registry import Registry, RunLog
 from pipelines.records import Candidate, Release, Verdict
-from pipelines.workspace import Workspace
 
 
 def publish(
-    workspace: Workspace, registry: Registry, index: Index, log: RunLog, candidate: Candidate, verdict: Verdict
+    project: Project, log: RunLog, candidate: Candidate, verdict: Verdict, check: Callable[[], None] = lambda: None
 ) -> Release:
-    """Make an accepted candidate live. The pointer moves last: a kill before it leaves the live release as it was."""
+    """Make an accepted candidate live. The pointer moves last: a kill before it leaves the live release as it was.
+
+    Tried again in the same turn, it goes on with the release that was written down the first time, live or not.
+    Raises RefusalError where another release has gone live since the candidate was held against `candidate.previous`;
+    `check` raises it where the turn has lost the project to another.
+    """
     if not verdict.accepted:
         raise RefusalError("a candidate that the gate refused is not released")
-    live = registry.champion()
-    draft = registry.draft(log)
+    release = project.registry.written(log)
+    if release is None:
+        _refuse_if_moved(project, candidate, check)
+        release = _write_down(project, log, candidate, verdict)
+    with project.registry.pointing():
+        if project.registry.pointed_at() != release.id:
+            _refuse_if_moved(project, candidate, check)
+            project.registry.point(release)
+    return release
+
+
+def _refuse_if_moved(project: Project, candidate: Candidate, check: Callable[[], None]) -> None:
+    check()
+    live = project.registry.pointed_at()
+    if live != candidate.previous:
+        now, then = (f"release {one}" if one else "nothing" for one in (live, candidate.previous))
+        moved = f"{now} is live by now, and the candidate was held against {then}"
+        raise RefusalError(f"{moved}: it is not published over it; the next run looks anew")
+
+
+def _write_down(project: Project, log: RunLog, candidate: Candidate, verdict: Verdict) -> Release:
+    """A release that is whole, and that nobody points at yet."""
+    draft, index = project.registry.draft(log), project.index
     release = Release(
         **dict(candidate),
         id=draft.id,
         content=index.content(candidate.index.version),
         index_tag=f"release-{draft.id}",
         scorecard=verdict.after,
-        previous=live.id if live else None,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     index.tag(release.index_tag, release.index.version)
-    adapter = adapter_folder(workspace, release.model)
+    adapter = adapter_folder(project.workspace, release.model)
     if adapter is not None:
         log.folder(f"{draft.folder}/adapter", adapter)
-    registry.describe(release, draft, log)
-    registry.point(release)
+    project.registry.describe(release, draft, log)
     return release
 
 
@@ -45,9 +68,15 @@ def rollback(
 ) -> Release:
     """Move the pointer back, to the release before the live one or to `release_id`. Index and model go together.
 
-    The release that is left is marked, so that the same data does not bring it back. Raises RefusalError where there
-    is nothing to go back to; `serves` raises it for a release that could not be served.
+    A run may be at work: it publishes nothing over what is live then. The release that is left is marked, so that the
+    same data does not bring it back. Raises RefusalError where there is nothing to go back to; `serves` raises it for
+    a release that could not be served.
     """
+    with registry.pointing():
+        return _go_back(registry, release_id, why, serves)
+
+
+def _go_back(registry: Registry, release_id: str | None, why: str, serves: Callable[[Release], None]) -> Release:
     live = registry.champion()
     if live is None:
         raise RefusalError("nothing is live yet: `ragtide run` makes the first release")

@@ -30,7 +30,6 @@ __all__ = [
     "left_out_told",
     "refusal",
     "retrieval_metrics",
-    "scorecard_table",
     "set_aside_markdown",
     "skill_metrics",
     "upkeep_markdown",
@@ -116,19 +115,6 @@ def _picture(plot: Figure) -> str:
     plot.savefig(content, format="svg")
     encoded = base64.b64encode(content.getvalue()).decode()
     return f'<img alt="plot" src="data:image/svg+xml;base64,{encoded}">'
-
-
-def scorecard_table(scorecard: Scorecard) -> dict[str, list[str]]:
-    """A row a question, as columns."""
-    graded = scorecard.graded
-    return {
-        "question": [one.question for one in graded],
-        "answer": [one.answer for one in graded],
-        "score": [str(one.score) for one in graded],
-        "well_formed": [str(one.well_formed) for one in graded],
-        "right_passage_found": [str(one.hit) for one in graded],
-        "sources": [", ".join(one.sources) for one in graded],
-    }
 
 
 def verdict_plot(verdict: Verdict) -> Figure:

@@ -13,9 +13,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from pipelines.errors import RefusalError
+from pipelines.errors import RefusalError, one_line
 from pipelines.ports import quiet
 from pipelines.prove.answer import Answer, Assistant
 from pipelines.publish.project import Project
@@ -32,6 +32,14 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     question: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+
+
+def asked(text: str) -> str:
+    """A question that can be answered. Raises RefusalError for one that is empty, too long, or no text."""
+    try:
+        return Question(question=text).question
+    except ValidationError as problem:
+        raise RefusalError(one_line(problem)) from problem
 
 
 class Source(BaseModel):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipelines.build.candidate import maintain_index
 from pipelines.build.fingerprint import noted_index
 from pipelines.build.upkeep import remove
+from pipelines.publish.markdown import table
 from pipelines.publish.project import Project
 from pipelines.records import UNFINISHED, Upkeep
+from pipelines.workspace import Workspace
 
 
 def maintain(project: Project, dry_run: bool = False) -> list[Upkeep]:
@@ -20,6 +24,44 @@ def maintain(project: Project, dry_run: bool = False) -> list[Upkeep]:
     embedder = project.retriever(live.index.retriever).embedder if live else project.models.embedder
     steps = maintain_index(project.workspace, embedder, dry_run)
     return [*steps, _sweep_models(project, dry_run)] if steps else []
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a part of a project takes on this machine's disk."""
+
+    what: str
+    path: Path
+    bytes: int
+
+
+def sizes(workspace: Workspace, prefect_database: Path) -> list[Size]:
+    """How large index, databases and stores are, largest first. What lies in a bucket or on a server is not in it."""
+    places = {
+        "index": workspace.state / "lance",
+        "MLflow's database": workspace.state / "mlflow.db",
+        "MLflow's artifacts": workspace.state / "mlartifacts",
+        "adapters": workspace.adapters,
+        "tuned retrievers": workspace.retrievers,
+        "DVC's cache": workspace.root / ".dvc" / "cache",
+        "Prefect's database": prefect_database,
+    }
+    found = [Size(what, path, _bytes(path)) for what, path in places.items() if path.exists()]
+    return sorted(found, key=lambda one: -one.bytes)
+
+
+def sizes_markdown(found: Sequence[Size]) -> str:
+    """A row for each."""
+    return table(("what", "MB", "where"), [(one.what, f"{one.bytes / 1e6:.1f}", f"`{one.path}`") for one in found])
+
+
+def _bytes(path: Path) -> int:
+    """A file of a store that is in use may vanish while it is being counted."""
+    total = 0
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        with suppress(OSError):
+            total += file.lstat().st_size if not file.is_dir() else 0
+    return total
 
 
 def _sweep_models(project: Project, dry_run: bool) -> Upkeep:

@@ -13,6 +13,7 @@ import pytest
 from demo.pages import (
     golden_products,
     golden_rows,
+    main,
     quarters,
     read_facts,
     render_pages,
@@ -134,3 +135,22 @@ def test_a_project_holds_the_quarter_that_was_written_last(tmp_path: Path, answe
 def test_rows_are_written_one_a_line(tmp_path: Path) -> None:
     write_rows(tmp_path / "deep/rows.jsonl", golden_rows(quarters()[0]))
     assert len((tmp_path / "deep/rows.jsonl").read_text("utf-8").splitlines()) == 60
+
+
+def test_the_command_lays_a_quarter_into_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").touch()
+    monkeypatch.setattr("sys.argv", ["pages", str(tmp_path), "--quarter", "2"])
+    main()
+    told = {path.relative_to(tmp_path / "data/kb").as_posix() for path in (tmp_path / "data/kb").rglob("*.md")}
+    assert told == {*render_pages(quarters()[1])}
+    assert len(read_rows(tmp_path / "data/golden/questions.jsonl")) == len(golden_rows(quarters()[1]))
+
+
+def test_the_command_writes_nothing_outside_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pages", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "is no project: `ragtide init" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -235,10 +235,25 @@ def test_a_plan_that_holds_nothing_back_cannot_be_approved(make_project: MakePro
     assert (code, err) == (1, f"ragtide: plan {digest} holds nothing back: there is nothing to approve\n")
 
 
+def test_what_a_person_says_no_to_is_not_asked_for_again_and_a_later_yes_counts(make_project: MakeProject) -> None:
+    root = fill(make_project(policy={"mode": "suggest"}))
+    assert at(root, "run")[0] == 3
+    [digest] = [path.stem for path in (root / ".ragtide/plans").iterdir()]
+    assert at(root, "reject", digest)[0] == 2
+    code, out, _ = at(root, "reject", digest, "--why", "not before the fair")
+    assert (code, " ".join(out.split())) == (0, "rejected: REFRESH; the next `ragtide run` goes on without it")
+    code, out, _ = at(root, "run")
+    assert (code, out.split(":")[0]) == (0, "NOTHING")
+    assert "it was rejected by a person: not before the fair" in " ".join(out.split())
+    assert at(root, "approve", digest)[0] == 0
+    assert at(root, "run")[1].split(":")[0] == "REFRESH"
+    assert at(root, "reject", "0123456789ab", "--why", "no")[2].startswith("ragtide: there is no plan 0123456789ab")
+
+
 def test_an_action_above_the_limit_is_carried_out_once_somebody_says_yes(make_project: MakeProject) -> None:
     root = fill(make_project(policy={"approve_above_seconds": 0}))
     code, out, _ = at(root, "run")
-    assert (code, out.split(":")[0]) == (0, "HOLD")
+    assert (code, out.split(":")[0]) == (3, "HOLD")
     [digest] = [path.stem for path in (root / ".ragtide/plans").iterdir()]
     assert f"waits for `ragtide approve {digest}`" in " ".join(out.split())
     assert not files(root / ".ragtide/lance")
@@ -411,6 +426,14 @@ def test_a_command_that_writes_is_refused_while_another_is_at_work(command: list
         code, _, err = at(indexed, *command)
     assert code == 1
     assert "another run is at work" in err
+
+
+def test_one_can_go_back_while_a_run_is_at_work_and_is_told_what_becomes_of_it(taught: Path) -> None:
+    with Project.open(taught, quiet).workspace.writing(what="flow run busy-bee"):
+        code, out, _ = at(taught, "rollback")
+    assert code == 0
+    assert "a run is at work (flow run busy-bee, process " in " ".join(out.split())
+    assert "it publishes nothing over this release" in " ".join(out.split())
 
 
 def test_a_stage_under_other_settings_is_refused_until_one_asks_for_a_rebuild(indexed: Path) -> None:

@@ -17,7 +17,7 @@ from flows import tasks
 from flows.keep_current import keep_current
 from pipelines.errors import RefusalError
 from pipelines.observe.costs import Workload, forecast
-from pipelines.observe.guard import approvals, approve
+from pipelines.observe.guard import approvals, approve, reject
 from pipelines.observe.past import past_of
 from pipelines.observe.snapshot import observe
 from pipelines.publish.lineage import SAW_DELETED
@@ -232,6 +232,73 @@ def test_a_turn_that_dies_while_publishing_leaves_what_is_live_and_the_next_one_
     assert (house.live.previous, house.answer("Tank")) == (before.id, NEW)
 
 
+def test_a_rollback_while_a_turn_is_at_work_is_not_undone_by_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = house.live
+    house.page("Tank", NEW)
+    house.golden(Tank=NEW)
+    assert house.turn().outcome == "release 2"
+    house.page("Valve", NEW)
+    house.golden(Tank=NEW, Valve=NEW)
+    whole = tasks.judge
+
+    def judged_late(*arguments: Any) -> Any:
+        rollback(house.project.registry, None, "wrong answers")
+        return whole(*arguments)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(tasks, "judge", judged_late)
+        with pytest.raises(
+            RefusalError, match="release 1 is live by now, and the candidate was held against release 2"
+        ):
+            house.turn()
+    assert house.live == first
+    assert [turn.outcome.split(":")[0] for turn in house.history[-2:]] == ["failed", "release 1 is live again"]
+
+    assert house.turn().outcome == "release 3"
+    assert (house.live.previous, house.answer("Valve")) == (first.id, NEW)
+
+
+def test_a_publish_whose_answer_is_lost_is_tried_again_and_makes_one_release(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.page("Tank", NEW)
+    house.golden(Tank=NEW)
+    whole, calls = Registry.point, []
+
+    def timing_out(*arguments: Any) -> None:
+        whole(*arguments)
+        calls.append(1)
+        if len(calls) == 1:
+            raise ConnectionError("no answer")
+
+    at_once(monkeypatch, "publish", retries=2)
+    monkeypatch.setattr(Registry, "point", timing_out)
+    cycle = house.turn()
+    assert (cycle.outcome, len(calls)) == ("release 2", 1)
+    assert [one.id for one in house.project.registry.releases()] == ["1", "2"]
+    assert house.live.previous == "1"
+
+
+def test_a_turn_that_lost_the_project_to_another_publishes_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = house.live
+    house.page("Tank", NEW)
+    house.golden(Tank=NEW)
+    whole = tasks.judge
+
+    def taken_over(*arguments: Any) -> Any:
+        (house.root / ".ragtide/writer.lock").unlink()
+        return whole(*arguments)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(tasks, "judge", taken_over)
+        with pytest.raises(RefusalError, match="another has taken its place"):
+            house.turn()
+    assert house.live == before
+    assert house.turn().outcome == "release 2"
+
+
 def test_a_store_that_is_away_for_a_moment_costs_one_more_try(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once(monkeypatch, "decide", retries=2)
     failing(monkeypatch, tasks, "make_plan", times=1)
@@ -290,6 +357,34 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
         (house.root / f"data/kb/{name}.md").unlink()
     project = house.project
     assert dict(project.corpus(observe(project.workspace)).held) == held
+
+
+def test_removals_that_a_person_said_no_to_stay_and_are_not_asked_about_again(house: House) -> None:
+    house.set("guard", max_removed_documents=0, max_removed_share=0)
+    everything = house.documents()
+    (house.root / "data/kb/Motor.md").unlink()
+    waits = house.turn()
+    assert waits.decision == "HOLD"
+    reject(house.project.workspace, waits.plan, read_plan(house.project, waits.plan), "it comes back on Monday")
+    after = house.turn()
+    assert (after.decision, after.outcome) == ("NOTHING", "nothing to do")
+    assert not read_plan(house.project, after.plan).asks
+    # Another page is another matter, and whatever else changes goes ahead.
+    house.page("Late", OLD)
+    assert house.turn().outcome == "release 2"
+    assert house.documents() == everything | {"Late.md"}
+    (house.root / "data/kb/Gear.md").unlink()
+    asked = read_plan(house.project, house.turn().plan)
+    assert set(asked.asked_removals) == {"Motor.md", "Gear.md"}
+
+
+def test_a_turn_closes_the_record_of_a_killed_one_and_leaves_a_rollback_alone(house: House) -> None:
+    registry = house.project.registry
+    killed, going_back = registry.cycle(), registry.by_hand("rollback", {"decision": "ROLLBACK"})
+    with going_back:
+        killed.__enter__()
+        house.turn()
+        assert [one.outcome for one in house.history] == ["release 1", "running", "killed", "nothing to do"]
 
 
 # --- what costs more than the limit --------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Does a deployed cron get a scheduled run, and a worker carry one out? "The server is up" proves nothing (0002)."""
+"""Does a deployed cron get a scheduled run, an event a run, and a worker carry one out? "The server is up" proves
+nothing (0002)."""
 
 from __future__ import annotations
 
@@ -7,10 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,16 +22,20 @@ from urllib.parse import urlsplit
 import pytest
 
 from demo.pages import quarters, write_quarter
+from flows.watch import Heartbeat
+from pipelines.observe.past import last_judged
+from pipelines.observe.snapshot import observe
 from pipelines.publish.registry import Registry
 from pipelines.workspace import Workspace
 from tests.conftest import write_project
 from tests.servers import eventually, free_port
 
+TOKEN = "a token that is long enough"
 ROOT = Path(__file__).parent.parent.parent
 
 
-def post(url: str, body: dict[str, Any]) -> Any:
-    headers = {"Content-Type": "application/json"}
+def post(url: str, body: dict[str, Any], authorization: str | None = None) -> Any:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": authorization} if authorization else {})
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
@@ -51,9 +59,52 @@ class Deployed:
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def runs(self, state: str) -> Any:
-        body = {"flow_runs": {"state": {"type": {"any_": [state]}}}, "limit": 5}
-        return post(f"{self.api}/flow_runs/filter", body)
+    def runs(self, *states: str, deployment: str = "keep-current") -> Any:
+        wanted = {"flow_runs": {"state": {"type": {"any_": states}}}, "deployments": {"name": {"any_": [deployment]}}}
+        return post(f"{self.api}/flow_runs/filter", wanted)
+
+    def asked(self, revision: str) -> Any:
+        """The runs that a trigger with this revision has brought."""
+        states = ("SCHEDULED", "PENDING", "RUNNING", "COMPLETED")
+        return [run for run in self.runs(*states) if run["parameters"].get("revision") == revision]
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A program of the project that stays, ended in order."""
+        process = subprocess.Popen([sys.executable, "-m", *arguments], env=self.environment, cwd=self.root)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def judged(self, revision: str) -> bool:
+        """Whether a turn has looked at the data of that revision and has come to its end."""
+        judged = last_judged(Registry(Workspace.open(self.root)).history())
+        return judged is not None and judged.snapshot == revision
+
+    def reconcile(self) -> str:
+        """Run the flow in a process of its own, as a worker does."""
+        script = "from flows.reconcile import reconcile; print(reconcile())"
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=self.environment,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def ragtide(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows.cli", *arguments, "--project", str(self.root)]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=150, check=False)
 
 
 @contextmanager
@@ -78,13 +129,14 @@ def prefect_server(environment: dict[str, str], log: Path) -> Iterator[None]:
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """A user's project, outside this repository, deployed as the README says."""
     folder = tmp_path_factory.mktemp("schedule")
-    root = write_project(folder / "project")
+    root = write_project(folder / "project", services={"door_port": free_port()})
     shutil.copy(ROOT / "prefect.yaml", root)
     write_quarter(root, quarters()[0])
     environment = os.environ | {
         "PREFECT_HOME": str(folder),
         "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
         "RAGTIDE_PROJECT": str(root),
+        "RAGTIDE_DOOR_TOKEN": TOKEN,
         "PYTHONPATH": str(ROOT),  # Where the counting fakes are.
     }
     project = Deployed(root, environment)
@@ -96,10 +148,11 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 
 @pytest.mark.services
-def test_the_nightly_cron_of_prefect_yaml_gets_scheduled_runs(deployed: Deployed) -> None:
-    runs = eventually(lambda: deployed.runs("SCHEDULED"))
-    assert runs
-    assert all(run["auto_scheduled"] for run in runs)
+def test_every_cron_of_prefect_yaml_gets_scheduled_runs(deployed: Deployed) -> None:
+    for deployment in ("keep-current", "reconcile", "evaluate", "maintain"):
+        runs = eventually(partial(deployed.runs, "SCHEDULED", deployment=deployment))
+        assert runs, deployment
+        assert all(run["auto_scheduled"] for run in runs)
 
 
 @pytest.mark.services
@@ -110,3 +163,57 @@ def test_a_worker_carries_a_deployed_run_out_up_to_the_release(deployed: Deploye
     release = Registry(Workspace.open(deployed.root)).champion()
     assert release is not None
     assert release.decision == "REFRESH+RETRAIN"
+
+
+@pytest.mark.services
+def test_a_trigger_brings_a_run_with_the_revision_of_the_data(deployed: Deployed) -> None:
+    page = deployed.root / "data" / "kb" / "new.md"
+    page.write_text("# New\n\nThe pump runs at 5 bar.", encoding="utf-8")
+    done = deployed.ragtide("trigger", "--source", "test")
+    revision = observe(Workspace.open(deployed.root)).id
+    assert (done.returncode, done.stdout) == (0, f"sent: the data is at {revision}\n"), done.stderr
+    [run] = eventually(lambda: deployed.asked(revision))
+    assert run["created_by"]["type"] == "AUTOMATION"
+
+
+@pytest.mark.services
+def test_reconcile_asks_for_the_run_that_a_lost_trigger_left_out_and_only_once(deployed: Deployed) -> None:
+    page = deployed.root / "data" / "kb" / "lost.md"
+    page.write_text("# Lost\n\nNobody sent an event for this page.", encoding="utf-8")
+    for run in deployed.runs("SCHEDULED"):
+        post(f"{deployed.api}/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+    revision = observe(Workspace.open(deployed.root)).id
+    told = [deployed.reconcile() for _ in range(2)]
+    assert "the data changed since cycle-0001: asked for " in told[0]
+    assert "a run is at work or due that will see it" in told[1]
+    assert len(deployed.asked(revision)) == 1
+
+
+@pytest.mark.services
+@pytest.mark.long
+def test_door_and_watcher_bring_runs_that_a_worker_carries_out_and_a_bad_token_brings_none(deployed: Deployed) -> None:
+    states = ("SCHEDULED", "PENDING", "RUNNING", "COMPLETED")
+    door = Workspace.open(deployed.root).params.services.door_url
+    page = deployed.root / "data" / "kb" / "live.md"
+    with deployed.running("flows.cli", "door"), deployed.running("flows.cli", "watch") as watcher:
+        assert eventually(lambda: urllib.request.urlopen(f"{door}/health", timeout=5).status == 200)
+        # The watcher says at its start what nobody has judged yet.
+        assert eventually((deployed.root / ".ragtide" / "services" / "watcher.json").exists)
+        assert eventually(lambda: Heartbeat.read(deployed.root / ".ragtide" / "services" / "watcher.json").sent)
+        assert eventually(lambda: deployed.runs("SCHEDULED", "RUNNING", "PENDING"))
+        time.sleep(5)
+        before = len(deployed.runs(*states))
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            post(f"{door}/trigger", {"source": "test"}, "Bearer another token than that")
+        time.sleep(5)
+        assert len(deployed.runs(*states)) == before
+        with deployed.running("prefect", "worker", "start", "--pool", "ragtide"):
+            sent = post(f"{door}/trigger", {"source": "test"}, f"Bearer {TOKEN}")["revision"]
+            assert sent == observe(Workspace.open(deployed.root)).id
+            assert eventually(lambda: deployed.judged(sent))
+            page.write_text("# Live\n\nWritten while the watcher looks.", encoding="utf-8")
+            revision = observe(Workspace.open(deployed.root)).id
+            assert eventually(lambda: deployed.asked(revision))
+            assert eventually(lambda: deployed.judged(revision))
+        watcher.terminate()
+        assert watcher.wait(timeout=20) == 0

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from mlflow.entities import Run
@@ -14,9 +18,11 @@ from prefect import flow
 from prefect.cache_policies import NO_CACHE
 
 from flows import tasks
+from flows.waiting import Queue
 from pipelines.build.corpus import Corpus
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
+from pipelines.lease import holder
 from pipelines.observe.past import ACTION_SECONDS
 from pipelines.observe.snapshot import observe
 from pipelines.params import PolicyParams
@@ -134,6 +140,21 @@ def test_a_second_turn_is_refused_before_anything_is_recorded(project: Project) 
     ):
         pytest.fail("two turns at once")
     assert project.registry.history() == []
+
+
+def test_a_deployed_turn_waits_for_whoever_is_at_work_and_is_named_by_its_run(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    own = Queue(uuid4(), "busy-bee", uuid4(), is_planned=True)
+    monkeypatch.setattr(tasks, "one_waits", lambda: nullcontext(own))
+    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=told.append))
+    with ExitStack() as other:
+        other.enter_context(project.workspace.writing(what="a command"))
+        threading.Timer(1, other.close).start()
+        with tasks.cycle(project):
+            assert holder(project.workspace.state).startswith("flow run busy-bee, process ")
+    assert [one.split(",")[0] for one in told] == ["waits for a command"]
 
 
 def test_a_turn_that_fails_says_so_and_frees_the_project(project: Project) -> None:

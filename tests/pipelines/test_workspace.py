@@ -122,4 +122,4 @@ def test_a_refusal_inside_the_lock_is_passed_on_as_it_is(tmp_path: Path) -> None
     with pytest.raises(RefusalError, match=r"^a\.md is not UTF-8$"), workspace(tmp_path).writing():
         raise RefusalError("a.md is not UTF-8")
     with workspace(tmp_path).writing():
-        assert (tmp_path / ".ragtide" / "lock").exists()
+        assert (tmp_path / ".ragtide" / "writer.lock").exists()

@@ -903,6 +903,39 @@ def test_a_half_that_a_person_said_yes_to_goes_ahead_though_the_other_half_came_
     assert (decision.action, decision.proposed) == (Action.REFRESH, Action.REFRESH_RETRAIN)
 
 
+@law
+@given(worlds(), PRICES)
+def test_in_suggest_mode_nothing_is_built_before_a_person_has_said_yes(world: Evidence, params: PolicyParams) -> None:
+    free = decide(but(world, approved=()), params)
+    careful = params.model_copy(update={"mode": "suggest"})
+    decision = decide(but(world, approved=()), careful)
+    assert decision.action is (Action.HOLD if free.action.builds else free.action)
+    assert decision.proposed is (free.action if free.action.builds else free.proposed)
+    assert decision.options == free.options
+    yes = decide(but(world, approved=(free.action,)), careful)
+    assert yes.action is free.action
+
+
+def test_in_suggest_mode_the_half_that_was_said_yes_to_goes_ahead() -> None:
+    decision = decide(evidence(**NEEDY, approved=("REFRESH",)), PolicyParams(mode="suggest"))
+    assert (decision.action, decision.proposed) == (Action.REFRESH, Action.REFRESH_RETRAIN)
+    assert decision.reasons[-1].startswith("policy.mode is suggest: REFRESH+RETRAIN waits for `ragtide approve`")
+
+
+def test_removals_that_a_person_said_no_to_are_not_asked_about_again() -> None:
+    no = {"held": HELD, "held_rejected": "a mistake", "delta": UNMOVED, "refresh_gain": measure(0.0)}
+    decision = decide(evidence(**no), PARAMS)
+    assert (decision.action, decision.proposed) == (Action.NOTHING, None)
+    assert "their removal was rejected by a person (a mistake), and their passages stay" in decision.explanation
+
+
+def test_an_action_that_a_person_said_no_to_is_not_proposed() -> None:
+    no = {"REFRESH": "it was rejected by a person: not before the fair"}
+    decision = decide(evidence(refused=no), PolicyParams(mode="suggest"))
+    assert (decision.action, decision.proposed) == (Action.NOTHING, None)
+    assert "but it was rejected by a person: not before the fair" in decision.reasons[0]
+
+
 def test_removals_that_wait_stand_in_no_way_of_an_action() -> None:
     decision = decide(evidence(held=HELD), PARAMS)
     assert (decision.action, decision.proposed) == (Action.REFRESH, None)

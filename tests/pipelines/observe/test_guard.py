@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
-from pipelines.observe.guard import approvals, approve, approved_actions, hold, removed, use_up
+from pipelines.observe.guard import (
+    approvals,
+    approve,
+    approved_actions,
+    hold,
+    is_answered,
+    reject,
+    rejected_actions,
+    rejected_removals,
+    rejections,
+    removed,
+    use_up,
+)
 from pipelines.params import GuardParams, PolicyParams
 from pipelines.records import Action, Approval, Plan, Release, Snapshot
 from pipelines.workspace import Workspace
@@ -340,3 +352,83 @@ def test_an_approval_of_removals_and_an_action_waits_for_the_last_of_them(space:
     assert approvals(space)
     use_up(space, {}, made("RETRAIN"))
     assert approvals(space) == []
+
+
+# --- a person's no -------------------------------------------------------------------------------------------------
+
+COSTLY = PolicyParams(approve_above_seconds=0)
+
+
+def kept(space: Workspace, params: PolicyParams, **signals: Any) -> tuple[str, Plan]:
+    """A plan for that evidence, kept under its digest as every turn keeps it."""
+    found = evidence(**({"approved": ()} | signals))
+    plan = Plan(evidence=found, decision=decide(found, params), params="p1")
+    plan.write(space.plan_file(plan.content_digest()))
+    return plan.content_digest(), plan
+
+
+def test_a_no_to_an_action_stands_for_this_data_under_these_params(space: Workspace) -> None:
+    digest, plan = kept(space, COSTLY)
+    assert plan.decision.proposed is Action.REFRESH
+    reject(space, digest, plan, "not before the fair")
+    said = rejections(space)
+    assert rejected_actions(said, "s1", "p1") == {"REFRESH": "it was rejected by a person: not before the fair"}
+    assert rejected_actions(said, "s2", "p1") == {}
+    assert rejected_actions(said, "s1", "p2") == {}
+
+
+def test_a_no_to_removals_stands_for_these_removals_and_no_more(space: Workspace) -> None:
+    digest, plan = kept(space, PolicyParams(), held=pages(2), delta=UNMOVED, refresh_gain=measure(0.0))
+    assert (plan.decision.action, plan.asks) == (Action.HOLD, True)
+    assert reject(space, digest, plan, "a mistake").actions == ()
+    assert rejected_removals(rejections(space), pages(2)) == "a mistake"
+    assert rejected_removals(rejections(space), pages(1)) == "a mistake"
+    assert rejected_removals(rejections(space), pages(3)) is None
+    assert rejected_removals(rejections(space), {"0.md": "another digest"}) is None
+    assert rejected_removals(rejections(space), {}) is None
+
+
+def test_a_no_to_both_halves_is_one_to_the_half_that_does_not_go_ahead(space: Workspace) -> None:
+    digest, plan = kept(space, PolicyParams(approve_above_seconds=60), model_gap=measure(0.3))
+    assert (plan.decision.action, plan.decision.proposed) == (Action.REFRESH, Action.REFRESH_RETRAIN)
+    assert reject(space, digest, plan, "too dear").actions == ("REFRESH+RETRAIN", "RETRAIN")
+
+
+def test_the_last_word_about_the_same_thing_counts(space: Workspace) -> None:
+    first, plan = kept(space, COSTLY)
+    again, later = kept(space, COSTLY, spent_hours=1.0)
+    assert (first != again, plan.question()) == (True, later.question())
+    assert not is_answered(space, plan)
+    approve(space, first, plan, "yes")
+    assert is_answered(space, later)
+    reject(space, again, later, "no")
+    assert (approvals(space), [one.why for one in rejections(space)]) == ([], ["no"])
+    approve(space, first, plan, "yes after all")
+    assert ([one.why for one in approvals(space)], rejections(space)) == (["yes after all"], [])
+
+
+def test_a_yes_to_more_removals_takes_back_the_no_to_some_of_them(space: Workspace) -> None:
+    still: dict[str, Any] = {"delta": UNMOVED, "refresh_gain": measure(0.0)}
+    few, plan = kept(space, PolicyParams(), held=pages(1), **still)
+    reject(space, few, plan, "a mistake")
+    more, other = kept(space, PolicyParams(), held=pages(2), **still)
+    assert not is_answered(space, other)
+    approve(space, more, other, "all of them")
+    assert rejections(space) == []
+    assert is_answered(space, plan)
+
+
+def test_there_is_nothing_to_reject_where_nothing_is_held_back(space: Workspace) -> None:
+    digest, plan = kept(space, PolicyParams())
+    with pytest.raises(RefusalError, match=f"plan {digest} holds nothing back: there is nothing to reject"):
+        reject(space, digest, plan, "no")
+    assert rejections(space) == []
+
+
+def test_in_suggest_mode_a_yes_to_removals_is_one_to_the_action_that_makes_them(tmp_path: Path) -> None:
+    params = {"mode": "suggest"}
+    careful = workspace(tmp_path, policy=params)
+    still = {"held": pages(2), "delta": UNMOVED, "refresh_gain": measure(0.0)}
+    digest, plan = kept(careful, PolicyParams.model_validate(params), **still)
+    given = approve(careful, digest, plan, "yes")
+    assert (given.removals, given.action) == (pages(2), "REFRESH")

@@ -18,7 +18,9 @@ from pipelines.observe.past import (
     LIVE_SCORE,
     REMEMBERED,
     SHIFT,
+    died_since_judged,
     hours_since_retrain,
+    last_judged,
     last_look,
     past_of,
     spent_hours,
@@ -207,3 +209,14 @@ def test_the_last_turn_that_looked_at_the_training_lines_is_found() -> None:
     assert last_look([turn(1, signals={LEFT_OUT: 0.0})]) is not None
     assert last_look([turn(1, signals={})]) is None
     assert last_look([]) is None
+
+
+def test_the_last_turn_that_judged_is_one_that_decided_and_came_to_its_end() -> None:
+    died = [turn(2, outcome="failed: no space"), turn(3, outcome="killed"), turn(4, outcome="running")]
+    by_hand = turn(5, decision="ROLLBACK", outcome="release 1 is live again")
+    judged = turn(1, decision="NOTHING", outcome="nothing to do")
+    assert last_judged([judged, *died, by_hand]) == judged
+    assert died_since_judged([judged, *died, by_hand]) == died
+    assert died_since_judged([*died, judged]) == []
+    assert last_judged(died) is None
+    assert died_since_judged(died) == died

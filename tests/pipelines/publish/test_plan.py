@@ -349,9 +349,10 @@ def released(opened: Project, data: Snapshot) -> Release:
     index = build_index(space, Retriever(opened.models.embedder), corpus, quiet)
     card = opened.examiner(corpus).scorecard(Subject(opened.index.reader(index.version), model))
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
-    candidate = Candidate(snapshot=data, index=index, model=model, decision=Action.REFRESH)
+    live = opened.registry.pointed_at()
+    candidate = Candidate(snapshot=data, index=index, model=model, decision=Action.REFRESH, previous=live)
     with opened.registry.cycle() as log:
-        return publish(space, opened.registry, opened.index, log, candidate, verdict)
+        return publish(opened, log, candidate, verdict)
 
 
 @pytest.fixture(scope="module")

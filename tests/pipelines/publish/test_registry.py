@@ -440,3 +440,89 @@ def test_an_adapter_that_is_here_is_not_fetched(registry: Registry, space: Works
 def test_a_base_model_alone_has_nothing_to_fetch(registry: Registry, space: Workspace) -> None:
     registry.fetch_adapter(finished(registry), space.adapters / "none")
     assert not space.adapters.exists()
+
+
+# --- the review desk -----------------------------------------------------------------------------------------------
+
+
+def over_time(space: Workspace, metric: str) -> list[tuple[int, float]]:
+    """The points of one chart over the cycles."""
+    desk = client(space)
+    [experiment] = [one.experiment_id for one in desk.search_experiments() if one.name != "Default"]
+    [run] = desk.search_runs([experiment], "tags.`ragtide.kind` = 'timeline'")
+    return [(one.step, one.value) for one in desk.get_metric_history(run.info.run_id, f"over the cycles/{metric}")]
+
+
+def test_every_turn_adds_one_point_to_the_charts_over_the_cycles(registry: Registry, space: Workspace) -> None:
+    for score in (0.5, 0.9):
+        with registry.cycle() as log:
+            log.metrics({"score_before": score})
+    with registry.by_hand("rollback", {"decision": "ROLLBACK"}):
+        pass
+    with Registry(space).cycle() as log:
+        log.metrics({"score_before": 0.8})
+    assert over_time(space, "live score") == [(1, 0.5), (2, 0.9), (4, 0.8)]
+
+
+def test_a_turn_that_failed_is_charted_too(registry: Registry, space: Workspace) -> None:
+    with pytest.raises(RefusalError), registry.cycle() as log:
+        log.metrics({"score_before": 0.4})
+        raise RefusalError("no")
+    assert over_time(space, "live score") == [(1, 0.4)]
+
+
+def test_charting_a_turn_again_changes_nothing(registry: Registry, space: Workspace) -> None:
+    with registry.cycle() as log:
+        log.metrics({"score_before": 0.5})
+        registry._chart(log, 1)
+        registry._chart(log, 1)
+    assert over_time(space, "live score") == [(1, 0.5)]
+
+
+def test_the_charts_run_is_no_turn_of_the_history(registry: Registry) -> None:
+    with registry.cycle():
+        pass
+    assert [cycle.name for cycle in registry.history()] == ["cycle-0001"]
+
+
+def test_the_experiment_says_what_is_there_and_keeps_what_a_person_wrote(registry: Registry, space: Workspace) -> None:
+    with registry.cycle():
+        pass
+    desk = client(space)
+    tags = desk.get_experiment(registry.experiment).tags
+    assert {"mlflow.sharedViewState.cycles", "mlflow.sharedViewState.over-the-cycles"} <= set(tags)
+    desk.set_experiment_tag(registry.experiment, "mlflow.note.content", "ours")
+    with registry.cycle():
+        pass
+    assert desk.get_experiment(registry.experiment).tags["mlflow.note.content"] == "ours"
+
+
+def test_more_settings_than_mlflow_takes_at_once_are_all_logged(registry: Registry, space: Workspace) -> None:
+    with registry.cycle() as log:
+        log.params({"block": {f"key{number}": number for number in range(230)}})
+    assert len(client(space).get_run(log.id).data.params) == 230
+
+
+def test_a_releases_page_links_to_its_run(registry: Registry, space: Workspace) -> None:
+    with registry.cycle() as log:
+        draft = registry.draft(log)
+        registry.describe(release(int(draft.id)), draft, log)
+    version = client(space).get_model_version("ragtide", draft.id)
+    assert f"/runs/{log.id}/artifacts/decision.html" in version.description
+
+
+@pytest.mark.parametrize(
+    ("uri", "server"),
+    [(None, "http://127.0.0.1:5000"), ("http://127.0.0.1:5001/", "http://127.0.0.1:5001")],
+)
+def test_a_runs_address_is_one_that_a_browser_can_open(
+    registry: Registry, space: Workspace, uri: str | None, server: str
+) -> None:
+    with registry.cycle() as log:
+        pass
+    params = space.params.model_copy(
+        update={"registry": space.params.registry.model_copy(update={"tracking_uri": uri})}
+    )
+    elsewhere = Registry(replace(space, params=params))
+    elsewhere.__dict__["experiment"] = registry.experiment
+    assert elsewhere.address(log) == f"{server}/#/experiments/{registry.experiment}/runs/{log.id}"

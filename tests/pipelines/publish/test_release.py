@@ -14,13 +14,16 @@ from mlflow.tracking import MlflowClient
 
 from pipelines.build.corpus import InMemory
 from pipelines.build.index import TABLE, Index
+from pipelines.build.models import Models
 from pipelines.errors import RefusalError
 from pipelines.ports import quiet
+from pipelines.publish.project import Project
 from pipelines.publish.registry import CHAMPION, Registry, RunLog
 from pipelines.publish.release import publish, rollback
 from pipelines.records import Action, BuiltIndex, BuiltModel, Candidate, Release, Verdict
 from pipelines.workspace import Workspace
 from tests.factories import HashEmbedder, chunk, measure, scorecard, snapshot, workspace, write
+from tests.fakes import CountingReader, CountingTrainer
 
 STEPS = {
     "draft": (Registry, "draft"),
@@ -44,12 +47,22 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Shop:
-    """A project without a flow: its index, its registry, and candidates to publish."""
+    """A project without a flow or models: its index, its registry, and candidates to publish."""
 
-    space: Workspace
-    registry: Registry
-    index: Index
+    project: Project
     embedder: HashEmbedder
+
+    @property
+    def space(self) -> Workspace:
+        return self.project.workspace
+
+    @property
+    def registry(self) -> Registry:
+        return self.project.registry
+
+    @property
+    def index(self) -> Index:
+        return self.project.index
 
     @property
     def live(self) -> Release:
@@ -65,11 +78,12 @@ class Shop:
         if adapter:
             write(self.space.adapters / adapter / "weights.bin", f"weights of {adapter}")
         model = BuiltModel(base="base", adapter=adapter, examples="x" if adapter else None, settings=None)
-        return Candidate(snapshot=snapshot(), index=self.build(text), model=model, decision=Action.REFRESH)
+        built, live = self.build(text), self.registry.pointed_at()
+        return Candidate(snapshot=snapshot(), index=built, model=model, decision=Action.REFRESH, previous=live)
 
     def publish(self, candidate: Candidate, verdict: Verdict | None = None) -> Release:
         with self.registry.cycle() as log:
-            return publish(self.space, self.registry, self.index, log, candidate, verdict or judged())
+            return publish(self.project, log, candidate, verdict or judged())
 
     def released(self, text: str, adapter: str | None = None) -> Release:
         return self.publish(self.candidate(text, adapter))
@@ -99,7 +113,8 @@ def shop(tables: Path, tmp_path: Path) -> Shop:
     space.state.mkdir()
     shutil.copy(tables, space.state / "mlflow.db")
     embedder = HashEmbedder()
-    return Shop(space, Registry(space), Index(space.index_uri, embedder, space.params.chunk), embedder)
+    models = Models(embedder, generator=CountingReader(), trainer=CountingTrainer())
+    return Shop(Project(space, models, Registry(space), quiet), embedder)
 
 
 def judged(accepted: bool = True) -> Verdict:
@@ -135,19 +150,39 @@ def test_a_release_names_the_one_before_it(shop: Shop) -> None:
     assert [shop.read(release)[0] for release in releases] == ["one", "two", "three"]
 
 
-def test_an_attempt_that_failed_keeps_its_own_record_beside_the_next_one_of_the_same_run(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("step", "took_effect", "number"),
+    # What was written down to its end is gone on with; anything less stays as it is, under its own number.
+    [("record", True, "3"), ("describe", True, "2"), ("point", False, "2"), ("point", True, "2")],
+)
+def test_a_publish_that_is_tried_again_in_one_turn_makes_one_release_live(
+    step: str, took_effect: bool, number: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop.released("one")
+    before = shop.released("one", "first")
     candidate = shop.candidate("two", "second")
     with shop.registry.cycle() as log:
         with monkeypatch.context() as fault:
-            fault.setattr(*STEPS["point"], away)
+            fault.setattr(*STEPS[step], timing_out(*STEPS[step]) if took_effect else away)
             with pytest.raises(ConnectionError):
-                publish(shop.space, shop.registry, shop.index, log, candidate, judged())
-        publish(shop.space, shop.registry, shop.index, log, candidate, judged())
-    assert [shop.registry.release(number).id for number in ("1", "2", "3")] == ["1", "2", "3"]
-    assert shop.live.id == "3"
+                publish(shop.project, log, candidate, judged())
+        release = publish(shop.project, log, candidate, judged())
+        assert publish(shop.project, log, candidate, judged()) == release
+    assert (release.id, release.previous) == (number, before.id)
+    assert shop.live == release
+    assert shop.read(shop.live) == ("two", "second")
+    assert shop.registry.releases() == [before, release]
+    assert rollback(shop.registry, None, "a test") == before
+
+
+def timing_out(owner: type, name: str) -> Callable[..., Any]:
+    """The step does what it does, and its answer is lost."""
+    whole = getattr(owner, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        whole(*arguments, **options)
+        away()
+
+    return call
 
 
 def test_what_the_gate_refused_gets_not_even_a_number(shop: Shop) -> None:
@@ -228,6 +263,73 @@ def test_a_reader_stays_with_its_release_while_the_next_goes_live(shop: Shop) ->
     shop.released("two")
     [[passage]] = reader.search(["anything?"], 1)
     assert passage.text == "one"
+
+
+# --- what moved meanwhile ------------------------------------------------------------------------------------------
+
+
+def test_what_was_held_against_another_release_is_not_published_over_the_live_one(shop: Shop) -> None:
+    first, second = shop.released("one"), shop.released("two")
+    candidate = shop.candidate("three")
+    rollback(shop.registry, None, "wrong answers")
+    with pytest.raises(RefusalError) as refusal:
+        shop.publish(candidate)
+    said = "release 1 is live by now, and the candidate was held against release 2"
+    assert str(refusal.value) == f"{said}: it is not published over it; the next run looks anew"
+    assert shop.live == first
+    assert shop.registry.releases() == [first, second]
+
+
+def test_a_rollback_between_a_releases_record_and_the_pointer_is_not_undone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = shop.released("one"), shop.released("two")
+    candidate = shop.candidate("three")
+    whole = Registry.describe
+
+    def late(*arguments: Any) -> None:
+        whole(*arguments)
+        rollback(shop.registry, None, "wrong answers")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Registry, "describe", late)
+        with pytest.raises(RefusalError, match="release 1 is live by now"):
+            shop.publish(candidate)
+    assert shop.live == first
+    assert shop.released("four").previous == first.id
+
+
+def test_a_first_candidate_is_not_published_over_a_first_release(shop: Shop) -> None:
+    late = shop.candidate("late")
+    first = shop.released("first")
+    with pytest.raises(RefusalError, match="the candidate was held against nothing"):
+        shop.publish(late)
+    assert shop.live == first
+
+
+@pytest.mark.parametrize("calls_before", [0, 1], ids=["at the start", "before the pointer"])
+def test_a_turn_that_lost_the_project_moves_no_pointer(calls_before: int, shop: Shop) -> None:
+    live, candidate = shop.released("one"), shop.candidate("two")
+    left = iter(range(calls_before))
+
+    def lost() -> None:
+        if next(left, None) is None:
+            raise RefusalError("another has taken its place")
+
+    with shop.registry.cycle() as log, pytest.raises(RefusalError, match="another has taken its place"):
+        publish(shop.project, log, candidate, judged(), lost)
+    assert shop.live == live
+
+
+def test_a_rollback_waits_for_who_moves_the_pointer_and_says_so_where_it_takes_too_long(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.released("one")
+    second = shop.released("two")
+    monkeypatch.setattr("pipelines.workspace.POINTER_SECONDS", 0.1)
+    with shop.registry.pointing():
+        assert refused_rollback(shop, None).startswith("another process has been moving the pointer")
+    assert shop.live == second
 
 
 # --- going back ----------------------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from pipelines.publish.report import (
     evidence_rows,
     left_out_markdown,
     refusal,
-    scorecard_table,
     set_aside_markdown,
     skill_metrics,
     upkeep_markdown,
@@ -352,14 +351,6 @@ def test_a_refusal_names_the_failed_checks_alone_in_one_line() -> None:
     checks = [Check(name=name, passed=name == "fine", detail=f"{name}!") for name in ("rows", "fine", "score")]
     assert refusal(checks) == "rows: rows!; score: score!"
     assert refusal([]) == ""
-
-
-def test_a_table_of_answers_has_a_row_a_question() -> None:
-    card = scorecard(graded("q1", 1.0, hit=True, sources=("a.md", "b.md")), graded("q2", 0.0, hit=None))
-    table = scorecard_table(card)
-    assert {len(column) for column in table.values()} == {2}
-    assert (table["question"], table["score"]) == (["q1", "q2"], ["1.0", "0.0"])
-    assert (table["right_passage_found"], table["sources"]) == (["True", "None"], ["a.md, b.md", ""])
 
 
 # --- plots ---------------------------------------------------------------------------------------------------------

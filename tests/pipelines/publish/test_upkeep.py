@@ -13,7 +13,7 @@ from pipelines.build.candidate import export_index
 from pipelines.ports import quiet
 from pipelines.publish.project import Project
 from pipelines.publish.registry import LOST
-from pipelines.publish.upkeep import maintain
+from pipelines.publish.upkeep import Size, maintain, sizes, sizes_markdown
 from pipelines.records import UNFINISHED, BuiltModel, BuiltRetriever, Upkeep
 from tests.conftest import write_project
 from tests.factories import write
@@ -128,3 +128,21 @@ def test_before_anything_is_built_there_is_nothing_to_keep_up(tmp_path: Path) ->
     project = Project.open(write_project(tmp_path / "new"), quiet)
     assert maintain(project) == []
     assert not project.workspace.retrievers.exists()
+
+
+def test_sizes_are_told_largest_first_of_what_is_there(tmp_path: Path) -> None:
+    space = Project.open(write_project(tmp_path / "project"), quiet).workspace
+    write(space.state / "lance" / "data" / "a.lance", "x" * 300)
+    write(space.state / "mlflow.db", "x" * 500)
+    database = write(tmp_path / "prefect.db", "x" * 100)
+    found = sizes(space, database)
+    assert [(one.what, one.bytes) for one in found] == [
+        ("MLflow's database", 500),
+        ("index", 300),
+        ("Prefect's database", 100),
+    ]
+
+
+def test_sizes_are_a_row_each() -> None:
+    page = sizes_markdown([Size("index", Path("/x/lance"), 2_340_000)])
+    assert page.splitlines()[-1] == "| index | 2.3 | `/x/lance` |"

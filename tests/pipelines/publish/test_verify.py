@@ -94,7 +94,7 @@ def told_of(mismatches: list[Mismatch]) -> list[str]:
 def state(project: Project) -> tuple[object, ...]:
     """All that a look must leave as it is."""
     root = project.workspace.root
-    kept = ("mlflow.db", "lock")
+    kept = ("mlflow.db", "writer.lock", "writer.json")
     files = {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file() and path.name not in kept}
     turns = [(turn.run, turn.outcome) for turn in project.registry.history()]
     return files, project.index.tags(), project.registry.pointed_at(), turns

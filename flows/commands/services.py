@@ -1,0 +1,120 @@
+"""Which commands start and stop what runs beside a project? up, down, deploy, ui."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.console import HERE, Port, ProjectFolder, err, out, plain, refusing
+from flows.environment import make_prefect_home, prepare
+
+if TYPE_CHECKING:
+    from flows.supervision import Start
+    from pipelines.workspace import Workspace
+
+app = typer.Typer()
+Detach = Annotated[bool, typer.Option("--detach", help="Come back when all are ready, and leave them running.")]
+
+
+@app.command()
+@refusing
+def up(detach: Detach = False, project: ProjectFolder = HERE) -> None:
+    """Start Prefect, MLflow, a worker, the watcher and the door for triggers, deploy prefect.yaml, keep all running."""
+    from flows.services import check, environment
+    from flows.supervision import Start, starting, stop
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.open(project)
+    check(workspace, os.environ)
+    os.environ.update(environment(workspace, os.environ))
+    make_prefect_home()
+    # A terminal that is closed is a wish to stop, as Ctrl-C is.
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
+    with starting(workspace):
+        start = Start(workspace, _say)
+        supervisor = start.first()
+        try:
+            _make_ready(start)
+        except BaseException:
+            stop(workspace)
+            raise
+    _tell_addresses(workspace, detach)
+    if detach:
+        return
+    with suppress(KeyboardInterrupt, SystemExit):
+        supervisor.wait()
+    _say(f"stopped: {', '.join(stop(workspace)) or 'all had ended'}")
+
+
+def _make_ready(start: Start) -> None:
+    from flows.services import services
+
+    everything = services(start.workspace)
+    _say(f"waiting for {', '.join(service.name for service in everything)}; logs are in .ragtide/services")
+    start.wait(everything[0])
+    from flows.deploy import deploy_flows, make_pool
+
+    make_pool()
+    start.rest()
+    deploy_flows(start.workspace)
+    _say("prefect.yaml is deployed")
+    for service in everything[1:]:
+        start.wait(service)
+
+
+@app.command()
+@refusing
+def down(project: ProjectFolder = HERE) -> None:
+    """Stop what `ragtide up` started, also what is left after a crash."""
+    from flows.supervision import stop
+    from pipelines.workspace import Workspace
+
+    stopped = stop(Workspace.open(project))
+    out.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+@refusing
+def deploy(project: ProjectFolder = HERE) -> None:
+    """Tell the Prefect server at PREFECT_API_URL of this project: for a server and a worker of your own."""
+    prepare(project)
+    from flows.deploy import deploy as tell
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.open(project)
+    tell(workspace)
+    out.print("deployed; `prefect worker start --pool ragtide` carries the runs out", highlight=False)
+
+
+@app.command()
+@refusing
+def ui(project: ProjectFolder = HERE, port: Port = 5000) -> None:
+    """Open MLflow on this project's runs and releases, on this machine only."""
+    prepare(project)
+    from flows.services import environment, mlflow_server
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace.open(project)
+    out.print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C stops it)", highlight=False)
+    command = [sys.executable, "-m", *mlflow_server(workspace, "127.0.0.1", port)]
+    os.execve(sys.executable, command, environment(workspace, os.environ))
+
+
+def _say(line: str) -> None:
+    err.print(plain(line), highlight=False, soft_wrap=True)
+
+
+def _tell_addresses(workspace: Workspace, detach: bool) -> None:
+    from flows.services import is_loopback, serves_mlflow
+
+    params = workspace.params.services
+    mlflow = params.mlflow_url if serves_mlflow(workspace) else workspace.tracking_uri
+    out.print(f"Prefect  {params.prefect_url}\nMLflow   {mlflow}\ndoor     {params.door_url}", highlight=False)
+    reach = "for this machine alone" if is_loopback(params.host) else "with passwords, for whoever reaches this machine"
+    out.print(f"They listen on {params.host}, {reach}.", highlight=False)
+    out.print("`ragtide down` stops them." if detach else "Ctrl-C stops them.")

@@ -1,0 +1,180 @@
+"""Who is told that something waits, was refused, was taken back or failed? Prefect's notification blocks.
+
+A notifier that is away is a line in the log: it fails no run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any, cast
+
+from httpx import HTTPError
+from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.core import Block
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.context import FlowRunContext
+from prefect.flows import Flow
+from prefect.logging import get_logger, get_run_logger
+from prefect.utilities.asyncutils import run_coro_as_sync
+
+from flows.asking import deployed_run, page_of
+from pipelines.errors import RefusalError, UnavailableError, one_line
+from pipelines.observe.past import NOT_ENDED, REFUSED, ROLLBACK, last_judged
+from pipelines.params import NotifyParams, Occasion
+from pipelines.publish.plan import read_plan
+from pipelines.publish.project import Project
+from pipelines.records import Cycle, Plan
+from pipelines.workspace import Workspace
+
+LONGEST_WHY = 500
+SUBJECTS: dict[Occasion, str] = {
+    "waits": "Ragtide: something waits for a yes or a no",
+    "refused": "Ragtide: the gate refused a candidate",
+    "rolled_back": "Ragtide: an earlier release is live again",
+    "failed": "Ragtide: a run failed",
+    "recovered": "Ragtide: runs come to their end again",
+}
+
+
+@dataclass(frozen=True)
+class News:
+    """What is told: one line, why, what to do, and where to look."""
+
+    occasion: Occasion
+    line: str
+    why: str
+    remedy: str
+    link: str | None = None
+
+    @property
+    def body(self) -> str:
+        why = self.why if len(self.why) <= LONGEST_WHY else f"{self.why[:LONGEST_WHY]}…"
+        return "\n".join(part for part in (self.line, why, self.remedy, self.link) if part)
+
+
+def tell(params: NotifyParams, news: Sequence[News]) -> None:
+    """Send what `notify.about` names to every block of `notify.blocks`. Never raises: what went wrong is logged."""
+    for one in news:
+        if one.occasion not in params.about:
+            continue
+        for name in params.blocks:
+            try:
+                send(name, one)
+            except Exception as problem:  # noqa: BLE001 - whatever a notifier does, the run goes on
+                log().warning("%s was not told that %s: %s", name, one.line, one_line(problem))
+
+
+def send(block: str, news: News) -> None:
+    """Send to one block; raises whatever goes wrong on the way."""
+    notifier = _load(block)
+    with notifier.raise_on_failure():
+        done: Any = notifier.notify(body=news.body, subject=SUBJECTS[news.occasion])
+        # Prefect's own blocks are done by now; one of another package may know no other way than asyncio.
+        if isawaitable(done):
+            run_coro_as_sync(cast("Coroutine[Any, Any, None]", done))
+
+
+def check(params: NotifyParams) -> None:
+    """Raise RefusalError for a block that Prefect does not have, or that notifies nobody."""
+    for name in params.blocks:
+        _load(name)
+
+
+def tell_of_turn(project: Project, cycle: Cycle) -> None:
+    """What a turn has to tell, when it has come to its end. Never raises."""
+    params = project.workspace.params.notify
+    if not params.blocks:
+        return
+    with _logged():
+        earlier = [one for one in project.registry.history() if one.run != cycle.run and one.decision != ROLLBACK]
+        judged = last_judged(earlier)
+        before = Before(earlier[-1] if earlier else None, _plan(project, judged.plan) if judged else None)
+        tell(params, news_of(cycle, read_plan(project, cycle.plan), before, page_of(deployed_run())))
+
+
+@dataclass(frozen=True)
+class Before:
+    """The turn before this one, and the plan before this one's: what was told then is not told again."""
+
+    cycle: Cycle | None
+    plan: Plan | None
+
+
+def news_of(cycle: Cycle, plan: Plan, before: Before, link: str | None) -> list[News]:
+    """What is worth a message of a turn that came to its end."""
+    found: list[News] = []
+    if before.cycle and before.cycle.outcome.startswith(NOT_ENDED):
+        line = f"{cycle.name} came to its end again: {cycle.outcome}"
+        found.append(News("recovered", line, f"{before.cycle.name} had not: {before.cycle.outcome}", "", link))
+    if cycle.outcome.startswith(REFUSED):
+        line = f"{cycle.name}: the gate {cycle.outcome}"
+        remedy = "The live release stays. The turn's verdict in MLflow says which questions were lost."
+        if gone := plan.evidence.delta.documents_gone - plan.evidence.delta.documents_renamed:
+            remedy += f" Readers still find {gone} documents that are gone, until data or params.yaml change."
+        found.append(News("refused", line, f"It was to {cycle.decision}: {cycle.reason}", remedy, link))
+    if plan.asks and not (before.plan and before.plan.asks and before.plan.question() == plan.question()):
+        what = [f"{len(plan.asked_removals)} removals"] if plan.asked_removals else []
+        what += [str(plan.decision.proposed)] if plan.decision.proposed else []
+        line = f"{cycle.name}: {' and '.join(what)} wait for a yes or a no"
+        answer = f"`ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`"
+        found.append(News("waits", line, cycle.reason, f"{answer}{', or on the page' if link else ''}", link))
+    return found
+
+
+def on_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - Prefect's form
+    """Prefect's hook for a run that failed or crashed."""
+    with _logged():
+        workspace = Workspace.open(folder_of(flow_run))
+        line = f"{flow_run.name} {state.name.lower() if state.name else 'failed'}"
+        remedy = "The live release stays. The next run tries again; docs/runbook.md says what to look at."
+        tell(workspace.params.notify, [News("failed", line, state.message or "", remedy, page_of(flow_run))])
+
+
+def rolled_back(params: NotifyParams, release: str, why: str) -> None:
+    """Tell that a release was gone back to."""
+    remedy = "The same data does not bring back what was taken back; `ragtide status` says what is live."
+    tell(params, [News("rolled_back", f"release {release} is live again", why, remedy)])
+
+
+def _load(name: str) -> NotificationBlock:
+    try:
+        block = Block.load(name)
+    except ValueError as problem:
+        how = "Prefect's page makes one under Blocks, `prefect block ls` lists them"
+        raise RefusalError(f"notify.blocks names {name}, and Prefect has no such block: {how}") from problem
+    except (HTTPError, RuntimeError) as problem:
+        raise UnavailableError(f"block {name} cannot be looked up: {one_line(problem)}") from problem
+    if not isinstance(block, NotificationBlock):
+        raise RefusalError(f"notify.blocks names {name}, which is no notification block but a {type(block).__name__}")
+    return block
+
+
+def _plan(project: Project, digest: str) -> Plan | None:
+    try:
+        return read_plan(project, digest)
+    except RefusalError:
+        return None
+
+
+def folder_of(run: FlowRun) -> Path:
+    """A run's project. A hook of a worker is not called in its folder: RAGTIDE_PROJECT is what prefect.yaml goes by."""
+    named = Path(str((run.parameters or {}).get("project", ".")))
+    return named if (named / "params.yaml").is_file() else Path(os.environ.get("RAGTIDE_PROJECT", "."), named)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    try:
+        yield
+    except RefusalError as problem:
+        log().warning("nobody was told: %s", problem)
+
+
+def log() -> Any:
+    """The run's own log, which its page shows; outside of a run, Prefect's."""
+    return get_run_logger() if FlowRunContext.get() else get_logger(__name__)

@@ -1,0 +1,44 @@
+"""Is the live release scored on the questions of now, as a run of its own that no decision learns from?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+
+from flows.evaluate import score_live
+from pipelines.records import BuiltModel
+from tests.conftest import write_project
+from tests.factories import write
+from tests.projects import Home, release_of
+
+BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
+
+
+def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(tmp_path: Path) -> None:
+    home = Home(write_project(tmp_path / "project"))
+    write(home.root / "data/kb/Pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
+    questions = [
+        {"question": "When does Pump reach end of life?", "answers": ["2027-01-01"], "docs": ["Pump.md"]},
+        {"question": "When does Pump reach end of life, really?", "answers": ["2031-05-05"], "docs": []},
+    ]
+    write(home.root / "data/golden/q.jsonl", "\n".join(map(json.dumps, questions)))
+    project = home.project
+    release = release_of(project, BASE)
+    turns = len(project.registry.history())
+
+    scorecard = score_live.fn(home.project, release)
+
+    assert [one.question for one in scorecard.graded] == [one["question"] for one in questions]
+    assert scorecard.snapshot == release.snapshot.id
+    client = MlflowClient(home.project.workspace.tracking_uri)
+    [run] = client.search_runs([home.project.registry.experiment], "tags.`ragtide.kind` = 'evaluation'")
+    assert run.info.run_name == f"evaluation of release {release.id}"
+    assert run.data.tags["release"] == release.id
+    assert run.data.tags["data_rev"] == release.snapshot.id
+    assert run.data.metrics["answer_score"] == scorecard.answer_score.value
+    assert run.data.metrics["questions"] == 2
+    assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"kb", "train", "golden"}
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"answers.json", "scorecard.json"}
+    assert len(home.project.registry.history()) == turns

@@ -1,0 +1,33 @@
+"""Does scheduled upkeep hold the project while it works, and tell what was done and how large everything is?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows import maintain
+from flows.maintain import look_after
+from pipelines.records import BuiltModel
+from tests.conftest import write_project
+from tests.factories import write
+from tests.projects import Home, release_of
+
+BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
+
+
+def test_upkeep_is_told_on_prefects_page_with_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home(write_project(tmp_path / "project"))
+    write(home.root / "data/kb/Pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
+    release_of(home.project, BASE)
+    shown: list[str] = []
+    monkeypatch.setattr(maintain, "show", lambda key, markdown, description: shown.append(markdown))
+
+    steps = look_after.fn(home.project)
+
+    assert steps
+    [page] = shown
+    assert all(one.step in page for one in steps)
+    assert "MLflow's database" in page
+    with home.project.workspace.writing():
+        pass  # It has let the project go.

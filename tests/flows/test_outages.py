@@ -1,0 +1,289 @@
+"""What becomes of a turn where something that it needs is away: a disk, a folder's rights, a server, the right time?
+
+Each time there is one clear line, what is live stays live and whole, and the next turn mends the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import Task
+from typer.testing import CliRunner
+
+from flows import tasks
+from flows.cli import app
+from pipelines.build.adapters import adapter_digest
+from pipelines.build.upkeep import index_text
+from pipelines.ports import quiet
+from pipelines.publish.project import Project
+from pipelines.publish.registry import Registry
+from pipelines.publish.verify import repair, verify
+from pipelines.records import BuiltModel
+from tests.conftest import ROOT, write_project
+from tests.factories import write
+from tests.fakes import SKILLS
+from tests.projects import Home, release_of
+from tests.servers import eventually, free_port
+
+PUMP = "When does Pump 1 reach end of life?"
+OLD, NEW = "2027-01-01", "2031-05-05"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is away is not tried again after seconds, where no test waits for it."""
+    for step in vars(tasks).values():
+        if isinstance(step, Task):
+            monkeypatch.setattr(step, "retries", 0)
+
+
+def page(day: str, pages: int = 1) -> str:
+    return "# Pump\n\n" + "".join(f"## Pump {n}\n\n- End of life: {day}\n\n" for n in range(1, pages + 1))
+
+
+def live_with(root: Path, **blocks: dict[str, object]) -> Home:
+    """A project whose release 1 answers with the old day; the page has the new one by now."""
+    write_project(root, **blocks)
+    write(root / "data/kb/pump.md", page(OLD))
+    write(root / "data/golden/q.jsonl", json.dumps({"question": PUMP, "answers": [OLD, NEW], "docs": ["pump.md"]}))
+    project = Project.open(root, quiet)
+    drafted = project.workspace.adapters / "draft"
+    write(drafted / SKILLS, json.dumps({"reads": True}))
+    adapter = adapter_digest(drafted)
+    drafted.rename(drafted.with_name(adapter))
+    release_of(project, BuiltModel(base="reader-1", adapter=adapter, examples=None, settings=None))
+    write(root / "data/kb/pump.md", page(NEW))
+    return Home(root)
+
+
+def ragtide(root: Path, *arguments: str) -> tuple[int, str, str]:
+    """A command in this process; whatever it raises that is no refusal is a traceback for a user."""
+    result = CliRunner().invoke(app, [*arguments, "--project", str(root)], catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def assert_refused(said: tuple[int, str, str]) -> str:
+    code, _, err = said
+    lines = [line for line in err.splitlines() if line.startswith("ragtide: ")]
+    assert (code, len(lines), "Traceback" in err) == (1, 1, False), said
+    return lines[0]
+
+
+def assert_mended(home: Home) -> None:
+    """The release from before is whole; the next turn brings the new page in, and what is left over can be mended."""
+    assert home.live.id == "1"
+    assert home.project.ask(PUMP)[1].text == OLD
+    code, out, err = ragtide(home.root, "run")
+    assert code == 0, (out, err)
+    assert home.live.id != "1"
+    assert home.project.ask(PUMP)[1].text == NEW
+    assert repair(verify(home.project))[1] == []
+    assert verify(home.project) == []
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own, which only an administrator of the machine can make."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=False)
+    if mounted.returncode:
+        pytest.skip("no file system may be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(disk: Path, spare_kilobytes: int) -> Path:
+    """Leave so much room."""
+    filler, state = disk / "filler", os.statvfs(disk)
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - spare_kilobytes * 1024)
+    return filler
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
+@pytest.mark.parametrize("spare_kilobytes", [0, 64, 320])
+def test_a_full_disk_is_said_and_once_there_is_room_the_next_turn_goes_through(
+    spare_kilobytes: int, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        home = live_with(disk / "project")
+        filler = fill(disk, spare_kilobytes)
+        said = ragtide(home.root, "run")
+        filler.unlink()
+        assert_refused(said)
+        assert_mended(home)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
+def test_a_folder_that_is_read_only_can_be_asked_and_is_not_written(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        home = live_with(disk / "project")
+        home.project.ask(PUMP)
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        for command in (["run"], ["plan"], ["snapshot"], ["rollback"], ["maintain"], ["init", str(home.root)]):
+            told = ragtide(home.root, *command) if command[0] != "init" else None
+            if told:
+                assert_refused(told)
+        assert ragtide(home.root, "status")[0] == 0
+        assert ragtide(home.root, "history")[0] == 0
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        assert_mended(home)
+
+
+# --- MLflow ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "command", [["status"], ["plan"], ["run"], ["ask", PUMP], ["rollback"], ["history"], ["verify"]]
+)
+def test_a_command_says_that_mlflows_server_is_away(command: list[str], tmp_path: Path) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    root = write_project(tmp_path / "project", registry={"tracking_uri": address})
+    write(root / "data/kb/pump.md", page(OLD))
+    write(root / "data/golden/q.jsonl", json.dumps({"question": PUMP, "answers": [OLD], "docs": ["pump.md"]}))
+    assert f"MLflow at {address} does not answer as it should" in assert_refused(ragtide(root, *command))
+    assert not (root / ".ragtide" / "lance").exists()
+
+
+@contextmanager
+def mlflow_server(state: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{state / 'server.db'}"]
+    command += ["--artifacts-destination", str(state / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (state / "mlflow.log").open("ab") as log:
+        server = subprocess.Popen(
+            [*command, "--workers", "1"], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            assert eventually(lambda: answers(port))
+            yield server
+        finally:
+            stop(server)
+
+
+def answers(port: int) -> bool:
+    from urllib.request import urlopen
+
+    with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as said:
+        return bool(said.status == 200)
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    if server.poll() is None:
+        os.killpg(server.pid, 9)
+    server.wait()
+
+
+@pytest.mark.services
+@pytest.mark.long
+def test_a_turn_whose_mlflow_goes_away_leaves_what_is_live_and_the_next_turn_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Away at the start, amid the index, at the release's description and at the pointer: each a turn of its own."""
+    port = free_port()
+    with mlflow_server(tmp_path, port):
+        home = live_with(tmp_path / "project", registry={"tracking_uri": f"http://127.0.0.1:{port}"})
+    started = time.monotonic()
+    assert "MLflow at" in assert_refused(ragtide(home.root, "run"))
+    assert time.monotonic() - started < 40
+    for owner, name in (("index", "index_text"), (Registry, "describe"), (Registry, "point")):
+        with mlflow_server(tmp_path, port) as server, monkeypatch.context() as patched:
+            goes_away(patched, owner, name, server)
+            assert "MLflow at" in assert_refused(ragtide(home.root, "run")), name
+        with mlflow_server(tmp_path, port):
+            assert home.live.id == "1"
+            assert home.project.ask(PUMP)[1].text == OLD
+    with mlflow_server(tmp_path, port):
+        assert_mended(home)
+
+
+def goes_away(patched: pytest.MonkeyPatch, owner: Any, name: str, server: subprocess.Popen[bytes]) -> None:
+    """Have the server end as soon as this is called."""
+    from pipelines.build import upkeep
+
+    owner = upkeep if owner == "index" else owner
+    whole = getattr(owner, name) if name != "index_text" else index_text
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        stop(server)
+        return whole(*arguments, **options)
+
+    patched.setattr(owner, name, call)
+
+
+# --- Prefect and DVC -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.services
+@pytest.mark.long
+@pytest.mark.parametrize("command", ["run", "trigger"])
+def test_a_command_says_that_prefects_server_is_away(command: str, tmp_path: Path) -> None:
+    home = live_with(tmp_path / "project")
+    environment = os.environ | {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api", "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-m", "flows.cli", command, "--project", str(home.root)]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert "Prefect" in assert_refused((done.returncode, done.stdout, done.stderr))
+    assert_mended(home)
+
+
+def test_a_remote_of_dvc_that_is_away_stops_nothing(tmp_path: Path) -> None:
+    home = live_with(tmp_path / "project")
+    assert ragtide(home.root, "snapshot")[0] == 0
+    settings = home.root / ".dvc/config"
+    away = f"['remote \"far\"']\n    url = http://127.0.0.1:{free_port()}/dvc\n"
+    settings.write_text(f"{settings.read_text()}[core]\n    remote = far\n{away}", encoding="utf-8")
+    write(home.root / "data/kb/more.md", "# More\n\nA page.\n")
+    assert_mended(home)
+
+
+# --- the clock -------------------------------------------------------------------------------------------------------
+
+
+class MovedClock(datetime):
+    """A clock that someone has set."""
+
+    by = timedelta()
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + cls.by
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_turn_after_the_clock_was_moved_does_what_it_would_have_done(
+    days: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow writes down when a run was; the turns before the clock was set lie far behind or ahead."""
+    home = live_with(tmp_path / "project", policy={"budget_hours_per_week": 1.0, "cool_down_hours": 24.0})
+    usual = time.time
+    monkeypatch.setattr("mlflow.utils.time.get_current_time_millis", lambda: int((usual() + days * 86400) * 1000))
+    monkeypatch.setattr(
+        "pipelines.publish.registry.get_current_time_millis", lambda: int((usual() + days * 86400) * 1000)
+    )
+    assert_mended(home)
+    monkeypatch.undo()
+    write(home.root / "data/kb/pump.md", page(OLD))
+    assert ragtide(home.root, "run")[0] == 0
+    assert home.project.ask(PUMP)[1].text == OLD
+    assert verify(home.project) == []

@@ -1,0 +1,69 @@
+"""Has every question its row, with what is right, what was said, and why it is wrong?"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipelines.publish.answers import Row, answers_table, evaluation_tables, proof_rows, rows_of
+from pipelines.records import Verdict
+from tests.factories import graded, measure, question, scorecard
+
+QUESTIONS = [question(f"q{number}", question=f"q{number}", answers=("8.2", "eight")) for number in range(4)]
+
+
+def proof(before: list[float], after: list[float]) -> Verdict:
+    cards = [scorecard(*(graded(f"q{at}", score) for at, score in enumerate(one))) for one in (before, after)]
+    return Verdict(accepted=True, checks=(), before=cards[0], after=cards[1], difference=measure(0.0))
+
+
+def test_what_became_worse_comes_first_and_then_what_is_wrong() -> None:
+    rows = proof_rows(proof([1, 1, 0, 0], [1, 0.5, 0, 1]), QUESTIONS)
+    assert [(row.question, row.change) for row in rows] == [
+        ("q1", "worse"), ("q2", "same"), ("q0", "same"), ("q3", "better"),
+    ]  # fmt: skip
+
+
+def test_a_row_names_every_answer_that_would_be_right() -> None:
+    [row, *_] = rows_of(scorecard(graded("q0", 1.0)), QUESTIONS)
+    assert answers_table([row])["expected"] == ["8.2 or eight"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"score": 1.0}, "right"),
+        ({"score": 0.0, "well_formed": False, "hit": True}, "not in the form that is asked for"),
+        ({"score": 0.0, "hit": False}, "the right passage was not among those found"),
+        ({"score": 0.5, "hit": True}, "wrong, with the right passage found"),
+        ({"score": 0.0, "hit": None}, "wrong"),
+    ],
+)
+def test_a_row_says_which_half_failed(fields: dict[str, object], why: str) -> None:
+    assert Row("q", ("a",), graded("q", **fields)).why == why  # type: ignore[arg-type]
+
+
+def test_one_release_alone_is_compared_with_nothing() -> None:
+    table = answers_table(rows_of(scorecard(graded("q0", 0.0)), QUESTIONS))
+    assert {"live answer", "against live"}.isdisjoint(table)
+    judged = evaluation_tables(rows_of(scorecard(graded("q0")), QUESTIONS))["_assessments.json"]
+    assert judged["name"] == ["right"]
+
+
+def test_the_columns_of_a_proof_are_alike_long_and_hold_both_answers() -> None:
+    table = answers_table(proof_rows(proof([1, 0], [0, 1]), QUESTIONS))
+    assert {len(column) for column in table.values()} == {2}
+    assert {"live answer", "answer", "against live"} <= set(table)
+
+
+def test_the_evaluation_page_gets_a_row_a_question_and_what_is_judged_of_it() -> None:
+    tables = evaluation_tables(proof_rows(proof([1, 0], [0, 1]), QUESTIONS))
+    evaluations, judged = tables["_evaluations.json"], tables["_assessments.json"]
+    assert {len(column) for column in evaluations.values()} == {2}
+    assert len(set(evaluations["evaluation_id"])) == 2
+    assert judged["name"] == ["right", "right live", "against live"] * 2
+    assert judged["string_value"] == ["no", "yes", "worse", "yes", "no", "better"]
+    assert set(judged["evaluation_id"]) == set(evaluations["evaluation_id"])
+    assert tables["_metrics.json"]["value"] == [0.0, 1.0]
+    json.dumps(tables)
