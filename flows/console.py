@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import traceback
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -12,6 +15,7 @@ import typer
 from rich.console import Console
 
 from pipelines.errors import RefusalError, one_line
+from pipelines.records import write_whole
 
 out = Console()
 err = Console(stderr=True)
@@ -20,6 +24,8 @@ ProjectFolder = Annotated[Path, typer.Option("--project", "-p", help="The projec
 Port = Annotated[int, typer.Option("--port", help="On which port of this machine.", min=1, max=65535)]
 HERE = Path()
 LONGEST_LINE = 2000
+# Set to anything, it shows the traceback of a defect in place of the file that keeps it.
+TRACEBACKS = "RAGTIDE_TRACEBACKS"
 # What a disk, a folder's rights or the name of a file forbid: for whoever runs the machine, and no defect of Ragtide.
 OF_THE_MACHINE = {
     errno.EACCES,
@@ -40,21 +46,44 @@ OF_THE_MACHINE = {
 
 
 def refusing(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a RefusalError, or what the machine refuses, into one clear line and exit code 1."""
+    """Turn a RefusalError, or what the machine refuses, into one clear line and exit code 1.
+
+    So is a defect told, whose traceback is kept for the report.
+    """
 
     @wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
         try:
             _refuse_broken_text(options)
             command(*arguments, **options)
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
         except RefusalError as problem:
             say_no(str(problem))
         except OSError as problem:
             if problem.errno not in OF_THE_MACHINE:
                 raise
             say_no(f"{problem.filename or 'the machine'}: {one_line(problem)}")
+        except Exception as problem:
+            kept = _keep_traceback(options.get("project"))
+            if kept is None:
+                raise
+            what = f"this is a defect in Ragtide: {type(problem).__name__}: {one_line(problem)}"
+            say_no(f"{what}; please report it with its traceback, which is in {kept}")
 
     return wrapped
+
+
+def _keep_traceback(project: object) -> Path | None:
+    """Where the traceback of the error at hand now lies; None where it is wanted on the terminal, or has no place."""
+    if os.environ.get(TRACEBACKS) or not isinstance(project, Path) or not (project / ".ragtide").is_dir():
+        return None
+    path = project / ".ragtide" / "logs" / f"defect-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt"
+    try:
+        write_whole(path, traceback.format_exc())
+    except OSError:
+        return None
+    return path
 
 
 def _refuse_broken_text(options: Mapping[str, object]) -> None:

@@ -41,6 +41,9 @@ def stay_offline() -> None:
     """Fill in what the user has not set; for the command line and for a worker alike."""
     for key, value in OFFLINE.items():
         os.environ.setdefault(key, value)
+    # Who names an S3 server by plain HTTP means it; LanceDB asks to be told so once more.
+    if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+        os.environ.setdefault("AWS_ALLOW_HTTP", "true")
 
 
 def prepare(project: Path) -> None:

@@ -11,7 +11,7 @@ from flows.report import show
 from flows.run_names import named
 from flows.tasks import step
 from pipelines.observe.snapshot import observe
-from pipelines.publish.answers import answers_table, evaluation_tables, rows_of
+from pipelines.publish.answers import answers_table, rows_of
 from pipelines.publish.evaluation import scorecard_markdown, scorecard_metrics
 from pipelines.publish.project import Project
 from pipelines.records import Release, Scorecard
@@ -41,10 +41,9 @@ def score_live(project: Project, release: Release) -> Scorecard:
         log.tags({"data_rev": snapshot.id})
         log.datasets(snapshot)
         log.metrics(scorecard_metrics(scorecard))
-        rows = rows_of(scorecard, examiner.golden.questions)
-        log.table("answers.json", answers_table(rows))
-        log.evaluation(evaluation_tables(rows))
+        log.table("answers.json", answers_table(rows_of(scorecard, examiner.golden.questions)))
         log.record("scorecard.json", scorecard)
-        markdown = scorecard_markdown(scorecard)
+        wordings = {one.id: one.question for one in examiner.golden.questions}
+        markdown = scorecard_markdown(scorecard, wordings)
         show("evaluation", markdown, f"release {release.id}, MLflow {project.registry.address(log)}")
         return scorecard

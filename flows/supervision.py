@@ -28,7 +28,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from flows.environment import server_file
 from flows.services import GRACE_SECONDS, MARK, POOL, Service, control, folder, services, write_settings
-from flows.take_over import end
+from flows.take_over import end, lives
 from pipelines.errors import RefusalError
 from pipelines.params import ServicesParams
 from pipelines.records import write_whole
@@ -57,7 +57,7 @@ def parts(workspace: Workspace) -> list[Part]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             told = process.environ()
-            if told.get(MARK) == mark and process.pid not in asking and process.status() != psutil.STATUS_ZOMBIE:
+            if told.get(MARK) == mark and process.pid not in asking and lives(process):
                 found.append(Part(process, told.get("SUPERVISOR_PROCESS_NAME", SUPERVISOR)))
     return found
 

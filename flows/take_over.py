@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -14,17 +15,32 @@ import psutil
 
 from flows.services import GRACE_SECONDS, MARK
 
+POLL_SECONDS = 0.1
+
 
 def end(processes: list[psutil.Process], grace_seconds: float) -> None:
     """Ask them to end, and kill what has not done so after `grace_seconds`."""
     for process in processes:
         with suppress(psutil.Error):
             process.terminate()
-    _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
-    for process in alive:
+    for process in _alive_after(grace_seconds, processes):
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, timeout=grace_seconds)
+    _alive_after(grace_seconds, processes)
+
+
+def _alive_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
+    deadline = time.monotonic() + seconds
+    while (alive := [one for one in processes if lives(one)]) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return alive
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process still does anything: one that has ended stays listed until its parent has taken note."""
+    with suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def left_behind() -> Iterator[psutil.Process]:

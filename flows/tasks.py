@@ -28,9 +28,9 @@ from pipelines.errors import RefusalError, UnavailableError
 from pipelines.lease import Lease
 from pipelines.observe import costs
 from pipelines.observe.freshness import freshness, read_source
-from pipelines.observe.guard import use_up
+from pipelines.observe.guard import approvals, approved_actions, use_up
 from pipelines.observe.imports import update_imports
-from pipelines.observe.past import ACTION_SECONDS, EXPECTED_POINTS, FORECAST_SECONDS, REFUSED, ROLLBACK
+from pipelines.observe.past import ACTION_SECONDS, EXPECTED_POINTS, FORECAST_SECONDS, LAG_SECONDS, REFUSED, ROLLBACK
 from pipelines.observe.snapshot import check_stages, commit_stages
 from pipelines.observe.snapshot import observe as look
 from pipelines.observe.snapshot import record as record_snapshot
@@ -38,7 +38,7 @@ from pipelines.prove.attribution import Subject
 from pipelines.prove.gate import hold_to_ranking, hold_to_skills, judge
 from pipelines.prove.regression import examine, skills
 from pipelines.publish import report
-from pipelines.publish.answers import answers_table, evaluation_tables, proof_rows
+from pipelines.publish.answers import answers_table, proof_rows
 from pipelines.publish.lineage import Deletions, concerned, flag
 from pipelines.publish.markdown import some, table
 from pipelines.publish.plan import headline, keep_plan, kept_plan, make_plan
@@ -149,7 +149,7 @@ def observe(turn: Turn, plan: str | None) -> Snapshot:
     with project.registry.step("observe", turn.log) as log:
         if plan:
             kept_plan(project, plan, look(project.workspace))
-        elif project.workspace.params.triggers.update_imports:
+        elif project.workspace.params.triggers.update_imports and not _is_approved_as_it_is(project):
             _update_imports(turn)
         check_stages(project.workspace)
         snapshot = record_snapshot(project.workspace)
@@ -166,7 +166,13 @@ def _freshness(turn: Turn, snapshot: Snapshot) -> dict[str, float | None]:
     """How long the data has waited for this turn."""
     project, now = turn.project, datetime.now(UTC)
     found = freshness(read_source(project.workspace, snapshot, now), turn.live, project.registry.history(), now)
-    return {"freshness_lag_seconds": found.lag_seconds, "source_age_seconds": found.source_age_seconds}
+    return {LAG_SECONDS: found.lag_seconds, "source_age_seconds": found.source_age_seconds}
+
+
+def _is_approved_as_it_is(project: Project) -> bool:
+    """Whether a person has said yes to an action on this very data: a change elsewhere must not undo that."""
+    given = approvals(project.workspace)
+    return bool(given) and bool(approved_actions(given, look(project.workspace).id))
 
 
 def _update_imports(turn: Turn) -> None:
@@ -381,14 +387,12 @@ def _log_page(runs: Iterable[RunLog], name: str, markdown: str, plot: Figure) ->
 def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, questions: Sequence[Question], seconds: float) -> None:
     log.rename(f"{log.name} {'accepted' if verdict.accepted else 'refused'}")
     log.tags({"accepted": verdict.accepted})
-    markdown = report.verdict_markdown(verdict)
+    markdown = report.verdict_markdown(verdict, questions)
     plot = report.verdict_plot(verdict)
     _log_page((log, turn.log), "verdict", markdown, plot)
     address = turn.project.registry.address(turn.log)
     show("verdict", f"[The run in MLflow]({address})\n\n{markdown}", address)
-    rows = proof_rows(verdict, questions)
-    log.table("answers.json", answers_table(rows))
-    log.evaluation(evaluation_tables(rows))
+    log.table("answers.json", answers_table(proof_rows(verdict, questions)))
     log.record("verdict.json", verdict)
     skills_asked = [card for one in verdict.skills for card in (one.before, one.after)]
     graded = sum(len(card.graded) for card in (verdict.before, verdict.after, *skills_asked))

@@ -103,10 +103,12 @@ class Watcher:
     def run(self) -> None:
         """Send what was missed while nobody watched, then an event a batch of changes."""
         self._note(problem=None, pending_files=0)
-        if self._has_missed_something():
-            self._deliver()
-        batch = Batch(self._workspace.params.triggers)
+        batch, is_first_look = Batch(self._workspace.params.triggers), True
         for paths in self._changes():
+            # The folders are watched by now: no change falls between this look and the next.
+            if is_first_look and self._has_missed_something():
+                self._deliver()
+            is_first_look = False
             if paths:
                 batch.add(paths)
             if batch.is_due:

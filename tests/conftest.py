@@ -25,6 +25,8 @@ FAKES = {
 # One Prefect database a test run: the ephemeral server starts once.
 _HOME = tempfile.TemporaryDirectory(prefix="ragtide-prefect-", ignore_cleanup_errors=True)
 os.environ["PREFECT_HOME"] = _HOME.name
+# A defect is to fail a test as what it is.
+os.environ["RAGTIDE_TRACEBACKS"] = "1"
 prepare(ROOT)
 
 # A worker of pytest-xdist keeps to one core: models that take all of them slow each other down many times over.

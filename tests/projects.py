@@ -59,3 +59,18 @@ def release_of(project: Project, model: BuiltModel, tuned: BuiltRetriever | None
     with project.registry.cycle() as log:
         log.tags({"outcome": "released"})
         return publish(project, log, candidate, verdict)
+
+
+def forget_databases() -> None:
+    """MLflow keeps a database open by its address; another file lies there now."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Models
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs
+    from mlflow.tracking._model_registry.utils import _get_store_registry
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    for store in (Models, Runs):
+        for engine in store._engine_map.values():
+            engine.dispose()
+        store._engine_map.clear()
+    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    _get_store_registry()._get_store_with_resolved_uri.cache_clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,11 @@ class Site:
     def refused(self, *words: str) -> str:
         """What a command that is refused says."""
         return self._end(self.start(*words), 1)
+
+    def live_release(self) -> str | None:
+        """The number of the live release, as `ragtide status` tells it."""
+        found = re.search(r"live release\s+(\d+),", self.ragtide("status"))
+        return found and found[1]
 
     def dvc(self, *words: str) -> str:
         return self._end(self._start("dvc", *words), 0)

@@ -29,8 +29,8 @@ def approve(
     from pipelines.publish.project import Project
 
     opened = Project.open(project, quiet)
-    plan = read_plan(opened, digest)
     with opened.workspace.writing():
+        plan = read_plan(opened, digest)
         given = give(opened.workspace, digest, plan, why)
     what = [f"{len(given.removals)} removals"] if given.removals else []
     what += [str(given.action)] if given.action else []
@@ -54,8 +54,8 @@ def reject(
     from pipelines.publish.project import Project
 
     opened = Project.open(project, quiet)
-    plan = read_plan(opened, digest)
     with opened.workspace.writing():
+        plan = read_plan(opened, digest)
         said = refuse(opened.workspace, digest, plan, why)
     what = [f"{len(said.removals)} removals"] if said.removals else []
     what += [" and ".join(said.actions)] if said.actions else []

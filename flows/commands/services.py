@@ -12,6 +12,7 @@ import typer
 
 from flows.console import HERE, Port, ProjectFolder, err, out, plain, refusing
 from flows.environment import make_prefect_home, prepare
+from pipelines.errors import RefusalError
 
 if TYPE_CHECKING:
     from flows.supervision import Start
@@ -25,8 +26,8 @@ Detach = Annotated[bool, typer.Option("--detach", help="Come back when all are r
 @refusing
 def up(detach: Detach = False, project: ProjectFolder = HERE) -> None:
     """Start Prefect, MLflow, a worker, the watcher and the door for triggers, deploy prefect.yaml, keep all running."""
-    from flows.services import check, environment
-    from flows.supervision import Start, starting, stop
+    from flows.services import check, environment, folder
+    from flows.supervision import Start, starting
     from pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
@@ -41,14 +42,26 @@ def up(detach: Detach = False, project: ProjectFolder = HERE) -> None:
         try:
             _make_ready(start)
         except BaseException:
-            stop(workspace)
+            _stop(workspace)
             raise
     _tell_addresses(workspace, detach)
     if detach:
         return
+    ended = 0
     with suppress(KeyboardInterrupt, SystemExit):
-        supervisor.wait()
-    _say(f"stopped: {', '.join(stop(workspace)) or 'all had ended'}")
+        ended = supervisor.wait()
+    _say(f"stopped: {', '.join(_stop(workspace)) or 'all had ended'}")
+    if ended != 0:
+        raise RefusalError(f"supervisor ended by itself, with {ended}; its log is {folder(workspace)}/supervisor.log")
+
+
+def _stop(workspace: Workspace) -> list[str]:
+    """Stop them, undisturbed by a second Ctrl-C."""
+    from flows.supervision import stop
+
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+    return stop(workspace)
 
 
 def _make_ready(start: Start) -> None:
@@ -96,13 +109,16 @@ def deploy(project: ProjectFolder = HERE) -> None:
 def ui(project: ProjectFolder = HERE, port: Port = 5000) -> None:
     """Open MLflow on this project's runs and releases, on this machine only."""
     prepare(project)
-    from flows.services import environment, mlflow_server
+    from flows.services import MARK, environment, mlflow_server, write_settings
     from pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
     out.print(f"MLflow: http://127.0.0.1:{port} (Ctrl-C stops it)", highlight=False)
+    write_settings(workspace)
     command = [sys.executable, "-m", *mlflow_server(workspace, "127.0.0.1", port)]
-    os.execve(sys.executable, command, environment(workspace, os.environ))
+    # It is none of those that `ragtide down` stops.
+    told = {key: value for key, value in environment(workspace, os.environ).items() if key != MARK}
+    os.execve(sys.executable, command, told)
 
 
 def _say(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 
 from flows.console import HERE, ProjectFolder, out, plain, refusing
 from flows.environment import make_prefect_home, prepare
+from pipelines.errors import UnavailableError
 
 app = typer.Typer()
 hooks = typer.Typer(no_args_is_help=True, help="Have git ask for a run after a commit, a merge, a checkout, a rebase.")
@@ -34,12 +36,14 @@ def trigger(
     make_prefect_home()
     from flows.triggers import send
 
-    known = due(workspace, Registry(workspace).history(), datetime.now(UTC))
-    if if_moved and not known.is_due:
+    known = None
+    with suppress(UnavailableError):  # Without MLflow, nobody knows what was judged; the news goes out all the same.
+        known = due(workspace, Registry(workspace).history(), datetime.now(UTC))
+    if if_moved and known and not known.is_due:
         out.print(f"not sent: {plain(known.why)}", highlight=False, soft_wrap=True)
         return
     out.print(f"sent: the data is at {send(project, source)}", highlight=False, soft_wrap=True)
-    if not known.is_due:
+    if known and not known.is_due:
         out.print(f"the run will find nothing new: {plain(known.why)}", highlight=False, soft_wrap=True)
 
 

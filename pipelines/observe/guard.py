@@ -130,7 +130,8 @@ def is_answered(workspace: Workspace, plan: Plan) -> bool:
     """Whether a person has said yes or no to all that a plan asks for, by this plan's digest or another's."""
     proposed = _proposed(workspace, plan)
     asked = {*plan.asked_removals.items(), *([(str(proposed), plan.evidence.snapshot)] if proposed else [])}
-    return any(asked <= _scope(one) for one in (*approvals(workspace), *rejections(workspace)))
+    answers: list[Approval | Rejection] = [*approvals(workspace), *rejections(workspace)]
+    return any(asked <= _scope(one) for one in answers)
 
 
 def _scope(answer: Approval | Rejection) -> set[tuple[str, str | None]]:

@@ -16,6 +16,7 @@ CHANGED_SHARE = "changed_share"
 SHIFT = "shift"
 INDEX_GAP, MODEL_GAP = "index_gap", "model_gap"
 LEFT_OUT = "examples_left_out"
+LAG_SECONDS = "freshness_lag_seconds"
 # The outcome of a turn that goes on, or was killed and not yet closed; so begins that of one that came to no end.
 RUNNING = "running"
 NOT_ENDED = (RUNNING, "failed", "killed")

@@ -1,4 +1,4 @@
-"""How did each question fare, live and candidate? A row a question, for MLflow's tables and its evaluation page."""
+"""How did each question fare, live and candidate? A row a question, for MLflow's tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.records import Graded, Question, Scorecard, Verdict, digest_of
+from pipelines.records import Graded, Question, Scorecard, Verdict
 
 Columns = Mapping[str, list[Any]]
 
@@ -15,8 +15,7 @@ Columns = Mapping[str, list[Any]]
 class Row:
     """One golden question with what is right, and what was answered; `live` is None where one release is scored."""
 
-    question: str
-    expected: tuple[str, ...]
+    question: Question
     answered: Graded
     live: Graded | None = None
 
@@ -41,10 +40,9 @@ class Row:
 
 def rows_of(scorecard: Scorecard, questions: Sequence[Question], live: Scorecard | None = None) -> list[Row]:
     """What became worse first, then what is wrong; the rest in the order of asking."""
-    expected = {one.question: one.answers for one in questions}
+    asked = {one.id: one for one in questions}
     before = live.graded if live else (None,) * len(scorecard.graded)
-    pairs = zip(scorecard.graded, before, strict=True)
-    rows = [Row(one.question, expected.get(one.question, ()), one, old) for one, old in pairs]
+    rows = [Row(asked[one.question], one, old) for one, old in zip(scorecard.graded, before, strict=True)]
     return sorted(rows, key=lambda row: (row.change != "worse", row.answered.score))
 
 
@@ -58,7 +56,8 @@ def answers_table(rows: Sequence[Row]) -> Columns:
     live = {"live answer": [row.live.answer if row.live else "" for row in rows]} if _compared(rows) else {}
     change = {"against live": [row.change for row in rows]} if live else {}
     return {
-        "question": [row.question for row in rows],
+        "id": [row.question.id for row in rows],
+        "question": [row.question.question for row in rows],
         "expected": [_told(row) for row in rows],
         **live,
         "answer": [row.answered.answer for row in rows],
@@ -69,67 +68,8 @@ def answers_table(rows: Sequence[Row]) -> Columns:
     }
 
 
-def evaluation_tables(rows: Sequence[Row]) -> Mapping[str, Columns]:
-    """The three tables from which MLflow's evaluation page makes a row a question, by their file names.
-
-    The form is that of mlflow.evaluate before traces; the page reads it still (docs/log.md).
-    """
-    ids = [digest_of(row.question) for row in rows]
-    evaluations: Columns = {
-        "evaluation_id": ids,
-        "request_id": ids,
-        "inputs_id": ids,
-        "inputs": [{"request": row.question} for row in rows],
-        "outputs": [{"response": row.answered.answer} for row in rows],
-        "targets": [{"expected_response": _told(row)} for row in rows],
-    }
-    judged = [one for row, key in zip(rows, ids, strict=True) for one in _assessments(row, key)]
-    metrics = [(key, "score", row.answered.score) for row, key in zip(rows, ids, strict=True)]
-    return {
-        "_evaluations.json": evaluations,
-        "_assessments.json": {
-            "evaluation_id": [one.evaluation for one in judged],
-            "name": [one.name for one in judged],
-            "source": [{"source_type": "CODE", "source_id": "ragtide", "source_metadata": {}} for _ in judged],
-            "timestamp": [0] * len(judged),
-            "boolean_value": [None] * len(judged),
-            "numeric_value": [None] * len(judged),
-            "string_value": [one.value for one in judged],
-            "rationale": [one.rationale for one in judged],
-            "metadata": [{}] * len(judged),
-        },
-        "_metrics.json": {
-            "evaluation_id": [key for key, _, _ in metrics],
-            "key": [name for _, name, _ in metrics],
-            "value": [value for _, _, value in metrics],
-            "timestamp": [0] * len(metrics),
-        },
-    }
-
-
-@dataclass(frozen=True)
-class _Assessment:
-    evaluation: str
-    name: str
-    value: str
-    rationale: str
-
-
-def _assessments(row: Row, evaluation: str) -> list[_Assessment]:
-    """What MLflow shows in columns of their own."""
-    right = _Assessment(evaluation, "right", "yes" if row.answered.score >= 1 else "no", row.why)
-    if row.live is None:
-        return [right]
-    said = f"the live release says: {row.live.answer}"
-    return [
-        right,
-        _Assessment(evaluation, "right live", "yes" if row.live.score >= 1 else "no", said),
-        _Assessment(evaluation, "against live", row.change, said),
-    ]
-
-
 def _told(row: Row) -> str:
-    return " or ".join(row.expected)
+    return " or ".join(row.question.answers)
 
 
 def _compared(rows: Sequence[Row]) -> bool:

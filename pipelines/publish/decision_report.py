@@ -154,7 +154,7 @@ def _number(value: float | None, form: str, unit: str = "") -> str:
 
 def decision_plot(evidence: Evidence, decision: Decision, params: Params) -> Figure:
     """Left: where the score is lost. Middle: what each action may win back. Right: what it buys an hour."""
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
     scores, gains, hours = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.15))
     _draw_scores(scores, evidence, params.score.target)
     options = [option for option in decision.options if option.points_per_hour is not None]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
-from pipelines.observe.past import ACTION_SECONDS, INDEX_GAP, LIVE_SCORE, MODEL_GAP
+from pipelines.observe.past import INDEX_GAP, LAG_SECONDS, LIVE_SCORE, MODEL_GAP
 from pipelines.records import Cycle, Release
 
 # Where a run's numbers over the turns stand in charts, apart from those of the single turns.
@@ -13,17 +12,15 @@ OVER = "over the cycles"
 # What a person knows a view by, and its place in its address.
 CYCLES, OVER_TIME = "cycles", "over-the-cycles"
 _VIEW = "mlflow.sharedViewState."
+# MLflow sorts them by name, metrics first; the decision stands in the run's name.
 _COLUMNS = (
-    "tags.`decision`",
-    "tags.`accepted`",
-    "tags.`outcome`",
     "metrics.`score_before`",
     "metrics.`score_after`",
     f"metrics.`{INDEX_GAP}`",
     f"metrics.`{MODEL_GAP}`",
-    f"metrics.`{ACTION_SECONDS}`",
-    "tags.`data_rev`",
+    "tags.`accepted`",
     "tags.`index_version`",
+    "tags.`outcome`",
 )
 
 
@@ -41,13 +38,14 @@ def over_the_cycles(cycle: Cycle) -> dict[str, float]:
     """What is charted of a turn, by the names of the charts; what was not measured is left out."""
     went_live = cycle.release is not None and cycle.score_after is not None
     score = cycle.score_after if went_live else cycle.score_before
+    lag = cycle.signals.get(LAG_SECONDS)
     values = {
         "live score": cycle.signals.get(LIVE_SCORE) if score is None else score,
         "index gap": cycle.signals.get(INDEX_GAP),
         "model gap": cycle.signals.get(MODEL_GAP),
         "embedded chunks": cycle.work.get("embedded_chunks", 0.0),
         "turn seconds": cycle.seconds,
-        "data lag hours": cycle.signals.get("data_lag_hours"),
+        "data lag hours": None if lag is None else lag / 3600,
     }
     return {f"{OVER}/{name}": value for name, value in values.items() if value is not None}
 
@@ -60,7 +58,8 @@ def release_text(release: Release, experiment: str, run: str) -> str:
     snapshot, index = release.snapshot, release.index
     return "\n".join(
         [
-            f"**{release.decision}** of {release.created}, answer score {release.scorecard.answer_score}.",
+            # The list of releases shows the first words of it, as they are written.
+            f"{release.decision}: answer score {release.scorecard.answer_score}, made {release.created}.",
             "",
             f"- why: [the decision]({at}/artifacts/decision.html) of [its cycle]({at})",
             f"- proven: [the verdict]({at}/artifacts/verdict.html)",
@@ -89,18 +88,16 @@ def _view(name: str, kind: str, **state: object) -> str:
 
 
 def _experiment_text(experiment: str, model: str) -> str:
-    runs: Mapping[str, str] = {
-        "The cycles, a row each": f"?viewStateShareKey={CYCLES}",
-        "Score, gaps and cost over the cycles": f"?viewStateShareKey={OVER_TIME}&compareRunsMode=CHART",
+    """The links first: the page shows little more than a line until it is asked for the rest."""
+    runs = f"#/experiments/{experiment}/runs?viewStateShareKey="
+    links = {
+        "The cycles, a row each": f"{runs}{CYCLES}",
+        "Score, gaps and cost over the cycles": f"{runs}{OVER_TIME}&compareRunsMode=CHART",
+        "The releases, and which one is live": f"#/models/{model}",
     }
-    links = [f"- [{told}](#/experiments/{experiment}/runs{where})" for told, where in runs.items()]
-    return "\n".join(
-        [
-            "A run for each turn of the loop, named by its decision; `decision.html` among its artifacts says why, "
-            "`verdict.html` how the candidate did. Filter by the tags `decision`, `accepted`, `data_rev`, "
-            "`index_version`.",
-            "",
-            *links,
-            f"- [The releases, and which one is live](#/models/{model})",
-        ]
+    told = (
+        "A run for each turn of the loop, named by its decision: `decision.html` among its artifacts says why, "
+        "`verdict.html` how the candidate did, and `answers.json` of its step prove has a row a question. "
+        "Filter by the tags `decision`, `accepted`, `data_rev`, `index_version`."
     )
+    return " · ".join(f"[{name}]({where})" for name, where in links.items()) + f"\n\n{told}"

@@ -7,6 +7,7 @@ turn of the loop is a run, its steps are nested runs.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -36,6 +37,9 @@ from pipelines.publish.desk import experiment_tags, model_text, over_the_cycles,
 from pipelines.records import UNFINISHED, BuiltRetriever, Cycle, Record, Release, Snapshot
 from pipelines.workspace import Workspace
 
+# It logs what it raises, with the traceback: who asked says it in one line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
 CHAMPION = "champion"
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
@@ -47,6 +51,8 @@ LOST = "lost"
 # What MLflow's stores say of a model that is not there, and of an alias that is not there.
 NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
+# How often MLflow tries to open a database: its own 10 times take 100 s in silence, these one.
+DATABASE_TRIES = 4
 # What MLflow takes of params and of tags in one batch.
 AT_ONCE = 100
 # What MLflow runs of a release.
@@ -150,11 +156,6 @@ class RunLog:
     def table(self, name: str, rows: Mapping[str, list[Any]]) -> None:
         self._client.log_table(self.id, dict(rows), name)
 
-    def evaluation(self, tables: Mapping[str, Mapping[str, list[Any]]]) -> None:
-        """What MLflow's evaluation page makes its rows of, by file name."""
-        for name, rows in tables.items():
-            self.table(name, rows)
-
     def folder(self, name: str | None, folder: Path) -> None:
         """What `folder` holds, under `name`, or at the top of the run's artifacts."""
         self._client.log_artifacts(self.id, str(folder), name)
@@ -205,8 +206,12 @@ class _Store:
     @cached_property
     def _client(self) -> MlflowClient:
         path = Path(self._address.removeprefix("sqlite:///"))
+        if not self._address.startswith("http"):
+            from mlflow.store.db import utils as databases
+
+            databases.MAX_RETRY_COUNT = DATABASE_TRIES
         if self._address.startswith("sqlite:///") and path.exists():
-            # MLflow would try for minutes to open what is no database.
+            # What is no database is not to be tried at all.
             try:
                 with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
                     database.execute("PRAGMA schema_version")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pipelines.publish.decision_report import decision_markdown, decision_plot
 from pipelines.publish.markdown import SHOWN, changes_markdown, one_line, table
 from pipelines.publish.meaning import evidence_metrics, evidence_rows, left_out_told
-from pipelines.records import Check, Finding, Measure, Scorecard, SetAside, SkillScore, Upkeep, Verdict
+from pipelines.records import Check, Finding, Measure, Question, Scorecard, SetAside, SkillScore, Upkeep, Verdict
 
 # One door for who reads: a decision, its evidence and its changes are told in modules of their own.
 __all__ = [
@@ -63,8 +63,12 @@ def upkeep_markdown(steps: Sequence[Upkeep]) -> str:
     return table(("step", "done", "why"), [(one.step, "yes" if one.done else "no", one.why) for one in steps])
 
 
-def verdict_markdown(verdict: Verdict) -> str:
-    """Accepted or refused, each check with its numbers, and the questions whose grade has changed."""
+def verdict_markdown(verdict: Verdict, questions: Sequence[Question] = ()) -> str:
+    """Accepted or refused, each check with its numbers, and the questions whose grade has changed.
+
+    Where `questions` are passed, those among them stand there in their words, and not as their ids.
+    """
+    wordings = {one.id: one.question for one in questions}
     title = "accepted" if verdict.accepted else "refused"
     checks = [(check.name, "passed" if check.passed else "FAILED", check.detail) for check in verdict.checks]
     rows = [
@@ -78,11 +82,11 @@ def verdict_markdown(verdict: Verdict) -> str:
             f"Candidate minus live, on the same questions: {verdict.difference}.",
             table(("metric", "live", "candidate"), [(name, str(old), str(new)) for name, old, new in rows]),
             *_what_is_found(verdict),
-            *_earlier_skills(verdict.skills),
+            *_earlier_skills(verdict.skills, wordings),
             "## Checks",
             table(("check", "result", "numbers"), checks),
             "## Questions whose grade changed",
-            _moved(verdict.before, verdict.after),
+            _moved(verdict.before, verdict.after, wordings),
         ]
     )
 
@@ -176,12 +180,12 @@ def retrieval_metrics(scorecard: Scorecard) -> dict[str, float | None]:
     }
 
 
-def _earlier_skills(skills: Sequence[SkillScore]) -> list[str]:
+def _earlier_skills(skills: Sequence[SkillScore], wordings: Mapping[str, str]) -> list[str]:
     """A row a skill, and below it the questions of each whose grade changed."""
     if not skills:
         return []
     rows = [(one.name, str(one.before.answer_score), str(one.after.answer_score)) for one in skills]
-    moved = [(one_line(one.name), _moved(one.before, one.after)) for one in skills]
+    moved = [(one_line(one.name), _moved(one.before, one.after, wordings)) for one in skills]
     lists = [f"### {name}\n\n{answers}" for name, answers in moved if answers != NONE]
     return ["## Earlier skills", table(("skill", "live", "candidate"), rows), *lists]
 
@@ -196,10 +200,13 @@ def skill_metrics(verdict: Verdict) -> dict[str, float | None]:
     }
 
 
-def _moved(before: Scorecard, after: Scorecard) -> str:
+def _moved(before: Scorecard, after: Scorecard, wordings: Mapping[str, str]) -> str:
     pairs = [(old, new) for old, new in zip(before.graded, after.graded, strict=True) if old.score != new.score]
     if not pairs:
         return NONE
-    rows = [(new.question, f"{old.score:.2g}: {old.answer}", f"{new.score:.2g}: {new.answer}") for old, new in pairs]
+    rows = [
+        (wordings.get(new.question, new.question), f"{old.score:.2g}: {old.answer}", f"{new.score:.2g}: {new.answer}")
+        for old, new in pairs
+    ]
     more = f"\n\n… and {len(rows) - SHOWN} more, in the tables beside this page." if len(rows) > SHOWN else ""
     return table(("question", "live", "candidate"), rows[:SHOWN]) + more

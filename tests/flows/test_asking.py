@@ -125,13 +125,13 @@ def test_a_person_answers_a_run_that_waits(desk: Desk) -> None:
     motor = desk.page("Motor").read_text()
     desk.page("Motor").unlink()
     waits = desk.turn()
-    assert (waits["state_type"], waits["state_name"]) == (SUSPENDED, "Suspended")
+    assert (waits["state_type"], waits["state_name"]) == (SUSPENDED, "Suspended"), waits["state"]["message"]
     digest = desk.last.plan
     assert f"plan:{digest}" in waits["tags"]
     assert desk.documents() == {f"{name}.md" for name in NAMES}
     form = desk.get(f"flow_runs/{waits['id']}/input/suspended-{digest}-description")
     assert f"Plan `{digest}` of project waits for a yes or a no" in form
-    assert "**Removals that wait:** Motor.md" in form
+    assert "**Removals that wait:** `Motor.md`" in form
     assert "# Decision: HOLD" in form
 
     # The same question is not asked twice: the next run ends, and the first goes on waiting.
@@ -153,7 +153,7 @@ def test_a_person_answers_a_run_that_waits(desk: Desk) -> None:
     assert desk.turn()["state_type"] == COMPLETED
     desk.page("Gear").unlink()
     waits = desk.turn()
-    assert waits["state_type"] == SUSPENDED
+    assert waits["state_type"] == SUSPENDED, waits["state"]["message"]
     said = desk.ragtide("reject", desk.last.plan, "--why", "Gear comes back on Monday")
     assert f"the run {waits['name']}, resumed, goes on without it" in said
     desk.work()

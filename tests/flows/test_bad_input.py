@@ -9,10 +9,8 @@ import inspect
 import json
 import os
 import shutil
-import subprocess
-import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +24,12 @@ from pipelines.observe.snapshot import observe, record
 from pipelines.ports import quiet
 from pipelines.publish.plan import keep_plan, make_plan
 from pipelines.publish.project import Project
+from pipelines.publish.verify import Mismatch
 from pipelines.records import BuiltModel
-from tests.conftest import ROOT, write_project
+from tests.conftest import write_project
 from tests.factories import md5, write
 from tests.fakes import SKILLS
-from tests.projects import release_of
+from tests.projects import forget_databases, release_of
 
 PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
 GOLDEN = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["pump.md"]}
@@ -157,7 +156,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def fresh(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
-    """Makes the project as it was; no program can take this one's place, and relative paths stay in the test's folder."""
+    """Makes the project as it was; no program can take this one's place, and relative paths stay in the test."""
 
     def make() -> Path:
         root, whole = made
@@ -173,21 +172,6 @@ def fresh(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[
     here.mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(here)
     return make
-
-
-def forget_databases() -> None:
-    """MLflow keeps a database open by its address; another file lies there now."""
-    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Models
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs
-    from mlflow.tracking._model_registry.utils import _get_store_registry
-    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
-
-    for store in (Models, Runs):
-        for engine in store._engine_map.values():
-            engine.dispose()
-        store._engine_map.clear()
-    _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
-    _get_store_registry()._get_store_with_resolved_uri.cache_clear()
 
 
 def parameters(command: Any) -> list[Any]:
@@ -403,8 +387,15 @@ STATES: dict[str, Spoil] = {
 }
 
 
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("name", sorted(name for name, one in COMMANDS.items() if takes_project(one)))
+def sweep() -> list[Any]:
+    """Every command in every state; but for the two that look at most, only among the long tests."""
+    names = sorted(name for name, command in COMMANDS.items() if takes_project(command))
+    pairs = [(name, state) for name in names for state in STATES]
+    quick = {"ask", "plan"}
+    return [pytest.param(*pair, marks=[] if pair[0] in quick else pytest.mark.long) for pair in pairs]
+
+
+@pytest.mark.parametrize(("name", "state"), sweep())
 def test_a_damaged_state_gets_a_clear_answer_and_a_refusal_changes_nothing(
     name: str, state: str, fresh: Callable[[], Path]
 ) -> None:
@@ -417,3 +408,30 @@ def test_a_damaged_state_gets_a_clear_answer_and_a_refusal_changes_nothing(
     assert_clear(ended, (name, state))
     if ended.code:
         assert tree(root, aloof) == before
+
+
+# --- what nobody has thought of --------------------------------------------------------------------------------------
+
+
+def test_a_defect_is_told_in_one_line_and_its_traceback_is_kept(
+    fresh: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fresh()
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr("pipelines.publish.registry.Registry.history", fail)
+    monkeypatch.setattr("pipelines.publish.verify.verify", lambda _: [Mismatch("here", "wrong", "nothing helps")])
+    monkeypatch.delenv("RAGTIDE_TRACEBACKS")
+    ended = ragtide("history", "--project", str(root))
+    assert_clear(ended, "a defect")
+    assert "this is a defect in Ragtide: ZeroDivisionError: nobody thought of this" in ended.err
+    assert ended.code == 1
+    [kept] = (root / ".ragtide/logs").glob("defect-*.txt")
+    assert str(kept) in ended.err
+    assert "in fail" in kept.read_text(encoding="utf-8")
+    judged = ragtide("verify", "--project", str(root))
+    assert (judged.code, judged.err) == (1, "")
+    monkeypatch.setenv("RAGTIDE_TRACEBACKS", "1")
+    assert isinstance(ragtide("history", "--project", str(root)).problem, ZeroDivisionError)

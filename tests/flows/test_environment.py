@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows import environment as switches
-from flows.environment import OFFLINE, end_in_order, make_prefect_home, prepare, stay_offline
+from flows.environment import OFFLINE, credentials, end_in_order, make_prefect_home, prepare, stay_offline
 
 ROOT = Path(__file__).parent.parent.parent
 PREFECT = ("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_LOGGING_LEVEL")
@@ -36,6 +36,30 @@ def test_the_users_own_value_stands_and_the_rest_is_filled_in(key: str, environm
     environment[key] = "of the user"
     stay_offline()
     assert environment == OFFLINE | {key: "of the user"}
+
+
+@pytest.mark.parametrize(("address", "is_allowed"), [("http://minio:9000", True), ("https://minio:9000", False)])
+def test_a_bucket_by_plain_http_is_allowed_where_the_user_names_one(
+    address: str, is_allowed: bool, environment: dict[str, str]
+) -> None:
+    environment["AWS_ENDPOINT_URL"] = address
+    stay_offline()
+    assert ("AWS_ALLOW_HTTP" in environment) is is_allowed
+
+
+def test_clients_show_the_servers_passwords_unless_the_user_has_others() -> None:
+    servers = {"PREFECT_SERVER_API_AUTH_STRING": "admin:one", "MLFLOW_AUTH_ADMIN_PASSWORD": "two"}
+    shown = {
+        "PREFECT_API_AUTH_STRING": "admin:one",
+        "MLFLOW_TRACKING_USERNAME": "admin",
+        "MLFLOW_TRACKING_PASSWORD": "two",
+    }
+    assert credentials({}) == {}
+    assert credentials(servers) == shown
+    assert credentials(servers | {"PREFECT_API_AUTH_STRING": "me:mine"}).keys() == {
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+    }
 
 
 @pytest.mark.parametrize("key", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "MLFLOW_DISABLE_TELEMETRY"])

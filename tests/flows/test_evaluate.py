@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from mlflow.tracking import MlflowClient
 
+from flows import evaluate
 from flows.evaluate import score_live
 from pipelines.records import BuiltModel
 from tests.conftest import write_project
@@ -16,7 +18,9 @@ from tests.projects import Home, release_of
 BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
 
 
-def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(tmp_path: Path) -> None:
+def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = Home(write_project(tmp_path / "project"))
     write(home.root / "data/kb/Pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
     questions = [
@@ -28,9 +32,11 @@ def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(tmp_path: Path
     release = release_of(project, BASE)
     turns = len(project.registry.history())
 
+    shown: list[str] = []
+    monkeypatch.setattr(evaluate, "show", lambda key, markdown, description: shown.append(markdown))
+
     scorecard = score_live.fn(home.project, release)
 
-    assert [one.question for one in scorecard.graded] == [one["question"] for one in questions]
     assert scorecard.snapshot == release.snapshot.id
     client = MlflowClient(home.project.workspace.tracking_uri)
     [run] = client.search_runs([home.project.registry.experiment], "tags.`ragtide.kind` = 'evaluation'")
@@ -40,5 +46,10 @@ def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(tmp_path: Path
     assert run.data.metrics["answer_score"] == scorecard.answer_score.value
     assert run.data.metrics["questions"] == 2
     assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"kb", "train", "golden"}
-    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"answers.json", "scorecard.json"}
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"answers.json", "scorecard.json"} <= files
+    rows = json.loads(Path(client.download_artifacts(run.info.run_id, "answers.json", str(tmp_path))).read_text())
+    assert len(rows["data"]) == 2
+    [page] = shown
+    assert "When does Pump reach end of life, really?" in page
     assert len(home.project.registry.history()) == turns

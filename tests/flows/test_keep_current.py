@@ -140,7 +140,7 @@ FINISHED = "FINISHED"
 
 def test_a_turn_is_one_run_with_a_run_for_each_step(first: House) -> None:
     [cycle] = first.history
-    names = ["observe", "decide", "refresh-index", "retrain-model", "prove", "publish", "maintain"]
+    names = ["observe", "decide", "refresh-index", "retrain-model", "prove accepted", "publish", "maintain"]
     assert first.steps(cycle) == [(name, FINISHED) for name in names]
     assert (cycle.decision, cycle.outcome) == ("REFRESH+RETRAIN", "release 1")
     run = first.run(cycle)
@@ -181,7 +181,13 @@ def test_what_the_gate_refuses_does_not_go_live_and_is_not_tried_again_on_the_sa
     assert refused.decision == "REFRESH"
     assert refused.outcome.startswith("refused: answer score: candidate - live = -0.33")
     assert (refused.release, house.run(refused).data.tags["accepted"]) == (None, "False")
-    assert [name for name, _ in house.steps(refused)] == ["observe", "decide", "refresh-index", "prove", "maintain"]
+    assert [name for name, _ in house.steps(refused)] == [
+        "observe",
+        "decide",
+        "refresh-index",
+        "prove refused",
+        "maintain",
+    ]
     assert house.live == before
     assert house.answer("Pump") == OLD
 
@@ -385,6 +391,7 @@ def test_a_turn_closes_the_record_of_a_killed_one_and_leaves_a_rollback_alone(ho
         killed.__enter__()
         house.turn()
         assert [one.outcome for one in house.history] == ["release 1", "running", "killed", "nothing to do"]
+        killed.__exit__(None, None, None)
 
 
 # --- what costs more than the limit --------------------------------------------------------------------------------
@@ -530,7 +537,7 @@ def test_a_new_model_that_has_lost_an_earlier_skill_is_refused_unless_it_may(hou
     assert (refused.decision, refused.release) == ("RETRAIN", None)
     assert refused.outcome == "refused: skill dates: 1.00 -> 0.00; may lose 0.05"
     assert read_plan(house.project, refused.plan).evidence.costs.skills_seconds > 0
-    [prove] = [run for run in house.runs_below(refused) if run.info.run_name == "prove"]
+    [prove] = [run for run in house.runs_below(refused) if run.info.run_name == "prove refused"]
     metrics = prove.data.metrics
     assert (metrics["skill_dates_before"], metrics["skill_dates_after"]) == (1.0, 0.0)
 

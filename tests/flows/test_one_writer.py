@@ -98,7 +98,7 @@ class Town(Home):
 
     @contextmanager
     def worker(self) -> Iterator[psutil.Process]:
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ragtide"]
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ragtide", "--limit", "2"]
         with (self.root.parent / "worker.log").open("a") as log:
             process = subprocess.Popen(command, env=self.environment, cwd=self.root, stdout=log, stderr=log)
             try:

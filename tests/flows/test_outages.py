@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,8 @@ from pipelines.records import BuiltModel
 from tests.conftest import ROOT, write_project
 from tests.factories import write
 from tests.fakes import SKILLS
-from tests.projects import Home, release_of
+from tests.flows.test_bad_input import tree
+from tests.projects import Home, forget_databases, release_of
 from tests.servers import eventually, free_port
 
 PUMP = "When does Pump 1 reach end of life?"
@@ -129,20 +129,31 @@ def test_a_full_disk_is_said_and_once_there_is_room_the_next_turn_goes_through(
         assert_mended(home)
 
 
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The folder mounted over itself, so that nothing can be written in it, by an administrator neither."""
+    forget_databases()
+    if subprocess.run(["mount", "--bind", folder, folder], check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield
+    finally:
+        forget_databases()
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
-def test_a_folder_that_is_read_only_can_be_asked_and_is_not_written(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 64) as disk:
-        home = live_with(disk / "project")
-        home.project.ask(PUMP)
-        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        for command in (["run"], ["plan"], ["snapshot"], ["rollback"], ["maintain"], ["init", str(home.root)]):
-            told = ragtide(home.root, *command) if command[0] != "init" else None
-            if told:
-                assert_refused(told)
+def test_a_folder_that_is_read_only_is_looked_at_and_what_would_write_is_refused(tmp_path: Path) -> None:
+    home = live_with(tmp_path / "project")
+    before = tree(home.root)
+    with read_only(home.root):
+        for command in ("run", "plan", "snapshot", "rollback", "maintain"):
+            assert_refused(ragtide(home.root, command))
         assert ragtide(home.root, "status")[0] == 0
         assert ragtide(home.root, "history")[0] == 0
-        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
-        assert_mended(home)
+    assert tree(home.root) == before
+    assert_mended(home)
 
 
 # --- MLflow ----------------------------------------------------------------------------------------------------------
@@ -251,23 +262,14 @@ def test_a_remote_of_dvc_that_is_away_stops_nothing(tmp_path: Path) -> None:
     home = live_with(tmp_path / "project")
     assert ragtide(home.root, "snapshot")[0] == 0
     settings = home.root / ".dvc/config"
+    known = settings.read_text(encoding="utf-8").replace("[core]", "[core]\n    remote = far")
     away = f"['remote \"far\"']\n    url = http://127.0.0.1:{free_port()}/dvc\n"
-    settings.write_text(f"{settings.read_text()}[core]\n    remote = far\n{away}", encoding="utf-8")
+    settings.write_text(f"{known}{away}", encoding="utf-8")
     write(home.root / "data/kb/more.md", "# More\n\nA page.\n")
     assert_mended(home)
 
 
 # --- the clock -------------------------------------------------------------------------------------------------------
-
-
-class MovedClock(datetime):
-    """A clock that someone has set."""
-
-    by = timedelta()
-
-    @classmethod
-    def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-        return datetime.now(tz) + cls.by
 
 
 @pytest.mark.parametrize("days", [-400, 400])
@@ -277,12 +279,9 @@ def test_a_turn_after_the_clock_was_moved_does_what_it_would_have_done(
     """MLflow writes down when a run was; the turns before the clock was set lie far behind or ahead."""
     home = live_with(tmp_path / "project", policy={"budget_hours_per_week": 1.0, "cool_down_hours": 24.0})
     usual = time.time
-    monkeypatch.setattr("mlflow.utils.time.get_current_time_millis", lambda: int((usual() + days * 86400) * 1000))
-    monkeypatch.setattr(
-        "pipelines.publish.registry.get_current_time_millis", lambda: int((usual() + days * 86400) * 1000)
-    )
+    monkeypatch.setattr(time, "time", lambda: usual() + days * 86400)
     assert_mended(home)
-    monkeypatch.undo()
+    monkeypatch.setattr(time, "time", usual)
     write(home.root / "data/kb/pump.md", page(OLD))
     assert ragtide(home.root, "run")[0] == 0
     assert home.project.ask(PUMP)[1].text == OLD

@@ -10,8 +10,10 @@ from configparser import RawConfigParser
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from flows import services
+from flows.cli import app
 from flows.services import check, control, environment, folder, is_loopback, mlflow_store, serves_mlflow, write_settings
 from pipelines.errors import RefusalError
 from pipelines.workspace import Workspace
@@ -198,3 +200,23 @@ def test_a_database_that_the_projects_runs_would_not_reach_is_refused(make_proje
     workspace = opened(make_project, services={"mlflow_database": "postgresql://me@db/mlflow"})
     with pytest.raises(RefusalError, match=r"set registry\.tracking_uri to http://127\.0\.0\.1:5000"):
         check(workspace, {})
+
+
+def test_mlflows_page_by_itself_is_none_of_what_down_stops(make_project: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = opened(make_project)
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda _, command, told: started.append((command, told)))
+    done = CliRunner().invoke(app, ["ui", "--project", str(workspace.root), "--port", "5055"])
+    assert done.exit_code == 0, done.output
+    ((command, told),) = started
+    assert command[1:4] == ["-m", "mlflow", "server"]
+    assert command[command.index("--port") + 1] == "5055"
+    assert services.MARK not in told
+
+
+@pytest.mark.parametrize("command", ["up", "down", "deploy"])
+def test_without_a_project_nothing_is_started_or_stopped(command: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [command, "--project", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "params.yaml is missing" in done.output
+    assert not list(tmp_path.iterdir())

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,13 +24,15 @@ from pipelines.build.corpus import Corpus
 from pipelines.decide.policy import decide
 from pipelines.errors import RefusalError
 from pipelines.lease import holder
+from pipelines.observe.imports import Updated
 from pipelines.observe.past import ACTION_SECONDS
 from pipelines.observe.snapshot import observe
-from pipelines.params import PolicyParams
+from pipelines.params import PolicyParams, TriggerParams
 from pipelines.ports import quiet
 from pipelines.prove.gate import judge
 from pipelines.publish.project import Project
-from pipelines.records import Graded, Plan, Release, Snapshot, Verdict
+from pipelines.records import Approval, Graded, Plan, Release, Snapshot, Verdict
+from pipelines.workspace import Workspace
 from tests.conftest import write_project
 from tests.factories import UNCHANGED, UNMOVED, evidence, graded, release, scorecard, write
 
@@ -237,3 +240,46 @@ def test_what_came_of_a_turn_is_returned_and_written_down(
     tags = run_of(project, turn).data.tags
     assert (tags["outcome"], tags["accepted"]) == (outcome, accepted)
     assert tags.get("index_version") == ("3" if live else None)
+
+
+# --- imports -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def looked(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Workspace]:
+    """The projects whose imports were updated; one of two sources is away."""
+    looked: list[Workspace] = []
+
+    def update(workspace: Workspace) -> list[Updated]:
+        looked.append(workspace)
+        return [Updated("kb/docs", "s3://docs", changed=2), Updated("kb/wiki", "https://wiki", "is away")]
+
+    monkeypatch.setattr(tasks, "update_imports", update)
+    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=lambda *_: None))
+    return looked
+
+
+def test_a_source_that_is_away_stops_no_turn_and_is_written_down(project: Project, looked: list[Workspace]) -> None:
+    with tasks.cycle(project) as turn:
+        assert tasks.observe.fn(turn, None).documents
+    data = run_of(project, turn).data
+    assert data.tags["imports_not_updated"] == "kb/wiki"
+    assert (data.metrics["imports"], data.metrics["imports_not_updated"]) == (2, 1)
+    assert len(looked) == 1
+
+
+def test_imports_are_left_as_they_are_for_a_yes_to_this_very_data(project: Project, looked: list[Workspace]) -> None:
+    given = Approval(
+        plan="p", removals={}, why="", at="2030-01-01", action="RETRAIN", snapshot=observe(project.workspace).id
+    )
+    given.write(project.workspace.approvals / "p.json")
+    with tasks.cycle(project) as turn:
+        tasks.observe.fn(turn, None)
+    assert looked == []
+
+
+def test_imports_can_be_turned_off(project: Project, looked: list[Workspace]) -> None:
+    still = project.workspace.params.model_copy(update={"triggers": TriggerParams(update_imports=False)})
+    with tasks.cycle(replace(project, workspace=replace(project.workspace, params=still))) as turn:
+        tasks.observe.fn(turn, None)
+    assert looked == []

@@ -18,6 +18,8 @@ from flows.cli import app
 from flows.triggers import prefect_server, send
 from pipelines.errors import RefusalError, UnavailableError
 from pipelines.observe.snapshot import observe
+from pipelines.publish.registry import Registry
+from pipelines.records import Cycle
 from pipelines.workspace import Workspace
 from tests.servers import free_port
 
@@ -145,3 +147,36 @@ def test_the_command_says_the_revision(server: EventServer, project: Path) -> No
     assert done.exit_code == 0
     assert done.stdout.split() == ["sent:", "the", "data", "is", "at", observe(Workspace.open(project)).id]
     assert server.events[0]["payload"]["source"] == "test"
+
+
+@pytest.fixture
+def judged(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose data was judged as it is."""
+    workspace = Workspace.open(project)
+    turn = {"name": "cycle-1", "run": "r", "at": "2030-01-01T00:00:00+00:00", "decision": "NOTHING", "outcome": "done"}
+    turn |= {"reason": "", "snapshot": observe(workspace).id, "params": workspace.params.digest()}
+    monkeypatch.setattr(Registry, "history", lambda _: [Cycle.model_validate(turn)])
+    return project
+
+
+def test_the_command_sends_and_says_that_a_run_will_find_nothing_new(server: EventServer, judged: Path) -> None:
+    done = CliRunner().invoke(app, ["trigger", "--project", str(judged)])
+    assert "the run will find nothing new: cycle-1 judged this very data: NOTHING, done" in done.stdout
+    assert len(server.events) == 1
+
+
+def test_if_moved_sends_nothing_where_nothing_has_moved(server: EventServer, judged: Path) -> None:
+    done = CliRunner().invoke(app, ["trigger", "--if-moved", "--project", str(judged)])
+    assert (done.exit_code, server.events) == (0, [])
+    assert done.stdout.startswith("not sent: cycle-1 judged this very data")
+
+
+def test_without_mlflow_the_news_goes_out_all_the_same(
+    server: EventServer, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: Registry) -> list[Cycle]:
+        raise UnavailableError("MLflow does not answer")
+
+    monkeypatch.setattr(Registry, "history", away)
+    done = CliRunner().invoke(app, ["trigger", "--if-moved", "--project", str(project)])
+    assert (done.exit_code, len(server.events)) == (0, 1)

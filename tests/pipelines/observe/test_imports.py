@@ -224,3 +224,29 @@ def test_a_page_on_the_web_is_followed_and_its_password_is_told_to_nobody(worksp
     assert (workspace.kb / "page.md").read_bytes() == b"# Two"
     assert updated.changed == 1
     assert "secret" not in updated.source
+
+
+@pytest.mark.services
+def test_a_bucket_is_followed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("dvc_s3")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        named = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+        named |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        for key, value in named.items():
+            monkeypatch.setenv(key, value)
+        bucket = boto3.resource("s3").create_bucket(Bucket="handbook")
+        bucket.put_object(Key="docs/a.md", Body=b"# One")
+        import_url(workspace, "s3://handbook/docs")
+        update_imports(workspace)
+        assert (workspace.kb / "docs" / "a.md").read_bytes() == b"# One"
+        bucket.put_object(Key="docs/a.md", Body=b"# Two, which is longer")
+        [updated] = update_imports(workspace)
+        assert (updated.source, updated.problem, updated.changed) == ("s3://handbook/docs", None, 1)
+        assert (workspace.kb / "docs" / "a.md").read_bytes() == b"# Two, which is longer"
+    finally:
+        server.stop()

@@ -465,9 +465,12 @@ def test_every_turn_adds_one_point_to_the_charts_over_the_cycles(registry: Regis
 
 
 def test_a_turn_that_failed_is_charted_too(registry: Registry, space: Workspace) -> None:
-    with pytest.raises(RefusalError), registry.cycle() as log:
+    def fail(log: RunLog) -> None:
         log.metrics({"score_before": 0.4})
         raise RefusalError("no")
+
+    with pytest.raises(RefusalError), registry.cycle() as log:
+        fail(log)
     assert over_time(space, "live score") == [(1, 0.4)]
 
 

@@ -45,7 +45,7 @@ from pipelines.records import (
     Upkeep,
     Verdict,
 )
-from tests.factories import evidence, graded, measure, scorecard
+from tests.factories import evidence, graded, measure, question, scorecard
 
 NOT_MEASURED = Measure.unmeasured("no questions")
 PLAIN_TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "ul", "li", "code", "strong"} | {
@@ -345,6 +345,12 @@ def test_a_long_list_of_questions_is_cut_with_a_count(count: int, more: int | No
     text = verdict_markdown(judged(answers(count, 0.0), answers(count, 1.0)))
     assert text.count("\n| q0") == min(count, SHOWN)
     assert (f"… and {more} more" in text) if more else ("more" not in text)
+
+
+def test_a_question_stands_in_its_words_where_they_are_known() -> None:
+    text = verdict_markdown(judged(answers(1, 0.0), answers(1, 1.0)), [question("q000", question="What is new?")])
+    assert "| What is new? |" in text
+    assert "q000" not in text
 
 
 def test_a_refusal_names_the_failed_checks_alone_in_one_line() -> None:

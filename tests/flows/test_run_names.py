@@ -1,0 +1,21 @@
+"""Does a run's name say which project it is for, where the parameter says "."?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flows import run_names
+from flows.run_names import named
+
+
+@pytest.mark.parametrize("given", [{}, {"project": "."}, {"project": "../support"}])
+def test_a_run_is_named_by_its_flow_and_the_folder(
+    given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "support").mkdir()
+    monkeypatch.chdir(tmp_path / "support")
+    monkeypatch.setattr(run_names, "flow_run", SimpleNamespace(parameters=given))
+    assert named("reconcile")() == "reconcile support"
