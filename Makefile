@@ -49,6 +49,7 @@ bench: $(READY)  ## the tables in bench/README.md (DATA=folder of the benchmark 
 	for name in quarter skills finetune probes retrieval retriever changes embed peers replay; do \
 		$(RUN)/python -m bench.$$name --data $(or $(DATA),../shared/data) || exit 1; done
 	$(RUN)/python -m bench.faults
+	$(RUN)/python -m bench.soak
 
 clean:
 	rm -rf $(VENV) .demo

@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import yaml
+from mlflow import MlflowClient
 
 from bench.tables import markdown_table, provenance, put_table
 from demo.pages import Fact, read_facts
@@ -405,7 +406,8 @@ def flaws(root: Path) -> list[str]:
     found = (
         [] if content_of(rows) == project.index.content(live.index_tag) else ["the live rows are not a clean build's"]
     )
-    aliases = project.registry.aliases() if hasattr(project.registry, "aliases") else {"champion": live.id}
+    params = project.workspace.params.registry
+    aliases = MlflowClient(tracking_uri=project.workspace.tracking_uri).get_registered_model(params.model).aliases
     found += [] if list(aliases) == ["champion"] else [f"the pointers are {aliases}"]
     with project.workspace.writing(120):
         _, left = repair(verify(project))

@@ -162,6 +162,10 @@ def environment(workspace: Workspace, given: Mapping[str, str]) -> dict[str, str
         "PREFECT_HOME": str(workspace.state / "prefect"),
         # Of a killed run, the automation of flows/zombies.py learns by the beats that stay out.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # A run that waits for its turn looks again so often. Prefect's default is half a minute.
+        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
+        # A burst of triggers on SQLite waits for the database, where Prefect's 10 s would drop what was asked for.
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PYTHONUNBUFFERED": "1",
     }
     told = defaults | dict(given) | ours

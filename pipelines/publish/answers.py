@@ -56,15 +56,15 @@ def answers_table(rows: Sequence[Row]) -> Columns:
     live = {"live answer": [row.live.answer if row.live else "" for row in rows]} if _compared(rows) else {}
     change = {"against live": [row.change for row in rows]} if live else {}
     return {
-        "id": [row.question.id for row in rows],
         "question": [row.question.question for row in rows],
         "expected": [_told(row) for row in rows],
         **live,
         "answer": [row.answered.answer for row in rows],
-        "score": [row.answered.score for row in rows],
         **change,
         "why": [row.why for row in rows],
+        "score": [row.answered.score for row in rows],
         "sources": [", ".join(row.answered.sources) for row in rows],
+        "id": [row.question.id for row in rows],
     }
 
 

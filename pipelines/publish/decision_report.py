@@ -223,7 +223,7 @@ def _draw_hours(axes: Axes, options: Sequence[Option], wanted: float) -> None:
     axes.axvline(wanted, color=LINE, linestyle="--", linewidth=1)
     axes.set_xscale("symlog")
     # A number stands to the right of the longest bar.
-    axes.set_xlim(min(0.0, *buys), 12 * max(wanted, 1.0, *buys))
+    axes.set_xlim(min(0.0, *buys), 25 * max(wanted, 1.0, *buys))
     axes.set_xlabel(f"at the lower end; dashed: policy.points_per_hour, {wanted:g}", fontsize="small")
     _name_actions(axes, options)
     axes.set_yticklabels([])

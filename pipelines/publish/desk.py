@@ -55,11 +55,13 @@ def release_text(release: Release, experiment: str, run: str) -> str:
     at = f"#/experiments/{experiment}/runs/{run}"
     adapter = release.model.adapter or "none"
     before = f"release {release.previous}" if release.previous else "nothing"
-    snapshot, index = release.snapshot, release.index
+    snapshot, index, asked = release.snapshot, release.index, release.scorecard.answer_score.n
+    measured = release.scorecard.answer_score.value
+    score = "not measured" if measured is None else f"{measured:.2f}"
     return "\n".join(
         [
-            # The list of releases shows the first words of it, as they are written.
-            f"{release.decision}: answer score {release.scorecard.answer_score}, made {release.created}.",
+            # The list of releases shows the first words as they are written; an interval in brackets becomes a link.
+            f"{release.decision}: answer score {score} on {asked} questions, made {release.created}.",
             "",
             f"- why: [the decision]({at}/artifacts/decision.html) of [its cycle]({at})",
             f"- proven: [the verdict]({at}/artifacts/verdict.html)",

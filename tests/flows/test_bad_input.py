@@ -55,8 +55,18 @@ ALOOF = (
     ".ragtide/answers",
     ".ragtide/prefect",
 )
-# A turn that fails is written down as failed.
-HISTORY = (".ragtide/mlflow.db", ".ragtide/mlartifacts")
+# A turn that fails has versioned the data by then and is written down as failed: the data and the settings stay.
+HISTORY = (
+    ".ragtide",
+    ".dvc",
+    ".gitignore",
+    "artifacts",
+    "dvc.lock",
+    "data/kb.dvc",
+    "data/train.dvc",
+    "data/golden.dvc",
+)
+HISTORY += ("data/.gitignore",)
 TURNS = ("run",)
 
 NASTY = {
