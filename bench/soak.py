@@ -38,7 +38,7 @@ from mlflow import MlflowClient
 from bench.tables import markdown_table, provenance, put_table
 from demo.pages import Fact, read_facts
 from flows.environment import stay_offline
-from flows.supervision import parts
+from flows.supervision import Part, parts
 from pipelines.build.candidate import build_index_alone, open_index
 from pipelines.build.index import content_of
 from pipelines.build.models import Retriever, load_models
@@ -46,6 +46,7 @@ from pipelines.errors import RefusalError
 from pipelines.observe.snapshot import observe
 from pipelines.params import IndexParams, read_params
 from pipelines.ports import Advance, Prompt, quiet
+from pipelines.prove.answer import Answer
 from pipelines.publish.project import Project
 from pipelines.publish.serve import Service
 from pipelines.publish.verify import repair, verify
@@ -270,12 +271,11 @@ def read_until_told(root: Path, seed: int) -> None:
     (root.parent / "reads.json").write_text(json.dumps(asdict(seen)), encoding="utf-8")
 
 
-def torn(root: Path, release: Release, answer: object) -> str | None:
+def torn(root: Path, release: Release, answer: Answer) -> str | None:
     """Which passage is not of the release's own data; None where all are."""
-    passages = answer.passages  # type: ignore[attr-defined]
-    if not passages:
+    if not answer.passages:
         return f"release {release.id}: no passage at all"
-    for passage in passages:
+    for passage in answer.passages:
         digest = release.snapshot.documents.get(passage.document)
         wanted = edition_of(root.parent / "editions", digest) if digest else None
         said = {(int(page), int(edition)) for edition, page in EDITION.findall(passage.text)}
@@ -344,8 +344,7 @@ def _kill_once(root: Path, pages: Pages, draw: random.Random, detail: Detail) ->
     for _ in range(draw.randint(1, 3)):
         pages.change()
         time.sleep(draw.uniform(0.0, 6.0))
-    victim = draw.choice(VICTIMS)
-    struck = strike(root, victim)
+    struck = strike(root, draw.choice(VICTIMS))
     at = time.monotonic()
     detail.struck[struck] += 1
     print(f"killed: {struck}", flush=True)
@@ -355,29 +354,26 @@ def _kill_once(root: Path, pages: Pages, draw: random.Random, detail: Detail) ->
 
 
 def strike(root: Path, victim: str) -> str:
-    """End a service, all its processes, or a flow's process alone; where no flow runs within a while, the worker."""
-    deadline = time.monotonic() + 30
-    while True:
-        found = [
-            part.process for part in parts(Workspace(root, read_params(root / "params.yaml"))) if is_of(part, victim)
-        ]
-        if found or victim != "flow" or time.monotonic() > deadline:
-            break
+    """End a service, all its processes, or a flow's process alone, and say which; where no flow runs, the worker.
+
+    One that is down since the last kill is waited for.
+    """
+    workspace, deadline = Workspace(root, read_params(root / "params.yaml")), time.monotonic() + 30
+    while not (found := [part.process for part in parts(workspace) if is_of(part, victim)]):
+        if time.monotonic() > deadline:
+            return strike(root, "worker") if victim == "flow" else strike(root, "prefect")
         time.sleep(POLL_SECONDS)
-    if not found:
-        return strike(root, "worker") if victim == "flow" else f"{victim} (was down)"
     for process in found:
         with suppress(psutil.Error):
             process.send_signal(signal.SIGKILL)
     return victim
 
 
-def is_of(part: object, victim: str) -> bool:
+def is_of(part: Part, victim: str) -> bool:
     """Whether a process is the victim's; those that a worker starts for a flow are the flow's."""
     with suppress(psutil.Error):
-        runs_flow = any("flow_engine" in word or "prefect.engine" in word for word in part.process.cmdline())  # type: ignore[attr-defined]
-        service = "flow" if runs_flow and part.service == "worker" else part.service  # type: ignore[attr-defined]
-        return bool(service == victim)
+        runs_flow = any("flow_engine" in word or "prefect.engine" in word for word in part.process.cmdline())
+        return victim == ("flow" if runs_flow and part.service == "worker" else part.service)
     return False
 
 

@@ -90,6 +90,8 @@ def hold(folder: Path, what: str = "", wait: Wait = AT_ONCE) -> Iterator[Lease]:
     try:
         yield lease
     finally:
+        if lease.is_held:
+            _note(folder).unlink(missing_ok=True)
         file.release()
 
 

@@ -225,7 +225,8 @@ def _is_the_stores(problem: Exception) -> bool:
     cause = problem.__cause__ if isinstance(problem, MlflowException) else problem
     # Others of the database's errors, such as that a name is taken, are answers.
     is_away = isinstance(cause, OperationalError | RequestException) or type(cause) is DatabaseError
-    return is_away or str(problem).startswith("API request to")
+    said = str(problem)
+    return is_away or said.startswith("API request to") or "unsupported URI" in said
 
 
 def away(address: str, problem: Exception) -> UnavailableError:
