@@ -361,7 +361,9 @@ def strike(root: Path, victim: str) -> str:
     workspace, deadline = Workspace(root, read_params(root / "params.yaml")), time.monotonic() + 30
     while not (found := [part.process for part in parts(workspace) if is_of(part, victim)]):
         if time.monotonic() > deadline:
-            return strike(root, "worker") if victim == "flow" else strike(root, "prefect")
+            if victim != "flow":
+                raise SystemExit(f"{victim} has not come back within 30 s of its death")
+            return strike(root, "worker")
         time.sleep(POLL_SECONDS)
     for process in found:
         with suppress(psutil.Error):

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from flows.notify import folder_of, log
 from pipelines.errors import RefusalError, one_line
 from pipelines.observe.costs import EMBEDDED_CHUNKS
-from pipelines.observe.past import INDEX_GAP, LIVE_SCORE, MODEL_GAP, NOT_ENDED, REFUSED, live_since
+from pipelines.observe.past import INDEX_GAP, LIVE_SCORE, MODEL_GAP, NOT_ENDED, REFUSED, ROLLBACK, live_since
 from pipelines.ports import quiet
 from pipelines.publish.project import Project
 from pipelines.publish.standing import Standing, standing
@@ -101,6 +101,8 @@ def _turns(metrics: CollectorRegistry, found: Standing) -> None:
 
 def outcome_of(cycle: Cycle) -> str:
     """What came of a turn, in one word."""
+    if cycle.decision == ROLLBACK:
+        return "gone back"
     told = (REFUSED, *NOT_ENDED)
     if word := next((one for one in told if cycle.outcome.startswith(one)), None):
         return word

@@ -73,11 +73,16 @@ def _make_ready(start: Start) -> None:
     from flows.deploy import deploy_flows, make_pool
 
     make_pool()
+    # Whatever reads MLflow's database comes after the server that makes its tables.
+    for server in everything[1:]:
+        if not server.needs_prefect:
+            start.wait(server)
     start.rest()
     deploy_flows(start.workspace)
     _say("prefect.yaml is deployed")
     for service in everything[1:]:
-        start.wait(service)
+        if service.needs_prefect:
+            start.wait(service)
 
 
 @app.command()

@@ -308,10 +308,15 @@ def _limits(evidence: Evidence) -> list[Told]:
 
 def _waiting(evidence: Evidence) -> list[Told]:
     stale, held, aside = len(evidence.stale_questions), len(evidence.held), len(evidence.set_aside)
-    names = f"{some(tuple(evidence.held))}: their passages stay until `ragtide approve`"
+    until = "" if evidence.held_rejected else " until `ragtide approve`"
+    names = f"{some(tuple(evidence.held))}: their passages stay{until}"
     return [
         Told("stale golden questions", str(stale), "their answer stands in no document: not scored" if stale else ""),
-        Told("removals that wait for an approval", str(held), names if held else ""),
+        Told(
+            "removals rejected by a person" if evidence.held_rejected else "removals that wait for an approval",
+            str(held),
+            names if held else "",
+        ),
         Told("documents that cannot be read", str(aside), "what the index holds of them stays" if aside else ""),
     ]
 

@@ -173,5 +173,7 @@ def headline(plan: Plan) -> str:
     if not chosen and plan.asked_removals and plan.evidence.delta.is_empty:
         return f"{len(plan.asked_removals)} removals wait for an approval; nothing else has changed"
     if not chosen:
-        return "not worth its cost: " + "; ".join(f"{one.action} ({one.because})" for one in single)
+        # An action that was refused, or taken back, may be worth a lot: its own words say why it is not offered again.
+        prefix = "not done" if plan.evidence.refused else "not worth its cost"
+        return f"{prefix}: " + "; ".join(f"{one.action} ({one.because})" for one in single)
     return "; ".join(one.because for one in chosen)

@@ -24,6 +24,7 @@ from typing import Any, cast
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+from filelock import FileLock
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
@@ -53,6 +54,8 @@ NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
 # How often MLflow tries to open a database: its own 10 times take 100 s in silence, these one.
 DATABASE_TRIES = 4
+# How long one waits while another makes the tables of a new database; it takes seconds.
+OPENING_SECONDS = 120
 # What MLflow takes of params and of tags in one batch.
 AT_ONCE = 100
 # What MLflow runs of a release.
@@ -205,19 +208,41 @@ class _Store:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        path = Path(self._address.removeprefix("sqlite:///"))
         if not self._address.startswith("http"):
             from mlflow.store.db import utils as databases
 
             databases.MAX_RETRY_COUNT = DATABASE_TRIES
-        if self._address.startswith("sqlite:///") and path.exists():
-            # What is no database is not to be tried at all.
-            try:
-                with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-                    database.execute("PRAGMA schema_version")
-            except sqlite3.Error as problem:
-                raise away(self._address, problem) from problem
-        return MlflowClient(tracking_uri=self._address, registry_uri=self._address)
+        with _opening(self._address):
+            return MlflowClient(tracking_uri=self._address, registry_uri=self._address)
+
+
+@contextmanager
+def _opening(address: str) -> Iterator[None]:
+    """Be the only one who opens a SQLite database: MLflow makes the tables of a new one, and two at once break it."""
+    if not address.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(address.removeprefix("sqlite:///"))
+    lock = FileLock(f"{path}.lock", timeout=OPENING_SECONDS)
+    # Where no lock can be written, no table can be made either.
+    with suppress(OSError):
+        lock.acquire()
+    try:
+        _refuse_other_files(path, address)
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_other_files(path: Path, address: str) -> None:
+    """What is no database is not to be tried at all."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as problem:
+        raise away(address, problem) from problem
 
 
 def _is_the_stores(problem: Exception) -> bool:

@@ -92,7 +92,7 @@ def test_on_postgresql_with_passwords_a_deployed_run_ends_in_a_release(tmp_path:
         assert site.live_release() == "1"
         assert httpx.post(experiments, json={"max_results": 9}, auth=admin).json()["experiments"]
         write_quarter(site.root, quarters()[1])
-        assert "release 2" in site.ragtide("run")
+        assert eventually(lambda: site.live_release() == "2")
         release = site.ragtide("rollback")
         assert "release 1 is live" in release
     assert not (site.root / ".ragtide" / "mlflow.db").exists()

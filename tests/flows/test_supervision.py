@@ -19,6 +19,7 @@ from demo.pages import quarters, write_quarter
 from flows.environment import prepare, running_server, server_file
 from flows.services import MARK, folder, services
 from flows.supervision import Start, check_port, last_lines, parts, starting, stop
+from flows.take_over import lives
 from pipelines.errors import RefusalError
 from pipelines.params import ServicesParams
 from pipelines.workspace import Workspace
@@ -159,7 +160,7 @@ def test_up_leads_a_change_to_a_release_survives_a_kill_and_down_leaves_nothing(
         assert eventually(lambda: httpx.get(f"{site.url('mlflow')}/health").is_success)
         everything = [part.process for part in parts(site.workspace)]
     assert not parts(site.workspace)
-    assert not [process for process in everything if process.is_running()]
+    assert not [process for process in everything if lives(process)]
     assert "nothing was running" in site.ragtide("down")
 
 
