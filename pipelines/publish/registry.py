@@ -281,11 +281,19 @@ class Registry:
     def experiment(self) -> str:
         """The experiment's id; it is made where it is not there yet."""
         known = self._client.get_experiment_by_name(self._params.experiment)
-        if known is not None:
-            return str(known.experiment_id)
+        return str(known.experiment_id) if known else self._new_experiment()
+
+    def _new_experiment(self) -> str:
         through_server = self._workspace.tracking_uri.startswith("http")
         artifacts = None if through_server else self._workspace.artifact_store
-        return str(self._client.create_experiment(self._params.experiment, artifact_location=artifacts))
+        try:
+            return str(self._client.create_experiment(self._params.experiment, artifact_location=artifacts))
+        except MlflowException as problem:
+            # Another process may have made it since one looked.
+            made = self._client.get_experiment_by_name(self._params.experiment)
+            if made is None:
+                raise problem
+            return str(made.experiment_id)
 
     def _lay_out(self) -> None:
         """Have the experiment's page say what a reviewer finds there; what a person has written there since stays."""

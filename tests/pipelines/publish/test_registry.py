@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
@@ -108,6 +110,33 @@ def test_looking_creates_no_database(look: Callable[[Registry], object], tmp_pat
     assert not look(Registry(space))
     assert not space.state.exists()
     assert not {path.name for path in set(tmp_path.rglob("*")) - before} & {"mlflow.db", "mlruns"}
+
+
+def test_whoever_opens_a_new_database_waits_for_the_one_who_makes_its_tables(space: Workspace) -> None:
+    database = space.state / "mlflow.db"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    making = FileLock(f"{database}.lock")
+    with ThreadPoolExecutor(1) as pool:
+        with making:
+            asked = pool.submit(lambda: Registry(space).experiment)
+            with pytest.raises(TimeoutError):
+                asked.result(timeout=1)
+            assert not database.exists()
+        assert asked.result(timeout=60)
+
+
+def test_an_experiment_that_another_has_made_since_one_looked_is_taken(
+    registry: Registry, space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = registry.experiment
+    looks = iter([None])
+    known = MlflowClient.get_experiment_by_name
+
+    def late(client: MlflowClient, name: str) -> object:
+        return next(looks, known(client, name))
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", late)
+    assert Registry(space).experiment == made
 
 
 @pytest.mark.parametrize("happened", [lambda registry: None, unfinished, finished])
