@@ -27,6 +27,7 @@ from starlette.routing import Route
 from flows.services import DOOR_AUTH, is_loopback
 from flows.triggers import send
 from pipelines.errors import RefusalError, UnavailableError, one_line
+from pipelines.params import ServicesParams
 from pipelines.workspace import Workspace
 
 MAX_BODY_BYTES = 4096
@@ -121,19 +122,21 @@ def serve(project: Path, say: Callable[[str], None]) -> None:
     if not is_loopback(params.host) and not os.environ.get(DOOR_AUTH):
         line = f"services.host = {params.host} can be reached from other machines"
         raise RefusalError(f"{line}: set {DOOR_AUTH} in the environment, or host to 127.0.0.1")
-    secret = token(workspace)
+    with _listening(params) as listening:
+        opened = app(workspace.root, token(workspace))
+        where = DOOR_AUTH if os.environ.get(DOOR_AUTH) else str(token_file(workspace))
+        say(f"POST {params.door_url}/trigger, with the token of {where}; /health and /metrics are open")
+        config = uvicorn.Config(opened, log_level="warning", access_log=False, server_header=False)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(params: ServicesParams) -> socket.socket:
     family = socket.AF_INET6 if ":" in params.host else socket.AF_INET
     try:
-        listening = socket.create_server((params.host, params.door_port), family=family)
+        return socket.create_server((params.host, params.door_port), family=family)
     except OSError as problem:
-        where = f"{params.host}:{params.door_port}"
-        raise RefusalError(
-            f"{where} cannot be listened on ({one_line(problem)}): change services.door_port"
-        ) from problem
-    where = DOOR_AUTH if os.environ.get(DOOR_AUTH) else str(token_file(workspace))
-    say(f"POST {params.door_url}/trigger, with the token of {where}; /health and /metrics are open")
-    config = uvicorn.Config(app(workspace.root, secret), log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listening])
+        where = f"{params.host}:{params.door_port} cannot be listened on ({one_line(problem)})"
+        raise RefusalError(f"{where}: change services.door_port") from problem
 
 
 def token_file(workspace: Workspace) -> Path:

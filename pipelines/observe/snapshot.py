@@ -257,6 +257,8 @@ def record(workspace: Workspace) -> Snapshot:
     _hide(workspace, snapshot)
     folders = {workspace.kb: snapshot.kb_id, workspace.train: snapshot.train_id, workspace.golden: snapshot.golden_id}
     moved = [folder for folder, expected in folders.items() if folder.is_dir() and _recorded(folder) != expected]
+    # Where the manifest cannot be kept, nothing is to be versioned either.
+    workspace.snapshot_file(snapshot.id).parent.mkdir(parents=True, exist_ok=True)
     if moved:
         dvc(workspace.root, ["add", *(str(folder.relative_to(workspace.root)) for folder in moved)])
     for folder in moved:

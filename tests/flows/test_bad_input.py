@@ -50,10 +50,14 @@ COMMANDS = commands(typer.main.get_command(app))
 CODES = range(5)
 # What may change though nothing was done: locks, logs, caches, and Prefect's own folder.
 ALOOF = (
-    ".ragtide/lock",
-    ".ragtide/pointing",
+    ".ragtide/writer.lock",
+    ".ragtide/pointer.lock",
+    ".ragtide/mlflow.db.lock",
     ".ragtide/writer.json",
     ".ragtide/logs",
+    # A copy of what MLflow has, and what DVC needs for a moment.
+    ".ragtide/adapters",
+    ".dvc/tmp",
     ".ragtide/answers",
     ".ragtide/prefect",
 )
@@ -63,12 +67,12 @@ HISTORY = (
     ".dvc",
     ".gitignore",
     "artifacts",
+    "data/.gitignore",
     "dvc.lock",
     "data/kb.dvc",
     "data/train.dvc",
     "data/golden.dvc",
 )
-HISTORY += ("data/.gitignore",)
 PREFECTS = re.compile(r"\d\d:\d\d:\d\d\.\d+ \| ")
 TURNS = ("run",)
 
@@ -381,7 +385,7 @@ STATES: dict[str, Spoil] = {
     "snapshots are cut off": each(".ragtide/snapshots/*.json", cut),
     "snapshots are gone": one(".ragtide/snapshots", shutil.rmtree),
     "snapshots are a file": one(".ragtide/snapshots", file_instead),
-    "the lock is a folder": one(".ragtide/lock", folder_instead),
+    "the lock is a folder": one(".ragtide/writer.lock", folder_instead),
     "the index is gone": one(".ragtide/lance", shutil.rmtree),
     "the index is a file": one(".ragtide/lance", file_instead),
     "the index has no manifests": one(".ragtide/lance/chunks.lance/_versions", shutil.rmtree),

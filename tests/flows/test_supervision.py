@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from demo.pages import quarters, write_quarter
 from flows.environment import prepare, running_server, server_file
 from flows.services import MARK, folder, services
-from flows.supervision import Start, check_port, last_lines, parts, starting, stop
+from flows.supervision import Start, answers, check_port, last_lines, parts, starting, stop
 from flows.take_over import lives
 from pipelines.errors import RefusalError
 from pipelines.params import ServicesParams
@@ -157,7 +156,7 @@ def test_up_leads_a_change_to_a_release_survives_a_kill_and_down_leaves_nothing(
         mlflow = next(part.process for part in parts(site.workspace) if "mlflow" in part.process.cmdline())
         mlflow.kill()
         assert eventually(lambda: not mlflow.is_running())
-        assert eventually(lambda: httpx.get(f"{site.url('mlflow')}/health").is_success)
+        assert eventually(lambda: answers(f"{site.url('mlflow')}/health"))
         everything = [part.process for part in parts(site.workspace)]
     assert not parts(site.workspace)
     assert not [process for process in everything if lives(process)]

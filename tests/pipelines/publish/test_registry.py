@@ -112,7 +112,8 @@ def test_looking_creates_no_database(look: Callable[[Registry], object], tmp_pat
     assert not {path.name for path in set(tmp_path.rglob("*")) - before} & {"mlflow.db", "mlruns"}
 
 
-def test_whoever_opens_a_new_database_waits_for_the_one_who_makes_its_tables(space: Workspace) -> None:
+def test_whoever_opens_a_new_database_waits_for_the_one_who_makes_its_tables(tmp_path: Path) -> None:
+    space = workspace(tmp_path / "new")
     database = space.state / "mlflow.db"
     database.parent.mkdir(parents=True, exist_ok=True)
     making = FileLock(f"{database}.lock")
