@@ -13,6 +13,7 @@ from prefect import flow, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
 
 from flows.run_names import named
 from flows.triggers import prefect_server
@@ -24,6 +25,8 @@ from pipelines.workspace import Workspace
 DEPLOYMENT = "keep-current/keep-current"
 # A scheduled run that begins so soon makes another needless.
 SOON = timedelta(minutes=5)
+# A run that a worker took so long ago, and that has not begun, never will.
+LONG_PENDING = timedelta(minutes=5)
 AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
 
 
@@ -50,12 +53,22 @@ def ask_for_run(workspace: Workspace, revision: str) -> str | None:
             deployment = server.read_deployment_by_name(DEPLOYMENT).id
         except ObjectNotFound as problem:
             raise UnavailableError(f"the server has no deployment {DEPLOYMENT}: `ragtide up` deploys it") from problem
+        _give_up_what_never_began(server, deployment)
         if _expected(server, deployment):
             return None
         asked = server.create_flow_run_from_deployment(
             deployment, parameters={"revision": revision}, tags=["reconcile"]
         )
         return asked.name
+
+
+def _give_up_what_never_began(server: SyncPrefectClient, deployment: UUID) -> None:
+    """Free the place of a run whose worker died before it began, where flows/zombies.py has missed it."""
+    taken = {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": ["PENDING"]}}}
+    for run in server.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(taken)):
+        if run.state and datetime.now(UTC) - run.state.timestamp > LONG_PENDING:
+            message = f"not begun within {LONG_PENDING}: the worker that had taken it was killed"
+            server.set_flow_run_state(run.id, Crashed(message=message))
 
 
 def _expected(server: SyncPrefectClient, deployment: UUID) -> bool:

