@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
 
 from flows.console import HERE, ProjectFolder, out, plain, refusing
 from flows.environment import make_prefect_home, prepare
 from flows.progress import bars
 from pipelines.errors import RefusalError, UnavailableError, one_line
+from pipelines.records import Cycle
 
 app = typer.Typer()
 
@@ -114,24 +117,16 @@ def history(project: ProjectFolder = HERE) -> None:
     if not cycles:
         out.print("no runs yet")
         return
-    out.print(history_table(cycles))
-
-
-def history_table(cycles: list[Any]) -> Table:
-    """A row a turn of the loop."""
-    table = Table("when (UTC)", "decision", "outcome", "score", "took")
-    table.add_column("why", ratio=1)
     for cycle in cycles:
-        score = f"{_score(cycle.score_before)} -> {_score(cycle.score_after)}" if cycle.score_after is not None else ""
-        table.add_row(
-            cycle.at[:16].replace("T", " "),
-            cycle.decision,
-            plain(cycle.outcome),
-            score,
-            f"{cycle.seconds:.0f} s",
-            plain(cycle.reason),
-        )
-    return table
+        out.print(turn_told(cycle))
+
+
+def turn_told(cycle: Cycle) -> Group:
+    """A turn of the loop: what was done, and below it why, which may be long."""
+    parts = [f"[dim]{cycle.at[:16].replace('T', ' ')}[/]", f"[bold]{plain(cycle.decision)}[/]", plain(cycle.outcome)]
+    if cycle.score_after is not None:
+        parts.append(f"score {_score(cycle.score_before)} -> {_score(cycle.score_after)}")
+    return Group("  ".join([*parts, f"{cycle.seconds:.0f} s"]), Padding(plain(cycle.reason), (0, 0, 1, 4)))
 
 
 @app.command()
