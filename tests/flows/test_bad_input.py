@@ -184,6 +184,8 @@ def fresh(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[
         shutil.copytree(whole, root, symlinks=True)
         return root
 
+    # A server that is away is asked once: Prefect would ask for half a minute.
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
     monkeypatch.setattr(os, "execve", take_over)
     # Prefect goes on logging to the terminal of an earlier command, which is none any more.
     monkeypatch.setattr(logging, "raiseExceptions", False)
@@ -408,14 +410,13 @@ STATES: dict[str, Spoil] = {
 }
 
 
-def sweep() -> list[Any]:
-    """Every command in every state; but for the two that look at most, only among the long tests."""
+def sweep() -> list[tuple[str, str]]:
+    """Every command in every state."""
     names = sorted(name for name, command in COMMANDS.items() if takes_project(command))
-    pairs = [(name, state) for name in names for state in STATES]
-    quick = {"ask", "plan"}
-    return [pytest.param(*pair, marks=[] if pair[0] in quick else pytest.mark.long) for pair in pairs]
+    return [(name, state) for name in names for state in STATES]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "state"), sweep())
 def test_a_damaged_state_gets_a_clear_answer_and_a_refusal_changes_nothing(
     name: str, state: str, fresh: Callable[[], Path]

@@ -115,6 +115,7 @@ def fill(disk: Path, spare_kilobytes: int) -> Path:
     return filler
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
 @pytest.mark.parametrize("spare_kilobytes", [0, 64, 320])
 def test_a_full_disk_is_said_and_once_there_is_room_the_next_turn_goes_through(
@@ -143,6 +144,7 @@ def read_only(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
 def test_a_folder_that_is_read_only_is_looked_at_and_what_would_write_is_refused(tmp_path: Path) -> None:
     home = live_with(tmp_path / "project")
@@ -272,6 +274,7 @@ def test_a_remote_of_dvc_that_is_away_stops_nothing(tmp_path: Path) -> None:
 # --- the clock -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("days", [-400, 400])
 def test_a_turn_after_the_clock_was_moved_does_what_it_would_have_done(
     days: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
