@@ -1,10 +1,18 @@
-"""What do tests with real servers share? A free port on loopback, and patience."""
+"""What do tests with real servers share? A free port on loopback, Prefect's server, and patience."""
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 PATIENCE_SECONDS = 90
 
@@ -26,3 +34,28 @@ def eventually(claim: Any) -> Any:
             pass
         time.sleep(0.5)
     return None
+
+
+def post(url: str, body: dict[str, Any], authorization: str | None = None) -> Any:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": authorization} if authorization else {})
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def prefect_server(environment: dict[str, str], log: Path) -> Iterator[None]:
+    """A real server, stopped by its own id."""
+    port = urlsplit(environment["PREFECT_API_URL"]).port
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("w") as file:
+        server = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            yield
+        finally:
+            server.terminate()
+            try:
+                server.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()

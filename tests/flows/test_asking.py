@@ -19,9 +19,8 @@ from pipelines.observe.guard import rejections
 from pipelines.records import Cycle
 from tests.conftest import write_project
 from tests.factories import write
-from tests.flows.test_schedule import post, prefect_server
 from tests.projects import Home
-from tests.servers import eventually, free_port
+from tests.servers import eventually, free_port, post, prefect_server
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = ("Pump", "Tank", "Valve", "Motor", "Gear")

@@ -24,9 +24,8 @@ from pipelines.observe.snapshot import observe
 from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
-from tests.flows.test_schedule import post, prefect_server
 from tests.projects import Home
-from tests.servers import eventually, free_port
+from tests.servers import eventually, free_port, post, prefect_server
 
 ROOT = Path(__file__).parent.parent.parent
 TRIGGERS, EVENTS = 90, 10

@@ -3,7 +3,6 @@ nothing (0002)."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -17,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -28,17 +26,10 @@ from pipelines.observe.snapshot import observe
 from pipelines.publish.registry import Registry
 from pipelines.workspace import Workspace
 from tests.conftest import write_project
-from tests.servers import eventually, free_port
+from tests.servers import eventually, free_port, post, prefect_server
 
 TOKEN = "a token that is long enough"
 ROOT = Path(__file__).parent.parent.parent
-
-
-def post(url: str, body: dict[str, Any], authorization: str | None = None) -> Any:
-    headers = {"Content-Type": "application/json"} | ({"Authorization": authorization} if authorization else {})
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
 
 
 @dataclass(frozen=True)
@@ -105,24 +96,6 @@ class Deployed:
     def ragtide(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "flows.cli", *arguments, "--project", str(self.root)]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=150, check=False)
-
-
-@contextmanager
-def prefect_server(environment: dict[str, str], log: Path) -> Iterator[None]:
-    """A real server, stopped by its own id."""
-    port = urlsplit(environment["PREFECT_API_URL"]).port
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as file:
-        server = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            yield
-        finally:
-            server.terminate()
-            try:
-                server.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
 
 
 @pytest.fixture(scope="module")
