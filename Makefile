@@ -34,7 +34,7 @@ test: $(READY)  ## every test but the long ones, the real models and a real Pref
 test-fast: $(READY)  ## the tests that need no real model and no server
 	$(RUN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not services and not long"
 
-test-long: $(READY)  ## kills at every step and at random, real services, a browser, bad input everywhere (half an hour)
+test-long: $(READY)  ## kills at every step and at random, real services, a browser, bad input everywhere (20 minutes)
 	$(RUN)/python -m pytest $(SIDE_BY_SIDE) -m long
 
 check: $(READY)  ## lint, format, types
