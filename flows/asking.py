@@ -16,11 +16,10 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.context import FlowRunContext
 from prefect.input import RunInput
 from prefect.states import Cancelled
-from prefect.utilities.urls import url_for
 
+from flows.runs import deployed_run
 from flows.triggers import prefect_server
 from pipelines.errors import RefusalError
 from pipelines.observe.guard import approve, reject
@@ -87,18 +86,6 @@ def resume(workspace: Workspace, plan: Plan, answer: Answer) -> list[str]:
                 why = getattr(result.details, "reason", result.status)
                 raise RefusalError(f"run {run.name} was not resumed: {why}")
     return [run.name for run in waiting]
-
-
-def deployed_run() -> FlowRun | None:
-    """The run that is going on, where it belongs to a deployment."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    return run if isinstance(run, FlowRun) and run.deployment_id else None
-
-
-def page_of(run: FlowRun | None) -> str | None:
-    """Where a run stands on Prefect's page; None without a server that stays."""
-    return url_for("flow-run", obj_id=str(run.id)) if run else None
 
 
 def form(project: Project, cycle: Cycle, plan: Plan) -> str:

@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 
 from flows.progress import bars
 from flows.report import show
-from flows.run_names import named
+from flows.runs import named
 from flows.tasks import step
 from pipelines.observe.snapshot import observe
 from pipelines.publish.answers import answers_table, rows_of

@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows import asking, metrics, notify, tasks
 from flows.progress import bars
-from flows.run_names import named
+from flows.runs import named
 from pipelines.publish.project import Project
 from pipelines.records import Cycle
 

@@ -9,7 +9,7 @@ from prefect.settings import PREFECT_HOME
 
 from flows.progress import bars
 from flows.report import show
-from flows.run_names import named
+from flows.runs import named
 from flows.tasks import step
 from pipelines.publish.project import Project
 from pipelines.publish.report import upkeep_markdown

@@ -17,12 +17,11 @@ from httpx import HTTPError
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.context import FlowRunContext
 from prefect.flows import Flow
 from prefect.logging import get_logger, get_run_logger
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from flows.asking import deployed_run, page_of
+from flows.runs import current_run, deployed_run, page_of
 from pipelines.errors import RefusalError, UnavailableError, one_line
 from pipelines.observe.past import NOT_ENDED, REFUSED, ROLLBACK, last_judged
 from pipelines.params import NotifyParams, Occasion
@@ -177,4 +176,4 @@ def _logged() -> Iterator[None]:
 
 def log() -> Any:
     """The run's own log, which its page shows; outside of a run, Prefect's."""
-    return get_run_logger() if FlowRunContext.get() else get_logger(__name__)
+    return get_run_logger() if current_run() else get_logger(__name__)

@@ -15,7 +15,7 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from flows.run_names import named
+from flows.runs import named
 from flows.triggers import prefect_server
 from pipelines.errors import UnavailableError
 from pipelines.publish.due import due

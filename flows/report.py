@@ -13,10 +13,10 @@ from uuid import UUID
 from httpx import HTTPError
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
-from prefect.context import FlowRunContext, TaskRunContext
+from prefect.context import TaskRunContext
 from prefect.exceptions import PrefectException
-from prefect.utilities.urls import url_for
 
+from flows.runs import current_run
 from pipelines.ports import Advance
 
 # A step that is shorter says nothing of how far it is; one that is longer says it no more often than that.
@@ -33,21 +33,10 @@ def show(key: str, markdown: str, description: str) -> None:
 
 def name_run(name: str) -> None:
     """Call the flow run that is going on by what came of it; its old name will do where the server is away."""
-    run = _run()
+    run = current_run()
     if run is not None:
         with suppress(*AWAY), get_client(sync_client=True) as client:
-            client.update_flow_run(run, name=name)
-
-
-def run_address() -> str | None:
-    """Where the flow run that is going on stands in Prefect's page; None without a server that stays."""
-    run = _run()
-    return url_for("flow-run", obj_id=str(run)) if run else None
-
-
-def _run() -> UUID | None:
-    context = FlowRunContext.get()
-    return context.flow_run.id if context and context.flow_run else None
+            client.update_flow_run(run.id, name=name)
 
 
 @contextmanager

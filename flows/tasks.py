@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.report import name_run, run_address, show
+from flows.report import name_run, show
+from flows.runs import current_run, page_of
 from flows.waiting import Queue, answering, one_waits
 from pipelines.build.candidate import build_index, build_model, export_index, export_model
 from pipelines.build.corpus import Corpus
@@ -98,7 +99,7 @@ def cycle(project: Project, revision: str | None = None) -> Iterator[Turn]:
         project.registry.cycle() as log,
     ):
         log.tags({"trigger_rev": revision} if revision else {})
-        log.tags({"prefect_run": address} if (address := run_address()) else {})
+        log.tags({"prefect_run": address} if (address := page_of(current_run())) else {})
         log.params(project.workspace.params.model_dump(mode="json"))
         _close_killed(project, log)
         yield Turn(project, log, lease, project.registry.champion())

@@ -19,10 +19,10 @@ from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
-from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 from prefect.states import Cancelled
 
+from flows.runs import current_run
 from flows.triggers import prefect_server
 from pipelines.errors import RefusalError
 
@@ -109,8 +109,7 @@ def answering(queue: Queue | None) -> Iterator[None]:
 
 
 def _queue() -> Queue | None:
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = current_run()
     if run is None or run.deployment_id is None:
         return None
     return Queue(run.id, run.name, run.deployment_id, is_planned=run.parameters.get("plan") is not None)

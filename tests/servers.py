@@ -46,16 +46,22 @@ def post(url: str, body: dict[str, Any], authorization: str | None = None) -> An
 @contextmanager
 def prefect_server(environment: dict[str, str], log: Path) -> Iterator[None]:
     """A real server, stopped by its own id."""
-    port = urlsplit(environment["PREFECT_API_URL"]).port
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as file:
-        server = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    port = str(urlsplit(environment["PREFECT_API_URL"]).port)
+    command = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
+    with log.open("w") as file, running(*command, env=environment, stdout=file, stderr=subprocess.STDOUT):
+        yield
+
+
+@contextmanager
+def running(*command: str, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A module that stays, such as a server or a worker; ended in order, and killed where it does not end."""
+    process = subprocess.Popen([sys.executable, "-m", *command], **how)
+    try:
+        yield process
+    finally:
+        process.terminate()
         try:
-            yield
-        finally:
-            server.terminate()
-            try:
-                server.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

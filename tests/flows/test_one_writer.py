@@ -25,7 +25,7 @@ from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
 from tests.projects import Home
-from tests.servers import eventually, free_port, post, prefect_server
+from tests.servers import eventually, free_port, post, prefect_server, running
 
 ROOT = Path(__file__).parent.parent.parent
 TRIGGERS, EVENTS = 90, 10
@@ -97,18 +97,12 @@ class Town(Home):
 
     @contextmanager
     def worker(self) -> Iterator[psutil.Process]:
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "ragtide", "--limit", "2"]
-        with (self.root.parent / "worker.log").open("a") as log:
-            process = subprocess.Popen(command, env=self.environment, cwd=self.root, stdout=log, stderr=log)
-            try:
-                yield psutil.Process(process.pid)
-            finally:
-                process.terminate()
-                try:
-                    process.wait(timeout=20)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        command = ("prefect", "worker", "start", "--pool", "ragtide", "--limit", "2")
+        with (
+            (self.root.parent / "worker.log").open("a") as log,
+            running(*command, env=self.environment, cwd=self.root, stdout=log, stderr=log) as process,
+        ):
+            yield psutil.Process(process.pid)
 
 
 @pytest.fixture(scope="module")

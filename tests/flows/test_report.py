@@ -14,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext, TaskRunContext
 
 from flows import report
+from flows.runs import current_run, page_of
 
 
 @dataclass(frozen=True)
@@ -165,4 +166,4 @@ def test_a_run_is_named_by_what_came_of_it() -> None:
 
 def test_outside_of_a_run_there_is_nothing_to_name_and_no_address() -> None:
     report.name_run("nobody")
-    assert report.run_address() is None
+    assert page_of(current_run()) is None

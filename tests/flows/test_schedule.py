@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from pipelines.observe.snapshot import observe
 from pipelines.publish.registry import Registry
 from pipelines.workspace import Workspace
 from tests.conftest import write_project
-from tests.servers import eventually, free_port, post, prefect_server
+from tests.servers import eventually, free_port, post, prefect_server, running
 
 TOKEN = "a token that is long enough"
 ROOT = Path(__file__).parent.parent.parent
@@ -59,19 +59,9 @@ class Deployed:
         states = ("SCHEDULED", "PENDING", "RUNNING", "COMPLETED")
         return [run for run in self.runs(*states) if run["parameters"].get("revision") == revision]
 
-    @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A program of the project that stays, ended in order."""
-        process = subprocess.Popen([sys.executable, "-m", *arguments], env=self.environment, cwd=self.root)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    def running(self, *arguments: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """A program of the project that stays."""
+        return running(*arguments, env=self.environment, cwd=self.root)
 
     def judged(self, revision: str) -> bool:
         """Whether a turn has looked at the data of that revision and has come to its end."""

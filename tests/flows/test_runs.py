@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import run_names
-from flows.run_names import named
+from flows import runs
+from flows.runs import named
 
 
 @pytest.mark.parametrize("given", [{}, {"project": "."}, {"project": "../support"}])
@@ -17,5 +17,5 @@ def test_a_run_is_named_by_its_flow_and_the_folder(
 ) -> None:
     (tmp_path / "support").mkdir()
     monkeypatch.chdir(tmp_path / "support")
-    monkeypatch.setattr(run_names, "flow_run", SimpleNamespace(parameters=given))
+    monkeypatch.setattr(runs, "flow_run", SimpleNamespace(parameters=given))
     assert named("reconcile")() == "reconcile support"
