@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 
 from pipelines.errors import RefusalError, one_line
-from pipelines.records import write_whole
 
 out = Console()
 err = Console(stderr=True)
@@ -78,6 +77,9 @@ def _keep_traceback(project: object) -> Path | None:
     """Where the traceback of the error at hand now lies; None where it is wanted on the terminal, or has no place."""
     if os.environ.get(TRACEBACKS) or not isinstance(project, Path) or not (project / ".ragtide").is_dir():
         return None
+    # The records take a tenth of a second to import, which every command would pay.
+    from pipelines.records import write_whole
+
     path = project / ".ragtide" / "logs" / f"defect-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt"
     try:
         write_whole(path, traceback.format_exc())

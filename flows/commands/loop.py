@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group
@@ -16,7 +16,9 @@ from flows.console import HERE, ProjectFolder, out, plain, refusing
 from flows.environment import make_prefect_home, prepare
 from flows.progress import bars
 from pipelines.errors import RefusalError, UnavailableError, one_line
-from pipelines.records import Cycle
+
+if TYPE_CHECKING:
+    from pipelines.records import Cycle
 
 app = typer.Typer()
 

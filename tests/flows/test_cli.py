@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -642,3 +644,8 @@ def test_what_the_adapter_saw_and_is_gone_is_said_by_status_and_on_going_back(ta
     for command in ("status", "rollback"):
         _, said, _ = at(taught, command)
         assert "its adapter has seen 1 of the documents that are gone: `tank.md`" in said
+
+
+def test_the_command_line_starts_without_the_records_which_take_a_tenth_of_a_second() -> None:
+    script = "import sys, flows.cli; sys.exit('pipelines.records' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False).returncode == 0
