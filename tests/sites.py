@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from demo.pages import quarters, write_quarter
+from flows.metrics import FILE as METRICS
 from pipelines.workspace import Workspace
 from tests.conftest import write_project
-from tests.servers import free_port
+from tests.servers import eventually, free_port
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,6 +60,12 @@ class Site:
         """The number of the live release, as `ragtide status` tells it."""
         found = re.search(r"live release\s+(\d+),", self.ragtide("status"))
         return found and found[1]
+
+    def becomes_live(self, number: str) -> bool:
+        """Whether a release gets live in time: in the metrics' file, since a command at each look slows the run."""
+        metrics = self.workspace.state / METRICS
+        told = re.compile(rf'^ragtide_live_release_info{{.*release="{number}"}}', re.MULTILINE)
+        return bool(eventually(lambda: told.search(metrics.read_text()))) and self.live_release() == number
 
     def dvc(self, *words: str) -> str:
         return self._end(self._start("dvc", *words), 0)

@@ -25,7 +25,7 @@ from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
 from tests.projects import Home
-from tests.servers import eventually, free_port, post, prefect_server, running
+from tests.servers import PATIENCE_SECONDS, eventually, free_port, post, prefect_server, running
 
 ROOT = Path(__file__).parent.parent.parent
 TRIGGERS, EVENTS = 90, 10
@@ -196,7 +196,7 @@ def test_a_run_that_is_killed_with_its_worker_is_crashed_and_the_next_runs_withi
         follower = town.ask()
         for process in processes:
             process.send_signal(signal.SIGKILL)
-        worker.wait(timeout=10)
+        worker.wait(timeout=PATIENCE_SECONDS)
     died = time.monotonic()
     with town.worker():
         assert within(120, lambda: town.state(killed) == "CRASHED")

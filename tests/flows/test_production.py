@@ -19,7 +19,7 @@ from tests.servers import eventually, free_port
 from tests.sites import Site
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(900)]
 PASSWORD = "a-password-of-length"
 BUCKET = "knowledge"
 
@@ -75,24 +75,24 @@ def test_on_postgresql_with_passwords_a_deployed_run_ends_in_a_release(tmp_path:
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
         "RAGTIDE_DOOR_TOKEN": PASSWORD,
     }
-    with site.up():
+    with site.up(), httpx.Client(timeout=60) as http:
         prefect, mlflow, door = (site.url(name) for name in ("prefect", "mlflow", "door"))
         runs, experiments = f"{prefect}/api/flow_runs/filter", f"{mlflow}/api/2.0/mlflow/experiments/search"
         asked = {"state": {"type": {"any_": ["COMPLETED"]}}, "deployment_id": {"is_null_": False}}
         admin = ("admin", PASSWORD)
         for answer in (
-            httpx.post(runs, json={}),
-            httpx.post(experiments, json={"max_results": 1}),
-            httpx.post(f"{door}/trigger", json={}),
+            http.post(runs, json={}),
+            http.post(experiments, json={"max_results": 1}),
+            http.post(f"{door}/trigger", json={}),
         ):
             assert answer.status_code == 401
         token = {"Authorization": f"Bearer {PASSWORD}"}
-        assert httpx.post(f"{door}/trigger", json={}, headers=token, timeout=60).is_success
-        assert eventually(lambda: httpx.post(runs, json={"flow_runs": asked}, auth=admin).json())
-        assert site.live_release() == "1"
-        assert httpx.post(experiments, json={"max_results": 9}, auth=admin).json()["experiments"]
+        assert http.post(f"{door}/trigger", json={}, headers=token).is_success
+        assert site.becomes_live("1")
+        assert eventually(lambda: http.post(runs, json={"flow_runs": asked}, auth=admin).json())
+        assert http.post(experiments, json={"max_results": 9}, auth=admin).json()["experiments"]
         write_quarter(site.root, quarters()[1])
-        assert eventually(lambda: site.live_release() == "2")
+        assert site.becomes_live("2")
         release = site.ragtide("rollback")
         assert "release 1 is live" in release
     assert not (site.root / ".ragtide" / "mlflow.db").exists()
@@ -110,7 +110,7 @@ def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
     with (tmp_path / "moto.log").open("w") as log:
         server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log)
     try:
-        assert eventually(lambda: httpx.get(address).is_success if _listens(port) else False)
+        assert eventually(lambda: httpx.get(address, timeout=60).is_success if _listens(port) else False)
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
         boto3.client("s3", endpoint_url=address, **keys).create_bucket(Bucket=BUCKET)
         yield told

@@ -26,7 +26,7 @@ from pipelines.observe.snapshot import observe
 from pipelines.publish.registry import Registry
 from pipelines.workspace import Workspace
 from tests.conftest import write_project
-from tests.servers import eventually, free_port, post, prefect_server, running
+from tests.servers import PATIENCE_SECONDS, eventually, free_port, post, prefect_server, running
 
 TOKEN = "a token that is long enough"
 ROOT = Path(__file__).parent.parent.parent
@@ -179,4 +179,4 @@ def test_door_and_watcher_bring_runs_that_a_worker_carries_out_and_a_bad_token_b
             assert eventually(lambda: deployed.asked(revision))
             assert eventually(lambda: deployed.judged(revision))
         watcher.terminate()
-        assert watcher.wait(timeout=20) == 0
+        assert watcher.wait(timeout=PATIENCE_SECONDS) == 0

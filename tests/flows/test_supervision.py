@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from flows.take_over import lives
 from pipelines.errors import RefusalError
 from pipelines.params import ServicesParams
 from pipelines.workspace import Workspace
-from tests.servers import eventually
+from tests.servers import PATIENCE_SECONDS, eventually
 from tests.sites import Site
 
 Make = Callable[..., Path]
@@ -135,21 +134,19 @@ def test_a_note_that_cannot_be_read_names_no_server(workspace: Workspace, conten
 
 @pytest.mark.services
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_up_leads_a_change_to_a_release_survives_a_kill_and_down_leaves_nothing(tmp_path: Path) -> None:
     site = Site.make(tmp_path / "project")
-    began = time.monotonic()
     with site.up() as told:
-        assert time.monotonic() - began < 120
         for name in ("prefect", "mlflow", "door"):
             assert site.url(name) in told
         assert "They listen on 127.0.0.1, for this machine alone." in told
         assert "are up already" in site.refused("up", "--detach")
 
         # The watcher has found that the data of the first quarter was never built.
-        assert eventually(lambda: site.live_release() == "1")
+        assert site.becomes_live("1")
         write_quarter(site.root, quarters()[1])
-        assert eventually(lambda: site.live_release() == "2")
+        assert site.becomes_live("2")
 
         by_name = {part.service: part.process for part in parts(site.workspace)}
         assert set(by_name) >= {"supervisor", "prefect", "mlflow", "worker", "watcher", "door"}
@@ -179,6 +176,6 @@ def test_ctrl_c_stops_what_is_starting(tmp_path: Path) -> None:
     foreground = site.start("up")
     assert eventually(lambda: len(parts(site.workspace)) >= 3)
     foreground.send_signal(signal.SIGINT)
-    foreground.communicate(timeout=90)
+    foreground.communicate(timeout=PATIENCE_SECONDS)
     assert foreground.returncode != 0
     assert not parts(site.workspace)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.servers import PATIENCE_SECONDS
+
 MARK = {"RAGTIDE_SERVICES": "/a/project/of/this/test"}
 
 
@@ -35,8 +37,8 @@ def test_what_an_earlier_server_left_is_ended_and_the_module_takes_its_place(
     environment = os.environ | MARK | {"SUPERVISOR_PROCESS_NAME": "mlflow"}
     command = [sys.executable, "-m", "flows.take_over", "timeit", "-n", "1", "import os; print(os.getpid())"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     assert said.split()[0] == str(process.pid)
-    assert left.wait(timeout=10) != 0
+    assert left.wait(timeout=PATIENCE_SECONDS) != 0
     assert all(psutil.Process(other.pid).is_running() and other.poll() is None for other in others)
