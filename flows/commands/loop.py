@@ -85,7 +85,7 @@ def run(
         f"{cycle.outcome}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
     )
     if cycle.outcome.startswith("refused"):
-        raise typer.Exit(2)
+        raise typer.Exit(5)  # 2 is what the command line itself says to a word that it does not know.
     if read_plan(opened, cycle.plan).asks:
         out.print(f"something waits: `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`")
         raise typer.Exit(3)

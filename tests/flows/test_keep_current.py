@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
 
 from flows import tasks
+from flows.cli import app
 from flows.keep_current import keep_current
 from pipelines.errors import RefusalError
 from pipelines.observe.costs import Workload, forecast
@@ -204,6 +206,13 @@ def test_what_the_gate_refuses_does_not_go_live_and_is_not_tried_again_on_the_sa
     assert (mended.decision, mended.outcome) == ("REFRESH", "release 2")
     assert mended.work["embedded_chunks"] == 0
     assert (house.answer("Pump"), house.live.previous) == (NEW, "1")
+
+
+def test_a_run_in_a_terminal_whose_candidate_the_gate_refuses_ends_with_a_code_of_its_own(house: House) -> None:
+    house.page("Pump", NEW)
+    ended = CliRunner().invoke(app, ["run", "-p", str(house.root)])
+    assert (ended.exit_code, ended.stdout.split(":")[0]) == (5, "REFRESH"), ended.output
+    assert "refused: answer score" in " ".join(ended.stdout.split())
 
 
 def test_a_second_writer_is_refused_at_once_and_leaves_no_trace(house: House) -> None:
