@@ -41,7 +41,9 @@ def score_live(project: Project, release: Release) -> Scorecard:
         log.tags({"data_rev": snapshot.id})
         log.datasets(snapshot)
         log.metrics(scorecard_metrics(scorecard))
-        log.table("answers.json", answers_table(rows_of(scorecard, examiner.golden.questions)))
+        rows = rows_of(scorecard, examiner.golden.questions)
+        log.table("answers.json", answers_table(rows))
+        log.questions(rows)
         log.record("scorecard.json", scorecard)
         wordings = {one.id: one.question for one in examiner.golden.questions}
         markdown = scorecard_markdown(scorecard, wordings)

@@ -139,7 +139,7 @@ def test_what_is_imported_of_the_product_has_a_room(module: Module) -> None:
         (["gguf"], {"pipelines.build.gguf_file"}),
         (["llama_cpp"], {"pipelines.build.llama"}),
         (["datasets"], {"pipelines.build.tune"}),
-        (["mlflow"], {f"pipelines.publish.{name}" for name in ("registry", "pyfunc", "served", "judge")}),
+        (["mlflow"], {f"pipelines.publish.{name}" for name in ("registry", "pyfunc", "served", "judge", "traces")}),
         (["diskcache"], {"pipelines.prove.answer"}),
         (["rapidfuzz"], {"pipelines.build.leaks"}),
         (["markdownify", "bs4"], {"pipelines.observe.convert"}),

@@ -37,6 +37,16 @@ class Row:
             return "the right passage was not among those found"
         return "wrong, with the right passage found" if self.answered.hit else "wrong"
 
+    @property
+    def expected(self) -> str:
+        return " or ".join(self.question.answers)
+
+    @property
+    def marks(self) -> dict[str, float | bool]:
+        """How the answer was judged, mark by mark; what was not measured is left out."""
+        found = {} if self.answered.hit is None else {"passage found": self.answered.hit}
+        return {"score": self.answered.score, "well-formed": self.answered.well_formed} | found
+
 
 def rows_of(scorecard: Scorecard, questions: Sequence[Question], live: Scorecard | None = None) -> list[Row]:
     """What became worse first, then what is wrong; the rest in the order of asking."""
@@ -57,7 +67,7 @@ def answers_table(rows: Sequence[Row]) -> Columns:
     change = {"against live": [row.change for row in rows]} if live else {}
     return {
         "question": [row.question.question for row in rows],
-        "expected": [_told(row) for row in rows],
+        "expected": [row.expected for row in rows],
         **live,
         "answer": [row.answered.answer for row in rows],
         **change,
@@ -66,10 +76,6 @@ def answers_table(rows: Sequence[Row]) -> Columns:
         "sources": [", ".join(row.answered.sources) for row in rows],
         "id": [row.question.id for row in rows],
     }
-
-
-def _told(row: Row) -> str:
-    return " or ".join(row.question.answers)
 
 
 def _compared(rows: Sequence[Row]) -> bool:

@@ -28,13 +28,16 @@ from filelock import FileLock
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracing.client import TracingClient
 from mlflow.tracking import MlflowClient
 from requests.exceptions import RequestException
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from pipelines.errors import RefusalError, UnavailableError, one_line
 from pipelines.observe.past import RUNNING
+from pipelines.publish.answers import Row
 from pipelines.publish.desk import experiment_tags, model_text, over_the_cycles, release_text
+from pipelines.publish.traces import Trace, traces_of
 from pipelines.records import UNFINISHED, BuiltRetriever, Cycle, Record, Release, Snapshot
 from pipelines.workspace import Workspace
 
@@ -100,10 +103,21 @@ class DvcSource(DatasetSource):
         return cls(source_dict["folder"], source_dict["md5"])
 
 
+class Client(MlflowClient):
+    """MLflow's client, which also takes traces that are whole already."""
+
+    def log_traces(self, experiment: str, traces: Sequence[Trace]) -> None:
+        """All spans in one request, then a request a trace."""
+        client = TracingClient(self.tracking_uri)
+        client.log_spans(experiment, [span for one in traces for span in one.spans])
+        for one in traces:
+            client.start_trace(one.info)
+
+
 class RunLog:
     """One MLflow run to write to: a cycle, or a step in it."""
 
-    def __init__(self, client: MlflowClient, run: Run) -> None:
+    def __init__(self, client: Client, run: Run) -> None:
         self._client = client
         self._run = run
 
@@ -159,6 +173,10 @@ class RunLog:
     def table(self, name: str, rows: Mapping[str, list[Any]]) -> None:
         self._client.log_table(self.id, dict(rows), name)
 
+    def questions(self, rows: Sequence[Row]) -> None:
+        """A row a question on the run's page, the first on top."""
+        self._client.log_traces(self._run.info.experiment_id, traces_of(rows, self._run, _now()))
+
     def folder(self, name: str | None, folder: Path) -> None:
         """What `folder` holds, under `name`, or at the top of the run's artifacts."""
         self._client.log_artifacts(self.id, str(folder), name)
@@ -207,13 +225,13 @@ class _Store:
         return ask
 
     @cached_property
-    def _client(self) -> MlflowClient:
+    def _client(self) -> Client:
         if not self._address.startswith("http"):
             from mlflow.store.db import utils as databases
 
             databases.MAX_RETRY_COUNT = DATABASE_TRIES
         with _opening(self._address):
-            return MlflowClient(tracking_uri=self._address, registry_uri=self._address)
+            return Client(tracking_uri=self._address, registry_uri=self._address)
 
 
 @contextmanager
@@ -268,9 +286,9 @@ class Registry:
         self._params = workspace.params.registry
 
     @cached_property
-    def _client(self) -> MlflowClient:
+    def _client(self) -> Client:
         self._workspace.state.mkdir(parents=True, exist_ok=True)
-        return cast("MlflowClient", _Store(self._workspace.tracking_uri))
+        return cast("Client", _Store(self._workspace.tracking_uri))
 
     @property
     def exists(self) -> bool:

@@ -58,8 +58,8 @@ def test_every_section_says_of_which_edition_it_is() -> None:
 
 @pytest.mark.services
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_a_project_in_operation_comes_through_three_kills(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.soak", "--kills", "3", "--dry", "--work", str(tmp_path / "soak")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=880)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1480)
     assert done.returncode == 0, done.stdout + done.stderr

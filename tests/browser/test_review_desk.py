@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo.pages import quarters, write_quarter
+from flows.evaluate import score_live
 from flows.keep_current import keep_current
 from pipelines.ports import quiet
 from pipelines.publish.project import Project
@@ -68,7 +69,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three turns and a rollback, by the fakes."""
+    """Three turns, an evaluation and a rollback, by the fakes."""
     root = write_project(tmp_path_factory.mktemp("desk") / "support", policy={"points_per_hour": 1})
     first, second = quarters()[:2]
     write_quarter(root, first)
@@ -77,6 +78,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_quarter(root, second)
     keep_current(project=str(root))
     opened = Project.open(root, quiet)
+    score_live.fn(opened, opened.registry.champion())
     rollback(opened.registry, None, "the shop's answers were worse", opened.serves)
     return root
 
@@ -172,6 +174,17 @@ def test_a_proof_has_a_row_a_question(desk: Desk, project: Path) -> None:
     desk.open(f"#/experiments/{registry.experiment}/runs/{proof.info.run_id}/artifacts/answers.json")
     desk.sees("question", "expected", "live answer", "against live", "What is the latest release of")
     desk.keep("answers")
+    assert desk.troubles == []
+
+
+def test_an_evaluation_has_a_row_a_question_with_what_was_expected_and_its_marks(desk: Desk, project: Path) -> None:
+    registry = Project.open(project, quiet).registry
+    [run] = registry._runs("evaluation")
+    desk.open(f"#/experiments/{registry.experiment}/runs/{run.info.run_id}/traces")
+    desk.sees("60 of 60", "Expected output", "score", "passage found", "compare to", "What is the latest release of")
+    desk.keep("evaluation")
+    desk.page.get_by_text("What is the latest release of").first.click()
+    desk.sees("Inputs", "Outputs", "find")
     assert desk.troubles == []
 
 

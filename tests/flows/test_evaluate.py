@@ -50,6 +50,15 @@ def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(
     assert {"answers.json", "scorecard.json"} <= files
     rows = json.loads(Path(client.download_artifacts(run.info.run_id, "answers.json", str(tmp_path))).read_text())
     assert len(rows["data"]) == 2
+    known, unknown = client.search_traces(locations=[home.project.registry.experiment], run_id=run.info.run_id)
+    asked = [one.info.request_preview for one in (known, unknown)]
+    assert asked == [one["question"] for one in questions]
+    chain, find = known.data.spans
+    assert (chain.inputs, chain.outputs) == (asked[0], known.info.response_preview)
+    assert (find.parent_id, find.outputs[0]["metadata"]) == (chain.span_id, {"doc_uri": "Pump.md"})
+    marks = [{one.name: one.value for one in trace.info.assessments} for trace in (known, unknown)]
+    assert marks[0] == {"score": 0.0, "well-formed": True, "passage found": True, "expected_response": "2027-01-01"}
+    assert marks[1].keys() == {"score", "well-formed", "expected_response"}
     [page] = shown
     assert "When does Pump reach end of life, really?" in page
     assert len(home.project.registry.history()) == turns

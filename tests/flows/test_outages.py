@@ -210,6 +210,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.services
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_turn_whose_mlflow_goes_away_leaves_what_is_live_and_the_next_turn_mends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,3 +52,9 @@ def test_the_columns_of_a_proof_are_alike_long_and_hold_both_answers() -> None:
     table = answers_table(proof_rows(proof([1, 0], [0, 1]), QUESTIONS))
     assert {len(column) for column in table.values()} == {2}
     assert {"live answer", "answer", "against live"} <= set(table)
+
+
+def test_what_was_not_measured_is_no_mark() -> None:
+    unmeasured, missed = (Row(question(), graded(score=0.5, well_formed=True, hit=hit)) for hit in (None, False))
+    assert unmeasured.marks == {"score": 0.5, "well-formed": True}
+    assert missed.marks == {"score": 0.5, "well-formed": True, "passage found": False}
