@@ -1,4 +1,4 @@
-"""Which commands use what is live? status, metrics, ask, serve, ui, rollback, export, lineage."""
+"""Which commands use what is live? status, metrics, evaluate, ask, serve, ui, rollback, export, lineage."""
 
 from __future__ import annotations
 
@@ -79,6 +79,22 @@ def status(
     else:
         out.print("\nThe data has moved since:")
         out.print(Markdown(changes_markdown(changes)))
+
+
+@app.command()
+@refusing
+def evaluate(project: ProjectFolder = HERE) -> None:
+    """Ask what is live the golden questions of now. The scores are a run in MLflow, with a row a question."""
+    prepare(project)
+    from rich.markdown import Markdown
+
+    from pipelines.publish import evaluation
+    from pipelines.publish.project import Project
+
+    opened = Project.open(project, bars)
+    done = evaluation.evaluate(opened, opened.registry.live())
+    out.print(Markdown(done.markdown))
+    out.print(f"\nin MLflow (`ragtide ui` opens it): {done.address}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,12 +1,46 @@
-"""How is one release's score on the questions of now written down? As metrics for MLflow and a page for people."""
+"""How well does a release answer the questions of now? As a run of its own in MLflow, and a page for people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from pipelines.observe.snapshot import observe
+from pipelines.publish.answers import answers_table, rows_of
 from pipelines.publish.markdown import SHOWN, table
+from pipelines.publish.project import Project
 from pipelines.publish.report import retrieval_metrics
-from pipelines.records import Scorecard
+from pipelines.records import Release, Scorecard
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one release, as a page, and where MLflow shows them with a row a question."""
+
+    scorecard: Scorecard
+    markdown: str
+    address: str
+
+
+def evaluate(project: Project, release: Release) -> Evaluation:
+    """Score a release on the questions and documents of now; where it is stale, they show it.
+
+    It needs no lease: it reads what every reader reads, and writes one MLflow run once all is known. Raises
+    RefusalError where the data or the golden questions cannot be used.
+    """
+    snapshot = observe(project.workspace)
+    examiner = project.examiner(project.corpus(snapshot))
+    scorecard = examiner.scorecard(project.subject(release))
+    rows = rows_of(scorecard, examiner.golden.questions)
+    with project.registry.evaluation(release) as log:
+        log.tags({"data_rev": snapshot.id})
+        log.datasets(snapshot)
+        log.metrics(scorecard_metrics(scorecard))
+        log.table("answers.json", answers_table(rows))
+        log.questions(rows)
+        log.record("scorecard.json", scorecard)
+    wordings = {one.id: one.question for one in examiner.golden.questions}
+    return Evaluation(scorecard, scorecard_markdown(scorecard, wordings), project.registry.address(log))
 
 
 def scorecard_metrics(scorecard: Scorecard) -> dict[str, float | None]:

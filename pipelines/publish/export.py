@@ -64,9 +64,7 @@ def export(project: Project, release_id: str | None, form: Form, target: Path | 
 
 
 def _release(project: Project, release_id: str | None) -> Release:
-    live = project.registry.champion()
-    if live is None:
-        raise RefusalError("nothing is live yet: `ragtide run` makes the first release")
+    live = project.registry.live()
     return live if release_id in (None, live.id) else project.registry.release(str(release_id))
 
 

@@ -129,9 +129,7 @@ class Project:
 
     def assistant(self) -> Assistant:
         """The live release, whole, to be asked. Raises RefusalError where nothing is live."""
-        release = self.registry.champion()
-        if release is None:
-            raise RefusalError("nothing is live yet: `ragtide run` makes the first release")
+        release = self.registry.live()
         self.retriever(release.index.retriever)
         self.adapter(release)
         return Assistant.of(release, self.workspace, self.models, self.progress)

@@ -456,6 +456,13 @@ class Registry:
             half = f"release {version.version}, which is live, was never written down to its end"
             raise RefusalError(f"{half}: `ragtide verify --repair` points back to one that was") from problem
 
+    def live(self) -> Release:
+        """The release that is live. Raises RefusalError before the first."""
+        release = self.champion()
+        if release is None:
+            raise RefusalError("nothing is live yet: `ragtide run` makes the first release")
+        return release
+
     def release(self, release_id: str) -> Release:
         """The release of that number. Raises RefusalError where there is none, or where it was never finished."""
         try:

@@ -77,9 +77,7 @@ def rollback(
 
 
 def _go_back(registry: Registry, release_id: str | None, why: str, serves: Callable[[Release], None]) -> Release:
-    live = registry.champion()
-    if live is None:
-        raise RefusalError("nothing is live yet: `ragtide run` makes the first release")
+    live = registry.live()
     target_id = release_id or live.previous
     if target_id is None:
         raise RefusalError(f"release {live.id} is the first: there is none before it")

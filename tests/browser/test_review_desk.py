@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo.pages import quarters, write_quarter
-from flows.evaluate import score_live
 from flows.keep_current import keep_current
 from pipelines.ports import quiet
+from pipelines.publish.evaluation import evaluate
 from pipelines.publish.project import Project
 from pipelines.publish.release import rollback
 from tests.conftest import write_project
@@ -78,7 +78,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_quarter(root, second)
     keep_current(project=str(root))
     opened = Project.open(root, quiet)
-    score_live.fn(opened, opened.registry.champion())
+    evaluate(opened, opened.registry.live())
     rollback(opened.registry, None, "the shop's answers were worse", opened.serves)
     return root
 
