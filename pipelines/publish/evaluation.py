@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.observe.snapshot import observe
-from pipelines.publish.answers import answers_table, rows_of
+from pipelines.publish.answers import Row, answers_table, rows_of
 from pipelines.publish.markdown import SHOWN, table
 from pipelines.publish.project import Project
 from pipelines.publish.report import retrieval_metrics
@@ -39,8 +39,7 @@ def evaluate(project: Project, release: Release) -> Evaluation:
         log.table("answers.json", answers_table(rows))
         log.questions(rows)
         log.record("scorecard.json", scorecard)
-    wordings = {one.id: one.question for one in examiner.golden.questions}
-    return Evaluation(scorecard, scorecard_markdown(scorecard, wordings), project.registry.address(log))
+    return Evaluation(scorecard, scorecard_markdown(scorecard, rows), project.registry.address(log))
 
 
 def scorecard_metrics(scorecard: Scorecard) -> dict[str, float | None]:
@@ -53,15 +52,15 @@ def scorecard_metrics(scorecard: Scorecard) -> dict[str, float | None]:
     return measures | {"questions": float(len(scorecard.graded))} | retrieval_metrics(scorecard)
 
 
-def scorecard_markdown(scorecard: Scorecard, wordings: Mapping[str, str]) -> str:
-    """The measures with their intervals, and the questions (id -> wording) that were answered worst."""
+def scorecard_markdown(scorecard: Scorecard, rows: Sequence[Row]) -> str:
+    """The measures with their intervals, and what was answered worst; `rows` has it first."""
     measures = [
         ("answer score", str(scorecard.answer_score)),
         ("retrieval recall", str(scorecard.retrieval_recall)),
         ("malformed share", str(scorecard.malformed_share)),
     ]
-    wrong = sorted((one for one in scorecard.graded if one.score < 1), key=lambda one: one.score)
-    rows = [(wordings[one.question], one.answer, f"{one.score:.2g}") for one in wrong[:SHOWN]]
-    answered = f"{len(scorecard.graded) - len(wrong)} of {len(scorecard.graded)} questions are answered in full."
-    worst = ["## Answered worst", table(("question", "answer", "score"), rows)] if rows else []
+    wrong = [row for row in rows if row.answered.score < 1]
+    shown = [(row.question.question, row.expected, row.answered.answer, row.why) for row in wrong[:SHOWN]]
+    answered = f"{len(rows) - len(wrong)} of {len(rows)} questions are answered in full."
+    worst = ["## Answered worst", table(("question", "expected", "answer", "why"), shown)] if shown else []
     return "\n\n".join(["# Evaluation", table(("measure", "value"), measures), answered, *worst])

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mlflow.tracking import MlflowClient
 
+from pipelines.publish.answers import rows_of
 from pipelines.publish.evaluation import evaluate, scorecard_markdown, scorecard_metrics
 from pipelines.records import BuiltModel, Retrieval
 from tests.conftest import write_project
-from tests.factories import graded, scorecard, write
+from tests.factories import graded, question, scorecard, write
 from tests.projects import Home, release_of
 
 BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
@@ -26,15 +27,20 @@ def test_the_metrics_are_the_measures_and_what_each_search_finds() -> None:
 
 
 def test_the_page_lists_what_is_answered_worst_first_and_breaks_on_no_question() -> None:
-    card = scorecard(graded("a", 1.0), graded("b", 0.5), graded("c", 0.0))
-    page = scorecard_markdown(card, {"b": "B?", "c": "C |\nor D?"})
+    card = scorecard(graded("a", 1.0), graded("b", 0.5, hit=True), graded("c", 0.0, hit=False))
+    asked = [question(name, question=words) for name, words in (("a", "A?"), ("b", "B?"), ("c", "C |\nor D?"))]
+    page = scorecard_markdown(card, rows_of(card, asked))
     assert "1 of 3 questions are answered in full." in page
-    worst = [line for line in page.splitlines() if line.endswith(("| 0 |", "| 0.5 |"))]
-    assert worst == ["| C \\| or D? | 42 | 0 |", "| B? | 42 | 0.5 |"]
+    worst = [line for line in page.splitlines() if line.endswith(("found |", "were found |"))]
+    assert worst == [
+        "| C \\| or D? | 42 | 42 | the right passage was not among those found |",
+        "| B? | 42 | 42 | wrong, with the right passage found |",
+    ]
 
 
 def test_a_page_without_mistakes_lists_none() -> None:
-    assert "Answered worst" not in scorecard_markdown(scorecard(graded("a", 1.0)), {})
+    card = scorecard(graded("a", 1.0))
+    assert "Answered worst" not in scorecard_markdown(card, rows_of(card, [question("a")]))
 
 
 def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(tmp_path: Path) -> None:
