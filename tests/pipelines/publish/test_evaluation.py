@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from mlflow.tracing.client import TracingClient
 from mlflow.tracking import MlflowClient
 
 from pipelines.publish.answers import rows_of
@@ -15,6 +17,34 @@ from tests.factories import graded, question, scorecard, write
 from tests.projects import Home, release_of
 
 BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
+QUESTIONS = [
+    {"question": "When does Pump reach end of life?", "answers": ["2027-01-01"], "docs": ["Pump.md"]},
+    {"question": "When does Pump reach end of life, really?", "answers": ["2031-05-05"], "docs": []},
+]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A page, and two questions about it of which one has no answer there."""
+    home = Home(write_project(tmp_path / "project"))
+    write(home.root / "data/kb/Pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
+    write(home.root / "data/golden/q.jsonl", "\n".join(map(json.dumps, QUESTIONS)))
+    return home
+
+
+def test_on_a_server_that_takes_no_spans_the_scores_and_the_table_are_there(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_old(*_: object, **__: object) -> None:
+        raise NotImplementedError("log_spans is not supported: MLflow server version 3.3.0 is less than 3.4")
+
+    release = release_of(home.project, BASE)
+    monkeypatch.setattr(TracingClient, "log_spans", too_old)
+    done = evaluate(home.project, release)
+    run = done.address.rpartition("/")[2]
+    client = MlflowClient(home.project.workspace.tracking_uri)
+    assert client.get_run(run).info.status == "FINISHED"
+    assert "answers.json" in {file.path for file in client.list_artifacts(run)}
 
 
 def test_the_metrics_are_the_measures_and_what_each_search_finds() -> None:
@@ -43,14 +73,7 @@ def test_a_page_without_mistakes_lists_none() -> None:
     assert "Answered worst" not in scorecard_markdown(card, rows_of(card, [question("a")]))
 
 
-def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(tmp_path: Path) -> None:
-    home = Home(write_project(tmp_path / "project"))
-    write(home.root / "data/kb/Pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
-    questions = [
-        {"question": "When does Pump reach end of life?", "answers": ["2027-01-01"], "docs": ["Pump.md"]},
-        {"question": "When does Pump reach end of life, really?", "answers": ["2031-05-05"], "docs": []},
-    ]
-    write(home.root / "data/golden/q.jsonl", "\n".join(map(json.dumps, questions)))
+def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(home: Home, tmp_path: Path) -> None:
     project = home.project
     release = release_of(project, BASE)
     turns = len(project.registry.history())
@@ -73,7 +96,7 @@ def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(tmp_path: Path
     assert len(rows["data"]) == 2
     known, unknown = client.search_traces(locations=[home.project.registry.experiment], run_id=run.info.run_id)
     asked = [one.info.request_preview for one in (known, unknown)]
-    assert asked == [one["question"] for one in questions]
+    assert asked == [one["question"] for one in QUESTIONS]
     chain, find = known.data.spans
     assert (chain.inputs, chain.outputs) == (asked[0], known.info.response_preview)
     assert (find.parent_id, find.outputs[0]["metadata"]) == (chain.span_id, {"doc_uri": "Pump.md"})
