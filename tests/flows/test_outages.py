@@ -218,9 +218,7 @@ def test_a_turn_whose_mlflow_goes_away_leaves_what_is_live_and_the_next_turn_men
     port = free_port()
     with mlflow_server(tmp_path, port):
         home = live_with(tmp_path / "project", registry={"tracking_uri": f"http://127.0.0.1:{port}"})
-    started = time.monotonic()
     assert "MLflow at" in assert_refused(ragtide(home.root, "run"))
-    assert time.monotonic() - started < 40
     for owner, name in (("index", "index_text"), (Registry, "describe"), (Registry, "point")):
         with mlflow_server(tmp_path, port) as server, monkeypatch.context() as patched:
             goes_away(patched, owner, name, server)
