@@ -26,7 +26,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from filelock import FileLock
 from mlflow.data.dataset_source import DatasetSource
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag, Trace
 from mlflow.exceptions import MlflowException
 from mlflow.tracing.client import TracingClient
 from mlflow.tracking import MlflowClient
@@ -37,7 +37,7 @@ from pipelines.errors import RefusalError, UnavailableError, one_line
 from pipelines.observe.past import RUNNING
 from pipelines.publish.answers import Row
 from pipelines.publish.desk import experiment_tags, model_text, over_the_cycles, release_text
-from pipelines.publish.traces import Trace, traces_of
+from pipelines.publish.traces import traces_of
 from pipelines.records import UNFINISHED, BuiltRetriever, Cycle, Record, Release, Snapshot
 from pipelines.workspace import Workspace
 
@@ -110,7 +110,7 @@ class Client(MlflowClient):
         """All spans in one request, then a request a trace. A server before 3.4 takes none: the table has the rows."""
         client = TracingClient(self.tracking_uri)
         with suppress(NotImplementedError):
-            client.log_spans(experiment, [span for one in traces for span in one.spans])
+            client.log_spans(experiment, [span for one in traces for span in one.data.spans])
             for one in traces:
                 client.start_trace(one.info)
 

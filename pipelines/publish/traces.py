@@ -8,10 +8,19 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from mlflow.entities import AssessmentSource, Expectation, Feedback, Run, Span, SpanType, TraceInfo
+from mlflow.entities import (
+    AssessmentSource,
+    Expectation,
+    Feedback,
+    Run,
+    Span,
+    SpanType,
+    Trace,
+    TraceData,
+    TraceInfo,
+)
 from mlflow.entities.trace_location import TraceLocation
 from mlflow.entities.trace_state import TraceState
 
@@ -20,14 +29,6 @@ from pipelines.publish.answers import Row
 # What a table of MLflow holds of a question, and of an answer, in characters.
 PREVIEW = 1000
 CODE, GOLDEN = AssessmentSource("CODE", "ragtide"), AssessmentSource("HUMAN", "golden")
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What MLflow keeps of one answered question."""
-
-    info: TraceInfo
-    spans: tuple[Span, Span]
 
 
 def traces_of(rows: Sequence[Row], run: Run, at: int) -> list[Trace]:
@@ -49,7 +50,7 @@ def _trace(row: Row, run: Run, at: int) -> Trace:
         tags={"mlflow.traceName": "evaluation"},
         assessments=list(_assessments(row, name)),
     )
-    return Trace(info, _spans(row, name, at))
+    return Trace(info, TraceData(_spans(row, name, at)))
 
 
 def _assessments(row: Row, trace: str) -> Iterator[Feedback | Expectation]:
@@ -58,7 +59,7 @@ def _assessments(row: Row, trace: str) -> Iterator[Feedback | Expectation]:
     yield Expectation("expected_response", row.expected, GOLDEN, trace_id=trace)
 
 
-def _spans(row: Row, trace: str, at: int) -> tuple[Span, Span]:
+def _spans(row: Row, trace: str, at: int) -> list[Span]:
     """The answer, and in it what was found. Neither has an end: how long one question took is not known."""
     asked, root = row.question.question, secrets.token_hex(8)
     documents = [{"page_content": "", "metadata": {"doc_uri": source}} for source in row.answered.sources]
@@ -73,9 +74,9 @@ def _spans(row: Row, trace: str, at: int) -> tuple[Span, Span]:
                 "parent_span_id": parent,
                 "start_time_unix_nano": at * 1_000_000,
                 "status": {"code": "STATUS_CODE_OK"},
-                "attributes": {f"mlflow.{name}": json.dumps(value) for name, value in told.items()},
+                "attributes": {f"mlflow.{part}": json.dumps(value) for part, value in told.items()},
             }
         )
 
     found = span("find", SpanType.RETRIEVER, secrets.token_hex(8), root, documents)
-    return span("evaluation", SpanType.CHAIN, root, None, row.answered.answer), found
+    return [span("evaluation", SpanType.CHAIN, root, None, row.answered.answer), found]

@@ -24,12 +24,12 @@ def test_a_row_without_end_is_cut_for_the_table_and_whole_in_its_spans() -> None
     [made] = traces_of([Row(question(question="why? " * 900), graded())], RUN, at=0)
     assert made.info.request_preview is not None
     assert len(made.info.request_preview) == PREVIEW
-    assert [len(span.inputs) for span in made.spans] == [4500, 4500]
+    assert [len(span.inputs) for span in made.data.spans] == [4500, 4500]
 
 
 def test_no_span_claims_how_long_a_question_took() -> None:
     [made] = traces_of([Row(question(), graded(sources=("a.md", "b.md")))], RUN, at=0)
-    root, found = made.spans
+    root, found = made.data.spans
     assert (root.end_time_ns, found.end_time_ns) == (None, None)
     assert (root.trace_id, root.parent_id) == (made.info.trace_id, None)
     assert [one["metadata"]["doc_uri"] for one in found.outputs] == ["a.md", "b.md"]
