@@ -69,6 +69,10 @@ class HashEmbedder:
         return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
+# The model of the fakes, untaught.
+BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
+
+
 def md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 

@@ -24,14 +24,13 @@ from pipelines.ports import Lesson, Message, Prompt, quiet
 from pipelines.prove.attribution import Examiner, Subject
 from pipelines.prove.questions import GoldenSet
 from pipelines.prove.signals import pupil_of, surprise_of
-from pipelines.records import Action, BuiltModel, BuiltRetriever, Chunk, Question, digest_of
+from pipelines.records import Action, BuiltRetriever, Chunk, Question, digest_of
 from pipelines.workspace import Workspace
-from tests.factories import Shelf, question, workspace, write
+from tests.factories import BASE, Shelf, question, workspace, write
 from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
 
 CAREFUL = {"max_removed_documents": 1, "max_removed_share": 0.0}
 PARAMS = Params.model_validate({"guard": CAREFUL, "chunk": {"max_words": 20}})
-UNTAUGHT = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
 LONG = "# Long\n\n" + "\n\n".join(f"Paragraph {number} has some words of its own to tell." for number in range(6))
 
 # --- a step's data -------------------------------------------------------------------------------------------------
@@ -153,9 +152,9 @@ def lesson(text: str) -> Lesson:
 
 def test_what_is_asked_is_noted_once_for_each_signal_and_then_forgotten(tmp_path: Path) -> None:
     answerer = listening(tmp_path)
-    answerer.answer(FOUND, [prompt("a"), prompt("b"), prompt("a")], UNTAUGHT)
-    answerer.answer(GOLD, [prompt("a")], UNTAUGHT)
-    answerer.losses(READING, [lesson("a"), lesson("c")], UNTAUGHT)
+    answerer.answer(FOUND, [prompt("a"), prompt("b"), prompt("a")], BASE)
+    answerer.answer(GOLD, [prompt("a")], BASE)
+    answerer.losses(READING, [lesson("a"), lesson("c")], BASE)
     asked = answerer.take()
     assert [len(one) for one in (asked.found, asked.gold, asked.losses)] == [2, 1, 2]
     # The same prompt is the same question, whichever signal asks; a loss is another one.
@@ -168,7 +167,7 @@ def test_what_is_known_already_is_noted_too_for_another_path_may_not_have_asked_
     answerer = listening(tmp_path)
     notes = []
     for _ in range(2):
-        answerer.answer(FOUND, [prompt("a")], UNTAUGHT)
+        answerer.answer(FOUND, [prompt("a")], BASE)
         notes.append(answerer.take())
     assert notes[0] == notes[1] != listening(tmp_path).take()
 
@@ -177,7 +176,7 @@ def test_another_adapter_is_asked_anew(tmp_path: Path) -> None:
     answerer = listening(tmp_path)
     write(tmp_path / ".ragtide/adapters/a1/skills.json", '{"reads": true}')
     keys = set()
-    for model in (UNTAUGHT, UNTAUGHT.model_copy(update={"adapter": "a1"})):
+    for model in (BASE, BASE.model_copy(update={"adapter": "a1"})):
         answerer.answer(FOUND, [prompt("a")], model)
         keys |= set(answerer.take().found)
     assert len(keys) == 2
@@ -189,7 +188,7 @@ def test_what_the_evidence_asks_is_heard_under_the_names_that_are_paid_for(tmp_p
     corpus = corpus_of(step({"pump.md": PUMP}, example("pump.md")), {}, PARAMS)
     shelf = Shelf(str(tmp_path / "lance"), CountingEmbedder())
     shelf.refresh(corpus.chunks)
-    reader, model = shelf.index.reader(shelf.latest), UNTAUGHT.model_copy(update={"adapter": "a1"})
+    reader, model = shelf.index.reader(shelf.latest), BASE.model_copy(update={"adapter": "a1"})
     examiner = Examiner(corpus, GoldenSet((ASKS,), ()), answerer, PARAMS)
     examiner.with_gold(Subject(reader, model))
     examiner.with_retrieval(Subject(reader, model))

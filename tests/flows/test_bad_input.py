@@ -46,7 +46,7 @@ def commands(group: Any, *before: str) -> dict[str, Any]:
 
 
 COMMANDS = commands(typer.main.get_command(app))
-# These say what they did wrong, and no more; 3 waits for an approval, 4 is past a limit.
+# These say what they did wrong, and no more; 3 waits for an approval, 4 is past a limit, 5 is the gate's no.
 CODES = range(6)
 # What may change though nothing was done: locks, logs, caches, and Prefect's own folder.
 ALOOF = (

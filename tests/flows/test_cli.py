@@ -25,7 +25,7 @@ from pipelines.publish.plan import keep_plan
 from pipelines.publish.project import Project
 from pipelines.publish.registry import Registry
 from pipelines.records import BuiltModel, Cycle, Document, Evidence, Finding, Plan
-from tests.factories import evidence, md5, write
+from tests.factories import BASE, evidence, md5, write
 from tests.fakes import SKILLS
 from tests.projects import release_of
 
@@ -348,7 +348,7 @@ def test_status_reads_neither_documents_nor_training_lines(
     make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = teach(fill(make_project()), FINE, LEAK)
-    release_of(Project.open(root, quiet), BuiltModel(base="reader-1", adapter=None, examples=None, settings=None))
+    release_of(Project.open(root, quiet), BASE)
     read: list[str] = []
     usual_read, usual_lines = Library.read, corpus.read_examples
 

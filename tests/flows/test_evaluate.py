@@ -10,12 +10,10 @@ from typer.testing import CliRunner
 
 from flows import evaluate
 from flows.cli import app
-from pipelines.records import BuiltModel
 from tests.conftest import write_project
-from tests.factories import write
+from tests.factories import BASE, write
 from tests.projects import Home, release_of
 
-BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
 QUESTION = "When does Pump reach end of life?"
 
 

@@ -8,12 +8,9 @@ import pytest
 
 from flows import maintain
 from flows.maintain import look_after
-from pipelines.records import BuiltModel
 from tests.conftest import write_project
-from tests.factories import write
+from tests.factories import BASE, write
 from tests.projects import Home, release_of
-
-BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
 
 
 def test_upkeep_is_told_on_prefects_page_with_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from prefect import Task
 from typer.testing import CliRunner
 
@@ -219,6 +220,8 @@ def test_a_turn_whose_mlflow_goes_away_leaves_what_is_live_and_the_next_turn_men
     with mlflow_server(tmp_path, port):
         home = live_with(tmp_path / "project", registry={"tracking_uri": f"http://127.0.0.1:{port}"})
     assert "MLflow at" in assert_refused(ragtide(home.root, "run"))
+    # It is told after seconds: MLflow's own seven tries take minutes.
+    assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2
     for owner, name in (("index", "index_text"), (Registry, "describe"), (Registry, "point")):
         with mlflow_server(tmp_path, port) as server, monkeypatch.context() as patched:
             goes_away(patched, owner, name, server)

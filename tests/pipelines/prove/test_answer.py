@@ -21,10 +21,9 @@ from pipelines.prove.answer import Answer, Answerer, Assistant
 from pipelines.records import BuiltIndex, BuiltModel, Release
 from pipelines.workspace import Workspace
 from tests import fakes
-from tests.factories import document, release, workspace, write
+from tests.factories import BASE, document, release, workspace, write
 from tests.fakes import SKILLS, CountingEmbedder, CountingReader, CountingTrainer
 
-BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
 PUMP = "When does Pump 1 reach end of life?"
 
 

@@ -50,13 +50,12 @@ from pipelines.records import (
 )
 from pipelines.workspace import Workspace
 from tests import fakes
-from tests.factories import delta, document, md5, release, snapshot, workspace, write
+from tests.factories import BASE, delta, document, md5, release, snapshot, workspace, write
 from tests.fakes import SKILLS, CountingEmbedder, CountingReader, CountingTrainer
 
 NAMES = ("Pump", "Tank", "Valve", "Motor")
 OLD, NEW = "2027-01-01", "2031-05-05"
 MODELS = Models(CountingEmbedder(), CountingReader(), CountingTrainer())
-BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
 COSTS = Costs(refresh_seconds=1, retrain_seconds=1, prove_seconds=1, source="prior")
 # A target of 1 makes the model's gap of a reader without fault exactly nothing.
 BLOCKS: dict[str, dict[str, Any]] = {"score": {"target": 1.0}, "index": {"top_k": 2}}

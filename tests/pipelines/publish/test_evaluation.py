@@ -11,12 +11,11 @@ from mlflow.tracking import MlflowClient
 
 from pipelines.publish.answers import rows_of
 from pipelines.publish.evaluation import evaluate, scorecard_markdown, scorecard_metrics
-from pipelines.records import BuiltModel, Retrieval
+from pipelines.records import Retrieval
 from tests.conftest import write_project
-from tests.factories import graded, question, scorecard, write
+from tests.factories import BASE, graded, question, scorecard, write
 from tests.projects import Home, release_of
 
-BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
 QUESTIONS = [
     {"question": "When does Pump reach end of life?", "answers": ["2027-01-01"], "docs": ["Pump.md"]},
     {"question": "When does Pump reach end of life, really?", "answers": ["2031-05-05"], "docs": []},

@@ -19,7 +19,7 @@ from pipelines.publish.export import CARD, README, ReleaseCard, export
 from pipelines.publish.project import Project
 from pipelines.records import BuiltModel
 from tests.conftest import write_project
-from tests.factories import write
+from tests.factories import BASE, write
 from tests.projects import release_of
 from tests.tiny import one_thread, write_byte_model, write_random_adapter
 
@@ -148,7 +148,7 @@ def test_before_the_first_release_there_is_nothing_to_export(tmp_path: Path, nam
 def test_a_generator_of_a_users_own_is_refused(tmp_path: Path) -> None:
     project = Project.open(write_project(tmp_path / "project"), quiet)
     write(project.workspace.kb / "pump.md", PAGE)
-    release_of(project, BuiltModel(base="reader-1", adapter=None, examples=None, settings=None))
+    release_of(project, BASE)
     with pytest.raises(RefusalError, match="CountingReader' is code of your own"):
         export(project, None, MERGED, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -32,7 +32,7 @@ from pipelines.publish.release import rollback
 from pipelines.records import BuiltModel, ChangeSet, Release, Snapshot
 from pipelines.workspace import Workspace
 from tests.conftest import write_project
-from tests.factories import UNCHANGED, UNMOVED, delta, evidence, md5, snapshot, workspace, write
+from tests.factories import BASE, UNCHANGED, UNMOVED, delta, evidence, md5, snapshot, workspace, write
 from tests.projects import Home, release_of
 
 NAMES = ("Pump", "Tank", "Valve")
@@ -123,7 +123,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus = project.corpus(observe(project.workspace))
     built = build_index(project.workspace, Retriever(project.models.embedder), corpus, quiet)
     model, _ = build_model(project.workspace, project.models, corpus, project.reader(built), quiet)
-    for one in (model, model, BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)):
+    for one in (model, model, BASE):
         release_of(project, one)
     rollback(project.registry, "1", "by hand")
     return root

@@ -27,7 +27,7 @@ from tests.conftest import ROOT, write_project
 from tests.factories import write
 from tests.fakes import SKILLS
 from tests.projects import release_of
-from tests.servers import PATIENCE_SECONDS, eventually, free_port
+from tests.servers import eventually, free_port
 
 PUMP = "When does Pump 1 reach end of life?"
 OLD, NEW = "2027-01-01", "2031-05-05"
@@ -96,7 +96,7 @@ def serving(root: Path) -> Iterator[Server]:
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:
-                process.wait(timeout=PATIENCE_SECONDS)
+                process.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -14,13 +14,12 @@ from pipelines.ports import quiet
 from pipelines.publish.project import Project
 from pipelines.publish.registry import LOST
 from pipelines.publish.upkeep import Size, maintain, sizes, sizes_markdown
-from pipelines.records import UNFINISHED, BuiltModel, BuiltRetriever, Upkeep
+from pipelines.records import UNFINISHED, BuiltRetriever, Upkeep
 from tests.conftest import write_project
-from tests.factories import write
+from tests.factories import BASE, write
 from tests.projects import release_of
 
 DAY = 24 * 3600
-BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
 
 
 def tuned(name: str) -> BuiltRetriever:
