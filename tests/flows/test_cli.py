@@ -162,7 +162,7 @@ def test_a_plan_changes_neither_data_nor_registry_nor_index(make_project: MakePr
         (["serve"], "nothing is live yet"),
         (["rollback"], "nothing is live yet"),
         (["export"], "nothing is live yet"),
-        (["export", "7", "--format", "gguf", "--quantize", "q8_0"], "nothing is live yet"),
+        (["export", "7", "--format", "adapter"], "nothing is live yet"),
         (["diff", "0" * 32 + ".dir"], "there is no snapshot"),
     ],
 )

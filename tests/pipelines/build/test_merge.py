@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gguf
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipelines.build.generate import TransformersGenerator, peft_warnings
-from pipelines.build.gguf_file import PRECISIONS
-from pipelines.build.merge import GGUF_FILE, Form, Format, Precision, write_model
+from pipelines.build.merge import Format, write_model
 from pipelines.errors import RefusalError
-from pipelines.ports import quiet
 from tests.tiny import TEMPLATE, one_thread, settings_for, write_byte_model, write_random_adapter
 
 __all__ = ["one_thread"]  # A fixture: pytest finds it here.
@@ -47,7 +44,7 @@ def logits(model: Any) -> Any:
 def test_merged_weights_say_what_base_and_adapter_say_together(
     generator: TransformersGenerator, adapter: Path, tmp_path: Path
 ) -> None:
-    write_model(generator, adapter, Form(Format.SAFETENSORS), tmp_path, quiet)
+    write_model(generator, adapter, Format.SAFETENSORS, tmp_path)
     merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32))
     assert (merged - logits(unmerged(generator, adapter))).abs().max() < 1e-4
     assert (merged - logits(generator.load(None))).abs().max() > 1
@@ -56,41 +53,21 @@ def test_merged_weights_say_what_base_and_adapter_say_together(
 def test_the_tokenizer_and_its_template_go_along(
     generator: TransformersGenerator, adapter: Path, tmp_path: Path
 ) -> None:
-    write_model(generator, adapter, Form(Format.SAFETENSORS), tmp_path, quiet)
+    write_model(generator, adapter, Format.SAFETENSORS, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert tokenizer.chat_template == TEMPLATE
     assert tokenizer("w1 w22")["input_ids"] == generator.tokenizer("w1 w22")["input_ids"]
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json", ".jinja"}
 
 
-def test_one_gguf_file_says_it_too(generator: TransformersGenerator, adapter: Path, tmp_path: Path) -> None:
-    write_model(generator, adapter, Form(Format.GGUF, Precision.F32), tmp_path, quiet)
-    assert [path.name for path in tmp_path.iterdir()] == [GGUF_FILE]
-    merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=GGUF_FILE, dtype=torch.float32))
-    assert (merged - logits(unmerged(generator, adapter))).abs().max() < 1e-3
-
-
-@pytest.mark.parametrize("precision", Precision)
-def test_a_gguf_file_is_written_in_the_precision_that_is_asked_for(
-    generator: TransformersGenerator, tmp_path: Path, precision: Precision
-) -> None:
-    write_model(generator, None, Form(Format.GGUF, precision), tmp_path, quiet)
-    kinds = {one.tensor_type.name for one in gguf.GGUFReader(tmp_path / GGUF_FILE).tensors}
-    assert kinds == {"F32", precision.name}
-
-
-def test_every_precision_is_one_that_a_file_can_be_written_in() -> None:
-    assert [one.value for one in Precision] == list(PRECISIONS)
-
-
 def test_without_an_adapter_the_base_is_written_as_it_is(generator: TransformersGenerator, tmp_path: Path) -> None:
-    write_model(generator, None, Form(Format.SAFETENSORS), tmp_path, quiet)
+    write_model(generator, None, Format.SAFETENSORS, tmp_path)
     written = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert torch.equal(logits(written), logits(generator.load(None)))
 
 
 def test_the_adapter_alone_is_copied_as_it_is(generator: TransformersGenerator, adapter: Path, tmp_path: Path) -> None:
-    write_model(generator, adapter, Form(Format.ADAPTER), tmp_path, quiet)
+    write_model(generator, adapter, Format.ADAPTER, tmp_path)
     files = {path.name: path.read_bytes() for path in adapter.iterdir()}
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
     assert torch.equal(logits(unmerged(generator, tmp_path)), logits(unmerged(generator, adapter)))
@@ -98,6 +75,6 @@ def test_the_adapter_alone_is_copied_as_it_is(generator: TransformersGenerator, 
 
 def test_an_adapter_that_is_not_there_is_refused(generator: TransformersGenerator, tmp_path: Path) -> None:
     with pytest.raises(RefusalError, match="the release has no adapter: `--format safetensors`") as refusal:
-        write_model(generator, None, Form(Format.ADAPTER), tmp_path, quiet)
+        write_model(generator, None, Format.ADAPTER, tmp_path)
     assert "\n" not in str(refusal.value)
     assert list(tmp_path.iterdir()) == []

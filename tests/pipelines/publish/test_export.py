@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from pipelines.build.adapters import keep_adapter
 from pipelines.build.generate import TransformersGenerator
-from pipelines.build.merge import GGUF_FILE, Form, Format, Precision
+from pipelines.build.merge import Format
 from pipelines.errors import RefusalError
 from pipelines.ports import quiet
 from pipelines.publish import export as module
@@ -26,7 +26,7 @@ from tests.tiny import one_thread, write_byte_model, write_random_adapter
 __all__ = ["one_thread"]  # A fixture: pytest finds it here.
 
 PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
-MERGED = Form(Format.SAFETENSORS)
+MERGED = Format.SAFETENSORS
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_what_is_exported_answers_as_the_release_does(released: Project, tmp_pat
 
 def test_a_card_and_a_readme_say_where_it_came_from(released: Project, tmp_path: Path) -> None:
     release = released.registry.release("2")
-    folder = export(released, "2", Form(Format.GGUF, Precision.Q8_0), tmp_path / "out")
+    folder = export(released, "2", MERGED, tmp_path / "out")
     card = ReleaseCard.read(folder / CARD)
     assert (card.release, card.data, card.base, card.adapter) == (
         "2",
@@ -72,23 +72,25 @@ def test_a_card_and_a_readme_say_where_it_came_from(released: Project, tmp_path:
         release.model.base,
         release.model.adapter,
     )
-    assert (card.format, card.precision, card.answer_score) == ("gguf", "q8_0", 1.0)
+    assert (card.format, card.answer_score) == ("safetensors", 1.0)
     told = (folder / README).read_text(encoding="utf-8")
-    assert all(word in told for word in ("# Release 2", str(release.model.adapter), f"out/{GGUF_FILE}", "PASSAGE"))
-    assert {path.name for path in folder.iterdir()} == {CARD, README, GGUF_FILE}
+    assert all(
+        word in told for word in ("# Release 2", str(release.model.adapter), 'from_pretrained("out")', "PASSAGE")
+    )
+    assert {CARD, README, "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
 
 
 def test_an_earlier_release_is_exported_as_it_was_to_a_place_of_its_own(released: Project) -> None:
     folder = export(released, "1", MERGED)
     assert folder == released.workspace.root / "export/release-1-safetensors"
     card = ReleaseCard.read(folder / CARD)
-    assert (card.release, card.adapter, card.precision) == ("1", None, None)
+    assert (card.release, card.adapter) == ("1", None)
     with pytest.raises(RefusalError, match="release-1-safetensors is there already: name another place with --to"):
         export(released, "1", MERGED)
 
 
 def test_the_adapter_alone_names_its_base(released: Project, tmp_path: Path) -> None:
-    folder = export(released, "2", Form(Format.ADAPTER), tmp_path / "out")
+    folder = export(released, "2", Format.ADAPTER, tmp_path / "out")
     assert {"base.json", "adapter_model.safetensors", CARD, README} <= {path.name for path in folder.iterdir()}
 
 
@@ -132,7 +134,7 @@ def test_a_release_that_is_not_there_is_refused(released: Project, tmp_path: Pat
 
 def test_a_base_model_alone_has_no_adapter_to_export(released: Project, tmp_path: Path) -> None:
     with pytest.raises(RefusalError, match="the release has no adapter"):
-        export(released, "1", Form(Format.ADAPTER), tmp_path / "out")
+        export(released, "1", Format.ADAPTER, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
