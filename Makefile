@@ -43,7 +43,7 @@ check: $(READY)  ## lint, format, types
 	$(RUN)/mypy
 
 reference: $(READY)  ## docs/reference anew, from the code and params.yaml
-	$(RUN)/python -m flows.reference
+	$(RUN)/python -m ragtide.flows.cli.reference
 
 bench: $(READY)  ## the tables in bench/README.md (DATA=folder of the benchmark data)
 	for name in quarter skills finetune probes retrieval retriever changes embed peers replay; do \

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 
 from bench.tables import markdown_table, provenance, put_table
-from pipelines.build.candidate import build_index_alone
-from pipelines.build.chunk import chunk_document
-from pipelines.build.models import Retriever
-from pipelines.observe.convert import as_text
-from pipelines.observe.snapshot import observe
-from pipelines.params import Params
-from pipelines.ports import quiet
-from pipelines.records import Document
-from pipelines.workspace import Workspace
+from ragtide.pipelines.build import build_index_only
+from ragtide.pipelines.data.formats import convert_document
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.models.load import LoadedEmbedder
+from ragtide.pipelines.params import Params
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.records.data import Document
+from ragtide.pipelines.workspace import Workspace
 
 RESULTS = Path(__file__).parent / "results" / "changes.json"
 HISTORIES = {"django_docs": "django_docs/snapshot_*", "eol": "eol/snapshot_*/kb"}
@@ -85,7 +85,7 @@ def walk(history: str, states: Sequence[Path]) -> Iterator[Step]:
             lay_out(state, workspace.kb)
             texts = set(cut(workspace.kb, workspace.params))
             counted = embedder.embedded
-            built = build_index_alone(workspace, Retriever(embedder), observe(workspace), quiet)
+            built = build_index_only(workspace, LoadedEmbedder(embedder), take_snapshot(workspace), no_progress)
             yield Step(history, name, len(texts - before), embedder.embedded - counted, built.rows)
             before = texts
 
@@ -103,7 +103,7 @@ def cut(kb: Path, params: Params) -> Iterator[str]:
     """The digests of a clean cut of the folder."""
     for page in sorted(path for path in kb.rglob("*") if path.is_file()):
         name = page.relative_to(kb).as_posix()
-        document = Document(id=name, text=as_text(name, page.read_bytes()), digest="")
+        document = Document(id=name, text=convert_document(name, page.read_bytes()), digest="")
         yield from (chunk.digest for chunk in chunk_document(document, params.chunk))
 
 

@@ -41,9 +41,9 @@ def main() -> int:
 
 def sample(folder: Path) -> list[str]:
     """Texts of the real chunker, drawn at random, each once."""
-    from pipelines.build.chunk import chunk_document
-    from pipelines.params import ChunkParams
-    from pipelines.records import Document
+    from ragtide.pipelines.index.chunking import chunk_document
+    from ragtide.pipelines.params import ChunkParams
+    from ragtide.pipelines.records.data import Document
 
     pages = sorted(folder.rglob("*.txt"))
     documents = (Document(id=f"{page.stem}.rst", text=page.read_text(encoding="utf-8"), digest="") for page in pages)
@@ -55,11 +55,11 @@ def sides() -> dict[str, Callable[[list[str]], Any]]:
     """Who embeds, by name; int8 where its library is installed."""
     from importlib.util import find_spec
 
-    from pipelines.build.embed import OpenVinoEmbedder, TorchEmbedder, locate
-    from pipelines.build.export import load_torch
-    from pipelines.params import EmbedParams
+    from ragtide.pipelines.models.embedder import OpenVinoEmbedder, TorchEmbedder, locate_embedder
+    from ragtide.pipelines.models.openvino_export import load_sentence_transformer
+    from ragtide.pipelines.params import EmbedParams
 
-    default = load_torch(locate(EmbedParams().model), "cpu")
+    default = load_sentence_transformer(locate_embedder(EmbedParams().model), "cpu")
     found: dict[str, Callable[[list[str]], Any]] = {
         REFERENCE: lambda texts: default.encode(texts, normalize_embeddings=True, show_progress_bar=False),
         "Ragtide, backend torch": TorchEmbedder(EmbedParams(device="cpu")).embed,

@@ -28,16 +28,17 @@ from typing import Any
 import lance
 
 from bench.tables import markdown_table, provenance, put_table
-from pipelines.build import upkeep
-from pipelines.build.candidate import build_index_alone, maintain_index, open_index
-from pipelines.build.index import Index
-from pipelines.build.models import Retriever
-from pipelines.build.vectors import VectorCache
-from pipelines.observe.snapshot import observe
-from pipelines.params import MaintainParams, Params
-from pipelines.ports import quiet
-from pipelines.records import Chunk, Upkeep
-from pipelines.workspace import Workspace
+from ragtide.pipelines.build import build_index_only, maintain_index, open_index
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.index import maintenance
+from ragtide.pipelines.index.table import Index
+from ragtide.pipelines.index.vector_cache import VectorCache
+from ragtide.pipelines.models.load import LoadedEmbedder
+from ragtide.pipelines.params import MaintenanceParams, Params
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.records.data import Chunk
+from ragtide.pipelines.records.release import MaintenanceStep
+from ragtide.pipelines.workspace import Workspace
 from tests.factories import HashEmbedder, write
 
 ROOT = Path(__file__).parent.parent
@@ -67,7 +68,7 @@ class Library:
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(self.root, Params(maintain=MaintainParams(keep_days=0)))
+        return Workspace(self.root, Params(maintain=MaintenanceParams(keep_days=0)))
 
     @property
     def index(self) -> Index:
@@ -135,14 +136,14 @@ def write_for_ever(library: Library) -> None:
     """Go on with the generation after the one that the index holds; say what is done, line by line."""
     _announce(VectorCache, "put", VECTORS)
     _announce(Index, "_merge", COMMIT)
-    _announce(upkeep, "index_text", TEXT_INDEX)
+    _announce(maintenance, "index_text", TEXT_INDEX)
     generation = library.held()[0] + 1
     _say("ready")
     while True:
         library.write(generation)
         _say("refreshing")
-        snapshot = observe(library.workspace)
-        built = build_index_alone(library.workspace, Retriever(HashEmbedder()), snapshot, quiet)
+        snapshot = take_snapshot(library.workspace)
+        built = build_index_only(library.workspace, LoadedEmbedder(HashEmbedder()), snapshot, no_progress)
         _say(f"done {generation}")
         _say(TAG)
         _move_tags(library.index, built.version)
@@ -249,7 +250,7 @@ def endure(library: Library, kills: int) -> Faults:
         for _ in range(kills):
             _kill_once(library, draw.uniform(*DELAYS), faults)
     faults.leaked_before = leaked(library.database)
-    steps: list[Upkeep] = maintain_index(library.workspace, HashEmbedder())
+    steps: list[MaintenanceStep] = maintain_index(library.workspace, HashEmbedder())
     faults.upkeep = [f"{one.step}: {'done' if one.done else 'not done'}: {one.why}" for one in steps]
     faults.leaked_after = leaked(library.database)
     faults.tagged_are_whole = library.held(FIRST) == (0, 0) and library.held(LIVE)[1] == 0
@@ -259,7 +260,9 @@ def endure(library: Library, kills: int) -> Faults:
 
 def _first_generation(library: Library) -> None:
     library.write(0)
-    built = build_index_alone(library.workspace, Retriever(HashEmbedder()), observe(library.workspace), quiet)
+    built = build_index_only(
+        library.workspace, LoadedEmbedder(HashEmbedder()), take_snapshot(library.workspace), no_progress
+    )
     _move_tags(library.index, built.version)
 
 

@@ -25,20 +25,21 @@ from pathlib import Path
 from bench.quarter import choose, read_facts
 from bench.streams.lifecycle import Fact
 from bench.tables import markdown_table, put_table
-from flows.environment import OFFLINE
-from pipelines.build.candidate import open_index
-from pipelines.build.chunk import chunk_document
-from pipelines.build.corpus import InMemory
-from pipelines.build.examples import Example
-from pipelines.build.generate import TransformersGenerator, encode, load_base, load_tokenizer
-from pipelines.build.lessons import lessons
-from pipelines.build.models import load_embedder
-from pipelines.build.weights import locate_generator
-from pipelines.observe.values import holds
-from pipelines.params import GenerateParams, Params
-from pipelines.ports import Lesson, Message, quiet
-from pipelines.records import Document, Record
-from pipelines.workspace import Workspace
+from ragtide.flows.environment import OFFLINE
+from ragtide.pipelines.build import open_index
+from ragtide.pipelines.corpus import InMemorySource
+from ragtide.pipelines.data.text import holds_answer
+from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.models.generator import TransformersGenerator, load_base_model, load_tokenizer, tokenize_sample
+from ragtide.pipelines.models.load import load_embedder
+from ragtide.pipelines.models.weights import locate_generator
+from ragtide.pipelines.params import GenerateParams, Params
+from ragtide.pipelines.ports import Message, TrainingSample, no_progress
+from ragtide.pipelines.records.base import Record
+from ragtide.pipelines.records.data import Document
+from ragtide.pipelines.training.examples import Example
+from ragtide.pipelines.training.samples import samples_with_passages
+from ragtide.pipelines.workspace import Workspace
 
 QUARTER = "24"
 TAUGHT, FEW, HELD_OUT = 64, 16, 40
@@ -98,7 +99,7 @@ def write_work(data: Path, work: Path) -> None:
     work.mkdir(parents=True)
     base = GenerateParams(dtype="float32")
     source = locate_generator(base.model)
-    load_base(base, source).save_pretrained(work / "base")
+    load_base_model(base, source).save_pretrained(work / "base")
     load_tokenizer(base, source).save_pretrained(work / "base")
     questions = choose(read_facts(data, QUARTER), read_facts(data, "25"))
     old = read_facts(data, QUARTER)
@@ -109,23 +110,23 @@ def write_work(data: Path, work: Path) -> None:
     (work / "lessons.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
-def _lessons(pages: Path, facts: Sequence[Fact], work: Path) -> list[Lesson]:
+def _lessons(pages: Path, facts: Sequence[Fact], work: Path) -> list[TrainingSample]:
     """What the product would teach of `facts`, with an index of their pages alone."""
     space = Workspace(work, Params())
     index = open_index(space, load_embedder(space.params.embed))
     names = sorted({fact.doc for fact in facts})
     documents = [Document(id=name, text=(pages / name).read_text(encoding="utf-8"), digest=name) for name in names]
-    chunks = InMemory.of(chunk for one in documents for chunk in chunk_document(one, space.params.chunk))
-    reader = index.reader(index.refresh(chunks, QUARTER, quiet).version)
+    chunks = InMemorySource.of(chunk for one in documents for chunk in chunk_document(one, space.params.chunk))
+    reader = index.reader(index.refresh(chunks, QUARTER, no_progress).version)
     examples = [Example((Message("user", fact.question),), fact.answer, fact.doc) for fact in facts]
-    return lessons(examples, chunks.by_document, reader, space.params.index.top_k, SEED)
+    return samples_with_passages(examples, chunks.by_document, reader, space.params.index.top_k, SEED)
 
 
-def read_lessons(work: Path) -> tuple[list[Lesson], list[Lesson]]:
+def read_lessons(work: Path) -> tuple[list[TrainingSample], list[TrainingSample]]:
     """The lessons to train on, and those that are held out."""
     rows = json.loads((work / "lessons.json").read_text(encoding="utf-8"))
     every = [
-        Lesson(tuple(Message(**turn) for turn in row["prompt"]), row["completion"], tuple(row["documents"]))
+        TrainingSample(tuple(Message(**turn) for turn in row["prompt"]), row["completion"], tuple(row["documents"]))
         for row in rows
     ]
     return every[:TAUGHT], every[TAUGHT:]
@@ -143,7 +144,7 @@ def measure(side: Side, work: Path) -> Measured:
     taught, _ = read_lessons(work)
     taught = taught[: side.lessons]
     tokenizer = load_tokenizer(GenerateParams(), str(work / "base"))
-    tokens = sum(len(encode(tokenizer, lesson).ids) for lesson in taught)
+    tokens = sum(len(tokenize_sample(tokenizer, lesson).ids) for lesson in taught)
     return Measured(
         **took.model_dump(),
         tokens_a_second=round(tokens / took.cpu_seconds, 1),
@@ -167,7 +168,7 @@ def scores(work: Path) -> dict[str, float]:
     found = {}
     for name, adapter in (("score_before", None), ("score_after", work / Side.RAGTIDE)):
         answers = _generator(work).generate([lesson.prompt for lesson in held_out], adapter, lambda _: None)
-        right = [holds(said, [lesson.completion]) for said, lesson in zip(answers, held_out, strict=True)]
+        right = [holds_answer(said, [lesson.completion]) for said, lesson in zip(answers, held_out, strict=True)]
         found[name] = round(sum(right) / len(right), 4)
     return found
 

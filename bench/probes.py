@@ -27,17 +27,17 @@ from bench.quarter import QUARTERS, choose, read_facts
 from bench.recording import corpus_of
 from bench.streams import Step
 from bench.tables import markdown_table, provenance, put_table
-from flows.environment import stay_offline
-from flows.progress import bars
-from pipelines.build.generate import TransformersGenerator, render
-from pipelines.build.index import Index
-from pipelines.build.models import load_embedder
-from pipelines.build.prompts import question_prompt
-from pipelines.build.weights import available_cores
-from pipelines.params import GenerateParams, Params
-from pipelines.ports import Message, Prompt
-from pipelines.prove.attribution import brings_up, gold_context
-from pipelines.records import Question
+from ragtide.flows.environment import apply_offline_defaults
+from ragtide.flows.progress import progress_bars
+from ragtide.pipelines.evaluation.evaluator import gold_context, is_gold_passage
+from ragtide.pipelines.index.table import Index
+from ragtide.pipelines.models.generator import TransformersGenerator, render_prompt
+from ragtide.pipelines.models.load import load_embedder
+from ragtide.pipelines.models.prompts import question_prompt
+from ragtide.pipelines.models.weights import available_cores
+from ragtide.pipelines.params import GenerateParams, Params
+from ragtide.pipelines.ports import Message, Prompt
+from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 RESULTS = Path(__file__).parent / "results" / "probes.json"
 REFERENCE, RAGTIDE, ALONE = "transformers, batches of 16", "Ragtide", "Ragtide, each prompt alone"
@@ -134,18 +134,18 @@ def make_prompts(data: Path, work: Path) -> Prompts:
     params, facts = Params(), read_facts(data, QUARTERS[0])
     chosen = choose(facts, read_facts(data, QUARTERS[1]))
     asked = [facts[key] for key in [*chosen.changed, *chosen.unchanged]]
-    questions = tuple(Question(id=f.id, question=f.question, answers=(f.answer,), docs=(f.doc,)) for f in asked)
+    questions = tuple(GoldenQuestion(id=f.id, question=f.question, answers=(f.answer,), docs=(f.doc,)) for f in asked)
     pages = sorted((data / f"snapshot_{QUARTERS[0]}/kb").glob("*.md"))
     documents = {page.name: page.read_text(encoding="utf-8") for page in pages}
     step = Step(documents=documents, examples=(), questions=questions, truth=questions, right=None, what="a quarter")
     corpus = corpus_of(step, {}, params)
     index = Index(str(work / "index"), load_embedder(params.embed), params.chunk)
-    built = index.refresh(corpus.source, corpus.snapshot.id, bars, rebuild=True)
+    built = index.refresh(corpus.source, corpus.snapshot.id, progress_bars, rebuild=True)
     found = index.reader(built.version).search([one.question for one in questions], params.index.top_k)
     pairs = list(zip(questions, found, strict=True))
     retrieved = [question_prompt(one.question, [passage.text for passage in some]) for one, some in pairs]
     right = [question_prompt(one.question, gold_context(one, corpus, params.index.top_k)) for one in questions]
-    missed = [not any(brings_up(passage, one) for passage in some) for one, some in pairs]
+    missed = [not any(is_gold_passage(passage, one) for passage in some) for one, some in pairs]
     return Prompts(retrieved, right, missed)
 
 
@@ -164,7 +164,7 @@ def answer(side: Side, prompts: list[Prompt]) -> Run:
     started, half = time.perf_counter(), len(prompts) // 2
     answers = [said for some in (prompts[:half], prompts[half:]) for said in ask(some, side.adapter, lambda _: None)]
     seconds = time.perf_counter() - started
-    texts = [render(generator.tokenizer, prompt) for prompt in prompts]
+    texts = [render_prompt(generator.tokenizer, prompt) for prompt in prompts]
     lengths = [sum(len(ids) for ids in generator.tokenizer(some)["input_ids"]) for some in (texts, answers)]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return Run(answers, seconds, meter, *lengths, peak_mb)
@@ -174,7 +174,7 @@ def _sixteen(generator: TransformersGenerator, params: GenerateParams) -> Callab
     """transformers as it is mostly used: sixteen prompts of like length at a time, padded by the tokenizer."""
 
     def ask(prompts: Sequence[Prompt], adapter: Path | None, _: object) -> list[str]:
-        texts = [render(generator.tokenizer, prompt) for prompt in prompts]
+        texts = [render_prompt(generator.tokenizer, prompt) for prompt in prompts]
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         said = {}
         for some in (order[at : at + 16] for at in range(0, len(order), 16)):
@@ -256,7 +256,7 @@ def main() -> int:
     if missing:
         sys.stderr.write(f"bench.probes: {options.data} has no eol/snapshot_{missing[0]}: name the data with --data\n")
         return 1
-    stay_offline()
+    apply_offline_defaults()
     measure(prompts_at(options.data / "eol", options.work), options.adapter, options.dtype)
     return 0
 

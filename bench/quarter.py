@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.streams.lifecycle import Fact
 from bench.tables import markdown_table, put_table
-from flows.environment import make_prefect_home, prepare
+from ragtide.flows.environment import make_prefect_home, prepare_environment
 
 QUARTERS = ("24", "25")
 EXAMPLES = 240
@@ -56,10 +56,10 @@ def main() -> int:
 def measure(data: Path, work: Path) -> None:
     """Both quarters through the loop in a new project at `work`, then the table."""
     shutil.rmtree(work, ignore_errors=True)
-    prepare(work)
-    from flows.commands.data import init
+    prepare_environment(work)
+    from ragtide.flows.cli.data import init_command
 
-    init(work)
+    init_command(work)
     make_prefect_home()
     questions = choose(read_facts(data, "24"), read_facts(data, "25"))
     write_quarter(data, "24", questions, work)
@@ -121,7 +121,7 @@ def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
 
 def turn(work: Path, data: str) -> dict[str, object]:
     """One cycle of the flow, as a row of the table."""
-    from flows.keep_current import keep_current
+    from ragtide.flows.keep_current import keep_current
 
     started = time.perf_counter()
     cycle = keep_current(project=str(work))
@@ -146,30 +146,30 @@ def scores(work: Path, questions: Questions, with_gold: bool = False) -> dict[st
     project, examiner = _examiner(work)
     live = project.registry.champion()
     assert live is not None
-    from pipelines.build.candidate import untrained
-    from pipelines.prove.attribution import Subject
+    from ragtide.pipelines.build import base_model_only
+    from ragtide.pipelines.evaluation.evaluator import SystemUnderTest
 
     reader = project.index.reader(live.index_tag)
     found = {}
-    for name, model in (("base", untrained(project.models)), ("LoRA", live.model)):
-        subject = Subject(reader, model)
+    for name, model in (("base", base_model_only(project.models)), ("LoRA", live.model)):
+        subject = SystemUnderTest(reader, model)
         graded = examiner.with_gold(subject) if with_gold else examiner.with_retrieval(subject)
         found |= {f"{name}, {kind}": _mean(graded, ids) for kind, ids in _kinds(questions)}
     return found
 
 
 def _examiner(work: Path):  # type: ignore[no-untyped-def]
-    from pipelines.observe.snapshot import observe
+    from ragtide.pipelines.data.snapshot import take_snapshot
 
     project = _project(work)
-    return project, project.examiner(project.corpus(observe(project.workspace)))
+    return project, project.examiner(project.corpus(take_snapshot(project.workspace)))
 
 
 def _project(work: Path):  # type: ignore[no-untyped-def]
-    from flows.progress import bars
-    from pipelines.publish.project import Project
+    from ragtide.flows.progress import progress_bars
+    from ragtide.pipelines.project import Project
 
-    return Project.open(work, bars)
+    return Project.open(work, progress_bars)
 
 
 def _kinds(questions: Questions) -> list[tuple[str, set[str]]]:

@@ -14,18 +14,18 @@ from pathlib import Path
 
 from bench.recording import PARAMS, corpus_of
 from bench.streams import Stream
-from pipelines.build.candidate import open_index
-from pipelines.build.corpus import Corpus
-from pipelines.build.lessons import lessons
-from pipelines.build.models import Models, load_models
-from pipelines.build.pairs import pairs_of
-from pipelines.build.prompts import question_prompt
-from pipelines.build.retriever import build_retriever
-from pipelines.build.search import Reader
-from pipelines.params import Params, TuneParams
-from pipelines.ports import Lesson, Message, Prompt, quiet
-from pipelines.records import Record
-from pipelines.workspace import Workspace
+from ragtide.pipelines.build import open_index
+from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.index.search import Retriever
+from ragtide.pipelines.models.load import Models, load_models
+from ragtide.pipelines.models.prompts import question_prompt
+from ragtide.pipelines.params import EmbedderTuningParams, Params
+from ragtide.pipelines.ports import Message, Prompt, TrainingSample, no_progress
+from ragtide.pipelines.records.base import Record
+from ragtide.pipelines.training.embedder_tuning import build_embedder
+from ragtide.pipelines.training.pairs import build_pairs
+from ragtide.pipelines.training.samples import samples_with_passages
+from ragtide.pipelines.workspace import Workspace
 
 SAMPLED = 16
 
@@ -61,13 +61,15 @@ def measure(stream: Stream) -> Rates:
         space, models = Workspace(Path(folder), params), load_models(params)
         corpus, index = corpus_of(step, {}, params), open_index(space, models.embedder)
         models.embedder.embed(["warm"])
-        whole = _seconds(lambda: index.refresh(corpus.source, "all", quiet))
+        whole = _seconds(lambda: index.refresh(corpus.source, "all", no_progress))
         moved = corpus_of(stream.steps[1], {}, params)
         new = len({chunk.digest for chunk in moved.chunks} - {chunk.digest for chunk in corpus.chunks})
-        some = _seconds(lambda: index.refresh(moved.source, "moved", quiet))
+        some = _seconds(lambda: index.refresh(moved.source, "moved", no_progress))
         each = max(0.0, whole - some) / (len(corpus.chunks) - new)
         reader = index.reader(1)
-        taught = lessons(corpus.examples[:SAMPLED], corpus.chunks_by_document, reader, params.index.top_k, 7)
+        taught = samples_with_passages(
+            corpus.examples[:SAMPLED], corpus.chunks_by_document, reader, params.index.top_k, 7
+        )
         asked = [question.question for question in step.questions[:SAMPLED]]
         found = reader.search(asked, params.index.top_k)
         prompts = [
@@ -79,18 +81,18 @@ def measure(stream: Stream) -> Rates:
         return _with_model(models, taught, prompts, space.state / "adapter").model_copy(update=of_rows | of_pairs)
 
 
-def pair_seconds(space: Workspace, corpus: Corpus, reader: Reader) -> float:
+def pair_seconds(space: Workspace, corpus: Corpus, reader: Retriever) -> float:
     """Seconds a pair of one tuning on all that the corpus holds, with the settings of params.yaml."""
-    tuning = replace(space, params=space.params.model_copy(update={"tune": TuneParams()}))
-    pairs = pairs_of(corpus.chunks_by_document, corpus.examples)
-    built = build_retriever(tuning, pairs, reader, quiet)
+    tuning = replace(space, params=space.params.model_copy(update={"tune": EmbedderTuningParams()}))
+    pairs = build_pairs(corpus.chunks_by_document, corpus.examples)
+    built = build_embedder(tuning, pairs, reader, no_progress)
     return round(built.seconds / tuning.params.tune.taught(built.pairs), 4)
 
 
-def _with_model(models: Models, taught: Sequence[Lesson], prompts: Sequence[Prompt], adapter: Path) -> Rates:
+def _with_model(models: Models, taught: Sequence[TrainingSample], prompts: Sequence[Prompt], adapter: Path) -> Rates:
     """The rates of the model: trained first, since an answer is as long as it was taught to be."""
     passes, nothing = Params.model_validate(PARAMS).finetune.passes(len(taught)), lambda _: None
-    training = _seconds(lambda: models.trainer.train(taught, adapter, quiet))
+    training = _seconds(lambda: models.trainer.train(taught, adapter, no_progress))
     models.generator.generate([(Message("user", "Hello"),)], adapter, nothing)
     answers = _seconds(lambda: models.generator.generate(prompts, adapter, nothing))
     losses = _seconds(lambda: models.generator.losses(taught, adapter, nothing))

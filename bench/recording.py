@@ -18,42 +18,38 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from bench.streams import Step, Stream
-from pipelines.build.candidate import build_model, open_index
-from pipelines.build.chunk import chunk_document
-from pipelines.build.corpus import Corpus, as_documents
-from pipelines.build.examples import Example, sift
-from pipelines.build.index import Index
-from pipelines.build.models import Models, Retriever, load_models, retriever_of
-from pipelines.build.pairs import Pair, pairs_of
-from pipelines.build.retriever import Tunable, build_retriever, sketch, tunable, tuning_settings
-from pipelines.errors import RefusalError
-from pipelines.observe.diff import diff
-from pipelines.observe.guard import hold, removed
-from pipelines.observe.snapshot import compose
-from pipelines.params import Params
-from pipelines.ports import Lesson, Message, Progress, Prompt
-from pipelines.prove.answer import Answerer
-from pipelines.prove.attribution import Examiner, Subject, World, gather
-from pipelines.prove.questions import GoldenSet, split_stale
-from pipelines.prove.signals import Before
-from pipelines.records import (
-    Action,
-    BuiltIndex,
-    BuiltModel,
-    BuiltRetriever,
-    Chunk,
-    Costs,
-    Document,
-    Evidence,
-    Measure,
-    Record,
-    Release,
-    Retrieval,
-    Scorecard,
-    Snapshot,
-    digest_of,
+from ragtide.pipelines.build import build_model, open_index
+from ragtide.pipelines.corpus import Corpus, documents_from_chunks
+from ragtide.pipelines.data.diff import diff_snapshots
+from ragtide.pipelines.data.snapshot import compose_snapshot
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.evaluation.assistant import Answerer
+from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
+from ragtide.pipelines.evaluation.questions import GoldenSet, split_stale
+from ragtide.pipelines.evidence.gather import EvidenceInputs, gather_evidence
+from ragtide.pipelines.evidence.text_signals import LiveIndexView
+from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
+from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.index.table import Index
+from ragtide.pipelines.models.load import LoadedEmbedder, Models, load_index_embedder, load_models
+from ragtide.pipelines.params import Params
+from ragtide.pipelines.ports import Message, Progress, Prompt, TrainingSample
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.base import Record, json_digest
+from ragtide.pipelines.records.data import Chunk, Document, Snapshot
+from ragtide.pipelines.records.evaluation import RetrievalMetrics, Scorecard
+from ragtide.pipelines.records.evidence import Costs, Evidence, Measure
+from ragtide.pipelines.records.release import BuiltEmbedder, BuiltIndex, BuiltModel, Release
+from ragtide.pipelines.training.embedder_tuning import (
+    TuningData,
+    build_embedder,
+    pair_sketch,
+    tuning_data,
+    tuning_settings,
 )
-from pipelines.workspace import Workspace
+from ragtide.pipelines.training.examples import Example, validate_examples
+from ragtide.pipelines.training.pairs import TrainingPair, build_pairs
+from ragtide.pipelines.workspace import Workspace
 
 # More pairs than any stream has, so that its retriever cannot be tuned: in most nearly all is found without it, and a
 # retriever for each step would multiply the states that have to be looked at.
@@ -182,12 +178,12 @@ class Listening(Answerer):
         self._note(label, model, [[[turn.content for turn in prompt]] for prompt in prompts])
         return super().answer(label, prompts, model)
 
-    def losses(self, label: str, lessons: Sequence[Lesson], model: BuiltModel) -> list[float] | None:
+    def losses(self, label: str, lessons: Sequence[TrainingSample], model: BuiltModel) -> list[float] | None:
         self._note(label, model, [[[turn.content for turn in one.prompt], one.completion] for one in lessons])
         return super().losses(label, lessons, model)
 
     def _note(self, label: str, model: BuiltModel, asked: Sequence[Any]) -> None:
-        self.heard.setdefault(label, []).extend(digest_of([model.adapter, one]) for one in asked)
+        self.heard.setdefault(label, []).extend(json_digest([model.adapter, one]) for one in asked)
 
     def take(self) -> Asked:
         """What was asked since the last time."""
@@ -196,10 +192,10 @@ class Listening(Answerer):
         return Asked(found=found, gold=gold, losses=losses)
 
 
-class PlainExaminer(Examiner):
+class PlainExaminer(Evaluator):
     """An examiner that leaves out how well each way to search does: only a tuned retriever's gate asks for it."""
 
-    def _retrieval(self, reader: object) -> dict[str, Retrieval]:  # noqa: ARG002 - the examiner's form
+    def _retrieval(self, reader: object) -> dict[str, RetrievalMetrics]:  # noqa: ARG002 - the examiner's form
         return {}
 
 
@@ -222,12 +218,12 @@ class Live:
     state: State
     rows: Rows
     index: Index
-    retriever: Retriever
+    retriever: LoadedEmbedder
     model: BuiltModel
 
     @property
-    def subject(self) -> Subject:
-        return Subject(self.index.reader(self.rows.version), self.model)
+    def subject(self) -> SystemUnderTest:
+        return SystemUnderTest(self.index.reader(self.rows.version), self.model)
 
 
 class Stage:
@@ -244,7 +240,7 @@ class Stage:
         # By retriever and content: the vectors of two retrievers never mix.
         self._rows: dict[tuple[str, str], Rows] = {}
         self._taught: dict[str, BuiltModel] = {}
-        self._retrievers = {"": Retriever(self._models.embedder)}
+        self._retrievers = {"": LoadedEmbedder(self._models.embedder)}
         self._earlier: list[Mapping[str, str]] = []
 
     @property
@@ -291,8 +287,8 @@ class Stage:
         live = self._live(state)
         corpus = self._corpus(step, live)
         golden = split_stale(step.truth, corpus.texts)
-        there = tunable(self.params, _pairs(step, corpus), live.retriever.tuned)
-        kind = PlainExaminer if there.pairs < there.least else Examiner
+        there = tuning_data(self.params, _pairs(step, corpus), live.retriever.tuned)
+        kind = PlainExaminer if there.pairs < there.least else Evaluator
         examiner = kind(corpus, golden, self._answerer, self.params)
         self._answerer.take()
         evidence = self._evidence(corpus, live, examiner, there) if decide else None
@@ -320,22 +316,24 @@ class Stage:
         kept = live.index.chunks(documents, live.rows.version)
         return corpus_of(step, documents, self.params, kept, self._earlier)
 
-    def _evidence(self, corpus: Corpus, live: Live, examiner: Examiner, there: Tunable) -> Evidence:
+    def _evidence(self, corpus: Corpus, live: Live, examiner: Evaluator, there: TuningData) -> Evidence:
         index, version, golden = live.index, live.rows.version, examiner.golden
-        then = compose(live.rows.documents, {"examples.jsonl": live.state.model}, {"golden.jsonl": golden.digest()})
+        then = compose_snapshot(
+            live.rows.documents, {"examples.jsonl": live.state.model}, {"golden.jsonl": golden.digest()}
+        )
         now = corpus.snapshot.model_copy(update={"questions": then.questions, "golden_id": then.golden_id})
         asked = {doc for question in golden.questions for doc in question.docs}
-        world = World(
+        world = EvidenceInputs(
             corpus=corpus,
-            changes=diff(then, now),
+            changes=diff_snapshots(then, now),
             delta=index.delta(corpus.chunks, version),
             live=_release(then, live.rows, live.model),
             costs=NO_COSTS,
             refused={},
-            before=Before.of(index, version, corpus, asked, self.params.evidence.old_chunks),
+            before=LiveIndexView.of(index, version, corpus, asked, self.params.evidence.old_chunks),
             tunable=there,
         )
-        return gather(world, examiner, live.subject, live.retriever.embedder, self.params)
+        return gather_evidence(world, examiner, live.subject, live.retriever.embedder, self.params)
 
     # --- acting on one state ---------------------------------------------------------------------------------------
 
@@ -362,7 +360,7 @@ class Stage:
 
     def _refresh(self, corpus: Corpus, retriever: str = "") -> str:
         """Bring the table up to a corpus, unless a version of it holds that already; the state's key."""
-        key = digest_of(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.chunks))
+        key = json_digest(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.chunks))
         if (retriever, key) not in self._rows:
             index = self._index(retriever)
             # As in the product, another retriever's index is a new version of the same table.
@@ -371,35 +369,35 @@ class Stage:
             self._rows[retriever, key] = Rows(built.version, index.documents(built.version), digests)
         return key
 
-    def _tune(self, pairs: Sequence[Pair], live: Live) -> str:
+    def _tune(self, pairs: Sequence[TrainingPair], live: Live) -> str:
         """Tune on the pairs, unless that was done already; the state's key, empty where they are too few."""
-        if len(pairs) < tunable(self.params, pairs, live.retriever.tuned).least:
+        if len(pairs) < tuning_data(self.params, pairs, live.retriever.tuned).least:
             return ""
-        key = digest_of([tuning_settings(self.params), sketch(pairs)])
+        key = json_digest([tuning_settings(self.params), pair_sketch(pairs)])
         if key not in self._retrievers:
             built = self._kept_retriever(key) or self._train_retriever(key, pairs, live)
-            self._retrievers[key] = retriever_of(self._space, self._models.embedder, built)
+            self._retrievers[key] = load_index_embedder(self._space, self._models.embedder, built)
         return key
 
-    def _train_retriever(self, key: str, pairs: Sequence[Pair], live: Live) -> BuiltRetriever:
-        built = build_retriever(self._space, pairs, live.index.reader(live.rows.version), self._progress)
+    def _train_retriever(self, key: str, pairs: Sequence[TrainingPair], live: Live) -> BuiltEmbedder:
+        built = build_embedder(self._space, pairs, live.index.reader(live.rows.version), self._progress)
         built.write(self._retriever_file(key))
         return built
 
-    def _kept_retriever(self, key: str) -> BuiltRetriever | None:
+    def _kept_retriever(self, key: str) -> BuiltEmbedder | None:
         """A retriever that a run which was broken off has tuned on the same pairs."""
-        kept = _read(BuiltRetriever, self._retriever_file(key))
+        kept = _read(BuiltEmbedder, self._retriever_file(key))
         return kept if kept and (self._space.retrievers / kept.digest).is_dir() else None
 
     def _retriever_file(self, key: str) -> Path:
         return self._space.state / "tuned" / f"{key}.json"
 
-    def _tuned(self) -> dict[str, BuiltRetriever]:
+    def _tuned(self) -> dict[str, BuiltEmbedder]:
         return {key: one.tuned for key, one in self._retrievers.items() if one.tuned}
 
     def _retrain(self, corpus: Corpus) -> str:
         """Train on the corpus's examples, unless that was done already: the same examples bring the same adapter."""
-        key = digest_of(sorted(example.digest for example in corpus.examples))
+        key = json_digest(sorted(example.digest for example in corpus.examples))
         if self._taught and key not in self._taught and len(corpus.examples) < self.params.finetune.min_examples:
             return next(reversed(self._taught))
         if key not in self._taught:
@@ -433,14 +431,14 @@ def corpus_of(
     `earlier` are the documents (name -> digest) of the steps before, as they were recorded.
     """
     documents = [Document(id=name, text=text, digest=_md5(text)) for name, text in sorted(step.documents.items())]
-    gone = removed(indexed, {one.id: one.digest for one in documents}, (), earlier)
-    held = hold(gone, len(indexed), (), params.guard)
+    gone = find_deleted(indexed, {one.id: one.digest for one in documents}, (), earlier)
+    held = pending_deletions(gone, len(indexed), (), params.guard)
     kept = [chunk for chunk in rows if chunk.document in held]
     chunks = [chunk for document in documents for chunk in chunk_document(document, params.chunk)]
-    documents += as_documents(kept)
+    documents += documents_from_chunks(kept)
     pages = {chunk.document for chunk in [*chunks, *kept]}
     texts = {document.id: document.text for document in documents if document.id in pages}
-    sifted = sift(_examples(step), texts, [question.question for question in step.truth], params)
+    sifted = validate_examples(_examples(step), texts, [question.question for question in step.truth], params)
     return Corpus(
         snapshot=_snapshot(step),
         documents=tuple(sorted(documents, key=lambda document: document.id)),
@@ -453,15 +451,15 @@ def corpus_of(
     )
 
 
-def _pairs(step: Step, corpus: Corpus) -> list[Pair]:
+def _pairs(step: Step, corpus: Corpus) -> list[TrainingPair]:
     """What the retriever can learn from; no golden question is among it."""
-    return pairs_of(corpus.chunks_by_document, corpus.examples, [question.question for question in step.truth])
+    return build_pairs(corpus.chunks_by_document, corpus.examples, [question.question for question in step.truth])
 
 
 def _read(kind: type[R], file: Path) -> R | None:
     try:
         return kind.read(file)
-    except RefusalError:
+    except UserError:
         return None
 
 
@@ -474,9 +472,9 @@ def _examples(step: Step) -> list[Example]:
 
 def _snapshot(step: Step) -> Snapshot:
     kb = {name: _md5(text) for name, text in step.documents.items()}
-    train = digest_of(sorted(example.digest for example in _examples(step)))
-    golden = digest_of([question.model_dump(mode="json") for question in step.truth])
-    return compose(kb, {"examples.jsonl": train}, {"golden.jsonl": golden})
+    train = json_digest(sorted(example.digest for example in _examples(step)))
+    golden = json_digest([question.model_dump(mode="json") for question in step.truth])
+    return compose_snapshot(kb, {"examples.jsonl": train}, {"golden.jsonl": golden})
 
 
 def _release(snapshot: Snapshot, rows: Rows, model: BuiltModel) -> Release:

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 
 from bench.rates import Rates
 from bench.recording import PARAMS, Recording, Seen, State, Turn
-from pipelines.decide.policy import decide
-from pipelines.observe import costs
-from pipelines.observe.costs import Workload, forecast
-from pipelines.observe.past import (
+from ragtide.pipelines.evaluation.gate import check_ranking, judge_candidate
+from ragtide.pipelines.history import costs
+from ragtide.pipelines.history.costs import Workload, forecast_costs
+from ragtide.pipelines.history.history import (
     ACTION_SECONDS,
     CHANGED_SHARE,
     EXPECTED_POINTS,
@@ -26,12 +26,15 @@ from pipelines.observe.past import (
     MODEL_GAP,
     REFUSED,
     SHIFT,
-    past_of,
+    past_decisions,
 )
-from pipelines.params import Params, PolicyParams
-from pipelines.prove.gate import hold_to_ranking, judge
-from pipelines.publish.plan import refused_before
-from pipelines.records import Action, Costs, Cycle, Decision, Evidence
+from ragtide.pipelines.params import Params, PolicyParams
+from ragtide.pipelines.planning.plan import rejected_before
+from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.decision import Decision
+from ragtide.pipelines.records.evidence import Costs, Evidence
+from ragtide.pipelines.records.release import Cycle
 
 SETTINGS = Params.model_validate(PARAMS)
 DAY = timedelta(days=1)
@@ -195,10 +198,10 @@ class Walker:
         questions = len(seen.scorecard.graded)
         pairs = self.recording.taught_pairs[seen.tuned] if seen.tuned else 0
         workload = Workload(seen.to_embed, examples, questions, pairs=pairs, all_chunks=seen.all_chunks)
-        expected: Costs = forecast(workload, self.history, SETTINGS.costs)
-        refused = refused_before(self.history, turn.snapshot, "")
+        expected: Costs = forecast_costs(workload, self.history, SETTINGS.costs)
+        refused = rejected_before(self.history, turn.snapshot, "")
         return seen.evidence.model_copy(
-            update={"costs": expected, "past": past_of(self.history), "refused": refused, "measured_in": {}}
+            update={"costs": expected, "past": past_decisions(self.history), "refused": refused, "measured_in": {}}
         )
 
     def _work(self, action: Action, seen: Seen, turn: Turn) -> dict[str, float]:
@@ -209,7 +212,7 @@ class Walker:
         work: dict[str, float] = {}
         if action.tunes:
             taught = self.recording.taught_pairs[seen.tuned]
-            work |= {costs.TAUGHT_PAIRS: float(taught), costs.TUNE_SECONDS: rates.tuning(taught)}
+            work |= {costs.TRAINED_PAIRS: float(taught), costs.TUNE_SECONDS: rates.tuning(taught)}
         if action.refreshes:
             chunks = _embedded(action, seen)
             work |= {costs.EMBEDDED_CHUNKS: float(chunks), costs.INDEX_SECONDS: rates.refresh(chunks)}
@@ -318,8 +321,8 @@ def _utility(one: Best) -> float:
 
 def _accepted(action: Action, before: Seen, after: Seen) -> bool:
     """The gate on the golden questions, as in earnest."""
-    verdict = judge(before.scorecard, after.scorecard, {}, (), SETTINGS)
-    return (hold_to_ranking(verdict, SETTINGS) if action.tunes else verdict).accepted
+    verdict = judge_candidate(before.scorecard, after.scorecard, {}, (), SETTINGS)
+    return (check_ranking(verdict, SETTINGS) if action.tunes else verdict).accepted
 
 
 def clear_cut(walks: Sequence[Walk]) -> tuple[int, int]:

@@ -25,10 +25,10 @@ from bench.regret import LOOKS_AT, Walk, clear_cut, oracle, walk
 from bench.replay_figure import draw
 from bench.streams import Stream, missing, streams
 from bench.tables import markdown_table, put_table
-from flows.environment import prepare
-from pipelines.decide.known import BUILT_IN
-from pipelines.params import PolicyParams
-from pipelines.ports import quiet
+from ragtide.flows.environment import prepare_environment
+from ragtide.pipelines.params import PolicyParams
+from ragtide.pipelines.policy.registry import BUILT_IN
+from ragtide.pipelines.ports import no_progress
 
 RESULTS = Path(__file__).parent / "results" / "replay.json"
 FIGURE = RESULTS.with_suffix(".svg")
@@ -95,9 +95,9 @@ def recorded(stream: Stream, work: Path) -> Recording:
         return Recording.read(path)
     # Two processes, each bound to a core and with a folder of its own, are done sooner than one on both cores.
     root = work / f"stage-{os.environ.get('RAGTIDE_BENCH_PROCESS', '0')}"
-    prepare(root)
+    prepare_environment(root)
     sys.stderr.write(f"recording {stream.name} …\n")
-    recording = Stage(stream, root, quiet).carry_out()
+    recording = Stage(stream, root, no_progress).carry_out()
     recording.write(path)
     sys.stderr.write(f"recorded {stream.name} in {recording.seconds:.0f} s\n")
     return recording

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from bench.recording import Recording
 from bench.regret import Walk
-from pipelines.records import Half
+from ragtide.pipelines.records.action import Component
 
 Walks = Mapping[str, Mapping[tuple[str, float], Walk]]
 SHOWN = {"evidence": "#3c8c5a", "always": "#d98841", "never": "#8a94a0", "cara": "#4179a8", "modyn": "#8e5ea8"}
@@ -44,7 +44,7 @@ def _quality(panel: Any, recording: Recording, best: Walk, walks: Walks) -> None
     for name, colour in SHOWN.items():
         taken = walks[name][(recording.name, PRICE)].taken
         panel.plot([one.score for one in taken], color=colour, linewidth=1.5, label=name)
-        for mark, half in (("^", Half.MODEL), ("s", Half.RETRIEVER)):
+        for mark, half in (("^", Component.MODEL), ("s", Component.RETRIEVER)):
             done = [at for at, one in enumerate(taken) if one.action.is_about(half)]
             panel.plot(done, [taken[at].score for at in done], mark, color=colour, markersize=5)
     panel.set_title(f"{recording.name} ({recording.half})", fontsize=9)

@@ -26,18 +26,18 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.tables import markdown_table, provenance, put_table
-from flows.environment import stay_offline
-from flows.progress import bars
-from pipelines.build.chunk import chunk_documents
-from pipelines.build.corpus import InMemory
-from pipelines.build.index import Index
-from pipelines.build.models import load_models
-from pipelines.build.search import Reader
-from pipelines.params import Params, ScoreParams
-from pipelines.ports import Embedder
-from pipelines.prove.retrieval import Found, each_once, judge_rankings
-from pipelines.prove.score import difference
-from pipelines.records import Document
+from ragtide.flows.environment import apply_offline_defaults
+from ragtide.flows.progress import progress_bars
+from ragtide.pipelines.corpus import InMemorySource
+from ragtide.pipelines.evaluation.retrieval_metrics import RankingScores, score_rankings, unique_documents
+from ragtide.pipelines.index.chunking import chunk_documents
+from ragtide.pipelines.index.search import Retriever
+from ragtide.pipelines.index.table import Index
+from ragtide.pipelines.models.load import load_models
+from ragtide.pipelines.params import Params, ScoreParams
+from ragtide.pipelines.ports import Embedder
+from ragtide.pipelines.records.data import Document
+from ragtide.pipelines.sampling import paired_difference
 
 Way = Literal["vector", "text", "hybrid"]
 WAYS: tuple[Way, ...] = ("vector", "text", "hybrid")
@@ -65,8 +65,8 @@ class Collection:
 class Judged:
     """One way of searching one collection."""
 
-    at3: Found
-    at10: Found
+    at3: RankingScores
+    at10: RankingScores
 
     def row(self) -> dict[str, float]:
         found = {
@@ -88,7 +88,7 @@ def main() -> int:
     if missing:
         sys.stderr.write(f"bench.retrieval: {options.data} has no {missing[0]}: name the data with --data\n")
         return 1
-    stay_offline()
+    apply_offline_defaults()
     report({name: measure(read(options.data), options.work / name) for name, read in COLLECTIONS.items()})
     return 0
 
@@ -175,7 +175,7 @@ def measure(collection: Collection, work: Path) -> dict[str, Any]:
     }
 
 
-def build(collection: Collection, work: Path, embedder: Embedder | None = None) -> tuple[Reader, int]:
+def build(collection: Collection, work: Path, embedder: Embedder | None = None) -> tuple[Retriever, int]:
     """The collection's index at `work`, brought up to date with Ragtide's own chunker, and its size.
 
     The embedder is Ragtide's own where none is given.
@@ -184,14 +184,14 @@ def build(collection: Collection, work: Path, embedder: Embedder | None = None) 
     index = Index(str(work), embedder or load_models(params).embedder, params.chunk)
     chunks = chunk_documents(collection.documents, params.chunk)
     # A kept index of another chunker or embedder is built again.
-    built = index.refresh(InMemory.of(chunks), work.name, bars, rebuild=True)
+    built = index.refresh(InMemorySource.of(chunks), work.name, progress_bars, rebuild=True)
     return index.reader(built.version), built.rows
 
 
-def search(reader: Reader, collection: Collection, way: Way) -> Rankings:
+def search(reader: Retriever, collection: Collection, way: Way) -> Rankings:
     """The documents that Ragtide finds."""
     found = reader.search(list(collection.questions.values()), PASSAGES, by=way)
-    ranked = (each_once(passage.document for passage in passages) for passages in found)
+    ranked = (unique_documents(passage.document for passage in passages) for passages in found)
     return dict(zip(collection.questions, ranked, strict=True))
 
 
@@ -214,11 +214,11 @@ def _tokens(texts: Iterable[str]) -> Any:
 
 def judge(rankings: Rankings, collection: Collection) -> Judged:
     """A search's measures at both depths."""
-    return Judged(*(judge_rankings(rankings, collection.relevant, k) for k in (3, 10)))
+    return Judged(*(score_rankings(rankings, collection.relevant, k) for k in (3, 10)))
 
 
 def _gain(hybrid: Judged, other: Judged) -> dict[str, float | None]:
-    gain = difference(other.at10.values("ndcg10"), hybrid.at10.values("ndcg10"), INTERVAL)
+    gain = paired_difference(other.at10.values("ndcg10"), hybrid.at10.values("ndcg10"), INTERVAL)
     return {"value": gain.value, "low": gain.low, "high": gain.high}
 
 

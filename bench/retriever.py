@@ -21,17 +21,17 @@ from typing import Any
 
 from bench.retrieval import INTERVAL, Collection, Judged, Way, build, judge, read_django, read_medquad, search
 from bench.tables import markdown_table, provenance, put_table
-from flows.environment import stay_offline
-from flows.progress import bars
-from pipelines.build.chunk import chunk_documents
-from pipelines.build.corpus import InMemory
-from pipelines.build.models import load_embedder
-from pipelines.build.pairs import Pair, drawn, pairs_of, with_negatives
-from pipelines.build.search import Reader
-from pipelines.build.tune import TunedRetriever, tune_retriever
-from pipelines.build.weights import available_cores
-from pipelines.params import Params
-from pipelines.prove.score import difference
+from ragtide.flows.environment import apply_offline_defaults
+from ragtide.flows.progress import progress_bars
+from ragtide.pipelines.corpus import InMemorySource
+from ragtide.pipelines.index.chunking import chunk_documents
+from ragtide.pipelines.index.search import Retriever
+from ragtide.pipelines.models.load import load_embedder
+from ragtide.pipelines.models.weights import available_cores
+from ragtide.pipelines.params import Params
+from ragtide.pipelines.sampling import paired_difference
+from ragtide.pipelines.training.embedder_tuning import TuningResult, fine_tune_embedder
+from ragtide.pipelines.training.pairs import TrainingPair, add_hard_negatives, build_pairs, draw_pairs
 
 NEEDED = ("medquad/corpus.jsonl", "django_docs/queries.jsonl", "django_docs/snapshot_00")
 RESULTS = Path(__file__).parent / "results" / "retriever.json"
@@ -43,7 +43,7 @@ PARAMS = Params()
 class Taught:
     """What the training was, and the seconds of looking for near misses and training together."""
 
-    retriever: TunedRetriever
+    retriever: TuningResult
     there: int
     seconds: float
 
@@ -60,7 +60,7 @@ class Compared:
     @property
     def gain(self) -> Any:
         """The paired difference of nDCG@10, with its interval."""
-        return difference(self.before.at10.values("ndcg10"), self.after.at10.values("ndcg10"), INTERVAL)
+        return paired_difference(self.before.at10.values("ndcg10"), self.after.at10.values("ndcg10"), INTERVAL)
 
     def row(self) -> dict[str, Any]:
         gain = {"value": self.gain.value, "low": self.gain.low, "high": self.gain.high}
@@ -77,7 +77,7 @@ def main() -> int:
     if missing:
         sys.stderr.write(f"bench.retriever: {options.data} has no {missing[0]}: name the data with --data\n")
         return 1
-    stay_offline()
+    apply_offline_defaults()
     measure({"django_docs": read_django(options.data), "medquad": read_medquad(options.data)}, options.work)
     return 0
 
@@ -97,21 +97,23 @@ def measure(collections: dict[str, Collection], work: Path) -> None:
     report(taught, compared)
 
 
-def teach(collection: Collection, reader: Reader, folder: Path) -> Taught:
+def teach(collection: Collection, reader: Retriever, folder: Path) -> Taught:
     """Tune the retriever with the defaults of params.yaml."""
     started = time.perf_counter()
     there = held_in(collection)
-    pairs = with_negatives(drawn(there, PARAMS.tune.max_pairs, PARAMS.tune.seed), reader, PARAMS.tune.negatives)
-    retriever = tune_retriever(pairs, PARAMS.embed, PARAMS.tune, folder, bars)
+    pairs = add_hard_negatives(
+        draw_pairs(there, PARAMS.tune.max_pairs, PARAMS.tune.seed), reader, PARAMS.tune.negatives
+    )
+    retriever = fine_tune_embedder(pairs, PARAMS.embed, PARAMS.tune, folder, progress_bars)
     return Taught(retriever, len(there), round(time.perf_counter() - started, 1))
 
 
-def held_in(collection: Collection) -> list[Pair]:
+def held_in(collection: Collection) -> list[TrainingPair]:
     """The pairs of a collection without those of its questions; a question is a heading, the page's title in brackets
     after it where it would say too little."""
-    chunks = InMemory.of(chunk_documents(collection.documents, PARAMS.chunk)).by_document
+    chunks = InMemorySource.of(chunk_documents(collection.documents, PARAMS.chunk)).by_document
     questions = collection.questions.values()
-    return pairs_of(chunks, [], [*questions, *(question.rsplit(" (", maxsplit=1)[0] for question in questions)])
+    return build_pairs(chunks, [], [*questions, *(question.rsplit(" (", maxsplit=1)[0] for question in questions)])
 
 
 def report(taught: Taught, compared: Sequence[Compared]) -> None:

@@ -22,21 +22,23 @@ from functools import cached_property
 from pathlib import Path
 
 from bench.tables import markdown_table, put_table
-from pipelines.build.candidate import build_index, build_model, open_index, untrained
-from pipelines.build.corpus import Corpus, Rows, read_corpus
-from pipelines.build.models import Models, Retriever, load_models
-from pipelines.build.older import older_examples
-from pipelines.observe.snapshot import record
-from pipelines.params import Params
-from pipelines.ports import quiet
-from pipelines.prove.answer import Answerer
-from pipelines.prove.attribution import Examiner, Subject
-from pipelines.prove.questions import GoldenSet
-from pipelines.records import BuiltModel, Question, Record, Scorer
-from pipelines.workspace import Workspace
+from ragtide.pipelines.build import base_model_only, build_index, build_model, open_index
+from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
+from ragtide.pipelines.data.snapshot import record_snapshot
+from ragtide.pipelines.evaluation.assistant import Answerer
+from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
+from ragtide.pipelines.evaluation.questions import GoldenSet
+from ragtide.pipelines.models.load import LoadedEmbedder, Models, load_models
+from ragtide.pipelines.params import Params
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.records.base import Record
+from ragtide.pipelines.records.evaluation import GoldenQuestion, ScorerName
+from ragtide.pipelines.records.release import BuiltModel
+from ragtide.pipelines.training.replay import replay_examples
+from ragtide.pipelines.workspace import Workspace
 
 # Whole commands are too seldom right after so few examples to say what was lost: their words are compared.
-SKILLS: dict[str, Scorer] = {"sgd_v0": "json_f1", "nl2bash": "token_f1", "sgd_v5": "json_f1"}
+SKILLS: dict[str, ScorerName] = {"sgd_v0": "json_f1", "nl2bash": "token_f1", "sgd_v5": "json_f1"}
 # Two of the API's services, before and after: so few examples teach no more, and the test files ask for others.
 SERVICES = ("Events_2", "Restaurants_1", "Events_25", "Restaurants_15")
 FIRST, *LATER = SKILLS
@@ -73,10 +75,10 @@ class Retained(Record):
 class Step:
     """A model that was just trained, the index of that moment, and who asks."""
 
-    subject: Subject
-    examiner: Examiner
+    subject: SystemUnderTest
+    examiner: Evaluator
 
-    def score(self, asked: Sequence[Question]) -> float:
+    def score(self, asked: Sequence[GoldenQuestion]) -> float:
         """The mean score of the model on held-out lines of a skill."""
         graded = self.examiner.asking(asked).with_retrieval(self.subject)
         return sum(one.score for one in graded) / len(graded)
@@ -111,10 +113,14 @@ class School:
         """A model trained where the folder holds `skill` alone, after `before`."""
         corpus = self._corpus(skill, before)
         index = open_index(self.workspace, self.models.embedder)
-        reader = index.reader(build_index(self.workspace, Retriever(self.models.embedder), corpus, quiet).version)
-        built, _ = build_model(self.workspace, self.models, corpus, reader, quiet)
-        answerer = Answerer(self.workspace, self.models, quiet)
-        return Step(Subject(reader, built), Examiner(corpus, GoldenSet((), ()), answerer, self.workspace.params))
+        reader = index.reader(
+            build_index(self.workspace, LoadedEmbedder(self.models.embedder), corpus, no_progress).version
+        )
+        built, _ = build_model(self.workspace, self.models, corpus, reader, no_progress)
+        answerer = Answerer(self.workspace, self.models, no_progress)
+        return Step(
+            SystemUnderTest(reader, built), Evaluator(corpus, GoldenSet((), ()), answerer, self.workspace.params)
+        )
 
     def _corpus(self, skill: str, before: BuiltModel) -> Corpus:
         shutil.rmtree(self.workspace.train)
@@ -122,8 +128,8 @@ class School:
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(self.data, skill)[:TAUGHT]]
         (self.workspace.train / f"{skill}.jsonl").write_text("".join(lines), encoding="utf-8")
         index = open_index(self.workspace, self.models.embedder)
-        corpus = read_corpus(self.workspace, record(self.workspace), Rows(index, index.latest()))
-        return replace(corpus, older=older_examples(self.workspace, before, corpus, ()))
+        corpus = read_corpus(self.workspace, record_snapshot(self.workspace), IndexVersion(index, index.latest()))
+        return replace(corpus, older=replay_examples(self.workspace, before, corpus.current_examples, ()))
 
 
 def main() -> int:
@@ -151,7 +157,7 @@ def measure(data: Path, work: Path, shares: Sequence[float]) -> list[Retained]:
     The first skill has nothing before it to be replayed, and is taught once for all shares.
     """
     first = School.at(data, work, 0.0)
-    start = first.teach(FIRST, untrained(first.models))
+    start = first.teach(FIRST, base_model_only(first.models))
     score = start.score(questions(first.data, FIRST))
     return [one for share in shares for one in _sequence(School.at(data, work, share), start, score)]
 
@@ -214,10 +220,10 @@ def table(found: Sequence[Retained]) -> str:
     return markdown_table(head, rows)
 
 
-def questions(folder: Path, skill: str) -> list[Question]:
+def questions(folder: Path, skill: str) -> list[GoldenQuestion]:
     """Lines of a skill that are not taught."""
     return [
-        Question(
+        GoldenQuestion(
             id=f"{skill}-{number}",
             question=row["prompt"],
             answers=(row["completion"],),

@@ -37,21 +37,21 @@ from mlflow import MlflowClient
 
 from bench.tables import markdown_table, provenance, put_table
 from demo.pages import Fact, read_facts
-from flows.environment import stay_offline
-from flows.supervision import Part, parts
-from pipelines.build.candidate import build_index_alone, open_index
-from pipelines.build.index import content_of
-from pipelines.build.models import Retriever, load_models
-from pipelines.errors import RefusalError
-from pipelines.observe.snapshot import observe
-from pipelines.params import IndexParams, read_params
-from pipelines.ports import Advance, Prompt, quiet
-from pipelines.prove.answer import Answer
-from pipelines.publish.project import Project
-from pipelines.publish.serve import Service
-from pipelines.publish.verify import repair, verify
-from pipelines.records import Release
-from pipelines.workspace import Workspace
+from ragtide.flows.environment import apply_offline_defaults
+from ragtide.flows.services.supervisor import ServiceProcess, service_processes
+from ragtide.pipelines.build import build_index_only, open_index
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.evaluation.assistant import Answer
+from ragtide.pipelines.index.table import rows_digest
+from ragtide.pipelines.models.load import LoadedEmbedder, load_models
+from ragtide.pipelines.params import IndexParams, read_params
+from ragtide.pipelines.ports import Advance, Prompt, no_progress
+from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.release import Release
+from ragtide.pipelines.release.serving import AnswerService
+from ragtide.pipelines.release.verify import repair_mismatches, verify_project
+from ragtide.pipelines.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "soak.json"
@@ -212,7 +212,7 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def ragtide(root: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "flows.cli", *arguments, "--project", str(root)]
+    command = [sys.executable, "-m", "ragtide.flows.cli.main", *arguments, "--project", str(root)]
     done = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"ragtide {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}")
@@ -231,8 +231,8 @@ def in_operation(root: Path) -> Iterator[None]:
 
 def live_release(root: Path) -> Release | None:
     """What is live, as its registry says it; None before the first, and while MLflow is away."""
-    with suppress(RefusalError):
-        return Project.open(root, quiet).registry.champion()
+    with suppress(UserError):
+        return Project.open(root, no_progress).registry.champion()
     return None
 
 
@@ -252,7 +252,7 @@ class Reads:
 
 def read_until_told(root: Path, seed: int) -> None:
     """Ask what is live, by the library, until a file named `stop` is there."""
-    seen, draw, service, releases = Reads(), random.Random(seed), Service(root), set()
+    seen, draw, service, releases = Reads(), random.Random(seed), AnswerService(root), set()
     while not (root.parent / "stop").exists():
         seen.reads += 1
         try:
@@ -359,7 +359,7 @@ def strike(root: Path, victim: str) -> str:
     One that is down since the last kill is waited for.
     """
     workspace, deadline = Workspace(root, read_params(root / "params.yaml")), time.monotonic() + 30
-    while not (found := [part.process for part in parts(workspace) if is_of(part, victim)]):
+    while not (found := [part.process for part in service_processes(workspace) if is_of(part, victim)]):
         if time.monotonic() > deadline:
             if victim != "flow":
                 raise SystemExit(f"{victim} has not come back within 30 s of its death")
@@ -371,7 +371,7 @@ def strike(root: Path, victim: str) -> str:
     return victim
 
 
-def is_of(part: Part, victim: str) -> bool:
+def is_of(part: ServiceProcess, victim: str) -> bool:
     """Whether a process is the victim's; those that a worker starts for a flow are the flow's."""
     with suppress(psutil.Error):
         runs_flow = any("flow_engine" in word or "prefect.engine" in word for word in part.process.cmdline())
@@ -393,23 +393,25 @@ def wait_until_live(root: Path, pages: Pages, detail: Detail) -> None:
 
 def flaws(root: Path) -> list[str]:
     """What is wrong at the end: rows that a clean build has not, another pointer, what upkeep cannot mend."""
-    project = Project.open(root, quiet)
+    project = Project.open(root, no_progress)
     live = project.registry.champion()
     assert live is not None
     clean = Workspace(
         root, project.workspace.params.model_copy(update={"index": IndexParams(uri=str(root.parent / "clean"))})
     )
-    built = build_index_alone(clean, Retriever(load_models(clean.params).embedder), observe(clean), quiet)
+    built = build_index_only(
+        clean, LoadedEmbedder(load_models(clean.params).embedder), take_snapshot(clean), no_progress
+    )
     rows = open_index(clean, project.models.embedder).rows(built.version)
     found = (
-        [] if content_of(rows) == project.index.content(live.index_tag) else ["the live rows are not a clean build's"]
+        [] if rows_digest(rows) == project.index.content(live.index_tag) else ["the live rows are not a clean build's"]
     )
     params = project.workspace.params.registry
     aliases = MlflowClient(tracking_uri=project.workspace.tracking_uri).get_registered_model(params.model).aliases
     found += [] if list(aliases) == ["champion"] else [f"the pointers are {aliases}"]
     with project.workspace.writing(120):
-        _, left = repair(verify(project))
-        again = verify(project)
+        _, left = repair_mismatches(verify_project(project))
+        again = verify_project(project)
     return [*found, *(f"{one.where}: {one.what}" for one, _ in left), *(f"{one.where}: {one.what}" for one in again)]
 
 
@@ -436,7 +438,7 @@ def main() -> int:
     parser.add_argument("--role", choices=["reader"], help="what a child process does")
     parser.add_argument("--dry", action="store_true", help="write neither results nor table")
     options = parser.parse_args()
-    stay_offline()
+    apply_offline_defaults()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     work = options.work.resolve()
     if options.role:

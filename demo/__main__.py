@@ -24,8 +24,8 @@ from demo.pages import (
     write_pages,
     write_training,
 )
-from flows.environment import end_in_order, make_prefect_home, prepare
-from pipelines.records import Cycle
+from ragtide.flows.environment import exit_on_sigterm, make_prefect_home, prepare_environment
+from ragtide.pipelines.records.release import Cycle
 
 QUESTION = "What is the latest release of Node.js 22?"
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--project", type=Path, default=Path(".demo"), help="made anew (default: .demo)")
     project = parser.parse_args().project
     console = Console()
-    end_in_order()
+    exit_on_sigterm()
     walk(project, console)
     console.print("To look at every run, decision and release:\n")
     console.print(
@@ -104,18 +104,18 @@ def _make_project(project: Path, console: Console) -> None:
     if not known:
         raise SystemExit(f"demo: {project} holds something else: name another folder with --project")
     shutil.rmtree(project, ignore_errors=True)
-    prepare(project)
-    from flows.commands.data import init
+    prepare_environment(project)
+    from ragtide.flows.cli.data import init_command
 
     console.rule("[bold]Ragtide: four quarters of software support facts")
-    init(project)
+    init_command(project)
     make_prefect_home()
 
 
 def _take(step: Step, number: int, project: Path, console: Console) -> Told:
-    from flows.keep_current import keep_current
-    from pipelines.ports import quiet
-    from pipelines.publish.project import Project
+    from ragtide.flows.keep_current import keep_current
+    from ragtide.pipelines.ports import no_progress
+    from ragtide.pipelines.project import Project
 
     console.print()
     console.rule(f"[bold]{number}. {step.title}")
@@ -124,7 +124,7 @@ def _take(step: Step, number: int, project: Path, console: Console) -> Told:
     started = time.perf_counter()
     cycle = keep_current(project=str(project))
     seconds = time.perf_counter() - started
-    release, answer = Project.open(project, quiet).ask(QUESTION)
+    release, answer = Project.open(project, no_progress).ask(QUESTION)
     console.print(Markdown(f"**{cycle.decision}**: {cycle.reason}. → {cycle.outcome}, {seconds:.0f} s"))
     console.print(f"{QUESTION} → {answer.text}  [dim](release {release.id}, {answer.sources[0]})[/]", highlight=False)
     return Told(step, cycle, answer.text, seconds)

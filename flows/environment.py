@@ -31,13 +31,11 @@ OFFLINE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-
-
 PREFECT_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 MLFLOW_AUTH = "MLFLOW_AUTH_ADMIN_PASSWORD"
 
 
-def stay_offline() -> None:
+def apply_offline_defaults() -> None:
     """Fill in what the user has not set; for the command line and for a worker alike."""
     for key, value in OFFLINE.items():
         os.environ.setdefault(key, value)
@@ -46,7 +44,7 @@ def stay_offline() -> None:
         os.environ.setdefault("AWS_ALLOW_HTTP", "true")
 
 
-def prepare(project: Path) -> None:
+def prepare_environment(project: Path) -> None:
     """For the command line: without a Prefect server, its state stays in the project's folder, and it logs little."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     # Prefect gives the server that it starts for a run 20 s; a loaded machine has been seen to need more.
@@ -93,12 +91,12 @@ def credentials(given: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in shown.items() if key not in given}
 
 
-def end_in_order() -> None:
+def exit_on_sigterm() -> None:
     """Have SIGTERM end the program as Ctrl-C does, so that Prefect stops the server that it started for the run."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
-def leave(code: int) -> NoReturn:
+def fast_exit(code: int) -> NoReturn:
     """End the program with `code`. What has nothing left to do at the end is not taken down piece by piece.
 
     LanceDB and pandas need half a second for that, which is a fifth of a small refresh (docs/log.md).

@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipelines.ports import Advance, quiet
+from ragtide.pipelines.ports import Advance, no_progress
 
 console = Console(stderr=True)
 
 
 @contextmanager
-def bars(label: str, total: int) -> Iterator[Advance]:
+def progress_bars(label: str, total: int) -> Iterator[Advance]:
     """A bar for one long step; a step with nothing to do shows none."""
     if total == 0:
         yield lambda _: None
@@ -41,7 +41,7 @@ def bars(label: str, total: int) -> Iterator[Advance]:
 def _on_page(label: str, total: int) -> AbstractContextManager[Advance]:
     """Nowhere where nobody has imported Prefect, which takes seconds: no run is going on then."""
     if "prefect.context" not in sys.modules:
-        return quiet(label, total)
-    from flows.report import progress
+        return no_progress(label, total)
+    from ragtide.flows.prefect_server.artifacts import page_progress
 
-    return progress(label, total)
+    return page_progress(label, total)

@@ -19,50 +19,65 @@ from matplotlib.figure import Figure
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.report import name_run, show
-from flows.runs import current_run, page_of
-from flows.waiting import Queue, answering, one_waits
-from pipelines.build.candidate import build_index, build_model, export_index, export_model
-from pipelines.build.corpus import Corpus
-from pipelines.build.retriever import build_retriever
-from pipelines.errors import RefusalError, UnavailableError
-from pipelines.lease import Lease
-from pipelines.observe import costs
-from pipelines.observe.freshness import freshness, read_source
-from pipelines.observe.guard import approvals, approved_actions, use_up
-from pipelines.observe.imports import update_imports
-from pipelines.observe.past import ACTION_SECONDS, EXPECTED_POINTS, FORECAST_SECONDS, LAG_SECONDS, REFUSED, ROLLBACK
-from pipelines.observe.snapshot import check_stages, commit_stages
-from pipelines.observe.snapshot import observe as look
-from pipelines.observe.snapshot import record as record_snapshot
-from pipelines.prove.attribution import Subject
-from pipelines.prove.gate import hold_to_ranking, hold_to_skills, judge
-from pipelines.prove.regression import examine, skills
-from pipelines.publish import report
-from pipelines.publish.answers import answers_table, proof_rows
-from pipelines.publish.lineage import Deletions, concerned, flag
-from pipelines.publish.markdown import some, table
-from pipelines.publish.plan import headline, keep_plan, kept_plan, make_plan
-from pipelines.publish.project import Project
-from pipelines.publish.registry import RunLog
-from pipelines.publish.release import publish as make_live
-from pipelines.publish.upkeep import maintain as keep_up
-from pipelines.records import (
-    Action,
+from ragtide.flows.prefect_server.artifacts import rename_run, show_markdown
+from ragtide.flows.prefect_server.queue import RunQueue, answer_queued, coalesce_queue
+from ragtide.flows.prefect_server.runs import current_run, run_url
+from ragtide.pipelines.build import build_index, build_model, write_index_artifact, write_model_artifact
+from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.data.dvc import check_stages, commit_stages
+from ragtide.pipelines.data.imports import update_imports
+from ragtide.pipelines.data.snapshot import record_snapshot
+from ragtide.pipelines.data.snapshot import take_snapshot as look
+from ragtide.pipelines.errors import UnavailableError, UserError
+from ragtide.pipelines.evaluation.answers import answers_table, verdict_rows
+from ragtide.pipelines.evaluation.evaluator import SystemUnderTest
+from ragtide.pipelines.evaluation.gate import check_ranking, check_suites, judge_candidate
+from ragtide.pipelines.evaluation.regression import regression_suites, score_suites
+from ragtide.pipelines.history import costs
+from ragtide.pipelines.history.approvals import approved_actions, consume_approvals, read_approvals
+from ragtide.pipelines.history.freshness import measure_freshness, read_source_times
+from ragtide.pipelines.history.history import (
+    ACTION_SECONDS,
+    EXPECTED_POINTS,
+    FORECAST_SECONDS,
+    LAG_SECONDS,
+    REFUSED,
+    ROLLBACK,
+)
+from ragtide.pipelines.lease import Lease
+from ragtide.pipelines.planning.plan import headline, load_current_plan, make_plan, save_plan
+from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.data import Snapshot
+from ragtide.pipelines.records.decision import Decision, Plan
+from ragtide.pipelines.records.evaluation import GoldenQuestion, Verdict
+from ragtide.pipelines.records.release import (
+    BuiltEmbedder,
     BuiltIndex,
     BuiltModel,
-    BuiltRetriever,
     Candidate,
     Cycle,
-    Decision,
-    Plan,
-    Question,
+    MaintenanceStep,
     Release,
-    Snapshot,
-    Upkeep,
-    Verdict,
 )
-from pipelines.workspace import Workspace
+from ragtide.pipelines.registry.runs import RunLog
+from ragtide.pipelines.release.cleanup import maintain_project as keep_up
+from ragtide.pipelines.release.lineage import DeletedDocuments, flag_releases, releases_to_flag
+from ragtide.pipelines.release.publish import publish_candidate as make_live
+from ragtide.pipelines.reports.data import issues_markdown, maintenance_markdown, quarantine_markdown
+from ragtide.pipelines.reports.decision import decision_markdown, decision_plot
+from ragtide.pipelines.reports.markdown import list_some, markdown_table
+from ragtide.pipelines.reports.page import write_page
+from ragtide.pipelines.reports.signals import evidence_metrics
+from ragtide.pipelines.reports.verdict import (
+    failed_checks,
+    retrieval_metrics,
+    suite_metrics,
+    verdict_markdown,
+    verdict_plot,
+)
+from ragtide.pipelines.training.embedder_tuning import build_embedder
+from ragtide.pipelines.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -73,7 +88,7 @@ _SECONDS = (costs.TUNE_SECONDS, costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.
 
 
 @dataclass
-class Turn:
+class CycleContext:
     """One turn of the loop: the project, its MLflow run, what is live meanwhile, and the data once it has been read."""
 
     project: Project
@@ -90,19 +105,19 @@ class Turn:
 
 
 @contextmanager
-def cycle(project: Project, revision: str | None = None) -> Iterator[Turn]:
+def open_cycle(project: Project, revision: str | None = None) -> Iterator[CycleContext]:
     """Hold the project for writing and open the turn's MLflow run, with the `revision` that a trigger named."""
     with (
-        one_waits() as queue,
+        coalesce_queue() as queue,
         _held(project.workspace, queue) as lease,
-        answering(queue),
+        answer_queued(queue),
         project.registry.cycle() as log,
     ):
         log.tags({"trigger_rev": revision} if revision else {})
-        log.tags({"prefect_run": address} if (address := page_of(current_run())) else {})
+        log.tags({"prefect_run": address} if (address := run_url(current_run())) else {})
         log.params(project.workspace.params.model_dump(mode="json"))
         _close_killed(project, log)
-        yield Turn(project, log, lease, project.registry.champion())
+        yield CycleContext(project, log, lease, project.registry.champion())
 
 
 def _close_killed(project: Project, log: RunLog) -> None:
@@ -112,7 +127,7 @@ def _close_killed(project: Project, log: RunLog) -> None:
             project.registry.close_killed(one)
 
 
-def _held(workspace: Workspace, queue: Queue | None) -> AbstractContextManager[Lease]:
+def _held(workspace: Workspace, queue: RunQueue | None) -> AbstractContextManager[Lease]:
     """A deployed run waits for whoever is at work, a command is refused at once."""
     if queue is None:
         return workspace.writing()
@@ -122,7 +137,7 @@ def _held(workspace: Workspace, queue: Queue | None) -> AbstractContextManager[L
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
     """A refusal stays a refusal; anything else (a lock, a store that is away) may pass."""
     problem = state.result(raise_on_failure=False)
-    return isinstance(problem, UnavailableError) or not isinstance(problem, RefusalError)
+    return isinstance(problem, UnavailableError) or not isinstance(problem, UserError)
 
 
 def step(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -144,12 +159,12 @@ def step(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 @step("observe")
-def observe(turn: Turn, plan: str | None) -> Snapshot:
+def observe(turn: CycleContext, plan: str | None) -> Snapshot:
     """What is in the data folders? Versioned by DVC; with a plan's digest, only where the plan still holds."""
     project = turn.project
     with project.registry.step("observe", turn.log) as log:
         if plan:
-            kept_plan(project, plan, look(project.workspace))
+            load_current_plan(project, plan, look(project.workspace))
         elif project.workspace.params.triggers.update_imports and not _is_approved_as_it_is(project):
             _update_imports(turn)
         check_stages(project.workspace)
@@ -163,20 +178,22 @@ def observe(turn: Turn, plan: str | None) -> Snapshot:
         return snapshot
 
 
-def _freshness(turn: Turn, snapshot: Snapshot) -> dict[str, float | None]:
+def _freshness(turn: CycleContext, snapshot: Snapshot) -> dict[str, float | None]:
     """How long the data has waited for this turn."""
     project, now = turn.project, datetime.now(UTC)
-    found = freshness(read_source(project.workspace, snapshot, now), turn.live, project.registry.history(), now)
+    found = measure_freshness(
+        read_source_times(project.workspace, snapshot, now), turn.live, project.registry.history(), now
+    )
     return {LAG_SECONDS: found.lag_seconds, "source_age_seconds": found.source_age_seconds}
 
 
 def _is_approved_as_it_is(project: Project) -> bool:
     """Whether a person has said yes to an action on this very data: a change elsewhere must not undo that."""
-    given = approvals(project.workspace)
+    given = read_approvals(project.workspace)
     return bool(given) and bool(approved_actions(given, look(project.workspace).id))
 
 
-def _update_imports(turn: Turn) -> None:
+def _update_imports(turn: CycleContext) -> None:
     """Bring in what has changed elsewhere. A source that is away stops nothing; that it was away is written down."""
     looked = update_imports(turn.project.workspace)
     away = [one for one in looked if one.problem]
@@ -184,42 +201,44 @@ def _update_imports(turn: Turn) -> None:
         get_run_logger().warning("import %s stays as it was: %s", one.name, one.problem)
     if looked:
         rows = [(one.name, one.source, str(one.changed), one.problem or "") for one in looked]
-        turn.log.text("imports.md", table(("import", "from", "files changed", "why not updated"), rows))
+        turn.log.text("imports.md", markdown_table(("import", "from", "files changed", "why not updated"), rows))
         turn.log.metrics({"imports": len(looked), "imports_not_updated": len(away)})
     turn.log.tags({"imports_not_updated": ", ".join(one.name for one in away)} if away else {})
 
 
 @step("decide")
-def decide(turn: Turn, snapshot: Snapshot, plan: str | None) -> Plan:
+def decide(turn: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
     """Which half is out of date, and what is worth its cost?"""
     project = turn.project
     with project.registry.step("decide", turn.log) as log:
         corpus = turn.corpus(snapshot)
-        decided = kept_plan(project, plan, snapshot, corpus.held) if plan else make_plan(project, corpus)
+        decided = load_current_plan(project, plan, snapshot, corpus.held) if plan else make_plan(project, corpus)
         evidence, decision = decided.evidence, decided.decision
-        flag(project, concerned(project, evidence), Deletions(project.workspace, snapshot, corpus.held))
-        digest = keep_plan(project, decided)
-        markdown = report.decision_markdown(evidence, decision)
-        plot = report.decision_plot(evidence, decision, project.workspace.params)
+        flag_releases(
+            project, releases_to_flag(project, evidence), DeletedDocuments(project.workspace, snapshot, corpus.held)
+        )
+        digest = save_plan(project, decided)
+        markdown = decision_markdown(evidence, decision)
+        plot = decision_plot(evidence, decision, project.workspace.params)
         _log_page((log, turn.log), "decision", markdown, plot)
         address = project.registry.address(turn.log)
-        show("decision", f"[The run in MLflow]({address})\n\n{markdown}", f"plan {digest}, {address}")
+        show_markdown("decision", f"[The run in MLflow]({address})\n\n{markdown}", f"plan {digest}, {address}")
         log.record("plan.json", decided)
         if evidence.set_aside:
-            turn.log.text("set_aside.md", report.set_aside_markdown(corpus.set_aside))
+            turn.log.text("set_aside.md", quarantine_markdown(corpus.set_aside))
         if corpus.left_out:
-            turn.log.text("examples.md", report.left_out_markdown(corpus.left_out))
-        turn.log.metrics(report.evidence_metrics(evidence) | _expected(decision))
+            turn.log.text("examples.md", issues_markdown(corpus.left_out))
+        turn.log.metrics(evidence_metrics(evidence) | _expected(decision))
         tags = {"decision": decision.action, "policy": decision.policy, "reason": headline(decided), "plan": digest}
         turn.log.tags(tags | ({"proposed": decision.proposed} if decision.proposed else {}))
         turn.log.describe("\n\n".join([decision.explanation, *(f"- {reason}" for reason in decision.reasons)]))
         turn.log.rename(f"{turn.log.name} {decision.action}")
-        name_run(f"keep-current {project.workspace.root.name}: {decision.action}")
+        rename_run(f"keep-current {project.workspace.root.name}: {decision.action}")
         return decided
 
 
 @step("tune-retriever")
-def tune_retriever(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltRetriever | None:
+def tune_embedder(turn: CycleContext, snapshot: Snapshot, plan: Plan) -> BuiltEmbedder | None:
     """Tune the retriever on the snapshot's pairs, or keep the live one where the plan does not call for it."""
     project = turn.project
     live = turn.live
@@ -227,25 +246,25 @@ def tune_retriever(turn: Turn, snapshot: Snapshot, plan: Plan) -> BuiltRetriever
         return live.index.retriever if live else None
     with project.registry.step("tune-retriever", turn.log) as log:
         pairs, reader = project.pairs(turn.corpus(snapshot)), project.reader(live.index, live.index_tag)
-        built = build_retriever(project.workspace, pairs, reader, project.progress)
+        built = build_embedder(project.workspace, pairs, reader, project.progress)
         # Kept once, in the run that made it: a hundred megabytes that every later release would hold again.
         log.folder("retriever", project.workspace.retrievers / built.digest)
         built = built.model_copy(update={"run": log.id})
         log.record("retriever.json", built)
         taught = project.workspace.params.tune.taught(built.pairs)
-        work = {costs.TAUGHT_PAIRS: taught, costs.TUNE_SECONDS: built.seconds}
+        work = {costs.TRAINED_PAIRS: taught, costs.TUNE_SECONDS: built.seconds}
         log.metrics({**work, "final_loss": built.final_loss})
         turn.log.metrics({f"work.{key}": value for key, value in work.items()})
         return built
 
 
 @step("refresh-index")
-def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan, tuned: BuiltRetriever | None) -> BuiltIndex:
+def refresh_index(turn: CycleContext, snapshot: Snapshot, plan: Plan, tuned: BuiltEmbedder | None) -> BuiltIndex:
     """Bring the index up to the snapshot, or keep the live one where the plan does not call for it."""
     project = turn.project
     live = turn.live
     if not plan.decision.action.refreshes and live is not None:
-        export_index(project.workspace, live.index)
+        write_index_artifact(project.workspace, live.index)
         return live.index
     turn.lease.check()
     with project.registry.step("refresh-index", turn.log) as log:
@@ -261,13 +280,13 @@ def refresh_index(turn: Turn, snapshot: Snapshot, plan: Plan, tuned: BuiltRetrie
 
 
 @step("retrain-model")
-def retrain_model(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex) -> BuiltModel:
+def retrain_model(turn: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex) -> BuiltModel:
     """Train an adapter on the snapshot's examples, or keep the live one where the plan does not call for it."""
     project = turn.project
     live = turn.live
     if not plan.decision.action.retrains:
         kept = project.kept(live)
-        export_model(project.workspace, kept)
+        write_model_artifact(project.workspace, kept)
         return kept
     turn.lease.check()
     with project.registry.step("retrain-model", turn.log) as log:
@@ -281,28 +300,28 @@ def retrain_model(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex)
         work = {costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds}
         log.metrics({**work, "final_loss": built.final_loss, "replayed_examples": len(built.replayed)})
         if corpus.older.missing:
-            log.tags({"replay_lacks": some(corpus.older.missing)})
+            log.tags({"replay_lacks": list_some(corpus.older.missing)})
         turn.log.metrics({f"work.{key}": value for key, value in work.items()})
         return built
 
 
 @step("prove")
-def prove(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: BuiltModel) -> Verdict:
+def prove(turn: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: BuiltModel) -> Verdict:
     """Is the candidate better than what is live, on the same questions? And is its index what it should be?"""
     project = turn.project
     started = time.perf_counter()
     with project.registry.step("prove", turn.log) as log:
         corpus = turn.corpus(snapshot)
         examiner = project.examiner(corpus)
-        live, candidate = project.subject(turn.live), Subject(project.reader(index), model)
+        live, candidate = project.subject(turn.live), SystemUnderTest(project.reader(index), model)
         before, after = examiner.scorecard(live), examiner.scorecard(candidate)
         rows = project.index.rows(index.version)
-        verdict = judge(before, after, rows, corpus.chunks, project.workspace.params)
+        verdict = judge_candidate(before, after, rows, corpus.chunks, project.workspace.params)
         if plan.decision.action.tunes:
-            verdict = hold_to_ranking(verdict, project.workspace.params)
+            verdict = check_ranking(verdict, project.workspace.params)
         if turn.live is not None and plan.decision.action.retrains:
-            asked = skills(project.workspace, corpus, examiner.golden)
-            verdict = hold_to_skills(verdict, examine(asked, examiner, live, candidate), project.workspace.params)
+            asked = regression_suites(project.workspace, corpus, examiner.golden)
+            verdict = check_suites(verdict, score_suites(asked, examiner, live, candidate), project.workspace.params)
         after.write(project.workspace.artifacts / "scorecard.json")
         _log_verdict(turn, log, verdict, examiner.golden.questions, time.perf_counter() - started)
         commit_stages(project.workspace, _rebuilt(plan))
@@ -311,7 +330,7 @@ def prove(turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: 
 
 @step("publish")
 def publish(
-    turn: Turn, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: BuiltModel, verdict: Verdict
+    turn: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: BuiltModel, verdict: Verdict
 ) -> Release:
     """Index and adapter go live together, by one pointer that moves last."""
     project = turn.project
@@ -320,13 +339,13 @@ def publish(
         action = plan.decision.action
         candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=action, previous=before)
         release = make_live(project, turn.log, candidate, verdict, turn.lease.check)
-        flag(project, [release], Deletions(project.workspace, snapshot, turn.corpus(snapshot).held))
-        use_up(project.workspace, project.index.documents(release.index_tag), release)
+        flag_releases(project, [release], DeletedDocuments(project.workspace, snapshot, turn.corpus(snapshot).held))
+        consume_approvals(project.workspace, project.index.documents(release.index_tag), release)
         return release
 
 
 @step("maintain")
-def maintain(turn: Turn) -> list[Upkeep]:
+def run_maintenance(turn: CycleContext) -> list[MaintenanceStep]:
     """Keep the index small and fast, and the disk free of what nothing needs.
 
     What was done, what was not, and why, stands in the step's run.
@@ -335,23 +354,23 @@ def maintain(turn: Turn) -> list[Upkeep]:
     turn.lease.check()
     with project.registry.step("maintain", turn.log) as log:
         steps = keep_up(project)
-        log.text("maintenance.md", report.upkeep_markdown(steps))
+        log.text("maintenance.md", maintenance_markdown(steps))
         log.tags({one.step.replace(" ", "_"): one.why for one in steps if one.done})
         return steps
 
 
-def conclude(turn: Turn, plan: Plan, verdict: Verdict | None, release: Release | None) -> Cycle:
+def conclude(turn: CycleContext, plan: Plan, verdict: Verdict | None, release: Release | None) -> Cycle:
     """Write down what came of the turn; a "nothing" is recorded too."""
     outcome = "nothing to do"
     if plan.decision.action is Action.HOLD:
         outcome = f"waits for `ragtide approve {plan.content_digest()}`"
     if release is not None:
         outcome = f"release {release.id}"
-        name_run(f"keep-current {turn.project.workspace.root.name}: {plan.decision.action}, {outcome}")
+        rename_run(f"keep-current {turn.project.workspace.root.name}: {plan.decision.action}, {outcome}")
         turn.log.tags({"release": release.id, "index_version": release.index.version})
     elif verdict is not None:
-        name_run(f"keep-current {turn.project.workspace.root.name}: {plan.decision.action}, refused")
-        outcome = f"{REFUSED}: {report.refusal(verdict.checks)}"
+        rename_run(f"keep-current {turn.project.workspace.root.name}: {plan.decision.action}, refused")
+        outcome = f"{REFUSED}: {failed_checks(verdict.checks)}"
     turn.log.metrics({ACTION_SECONDS: _action_seconds(turn)} if plan.decision.action.builds else {})
     turn.log.tags({"outcome": outcome, "accepted": verdict.accepted if verdict else "no candidate"})
     return turn.project.registry.read(turn.log)
@@ -365,7 +384,7 @@ def _expected(decision: Decision) -> dict[str, float | None]:
     return {EXPECTED_POINTS: chosen.gap_points, FORECAST_SECONDS: chosen.cost_seconds}
 
 
-def _action_seconds(turn: Turn) -> float:
+def _action_seconds(turn: CycleContext) -> float:
     """What index, training and proof took together."""
     work = turn.project.registry.read(turn.log).work
     return sum(work.get(key, 0.0) for key in _SECONDS)
@@ -380,20 +399,22 @@ def _rebuilt(plan: Plan) -> list[str]:
 def _log_page(runs: Iterable[RunLog], name: str, markdown: str, plot: Figure) -> None:
     """A decision or a verdict in the forms that people read, made once for all runs: to draw takes a second."""
     with TemporaryDirectory() as folder:
-        report.write_page(Path(folder), name, markdown, plot)
+        write_page(Path(folder), name, markdown, plot)
         for run in runs:
             run.folder(None, Path(folder))
 
 
-def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, questions: Sequence[Question], seconds: float) -> None:
+def _log_verdict(
+    turn: CycleContext, log: RunLog, verdict: Verdict, questions: Sequence[GoldenQuestion], seconds: float
+) -> None:
     log.rename(f"{log.name} {'accepted' if verdict.accepted else 'refused'}")
     log.tags({"accepted": verdict.accepted})
-    markdown = report.verdict_markdown(verdict, questions)
-    plot = report.verdict_plot(verdict)
+    markdown = verdict_markdown(verdict, questions)
+    plot = verdict_plot(verdict)
     _log_page((log, turn.log), "verdict", markdown, plot)
     address = turn.project.registry.address(turn.log)
-    show("verdict", f"[The run in MLflow]({address})\n\n{markdown}", address)
-    log.table("answers.json", answers_table(proof_rows(verdict, questions)))
+    show_markdown("verdict", f"[The run in MLflow]({address})\n\n{markdown}", address)
+    log.table("answers.json", answers_table(verdict_rows(verdict, questions)))
     log.record("verdict.json", verdict)
     skills_asked = [card for one in verdict.skills for card in (one.before, one.after)]
     graded = sum(len(card.graded) for card in (verdict.before, verdict.after, *skills_asked))
@@ -403,6 +424,6 @@ def _log_verdict(turn: Turn, log: RunLog, verdict: Verdict, questions: Sequence[
         "recall_before": verdict.before.retrieval_recall.value,
         "recall_after": verdict.after.retrieval_recall.value,
     }
-    more = report.retrieval_metrics(verdict.after) | report.skill_metrics(verdict)
+    more = retrieval_metrics(verdict.after) | suite_metrics(verdict)
     log.metrics({**work, **scores, **recall, **more})
     turn.log.metrics({**{f"work.{key}": value for key, value in work.items()}, **scores, **recall})

@@ -1,1 +1,1 @@
-"""What is computed: observe, decide, build, prove, publish. No module here imports Prefect."""
+"""Everything that is computed: data, index, models, evidence, policy, releases. No module here imports Prefect."""

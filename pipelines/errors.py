@@ -5,18 +5,18 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 
-class RefusalError(Exception):
+class UserError(Exception):
     """Something is wrong that the user can mend: the message says what, where and what to do, in one line.
 
     Raised before anything is changed; the command line prints it without a traceback and exits with 1.
     """
 
 
-class UnavailableError(RefusalError):
+class UnavailableError(UserError):
     """A service that the project needs does not answer. It may pass: unlike another refusal, it is tried again."""
 
 
-def one_line(problem: Exception) -> str:
+def summarize_error(problem: Exception) -> str:
     """What a library said, in one line: of several wrong fields the first, of a file's trouble the reason alone."""
     if isinstance(problem, ValidationError):
         first = problem.errors()[0]

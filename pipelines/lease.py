@@ -19,11 +19,10 @@ from pathlib import Path
 
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
-from pipelines.errors import RefusalError, one_line
-from pipelines.records import Record
+from ragtide.pipelines.errors import UserError, summarize_error
+from ragtide.pipelines.records.base import Record
 
 log = logging.getLogger(__name__)
-
 LEASE_SECONDS = 90.0
 BEAT_SECONDS = 15.0
 POLL_SECONDS = 0.5
@@ -31,7 +30,7 @@ POLL_SECONDS = 0.5
 SWAP_SECONDS = 0.2
 
 
-class Writer(Record):
+class LeaseHolder(Record):
     """Who holds the lease: the claim's token, what it does, and since when (ISO 8601, UTC)."""
 
     token: str
@@ -40,14 +39,14 @@ class Writer(Record):
 
 
 @dataclass(frozen=True)
-class Wait:
+class WaitPolicy:
     """How long to wait for the holder, and whom to tell that one waits."""
 
     seconds: float = 0.0
     tell: Callable[[str], object] = log.warning
 
 
-AT_ONCE = Wait()
+NO_WAIT = WaitPolicy()
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,11 @@ class Lease:
         time.sleep(SWAP_SECONDS)
         if not self.is_held:
             silent = f"this run gave no sign of life for {LEASE_SECONDS:.0f} s and another has taken its place"
-            raise RefusalError(f"{silent}: nothing more of it is kept; the next run looks at the data anew")
+            raise UserError(f"{silent}: nothing more of it is kept; the next run looks at the data anew")
 
 
 @contextmanager
-def hold(folder: Path, what: str = "", wait: Wait = AT_ONCE) -> Iterator[Lease]:
+def acquire_lease(folder: Path, what: str = "", wait: WaitPolicy = NO_WAIT) -> Iterator[Lease]:
     """Hold the lease of a project whose state is in `folder`.
 
     Raises RefusalError, with who holds it since when, where another does, at once or when the waiting is over; and
@@ -85,8 +84,8 @@ def hold(folder: Path, what: str = "", wait: Wait = AT_ONCE) -> Iterator[Lease]:
         _acquire(file, folder, wait)
         lease = _claim(file, folder, what)
     except OSError as problem:
-        why = f"{folder} cannot be written to ({one_line(problem)})"
-        raise RefusalError(f"{why}: free space there, or mend its permissions") from problem
+        why = f"{folder} cannot be written to ({summarize_error(problem)})"
+        raise UserError(f"{why}: free space there, or mend its permissions") from problem
     try:
         yield lease
     finally:
@@ -95,15 +94,15 @@ def hold(folder: Path, what: str = "", wait: Wait = AT_ONCE) -> Iterator[Lease]:
         file.release()
 
 
-def holder(folder: Path) -> str:
+def describe_holder(folder: Path) -> str:
     """Who holds the lease, in words; empty where nobody does."""
     owner = _file(folder).owner
     if owner is None:
         return ""
     where = f"process {owner.pid} on {owner.hostname.partition('?')[0]}"
     try:
-        writer = Writer.read(_note(folder))
-    except RefusalError:
+        writer = LeaseHolder.read(_note(folder))
+    except UserError:
         return where
     return f"{writer.what}, {where}, since {writer.since}" if writer.token == owner.token else where
 
@@ -119,14 +118,14 @@ def _file(folder: Path) -> SoftFileLease:
     )
 
 
-def _acquire(file: SoftFileLease, folder: Path, wait: Wait) -> None:
+def _acquire(file: SoftFileLease, folder: Path, wait: WaitPolicy) -> None:
     try:
         file.acquire(timeout=0)
         return
     except Timeout:
-        who = holder(folder) or "another"
+        who = describe_holder(folder) or "another"
     except LeaseSettingsMismatch as problem:
-        raise RefusalError(f"another version of Ragtide is at work in {folder.parent}: wait for it") from problem
+        raise UserError(f"another version of Ragtide is at work in {folder.parent}: wait for it") from problem
     try:
         if wait.seconds > 0:
             wait.tell(f"waits for {who}")
@@ -135,10 +134,10 @@ def _acquire(file: SoftFileLease, folder: Path, wait: Wait) -> None:
             _watch(file, who, wait)
     except Timeout as problem:
         busy = f"another run is at work in {folder.parent}: wait for it, or see what it does with `ragtide history`"
-        raise RefusalError(f"{busy} ({who})") from problem
+        raise UserError(f"{busy} ({who})") from problem
 
 
-def _watch(file: SoftFileLease, who: str, wait: Wait) -> None:
+def _watch(file: SoftFileLease, who: str, wait: WaitPolicy) -> None:
     """Take a lease whose owner seems to be gone, by clocks that may have jumped; the first sign of life ends it."""
     last = _last_beat(file)
     silent_seconds = time.time() - last
@@ -161,7 +160,7 @@ def _claim(file: SoftFileLease, folder: Path, what: str) -> Lease:
     token = str(file.token)
     since = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        Writer(token=token, what=what or _command(), since=since).write(_note(folder))
+        LeaseHolder(token=token, what=what or _command(), since=since).write(_note(folder))
     except OSError:
         file.release()
         raise

@@ -9,24 +9,22 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.errors import RefusalError, one_line
-from pipelines.records import digest_of
+from ragtide.pipelines.errors import UserError, summarize_error
+from ragtide.pipelines.records.base import json_digest
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
 # Blocks that no decision and no candidate hangs on: to change one is not to make the same data another case.
-OPERATIONS = {"freshness", "notify", "services", "triggers"}
+OPERATIONAL_BLOCKS = {"freshness", "notify", "services", "triggers"}
 
 
 class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ObserveParams(Block):
+class DataParams(Block):
     """Where the data is, below the project's folder."""
 
     kb: str = "data/kb"
@@ -36,7 +34,7 @@ class ObserveParams(Block):
     max_attempts: Count = 3
 
 
-class GuardParams(Block):
+class DeletionGuardParams(Block):
     """How many documents may vanish at once before their removal waits for an approval: the larger of the two."""
 
     max_removed_documents: Annotated[int, Field(ge=0)] = 10
@@ -120,7 +118,7 @@ class FinetuneParams(Block):
         return max(self.epochs, ceil(self.min_steps / steps_a_pass))
 
 
-class TuneParams(Block):
+class EmbedderTuningParams(Block):
     """Contrastive fine-tuning of the retriever."""
 
     max_pairs: Count = 768
@@ -223,7 +221,7 @@ class GateParams(Block):
         return self.skills.get(skill, self.max_skill_loss)
 
 
-class MaintainParams(Block):
+class MaintenanceParams(Block):
     """What upkeep of the index may throw away, and when it has something to do."""
 
     keep_days: Annotated[float, Field(ge=0)] = 7.0
@@ -256,14 +254,14 @@ class FreshnessParams(Block):
     max_source_days: Positive | None = None
 
 
-Occasion = Literal["waits", "refused", "rolled_back", "failed", "recovered"]
+NotificationKind = Literal["waits", "refused", "rolled_back", "failed", "recovered"]
 
 
 class NotifyParams(Block):
     """Who is told, by Prefect's blocks (`slack-webhook/ops`), and of what."""
 
     blocks: list[Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]] = []
-    about: list[Occasion] = ["waits", "refused", "rolled_back", "failed", "recovered"]
+    about: list[NotificationKind] = ["waits", "refused", "rolled_back", "failed", "recovered"]
 
 
 class ServicesParams(Block):
@@ -300,21 +298,21 @@ class ServicesParams(Block):
 class Params(Block):
     """params.yaml."""
 
-    observe: ObserveParams = ObserveParams()
-    guard: GuardParams = GuardParams()
+    observe: DataParams = DataParams()
+    guard: DeletionGuardParams = DeletionGuardParams()
     chunk: ChunkParams = ChunkParams()
     embed: EmbedParams = EmbedParams()
     index: IndexParams = IndexParams()
     generate: GenerateParams = GenerateParams()
     examples: ExampleParams = ExampleParams()
     finetune: FinetuneParams = FinetuneParams()
-    tune: TuneParams = TuneParams()
+    tune: EmbedderTuningParams = EmbedderTuningParams()
     score: ScoreParams = ScoreParams()
     evidence: EvidenceParams = EvidenceParams()
     policy: PolicyParams = PolicyParams()
     costs: CostParams = CostParams()
     gate: GateParams = GateParams()
-    maintain: MaintainParams = MaintainParams()
+    maintain: MaintenanceParams = MaintenanceParams()
     triggers: TriggerParams = TriggerParams()
     registry: RegistryParams = RegistryParams()
     services: ServicesParams = ServicesParams()
@@ -323,7 +321,7 @@ class Params(Block):
 
     def digest(self) -> str:
         """Same settings, same digest, whatever the order or the comments in the file; who is told decides nothing."""
-        return digest_of(self.model_dump(mode="json", exclude=OPERATIONS))
+        return json_digest(self.model_dump(mode="json", exclude=OPERATIONAL_BLOCKS))
 
 
 def read_params(path: Path) -> Params:
@@ -332,17 +330,17 @@ def read_params(path: Path) -> Params:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
         message = f"{path} is missing: `ragtide init` makes a project, --project FOLDER names one"
-        raise RefusalError(message) from problem
+        raise UserError(message) from problem
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as problem:
-        raise RefusalError(f"{path} is not readable YAML: {one_line(problem)}") from problem
+        raise UserError(f"{path} is not readable YAML: {summarize_error(problem)}") from problem
     if not isinstance(content, dict | None):
-        raise RefusalError(
+        raise UserError(
             f"{path} should hold one block a module, such as `policy:`; it holds a {type(content).__name__}"
         )
     try:
         return Params.model_validate(content or {})
     except ValidationError as problem:
-        raise RefusalError(f"{path}: {_explain(problem)}") from problem
+        raise UserError(f"{path}: {_explain(problem)}") from problem
 
 
 def _explain(problem: ValidationError) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    # For the types alone: whether anything has changed is found out without numpy.
     import numpy as np
     from numpy.typing import NDArray
 
@@ -23,7 +22,7 @@ class Progress(Protocol):
     def __call__(self, label: str, total: int) -> AbstractContextManager[Advance]: ...
 
 
-def quiet(label: str, total: int) -> AbstractContextManager[Advance]:  # noqa: ARG001 - the protocol's form
+def no_progress(label: str, total: int) -> AbstractContextManager[Advance]:  # noqa: ARG001 - the protocol's form
     """A Progress that shows nothing."""
     return nullcontext(lambda _: None)
 
@@ -40,7 +39,7 @@ Prompt = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSample:
     """A prompt and the answer that the model is to give to it; `documents` are those whose passages stand in it."""
 
     prompt: Prompt
@@ -49,7 +48,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Watched:
+class HeldOutCheck:
     """How held-out lessons were answered after `step` steps: loss a token (nats), share of answers wholly right."""
 
     step: int
@@ -58,7 +57,7 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a training run was: the mean loss per answer token over the last tenth of the steps, and the steps.
 
     `watched` are the looks at held-out lessons, `stopped` says what ended it, `seen` counts the lessons that it was
@@ -67,7 +66,7 @@ class Trained:
 
     final_loss: float
     losses: tuple[float, ...]
-    watched: tuple[Watched, ...] = ()
+    watched: tuple[HeldOutCheck, ...] = ()
     stopped: str = ""
     seen: int = 0
     resumed_at: int = 0
@@ -106,7 +105,7 @@ class Generator(Protocol):
         """One answer for each prompt, in order, decoded greedily; `adapter` is a folder or None for the base model."""
         ...
 
-    def losses(self, lessons: Sequence[Lesson], adapter: Path | None, advance: Advance) -> list[float]:
+    def losses(self, lessons: Sequence[TrainingSample], adapter: Path | None, advance: Advance) -> list[float]:
         """For each lesson, in order, the mean cross-entropy (nats) per token of its answer, the end mark among them.
 
         A generator of a user's own may lack this method: whoever calls it looks first whether it is there.
@@ -115,7 +114,7 @@ class Generator(Protocol):
 
 
 @dataclass(frozen=True)
-class Claim:
+class JudgeRequest:
     """An answer that is to be judged, with its question and the answers that are right."""
 
     question: str
@@ -131,7 +130,7 @@ class Judge(Protocol):
         """Changes whenever the same claim may be judged otherwise."""
         ...
 
-    def judge(self, claim: Claim) -> float:
+    def judge(self, claim: JudgeRequest) -> float:
         """How right it is, 0 to 1. Raises UnavailableError where nobody answers."""
         ...
 
@@ -139,7 +138,7 @@ class Judge(Protocol):
 class Trainer(Protocol):
     """Lessons to an adapter."""
 
-    def train(self, lessons: Sequence[Lesson], folder: Path, progress: Progress) -> Trained:
+    def train(self, lessons: Sequence[TrainingSample], folder: Path, progress: Progress) -> TrainingResult:
         """Train on `lessons` and write the adapter into `folder`, which must not exist yet.
 
         A trainer may also have `too_long(lessons) -> list[int]`, the places of lessons that it cannot take; a user's

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipelines.errors import RefusalError
-from pipelines.lease import AT_ONCE, Lease, Wait, hold
-from pipelines.params import Params, read_params
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.lease import NO_WAIT, Lease, WaitPolicy, acquire_lease
+from ragtide.pipelines.params import Params, read_params
 
 # A publish or a rollback holds the pointer for a second or two, longer where weights are fetched for it first.
 POINTER_SECONDS = 60.0
@@ -34,7 +34,7 @@ class Workspace:
             folder = getattr(workspace, key)
             if root not in Path(os.path.normpath(folder)).parents:
                 message = f"observe.{key} = {folder} is not below the project's folder {root}"
-                raise RefusalError(f"{root / 'params.yaml'}: {message}: DVC versions what lies there")
+                raise UserError(f"{root / 'params.yaml'}: {message}: DVC versions what lies there")
         return workspace
 
     @property
@@ -110,14 +110,14 @@ class Workspace:
 
     @contextmanager
     def writing(
-        self, wait_seconds: float = 0, what: str = "", tell: Callable[[str], object] = AT_ONCE.tell
+        self, wait_seconds: float = 0, what: str = "", tell: Callable[[str], object] = NO_WAIT.tell
     ) -> Iterator[Lease]:
         """Hold the project for writing, as the one who does `what`; another holder is waited for up to `wait_seconds`.
 
         Raises RefusalError, with who holds it, where that is not enough; whoever waits is told once for whom, by
-        `tell`. A killed holder blocks nobody: see pipelines.lease.
+        `tell`. A killed holder blocks nobody: see ragtide.pipelines.lease.
         """
-        with hold(self.state, what, Wait(wait_seconds, tell)) as lease:
+        with acquire_lease(self.state, what, WaitPolicy(wait_seconds, tell)) as lease:
             yield lease
 
     @contextmanager
@@ -132,4 +132,4 @@ class Workspace:
                 yield
         except Timeout as problem:
             message = f"another process has been moving the pointer to what is live for {POINTER_SECONDS:.0f} s"
-            raise RefusalError(f"{message} in {self.root}: wait for it, or end it") from problem
+            raise UserError(f"{message} in {self.root}: wait for it, or end it") from problem

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.environment import prepare
-from pipelines.params import Params
+from ragtide.flows.environment import prepare_environment
+from ragtide.pipelines.params import Params
 from tests import fakes
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +27,7 @@ _HOME = tempfile.TemporaryDirectory(prefix="ragtide-prefect-", ignore_cleanup_er
 os.environ["PREFECT_HOME"] = _HOME.name
 # A defect is to fail a test as what it is.
 os.environ["RAGTIDE_TRACEBACKS"] = "1"
-prepare(ROOT)
+prepare_environment(ROOT)
 
 # A worker of pytest-xdist keeps to one core: models that take all of them slow each other down many times over.
 # macOS cannot say so.

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 from unittest import mock
 
-from pipelines.ports import Vectors, quiet
-from pipelines.workspace import Workspace
+from ragtide.pipelines.ports import Vectors, no_progress
+from ragtide.pipelines.workspace import Workspace
 from tests.factories import HashEmbedder, workspace
 
 ROOT = Path(__file__).parent.parent
@@ -33,14 +33,14 @@ ROOT = Path(__file__).parent.parent
 WINDOW = 3
 MAX_WORDS = 20
 PLACES = {
-    "window": ["pipelines.build.index:Index._embed_missing"],
-    "vectors": ["pipelines.build.vectors:VectorCache.put"],
-    "commit": ["pipelines.build.index:Index._replace", "pipelines.build.index:Index._merge"],
-    "text index": ["pipelines.build.upkeep:index_text"],
-    "note": ["pipelines.build.candidate:export_index"],
-    "tag": ["pipelines.build.index:Index.tag"],
-    "description": ["pipelines.publish.registry:Registry.describe"],
-    "pointer": ["pipelines.publish.registry:Registry.point"],
+    "window": ["ragtide.pipelines.index.table:Index._embed_missing"],
+    "vectors": ["ragtide.pipelines.index.vector_cache:VectorCache.put"],
+    "commit": ["ragtide.pipelines.index.table:Index._replace", "ragtide.pipelines.index.table:Index._merge"],
+    "text index": ["ragtide.pipelines.index.maintenance:update_text_index"],
+    "note": ["ragtide.pipelines.build:write_index_artifact"],
+    "tag": ["ragtide.pipelines.index.table:Index.tag"],
+    "description": ["ragtide.pipelines.registry.releases:Registry.describe"],
+    "pointer": ["ragtide.pipelines.registry.releases:Registry.point"],
 }
 Act = Callable[[], None]
 
@@ -132,22 +132,22 @@ def kill() -> None:
 
 def refresh(root: Path) -> None:
     """Bring the index alone up to the folder."""
-    from pipelines.build import index
-    from pipelines.build.candidate import build_index_alone
-    from pipelines.build.models import Retriever
-    from pipelines.observe.snapshot import observe
+    from ragtide.pipelines.build import build_index_only
+    from ragtide.pipelines.data.snapshot import take_snapshot
+    from ragtide.pipelines.index import table
+    from ragtide.pipelines.models.load import LoadedEmbedder
 
-    index.WINDOW = WINDOW
+    table.WINDOW = WINDOW
     project = laboratory(root)
-    build_index_alone(project, Retriever(Witness(root / "embedded.jsonl")), observe(project), quiet)
+    build_index_only(project, LoadedEmbedder(Witness(root / "embedded.jsonl")), take_snapshot(project), no_progress)
 
 
 def loop(root: Path) -> None:
     """One turn of the whole loop."""
-    from flows.environment import prepare
+    from ragtide.flows.environment import prepare_environment
 
-    prepare(root)
-    from flows.keep_current import keep_current
+    prepare_environment(root)
+    from ragtide.flows.keep_current import keep_current
 
     keep_current(project=str(root))
 

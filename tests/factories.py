@@ -11,33 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.observe.snapshot import compose
-from pipelines.params import ChunkParams, EmbedParams, IndexParams, Params
-from pipelines.ports import Vectors, quiet
-from pipelines.records import (
-    Action,
-    BuiltIndex,
-    BuiltModel,
-    ChangeSet,
-    Chunk,
-    Costs,
-    Document,
-    Evidence,
-    Graded,
-    IndexDelta,
-    Measure,
-    Past,
-    Question,
-    Release,
-    Scorecard,
-    Snapshot,
-    Upkeep,
-)
-from pipelines.workspace import Workspace
+from ragtide.pipelines.data.snapshot import compose_snapshot
+from ragtide.pipelines.params import ChunkParams, EmbedParams, IndexParams, Params
+from ragtide.pipelines.ports import Vectors, no_progress
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.data import ChangeSet, Chunk, Document, IndexDelta, Snapshot
+from ragtide.pipelines.records.evaluation import GoldenQuestion, GradedAnswer, Scorecard
+from ragtide.pipelines.records.evidence import Costs, Evidence, Measure, PastDecision
+from ragtide.pipelines.records.release import BuiltIndex, BuiltModel, MaintenanceStep, Release
+from ragtide.pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
-    from pipelines.build.index import Index
-    from pipelines.build.search import Passage
+    from ragtide.pipelines.index.search import Passage
+    from ragtide.pipelines.index.table import Index
 
 DIMENSIONS = 8
 SHORT = ChunkParams(max_words=20)
@@ -104,7 +90,7 @@ def chunk(name: str, text: str, position: int = 0, whole: str | None = None) -> 
 
 
 def snapshot(kb: dict[str, str] | None = None, train: dict[str, str] | None = None) -> Snapshot:
-    return compose(kb or {"a.md": md5("a")}, train or {}, {"q.jsonl": md5("q")})
+    return compose_snapshot(kb or {"a.md": md5("a")}, train or {}, {"q.jsonl": md5("q")})
 
 
 @dataclass
@@ -120,14 +106,14 @@ class Shelf:
     @property
     def index(self) -> Index:
         """A handle of its own each time, as every command opens one."""
-        from pipelines.build.index import Index
+        from ragtide.pipelines.index.table import Index
 
         return Index(self.uri, self.embedder, self.chunk, self.embed, self.params)
 
     def refresh(self, chunks: Sequence[Chunk], rebuild: bool = False) -> BuiltIndex:
-        from pipelines.build.corpus import InMemory
+        from ragtide.pipelines.corpus import InMemorySource
 
-        return self.index.refresh(InMemory.of(chunks), "snapshot", quiet, rebuild)
+        return self.index.refresh(InMemorySource.of(chunks), "snapshot", no_progress, rebuild)
 
     def embeds(self, chunks: Sequence[Chunk], rebuild: bool = False) -> list[str]:
         """The texts that a refresh embeds."""
@@ -141,12 +127,12 @@ class Shelf:
     def search(self, version: int | str, *questions: str, top_k: int = 3, by: str | None = None) -> list[list[Passage]]:
         return self.index.reader(version).search(questions, top_k, by)
 
-    def maintain(self, **plan: Any) -> dict[str, Upkeep]:
+    def maintain(self, **plan: Any) -> dict[str, MaintenanceStep]:
         """Upkeep with everything allowed that `plan` does not forbid; step -> what became of it."""
-        from pipelines.build.upkeep import UpkeepPlan
+        from ragtide.pipelines.index.maintenance import MaintenancePlan
 
         usual = {"folder": Path(self.uri), "keep": timedelta(0), "max_fragments": 1, "max_deleted_share": 0.0}
-        return {one.step: one for one in self.index.maintain(UpkeepPlan(**(usual | plan)))}
+        return {one.step: one for one in self.index.maintain(MaintenancePlan(**(usual | plan)))}
 
     @property
     def latest(self) -> int:
@@ -164,7 +150,7 @@ class Shelf:
 
     def cached(self) -> set[str]:
         """The digests of the texts whose vectors are kept for the embedder of today."""
-        from pipelines.build.fingerprint import vector_fingerprint
+        from ragtide.pipelines.index.fingerprint import vector_fingerprint
 
         name = f"vectors-{vector_fingerprint(self.embedder, self.embed)}"
         return set(self.table(name).to_arrow()["digest"].to_pylist()) if name in self.tables() else set()
@@ -219,7 +205,7 @@ def evidence(**signals: Any) -> Evidence:
     return Evidence(**(usual | signals))
 
 
-def past(action: str = "RETRAIN", **fields: Any) -> Past:
+def past(action: str = "RETRAIN", **fields: Any) -> PastDecision:
     """An earlier decision that was accepted and brought half of the 20 points that were expected of it."""
     usual: dict[str, Any] = {
         "cycle": "cycle-1",
@@ -227,19 +213,19 @@ def past(action: str = "RETRAIN", **fields: Any) -> Past:
         "expected_points": 20.0,
         "recovered_points": 10.0,
     }
-    return Past(action=action, **(usual | fields))
+    return PastDecision(action=action, **(usual | fields))
 
 
-def question(name: str = "q1", **fields: Any) -> Question:
+def question(name: str = "q1", **fields: Any) -> GoldenQuestion:
     usual: dict[str, Any] = {"question": f"What is {name}?", "answers": ("42",), "docs": ("a.md",)}
-    return Question(id=name, **(usual | fields))
+    return GoldenQuestion(id=name, **(usual | fields))
 
 
-def graded(name: str = "q1", score: float = 1.0, **fields: Any) -> Graded:
-    return Graded(question=name, answer="42", score=score, **({"well_formed": True} | fields))
+def graded(name: str = "q1", score: float = 1.0, **fields: Any) -> GradedAnswer:
+    return GradedAnswer(question=name, answer="42", score=score, **({"well_formed": True} | fields))
 
 
-def scorecard(*answers: Graded, **fields: Any) -> Scorecard:
+def scorecard(*answers: GradedAnswer, **fields: Any) -> Scorecard:
     usual: dict[str, Any] = {
         "snapshot": "s1",
         "questions": "set-1",

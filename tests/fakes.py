@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pipelines.decide.choice import Choice, Halves, Wish
-from pipelines.params import PolicyParams
-from pipelines.ports import Advance, Lesson, Progress, Prompt, Trained, Vectors
-from pipelines.records import Evidence
+from ragtide.pipelines.params import PolicyParams
+from ragtide.pipelines.policy.interface import ComponentOptions, Recommendation, Recommendations
+from ragtide.pipelines.ports import Advance, Progress, Prompt, TrainingResult, TrainingSample, Vectors
+from ragtide.pipelines.records.evidence import Evidence
 
 DIMENSIONS = 64
 SKILLS = "skills.json"
@@ -45,7 +45,7 @@ class CountingReader:
     """
 
     prompts: ClassVar[list[str]] = []
-    judged: ClassVar[list[Lesson]] = []
+    judged: ClassVar[list[TrainingSample]] = []
     base = "reader-1"
     identity = "reader-1/greedy"
 
@@ -58,7 +58,7 @@ class CountingReader:
         advance(len(prompts))
         return [_answer(prompt[-1].content, skills) for prompt in prompts]
 
-    def losses(self, lessons: Sequence[Lesson], adapter: Path | None, advance: Advance) -> list[float]:
+    def losses(self, lessons: Sequence[TrainingSample], adapter: Path | None, advance: Advance) -> list[float]:
         self.judged.extend(lessons)
         skills = _skills(adapter)
         advance(len(lessons))
@@ -68,27 +68,29 @@ class CountingReader:
 class CountingTrainer:
     """Learns the form of the answers that it is shown, and to read; counts the lessons."""
 
-    lessons: ClassVar[list[Lesson]] = []
+    lessons: ClassVar[list[TrainingSample]] = []
 
     def __init__(self, _params: object = None) -> None:
         pass
 
-    def train(self, lessons: Sequence[Lesson], folder: Path, progress: Progress) -> Trained:
+    def train(self, lessons: Sequence[TrainingSample], folder: Path, progress: Progress) -> TrainingResult:
         self.lessons.extend(lessons)
         with progress("fine-tuning", len(lessons)) as advance:
             advance(len(lessons))
         as_json = sum(lesson.completion.startswith("{") for lesson in lessons) > len(lessons) / 2
         folder.mkdir()
         (folder / SKILLS).write_text(json.dumps({"reads": True, "json": as_json}), encoding="utf-8")
-        return Trained(final_loss=0.01, losses=(1.0, 0.1, 0.01))
+        return TrainingResult(final_loss=0.01, losses=(1.0, 0.1, 0.01))
 
 
 class AlwaysTunes:
     """A policy that wants a better retriever and nothing else, wherever there is one to be had."""
 
-    def choose(self, evidence: Evidence, halves: Halves, params: PolicyParams) -> Choice:
-        no = Wish(False, "it is not asked for", "it would be with another policy")
-        return Choice(refresh=no, retrain=no, tune=Wish(True, "it is always asked for", "it would not be otherwise"))
+    def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations:
+        no = Recommendation(False, "it is not asked for", "it would be with another policy")
+        return Recommendations(
+            refresh=no, retrain=no, tune=Recommendation(True, "it is always asked for", "it would not be otherwise")
+        )
 
 
 def forget() -> None:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import yaml
 
-from pipelines.build.candidate import build_index
-from pipelines.build.models import Retriever
-from pipelines.observe.snapshot import observe
-from pipelines.ports import quiet
-from pipelines.publish.plan import make_plan
-from pipelines.publish.project import Project
-from pipelines.publish.release import publish
-from pipelines.records import Action, BuiltModel, BuiltRetriever, Candidate, Plan, Release, Verdict
+from ragtide.pipelines.build import build_index
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.models.load import LoadedEmbedder
+from ragtide.pipelines.planning.plan import make_plan
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.decision import Plan
+from ragtide.pipelines.records.evaluation import Verdict
+from ragtide.pipelines.records.release import BuiltEmbedder, BuiltModel, Candidate, Release
+from ragtide.pipelines.release.publish import publish_candidate
 from tests.factories import measure, scorecard
 
 
@@ -26,7 +29,7 @@ class Home:
 
     @property
     def project(self) -> Project:
-        return Project.open(self.root, quiet)
+        return Project.open(self.root, no_progress)
 
     def set(self, block: str, **values: object) -> None:
         """Change params.yaml."""
@@ -37,7 +40,7 @@ class Home:
     def planned(self) -> Plan:
         """What the next turn would do."""
         project = self.project
-        return make_plan(project, project.corpus(observe(project.workspace)))
+        return make_plan(project, project.corpus(take_snapshot(project.workspace)))
 
     @property
     def live(self) -> Release:
@@ -46,19 +49,19 @@ class Home:
         return release
 
 
-def release_of(project: Project, model: BuiltModel, tuned: BuiltRetriever | None = None) -> Release:
+def release_of(project: Project, model: BuiltModel, tuned: BuiltEmbedder | None = None) -> Release:
     """Make a release of what is in the folders now, with that model, as if by that retriever, and no proof."""
     space = project.workspace
-    corpus = project.corpus(observe(space))
+    corpus = project.corpus(take_snapshot(space))
     corpus.snapshot.write(space.snapshot_file(corpus.snapshot.id))
-    index = build_index(space, Retriever(project.models.embedder, tuned), corpus, quiet)
+    index = build_index(space, LoadedEmbedder(project.models.embedder, tuned), corpus, no_progress)
     card = scorecard(snapshot=corpus.snapshot.id)
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
     live = project.registry.pointed_at()
     candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH, previous=live)
     with project.registry.cycle() as log:
         log.tags({"outcome": "released"})
-        return publish(project, log, candidate, verdict)
+        return publish_candidate(project, log, candidate, verdict)
 
 
 def forget_databases() -> None:

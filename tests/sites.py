@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from demo.pages import quarters, write_quarter
-from flows.metrics import FILE as METRICS
-from pipelines.workspace import Workspace
+from ragtide.flows.prefect_server.metrics import FILE as METRICS
+from ragtide.pipelines.workspace import Workspace
 from tests.conftest import write_project
 from tests.servers import eventually, free_port
 
@@ -46,7 +46,7 @@ class Site:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """`ragtide` with `words`, in the project's folder, knowing nothing of other servers."""
-        return self._start("flows.cli", *words)
+        return self._start("ragtide.flows.cli.main", *words)
 
     def ragtide(self, *words: str) -> str:
         """What a command that succeeds says."""

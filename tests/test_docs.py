@@ -16,8 +16,8 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from flows.reference import comments, every_command
-from pipelines.params import Params
+from ragtide.flows.cli.reference import every_command, read_comments
+from ragtide.pipelines.params import Params
 
 ROOT = Path(__file__).parent.parent
 EVERY_PAGE = sorted([*ROOT.glob("*.md"), *(ROOT / "bench").glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -150,7 +150,7 @@ def test_a_command_line_that_nobody_would_understand_is_told(line: str, wrong: s
 
 @every_guide
 def test_every_setting_that_is_named_is_there(page: Path) -> None:
-    known = {*comments((ROOT / "params.yaml").read_text(encoding="utf-8"))}
+    known = {*read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))}
     assert not [key for key in settings(page) if key not in known]
 
 

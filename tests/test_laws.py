@@ -29,21 +29,22 @@ from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import get_client
 
 from bench.faults import Library, endure, leaked
-from flows.keep_current import keep_current
-from pipelines.build import index as index_module
-from pipelines.build.candidate import build_index_alone, maintain_index
-from pipelines.build.chunk import chunk_document
-from pipelines.build.index import TABLE
-from pipelines.build.models import Retriever, load_embedder
-from pipelines.build.weights import computes_in_bfloat16
-from pipelines.errors import RefusalError
-from pipelines.observe.convert import as_text
-from pipelines.observe.snapshot import observe
-from pipelines.params import ChunkParams, EmbedParams, IndexParams
-from pipelines.ports import Embedder, Vectors, quiet
-from pipelines.publish.verify import Mismatch, repair, verify
-from pipelines.records import Chunk, Cycle, Document
-from pipelines.workspace import Workspace
+from ragtide.flows.keep_current import keep_current
+from ragtide.pipelines.build import build_index_only, maintain_index
+from ragtide.pipelines.data.formats import convert_document
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.index import table as index_module
+from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.index.fingerprint import TABLE
+from ragtide.pipelines.models.load import LoadedEmbedder, load_embedder
+from ragtide.pipelines.models.weights import has_native_bfloat16
+from ragtide.pipelines.params import ChunkParams, EmbedParams, IndexParams
+from ragtide.pipelines.ports import Embedder, Vectors, no_progress
+from ragtide.pipelines.records.data import Chunk, Document
+from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.release.verify import Mismatch, repair_mismatches, verify_project
+from ragtide.pipelines.workspace import Workspace
 from tests import fakes
 from tests.conftest import write_project
 from tests.crash import MAX_WORDS, WINDOW, Point, Witness, die, laboratory, struck
@@ -293,10 +294,12 @@ class Lab:
         wanted = self.wanted()
         try:
             with self._meeting(fate):
-                build_index_alone(self.workspace, Retriever(self.embedder), observe(self.workspace), quiet)
+                build_index_only(
+                    self.workspace, LoadedEmbedder(self.embedder), take_snapshot(self.workspace), no_progress
+                )
         except (Killed, ConnectionError):
             self.judge(wanted, done=False, window_is_lost=loses_a_window(fate))
-        except RefusalError:
+        except UserError:
             assert set(self.folder.unreadable) == set(self.folder.pages)
             self.judge(wanted, done=False)
         else:
@@ -332,7 +335,7 @@ class Lab:
 
     def _cut(self, path: str) -> list[Chunk]:
         content = self.folder.pages[path].written(path)
-        text = as_text(path, content)
+        text = convert_document(path, content)
         return chunk_document(Document(id=path, text=text, digest=digest_of(content)), self.workspace.params.chunk)
 
     def _row(self, chunk: Chunk) -> dict[str, Any]:
@@ -364,7 +367,7 @@ class RealWitness(Witness):
     Where the CPU computes in bfloat16, a vector depends a little on the texts that it was embedded beside.
     """
 
-    within = 1e-3 if computes_in_bfloat16("cpu") else 1e-6
+    within = 1e-3 if has_native_bfloat16("cpu") else 1e-6
 
     def __init__(self) -> None:
         super().__init__()
@@ -408,7 +411,7 @@ def clean_rows(workspace: Workspace, embedder: Embedder) -> Rows:
     with tempfile.TemporaryDirectory(dir=workspace.root) as folder:
         params = workspace.params.model_copy(update={"index": IndexParams(uri=f"{folder}/lance")})
         elsewhere = replace(workspace, params=params)
-        build_index_alone(elsewhere, Retriever(embedder), observe(elsewhere), quiet)
+        build_index_only(elsewhere, LoadedEmbedder(embedder), take_snapshot(elsewhere), no_progress)
         return rows_of(elsewhere)
 
 
@@ -595,7 +598,7 @@ class House(Home):
     def verify(self) -> list[Mismatch]:
         project = self.project
         with project.workspace.writing():
-            return verify(project)
+            return verify_project(project)
 
     def runs_at_work(self) -> list[str]:
         """The runs and steps that MLflow calls running."""
@@ -638,7 +641,7 @@ def test_a_run_that_is_killed_leaves_a_whole_release_live_and_the_next_run_makes
     for what in ("says that it is running", *left):
         assert [one for one in found if what in one.what], f"nothing is said of what {what}"
     with house.project.workspace.writing():
-        mended, not_mended = repair(found)
+        mended, not_mended = repair_mismatches(found)
     assert (mended, not_mended) == (found, [])
     assert not house.verify()
 
@@ -656,5 +659,5 @@ def test_a_repair_closes_the_steps_of_a_killed_run_with_it(tmp_path: Path) -> No
     # As a run that is killed in the midst of a step leaves them: begun, and not closed.
     with registry.cycle() as log, registry.step("publish", log):
         assert len(house.runs_at_work()) == 2
-        repair(verify(house.project))
+        repair_mismatches(verify_project(house.project))
         assert not house.runs_at_work()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.errors import RefusalError
-from pipelines.params import Params, read_params
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.params import Params, read_params
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,7 +63,7 @@ def written(folder: Path, text: str) -> Path:
 )
 def test_a_wrong_setting_is_named_with_its_file(text: str, said: str, tmp_path: Path) -> None:
     path = written(tmp_path, text)
-    with pytest.raises(RefusalError) as refusal:
+    with pytest.raises(UserError) as refusal:
         read_params(path)
     assert str(refusal.value).startswith(str(path))
     assert said in str(refusal.value)
@@ -72,12 +72,12 @@ def test_a_wrong_setting_is_named_with_its_file(text: str, said: str, tmp_path: 
 
 def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00\x00")
-    with pytest.raises(RefusalError, match=r"params\.yaml is not readable YAML"):
+    with pytest.raises(UserError, match=r"params\.yaml is not readable YAML"):
         read_params(tmp_path / "params.yaml")
 
 
 def test_a_missing_file_says_how_to_make_a_project(tmp_path: Path) -> None:
-    with pytest.raises(RefusalError, match=r"params\.yaml is missing: `ragtide init`"):
+    with pytest.raises(UserError, match=r"params\.yaml is missing: `ragtide init`"):
         read_params(tmp_path / "params.yaml")
 
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from flows.cli import app
-from pipelines.params import Params
-from pipelines.publish.registry import Registry
-from pipelines.workspace import Workspace
+from ragtide.flows.cli.main import app
+from ragtide.pipelines.params import Params
+from ragtide.pipelines.registry.releases import Registry
+from ragtide.pipelines.workspace import Workspace
 
 PRODUCTS = (
     *("Quill", "Harbor", "Lantern", "Sable", "Orchid", "Pylon", "Cinder", "Velvet", "Juniper", "Compass"),

@@ -10,24 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipelines.errors import RefusalError
-from pipelines.records import (
-    SCHEMA,
-    UNFINISHED,
-    Action,
-    Approval,
-    BuiltIndex,
-    ChangeSet,
-    Costs,
-    Half,
-    Measure,
-    Quarantine,
-    Rename,
-    SetAside,
-    Snapshot,
-    digest_of,
-    whole_folder,
-)
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.records.action import Action, Component
+from ragtide.pipelines.records.base import PARTIAL_PREFIX, RECORD_VERSION, atomic_directory, json_digest
+from ragtide.pipelines.records.data import ChangeSet, Quarantine, QuarantinedDocument, Rename, Snapshot
+from ragtide.pipelines.records.decision import Approval
+from ragtide.pipelines.records.evidence import Costs, Measure
+from ragtide.pipelines.records.release import BuiltIndex
 from tests.factories import delta, evidence, measure, past, release, write
 
 JSON = st.recursive(
@@ -37,7 +26,9 @@ COSTS = Costs(refresh_seconds=1, retrain_seconds=2, prove_seconds=3, source="pri
 
 
 APPROVAL = Approval(plan="0123456789ab", removals={"a.md": "0" * 32}, why="by hand", at="2030-01-01T00:00:00+00:00")
-ASIDE = SetAside(document="b.pdf", digest=None, reason="a loop", attempts=2, since="2030-01-01T00:00:00+00:00")
+ASIDE = QuarantinedDocument(
+    document="b.pdf", digest=None, reason="a loop", attempts=2, since="2030-01-01T00:00:00+00:00"
+)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +53,7 @@ def test_a_record_is_read_as_it_was_written(record: Costs, tmp_path: Path) -> No
 
 def test_a_record_says_its_version(tmp_path: Path) -> None:
     COSTS.write(tmp_path / "costs.json")
-    assert json.loads((tmp_path / "costs.json").read_text(encoding="utf-8"))["record_version"] == SCHEMA
+    assert json.loads((tmp_path / "costs.json").read_text(encoding="utf-8"))["record_version"] == RECORD_VERSION
 
 
 def test_a_record_cannot_be_changed() -> None:
@@ -71,7 +62,7 @@ def test_a_record_cannot_be_changed() -> None:
 
 
 def other_version() -> bytes:
-    return COSTS.model_copy(update={"record_version": SCHEMA + 1}).model_dump_json().encode()
+    return COSTS.model_copy(update={"record_version": RECORD_VERSION + 1}).model_dump_json().encode()
 
 
 @pytest.mark.parametrize(
@@ -81,13 +72,13 @@ def other_version() -> bytes:
 )
 def test_a_file_of_another_form_or_version_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "costs.json").write_bytes(content)
-    with pytest.raises(RefusalError, match=r"costs\.json cannot be read as a Costs") as refusal:
+    with pytest.raises(UserError, match=r"costs\.json cannot be read as a Costs") as refusal:
         Costs.read(tmp_path / "costs.json")
     assert "\n" not in str(refusal.value)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(RefusalError, match=r"nothing\.json cannot be read"):
+    with pytest.raises(UserError, match=r"nothing\.json cannot be read"):
         Costs.read(tmp_path / "nothing.json")
 
 
@@ -119,8 +110,8 @@ def test_an_unknown_field_is_refused() -> None:
 @given(st.dictionaries(st.text(), JSON, min_size=1), st.data())
 def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, object], data: st.DataObject) -> None:
     keys = data.draw(st.permutations(list(value)))
-    assert digest_of({key: value[key] for key in keys}) == digest_of(value)
-    assert len(digest_of(value)) == 12
+    assert json_digest({key: value[key] for key in keys}) == json_digest(value)
+    assert len(json_digest(value)) == 12
 
 
 def test_other_content_has_another_digest() -> None:
@@ -140,11 +131,11 @@ def test_actions_know_which_half_they_touch() -> None:
 
 
 def test_an_action_is_about_the_halves_that_it_is_done_for() -> None:
-    about = {half: [action for action in Action if action.is_about(half)] for half in Half}
+    about = {half: [action for action in Action if action.is_about(half)] for half in Component}
     assert about == {
-        Half.INDEX: [Action.REFRESH, Action.REBUILD, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN],
-        Half.RETRIEVER: [Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN],
-        Half.MODEL: [Action.RETRAIN, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN, Action.TUNE_RETRAIN],
+        Component.INDEX: [Action.REFRESH, Action.REBUILD, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN],
+        Component.RETRIEVER: [Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN],
+        Component.MODEL: [Action.RETRAIN, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN, Action.TUNE_RETRAIN],
     }
 
 
@@ -163,12 +154,12 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("first_stays", [True, False])
 def test_a_folder_has_its_name_only_once_it_is_whole(tmp_path: Path, first_stays: bool) -> None:
     target = tmp_path / "deep" / "model"
-    with whole_folder(target, first_stays) as folder:
+    with atomic_directory(target, first_stays) as folder:
         assert folder.is_dir()
         (folder / "one").write_text("1", encoding="utf-8")
         assert not target.exists()
         # Whoever is killed here leaves this, and nothing under the name.
-        assert all(name.startswith(UNFINISHED) for name in names(target.parent))
+        assert all(name.startswith(PARTIAL_PREFIX) for name in names(target.parent))
     assert names(target.parent) == ["model"]
     assert names(target) == ["one"]
 
@@ -176,7 +167,7 @@ def test_a_folder_has_its_name_only_once_it_is_whole(tmp_path: Path, first_stays
 def test_an_older_folder_is_there_until_the_new_one_is_whole_and_nothing_of_it_after(tmp_path: Path) -> None:
     target = tmp_path / "model"
     write(target / "old", "old")
-    with whole_folder(target) as folder:
+    with atomic_directory(target) as folder:
         (folder / "new").write_text("new", encoding="utf-8")
         assert names(target) == ["old"]
     assert names(target) == ["new"]
@@ -185,7 +176,7 @@ def test_an_older_folder_is_there_until_the_new_one_is_whole_and_nothing_of_it_a
 
 def test_of_two_that_make_the_same_the_first_to_end_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
     target = tmp_path / "model"
-    with whole_folder(target, first_stays=True) as folder:
+    with atomic_directory(target, first_stays=True) as folder:
         write(folder / "late", "late")
         write(target / "early", "early")
     assert names(target) == ["early"]
@@ -201,7 +192,7 @@ def test_an_error_leaves_what_was_there_before_and_nothing_else(
         write(tmp_path / "model" / name, name)
 
     def fill() -> None:
-        with whole_folder(tmp_path / "model") as folder:
+        with atomic_directory(tmp_path / "model") as folder:
             write(folder / "half", "half")
             raise problem
 
@@ -215,7 +206,7 @@ def test_an_error_leaves_what_was_there_before_and_nothing_else(
 
 def test_others_may_read_a_new_folder(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
-    with whole_folder(tmp_path / "model"):
+    with atomic_directory(tmp_path / "model"):
         pass
     assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
 

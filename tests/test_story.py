@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import pytest
 
 from demo.pages import AnswerFormat, quarters, render_pages, write_golden, write_pages, write_training
-from flows.keep_current import keep_current
-from pipelines.observe.snapshot import dvc, observe
-from pipelines.publish.release import rollback
-from pipelines.records import Cycle, Release
+from ragtide.flows.keep_current import keep_current
+from ragtide.pipelines.data.dvc import run_dvc
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.records.release import Cycle, Release
+from ragtide.pipelines.release.rollback import roll_back
 from tests import fakes
 from tests.projects import Home
 
@@ -38,7 +39,7 @@ class Story(Home):
         return self.project.ask(QUESTION)[1].text
 
     def status(self) -> str:
-        return dvc(self.root, ["status"])
+        return run_dvc(self.root, ["status"])
 
 
 @pytest.fixture(scope="module")
@@ -115,33 +116,33 @@ def test_5_the_third_quarter_refreshes_and_a_removed_page_is_gone(told: Story) -
 
 
 def test_6_live_rows_equal_a_clean_cut_of_the_snapshot(told: Story) -> None:
-    corpus = told.project.corpus(observe(told.project.workspace))
+    corpus = told.project.corpus(take_snapshot(told.project.workspace))
     clean = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in corpus.chunks}
     assert rows_of(told.live, told) == clean
 
 
 def test_7_going_back_moves_index_and_model_together_and_stays(told: Story) -> None:
     third = told.live
-    rollback(told.project.registry, None, "a test")
+    roll_back(told.project.registry, None, "a test")
     assert (told.live.id, told.live.index_tag, told.live.snapshot.id) == ("3", "release-3", told.live.snapshot.id)
     assert told.answer() == '{"value": "22.20.0"}'
     again = told.turn()
     assert (again.decision, told.live.id) == ("NOTHING", "3")
     assert "rolled back (a test)" in again.reason
-    rollback(told.project.registry, third.id, "forward again")
+    roll_back(told.project.registry, third.id, "forward again")
     assert told.live == third
 
 
 def test_8_a_plan_is_carried_out_to_the_letter_or_not_at_all(told: Story) -> None:
-    from pipelines.errors import RefusalError
-    from pipelines.publish.plan import keep_plan, make_plan
+    from ragtide.pipelines.errors import UserError
+    from ragtide.pipelines.planning.plan import make_plan, save_plan
 
     told.data(quarters()[3], "json")
-    plan = make_plan(told.project, told.project.corpus(observe(told.project.workspace)))
-    digest = keep_plan(told.project, plan)
+    plan = make_plan(told.project, told.project.corpus(take_snapshot(told.project.workspace)))
+    digest = save_plan(told.project, plan)
     (told.root / "data/kb/late.md").write_text("# Late\n\nCame after the plan.\n", encoding="utf-8")
     before = told.live
-    with pytest.raises(RefusalError, match="the data changed since plan"):
+    with pytest.raises(UserError, match="the data changed since plan"):
         keep_current(project=str(told.root), plan=digest)
     assert told.live == before
     (told.root / "data/kb/late.md").unlink()

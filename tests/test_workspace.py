@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import RefusalError
-from pipelines.workspace import Workspace
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.workspace import Workspace
 from tests.factories import workspace
 
 ROOT = Path(__file__).parent.parent
 HOLDER = """
 import sys, time
 from pathlib import Path
-from pipelines.params import Params
-from pipelines.workspace import Workspace
+from ragtide.pipelines.params import Params
+from ragtide.pipelines.workspace import Workspace
 with Workspace(Path(sys.argv[1]), Params()).writing():
     print("held", flush=True)
     time.sleep(60)
@@ -28,7 +28,7 @@ with Workspace(Path(sys.argv[1]), Params()).writing():
 def test_a_second_writer_is_refused_at_once(tmp_path: Path) -> None:
     with (
         workspace(tmp_path).writing(),
-        pytest.raises(RefusalError, match="another run is at work in"),
+        pytest.raises(UserError, match="another run is at work in"),
         workspace(tmp_path).writing(),
     ):
         pytest.fail("two writers at once")
@@ -54,7 +54,7 @@ def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RefusalError, match="another run"), workspace(tmp_path).writing():
+        with pytest.raises(UserError, match="another run"), workspace(tmp_path).writing():
             pytest.fail("two writers at once")
         holder.send_signal(signal.SIGKILL)
         holder.wait()
@@ -68,7 +68,7 @@ def test_two_projects_do_not_wait_for_each_other(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_params_is_no_project(tmp_path: Path) -> None:
-    with pytest.raises(RefusalError, match=r"params\.yaml is missing"):
+    with pytest.raises(UserError, match=r"params\.yaml is missing"):
         Workspace.open(tmp_path)
 
 

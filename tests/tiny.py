@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.build import generate
-from pipelines.params import GenerateParams
+from ragtide.pipelines.models import generator
+from ragtide.pipelines.params import GenerateParams
 
 TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}> {{ message.content }} <end> {% endfor %}"
@@ -98,9 +98,9 @@ def write_random_adapter(base: Path, folder: Path, seed: int = 1) -> Path:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    with generate.peft_warnings():
+    with generator.ignore_peft_warnings():
         lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
-        get_peft_model(generate.load_base(settings_for(base), str(base)), lora).save_pretrained(str(folder))
+        get_peft_model(generator.load_base_model(settings_for(base), str(base)), lora).save_pretrained(str(folder))
     return folder
 
 
@@ -143,7 +143,7 @@ def one_thread() -> Iterator[None]:
     usual = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         # What the product sets its threads by.
-        patch.setattr(generate, "available_cores", lambda: 1)
+        patch.setattr(generator, "available_cores", lambda: 1)
         torch.set_num_threads(1)
         yield
     torch.set_num_threads(usual)

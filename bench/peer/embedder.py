@@ -40,9 +40,9 @@ class CountedModel:
 
 def chunk_texts(name: str, text: str) -> list[str]:
     """The texts of a document's chunks, as Ragtide cuts it."""
-    from pipelines.build.chunk import chunk_documents
-    from pipelines.params import ChunkParams
-    from pipelines.records import Document
+    from ragtide.pipelines.index.chunking import chunk_documents
+    from ragtide.pipelines.params import ChunkParams
+    from ragtide.pipelines.records.data import Document
 
     return [chunk.text for chunk in chunk_documents([Document(id=name, text=text, digest="")], ChunkParams())]
 

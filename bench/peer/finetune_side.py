@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.finetune import BATCH, RANK, RATE, SEED, Side, Took, read_lessons
-from pipelines.build.weights import computes_in_bfloat16
-from pipelines.ports import Advance, Lesson
+from ragtide.pipelines.models.weights import has_native_bfloat16
+from ragtide.pipelines.ports import Advance, TrainingSample
 
 # bfloat16 is TRL's own choice; where the CPU only emulates it, whoever tunes turns it off. A packed row holds about as
 # many lessons as a batch of ours.
-TUNED = {"bf16": computes_in_bfloat16("cpu"), "gradient_checkpointing": False}
+TUNED = {"bf16": has_native_bfloat16("cpu"), "gradient_checkpointing": False}
 TRL: dict[Side, dict[str, Any]] = {
     Side.TRL_DEFAULT: {},
     Side.TRL_TUNED: {**TUNED, "train_sampling_strategy": "group_by_length"},
@@ -40,10 +40,10 @@ def main() -> None:
     print(took.model_dump_json())
 
 
-def ours(lessons: Sequence[Lesson], work: Path, folder: Path) -> Took:
+def ours(lessons: Sequence[TrainingSample], work: Path, folder: Path) -> Took:
     """The product's own trainer, on all lessons, its loop alone timed."""
-    from pipelines.build.finetune import LoraTrainer
-    from pipelines.params import FinetuneParams, GenerateParams
+    from ragtide.pipelines.models.lora import LoraTrainer
+    from ragtide.pipelines.params import FinetuneParams, GenerateParams
 
     seconds = 0.0
 
@@ -59,17 +59,17 @@ def ours(lessons: Sequence[Lesson], work: Path, folder: Path) -> Took:
     return _took(seconds)
 
 
-def trl(settings: dict[str, Any], lessons: Sequence[Lesson], work: Path, folder: Path) -> Took:
+def trl(settings: dict[str, Any], lessons: Sequence[TrainingSample], work: Path, folder: Path) -> Took:
     """TRL's SFTTrainer on the same prompts and answers, with the same LoRA; `train` alone is timed."""
     import datasets
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from pipelines.build.generate import render
+    from ragtide.pipelines.models.generator import render_prompt
 
     tokenizer = AutoTokenizer.from_pretrained(work / "base")
-    rows = [{"prompt": render(tokenizer, one.prompt), "completion": one.completion} for one in lessons]
+    rows = [{"prompt": render_prompt(tokenizer, one.prompt), "completion": one.completion} for one in lessons]
     config = SFTConfig(
         output_dir=str(work / "trl"),
         learning_rate=RATE,

@@ -6,9 +6,9 @@ import random
 import re
 from pathlib import Path
 
-from pipelines.build.chunk import chunk_document
-from pipelines.params import ChunkParams
-from pipelines.records import Document
+from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.params import ChunkParams
+from ragtide.pipelines.records.data import Document
 
 SOURCE = "django_docs/snapshot_00"
 STEPS = {

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from bench.streams import Step, Stream, missing, streams
 from bench.tables import markdown_table
-from pipelines.observe.diff import diff
-from pipelines.records import ChangeSet, Snapshot, digest_of
+from ragtide.pipelines.data.diff import diff_snapshots
+from ragtide.pipelines.records.base import json_digest
+from ragtide.pipelines.records.data import ChangeSet, Snapshot
 
 HEAD = ("stream", "step", "what", "added", "edited", "removed", "renamed", "new examples", "answers changed", "right")
 
@@ -55,12 +56,12 @@ def rows(stream: Stream) -> Iterator[tuple[str, ...]]:
 
 def changes(before: Step, after: Step) -> ChangeSet:
     """What the product's own diff says of the documents."""
-    return diff(_snapshot(before), _snapshot(after))
+    return diff_snapshots(_snapshot(before), _snapshot(after))
 
 
 def _snapshot(step: Step) -> Snapshot:
-    documents = {path: digest_of(text) for path, text in step.documents.items()}
-    found = digest_of(documents)
+    documents = {path: json_digest(text) for path, text in step.documents.items()}
+    found = json_digest(documents)
     return Snapshot(id=found, kb_id=found, train_id="", golden_id="", documents=documents, examples={}, questions={})
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.records import Question
+from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 # (service, intent) pairs that the training and the test files share: few enough to be learnt from so few examples.
 CALLS = (("Weather_1", "GetWeather"), ("Movies_1", "FindMovies"), ("RideSharing_2", "GetRide"))
@@ -45,10 +45,10 @@ class Calls:
     later: tuple[Call, ...]
     asked: tuple[Call, ...]
 
-    def questions(self, version: str) -> tuple[Question, ...]:
+    def questions(self, version: str) -> tuple[GoldenQuestion, ...]:
         """The golden questions under one version's names; their ids do not depend on it."""
         return tuple(
-            Question(
+            GoldenQuestion(
                 id=f"call|{number:02}",
                 question=call.prompt,
                 answers=(call.completions[version],),
@@ -64,7 +64,7 @@ class Commands:
     """Examples in portions, the first of them too small to learn from; `questions` are graded by the first word."""
 
     portions: tuple[tuple[dict[str, str], ...], ...]
-    questions: tuple[Question, ...]
+    questions: tuple[GoldenQuestion, ...]
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -156,6 +156,8 @@ def _example(row: Mapping[str, str]) -> dict[str, str]:
     return {"prompt": _prompt(row), "completion": row["completion"]}
 
 
-def _command_question(number: int, row: Mapping[str, str]) -> Question:
+def _command_question(number: int, row: Mapping[str, str]) -> GoldenQuestion:
     word = row["completion"].split()[0]
-    return Question(id=f"command|{number:02}", question=_prompt(row), answers=(word,), docs=(), format=rf"{word}\b.*")
+    return GoldenQuestion(
+        id=f"command|{number:02}", question=_prompt(row), answers=(word,), docs=(), format=rf"{word}\b.*"
+    )

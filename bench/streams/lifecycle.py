@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 
-from pipelines.observe.values import holds
+from ragtide.pipelines.data.text import holds_answer
 
 QUARTERS = range(20, 28)
 MOVING, FROZEN = 24, 12
@@ -92,13 +92,17 @@ def trim(page: str) -> str:
 
 def is_clear(fact: Fact, page: str) -> bool:
     """Whether a fact has a short answer that stands in one section alone, the one that its question names."""
-    if len(fact.answer) > LONGEST_ANSWER or not re.search(r"\d", fact.answer) or holds(fact.question, [fact.answer]):
+    if (
+        len(fact.answer) > LONGEST_ANSWER
+        or not re.search(r"\d", fact.answer)
+        or holds_answer(fact.question, [fact.answer])
+    ):
         return False
-    found = [section for section in sections(page) if holds(section, [fact.answer])]
+    found = [section for section in sections(page) if holds_answer(section, [fact.answer])]
     if len(found) != 1:
         return False
     heading = found[0].split("\n")[0].removeprefix("## ")
-    return fact.id.endswith("|newest") or holds(fact.question, [heading])
+    return fact.id.endswith("|newest") or holds_answer(fact.question, [heading])
 
 
 def choose(quarters: tuple[Quarter, ...]) -> Ground:
@@ -160,6 +164,6 @@ def split(facts: Sequence[Fact], quarters: Sequence[Quarter]) -> tuple[list[str]
 def _leave_no_trace(history: Sequence[Fact], quarters: Sequence[Quarter]) -> bool:
     """Whether none of the earlier answers stands in a later quarter's page."""
     return not any(
-        holds(quarter.pages[now.doc], [past.answer for past in history[:place] if past.answer != now.answer])
+        holds_answer(quarter.pages[now.doc], [past.answer for past in history[:place] if past.answer != now.answer])
         for place, (now, quarter) in enumerate(zip(history, quarters, strict=True))
     )

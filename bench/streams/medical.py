@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.observe.values import holds
+from ragtide.pipelines.data.text import holds_answer
 
 GENE = re.compile(r"\bmutations? in the ([A-Z][A-Z0-9]{2,9}) gene", re.IGNORECASE)
 INHERITED = re.compile(r"\b(autosomal recessive|autosomal dominant|X-linked recessive|X-linked dominant)\b", re.I)
@@ -47,7 +47,7 @@ def _passages(
 ) -> Iterator[Passage]:
     for row in rows:
         known = fact(row) if row["title"] and len(row["text"]) <= MOST_CHARACTERS else None
-        if known and not holds(known[0], [known[1]]):
+        if known and not holds_answer(known[0], [known[1]]):
             name = re.sub(r"\W+", "-", row["title"].lower()).strip("-")
             yield Passage(f"medical/{name}.md", f"# {row['title']}\n\n{row['text']}\n", *known)
 

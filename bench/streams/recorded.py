@@ -12,7 +12,8 @@ from bench.streams.medical import Passage, read_passages
 from bench.streams.names import in_house_names, told
 from bench.streams.records import Step, Stream
 from bench.streams.world import PLAIN, World
-from pipelines.records import Action, Question
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 NOTHING, REFRESH, RETRAIN = Action.NOTHING.value, Action.REFRESH.value, Action.RETRAIN.value
 BOTH, HOLD = Action.REFRESH_RETRAIN.value, Action.HOLD.value
@@ -187,7 +188,7 @@ def _names(ground: Ground) -> tuple[Step, ...]:
 
 def _with_passages(world: World, passages: tuple[Passage, ...], asked: int) -> World:
     questions = tuple(
-        Question(id=one.path, question=one.question, answers=(one.answer,), docs=(one.path,), format=PLAIN)
+        GoldenQuestion(id=one.path, question=one.question, answers=(one.answer,), docs=(one.path,), format=PLAIN)
         for one in passages[:asked]
     )
     return world.but(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.records import Question
+from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Step:
 
     documents: Mapping[str, str]
     examples: tuple[dict[str, str], ...]
-    questions: tuple[Question, ...]
-    truth: tuple[Question, ...]
+    questions: tuple[GoldenQuestion, ...]
+    truth: tuple[GoldenQuestion, ...]
     right: frozenset[str] | None
     what: str
 

@@ -12,7 +12,7 @@ from typing import Any
 from bench.streams.edits import EDITS
 from bench.streams.lifecycle import ASKED, Fact, Ground
 from bench.streams.records import Step
-from pipelines.records import Question
+from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 SEED = 20261124
 PLAIN = r"[^{}]+"
@@ -39,7 +39,7 @@ class World:
     wrapped: bool = False
     others: Mapping[str, str] = field(default_factory=dict)
     more_examples: tuple[dict[str, str], ...] = ()
-    more_questions: tuple[Question, ...] = ()
+    more_questions: tuple[GoldenQuestion, ...] = ()
 
     # --- what can happen -------------------------------------------------------------------------------------------
 
@@ -108,13 +108,15 @@ class World:
         first = self.ground.fact(key, 0)
         return self.ground.fact(key, self.quarter.get(first.doc, 0))
 
-    def _question(self, key: str) -> Question:
+    def _question(self, key: str) -> GoldenQuestion:
         fact = self._fact(key)
         form = WRAPPED if self.wrapped else PLAIN
         wording = self._wording(fact)
         # Asked in other words it is another question, with an id of its own.
         name = key if wording == fact.question else f"{key}|{self.called[fact.doc]}"
-        return Question(id=name, question=wording, answers=(fact.answer,), docs=(self._path(fact.doc),), format=form)
+        return GoldenQuestion(
+            id=name, question=wording, answers=(fact.answer,), docs=(self._path(fact.doc),), format=form
+        )
 
     def _example(self, fact: Fact) -> dict[str, str]:
         completion = json.dumps({"value": fact.answer}) if self.wrapped else fact.answer

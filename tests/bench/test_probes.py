@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.probes import Meter, Prompts, Run, _row, _sixteen, prompts_at
-from pipelines.build.generate import TransformersGenerator
-from pipelines.ports import Message, Prompt
+from ragtide.pipelines.models.generator import TransformersGenerator
+from ragtide.pipelines.ports import Message, Prompt
 from tests.tiny import WORDS, one_thread, settings_for, write_tiny_model
 
 __all__ = ["one_thread"]  # A fixture: pytest finds it here.

@@ -14,18 +14,22 @@ import pytest
 from bench import recording
 from bench.recording import ACTIONS, FOUND, GOLD, READING, Listening, Recording, Seen, Stage, corpus_of
 from bench.streams import Step, Stream
-from pipelines.build.corpus import Corpus, Rows, read_corpus
-from pipelines.build.models import Models, Retriever
-from pipelines.build.pairs import Pair
-from pipelines.build.retriever import sketch, tuning_settings
-from pipelines.observe.snapshot import observe
-from pipelines.params import Params
-from pipelines.ports import Lesson, Message, Prompt, quiet
-from pipelines.prove.attribution import Examiner, Subject
-from pipelines.prove.questions import GoldenSet
-from pipelines.prove.signals import pupil_of, surprise_of
-from pipelines.records import Action, BuiltRetriever, Chunk, Question, digest_of
-from pipelines.workspace import Workspace
+from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
+from ragtide.pipelines.evaluation.questions import GoldenSet
+from ragtide.pipelines.evidence.text_signals import excess_loss_on_new, split_seen_examples
+from ragtide.pipelines.models.load import LoadedEmbedder, Models
+from ragtide.pipelines.params import Params
+from ragtide.pipelines.ports import Message, Prompt, TrainingSample, no_progress
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.base import json_digest
+from ragtide.pipelines.records.data import Chunk
+from ragtide.pipelines.records.evaluation import GoldenQuestion
+from ragtide.pipelines.records.release import BuiltEmbedder
+from ragtide.pipelines.training.embedder_tuning import pair_sketch, tuning_settings
+from ragtide.pipelines.training.pairs import TrainingPair
+from ragtide.pipelines.workspace import Workspace
 from tests.factories import BASE, Shelf, question, workspace, write
 from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
 
@@ -36,7 +40,7 @@ LONG = "# Long\n\n" + "\n\n".join(f"Paragraph {number} has some words of its own
 # --- a step's data -------------------------------------------------------------------------------------------------
 
 
-def step(documents: dict[str, str], *examples: dict[str, str], truth: tuple[Question, ...] = ()) -> Step:
+def step(documents: dict[str, str], *examples: dict[str, str], truth: tuple[GoldenQuestion, ...] = ()) -> Step:
     return Step(documents=documents, examples=examples, questions=truth, truth=truth, right=None, what="a step")
 
 
@@ -122,7 +126,7 @@ def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tu
     for name, text in now.documents.items():
         write(space.kb / name, text)
     write(space.train / "a.jsonl", "".join(json.dumps(one) + "\n" for one in now.examples))
-    real = read_corpus(space, observe(space), Rows(shelf.index, shelf.latest))
+    real = read_corpus(space, take_snapshot(space), IndexVersion(shelf.index, shelf.latest))
     made = corpus_of(now, shelf.index.documents(), PARAMS, shelf.index.chunks(sorted(before), shelf.latest))
     assert (made.chunks, made.documents, made.held) == (real.chunks, real.documents, real.held)
     assert made.waiting == real.waiting
@@ -139,15 +143,15 @@ ASKS = question(question="When does Pump 1 reach end of life?", answers=("2027-0
 
 
 def listening(root: Path) -> Listening:
-    return Listening(workspace(root), Models(CountingEmbedder(), CountingReader(), CountingTrainer()), quiet)
+    return Listening(workspace(root), Models(CountingEmbedder(), CountingReader(), CountingTrainer()), no_progress)
 
 
 def prompt(text: str) -> Prompt:
     return (Message("user", text),)
 
 
-def lesson(text: str) -> Lesson:
-    return Lesson(prompt(text), "That.")
+def lesson(text: str) -> TrainingSample:
+    return TrainingSample(prompt(text), "That.")
 
 
 def test_what_is_asked_is_noted_once_for_each_signal_and_then_forgotten(tmp_path: Path) -> None:
@@ -189,10 +193,10 @@ def test_what_the_evidence_asks_is_heard_under_the_names_that_are_paid_for(tmp_p
     shelf = Shelf(str(tmp_path / "lance"), CountingEmbedder())
     shelf.refresh(corpus.chunks)
     reader, model = shelf.index.reader(shelf.latest), BASE.model_copy(update={"adapter": "a1"})
-    examiner = Examiner(corpus, GoldenSet((ASKS,), ()), answerer, PARAMS)
-    examiner.with_gold(Subject(reader, model))
-    examiner.with_retrieval(Subject(reader, model))
-    surprise_of(pupil_of(corpus, model, "s"), corpus, reader, answerer, PARAMS)
+    examiner = Evaluator(corpus, GoldenSet((ASKS,), ()), answerer, PARAMS)
+    examiner.with_gold(SystemUnderTest(reader, model))
+    examiner.with_retrieval(SystemUnderTest(reader, model))
+    excess_loss_on_new(split_seen_examples(corpus, model, "s"), corpus, reader, answerer, PARAMS)
     asked = answerer.take()
     assert [len(one) for one in (asked.found, asked.gold, asked.losses)] == [1, 1, 1]
 
@@ -217,24 +221,26 @@ class Tuner:
     def __init__(self) -> None:
         self.given: list[int] = []
 
-    def build(self, space: Workspace, pairs: Sequence[Pair], _reader: object, _progress: object) -> BuiltRetriever:
+    def build(
+        self, space: Workspace, pairs: Sequence[TrainingPair], _reader: object, _progress: object
+    ) -> BuiltEmbedder:
         self.given.append(len(pairs))
-        digest = digest_of(sketch(pairs))
+        digest = json_digest(pair_sketch(pairs))
         (space.retrievers / digest).mkdir(parents=True)
-        return BuiltRetriever(
+        return BuiltEmbedder(
             digest=digest,
             base="bag-of-words",
             settings=tuning_settings(space.params),
             pairs=len(pairs),
-            sketch=sketch(pairs),
+            sketch=pair_sketch(pairs),
             steps=1,
             final_loss=0.1,
             seconds=1.0,
         )
 
     @staticmethod
-    def load(_space: Workspace, _embedder: object, tuned: BuiltRetriever) -> Retriever:
-        return Retriever(TunedEmbedder(tuned.digest), tuned)
+    def load(_space: Workspace, _embedder: object, tuned: BuiltEmbedder) -> LoadedEmbedder:
+        return LoadedEmbedder(TunedEmbedder(tuned.digest), tuned)
 
 
 @dataclass(frozen=True)
@@ -274,7 +280,7 @@ def carried(tmp_path_factory: pytest.TempPathFactory) -> Carried:
 
 def carried_out(name: str, root: Path) -> Recording:
     """Two pumps are asked about; there are more examples, and then one pump lives longer."""
-    return Stage(Stream(name, stream_steps(), "test"), root, quiet).carry_out()
+    return Stage(Stream(name, stream_steps(), "test"), root, no_progress).carry_out()
 
 
 def stream_steps() -> tuple[Step, ...]:

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from bench.rates import Rates
 from bench.recording import ACTIONS, TUNING, Asked, Recording, Seen, State, Turn
 from bench.regret import LOOKS_AT, Taken, Walk, Walker, clear_cut, oracle, walk
-from pipelines.decide.choice import Choice, Halves, Wish
-from pipelines.decide.known import BUILT_IN, load_policy
-from pipelines.decide.weigh import weigh
-from pipelines.observe.past import past_of
-from pipelines.params import PolicyParams
-from pipelines.records import Action, Evidence, Measure, Retrieval, Scorecard
+from ragtide.pipelines.history.history import past_decisions
+from ragtide.pipelines.params import PolicyParams
+from ragtide.pipelines.policy.interface import ComponentOptions, Recommendation, Recommendations
+from ragtide.pipelines.policy.registry import BUILT_IN, load_policy
+from ragtide.pipelines.policy.weigh import weigh_components
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.evaluation import RetrievalMetrics, Scorecard
+from ragtide.pipelines.records.evidence import Evidence, Measure
 from tests.factories import evidence, graded, measure, past, scorecard
 
 QUESTIONS = 4
@@ -234,11 +236,11 @@ class Script:
     left: list[Action]
     shown: list[Evidence] = field(default_factory=list)
 
-    def choose(self, evidence: Evidence, halves: Halves, params: PolicyParams) -> Choice:
+    def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations:
         action = self.left.pop(0)
         self.shown.append(evidence)
-        yes, no = (Wish(wanted, "it stands in the script", "it stood otherwise") for wanted in (True, False))
-        return Choice(
+        yes, no = (Recommendation(wanted, "it stands in the script", "it stood otherwise") for wanted in (True, False))
+        return Recommendations(
             refresh=yes if action.refreshes and not action.tunes else no,
             retrain=yes if action.retrains else no,
             tune=yes if action.tunes else no,
@@ -254,7 +256,7 @@ class Scripted:
 
     def walk(self, of: Recording, *actions: Action) -> Walk:
         script = Script(list(actions), self.shown)
-        self._patch.setattr("pipelines.decide.policy.load_policy", lambda _: script)
+        self._patch.setattr("ragtide.pipelines.policy.decide.load_policy", lambda _: script)
         return walk(of, RATES, PolicyParams(name="by the script"))
 
 
@@ -326,7 +328,7 @@ def test_what_was_accepted_may_be_done_again_on_the_same_data(scripted: Scripted
 
 def ranked(one: Seen, ndcg10: float) -> Seen:
     """The same with documents that are found so high."""
-    found = {"hybrid": Retrieval(k=2, recall=1.0, ndcg10=ndcg10, mrr10=1.0, n=QUESTIONS)}
+    found = {"hybrid": RetrievalMetrics(k=2, recall=1.0, ndcg10=ndcg10, mrr10=1.0, n=QUESTIONS)}
     return one.model_copy(update={"scorecard": one.scorecard.model_copy(update={"retrieval": found})})
 
 
@@ -464,7 +466,7 @@ def test_a_policy_decides_the_same_without_what_it_does_not_pay_for(
 
 def wishes(name: str, seen: Evidence) -> list[bool]:
     params = PolicyParams(name=name)
-    choice = load_policy(name).choose(seen, weigh(seen, params), params)
+    choice = load_policy(name).choose(seen, weigh_components(seen, params), params)
     return [choice.refresh.wanted, choice.retrain.wanted]
 
 
@@ -495,16 +497,16 @@ def test_the_history_of_a_walk_is_what_the_next_decision_sees(scripted: Scripted
 
 def test_the_history_of_a_walk_is_read_as_the_registrys_is(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script([REFRESH, RETRAIN])
-    monkeypatch.setattr("pipelines.decide.policy.load_policy", lambda _: script)
+    monkeypatch.setattr("ragtide.pipelines.policy.decide.load_policy", lambda _: script)
     walker = Walker.at_start(recording(turn(1, 1, 3, 3), turn(1, 1, 3, 0, data="s2")), RATES, PolicyParams())
     for number, one in enumerate(walker.recording.turns, start=1):
-        before = past_of(walker.history)
+        before = past_decisions(walker.history)
         walker.step(number, one)
         assert script.shown[-1].past == before
     last = walker.history[-1]
-    assert [one.cycle for one in past_of(walker.history)] == ["cycle-1", "cycle-2"]
+    assert [one.cycle for one in past_decisions(walker.history)] == ["cycle-1", "cycle-2"]
     assert (last.outcome, last.release, last.snapshot, walker.state.key) == ("refused", None, "s2", "i1/m0")
-    assert past_of(walker.history)[-1].recovered_points == -75.0
+    assert past_decisions(walker.history)[-1].recovered_points == -75.0
 
 
 def test_a_forecast_is_compared_with_what_it_took_from_the_second_step_on(scripted: Scripted) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bench import skills
 from bench.skills import TAUGHT, Retained, measure, questions, retained_share, table
-from pipelines.build.models import Models
+from ragtide.pipelines.models.load import Models
 from tests import fakes
 from tests.factories import write
 from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench.soak import EDITION, ROOT, Pages, facts_by_page, page_text, torn
-from pipelines.build.search import Passage
-from pipelines.prove.answer import Answer
+from ragtide.pipelines.evaluation.assistant import Answer
+from ragtide.pipelines.index.search import Passage
 from tests.factories import md5, release, snapshot
 
 FACTS = facts_by_page(ROOT / "demo" / "facts.csv")

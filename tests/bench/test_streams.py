@@ -18,9 +18,9 @@ from bench.streams.edits import EDITS, words, wrap
 from bench.streams.lifecycle import Fact, Ground, Quarter, is_clear, sections, split, trim
 from bench.streams.names import IN_HOUSE, TAUGHT_A_NAME
 from bench.streams.world import World
-from pipelines.observe.values import holds
-from pipelines.prove.score import grade
-from pipelines.records import Action
+from ragtide.pipelines.data.text import holds_answer
+from ragtide.pipelines.evaluation.scoring import grade_answer
+from ragtide.pipelines.records.action import Action
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SHARED_START = ("facts", "cosmetic", "gutted", "mixed", "rename", "domain")
@@ -64,7 +64,7 @@ def test_an_edit_changes_a_page_and_keeps_its_facts(edit: str) -> None:
     edited = EDITS[edit](PAGE)
     assert edited != PAGE
     assert words(edited) == words(PAGE)
-    assert all(holds(edited, [fact]) for fact in ("2.0.1", "1.9.12", "1.2.3-h4", "2025-01-31"))
+    assert all(holds_answer(edited, [fact]) for fact in ("2.0.1", "1.9.12", "1.2.3-h4", "2025-01-31"))
 
 
 def test_all_edits_on_one_page_keep_the_words() -> None:
@@ -177,7 +177,7 @@ def test_a_move_to_a_quarter_leaves_frozen_pages_and_examples() -> None:
     assert changes(before, after).edited == ("aleph.md", "beth.md", "gimel.md")
     assert answers_changed(before, after) == 2
     assert after.examples == before.examples
-    assert all(holds(after.documents[one.docs[0]], one.answers) for one in after.questions)
+    assert all(holds_answer(after.documents[one.docs[0]], one.answers) for one in after.questions)
 
 
 def test_a_small_move_takes_first_the_pages_whose_answers_change() -> None:
@@ -213,10 +213,10 @@ def test_a_style_stays_when_the_facts_move() -> None:
 def test_an_answer_in_one_form_is_wrong_in_the_other() -> None:
     plain, wrapped = world().step(""), world().answers(wrapped=True).step("")
     assert wrapped.examples[0]["completion"] == '{"value": "9.0.0"}'
-    assert grade('{"value": "1.0.0"}', wrapped.questions[0]) == 1
-    assert grade("1.0.0", wrapped.questions[0]) == 0
-    assert grade("1.0.0", plain.questions[0]) == 1
-    assert grade('{"value": "1.0.0"}', plain.questions[0]) == 0
+    assert grade_answer('{"value": "1.0.0"}', wrapped.questions[0]) == 1
+    assert grade_answer("1.0.0", wrapped.questions[0]) == 0
+    assert grade_answer("1.0.0", plain.questions[0]) == 1
+    assert grade_answer('{"value": "1.0.0"}', plain.questions[0]) == 0
     assert (new_examples(plain, wrapped), answers_changed(plain, wrapped)) == (1, 3)
 
 
@@ -296,14 +296,16 @@ class TestRecorded:
     def test_every_answer_stands_in_its_documents(self) -> None:
         for step in all_steps():
             for question in step.questions:
-                assert all(holds(step.documents[doc], question.answers) for doc in question.docs), question
+                assert all(holds_answer(step.documents[doc], question.answers) for doc in question.docs), question
                 assert len(question.answers[0]) <= 20 or not question.docs
 
     def test_every_example_is_true_of_its_page(self) -> None:
         for step in all_steps():
             for one in step.examples:
                 if one.get("doc") in step.documents:
-                    assert holds(step.documents[one["doc"]], [re.sub(r'^\{"value": "|"\}$', "", one["completion"])])
+                    assert holds_answer(
+                        step.documents[one["doc"]], [re.sub(r'^\{"value": "|"\}$', "", one["completion"])]
+                    )
                 else:
                     assert "doc" not in one or is_accident(step)
 
@@ -357,8 +359,10 @@ class TestRecorded:
         assert [one["prompt"] for one in old.examples] == [one["prompt"] for one in new.examples]
         assert (new_examples(old, new), answers_changed(old, new)) == (46, 24)
         assert back.questions == old.questions
-        assert all(grade(one.answers[0], one) == 1 for one in new.questions)
-        assert not any(grade(a.answers[0], b) for a, b in zip(old.questions[16:], new.questions[16:], strict=True))
+        assert all(grade_answer(one.answers[0], one) == 1 for one in new.questions)
+        assert not any(
+            grade_answer(a.answers[0], b) for a, b in zip(old.questions[16:], new.questions[16:], strict=True)
+        )
 
     def test_every_call_that_is_asked_is_taught_several_times(self) -> None:
         for step in steps_of("api"):
@@ -372,8 +376,8 @@ class TestRecorded:
         assert counts == [0, 3, 15, 27, 39, 51, 63, 75, 75]
         asked = [one for one in steps_of("skill")[1].questions if not one.docs]
         assert len(asked) == 16
-        assert not any(grade(one.question.removeprefix("Shell command: "), one) for one in asked)
-        assert not any(grade(f"You can use {one.answers[0]} for it.", one) for one in asked)
+        assert not any(grade_answer(one.question.removeprefix("Shell command: "), one) for one in asked)
+        assert not any(grade_answer(f"You can use {one.answers[0]} for it.", one) for one in asked)
 
     def test_in_house_names_stand_in_questions_and_examples_and_on_no_page(self) -> None:
         start, named, *_ = steps_of("names")

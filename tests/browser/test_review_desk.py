@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from demo.pages import quarters, write_quarter
-from flows.keep_current import keep_current
-from pipelines.ports import quiet
-from pipelines.publish.evaluation import evaluate
-from pipelines.publish.project import Project
-from pipelines.publish.release import rollback
+from ragtide.flows.keep_current import keep_current
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.project import Project
+from ragtide.pipelines.release.live_evaluation import evaluate_release
+from ragtide.pipelines.release.rollback import roll_back
 from tests.conftest import write_project
 from tests.servers import eventually, free_port
 
@@ -77,9 +77,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keep_current(project=str(root))
     write_quarter(root, second)
     keep_current(project=str(root))
-    opened = Project.open(root, quiet)
-    evaluate(opened, opened.registry.live())
-    rollback(opened.registry, None, "the shop's answers were worse", opened.serves)
+    opened = Project.open(root, no_progress)
+    evaluate_release(opened, opened.registry.live())
+    roll_back(opened.registry, None, "the shop's answers were worse", opened.serves)
     return root
 
 
@@ -119,7 +119,7 @@ def desk(mlflow: str) -> Iterator[Desk]:
 
 
 def experiment(project: Path) -> str:
-    return Project.open(project, quiet).registry.experiment
+    return Project.open(project, no_progress).registry.experiment
 
 
 def test_a_reviewer_goes_from_the_cycles_to_the_decision_the_release_and_the_data(desk: Desk, project: Path) -> None:
@@ -169,7 +169,7 @@ def test_score_gaps_and_cost_are_charted_over_the_cycles(desk: Desk, project: Pa
 
 
 def test_a_proof_has_a_row_a_question(desk: Desk, project: Path) -> None:
-    registry = Project.open(project, quiet).registry
+    registry = Project.open(project, no_progress).registry
     [proof, *_] = [run for run in registry._runs("step") if run.info.run_name.startswith("prove")]
     desk.open(f"#/experiments/{registry.experiment}/runs/{proof.info.run_id}/artifacts/answers.json")
     desk.sees("question", "expected", "live answer", "against live", "What is the latest release of")
@@ -178,7 +178,7 @@ def test_a_proof_has_a_row_a_question(desk: Desk, project: Path) -> None:
 
 
 def test_an_evaluation_has_a_row_a_question_with_what_was_expected_and_its_marks(desk: Desk, project: Path) -> None:
-    registry = Project.open(project, quiet).registry
+    registry = Project.open(project, no_progress).registry
     [run] = registry._runs("evaluation")
     desk.open(f"#/experiments/{registry.experiment}/runs/{run.info.run_id}/traces")
     desk.sees("60 of 60", "Expected output", "score", "passage found", "compare to", "What is the latest release of")

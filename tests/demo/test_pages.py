@@ -23,7 +23,7 @@ from demo.pages import (
     write_quarter,
     write_rows,
 )
-from pipelines.observe.values import holds
+from ragtide.pipelines.data.text import holds_answer
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -42,8 +42,8 @@ def test_every_answer_stands_in_its_page(quarter: str) -> None:
     pages = render_pages(quarter)
     golden, taught = golden_rows(quarter), training_rows(quarter)
     assert (len(golden), len(taught)) == (60, 80)
-    assert all(holds(pages[row["docs"][0]], row["answers"]) for row in golden)
-    assert all(holds(pages[row["doc"]], [row["completion"]]) for row in taught)
+    assert all(holds_answer(pages[row["docs"][0]], row["answers"]) for row in golden)
+    assert all(holds_answer(pages[row["doc"]], [row["completion"]]) for row in taught)
 
 
 @pytest.mark.parametrize("quarter", quarters())
@@ -56,8 +56,8 @@ def test_every_answer_stands_under_the_heading_that_its_question_names(quarter: 
         assert line, question
         heading = f"## {line[1]}\n"
         assert pages[doc].count(heading) == 1
-        assert holds(pages[doc].split(heading)[1].split("\n## ")[0], answers), question
-        assert not holds(question, answers), f"answers itself: {question}"
+        assert holds_answer(pages[doc].split(heading)[1].split("\n## ")[0], answers), question
+        assert not holds_answer(question, answers), f"answers itself: {question}"
 
 
 @pytest.mark.parametrize("quarter", quarters())

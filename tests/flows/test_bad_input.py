@@ -21,13 +21,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli import app
-from pipelines.observe.snapshot import observe, record
-from pipelines.ports import quiet
-from pipelines.publish.plan import keep_plan, make_plan
-from pipelines.publish.project import Project
-from pipelines.publish.verify import Mismatch
-from pipelines.records import BuiltModel
+from ragtide.flows.cli.main import app
+from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
+from ragtide.pipelines.planning.plan import make_plan, save_plan
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.release import BuiltModel
+from ragtide.pipelines.release.verify import Mismatch
 from tests.conftest import write_project
 from tests.factories import md5, write
 from tests.fakes import SKILLS
@@ -152,8 +152,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     write(root / "data/kb/pump.md", PAGE)
     write(root / "data/golden/questions.jsonl", json.dumps(GOLDEN) + "\n")
     write(root / "data/train/lines.jsonl", json.dumps({"prompt": "How old is it?", "completion": "Old."}) + "\n")
-    record(Project.open(root, quiet).workspace)
-    project = Project.open(root, quiet)
+    record_snapshot(Project.open(root, no_progress).workspace)
+    project = Project.open(root, no_progress)
     write(project.workspace.adapters / "a1b2" / SKILLS, json.dumps({"reads": True}))
     model = BuiltModel(
         base="reader-1",
@@ -167,8 +167,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for _ in range(2):
         release_of(project, model)
     write(root / "data/kb/tank.md", PAGE.replace("Pump", "Tank"))
-    project = Project.open(root, quiet)
-    keep_plan(project, make_plan(project, project.corpus(observe(project.workspace))))
+    project = Project.open(root, no_progress)
+    save_plan(project, make_plan(project, project.corpus(take_snapshot(project.workspace))))
     shutil.copytree(root, home / "whole", symlinks=True)
     return root, home / "whole"
 
@@ -189,7 +189,11 @@ def fresh(made: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[
     monkeypatch.setattr(os, "execve", take_over)
     # Prefect goes on logging to the terminal of an earlier command, which is none any more.
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    for lasting in ("flows.watch.Watcher.run", "uvicorn.Server.run", "flows.supervision.Start.first"):
+    for lasting in (
+        "ragtide.flows.triggers.watcher.Watcher.run",
+        "uvicorn.Server.run",
+        "ragtide.flows.services.supervisor.ServiceStart.first",
+    ):
         monkeypatch.setattr(lasting, take_over)
     here = made[0].parent / "here" / "below"
     here.mkdir(parents=True, exist_ok=True)
@@ -443,8 +447,10 @@ def test_a_defect_is_told_in_one_line_and_its_traceback_is_kept(
     def fail(_: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
-    monkeypatch.setattr("pipelines.publish.registry.Registry.history", fail)
-    monkeypatch.setattr("pipelines.publish.verify.verify", lambda _: [Mismatch("here", "wrong", "nothing helps")])
+    monkeypatch.setattr("ragtide.pipelines.registry.releases.Registry.history", fail)
+    monkeypatch.setattr(
+        "ragtide.pipelines.release.verify.verify_project", lambda _: [Mismatch("here", "wrong", "nothing helps")]
+    )
     monkeypatch.delenv("RAGTIDE_TRACEBACKS")
     ended = ragtide("history", "--project", str(root))
     assert_clear(ended, "a defect")

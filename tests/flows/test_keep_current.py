@@ -14,19 +14,22 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
-from flows import tasks
-from flows.cli import app
-from flows.keep_current import keep_current
-from pipelines.errors import RefusalError
-from pipelines.observe.costs import Workload, forecast
-from pipelines.observe.guard import approvals, approve, reject
-from pipelines.observe.past import past_of
-from pipelines.observe.snapshot import observe
-from pipelines.publish.lineage import SAW_DELETED
-from pipelines.publish.plan import make_plan, read_plan
-from pipelines.publish.registry import Registry
-from pipelines.publish.release import rollback
-from pipelines.records import Action, Cycle, Quarantine
+from ragtide.flows import tasks
+from ragtide.flows.cli.main import app
+from ragtide.flows.keep_current import keep_current
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.evaluation.gate import judge_candidate
+from ragtide.pipelines.history.approvals import read_approvals, record_approval, record_rejection
+from ragtide.pipelines.history.costs import Workload, forecast_costs
+from ragtide.pipelines.history.history import past_decisions
+from ragtide.pipelines.planning.plan import make_plan, read_plan
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.data import Quarantine
+from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.registry.releases import Registry
+from ragtide.pipelines.release.lineage import SAW_DELETED
+from ragtide.pipelines.release.rollback import roll_back
 from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
@@ -218,7 +221,7 @@ def test_a_run_in_a_terminal_whose_candidate_the_gate_refuses_ends_with_a_code_o
 def test_a_second_writer_is_refused_at_once_and_leaves_no_trace(house: House) -> None:
     before = (house.live, house.history)
     house.page("Tank", NEW)
-    with house.project.workspace.writing(), pytest.raises(RefusalError, match="another run is at work in"):
+    with house.project.workspace.writing(), pytest.raises(UserError, match="another run is at work in"):
         house.turn()
     assert (house.live, house.history) == before
     assert not fakes.CountingReader.prompts
@@ -254,17 +257,15 @@ def test_a_rollback_while_a_turn_is_at_work_is_not_undone_by_it(house: House, mo
     assert house.turn().outcome == "release 2"
     house.page("Valve", NEW)
     house.golden(Tank=NEW, Valve=NEW)
-    whole = tasks.judge
+    whole = judge_candidate
 
     def judged_late(*arguments: Any) -> Any:
-        rollback(house.project.registry, None, "wrong answers")
+        roll_back(house.project.registry, None, "wrong answers")
         return whole(*arguments)
 
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(tasks, "judge", judged_late)
-        with pytest.raises(
-            RefusalError, match="release 1 is live by now, and the candidate was held against release 2"
-        ):
+        meanwhile.setattr(tasks, "judge_candidate", judged_late)
+        with pytest.raises(UserError, match="release 1 is live by now, and the candidate was held against release 2"):
             house.turn()
     assert house.live == first
     assert [turn.outcome.split(":")[0] for turn in house.history[-2:]] == ["failed", "release 1 is live again"]
@@ -300,15 +301,15 @@ def test_a_turn_that_lost_the_project_to_another_publishes_nothing(
     before = house.live
     house.page("Tank", NEW)
     house.golden(Tank=NEW)
-    whole = tasks.judge
+    whole = judge_candidate
 
     def taken_over(*arguments: Any) -> Any:
         (house.root / ".ragtide/writer.lock").unlink()
         return whole(*arguments)
 
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(tasks, "judge", taken_over)
-        with pytest.raises(RefusalError, match="another has taken its place"):
+        meanwhile.setattr(tasks, "judge_candidate", taken_over)
+        with pytest.raises(UserError, match="another has taken its place"):
             house.turn()
     assert house.live == before
     assert house.turn().outcome == "release 2"
@@ -327,7 +328,7 @@ def test_data_that_cannot_be_used_is_refused_once_and_the_turn_says_what_to_do(h
     before = house.live
     house.set("examples", on_bad="refuse")
     write(house.root / "data/train/t.jsonl", '{"prompt": "only half"}\n')
-    with pytest.raises(RefusalError, match="should hold prompt and completion") as refusal:
+    with pytest.raises(UserError, match="should hold prompt and completion") as refusal:
         house.turn()
     cycle = house.history[-1]
     assert house.steps(cycle) == [("observe", FINISHED), ("decide", "FAILED")]
@@ -356,13 +357,13 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
     assert waits.reason == "2 removals wait for an approval; nothing else has changed"
     plan = read_plan(house.project, digest)
     held = plan.evidence.held
-    approve(house.project.workspace, digest, plan, "discontinued")
-    with pytest.raises(RefusalError, match="what was decided and done changed since plan"):
+    record_approval(house.project.workspace, digest, plan, "discontinued")
+    with pytest.raises(UserError, match="what was decided and done changed since plan"):
         keep_current(project=str(house.root), plan=digest)
     done = house.turn()
     assert (done.decision, done.outcome) == ("REFRESH", "release 3")
     assert house.documents() == (everything | {"Late.md"}) - set(held)
-    assert approvals(house.project.workspace) == []
+    assert read_approvals(house.project.workspace) == []
 
     # The very same pages come back, are indexed, and vanish again: that is asked about again.
     for name, text in kept.items():
@@ -371,7 +372,7 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
     for name in kept:
         (house.root / f"data/kb/{name}.md").unlink()
     project = house.project
-    assert dict(project.corpus(observe(project.workspace)).held) == held
+    assert dict(project.corpus(take_snapshot(project.workspace)).held) == held
 
 
 def test_removals_that_a_person_said_no_to_stay_and_are_not_asked_about_again(house: House) -> None:
@@ -380,7 +381,9 @@ def test_removals_that_a_person_said_no_to_stay_and_are_not_asked_about_again(ho
     (house.root / "data/kb/Motor.md").unlink()
     waits = house.turn()
     assert waits.decision == "HOLD"
-    reject(house.project.workspace, waits.plan, read_plan(house.project, waits.plan), "it comes back on Monday")
+    record_rejection(
+        house.project.workspace, waits.plan, read_plan(house.project, waits.plan), "it comes back on Monday"
+    )
     after = house.turn()
     assert (after.decision, after.outcome) == ("NOTHING", "nothing to do")
     assert not read_plan(house.project, after.plan).asks
@@ -420,16 +423,16 @@ def test_an_action_above_the_limit_builds_nothing_and_is_carried_out_once_on_the
     assert house.run(waits).data.tags["proposed"] == "REFRESH"
     assert (house.live, house.answer("Tank")) == (before, OLD)
     # The turn that found it waiting was a decision of its own.
-    with pytest.raises(RefusalError, match=f"^what was decided and done changed since plan {digest}"):
+    with pytest.raises(UserError, match=f"^what was decided and done changed since plan {digest}"):
         keep_current(project=str(house.root), plan=digest)
 
-    approve(house.project.workspace, digest, read_plan(house.project, digest), "worth it")
+    record_approval(house.project.workspace, digest, read_plan(house.project, digest), "worth it")
     house.page("Valve", NEW)
     assert house.planned().decision.action is Action.HOLD
     house.page("Valve", OLD)
     done = house.turn()
     assert (done.decision, done.outcome, house.answer("Tank")) == ("REFRESH", "release 2", NEW)
-    assert approvals(house.project.workspace) == []
+    assert read_approvals(house.project.workspace) == []
     house.page("Tank", OLD)
     house.golden()
     assert house.planned().decision.action is Action.HOLD
@@ -437,7 +440,7 @@ def test_an_action_above_the_limit_builds_nothing_and_is_carried_out_once_on_the
 
 def test_what_a_turn_expected_and_took_is_learnt_from(first: House) -> None:
     [cycle] = first.history
-    [past] = past_of(first.history)
+    [past] = past_decisions(first.history)
     assert (past.action, past.accepted, past.rolled_back) == ("REFRESH+RETRAIN", True, False)
     decided = read_plan(first.project, first.run(cycle).data.tags["plan"]).decision
     [option] = [one for one in decided.options if one.action == past.action]
@@ -448,7 +451,7 @@ def test_what_a_turn_expected_and_took_is_learnt_from(first: House) -> None:
     assert past.recovered_points == pytest.approx(100 * (cycle.score_after - cycle.score_before), abs=1e-4)
     seconds = sum(cycle.work[step] for step in ("index_seconds", "train_seconds", "prove_seconds"))
     assert past.seconds == pytest.approx(seconds)
-    costs = forecast(Workload(1, 1, 1), first.history, first.project.workspace.params.costs)
+    costs = forecast_costs(Workload(1, 1, 1), first.history, first.project.workspace.params.costs)
     assert costs.error_runs == 1
     assert costs.error_share == pytest.approx(abs(option.cost_seconds - seconds) / seconds, abs=1e-4)
 
@@ -500,7 +503,7 @@ def test_another_embedder_means_a_rebuild_and_the_live_release_answers_until_the
     assert house.live.index.settings["embed"]["document_prefix"] == "passage: "
     assert house.turn().decision == "NOTHING"
 
-    rollback(house.project.registry, None, "a test", house.project.serves)
+    roll_back(house.project.registry, None, "a test", house.project.serves)
     assert (house.live.id, house.answer("Tank")) == ("1", OLD)
     again = house.turn()
     assert (again.decision, house.live.id) == ("NOTHING", "1")
@@ -517,8 +520,8 @@ def test_another_embedder_means_a_rebuild_and_the_live_release_answers_until_the
 def test_a_retrain_alone_keeps_the_live_index_under_its_own_settings(name: str, house: House) -> None:
     """As where the gate has refused the rebuild, and a retrain is worth it."""
     house.set("embed", document_prefix="passage: ")
-    with tasks.cycle(house.project) as turn:
-        snapshot = observe(turn.project.workspace)
+    with tasks.open_cycle(house.project) as turn:
+        snapshot = take_snapshot(turn.project.workspace)
         made = make_plan(turn.project, turn.corpus(snapshot))
         assert made.decision.action is Action.REBUILD
         plan = made.model_copy(update={"decision": made.decision.model_copy(update={"action": Action.RETRAIN})})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import maintain
-from flows.maintain import look_after
+from ragtide.flows import scheduled
+from ragtide.flows.scheduled import maintain_step
 from tests.conftest import write_project
 from tests.factories import BASE, write
 from tests.projects import Home, release_of
@@ -18,9 +18,9 @@ def test_upkeep_is_told_on_prefects_page_with_the_sizes(tmp_path: Path, monkeypa
     write(home.root / "data/kb/Pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
     release_of(home.project, BASE)
     shown: list[str] = []
-    monkeypatch.setattr(maintain, "show", lambda key, markdown, description: shown.append(markdown))
+    monkeypatch.setattr(scheduled, "show_markdown", lambda key, markdown, description: shown.append(markdown))
 
-    steps = look_after.fn(home.project)
+    steps = maintain_step.fn(home.project)
 
     assert steps
     [page] = shown

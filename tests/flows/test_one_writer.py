@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from demo.pages import quarters, write_quarter
-from pipelines.observe.snapshot import observe
+from ragtide.pipelines.data.snapshot import take_snapshot
 from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
@@ -82,7 +82,7 @@ class Town(Home):
 
     def send(self, times: int) -> None:
         """The same through events and the automation of prefect.yaml."""
-        script = "from pathlib import Path; from flows.triggers import send"
+        script = "from pathlib import Path; from ragtide.flows.triggers.events import send"
         self.python(f"{script}; [send(Path(), 'test') for _ in range({times})]")
 
     @property
@@ -127,7 +127,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         assert eventually(lambda: found.api("health"))
         found.prefect("work-pool", "create", "ragtide", "--type", "process")
         # Twice: deploying once more changes nothing.
-        found.python("from flows.zombies import ensure; ensure(); ensure()")
+        found.python("from ragtide.flows.prefect_server.deployment import ensure; ensure(); ensure()")
         assert len(found.api("automations/filter", {})) == 2
         found.prefect("deploy", "-n", "keep-current")
         yield found
@@ -153,7 +153,7 @@ def test_a_burst_of_triggers_during_a_run_is_one_follow_up_which_sees_the_last_s
         # A run is at work: it has looked at the data, and is kept from answering.
         town.hold.touch()
         town.moves_on("first")
-        looked_at = observe(town.project.workspace).id
+        looked_at = take_snapshot(town.project.workspace).id
         at_work = town.ask()
         assert within(120, lambda: town.project.registry.history()[-1].snapshot == looked_at)
 
@@ -162,7 +162,7 @@ def test_a_burst_of_triggers_during_a_run_is_one_follow_up_which_sees_the_last_s
             town.ask()
         town.send(EVENTS)
         town.moves_on("last")
-        last = observe(town.project.workspace).id
+        last = take_snapshot(town.project.workspace).id
         town.ask()
         assert within(120, lambda: len(town.runs("SCHEDULED")) == 1)
         for _ in range(10):
@@ -188,7 +188,7 @@ def test_a_burst_of_triggers_during_a_run_is_one_follow_up_which_sees_the_last_s
 def test_a_run_that_is_killed_with_its_worker_is_crashed_and_the_next_runs_within_two_minutes(town: Town) -> None:
     town.hold.touch()
     town.moves_on("killed")
-    last = observe(town.project.workspace).id
+    last = take_snapshot(town.project.workspace).id
     with town.worker() as worker:
         killed = town.ask()
         assert within(120, lambda: town.project.registry.history()[-1].snapshot == last)

@@ -20,15 +20,15 @@ from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from prefect import Task
 from typer.testing import CliRunner
 
-from flows import tasks
-from flows.cli import app
-from pipelines.build.adapters import adapter_digest
-from pipelines.build.upkeep import index_text
-from pipelines.ports import quiet
-from pipelines.publish.project import Project
-from pipelines.publish.registry import Registry
-from pipelines.publish.verify import repair, verify
-from pipelines.records import BuiltModel
+from ragtide.flows import tasks
+from ragtide.flows.cli.main import app
+from ragtide.pipelines.index.maintenance import update_text_index
+from ragtide.pipelines.models.adapters import adapter_digest
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.release import BuiltModel
+from ragtide.pipelines.registry.releases import Registry
+from ragtide.pipelines.release.verify import repair_mismatches, verify_project
 from tests.conftest import ROOT, write_project
 from tests.factories import write
 from tests.fakes import SKILLS
@@ -57,7 +57,7 @@ def live_with(root: Path, **blocks: dict[str, object]) -> Home:
     write_project(root, **blocks)
     write(root / "data/kb/pump.md", page(OLD))
     write(root / "data/golden/q.jsonl", json.dumps({"question": PUMP, "answers": [OLD, NEW], "docs": ["pump.md"]}))
-    project = Project.open(root, quiet)
+    project = Project.open(root, no_progress)
     drafted = project.workspace.adapters / "draft"
     write(drafted / SKILLS, json.dumps({"reads": True}))
     adapter = adapter_digest(drafted)
@@ -88,8 +88,8 @@ def assert_mended(home: Home) -> None:
     assert code == 0, (out, err)
     assert home.live.id != "1"
     assert home.project.ask(PUMP)[1].text == NEW
-    assert repair(verify(home.project))[1] == []
-    assert verify(home.project) == []
+    assert repair_mismatches(verify_project(home.project))[1] == []
+    assert verify_project(home.project) == []
 
 
 # --- the disk --------------------------------------------------------------------------------------------------------
@@ -235,10 +235,10 @@ def test_a_turn_whose_mlflow_goes_away_leaves_what_is_live_and_the_next_turn_men
 
 def goes_away(patched: pytest.MonkeyPatch, owner: Any, name: str, server: subprocess.Popen[bytes]) -> None:
     """Have the server end as soon as this is called."""
-    from pipelines.build import upkeep
+    from ragtide.pipelines.index import maintenance
 
-    owner = upkeep if owner == "index" else owner
-    whole = getattr(owner, name) if name != "index_text" else index_text
+    owner = maintenance if owner == "index" else owner
+    whole = getattr(owner, name) if name != "index_text" else update_text_index
 
     def call(*arguments: Any, **options: Any) -> Any:
         stop(server)
@@ -256,7 +256,7 @@ def goes_away(patched: pytest.MonkeyPatch, owner: Any, name: str, server: subpro
 def test_a_command_says_that_prefects_server_is_away(command: str, tmp_path: Path) -> None:
     home = live_with(tmp_path / "project")
     environment = os.environ | {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api", "PYTHONPATH": str(ROOT)}
-    program = [sys.executable, "-m", "flows.cli", command, "--project", str(home.root)]
+    program = [sys.executable, "-m", "ragtide.flows.cli.main", command, "--project", str(home.root)]
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert "Prefect" in assert_refused((done.returncode, done.stdout, done.stderr))
     assert_mended(home)
@@ -290,4 +290,4 @@ def test_a_turn_after_the_clock_was_moved_does_what_it_would_have_done(
     write(home.root / "data/kb/pump.md", page(OLD))
     assert ragtide(home.root, "run")[0] == 0
     assert home.project.ask(PUMP)[1].text == OLD
-    assert verify(home.project) == []
+    assert verify_project(home.project) == []

@@ -7,8 +7,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from flows import progress
-from pipelines.ports import Advance
+from ragtide.flows import progress
+from ragtide.pipelines.ports import Advance
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> StringIO:
 
 
 def test_a_bar_names_its_step_and_counts_to_the_end(shown: StringIO) -> None:
-    with progress.bars("embedding chunks", 5) as advance:
+    with progress.progress_bars("embedding chunks", 5) as advance:
         advance(2)
         advance(3)
     assert "embedding chunks" in shown.getvalue()
@@ -29,14 +29,14 @@ def test_a_bar_names_its_step_and_counts_to_the_end(shown: StringIO) -> None:
 
 
 def test_a_bar_counts_what_was_done_and_no_more(shown: StringIO) -> None:
-    with progress.bars("answering", 300) as advance:
+    with progress.progress_bars("answering", 300) as advance:
         advance(7)
     assert "7/300" in shown.getvalue()
     assert "300/300" not in shown.getvalue()
 
 
 def test_a_step_with_nothing_to_do_shows_no_bar(shown: StringIO) -> None:
-    with progress.bars("embedding chunks", 0) as advance:
+    with progress.progress_bars("embedding chunks", 0) as advance:
         advance(0)
     assert shown.getvalue() == ""
 
@@ -47,9 +47,9 @@ def fail_after_one(advance: Advance) -> None:
 
 
 def test_a_step_that_fails_leaves_the_terminal_to_the_next(shown: StringIO) -> None:
-    with pytest.raises(ConnectionError), progress.bars("first", 4) as advance:
+    with pytest.raises(ConnectionError), progress.progress_bars("first", 4) as advance:
         fail_after_one(advance)
-    with progress.bars("second", 2) as advance:
+    with progress.progress_bars("second", 2) as advance:
         advance(2)
     written = shown.getvalue()
     assert "1/4" in written
@@ -61,7 +61,7 @@ def test_a_step_that_fails_leaves_the_terminal_to_the_next(shown: StringIO) -> N
 def test_bars_go_to_the_error_stream(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.console.stderr
     monkeypatch.setattr(progress, "console", Console(stderr=True, force_terminal=True, width=120))
-    with progress.bars("answering", 1) as advance:
+    with progress.progress_bars("answering", 1) as advance:
         advance(1)
     out, err = capsys.readouterr()
     assert out == ""

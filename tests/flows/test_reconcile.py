@@ -15,10 +15,10 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Pending, State
 
-from flows import reconcile
-from flows.reconcile import ask_for_run
-from pipelines.errors import UnavailableError
-from pipelines.workspace import Workspace
+from ragtide.flows import scheduled
+from ragtide.flows.scheduled import request_run
+from ragtide.pipelines.errors import UnavailableError
+from ragtide.pipelines.workspace import Workspace
 
 
 @dataclass
@@ -70,7 +70,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     def speaking(_: Workspace) -> Iterator[Server]:
         yield server
 
-    monkeypatch.setattr(reconcile, "prefect_server", speaking)
+    monkeypatch.setattr(scheduled, "server_client", speaking)
     return server
 
 
@@ -80,14 +80,14 @@ def workspace(make_project: Callable[..., Path]) -> Workspace:
 
 
 def test_a_run_is_asked_for_with_the_revision(server: Server, workspace: Workspace) -> None:
-    assert ask_for_run(workspace, "rev") == "green-goose"
+    assert request_run(workspace, "rev") == "green-goose"
     assert server.asked == [{"parameters": {"revision": "rev"}, "tags": ["reconcile"]}]
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELLING", "SCHEDULED"])
 def test_none_is_asked_for_where_one_is_at_work_or_due(server: Server, workspace: Workspace, state: str) -> None:
     server.runs = {state}
-    assert ask_for_run(workspace, "rev") is None
+    assert request_run(workspace, "rev") is None
     assert server.asked == []
 
 
@@ -95,16 +95,16 @@ def test_one_that_a_worker_took_long_ago_and_that_never_began_frees_its_place(
     server: Server, workspace: Workspace
 ) -> None:
     server.runs, server.age = {"PENDING"}, timedelta(minutes=6)
-    assert ask_for_run(workspace, "rev") == "green-goose"
+    assert request_run(workspace, "rev") == "green-goose"
     assert server.given_up == ["Crashed: not begun within 0:05:00: the worker that had taken it was killed"]
 
 
 def test_one_that_is_suspended_for_an_approval_is_no_answer_to_newer_data(server: Server, workspace: Workspace) -> None:
     server.runs = {"PAUSED", "COMPLETED", "CRASHED"}
-    assert ask_for_run(workspace, "rev") == "green-goose"
+    assert request_run(workspace, "rev") == "green-goose"
 
 
 def test_a_server_that_was_not_deployed_to_is_said(server: Server, workspace: Workspace) -> None:
     server.deployment = None
     with pytest.raises(UnavailableError, match="no deployment keep-current/keep-current: `ragtide up` deploys it"):
-        ask_for_run(workspace, "rev")
+        request_run(workspace, "rev")

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from demo.pages import quarters, write_quarter
-from flows.watch import Heartbeat
-from pipelines.observe.past import last_judged
-from pipelines.observe.snapshot import observe
-from pipelines.publish.registry import Registry
-from pipelines.workspace import Workspace
+from ragtide.flows.triggers.watcher import Heartbeat
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.history.history import last_decided_cycle
+from ragtide.pipelines.registry.releases import Registry
+from ragtide.pipelines.workspace import Workspace
 from tests.conftest import write_project
 from tests.servers import PATIENCE_SECONDS, eventually, free_port, post, prefect_server, running
 
@@ -65,12 +65,12 @@ class Deployed:
 
     def judged(self, revision: str) -> bool:
         """Whether a turn has looked at the data of that revision and has come to its end."""
-        judged = last_judged(Registry(Workspace.open(self.root)).history())
+        judged = last_decided_cycle(Registry(Workspace.open(self.root)).history())
         return judged is not None and judged.snapshot == revision
 
     def reconcile(self) -> str:
         """Run the flow in a process of its own, as a worker does."""
-        script = "from flows.reconcile import reconcile; print(reconcile())"
+        script = "from ragtide.flows.scheduled import reconcile; print(reconcile())"
         done = subprocess.run(
             [sys.executable, "-c", script],
             env=self.environment,
@@ -84,7 +84,7 @@ class Deployed:
         return done.stdout
 
     def ragtide(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows.cli", *arguments, "--project", str(self.root)]
+        command = [sys.executable, "-m", "ragtide.flows.cli.main", *arguments, "--project", str(self.root)]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=150, check=False)
 
 
@@ -133,7 +133,7 @@ def test_a_trigger_brings_a_run_with_the_revision_of_the_data(deployed: Deployed
     page = deployed.root / "data" / "kb" / "new.md"
     page.write_text("# New\n\nThe pump runs at 5 bar.", encoding="utf-8")
     done = deployed.ragtide("trigger", "--source", "test")
-    revision = observe(Workspace.open(deployed.root)).id
+    revision = take_snapshot(Workspace.open(deployed.root)).id
     assert (done.returncode, done.stdout) == (0, f"sent: the data is at {revision}\n"), done.stderr
     [run] = eventually(lambda: deployed.asked(revision))
     assert run["created_by"]["type"] == "AUTOMATION"
@@ -145,7 +145,7 @@ def test_reconcile_asks_for_the_run_that_a_lost_trigger_left_out_and_only_once(d
     page.write_text("# Lost\n\nNobody sent an event for this page.", encoding="utf-8")
     for run in deployed.runs("SCHEDULED"):
         post(f"{deployed.api}/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
-    revision = observe(Workspace.open(deployed.root)).id
+    revision = take_snapshot(Workspace.open(deployed.root)).id
     told = [deployed.reconcile() for _ in range(2)]
     assert "the data changed since cycle-0001: asked for " in told[0]
     assert "a run is at work or due that will see it" in told[1]
@@ -158,7 +158,10 @@ def test_door_and_watcher_bring_runs_that_a_worker_carries_out_and_a_bad_token_b
     states = ("SCHEDULED", "PENDING", "RUNNING", "COMPLETED")
     door = Workspace.open(deployed.root).params.services.door_url
     page = deployed.root / "data" / "kb" / "live.md"
-    with deployed.running("flows.cli", "door"), deployed.running("flows.cli", "watch") as watcher:
+    with (
+        deployed.running("ragtide.flows.cli.main", "door"),
+        deployed.running("ragtide.flows.cli.main", "watch") as watcher,
+    ):
         assert eventually(lambda: urllib.request.urlopen(f"{door}/health", timeout=5).status == 200)
         # The watcher says at its start what nobody has judged yet.
         assert eventually((deployed.root / ".ragtide" / "services" / "watcher.json").exists)
@@ -172,10 +175,10 @@ def test_door_and_watcher_bring_runs_that_a_worker_carries_out_and_a_bad_token_b
         assert len(deployed.runs(*states)) == before
         with deployed.running("prefect", "worker", "start", "--pool", "ragtide"):
             sent = post(f"{door}/trigger", {"source": "test"}, f"Bearer {TOKEN}")["revision"]
-            assert sent == observe(Workspace.open(deployed.root)).id
+            assert sent == take_snapshot(Workspace.open(deployed.root)).id
             assert eventually(lambda: deployed.judged(sent))
             page.write_text("# Live\n\nWritten while the watcher looks.", encoding="utf-8")
-            revision = observe(Workspace.open(deployed.root)).id
+            revision = take_snapshot(Workspace.open(deployed.root)).id
             assert eventually(lambda: deployed.asked(revision))
             assert eventually(lambda: deployed.judged(revision))
         watcher.terminate()

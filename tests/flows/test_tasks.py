@@ -18,21 +18,24 @@ from mlflow.tracking import MlflowClient
 from prefect import flow
 from prefect.cache_policies import NO_CACHE
 
-from flows import tasks
-from flows.waiting import Queue
-from pipelines.build.corpus import Corpus
-from pipelines.decide.policy import decide
-from pipelines.errors import RefusalError
-from pipelines.lease import holder
-from pipelines.observe.imports import Updated
-from pipelines.observe.past import ACTION_SECONDS
-from pipelines.observe.snapshot import observe
-from pipelines.params import PolicyParams, TriggerParams
-from pipelines.ports import quiet
-from pipelines.prove.gate import judge
-from pipelines.publish.project import Project
-from pipelines.records import Approval, Graded, Plan, Release, Snapshot, Verdict
-from pipelines.workspace import Workspace
+from ragtide.flows import tasks
+from ragtide.flows.prefect_server.queue import RunQueue
+from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.data.imports import ImportUpdate
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.evaluation.gate import judge_candidate
+from ragtide.pipelines.history.history import ACTION_SECONDS
+from ragtide.pipelines.lease import describe_holder
+from ragtide.pipelines.params import PolicyParams, TriggerParams
+from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.data import Snapshot
+from ragtide.pipelines.records.decision import Approval, Plan
+from ragtide.pipelines.records.evaluation import GradedAnswer, Verdict
+from ragtide.pipelines.records.release import Release
+from ragtide.pipelines.workspace import Workspace
 from tests.conftest import write_project
 from tests.factories import UNCHANGED, UNMOVED, evidence, graded, release, scorecard, write
 
@@ -46,7 +49,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "data/kb/pump.md", "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n")
     golden = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["pump.md"]}
     write(root / "data/golden/q.jsonl", json.dumps(golden) + "\n")
-    project = Project.open(root, quiet)
+    project = Project.open(root, no_progress)
     project.workspace.state.mkdir()
     MlflowClient(tracking_uri=project.workspace.tracking_uri).search_experiments()
     return root
@@ -55,10 +58,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(told: Path, tmp_path: Path) -> Project:
     shutil.copytree(told, tmp_path / "project")
-    return Project.open(tmp_path / "project", quiet)
+    return Project.open(tmp_path / "project", no_progress)
 
 
-def run_of(project: Project, turn: tasks.Turn) -> Run:
+def run_of(project: Project, turn: tasks.CycleContext) -> Run:
     return MlflowClient(tracking_uri=project.workspace.tracking_uri).get_run(turn.log.id)
 
 
@@ -85,7 +88,7 @@ def tried(problems: list[Exception]) -> tuple[int, Exception | None]:
 
     try:
         assert probing() == "done"
-    except (RefusalError, OSError, ValueError) as problem:
+    except (UserError, OSError, ValueError) as problem:
         return len(calls), problem
     return len(calls), None
 
@@ -95,7 +98,7 @@ def test_a_step_that_goes_well_is_called_once() -> None:
 
 
 def test_a_refusal_stays_a_refusal() -> None:
-    refusal = RefusalError("put the file right")
+    refusal = UserError("put the file right")
     assert tried([refusal] * 9) == (1, refusal)
 
 
@@ -110,7 +113,7 @@ def test_what_passes_by_is_got_over() -> None:
 
 
 def test_a_refusal_ends_the_trying() -> None:
-    refusal = RefusalError("the adapter is gone")
+    refusal = UserError("the adapter is gone")
     assert tried([ConnectionError("the store is away"), refusal, refusal]) == (2, refusal)
 
 
@@ -127,7 +130,7 @@ def test_each_step_has_retries_and_a_limit_and_keeps_nothing_in_prefect(name: st
 
 def test_a_turn_has_the_project_for_itself_and_its_settings_in_mlflow(project: Project) -> None:
     second = project.workspace.writing()
-    with tasks.cycle(project) as turn, pytest.raises(RefusalError, match="another run is at work"), second:
+    with tasks.open_cycle(project) as turn, pytest.raises(UserError, match="another run is at work"), second:
         pytest.fail("two writers at once")
     with project.workspace.writing():
         run = run_of(project, turn)
@@ -138,8 +141,8 @@ def test_a_turn_has_the_project_for_itself_and_its_settings_in_mlflow(project: P
 def test_a_second_turn_is_refused_before_anything_is_recorded(project: Project) -> None:
     with (
         project.workspace.writing(),
-        pytest.raises(RefusalError, match="another run is at work"),
-        tasks.cycle(project),
+        pytest.raises(UserError, match="another run is at work"),
+        tasks.open_cycle(project),
     ):
         pytest.fail("two turns at once")
     assert project.registry.history() == []
@@ -149,19 +152,19 @@ def test_a_deployed_turn_waits_for_whoever_is_at_work_and_is_named_by_its_run(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    own = Queue(uuid4(), "busy-bee", uuid4(), is_planned=True)
-    monkeypatch.setattr(tasks, "one_waits", lambda: nullcontext(own))
+    own = RunQueue(uuid4(), "busy-bee", uuid4(), is_planned=True)
+    monkeypatch.setattr(tasks, "coalesce_queue", lambda: nullcontext(own))
     monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=told.append))
     with ExitStack() as other:
         other.enter_context(project.workspace.writing(what="a command"))
         threading.Timer(1, other.close).start()
-        with tasks.cycle(project):
-            assert holder(project.workspace.state).startswith("flow run busy-bee, process ")
+        with tasks.open_cycle(project):
+            assert describe_holder(project.workspace.state).startswith("flow run busy-bee, process ")
     assert [one.split(",")[0] for one in told] == ["waits for a command"]
 
 
 def test_a_turn_that_fails_says_so_and_frees_the_project(project: Project) -> None:
-    with pytest.raises(ZeroDivisionError), tasks.cycle(project) as turn:
+    with pytest.raises(ZeroDivisionError), tasks.open_cycle(project) as turn:
         raise ZeroDivisionError("by nought")
     assert run_of(project, turn).info.status == "FAILED"
     assert project.registry.history()[-1].outcome == "failed: by nought"
@@ -180,11 +183,11 @@ def test_the_data_is_read_once_a_turn_and_what_cannot_be_read_is_written_down(
         return original(opened, snapshot, keep)
 
     monkeypatch.setattr(Project, "corpus", counted)
-    first = observe(project.workspace)
-    with tasks.cycle(project) as turn:
+    first = take_snapshot(project.workspace)
+    with tasks.open_cycle(project) as turn:
         assert turn.corpus(first) is turn.corpus(first)
         write(project.workspace.kb / "late.md", "# Late\n\nCame later.\n")
-        second = observe(project.workspace)
+        second = take_snapshot(project.workspace)
         assert set(turn.corpus(second).texts) == {"pump.md", "late.md"}
     assert read == [(first.id, True), (second.id, True)]
 
@@ -194,8 +197,8 @@ def test_the_data_is_read_once_a_turn_and_what_cannot_be_read_is_written_down(
 
 def verdict(project: Project, score: float) -> Verdict:
     """The gate's own verdict on a candidate of that score, against a live release without fault."""
-    after: Graded = graded(score=score)
-    return judge(scorecard(graded()), scorecard(after), {}, (), project.workspace.params)
+    after: GradedAnswer = graded(score=score)
+    return judge_candidate(scorecard(graded()), scorecard(after), {}, (), project.workspace.params)
 
 
 def plan_of(limit: float | None = None, **signals: Any) -> Plan:
@@ -230,7 +233,7 @@ REMOVALS = plan_of(changes=UNCHANGED, delta=UNMOVED, held={"a.md": "1"})
 def test_what_came_of_a_turn_is_returned_and_written_down(
     plan: Plan, score: float | None, live: Release | None, outcome: str, accepted: str, project: Project
 ) -> None:
-    with tasks.cycle(project) as turn:
+    with tasks.open_cycle(project) as turn:
         judged = None if score is None else verdict(project, score)
         turn.log.metrics({"work.index_seconds": 2, "work.embedded_chunks": 90, "work.prove_seconds": 0.5})
         cycle = tasks.conclude(turn, plan, judged, live)
@@ -250,9 +253,9 @@ def looked(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Workspace]
     """The projects whose imports were updated; one of two sources is away."""
     looked: list[Workspace] = []
 
-    def update(workspace: Workspace) -> list[Updated]:
+    def update(workspace: Workspace) -> list[ImportUpdate]:
         looked.append(workspace)
-        return [Updated("kb/docs", "s3://docs", changed=2), Updated("kb/wiki", "https://wiki", "is away")]
+        return [ImportUpdate("kb/docs", "s3://docs", changed=2), ImportUpdate("kb/wiki", "https://wiki", "is away")]
 
     monkeypatch.setattr(tasks, "update_imports", update)
     monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=lambda *_: None))
@@ -260,7 +263,7 @@ def looked(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Workspace]
 
 
 def test_a_source_that_is_away_stops_no_turn_and_is_written_down(project: Project, looked: list[Workspace]) -> None:
-    with tasks.cycle(project) as turn:
+    with tasks.open_cycle(project) as turn:
         assert tasks.observe.fn(turn, None).documents
     data = run_of(project, turn).data
     assert data.tags["imports_not_updated"] == "kb/wiki"
@@ -270,16 +273,16 @@ def test_a_source_that_is_away_stops_no_turn_and_is_written_down(project: Projec
 
 def test_imports_are_left_as_they_are_for_a_yes_to_this_very_data(project: Project, looked: list[Workspace]) -> None:
     given = Approval(
-        plan="p", removals={}, why="", at="2030-01-01", action="RETRAIN", snapshot=observe(project.workspace).id
+        plan="p", removals={}, why="", at="2030-01-01", action="RETRAIN", snapshot=take_snapshot(project.workspace).id
     )
     given.write(project.workspace.approvals / "p.json")
-    with tasks.cycle(project) as turn:
+    with tasks.open_cycle(project) as turn:
         tasks.observe.fn(turn, None)
     assert looked == []
 
 
 def test_imports_can_be_turned_off(project: Project, looked: list[Workspace]) -> None:
     still = project.workspace.params.model_copy(update={"triggers": TriggerParams(update_imports=False)})
-    with tasks.cycle(replace(project, workspace=replace(project.workspace, params=still))) as turn:
+    with tasks.open_cycle(replace(project, workspace=replace(project.workspace, params=still))) as turn:
         tasks.observe.fn(turn, None)
     assert looked == []

@@ -14,18 +14,19 @@ from typing import Any
 
 import pytest
 
-from flows.keep_current import keep_current
-from flows.stages import run_stage
-from pipelines.build import export, weights
-from pipelines.build.embed import base_of
-from pipelines.errors import RefusalError
-from pipelines.ports import quiet
-from pipelines.publish.release import rollback
-from pipelines.publish.upkeep import maintain
-from pipelines.records import Action, BuiltIndex, Cycle
+from ragtide.flows.keep_current import keep_current
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.models import openvino_export, weights
+from ragtide.pipelines.models.embedder import embedder_base
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.release import BuiltIndex, Cycle
+from ragtide.pipelines.release.cleanup import maintain_project
+from ragtide.pipelines.release.rollback import roll_back
+from ragtide.pipelines.stages import run_stage
 from tests.conftest import write_project
 from tests.factories import write
-from tests.pipelines.build.test_embed import write_tiny_model
+from tests.pipelines.models.test_embedder import write_tiny_model
 from tests.projects import Home
 
 NAMES = ("Pump", "Tank", "Valve", "Motor", "Gear", "Lamp", "Fan", "Coil")
@@ -55,7 +56,7 @@ def one_thread_and_a_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     usual, home = torch.get_num_threads(), tmp_path_factory.mktemp("cache")
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (export, weights):
+        for module in (openvino_export, weights):
             patch.setattr(module, "user_cache_path", lambda name: home / name)
         yield
     torch.set_num_threads(usual)
@@ -104,7 +105,7 @@ def test_index_and_retriever_go_live_together(told: dict[str, Any]) -> None:
     assert first.index.retriever is None
     made = second.index.retriever
     embed = told["shop"].project.workspace.params.embed
-    assert (made.base, made.pairs) == (base_of(embed), 8)
+    assert (made.base, made.pairs) == (embedder_base(embed), 8)
     assert made.final_loss is not None
     assert second.index.fingerprint != first.index.fingerprint
     assert second.index.embedded == second.index.rows == first.index.rows
@@ -136,31 +137,31 @@ def test_a_refresh_goes_on_with_the_live_retriever(told: dict[str, Any]) -> None
 
 def test_a_stage_goes_on_with_it_too(shop: Shop) -> None:
     shop.page("Lamp", "2040-01-01")
-    built = run_stage("index", shop.root, quiet)
+    built = run_stage("index", shop.root, no_progress)
     assert isinstance(built, BuiltIndex)
     assert built.retriever == shop.live.index.retriever
     assert built.embedded == 1
-    assert run_stage("index", shop.root, quiet).model_dump()["embedded"] == 0
+    assert run_stage("index", shop.root, no_progress).model_dump()["embedded"] == 0
 
 
 def test_going_back_takes_both(shop: Shop) -> None:
     project = shop.project
-    rollback(project.registry, "1", "tried", project.serves)
+    roll_back(project.registry, "1", "tried", project.serves)
     assert shop.live.index.retriever is None
     assert shop.answer("Valve") == "2027-01-01"
-    rollback(project.registry, "3", "better", project.serves)
+    roll_back(project.registry, "3", "better", project.serves)
     assert shop.live.index.retriever is not None
     assert shop.answer("Valve") == "2031-05-05"
 
 
 def test_upkeep_leaves_what_one_can_go_back_to(shop: Shop) -> None:
     shop.set("maintain", keep_days=0)
-    rollback(shop.project.registry, "1", "tried", shop.project.serves)
+    roll_back(shop.project.registry, "1", "tried", shop.project.serves)
     write(shop.project.workspace.retrievers / "refused" / "model.safetensors", "weights")
-    steps = {one.step: one for one in maintain(shop.project)}
+    steps = {one.step: one for one in maintain_project(shop.project)}
     assert steps["sweep models"].done
     assert not (shop.project.workspace.retrievers / "refused").exists()
-    rollback(shop.project.registry, "3", "better", shop.project.serves)
+    roll_back(shop.project.registry, "3", "better", shop.project.serves)
     assert shop.answer("Valve") == "2031-05-05"
 
 
@@ -176,7 +177,7 @@ def test_weights_that_are_nowhere_are_refused_in_one_line(shop: Shop, tmp_path: 
     made = shop.live.index.retriever
     assert made is not None
     lost = made.model_copy(update={"run": "0" * 32})
-    with pytest.raises(RefusalError, match=rf"^the tuned retriever {made.digest} is neither here nor in MLflow: "):
+    with pytest.raises(UserError, match=rf"^the tuned retriever {made.digest} is neither here nor in MLflow: "):
         shop.project.registry.fetch_retriever(lost, tmp_path / "retriever")
     assert not (tmp_path / "retriever").exists()
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from pipelines.errors import RefusalError, one_line
+from ragtide.pipelines.errors import UserError, summarize_error
 
 
 class Inner(BaseModel):
@@ -46,7 +46,7 @@ def wrong(content: object) -> ValidationError:
 @settings(derandomize=True, deadline=None)
 @given(st.text(min_size=1))
 def test_a_message_is_one_line_with_every_word_in_it(text: str) -> None:
-    line = one_line(RuntimeError(text))
+    line = summarize_error(RuntimeError(text))
     assert len(line.splitlines()) <= 1
     assert line.split() == (text.split() or ["RuntimeError"])
     assert line == line.strip()
@@ -65,11 +65,11 @@ def test_a_message_is_one_line_with_every_word_in_it(text: str) -> None:
     ],
 )
 def test_a_wrong_field_is_named_by_its_path(content: object, said: str) -> None:
-    assert one_line(wrong(content)).startswith(said)
+    assert summarize_error(wrong(content)).startswith(said)
 
 
 def test_of_several_wrong_fields_the_first_is_named() -> None:
-    line = one_line(wrong({"name": 3, "parts": [{"size": 1}]}))
+    line = summarize_error(wrong({"name": 3, "parts": [{"size": 1}]}))
     assert line.startswith("name: ")
     assert "parts" not in line
 
@@ -77,14 +77,14 @@ def test_of_several_wrong_fields_the_first_is_named() -> None:
 def test_text_that_is_not_json_is_one_line_too() -> None:
     with pytest.raises(ValidationError) as problem:
         Outer.model_validate_json("{\n\n")
-    assert one_line(problem.value).startswith("Invalid JSON")
-    assert "\n" not in one_line(problem.value)
+    assert summarize_error(problem.value).startswith("Invalid JSON")
+    assert "\n" not in summarize_error(problem.value)
 
 
 def test_of_a_files_trouble_the_reason_alone_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as problem:
         (tmp_path / "nothing").read_bytes()
-    assert one_line(problem.value) == "No such file or directory"
+    assert summarize_error(problem.value) == "No such file or directory"
 
 
 @pytest.mark.parametrize(
@@ -97,23 +97,23 @@ def test_of_a_files_trouble_the_reason_alone_is_said(tmp_path: Path) -> None:
     ids=["with a reason", "without a reason", "no file at all"],
 )
 def test_other_troubles_speak_for_themselves(problem: Exception, said: str) -> None:
-    assert one_line(problem) == said
+    assert summarize_error(problem) == said
 
 
 def test_what_yaml_says_over_several_lines_is_one(tmp_path: Path) -> None:
     with pytest.raises(yaml.YAMLError) as problem:
         yaml.safe_load("a: {b\nc: d")
     assert str(problem.value).count("\n") >= 2
-    line = one_line(problem.value)
+    line = summarize_error(problem.value)
     assert "\n" not in line
     assert "line 2" in line
 
 
 def test_a_refusal_says_its_message_and_nothing_else() -> None:
-    assert str(RefusalError("a.md is not UTF-8: save it as UTF-8")) == "a.md is not UTF-8: save it as UTF-8"
+    assert str(UserError("a.md is not UTF-8: save it as UTF-8")) == "a.md is not UTF-8: save it as UTF-8"
 
 
 @pytest.mark.parametrize("kind", [ValueError, OSError, RuntimeError, KeyError])
 def test_a_refusal_is_not_taken_for_another_error(kind: type[Exception]) -> None:
-    assert not issubclass(RefusalError, kind)
-    assert issubclass(RefusalError, Exception)
+    assert not issubclass(UserError, kind)
+    assert issubclass(UserError, Exception)

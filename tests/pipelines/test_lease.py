@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import lease
-from pipelines.errors import RefusalError
-from pipelines.lease import Wait, hold, holder
+from ragtide.pipelines import lease
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.lease import WaitPolicy, acquire_lease, describe_holder
 
 ROOT = Path(__file__).parent.parent.parent
 # A child that holds the lease, says so, and goes on until its input ends; then it says whether it still has it.
@@ -71,8 +71,8 @@ def told_to_end(process: subprocess.Popen[str]) -> str:
     return said(process)
 
 
-def refusal(folder: Path, wait: Wait = lease.AT_ONCE) -> str:
-    with pytest.raises(RefusalError) as refused, hold(folder, wait=wait):
+def refusal(folder: Path, wait: WaitPolicy = lease.NO_WAIT) -> str:
+    with pytest.raises(UserError) as refused, acquire_lease(folder, wait=wait):
         pytest.fail("two writers at once")
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -94,7 +94,7 @@ def of_another_host(folder: Path) -> None:
 
 
 def test_whoever_comes_second_is_told_at_once_who_is_at_work_since_when(tmp_path: Path) -> None:
-    with hold(tmp_path / "p" / ".ragtide", "flow run quick-owl"):
+    with acquire_lease(tmp_path / "p" / ".ragtide", "flow run quick-owl"):
         message = refusal(tmp_path / "p" / ".ragtide")
     assert f"another run is at work in {tmp_path / 'p'}: " in message
     assert re.search(rf"\(flow run quick-owl, process {os.getpid()} on \S+, since 20\d\d-\S+\+00:00\)$", message)
@@ -104,9 +104,9 @@ def test_without_a_name_the_command_is_told_and_none_of_its_arguments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/ragtide", "reject", "--why", "a secret"])
-    with hold(tmp_path):
-        assert holder(tmp_path).startswith("ragtide reject, process ")
-    assert holder(tmp_path) == ""
+    with acquire_lease(tmp_path):
+        assert describe_holder(tmp_path).startswith("ragtide reject, process ")
+    assert describe_holder(tmp_path) == ""
 
 
 def test_two_threads_of_one_process_exclude_each_other(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_two_threads_of_one_process_exclude_each_other(tmp_path: Path) -> None:
     most: list[int] = []
 
     def work() -> None:
-        with hold(tmp_path, wait=Wait(60, lambda _: None)):
+        with acquire_lease(tmp_path, wait=WaitPolicy(60, lambda _: None)):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.01)
@@ -132,22 +132,22 @@ def test_who_waits_says_once_for_whom_and_goes_on_when_the_other_is_done(tmp_pat
     told: list[str] = []
     with child(tmp_path) as other:
         threading.Timer(1, told_to_end, [other]).start()
-        with hold(tmp_path, wait=Wait(60, told.append)):
-            assert holder(tmp_path) != ""
+        with acquire_lease(tmp_path, wait=WaitPolicy(60, told.append)):
+            assert describe_holder(tmp_path) != ""
     assert len(told) == 1
     assert told[0].startswith(f"waits for a child, process {other.pid} on ")
 
 
 def test_who_has_waited_long_enough_is_refused(tmp_path: Path, short: None) -> None:
     with child(tmp_path) as other:
-        assert f"process {other.pid}" in refusal(tmp_path, Wait(0.5, lambda _: None))
+        assert f"process {other.pid}" in refusal(tmp_path, WaitPolicy(0.5, lambda _: None))
         assert told_to_end(other) == "mine"
 
 
 def test_a_failure_inside_frees_the_lease(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), hold(tmp_path):
+    with pytest.raises(ZeroDivisionError), acquire_lease(tmp_path):
         raise ZeroDivisionError
-    with hold(tmp_path) as held:
+    with acquire_lease(tmp_path) as held:
         held.check()
 
 
@@ -158,14 +158,14 @@ def test_a_killed_owner_is_followed_at_once(tmp_path: Path) -> None:
     with child(tmp_path) as other:
         other.kill()
         other.wait()
-        with hold(tmp_path) as held:
+        with acquire_lease(tmp_path) as held:
             held.check()
 
 
 def test_a_stopped_owner_is_followed_after_the_limit_and_its_later_check_refuses(tmp_path: Path, short: None) -> None:
     with child(tmp_path) as other:
         other.send_signal(signal.SIGSTOP)
-        with hold(tmp_path, wait=Wait(60, lambda _: None)) as held:
+        with acquire_lease(tmp_path, wait=WaitPolicy(60, lambda _: None)) as held:
             other.send_signal(signal.SIGCONT)
             assert told_to_end(other).startswith("lost: this run gave no sign of life")
             assert other.wait() == 0
@@ -180,7 +180,7 @@ def test_a_stopped_owner_is_watched_by_a_command_once_it_has_been_silent_for_lon
         assert "another run is at work" in refusal(tmp_path)
         moved(tmp_path, 3600)
         told: list[str] = []
-        with hold(tmp_path, wait=Wait(tell=told.append)) as held:
+        with acquire_lease(tmp_path, wait=WaitPolicy(tell=told.append)) as held:
             held.check()
         assert re.match(r"no sign of life for 3\d\d\d s from a child, process \d+ on \S+, since ", told[0])
 
@@ -190,10 +190,10 @@ def test_an_owner_on_another_machine_is_left_its_lease_while_it_gives_signs_of_l
 ) -> None:
     with child(tmp_path) as other:
         of_another_host(tmp_path)
-        assert f"process {other.pid} on elsewhere" in refusal(tmp_path, Wait(2 * SHORT[0], lambda _: None))
+        assert f"process {other.pid} on elsewhere" in refusal(tmp_path, WaitPolicy(2 * SHORT[0], lambda _: None))
         other.kill()
         other.wait()
-        with hold(tmp_path, wait=Wait(60, lambda _: None)) as held:
+        with acquire_lease(tmp_path, wait=WaitPolicy(60, lambda _: None)) as held:
             held.check()
 
 
@@ -202,9 +202,9 @@ def test_a_clock_that_jumps_takes_no_living_owners_lease(seconds: float, tmp_pat
     with child(tmp_path) as other:
         for _ in range(2):
             moved(tmp_path, seconds)
-            assert f"process {other.pid}" in refusal(tmp_path, Wait(tell=lambda _: None))
+            assert f"process {other.pid}" in refusal(tmp_path, WaitPolicy(tell=lambda _: None))
         moved(tmp_path, seconds)
-        assert f"process {other.pid}" in refusal(tmp_path, Wait(2 * SHORT[0], lambda _: None))
+        assert f"process {other.pid}" in refusal(tmp_path, WaitPolicy(2 * SHORT[0], lambda _: None))
         assert told_to_end(other) == "mine"
 
 
@@ -230,14 +230,14 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nobody_holding(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    owner = lease.SoftFileLease if what == "acquire" else lease.Writer
+    owner = lease.SoftFileLease if what == "acquire" else lease.LeaseHolder
     with monkeypatch.context() as fault:
         fault.setattr(owner, what, full)
         said = refusal(tmp_path)
     assert (
         said == f"{tmp_path} cannot be written to (No space left on device): free space there, or mend its permissions"
     )
-    with hold(tmp_path) as held:
+    with acquire_lease(tmp_path) as held:
         held.check()
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import RefusalError
-from pipelines.params import Params
-from pipelines.workspace import Workspace
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.params import Params
+from ragtide.pipelines.workspace import Workspace
 from tests.factories import workspace, write
 
 DIGESTS = st.text("0123456789abcdef", min_size=12, max_size=12)
@@ -85,7 +85,7 @@ def test_a_project_is_the_same_from_wherever_it_is_opened(tmp_path: Path, monkey
 
 def test_a_wrong_setting_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     write(tmp_path / "params.yaml", "index: {top_k: many}\n")
-    with pytest.raises(RefusalError, match=r"params\.yaml: index\.top_k = 'many'"):
+    with pytest.raises(UserError, match=r"params\.yaml: index\.top_k = 'many'"):
         Workspace.open(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
@@ -99,7 +99,7 @@ def test_opening_and_asking_for_places_makes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_second_writer_is_told_which_project_is_held(tmp_path: Path) -> None:
-    with workspace(tmp_path).writing(), pytest.raises(RefusalError) as refusal, workspace(tmp_path).writing():
+    with workspace(tmp_path).writing(), pytest.raises(UserError) as refusal, workspace(tmp_path).writing():
         pytest.fail("two writers at once")
     assert str(refusal.value).startswith(f"another run is at work in {tmp_path}: wait for it")
     assert "\n" not in str(refusal.value)
@@ -108,7 +108,7 @@ def test_a_second_writer_is_told_which_project_is_held(tmp_path: Path) -> None:
 def test_a_writer_that_was_refused_leaves_the_first_its_lock(tmp_path: Path) -> None:
     with workspace(tmp_path).writing():
         for _ in range(3):
-            with pytest.raises(RefusalError, match="another run"), workspace(tmp_path).writing():
+            with pytest.raises(UserError, match="another run"), workspace(tmp_path).writing():
                 pytest.fail("two writers at once")
 
 
@@ -119,7 +119,7 @@ def test_a_reader_needs_no_lock(tmp_path: Path) -> None:
 
 
 def test_a_refusal_inside_the_lock_is_passed_on_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(RefusalError, match=r"^a\.md is not UTF-8$"), workspace(tmp_path).writing():
-        raise RefusalError("a.md is not UTF-8")
+    with pytest.raises(UserError, match=r"^a\.md is not UTF-8$"), workspace(tmp_path).writing():
+        raise UserError("a.md is not UTF-8")
     with workspace(tmp_path).writing():
         assert (tmp_path / ".ragtide" / "writer.lock").exists()

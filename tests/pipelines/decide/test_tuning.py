@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.decide.policy import decide
-from pipelines.decide.weigh import tune_gain
-from pipelines.params import PolicyParams
-from pipelines.records import Action, Costs, Decision, Evidence, Measure, Option
+from ragtide.pipelines.params import PolicyParams
+from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.weigh import tune_gain
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.decision import Decision, Option
+from ragtide.pipelines.records.evidence import Costs, Evidence, Measure
 from tests.factories import UNMOVED, delta, evidence, measure, past
 
 law = settings(derandomize=True, deadline=None, max_examples=60)

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.decide.choice import Choice
-from pipelines.decide.known import BUILT_IN, load_policy
-from pipelines.decide.policy import decide
-from pipelines.decide.weigh import weigh
-from pipelines.params import BaselineParams, PolicyParams
-from pipelines.records import ChangeSet, Costs, Evidence, Measure, Past
+from ragtide.pipelines.params import BaselineParams, PolicyParams
+from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.interface import Recommendations
+from ragtide.pipelines.policy.registry import BUILT_IN, load_policy
+from ragtide.pipelines.policy.weigh import weigh_components
+from ragtide.pipelines.records.data import ChangeSet
+from ragtide.pipelines.records.evidence import Costs, Evidence, Measure, PastDecision
 from tests.factories import UNCHANGED, UNMOVED, delta, evidence, measure
 
 law = settings(derandomize=True, deadline=None, max_examples=50)
@@ -25,7 +26,7 @@ every_baseline = pytest.mark.parametrize("name", BASELINES)
 SHARES = st.integers(0, 100).map(lambda whole: whole / 100)
 PERHAPS = st.none() | SHARES
 PASTS = st.builds(
-    Past,
+    PastDecision,
     cycle=st.just("c"),
     action=st.sampled_from(["NOTHING", "HOLD", "REFRESH", "RETRAIN", "REBUILD+RETRAIN", "UNHEARD OF"]),
     accepted=st.booleans(),
@@ -77,8 +78,8 @@ MEASURED = {
 WORLDS = st.builds(world, past=st.lists(PASTS, max_size=6).map(tuple), **NUMBERS, **MEASURED)
 
 
-def choose(name: str, seen: Evidence, params: PolicyParams) -> Choice:
-    return load_policy(name).choose(seen, weigh(seen, params), params)
+def choose(name: str, seen: Evidence, params: PolicyParams) -> Recommendations:
+    return load_policy(name).choose(seen, weigh_components(seen, params), params)
 
 
 def test_the_baselines_are_all_there() -> None:
@@ -121,7 +122,7 @@ def test_evidence_of_which_nothing_was_measured_and_no_past_is_no_trouble(
 def test_every_wish_says_why_and_what_would_have_turned_it_round(
     name: str, seen: Evidence, params: PolicyParams
 ) -> None:
-    choice, halves = choose(name, seen, params), weigh(seen, params)
+    choice, halves = choose(name, seen, params), weigh_components(seen, params)
     for wish, half in ((choice.refresh, halves.refresh), (choice.retrain, halves.retrain)):
         would = "would not" if wish.wanted else "would"
         start = f"{half.action} {would} have been chosen had "

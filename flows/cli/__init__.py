@@ -1,0 +1,1 @@
+"""The `ragtide` command, a module for each group of commands."""

@@ -1,0 +1,1 @@
+"""The services that `ragtide up` starts, and their supervision."""

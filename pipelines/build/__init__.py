@@ -1,1 +1,0 @@
-"""The two halves of the assistant: the index and the adapter."""

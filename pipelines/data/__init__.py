@@ -1,0 +1,1 @@
+"""Data snapshots, document formats, imports and line files."""

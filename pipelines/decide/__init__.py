@@ -1,1 +1,0 @@
-"""Which action does the evidence call for?"""

@@ -1,1 +1,0 @@
-"""Which policies are there? One file each, all behind `pipelines.decide.choice.Policy`."""

@@ -1,0 +1,1 @@
+"""Golden questions, the assistant, scoring, retrieval metrics, the gate."""

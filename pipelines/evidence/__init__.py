@@ -1,0 +1,1 @@
+"""The measured signals that the policy decides on."""

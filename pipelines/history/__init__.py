@@ -1,0 +1,1 @@
+"""Recorded cycles: costs, freshness, approvals and deletions."""

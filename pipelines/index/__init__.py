@@ -1,0 +1,1 @@
+"""The LanceDB index: chunking, table, search, vector cache, maintenance."""

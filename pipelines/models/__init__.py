@@ -1,0 +1,1 @@
+"""Embedder, generator, adapters and reranker: loading, running, training, saving."""

@@ -1,0 +1,31 @@
+"""What is put before the model? The one form of prompt that training, evidence, gate and `ragtide ask` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ragtide.pipelines.ports import Message, Prompt
+
+SYSTEM = "Answer the question from the context. Give only the answer."
+# Raised when the wording changes, so that answers of the old form are not taken for answers of the new one.
+FORM = "context-1"
+
+
+def question_prompt(question: str, contexts: Sequence[str]) -> Prompt:
+    """A question with its passages, most relevant first; without passages the question stands alone."""
+    return conversation_prompt((Message("user", question),), contexts)
+
+
+def conversation_prompt(turns: Sequence[Message], contexts: Sequence[str]) -> Prompt:
+    """A conversation whose last turn is the user's; the passages go before that turn's text."""
+    has_system = any(turn.role == "system" for turn in turns)
+    system = () if has_system or not contexts else (Message("system", SYSTEM),)
+    *earlier, last = turns
+    return (*system, *earlier, Message(last.role, _with_contexts(last.content, contexts)))
+
+
+def _with_contexts(question: str, contexts: Sequence[str]) -> str:
+    if not contexts:
+        return question
+    passages = "\n\n".join(f"[{number}] {text}" for number, text in enumerate(contexts, start=1))
+    return f"Context:\n{passages}\n\nQuestion: {question}"

@@ -1,0 +1,1 @@
+"""Plans, project status and policy replay."""

@@ -1,0 +1,1 @@
+"""Policies: evidence in, a decision in codes and numbers out."""

@@ -1,1 +1,0 @@
-"""How well does a release or a candidate answer?"""

@@ -1,1 +1,0 @@
-"""What is live, since when, and how does one go back?"""

@@ -1,0 +1,1 @@
+"""Frozen records, written and read as versioned JSON."""

@@ -1,0 +1,1 @@
+"""MLflow: runs, releases, layout and traces."""

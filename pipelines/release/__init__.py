@@ -1,0 +1,1 @@
+"""Publishing, rollback, verification, lineage, serving and export of releases."""

@@ -1,0 +1,1 @@
+"""Decisions, verdicts and evaluations as text, Markdown, HTML and plots."""

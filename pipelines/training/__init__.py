@@ -1,0 +1,1 @@
+"""Training examples, samples and pairs, and fine-tuning of the embedder."""

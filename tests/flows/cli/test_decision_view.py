@@ -1,0 +1,111 @@
+"""Can a decision be read in a terminal, narrow or wide, whatever its documents and reasons say?"""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from ragtide.flows.cli.decision_view import decision_renderables
+from ragtide.pipelines.params import PolicyParams
+from ragtide.pipelines.policy.decide import SIGNALS, decide
+from ragtide.pipelines.records.decision import Decision
+from ragtide.pipelines.records.evidence import Costs, Evidence, Measure
+from ragtide.pipelines.reports.signals import signal_rows
+from tests.factories import evidence, measure
+
+WIDTHS = [80, 120]
+FULL = {
+    **{field: measure(0.3, 0.2, 0.4, n=3104) for _, field in SIGNALS},
+    "measured_in": {"score_gold": 1234.5},
+    "costs": Costs(
+        refresh_seconds=10, retrain_seconds=36000, prove_seconds=20, source="prior", price_per_hour=9, currency="EUR"
+    ),
+}
+
+
+def decided(**signals: object) -> tuple[Evidence, Decision]:
+    gathered = evidence(**signals)
+    return gathered, decide(gathered, PolicyParams())
+
+
+def shown(gathered: Evidence, decision: Decision, width: int = 120, styles: bool = False) -> str:
+    """What a terminal of this width would show."""
+    console = Console(width=width, record=True, file=StringIO(), force_terminal=True, color_system="standard")
+    console.print(*decision_renderables(gathered, decision), sep="\n")
+    return console.export_text(styles=styles)
+
+
+def run_on(text: str) -> str:
+    """Words as one line, without the panel's sides."""
+    return " ".join(text.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_line_is_wider_than_the_terminal_and_nothing_is_cut_short(width: int) -> None:
+    text = shown(*decided(**FULL), width=width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_why_and_what_would_have_changed_it_are_there_word_for_word(width: int) -> None:
+    gathered, decision = decided(**FULL)
+    text = run_on(shown(gathered, decision, width))
+    assert decision.explanation in text
+    assert all(line in text for line in decision.would_change)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_action_has_its_gain_cost_and_mark_on_one_line(width: int) -> None:
+    lines = [run_on(line) for line in shown(*decided(costs=FULL["costs"]), width=width).splitlines()]
+    assert "REFRESH 8.0 [8.0, 8.0] 30 s, 0.07 EUR 4,800 ✓ yes" in lines
+    assert "RETRAIN 0.0 [0.0, 0.0] 36020 s, 90.05 EUR 0 ✗ no" in lines
+
+
+def test_a_yes_is_green_and_a_no_is_red() -> None:
+    text = shown(*decided(), styles=True)
+    assert "\x1b[32m✓ yes" in text
+    assert "\x1b[31m✗ no" in text
+
+
+def test_every_signal_stands_with_its_value_below_its_name() -> None:
+    gathered, decision = decided(**FULL)
+    lines = [line.strip() for line in shown(gathered, decision).splitlines()]
+    for row in signal_rows(gathered):
+        [at] = [at for at, line in enumerate(lines) if f"{line}  ".startswith(f"{row.signal}  ")]
+        assert lines[at + 1].startswith(row.value)
+
+
+def test_what_was_not_measured_says_why_where_its_meaning_would_stand() -> None:
+    lines = shown(*decided(surprise=Measure.unmeasured("no old examples"))).splitlines()
+    [at] = [at for at, line in enumerate(lines) if "surprise of new examples" in line]
+    assert "no old examples" in lines[at]
+    assert lines[at + 1].split() == ["not", "measured"]
+
+
+def test_what_waits_for_a_yes_is_named_at_the_panel() -> None:
+    gathered = evidence()
+    waiting = decide(gathered, PolicyParams(approve_above_seconds=5))
+    assert " waits for a yes: REFRESH " in shown(gathered, waiting)
+    assert "waits for a yes" not in shown(*decided())
+
+
+def test_without_a_paragraph_the_panel_gives_the_reasons() -> None:
+    gathered, decision = decided()
+    text = run_on(shown(gathered, decision.model_copy(update={"explanation": ""})))
+    assert " ".join(decision.reasons) in text
+
+
+@pytest.mark.parametrize("evil", ["[bold]a[/bold].md", "[/nothing]", "a\x1b[2J.md", "a\nb.md"])
+def test_a_name_is_no_style_and_moves_no_cursor(evil: str) -> None:
+    text = shown(*decided(held={evil: "1"}, refused={"REFRESH": evil}))
+    assert "\x1b[2J" not in text
+    assert run_on(evil.replace("\x1b", "\\x1b").replace("\n", "\\n")) in run_on(text)
+
+
+def test_what_is_code_is_bold_and_not_in_ticks() -> None:
+    text = shown(*decided(held={"a.md": "1"}), styles=True)
+    assert "`" not in text
+    assert "\x1b[1mragtide" in text

@@ -1,0 +1,52 @@
+"""Is the live release scored for Prefect's page and for a terminal, and is there nothing to score before the first?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ragtide.flows import scheduled
+from ragtide.flows.cli.main import app
+from tests.conftest import write_project
+from tests.factories import BASE, write
+from tests.projects import Home, release_of
+
+QUESTION = "When does Pump reach end of life?"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(write_project(tmp_path / "project"))
+    write(home.root / "data/kb/Pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
+    golden = {"question": QUESTION, "answers": ["2027-01-01"], "docs": ["Pump.md"]}
+    write(home.root / "data/golden/q.jsonl", json.dumps(golden))
+    return home
+
+
+def test_prefects_page_shows_the_scores_and_leads_to_mlflow(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = release_of(home.project, BASE)
+    shown: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        scheduled, "show_markdown", lambda _, markdown, description: shown.append((markdown, description))
+    )
+    scorecard = scheduled.score_live.fn(home.project, release)
+    [(markdown, description)] = shown
+    assert (scorecard.snapshot, QUESTION in markdown) == (release.snapshot.id, True)
+    assert description.startswith(f"release {release.id}, MLflow http://127.0.0.1:5000/#/experiments/")
+
+
+def test_the_command_tells_the_scores_and_where_mlflow_shows_them(home: Home) -> None:
+    command = ["evaluate", "-p", str(home.root)]
+    refused = CliRunner().invoke(app, command)
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "ragtide: nothing is live yet: `ragtide run` makes the first release\n",
+    )
+    release_of(home.project, BASE)
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "0 of 1 questions are answered in full." in done.stdout
+    assert f"{home.project.registry.experiment}/runs/" in done.stdout

@@ -1,0 +1,253 @@
+"""Does what is imported from elsewhere come in, and does a source that is away cost nothing? With DVC itself."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragtide.pipelines.data.dvc import ensure_repository, run_dvc
+from ragtide.pipelines.data.imports import ImportCopy, list_imports, update_imports
+from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(make_project: Callable[..., Path]) -> Workspace:
+    """A project in DVC, with a document of its own."""
+    root = make_project()
+    (root / "data" / "kb" / "own.md").write_text("# Own\n\nOurs.", encoding="utf-8")
+    ensure_repository(root)
+    return Workspace.open(root)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder elsewhere, as a bucket or a share is one."""
+    folder = tmp_path / "elsewhere" / "docs"
+    folder.mkdir(parents=True)
+    (folder / "a.md").write_text("# A\n\nOne.", encoding="utf-8")
+    (folder / "b.md").write_text("# B\n\nTwo.", encoding="utf-8")
+    return folder
+
+
+def import_url(workspace: Workspace, source: Path | str, name: str = "docs") -> Path:
+    folder = workspace.imports / "kb"
+    folder.mkdir(parents=True, exist_ok=True)
+    run_dvc(workspace.root, ["import-url", str(source), str((folder / name).relative_to(workspace.root))])
+    return folder / name
+
+
+def documents(workspace: Workspace) -> set[str]:
+    return set(take_snapshot(workspace).documents)
+
+
+def test_a_folder_elsewhere_is_brought_in_beside_documents_of_ones_own(workspace: Workspace, source: Path) -> None:
+    import_url(workspace, source)
+    [updated] = update_imports(workspace)
+    assert (updated.name, updated.source, updated.problem, updated.changed) == ("kb/docs", str(source), None, 2)
+    assert documents(workspace) == {"own.md", "docs/a.md", "docs/b.md"}
+    assert record_snapshot(workspace).id == take_snapshot(workspace).id
+
+
+def test_edits_additions_and_removals_elsewhere_come_in(workspace: Workspace, source: Path) -> None:
+    import_url(workspace, source)
+    update_imports(workspace)
+    (source / "a.md").write_text("# A\n\nAnother.", encoding="utf-8")
+    (source / "c.md").write_text("# C\n\nThree.", encoding="utf-8")
+    (source / "b.md").unlink()
+    [updated] = update_imports(workspace)
+    assert updated.changed == 3
+    assert documents(workspace) == {"own.md", "docs/a.md", "docs/c.md"}
+    assert (workspace.kb / "docs" / "a.md").read_text(encoding="utf-8") == "# A\n\nAnother."
+    [again] = update_imports(workspace)
+    assert again.changed == 0
+
+
+def test_a_removal_that_a_killed_run_left_half_done_is_finished_by_the_next(workspace: Workspace, source: Path) -> None:
+    import_url(workspace, source)
+    update_imports(workspace)
+    (source / "b.md").unlink()
+    [one] = list_imports(workspace)
+    run_dvc(workspace.root, ["update", str(one.pointer)])  # And killed here.
+    update_imports(workspace)
+    assert documents(workspace) == {"own.md", "docs/a.md"}
+
+
+def test_a_source_that_is_away_leaves_everything_as_it_was(workspace: Workspace, source: Path) -> None:
+    kept = import_url(workspace, source)
+    update_imports(workspace)
+    before, note = take_snapshot(workspace).id, workspace.state / "imports" / "kb" / "docs.json"
+    answered = ImportCopy.read(note)
+    shutil.rmtree(source)
+    [updated] = update_imports(workspace)
+    assert updated.problem is not None
+    assert "does not exist" in updated.problem
+    assert take_snapshot(workspace).id == before
+    assert {file.name for file in kept.iterdir()} == {"a.md", "b.md"}
+    assert ImportCopy.read(note) == answered
+
+
+def test_one_source_that_is_away_does_not_keep_another_out(workspace: Workspace, source: Path) -> None:
+    other = source.with_name("more")
+    shutil.copytree(source, other)
+    import_url(workspace, other, "more")
+    import_url(workspace, source)
+    update_imports(workspace)
+    shutil.rmtree(source)
+    (other / "a.md").write_text("# A\n\nNew.", encoding="utf-8")
+    away, there = update_imports(workspace)
+    assert away.problem
+    assert (there.problem, there.changed) == (None, 1)
+
+
+def test_a_file_of_ones_own_is_not_replaced_by_an_import(workspace: Workspace, source: Path) -> None:
+    own = workspace.kb / "docs" / "c.md"
+    import_url(workspace, source)
+    update_imports(workspace)
+    own.write_text("# Mine", encoding="utf-8")
+    (source / "c.md").write_text("# Theirs", encoding="utf-8")
+    (source / "a.md").write_text("# A\n\nAnother.", encoding="utf-8")
+    [updated] = update_imports(workspace)
+    assert updated.problem is not None
+    assert "is a file of your own" in updated.problem
+    assert own.read_text(encoding="utf-8") == "# Mine"
+
+
+def test_an_update_that_takes_too_long_is_given_up(make_project: Callable[..., Path], source: Path) -> None:
+    root = make_project(triggers={"update_minutes": 1e-6})
+    ensure_repository(root)
+    workspace = Workspace.open(root)
+    kept = import_url(workspace, source)
+    [updated] = update_imports(workspace)
+    assert updated.problem is not None
+    assert "did not end within" in updated.problem
+    assert (kept / "a.md").is_file()
+
+
+def test_an_import_inside_the_knowledge_base_is_refused_before_anything_is_done(
+    workspace: Workspace, source: Path
+) -> None:
+    run_dvc(workspace.root, ["import-url", str(source / "a.md"), "data/kb/a.md"])
+    with pytest.raises(UserError, match=r"`dvc remove` it, and import to data/imports/kb/a\.md"):
+        update_imports(workspace)
+
+
+def test_a_knowledge_base_that_is_an_import_as_a_whole_is_left_as_it_is(workspace: Workspace, source: Path) -> None:
+    shutil.rmtree(workspace.kb)
+    run_dvc(workspace.root, ["import-url", str(source), "data/kb"])
+    shutil.rmtree(source)
+    [updated] = update_imports(workspace)
+    assert updated.problem is not None
+    assert "import to data/imports/kb/NAME instead" in updated.problem
+    assert documents(workspace) == {"a.md", "b.md"}
+
+
+def test_without_imports_nothing_is_done(workspace: Workspace) -> None:
+    record_snapshot(workspace)
+    assert update_imports(workspace) == []
+    assert not (workspace.state / "imports").exists()
+
+
+def test_a_git_repository_with_dvc_is_followed(workspace: Workspace, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "docs").mkdir(parents=True)
+    git(other, "init", "--quiet")
+    ensure_repository(other)
+
+    def publish(text: str) -> None:
+        (other / "docs" / "a.md").write_text(text, encoding="utf-8")
+        run_dvc(other, ["add", "docs"])
+        git(other, "add", "--all")
+        git(other, "-c", "user.name=n", "-c", "user.email=n@example.org", "commit", "--quiet", "--message", text)
+
+    publish("# One")
+    folder = workspace.imports / "kb"
+    folder.mkdir(parents=True)
+    run_dvc(workspace.root, ["import", str(other), "docs", "--out", "data/imports/kb/docs"])
+    update_imports(workspace)
+    assert (workspace.kb / "docs" / "a.md").read_text(encoding="utf-8") == "# One"
+    publish("# Two")
+    [updated] = update_imports(workspace)
+    assert (updated.source, updated.changed) == (f"{other} docs", 1)
+    assert (workspace.kb / "docs" / "a.md").read_text(encoding="utf-8") == "# Two"
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True)
+
+
+class Page(BaseHTTPRequestHandler):
+    """One page with an ETag, which DVC asks for to know whether it has changed."""
+
+    content = b""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("ETag", hashlib.md5(Page.content, usedforsecurity=False).hexdigest())
+        self.send_header("Content-Length", str(len(Page.content)))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(Page.content)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://user:secret@127.0.0.1:{server.server_port}/page.md"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_page_on_the_web_is_followed_and_its_password_is_told_to_nobody(workspace: Workspace, address: str) -> None:
+    Page.content = b"# One"
+    import_url(workspace, address, "page.md")
+    update_imports(workspace)
+    assert (workspace.kb / "page.md").read_bytes() == b"# One"
+    Page.content = b"# Two"
+    [updated] = update_imports(workspace)
+    assert (workspace.kb / "page.md").read_bytes() == b"# Two"
+    assert updated.changed == 1
+    assert "secret" not in updated.source
+
+
+@pytest.mark.services
+def test_a_bucket_is_followed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    pytest.importorskip("dvc_s3")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        named = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+        named |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        for key, value in named.items():
+            monkeypatch.setenv(key, value)
+        bucket = boto3.resource("s3").create_bucket(Bucket="handbook")
+        bucket.put_object(Key="docs/a.md", Body=b"# One")
+        import_url(workspace, "s3://handbook/docs")
+        update_imports(workspace)
+        assert (workspace.kb / "docs" / "a.md").read_bytes() == b"# One"
+        bucket.put_object(Key="docs/a.md", Body=b"# Two, which is longer")
+        [updated] = update_imports(workspace)
+        assert (updated.source, updated.problem, updated.changed) == ("s3://handbook/docs", None, 1)
+        assert (workspace.kb / "docs" / "a.md").read_bytes() == b"# Two, which is longer"
+    finally:
+        server.stop()

@@ -1,0 +1,269 @@
+"""Which golden questions still stand, and is a bad line of the golden set refused by name?"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.data.snapshot import compose_snapshot
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.evaluation.questions import (
+    GoldenSet,
+    earlier_questions,
+    golden_wordings,
+    read_golden,
+    split_stale,
+)
+from ragtide.pipelines.records.evaluation import GoldenQuestion
+from ragtide.pipelines.workspace import Workspace
+from tests.factories import md5, question, workspace, write
+
+TEXTS = {"a.md": "The limit is 42.", "b.md": "The limit is 43.", "empty.md": ""}
+DOCS = st.lists(st.sampled_from([*TEXTS, "gone.md"]), max_size=3).map(tuple)
+QUESTIONS = st.lists(st.tuples(st.sampled_from(["42", "43", "44"]), DOCS), max_size=6)
+GOOD = {"question": "What is the limit?", "answers": ["42"], "docs": ["a.md"]}
+
+
+def read(folder: Path, texts: Mapping[str, str] = TEXTS, /, **files: list[object]) -> GoldenSet:
+    """The golden set of `files`: name without ending -> lines; a line that is a string stands there as it is."""
+    lines = {
+        f"{name}.jsonl": "\n".join(one if isinstance(one, str) else json.dumps(one) for one in content)
+        for name, content in files.items()
+    }
+    for name, content in lines.items():
+        write(folder / name, content)
+    return read_golden(folder, {name: md5(content) for name, content in lines.items()}, texts)
+
+
+def test_questions_come_in_order_of_file_and_line(tmp_path: Path) -> None:
+    golden = read(tmp_path, z=[GOOD | {"id": "3"}], a=[GOOD | {"id": "1"}, GOOD | {"id": "2"}])
+    assert [one.id for one in golden.questions] == ["1", "2", "3"]
+
+
+def test_a_line_is_read_whole(tmp_path: Path) -> None:
+    full = GOOD | {"id": "limit", "answers": ["42", "forty-two"], "format": r"\d+", "scorer": "exact"}
+    [read_one] = read(tmp_path, a=[full]).questions
+    assert read_one == GoldenQuestion(
+        id="limit",
+        question="What is the limit?",
+        answers=("42", "forty-two"),
+        docs=("a.md",),
+        format=r"\d+",
+        scorer="exact",
+    )
+
+
+def test_an_id_that_is_not_given_follows_from_question_and_documents(tmp_path: Path) -> None:
+    others = [GOOD | {"docs": ["b.md"], "answers": ["43"]}, GOOD | {"question": "What limit is there?"}]
+    ids = [one.id for one in read(tmp_path, a=[GOOD, *others]).questions]
+    again = [one.id for one in read(tmp_path, b=[others[0], GOOD]).questions]
+    assert len(set(ids)) == 3
+    assert again == [ids[1], ids[0]]
+
+
+def test_an_id_that_is_not_given_outlives_another_answer(tmp_path: Path) -> None:
+    ids = [read(tmp_path, a=[GOOD | {"answers": [answer]}], b=[]).questions for answer in ("42", "The limit")]
+    assert ids[0][0].id == ids[1][0].id
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        (GOOD | {"id": "x"}, {"id": "x", "question": "Another?", "answers": ["43"]}, "'x'"),
+        (GOOD, GOOD | {"answers": ["43"]}, "'[0-9a-f]{12}'"),
+    ],
+    ids=["given", "not given"],
+)
+def test_two_questions_of_one_id_are_refused(first: object, second: object, name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"b\.jsonl:2: a second question has the id {name}: give each its own"):
+        read(tmp_path, a=[first], b=["", second])
+
+
+@pytest.mark.parametrize("files", [{}, {"a": []}, {"a": ["", "  "]}], ids=["no file", "empty file", "blank lines"])
+def test_a_golden_set_without_questions_is_refused_with_the_form_of_a_line(
+    files: dict[str, list[object]], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"holds no golden questions: put a \.jsonl file there with lines like {"):
+        read(tmp_path, **files)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"question": ""}, "question: String should have at least 1 character"),
+        ({"question": None}, "question: Input should be a valid string"),
+        ({"answers": []}, "answers: Tuple should have at least 1 item"),
+        ({"answers": "42"}, "answers: Input should be a valid tuple"),
+        ({"answers": [""]}, "answers.0: String should have at least 1 character"),
+        ({"answers": [42]}, "answers.0: Input should be a valid string"),
+        ({"docs": [""]}, "docs.0: String should have at least 1 character"),
+        ({"format": "("}, "format: not a regular expression (missing ), unterminated subpattern"),
+        ({"answer": "42"}, "answer: Extra inputs are not permitted"),
+        ({"scorer": "fuzzy"}, "scorer: Input should be 'contains', 'exact'"),
+        ({"scorer": "json_f1", "answers": ["{}", "no JSON"]}, "answers should be JSON, each of them"),
+    ],
+)
+def test_a_bad_line_is_named_by_file_number_and_key(change: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refusal:
+        read(tmp_path, a=[GOOD], b=[GOOD | {"id": "b"}, GOOD | change])
+    assert f"b.jsonl:2: {said}" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "stands"),
+    [
+        ({"docs": ("a.md",)}, True),
+        ({"docs": ("b.md",)}, False),
+        ({"docs": ("b.md", "a.md")}, True),
+        ({"docs": ("gone.md",)}, False),
+        ({"docs": ("gone.md", "a.md")}, True),
+        ({"docs": ("empty.md",)}, False),
+        ({"docs": ("b.md",), "answers": ("42", "43")}, True),
+        ({"docs": ("a.md",), "answers": ("4",)}, False),
+        ({"docs": ()}, True),
+        ({"docs": ("a.md",), "scorer": "exact"}, True),
+        ({"docs": ("a.md",), "scorer": "json_f1", "answers": ('{"limit": 42}',)}, True),
+        ({"docs": ("b.md",), "scorer": "json_f1", "answers": ('{"limit": 42}',)}, False),
+        ({"docs": ("a.md",), "scorer": "token_f1", "answers": ("It is at 42",)}, True),
+        ({"docs": ("gone.md",), "scorer": "token_f1", "answers": ("Low.",)}, False),
+    ],
+    ids=str,
+)
+def test_a_question_stands_while_one_of_its_documents_holds_an_answer(fields: dict[str, object], stands: bool) -> None:
+    golden = split_stale([question("q", **fields)], TEXTS)
+    assert [one.id for one in golden.questions] == (["q"] if stands else [])
+    assert golden.stale == (() if stands else ("q",))
+
+
+@settings(derandomize=True, deadline=None)
+@given(QUESTIONS)
+def test_every_question_stands_or_is_stale_and_order_stays(drawn: list[tuple[str, tuple[str, ...]]]) -> None:
+    asked = [question(f"q{number}", answers=(answer,), docs=docs) for number, (answer, docs) in enumerate(drawn)]
+    golden = split_stale(asked, TEXTS)
+    assert [one for one in asked if one.id not in golden.stale] == list(golden.questions)
+    assert {one.id for one in golden.questions} | set(golden.stale) == {one.id for one in asked}
+    assert list(golden.stale) == sorted(golden.stale)
+    assert split_stale(golden.questions, TEXTS) == GoldenSet(golden.questions, ())
+
+
+def test_a_question_comes_back_with_its_answer(tmp_path: Path) -> None:
+    gone = read(tmp_path, {"a.md": "The limit is 43."}, a=[GOOD])
+    back = read(tmp_path, TEXTS, a=[GOOD])
+    assert (len(gone.questions), len(gone.stale)) == (0, 1)
+    assert (len(back.questions), back.stale) == (1, ())
+
+
+def test_the_digest_is_that_of_the_questions_wherever_they_are_written(tmp_path: Path) -> None:
+    second = GOOD | {"question": "And where?"}
+    one_file = read(tmp_path / "one", a=[GOOD, second])
+    two_files = read(tmp_path / "two", n=[GOOD, ""], o=["", {key: second[key] for key in reversed(second)}])
+    assert one_file.digest() == two_files.digest()
+
+
+@pytest.mark.parametrize(
+    "change", [{"question": "Why?"}, {"answers": ("43",)}, {"docs": ("b.md",)}, {"format": r"\d+"}], ids=str
+)
+def test_another_question_makes_another_digest(change: dict[str, object]) -> None:
+    before = GoldenSet((question("q"), question("r")), ())
+    after = GoldenSet((question("q"), question("r", **change)), ())
+    assert before.digest() != after.digest()
+
+
+def test_a_question_that_went_stale_makes_another_digest() -> None:
+    asked = [question("q"), question("r", docs=("b.md",), answers=("43",))]
+    assert split_stale(asked, TEXTS).digest() != split_stale(asked, {"a.md": TEXTS["a.md"]}).digest()
+
+
+# --- earlier skills --------------------------------------------------------------------------------------------------
+
+
+def test_questions_of_earlier_skills_are_none_of_the_golden_set(tmp_path: Path) -> None:
+    golden = read(tmp_path, **{"q": [GOOD | {"id": "1"}], "regression/old": [GOOD | {"id": "1"}]})
+    assert [one.id for one in golden.questions] == ["1"]
+
+
+def test_with_nothing_but_earlier_skills_there_are_no_golden_questions(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no golden questions"):
+        read(tmp_path, **{"regression/old": [GOOD]})
+
+
+def record(space: Workspace, age: int, **files: list[object]) -> None:
+    """A snapshot with these golden files, so old, as DVC keeps it."""
+    contents = {f"{name}.jsonl": "\n".join(map(json.dumps, lines)) for name, lines in files.items()}
+    for content in contents.values():
+        digest = md5(content)
+        write(space.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:], content)
+    taken = compose_snapshot(
+        {f"{age}.md": md5(str(age))}, {}, {path: md5(content) for path, content in contents.items()}
+    )
+    taken.write(space.snapshot_file(taken.id))
+    os.utime(space.snapshot_file(taken.id), (1000 - age, 1000 - age))
+
+
+def earlier(space: Workspace, *golden: GoldenQuestion, stale: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    found = earlier_questions(space, GoldenSet(golden, stale), TEXTS)
+    return [(one.id, one.answers[0]) for one in found]
+
+
+def test_of_each_question_of_before_the_newest_form_counts(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    record(space, 2, q=[GOOD | {"id": "1", "question": "One?"}, GOOD | {"id": "2", "question": "Two?"}])
+    record(space, 1, q=[GOOD | {"id": "1", "question": "One, then?", "answers": ["The limit is 42"]}])
+    assert earlier(space) == [("1", "The limit is 42"), ("2", "42")]
+
+
+@pytest.mark.parametrize(
+    ("today", "stale"),
+    [(question("1", question="Otherwise?"), ()), (question("9", question="One?"), ()), (question("9"), ("1",))],
+    ids=["its id", "its wording", "its id, stale"],
+)
+def test_what_the_set_holds_today_in_some_form_is_not_asked_in_an_earlier_one(
+    today: GoldenQuestion, stale: tuple[str, ...], tmp_path: Path
+) -> None:
+    space = workspace(tmp_path)
+    record(space, 1, q=[GOOD | {"id": "1", "question": "One?"}])
+    assert earlier(space, today, stale=stale) == []
+    assert earlier(space, question("9")) == [("1", "42")]
+
+
+def test_an_earlier_question_that_is_stale_or_of_a_skill_or_no_line_any_more_is_left_out(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    record(space, 1, **{"q": [GOOD | {"answers": ["44"]}, {"ask": "me"}], "regression/old": [GOOD]})
+    assert earlier(space) == []
+
+
+def golden_files(space: Workspace, **files: object) -> dict[str, str]:
+    """Name without ending -> MD5 of a golden file of one line each, which is put there."""
+    contents = {f"{name}.jsonl": json.dumps(one) + "\n" for name, one in files.items()}
+    for path, content in contents.items():
+        write(space.golden / path, content)
+    return {path: md5(content) for path, content in contents.items()}
+
+
+def test_what_is_asked_is_told_of_every_file_those_of_earlier_skills_too(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    files = golden_files(space, **{"regression/old": GOOD | {"question": "Old?"}, "a": GOOD})
+    assert golden_wordings(space, files) == [GOOD["question"], "Old?"]
+
+
+def test_a_question_for_a_judge_is_refused_by_file_and_line_where_there_is_none(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    files = golden_files(space, a=GOOD, b=GOOD | {"scorer": "judge"})
+    with pytest.raises(UserError, match=r"data/golden/b\.jsonl:1: scorer is judge, and score\.judge .* no model"):
+        golden_wordings(space, files)
+    judged = workspace(tmp_path, score={"judge": "openai:/some"})
+    assert len(golden_wordings(judged, files)) == 2
+
+
+def test_an_earlier_question_for_a_judge_is_left_out_where_there_is_none_any_more(tmp_path: Path) -> None:
+    space = workspace(tmp_path)
+    record(space, 1, q=[GOOD | {"id": "1", "scorer": "judge"}])
+    assert earlier(space) == []
+    assert earlier(workspace(tmp_path, score={"judge": "openai:/some"})) == [("1", "42")]

@@ -1,0 +1,205 @@
+"""Is a new model asked what was asked before, evenly and no more than is said, and only where it can be answered?"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragtide.pipelines.build import base_model_only, open_index
+from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.data.dvc import ensure_repository
+from ragtide.pipelines.data.snapshot import compose_snapshot
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.evaluation.assistant import Answerer
+from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
+from ragtide.pipelines.evaluation.questions import GoldenSet
+from ragtide.pipelines.evaluation.regression import (
+    EARLIER,
+    GENERAL,
+    INSTRUCTIONS,
+    RegressionSuite,
+    general_questions,
+    regression_suites,
+    score_suites,
+)
+from ragtide.pipelines.evaluation.scoring import grade_answer, is_well_formed
+from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.models.load import Models
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.records.evaluation import GoldenQuestion
+from ragtide.pipelines.records.release import BuiltModel
+from ragtide.pipelines.workspace import Workspace
+from tests import fakes
+from tests.factories import document, md5, question, workspace, write
+from tests.fakes import SKILLS, CountingEmbedder, CountingReader, CountingTrainer
+
+PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
+ASKS = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["pump.md"]}
+FREE = {"question": "Say hello.", "answers": ["hello"]}
+MODELS = Models(CountingEmbedder(), CountingReader(), CountingTrainer())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted() -> None:
+    fakes.forget()
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Workspace:
+    return project(tmp_path, general=False)
+
+
+def project(root: Path, **gate: Any) -> Workspace:
+    return workspace(root, gate=gate)
+
+
+def lines(*rows: Mapping[str, Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def corpus_of(space: Workspace, text: str = PAGE, **files: str) -> Corpus:
+    """A corpus of one page with these golden files (name without ending -> content)."""
+    golden = {f"{name}.jsonl": content for name, content in files.items()}
+    for path, content in golden.items():
+        write(space.golden / path, content)
+    data = compose_snapshot({"pump.md": md5(text)}, {}, {path: md5(content) for path, content in golden.items()})
+    page = document("pump.md", text)
+    return Corpus(data, (page,), tuple(chunk_document(page, space.params.chunk)), ())
+
+
+def remember(space: Workspace, **files: str) -> None:
+    """An earlier snapshot with these golden files, as DVC would have kept it."""
+    ensure_repository(space.root)
+    golden = {f"{name}.jsonl": md5(content) for name, content in files.items()}
+    for content in files.values():
+        digest = md5(content)
+        write(space.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:], content)
+    earlier = compose_snapshot({"pump.md": md5("other")}, {}, golden)
+    earlier.write(space.snapshot_file(earlier.id))
+
+
+def asked(space: Workspace, corpus: Corpus, *golden: GoldenQuestion) -> dict[str, list[str]]:
+    """Skill -> what is asked."""
+    found = regression_suites(space, corpus, GoldenSet(golden or (question(),), ()))
+    return {one.name: [each.question for each in one.questions] for one in found}
+
+
+def test_each_file_below_regression_is_a_skill_by_its_name(space: Workspace) -> None:
+    files = {"q": lines(ASKS), "regression/sgd": lines(FREE), "regression/old/bash": lines(ASKS)}
+    assert asked(space, corpus_of(space, **files)) == {
+        "old/bash": [ASKS["question"]],
+        "sgd": [FREE["question"]],
+    }
+
+
+def test_without_any_earlier_questions_there_is_no_skill(space: Workspace) -> None:
+    assert asked(space, corpus_of(space, q=lines(ASKS))) == {}
+
+
+def test_a_bad_line_of_a_skill_is_refused_by_name(space: Workspace) -> None:
+    corpus = corpus_of(space, **{"regression/sgd": '{"question": "?"}\n'})
+    with pytest.raises(UserError, match=r"regression/sgd\.jsonl:1: answers"):
+        asked(space, corpus)
+
+
+def test_golden_questions_of_before_are_a_skill(space: Workspace) -> None:
+    remember(space, q=lines(ASKS, FREE))
+    assert asked(space, corpus_of(space, new=lines(FREE))) == {EARLIER: [ASKS["question"], FREE["question"]]}
+
+
+def test_what_stands_in_the_set_or_in_a_skill_today_is_asked_there_alone(space: Workspace) -> None:
+    remember(space, q=lines(ASKS, FREE))
+    corpus = corpus_of(space, **{"regression/hello": lines(FREE)})
+    assert asked(space, corpus, question(question=str(ASKS["question"]))) == {"hello": [FREE["question"]]}
+
+
+@pytest.mark.parametrize("name", ["q", "regression/old"])
+def test_questions_that_the_documents_cannot_answer_any_more_are_left_out(name: str, space: Workspace) -> None:
+    remember(space, q=lines(ASKS))
+    corpus = corpus_of(space, PAGE.replace("2027", "2031"), **{name: lines(ASKS)})
+    assert asked(space, corpus) == {}
+
+
+def test_a_file_that_dvc_keeps_no_more_is_passed_over(space: Workspace) -> None:
+    remember(space, q=lines(ASKS))
+    for path in (space.root / ".dvc/cache/files").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert asked(space, corpus_of(space, new=lines(FREE))) == {}
+
+
+def test_of_each_skill_so_many_are_asked_and_from_all_over_it(tmp_path: Path) -> None:
+    space = project(tmp_path, general=False, regression_questions=3)
+    many = lines(*(FREE | {"id": str(number), "question": str(number)} for number in range(9)))
+    numbers = [int(one) for one in asked(space, corpus_of(space, **{"regression/count": many}))["count"]]
+    assert len(numbers) == 3
+    assert numbers[0] < 3 <= numbers[1] < 6 <= numbers[2]
+
+
+def test_general_instructions_are_a_skill_unless_they_are_switched_off(tmp_path: Path) -> None:
+    on, off = (project(tmp_path / str(chosen), general=chosen) for chosen in (True, False))
+    assert set(asked(on, corpus_of(on, q=lines(ASKS)))) == {GENERAL}
+    assert asked(off, corpus_of(off, q=lines(ASKS))) == {}
+
+
+def test_a_file_of_that_name_takes_the_place_of_the_instructions(tmp_path: Path) -> None:
+    space = project(tmp_path, general=True)
+    assert asked(space, corpus_of(space, **{f"regression/{GENERAL}": lines(FREE)})) == {GENERAL: [FREE["question"]]}
+
+
+def test_a_skill_of_which_everything_may_be_lost_is_not_asked_for(tmp_path: Path) -> None:
+    space = project(tmp_path, general=True, skills={GENERAL: 1, "sgd": 0.99})
+    assert set(asked(space, corpus_of(space, **{"regression/sgd": lines(FREE)}))) == {"sgd"}
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+def subject(space: Workspace, corpus: Corpus, reads: bool) -> SystemUnderTest:
+    index = open_index(space, MODELS.embedder)
+    model = base_model_only(MODELS)
+    if reads:
+        write(space.adapters / "a1" / SKILLS, json.dumps({"reads": True, "json": False}))
+        model = BuiltModel(base="reader-1", adapter="a1", examples=None, settings=None)
+    return SystemUnderTest(index.reader(index.refresh(corpus.source, "s", no_progress).version), model)
+
+
+def test_both_are_asked_with_what_each_finds_and_neither_searches_for_more(space: Workspace) -> None:
+    corpus = corpus_of(space, q=lines(ASKS))
+    examiner = Evaluator(corpus, GoldenSet((), ()), Answerer(space, MODELS, no_progress), space.params)
+    pump = GoldenQuestion(id="pump", question=str(ASKS["question"]), answers=("2027-01-01",), docs=("pump.md",))
+    live, candidate = subject(space, corpus, reads=True), subject(space, corpus, reads=False)
+    [score] = score_suites([RegressionSuite("pump", (pump,))], examiner, live, candidate)
+    assert (score.name, score.before.answer_score.value, score.after.answer_score.value) == ("pump", 1.0, 0.0)
+    assert (score.before.adapter, score.after.adapter) == ("a1", None)
+    assert score.before.questions == score.after.questions
+    assert score.before.retrieval == {}
+    assert all(prompt.startswith("Context:") for prompt in CountingReader.prompts)
+
+
+def test_instructions_are_asked_alone(space: Workspace) -> None:
+    corpus = corpus_of(space, q=lines(ASKS))
+    examiner = Evaluator(corpus, GoldenSet((), ()), Answerer(space, MODELS, no_progress), space.params)
+    live = subject(space, corpus, reads=True)
+    score_suites([RegressionSuite(GENERAL, general_questions(), with_passages=False)], examiner, live, live)
+    assert CountingReader.prompts == [text for text, _, _ in INSTRUCTIONS]
+
+
+def test_every_instruction_has_an_answer_of_its_own_form_and_none_gives_it_away() -> None:
+    assert (
+        len({one.id for one in general_questions()})
+        == len(general_questions())
+        == len({one.question for one in general_questions()})
+    )
+    for one in general_questions():
+        said = "RIVER" if "capital letters" in one.question else one.answers[0]
+        assert grade_answer(said, one) == 1.0
+        assert grade_answer("I do not know.", one) == 0.0
+    strict = [one for one in general_questions() if one.format]
+    assert not any(is_well_formed(f"Certainly. The answer is {one.answers[0]}", one) for one in strict)
+    assert all(re.compile(str(one.format)) for one in strict)

@@ -1,0 +1,161 @@
+"""Is an answer graded by what it says? And does a score say honestly how sure it is?"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.evaluation.scoring import grade_answer, is_well_formed
+from ragtide.pipelines.params import ScoreParams
+from ragtide.pipelines.records.evaluation import ScorerName
+from ragtide.pipelines.records.evidence import Measure
+from ragtide.pipelines.sampling import measure_mean, paired_difference
+from tests.factories import question
+
+law = settings(derandomize=True, deadline=None)
+PARAMS = ScoreParams(resamples=200)
+GRADES = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=40)
+PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.0])), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("answer", "pattern", "formed"),
+    [
+        ("42", None, True),
+        ("anything at all", None, True),
+        ("", None, False),
+        (" \n", None, False),
+        ("42", r"\d+", True),
+        ("It is 42", r"\d+", False),
+        ("42 it is", r"\d+", False),
+        ('{"value": "42"}', r'\{"value": "[^"]*"\}', True),
+        ("", r"\d*", True),
+    ],
+)
+def test_an_answer_is_well_formed_when_all_of_it_has_the_format(answer: str, pattern: str | None, formed: bool) -> None:
+    assert is_well_formed(answer, question(format=pattern)) is formed
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        (json.dumps({"value": "42"}), 1.0),
+        (json.dumps({"value": "43"}), 0.0),
+        ("42", 0.0),
+        (json.dumps({"value": "42.1"}), 0.0),
+    ],
+    ids=["right", "wrong value", "wrong form", "longer value"],
+)
+def test_an_answer_is_right_when_value_and_form_are(answer: str, score: float) -> None:
+    assert grade_answer(answer, question(answers=("42",), format=r'\{"value": "[^"]*"\}')) == score
+
+
+@pytest.mark.parametrize(
+    ("scorer", "answer", "right", "score"),
+    [
+        ("contains", "It is 42.", "42", 1.0),
+        ("exact", "It is 42.", "42", 0.0),
+        ("token_f1", "the black cat", "the cat", 2 / 3),
+        ("json_f1", '{"a": 1, "b": 2}', '{"a": 1}', 2 / 3),
+        ("command", "ls -al", "ls -la", 1.0),
+    ],
+)
+def test_an_answer_is_graded_by_its_questions_scorer(scorer: ScorerName, answer: str, right: str, score: float) -> None:
+    assert grade_answer(answer, question(answers=(right,), scorer=scorer)) == pytest.approx(score)
+
+
+def test_of_several_right_answers_the_nearest_counts() -> None:
+    asked = question(answers=("white dog", "black dog"), scorer="token_f1")
+    assert grade_answer("black cat", asked) == 0.5
+
+
+def test_a_score_in_the_wrong_form_is_none() -> None:
+    asked = question(answers=("black dog",), scorer="token_f1", format=r"\w+ \w+")
+    assert (grade_answer("black cat", asked), grade_answer("a black dog", asked)) == (0.5, 0.0)
+
+
+def test_what_a_judge_is_to_grade_has_no_score_before_it_has() -> None:
+    assert grade_answer("42", question(answers=("42",), scorer="judge")) == 0
+
+
+@pytest.mark.parametrize(("answer", "formed"), [('{"a": 1}', True), ("[]", True), ('{"a": 1', False), ("a", False)])
+def test_what_is_graded_by_json_fields_is_malformed_where_it_is_no_json(answer: str, formed: bool) -> None:
+    assert is_well_formed(answer, question(answers=("{}",), scorer="json_f1")) is formed
+
+
+@law
+@given(GRADES)
+def test_an_interval_holds_the_mean(values: list[float]) -> None:
+    measured = measure_mean(values, PARAMS)
+    assert measured.value is not None
+    assert measured.low is not None
+    assert measured.high is not None
+    assert measured.value == pytest.approx(sum(values) / len(values), abs=1e-6)
+    assert min(values) <= measured.low <= measured.value <= measured.high <= max(values)
+    assert measured.n == len(values)
+
+
+@law
+@given(GRADES)
+def test_the_same_values_bring_the_same_measure(values: list[float]) -> None:
+    assert measure_mean(list(values), PARAMS).model_dump_json() == measure_mean(values, PARAMS).model_dump_json()
+
+
+@law
+@given(GRADES)
+def test_a_higher_confidence_never_makes_an_interval_narrower(values: list[float]) -> None:
+    loose, strict = (measure_mean(values, ScoreParams(resamples=200, confidence=share)) for share in (0.5, 0.99))
+    assert (strict.low or 0) <= (loose.low or 0)
+    assert (loose.high or 0) <= (strict.high or 0)
+    assert strict.value == loose.value
+
+
+def test_more_questions_make_an_interval_narrower() -> None:
+    few, many = (measure_mean([0.0, 1.0] * pairs, PARAMS) for pairs in (5, 500))
+    assert few.value == many.value == 0.5
+    assert (many.high or 0) - (many.low or 0) < ((few.high or 0) - (few.low or 0)) / 5
+
+
+@pytest.mark.parametrize(("confidence", "half_width"), [(0.9, 0.082), (0.5, 0.034)])
+def test_an_interval_is_as_wide_as_its_confidence_says(confidence: float, half_width: float) -> None:
+    # A hundred fair coins: the standard error of their mean is 0.05, and the quantiles are those of the normal curve.
+    measured = measure_mean([0.0, 1.0] * 50, ScoreParams(confidence=confidence))
+    assert (measured.low, measured.high) == pytest.approx((0.5 - half_width, 0.5 + half_width), abs=0.011)
+
+
+def test_the_seed_and_the_resamples_are_those_of_the_params() -> None:
+    values = [number / 37 for number in range(37)]
+    others = [
+        ScoreParams(resamples=200, seed=8),
+        ScoreParams(resamples=150),
+        ScoreParams(resamples=200, confidence=0.5),
+    ]
+    assert all(measure_mean(values, other) != measure_mean(values, PARAMS) for other in others)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 1.0, -1.0])
+def test_values_that_are_all_alike_have_an_interval_without_width(value: float) -> None:
+    assert measure_mean([value] * 7, PARAMS) == Measure(value=value, n=7, low=value, high=value)
+
+
+def test_without_values_there_is_no_number() -> None:
+    assert measure_mean([], PARAMS) == Measure.unmeasured("no questions")
+    assert paired_difference([], [], PARAMS) == Measure.unmeasured("no questions")
+
+
+@law
+@given(PAIRS)
+def test_a_difference_is_taken_question_by_question(pairs: list[tuple[float, float]]) -> None:
+    before, after = [old for old, _ in pairs], [new for _, new in pairs]
+    there, back = paired_difference(before, after, PARAMS), paired_difference(after, before, PARAMS)
+    assert there == measure_mean([new - old for old, new in pairs], PARAMS)
+    assert (there.value or 0) == -(back.value or 0)
+    assert paired_difference(before, before, PARAMS) == Measure(value=0, n=len(pairs), low=0, high=0)
+
+
+def test_scores_of_other_questions_cannot_be_paired() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        paired_difference([1.0, 0.0], [1.0], PARAMS)

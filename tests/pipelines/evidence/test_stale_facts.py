@@ -1,0 +1,144 @@
+"""Is an index called stale exactly where it gives the old value in the right place?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from ragtide.pipelines.evidence.stale_facts import (
+    LIMIT,
+    FactCheckResult,
+    resurfaced_share,
+    run_fact_checks,
+    stale_fact_share,
+)
+from ragtide.pipelines.evidence.text_changes import DeletionCheck, FactCheck
+from ragtide.pipelines.index.search import Passage
+from ragtide.pipelines.params import ScoreParams
+
+PARAMS = ScoreParams(resamples=200)
+PROBE = FactCheck("tool.md", "Tool > Tool 4\nLatest release: …", "4.1", "4.2")
+CANARY = DeletionCheck("tool.md", "Tool > Tool 2\nEnd of life: 2020-01-01", "End of life: 2020-01-01")
+LONG = "The red house at the end of the long road holds"
+
+
+class SameReader:
+    """A reader that finds the same passages whatever it is asked, `top_k` of them, and keeps what it was asked."""
+
+    def __init__(self, *passages: Passage) -> None:
+        self.passages = list(passages)
+        self.asked: list[str] = []
+
+    def search(self, questions: Sequence[str], top_k: int) -> list[list[Passage]]:
+        self.asked += questions
+        return [self.passages[:top_k] for _ in questions]
+
+
+def passage(text: str, heading: str = "Tool > Tool 4", document: str = "tool.md") -> Passage:
+    return Passage(document=document, position=0, heading=heading, text=f"{heading}\n{text}", score=1.0)
+
+
+def found(probe: FactCheck, *passages: Passage) -> FactCheckResult:
+    return run_fact_checks([probe], SameReader(*passages), top_k=3)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- Released: 2024\n- Latest release: **4.2**", FactCheckResult.NEW),
+        ("- Latest release: 4.1\n- Supported: yes", FactCheckResult.OLD),
+        ("- Latest release: 4.1\n- Latest release: 4.2", FactCheckResult.NEW),
+        ("- Latest release: 4.1.3", FactCheckResult.NEITHER),
+        ("- First release: 4.1", FactCheckResult.NEITHER),
+        ("Nothing of the kind.", FactCheckResult.NEITHER),
+    ],
+)
+def test_a_passage_says_the_new_value_the_old_one_or_neither(text: str, expected: FactCheckResult) -> None:
+    assert found(PROBE, passage(text)) is expected
+
+
+def test_the_new_value_counts_wherever_among_the_found_it_stands() -> None:
+    assert found(PROBE, passage("Latest release: 4.1"), passage("Latest release: 4.2")) is FactCheckResult.NEW
+    assert run_fact_checks([PROBE], SameReader(passage("Latest release: 4.1"), passage("Latest release: 4.2")), 1) == [
+        FactCheckResult.OLD
+    ]
+
+
+@pytest.mark.parametrize(
+    ("heading", "document", "expected"),
+    [
+        ("Tool > Tool 4", "tool.md", FactCheckResult.OLD),
+        ("The Tool > **Tool 4**", "tool.md", FactCheckResult.OLD),
+        ("Tool > Tool 3", "tool.md", FactCheckResult.NEITHER),
+        ("Tool > Tool 4", "renamed.md", FactCheckResult.OLD),
+        ("Other > Tool 4", "other.md", FactCheckResult.NEITHER),
+        ("", "tool.md", FactCheckResult.NEITHER),
+    ],
+)
+def test_a_short_line_counts_in_its_own_place_alone(heading: str, document: str, expected: FactCheckResult) -> None:
+    assert found(PROBE, passage("- Latest release: 4.1", heading, document)) is expected
+
+
+def test_without_a_heading_a_short_line_counts_in_its_document_alone() -> None:
+    probe = FactCheck("a.txt", "Latest: …", "1", "2")
+    assert found(probe, passage("Latest: 1", "", "a.txt")) is FactCheckResult.OLD
+    assert found(probe, passage("Latest: 1", "", "b.txt")) is FactCheckResult.NEITHER
+
+
+def test_a_sentence_of_many_words_counts_anywhere() -> None:
+    probe = FactCheck("a.txt", f"{LONG} … rooms.", "7", "8")
+    assert found(probe, passage(f"{LONG}\n7 rooms.", "Houses", "b.md")) is FactCheckResult.OLD
+    assert found(probe, passage(f"A road of 7 rooms. {LONG} many.", "Houses", "b.md")) is FactCheckResult.NEITHER
+
+
+def test_a_sentence_that_is_cut_far_from_the_value_is_found() -> None:
+    probe = FactCheck("a.txt", f"As was said before, and is said again: {LONG} … rooms.", "7", "8")
+    assert found(probe, passage(f"{LONG} 7 rooms.", "", "a.txt")) is FactCheckResult.OLD
+
+
+def test_the_stale_share_is_that_of_old_values_among_all_probes() -> None:
+    probes = [PROBE, FactCheck("tool.md", "Tool > Tool 4\nSupported: …", "no 1", "yes 2")]
+    stale = stale_fact_share(probes, SameReader(passage("Latest release: 4.1\nSupported: yes 2")), 3, PARAMS)
+    assert (stale.value, stale.n) == (0.5, 2)
+    assert stale_fact_share(probes, SameReader(), 3, PARAMS).value == 0.0
+
+
+def test_what_there_is_nothing_to_ask_about_is_not_measured() -> None:
+    reader = SameReader()
+    stale, back = stale_fact_share([], reader, 3, PARAMS), resurfaced_share([], reader, 3, PARAMS)
+    assert (stale.value, stale.n, stale.why) == (None, 0, "no fact was edited")
+    assert (back.value, back.n, back.why) == (None, 0, "no sentence was removed")
+    assert run_fact_checks([], reader, 3) == []
+    assert reader.asked == []
+
+
+def test_of_many_probes_evenly_spaced_ones_are_asked() -> None:
+    probes = [FactCheck("a.md", f"line {at} …", "1", "2") for at in range(10)]
+    reader = SameReader()
+    assert len(run_fact_checks(probes, reader, 3, limit=4)) == 4
+    assert reader.asked == ["line 0 …", "line 2 …", "line 5 …", "line 7 …"]
+
+
+def test_a_measure_asks_no_more_than_its_limit() -> None:
+    reader = SameReader()
+    canaries = [DeletionCheck("a.md", f"line {at}", f"line {at}") for at in range(LIMIT + 50)]
+    assert resurfaced_share(canaries, reader, 3, PARAMS).n == len(reader.asked) == LIMIT
+
+
+@pytest.mark.parametrize(
+    ("text", "heading", "share"),
+    [
+        ("- End of life: *2020-01-01*", "Tool > Tool 2", 1.0),
+        ("- End of life: 2020-01-01", "Tool > Tool 4", 0.0),
+        ("- End of life: 2020-01-012", "Tool > Tool 2", 0.0),
+        ("- Released: 2018-01-01", "Tool > Tool 2", 0.0),
+    ],
+)
+def test_a_removed_sentence_comes_back_in_its_own_place_alone(text: str, heading: str, share: float) -> None:
+    assert resurfaced_share([CANARY], SameReader(passage(text, heading)), 3, PARAMS).value == share
+
+
+def test_a_removed_sentence_of_many_words_comes_back_anywhere() -> None:
+    canary = DeletionCheck("a.txt", f"{LONG} 7 rooms.", f"{LONG} 7 rooms.")
+    assert resurfaced_share([canary], SameReader(passage(f"{LONG} 7 rooms.", "Houses", "b.md")), 3, PARAMS).value == 1.0

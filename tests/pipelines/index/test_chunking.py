@@ -1,0 +1,389 @@
+"""Is a document cut along its headings, with nothing lost and nothing too long, and the same after a re-wrap?"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.data.formats import convert_document
+from ragtide.pipelines.index.chunking import chunk_document, chunk_documents, text_digest
+from ragtide.pipelines.params import ChunkParams
+from ragtide.pipelines.records.data import Chunk
+from tests.factories import document
+
+WORD = st.text(alphabet="abcdeäß日", min_size=1, max_size=8)
+LINE = st.lists(WORD, min_size=1, max_size=50).map(" ".join)
+PARAGRAPH = st.lists(LINE, min_size=1, max_size=4).map("\n".join)
+BODY = st.lists(PARAGRAPH, min_size=1, max_size=4).map("\n\n".join)
+# A level and what stands below the heading.
+SECTIONS = st.lists(st.tuples(st.integers(1, 4), BODY), min_size=1, max_size=4)
+
+
+def cut(text: str, name: str = "page.md", max_words: int = 160) -> list[Chunk]:
+    return chunk_document(document(name, text), ChunkParams(max_words=max_words))
+
+
+def body(chunk: Chunk) -> str:
+    """A chunk's text without the line that its heading path stands in."""
+    heading, _, rest = chunk.text.partition("\n")
+    return rest if heading == chunk.heading else chunk.text
+
+
+def outline(chunks: list[Chunk]) -> list[tuple[str, str]]:
+    return [(chunk.heading, body(chunk)) for chunk in chunks]
+
+
+def words(texts: list[str]) -> list[str]:
+    return [word for text in texts for word in text.split()]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("atx.md", "before\n\n# Top\n\nintro\n\n## Sub\n\nmore\n\n### Deep\n\ndeepest\n\n## Next\n\nlast\n"),
+        ("closed.md", "before\n# Top #\nintro\n## Sub ##\nmore\n### Deep ###\ndeepest\n## Next\nlast"),
+        ("setext.md", "before\n\nTop\n===\nintro\n\nSub\n---\nmore\n\n### Deep\ndeepest\n\nNext\n---\n\nlast\n"),
+        ("page.MARKDOWN", "before\n\n# Top\n\nintro\n\n## Sub\n\nmore\n\n### Deep\n\ndeepest\n\n## Next\n\nlast\n"),
+        (
+            "page.rst",
+            "before\n\nTop\n===\n\nintro\n\nSub\n---\n\nmore\n\nDeep\n~~~~\n\ndeepest\n\nNext\n----\n\nlast\n",
+        ),
+        (
+            "over.rst",
+            "before\n\n=====\n Top\n=====\nintro\n\nSub\n===\n\nmore\n\nDeep\n----\n\ndeepest\n\nNext\n====\n\nlast\n",
+        ),
+    ],
+)
+def test_headings_set_the_path(name: str, text: str) -> None:
+    assert outline(cut(text, name)) == [
+        ("", "before"),
+        ("Top", "intro"),
+        ("Top > Sub", "more"),
+        ("Top > Sub > Deep", "deepest"),
+        ("Top > Next", "last"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("page.md", "```sh\n# a comment\nrun\n```"),
+        ("page.md", "~~~\n# a comment\n\n## another\n~~~"),
+        ("page.md", "    # indented code\n    run"),
+        ("page.md", "> # quoted"),
+        ("page.md", "- # in a list\n  item"),
+        ("page.md", "#no-space\n#1 in sales"),
+        ("page.md", "| # | name |\n|---|------|\n| # 1 | a |"),
+        ("page.rst", "# a comment\nrun"),
+        ("page.rst", "::\n\n    Name\n    ----\n    x"),
+        ("page.rst", "one paragraph\n\n----\n\nanother"),
+        ("page.rst", "A title over its line\n-----"),
+        ("page.rst", "  an item\n-----------"),
+        ("page.txt", "# a comment\n\nName\n----\nx"),
+    ],
+)
+def test_what_only_looks_like_a_heading_stays_in_the_body(name: str, block: str) -> None:
+    title = "# Top\n\n" if name.endswith(".md") else "Top\n===\n\n"
+    [chunk] = cut(f"{title}{block}\n", name)
+    assert chunk.heading == ("" if name.endswith(".txt") else "Top")
+    assert words([block]) == words([chunk.text])[-len(block.split()) :]
+
+
+def test_a_table_stays_as_it_is_written() -> None:
+    table = "| product | end of life |\n|---|---|\n| Quill 1 | 2030-01-01 |\n| Quill 2 | 2031-01-01 |"
+    assert outline(cut(f"# Quill\n\n{table}\n")) == [("Quill", table)]
+
+
+def test_lines_of_code_keep_their_indentation() -> None:
+    code = "```python\ndef f():\n    return 1\n```"
+    assert outline(cut(f"# Code\n\n{code}\n")) == [("Code", code)]
+
+
+def test_converted_html_is_cut_at_its_headings() -> None:
+    page = b"<h1>Top</h1><p>intro</p><h2>Sub</h2><ul><li>one</li><li>two</li></ul><pre># no heading</pre>"
+    chunks = cut(convert_document("page.html", page), "page.html")
+    assert [chunk.heading for chunk in chunks] == ["Top", "Top > Sub"]
+    assert "intro" in chunks[0].text
+    assert re.findall("one|two|# no heading", chunks[1].text) == ["one", "two", "# no heading"]
+
+
+def test_a_title_keeps_its_mark_up() -> None:
+    assert outline(cut("# The `run` *command* & more\n\nx")) == [("The `run` *command* & more", "x")]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n", "\t\n \n"])
+@pytest.mark.parametrize("name", ["page.md", "page.rst", "page.txt", "page.html"])
+def test_an_empty_document_gives_nothing(name: str, text: str) -> None:
+    assert cut(text, name) == []
+
+
+def test_a_heading_with_nothing_below_it_is_a_chunk_of_its_own() -> None:
+    chunks = cut("# Top\n\n## No Sub\n\n## Sub\n\ntext\n\n# Other\n\n### Deep\n")
+    assert outline(chunks) == [("Top > No Sub", ""), ("Top > Sub", "text"), ("Other > Deep", "")]
+    assert chunks[0].text == "Top > No Sub"
+
+
+@pytest.mark.parametrize(
+    ("text", "headings"),
+    [
+        ("# Top\n\n## Sub\n\nOther\n-----\n", ["Top > Sub", "Top > Other"]),
+        ("# Only", ["Only"]),
+        ("# A\n# B\n# C", ["A", "B", "C"]),
+        ("# A\n\n\n\n# B\n", ["A", "B"]),
+        ("### Deep\n# Top", ["Deep", "Top"]),
+    ],
+)
+def test_a_document_of_only_headings_is_a_chunk_for_each_that_leads_no_further(text: str, headings: list[str]) -> None:
+    assert outline(cut(text)) == [(heading, "") for heading in headings]
+
+
+def test_paragraphs_are_gathered_up_to_the_limit_and_not_across_headings() -> None:
+    ten = " ".join(["word"] * 10)
+    text = f"# A\n\n{ten}\n\n{ten}\n\n{ten}\n\n# B\n\n{ten}\n"
+    assert [(chunk.heading, len(body(chunk).split())) for chunk in cut(text, max_words=20)] == [
+        ("A", 20),
+        ("A", 10),
+        ("B", 10),
+    ]
+
+
+# --- what is longer than a chunk -----------------------------------------------------------------------------------
+
+
+def bodies(text: str, max_words: int = 20) -> list[str]:
+    return [body(chunk) for chunk in cut(f"# Top\n\n{text}\n", max_words=max_words)]
+
+
+def numbered(count: int, first: int = 0) -> str:
+    return " ".join(f"w{number}" for number in range(first, first + count))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([f"- item {at} of a list" for at in range(12)], id="list"),
+        pytest.param([f"{at}. item of a list" for at in range(1, 13)], id="numbered list"),
+        pytest.param([f"{at}) item of a list" for at in range(1, 13)], id="numbered in brackets"),
+        pytest.param([f"  * item {at} further in" for at in range(12)], id="indented list"),
+        pytest.param([f"| row {at} | a | b |" for at in range(12)], id="table without a head"),
+        pytest.param([f"> line {at} of a quotation" for at in range(12)], id="quotation"),
+        pytest.param([f"    call({at}, with, some, words)" for at in range(12)], id="indented code"),
+        pytest.param([f"\tcall({at}, with, some, words)" for at in range(12)], id="code after a tab"),
+    ],
+)
+def test_lines_that_stand_for_themselves_are_cut_between_lines(lines: list[str]) -> None:
+    parts = bodies("\n".join(lines))
+    assert len(parts) > 1
+    assert [line.strip() for part in parts for line in part.split("\n")] == [line.strip() for line in lines]
+
+
+def test_a_long_block_of_code_is_cut_between_lines() -> None:
+    code = ["```python", *(f"value_{at} = call({at}, 1)" for at in range(12)), "```"]
+    parts = bodies("\n".join(code))
+    assert len(parts) > 1
+    assert [line for part in parts for line in part.split("\n")] == code
+
+
+@pytest.mark.parametrize("end", [".", "!", "?", ":", ";", '."', ".)", "。"])
+def test_a_long_paragraph_is_cut_after_a_sentence(end: str) -> None:
+    sentences = [f"{numbered(13, at)}{end}" for at in range(0, 39, 13)]
+    assert bodies(" ".join(sentences)) == sentences
+
+
+def test_a_long_paragraph_without_sentences_is_cut_at_the_limit() -> None:
+    assert bodies(numbered(45)) == [numbered(20), numbered(20, 20), numbered(5, 40)]
+
+
+def test_a_sentence_that_ends_too_early_makes_no_small_part() -> None:
+    assert bodies(f"Yes. {numbered(30)}") == [f"Yes. {numbered(19)}", numbered(11, 19)]
+
+
+def test_a_word_that_is_long_stays_whole() -> None:
+    assert bodies("x" * 5000) == ["x" * 5000]
+
+
+def table(columns: int, rows: int, title: str = "c") -> tuple[list[str], list[str]]:
+    """A Markdown table's head and its rows."""
+    head = ["| " + " | ".join(f"{title}{at}" for at in range(columns)) + " |", "|" + " --- |" * columns]
+    return head, ["| " + " | ".join(f"r{row}v{at}" for at in range(columns)) + " |" for row in range(rows)]
+
+
+def test_a_cut_table_repeats_its_head() -> None:
+    head, rows = table(2, 12)
+    parts = [part.split("\n") for part in bodies("\n".join([*head, *rows]))]
+    assert len(parts) > 1
+    assert [part[:2] for part in parts] == [head] * len(parts)
+    assert [row for part in parts for row in part[2:]] == rows
+
+
+@pytest.mark.parametrize("rule", ["|---|---|", "| :-- | --: |", "--- | ---", "  |-|-|"])
+def test_a_tables_head_is_known_however_its_rule_is_drawn(rule: str) -> None:
+    rows = [f"| row {at} | value |" for at in range(12)]
+    parts = bodies("\n".join(["| name | value |", rule, *rows]))
+    assert len(parts) > 1
+    assert all(part.startswith("| name | value |\n") for part in parts)
+
+
+def test_a_table_that_fits_is_not_cut() -> None:
+    head, rows = table(2, 2)
+    assert bodies("\n".join([*head, *rows]), max_words=40) == ["\n".join([*head, *rows])]
+
+
+@pytest.mark.parametrize("columns", [4, 12, 30, 60, 100])
+def test_a_row_of_a_wide_table_is_not_cut_to_pieces(columns: int) -> None:
+    head, rows = table(columns, 10)
+    parts = [part.split("\n") for part in bodies("\n".join([*head, *rows]), max_words=160)]
+    assert [part[:2] for part in parts] == [head] * len(parts)
+    assert [row for part in parts for row in part[2:]] == rows
+
+
+# --- nothing lost, nothing too long --------------------------------------------------------------------------------
+
+
+def with_headings(sections: list[tuple[int, str]]) -> str:
+    return "\n\n".join(f"{'#' * level} Title {at}\n\n{text}" for at, (level, text) in enumerate(sections))
+
+
+@settings(derandomize=True, deadline=None)
+@given(SECTIONS, st.integers(20, 60))
+def test_every_word_of_the_body_is_in_one_chunk_and_none_is_too_long(
+    sections: list[tuple[int, str]], max_words: int
+) -> None:
+    chunks = cut(with_headings(sections), max_words=max_words)
+    assert words([body(chunk) for chunk in chunks]) == words([text for _, text in sections])
+    assert max(len(body(chunk).split()) for chunk in chunks) <= max_words
+    assert all(chunk.heading.split(" > ")[-1].startswith("Title ") for chunk in chunks)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(max_size=300))
+def test_plain_text_keeps_every_word_whatever_it_is(text: str) -> None:
+    chunks = cut(text, "page.txt", max_words=20)
+    assert words([chunk.text for chunk in chunks]) == text.split()
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(alphabet="#=-~`>|* \n\tab.:+_[]<!", max_size=120), st.sampled_from(["md", "rst", "txt", "html"]))
+@example("#", "md")
+@example("# \n\n## \n", "md")
+@example("# a\n\n##\n", "md")
+@example("- ", "md")
+def test_no_document_breaks_the_chunker(text: str, suffix: str) -> None:
+    chunks = cut(text, f"page.{suffix}", max_words=20)
+    assert chunks or not any(letter.isalnum() for letter in text)
+    assert text.strip() or not chunks
+    assert [chunk.position for chunk in chunks] == list(range(len(chunks)))
+    assert all(chunk.text.strip() and chunk.text.startswith(chunk.heading) for chunk in chunks)
+
+
+WIDTHS = (1, 20, 33, 60, 79, 100, 10_000)
+PROSE_WORD = st.sampled_from(
+    ["on", "a", "harbour", "the", "lantern", "light.", "(oil)", "post:", "日本。", '"so."', "v1.2"]
+)
+# A year at the end of a sentence comes to stand at the beginning of a line in some wraps, and looks like an item there.
+DATED_WORD = st.sampled_from(["on", "the", "lantern", "light.", "2030.", "4)", "12."])
+
+
+def wrapped(paragraphs: list[str], columns: int) -> str:
+    fill = textwrap.TextWrapper(columns, break_long_words=False, break_on_hyphens=False).fill
+    return "\n\n".join(fill(text) for text in paragraphs)
+
+
+def digests(paragraphs: list[str], columns: int, name: str) -> list[str]:
+    return [chunk.digest for chunk in cut(wrapped(paragraphs, columns), name, max_words=20)]
+
+
+def paragraphs_of(word: st.SearchStrategy[str]) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.lists(word, min_size=1, max_size=90).map(" ".join), min_size=1, max_size=3)
+
+
+@settings(derandomize=True, deadline=None)
+@given(paragraphs_of(PROSE_WORD | WORD), st.sampled_from(["page.md", "page.rst", "page.txt"]))
+def test_a_re_wrap_of_the_paragraphs_gives_the_same_digests(paragraphs: list[str], name: str) -> None:
+    assert len({tuple(digests(paragraphs, width, name)) for width in WIDTHS}) == 1
+
+
+@settings(derandomize=True, deadline=None)
+@given(paragraphs_of(DATED_WORD), st.sampled_from(["page.rst", "page.txt", "page.md"]))
+def test_a_number_that_a_re_wrap_brings_to_the_beginning_of_a_line_is_no_item_of_a_list(
+    paragraphs: list[str], name: str
+) -> None:
+    # A paragraph that begins with a number may be a list.
+    prose = [f"So {text}" for text in paragraphs]
+    assert len({tuple(digests(prose, width, name)) for width in WIDTHS}) == 1
+
+
+def test_a_paragraph_with_a_year_at_the_beginning_of_a_line_is_cut_as_in_any_other_wrap() -> None:
+    text = f"{numbered(15)} ends in 2030. {numbered(15, 20)}"
+    re_wrapped = bodies(text.replace(" 2030.", "\n2030."))
+    assert [part.split() for part in re_wrapped] == [part.split() for part in bodies(text)]
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(1, 30)), min_size=1, max_size=4), st.integers(20, 60))
+def test_no_part_of_a_table_is_too_long_unless_its_head_is(tables: list[tuple[int, int]], max_words: int) -> None:
+    text = "\n\n".join("\n".join(line for part in table(*size) for line in part) for size in tables)
+    parts = bodies(text, max_words)
+    rows = [word for part in parts for word in part.split() if word.startswith("r")]
+    assert rows == [f"r{row}v{at}" for columns, count in tables for row in range(count) for at in range(columns)]
+    # Of head, rule and one row a table cannot be made shorter.
+    least = max(3 * columns for columns, _ in tables)
+    assert max(sum(word != "|" for word in part.split()) for part in parts) <= max(max_words, least)
+
+
+def test_the_text_begins_with_the_heading_path_in_every_chunk_of_a_section() -> None:
+    chunks = cut("# Top\n\n## Sub\n\n" + "\n\n".join(["word " * 15] * 3), max_words=20)
+    assert [chunk.text.split("\n")[0] for chunk in chunks] == ["Top > Sub"] * 3
+
+
+def test_a_moved_file_has_the_same_texts_and_digests() -> None:
+    text = "intro\n\n# Top\n\nsome text\n"
+    here, there = cut(text, "secret-folder/here.md"), cut(text, "there.md")
+    assert [(chunk.text, chunk.digest) for chunk in here] == [(chunk.text, chunk.digest) for chunk in there]
+    assert not [chunk for chunk in here if "here" in chunk.text or "secret" in chunk.text]
+    assert {chunk.document for chunk in here} == {"secret-folder/here.md"}
+
+
+def test_positions_count_from_0_in_each_document() -> None:
+    pages = [document("a.md", "# A\n\none\n\n# B\n\ntwo"), document("empty.md", ""), document("b.md", "three")]
+    chunks = chunk_documents(pages, ChunkParams())
+    assert [chunk.key for chunk in chunks] == [("a.md", 0), ("a.md", 1), ("b.md", 0)]
+    assert [chunk.document_digest for chunk in chunks] == [pages[0].digest, pages[0].digest, pages[2].digest]
+
+
+@pytest.mark.parametrize("same", ["a b", " a  b ", "a\nb", "a\t\n b\n"])
+def test_white_space_does_not_change_a_digest(same: str) -> None:
+    assert text_digest(same) == text_digest("a b")
+    assert len(text_digest(same)) == 32
+
+
+@pytest.mark.parametrize("other", ["ab", "a b c", "A b", "a b.", "b a"])
+def test_another_text_has_another_digest(other: str) -> None:
+    assert text_digest(other) != text_digest("a b")
+
+
+def test_the_same_section_under_another_heading_is_another_text() -> None:
+    assert {chunk.digest for chunk in cut("# A\n\nsame\n")} != {chunk.digest for chunk in cut("# B\n\nsame\n")}
+
+
+def test_front_matter_is_text_and_no_heading() -> None:
+    text = "---\ntitle: Quill\nauthor: me\n---\n\n# Quill\n\nbody\n"
+    first, last = chunk_document(document("page.md", text), ChunkParams())
+    assert (first.heading, last.heading) == ("", "Quill")
+    assert "author: me" in first.text
+
+
+def test_a_heading_path_says_all_that_is_above() -> None:
+    chunks = cut("# A\n\n### C\n\ndeep\n\n## B\n\nless deep\n")
+    assert [chunk.heading for chunk in chunks] == ["A > C", "A > B"]
+
+
+def test_a_long_heading_is_in_every_part_of_its_section_beyond_the_limit() -> None:
+    title = numbered(30)
+    chunks = cut(f"# {title}\n\n{numbered(50, 100)}\n", max_words=20)
+    assert [len(body(chunk).split()) for chunk in chunks] == [20, 20, 10]
+    assert {chunk.heading for chunk in chunks} == {title}

@@ -1,0 +1,47 @@
+"""Does "amount" act on each half by the share of its own data that is new?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ragtide.pipelines.params import BaselineParams, PolicyParams
+from ragtide.pipelines.policy.baselines import Amount
+from ragtide.pipelines.policy.interface import Recommendations
+from ragtide.pipelines.policy.weigh import weigh_components
+from tests.factories import delta, evidence
+
+
+def choose(share: float = 0.2, **signals: Any) -> Recommendations:
+    params = PolicyParams(baseline=BaselineParams(amount_share=share))
+    seen = evidence(**signals)
+    return Amount().choose(seen, weigh_components(seen, params), params)
+
+
+@pytest.mark.parametrize(("new", "gone", "wanted"), [(1, 1, False), (2, 0, True), (0, 2, True), (10, 10, True)])
+def test_enough_other_chunks_bring_a_refresh_alone(new: int, gone: int, wanted: bool) -> None:
+    choice = choose(delta=delta(new=new, gone=gone), new_examples=0)
+    assert (choice.refresh.wanted, choice.retrain.wanted) == (wanted, False)
+
+
+@pytest.mark.parametrize(("new", "wanted"), [(0, False), (19, False), (20, True), (100, True)])
+def test_enough_new_examples_bring_a_retrain_alone(new: int, wanted: bool) -> None:
+    choice = choose(delta=delta(), examples=100, new_examples=new)
+    assert (choice.refresh.wanted, choice.retrain.wanted) == (False, wanted)
+
+
+def test_new_examples_that_nobody_counted_bring_none() -> None:
+    choice = choose(new_examples=None)
+    assert not choice.retrain.wanted
+    assert choice.retrain.because == "what share of the examples are new to the model is not known"
+
+
+def test_it_names_the_share_and_its_limit() -> None:
+    choice = choose(new_examples=30)
+    assert (
+        choice.refresh.because
+        == "0.1 of the chunks are other ones, and the limit is policy.baseline.amount_share = 0.2"
+    )
+    assert choice.refresh.otherwise.endswith("had that share been at least 0.2")
+    assert choice.retrain.otherwise.endswith("had that share been less than 0.2")

@@ -1,0 +1,124 @@
+"""Are the cycles and scores since the last action counted from the right one?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.policy.baselines import (
+    counted,
+    new_example_share,
+    scores_since,
+    since_action,
+    since_build,
+    since_refresh,
+    since_retrain,
+)
+from ragtide.pipelines.records.evidence import Measure, PastDecision
+from tests.factories import evidence, measure
+
+law = settings(derandomize=True, deadline=None)
+UNMEASURED = Measure.unmeasured("no questions")
+COUNTERS = (since_build, since_action, since_refresh, since_retrain)
+
+
+def past(action: str = "NOTHING", **fields: Any) -> PastDecision:
+    return PastDecision(cycle="c", action=action, **({"accepted": True} | fields))
+
+
+PASTS = st.lists(
+    st.builds(
+        past,
+        action=st.sampled_from(["NOTHING", "HOLD", "REFRESH", "REBUILD", "RETRAIN", "REFRESH+RETRAIN", "UNHEARD OF"]),
+        accepted=st.booleans(),
+        rolled_back=st.booleans(),
+    ),
+    max_size=8,
+).map(tuple)
+
+
+@pytest.mark.parametrize(
+    ("action", "build", "act", "refresh", "retrain"),
+    [
+        (past("REFRESH"), 1, 1, 1, 3),
+        (past("REBUILD"), 1, 1, 1, 3),
+        (past("RETRAIN"), 1, 1, 3, 1),
+        (past("REBUILD+RETRAIN"), 1, 1, 1, 1),
+        (past("REFRESH+RETRAIN", accepted=False), 1, 3, 3, 3),
+        (past("REFRESH+RETRAIN", rolled_back=True), 1, 3, 3, 3),
+        (past("HOLD"), 3, 3, 3, 3),
+        (past("UNHEARD OF"), 3, 3, 3, 3),
+    ],
+)
+def test_each_counter_starts_after_its_own_kind_of_cycle(
+    action: PastDecision, build: int, act: int, refresh: int, retrain: int
+) -> None:
+    story = (past(), action, past())
+    assert [len(counter(story)) for counter in COUNTERS] == [build, act, refresh, retrain]
+
+
+@law
+@given(PASTS)
+def test_what_is_since_an_action_is_the_end_of_the_story_without_one(story: tuple[PastDecision, ...]) -> None:
+    since = since_action(story)
+    assert story[len(story) - len(since) :] == since
+    assert not any(one.stands for one in since)
+    assert len(since) == len(story) or story[-len(since) - 1].stands
+    assert len(since_build(story)) <= len(since) == min(len(since_refresh(story)), len(since_retrain(story)))
+
+
+def test_without_an_action_the_first_score_is_the_reference() -> None:
+    story = (past(), past(score=0.9), past(score=0.8))
+    found = scores_since(evidence(past=story, score_retrieved=measure(0.7)))
+    assert found is not None
+    assert (found.reference, found.seen) == (0.9, (0.9, 0.8, 0.7))
+    assert found.drops == pytest.approx((0.0, 0.1, 0.2))
+
+
+def test_scores_before_the_last_action_do_not_count() -> None:
+    story = (past(score=0.9), past("REFRESH", score=0.5), past(score=0.8))
+    found = scores_since(evidence(past=story, score_retrieved=measure(0.7)))
+    assert found is not None
+    assert (found.reference, found.seen) == (0.8, (0.8, 0.7))
+
+
+@pytest.mark.parametrize(("recovered", "reference"), [(20.0, 0.7), (90.0, 1.0), (-60.0, 0.0), (None, 0.6)])
+def test_what_an_action_recovered_says_the_score_after_it(recovered: float | None, reference: float) -> None:
+    story = (past("RETRAIN", score=0.5, recovered_points=recovered),)
+    found = scores_since(evidence(past=story, score_retrieved=measure(0.6)))
+    assert found is not None
+    assert found.reference == pytest.approx(reference)
+    assert found.seen == (0.6,)
+
+
+@pytest.mark.parametrize("later", [(), (past(score=0.8),), (past(score=0.8), past(score=0.8, recovered_points=5.0))])
+def test_it_is_the_last_action_that_says_it_however_long_ago(later: tuple[PastDecision, ...]) -> None:
+    earlier = past("REFRESH", score=0.1, recovered_points=10.0)
+    last = past("RETRAIN", score=0.5, recovered_points=25.0)
+    found = scores_since(evidence(past=(earlier, past(score=0.3), last, *later)))
+    assert found is not None
+    assert found.reference == 0.75
+    assert len(found.seen) == len(later) + 1
+
+
+def test_an_unmeasured_score_is_left_out_and_never_0() -> None:
+    found = scores_since(evidence(past=(past(score=0.9), past()), score_retrieved=UNMEASURED))
+    assert found is not None
+    assert found.seen == (0.9,)
+    assert scores_since(evidence(past=(past("REFRESH", score=0.9),), score_retrieved=UNMEASURED)) is None
+
+
+@pytest.mark.parametrize(
+    ("examples", "new", "share"), [(100, 25, 0.25), (100, 0, 0.0), (0, 0, 0.0), (10, 12, 1.0), (100, None, None)]
+)
+def test_the_share_of_new_examples_is_unknown_where_their_number_is(
+    examples: int, new: int | None, share: float | None
+) -> None:
+    assert new_example_share(evidence(examples=examples, new_examples=new)) == share
+
+
+def test_a_noun_goes_with_its_number() -> None:
+    assert [counted(number, "cycle") for number in (0, 1, 2)] == ["0 cycles", "1 cycle", "2 cycles"]

@@ -1,0 +1,99 @@
+"""Does the sum of the score's falls follow Page's rule, and start anew after an action that stands?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.params import BaselineParams, PolicyParams
+from ragtide.pipelines.policy.baselines import Cusum, Scores, cusum_statistic
+from ragtide.pipelines.policy.interface import Recommendations
+from ragtide.pipelines.policy.weigh import weigh_components
+from ragtide.pipelines.records.evidence import Measure, PastDecision
+from tests.factories import evidence, measure
+
+law = settings(derandomize=True, deadline=None)
+SCORES = st.lists(st.integers(0, 100).map(lambda whole: whole / 100), min_size=1, max_size=12)
+
+
+def quiet(*scores: float | None) -> tuple[PastDecision, ...]:
+    return tuple(PastDecision(cycle="c", action="NOTHING", accepted=True, score=score) for score in scores)
+
+
+def acted(score: float, accepted: bool = True, recovered: float | None = None) -> PastDecision:
+    return PastDecision(cycle="c", action="REFRESH", accepted=accepted, score=score, recovered_points=recovered)
+
+
+def choose(past: tuple[PastDecision, ...], now: float | None) -> Recommendations:
+    params = PolicyParams(baseline=BaselineParams(cusum_slack=0.02, cusum_limit=0.05))
+    score = Measure.unmeasured("no questions") if now is None else measure(now)
+    seen = evidence(past=past, score_retrieved=score)
+    return Cusum().choose(seen, weigh_components(seen, params), params)
+
+
+@pytest.mark.parametrize(
+    ("past", "now", "wanted"),
+    [
+        ((), 0.1, False),
+        (quiet(0.9), 0.84, False),
+        (quiet(0.9), 0.83, False),
+        (quiet(0.9), 0.82, True),
+        (quiet(0.9, 0.86, 0.86), 0.86, True),
+        (quiet(0.9, 0.88, 0.88, 0.88, 0.88), 0.88, False),
+        (quiet(0.9, 0.86, 0.95), 0.86, False),
+        (quiet(0.9, None), None, False),
+        (quiet(0.9, 0.7), None, True),
+    ],
+)
+def test_both_halves_are_wanted_once_the_falls_pass_the_limit(
+    past: tuple[PastDecision, ...], now: float | None, wanted: bool
+) -> None:
+    choice = choose(past, now)
+    assert (choice.refresh.wanted, choice.retrain.wanted) == (wanted, wanted)
+
+
+def test_an_action_that_stands_starts_the_sum_anew() -> None:
+    fallen = quiet(0.9, 0.7)
+    assert not choose((*fallen, acted(0.7)), 0.69).refresh.wanted
+    assert choose((*fallen, acted(0.7, accepted=False)), 0.69).refresh.wanted
+
+
+def test_the_reference_is_the_score_right_after_the_action() -> None:
+    assert choose((acted(0.7, recovered=20.0),), 0.8).refresh.wanted
+    assert not choose((acted(0.7, recovered=10.0),), 0.8).refresh.wanted
+
+
+def test_without_a_score_it_says_so() -> None:
+    choice = choose((), None)
+    assert choice.refresh.because == "no answer score was measured"
+    assert choice.refresh.otherwise == "REFRESH would have been chosen had a fallen score been measured"
+
+
+def test_it_tells_the_fall_and_its_sum() -> None:
+    told = choose(quiet(0.9), 0.8).retrain
+    falls = "the live score went from 0.90 to 0.80, its falls add up to 0.08"
+    assert told.because == f"{falls}, and policy.baseline.cusum_limit is 0.05"
+    assert told.otherwise == "RETRAIN would not have been chosen had they added up to no more than 0.05"
+
+
+@law
+@given(SCORES)
+def test_a_score_that_never_falls_below_its_reference_adds_up_to_nothing(scores: list[float]) -> None:
+    assert cusum_statistic(Scores(min(scores), tuple(scores)), 0.0) == 0.0
+
+
+@law
+@given(SCORES, st.integers(0, 11), st.integers(0, 20))
+def test_a_lower_score_never_lowers_the_sum(scores: list[float], at: int, by: int) -> None:
+    lower = list(scores)
+    lower[at % len(lower)] -= by / 100
+    assert cusum_statistic(Scores(0.8, tuple(lower)), 0.02) >= cusum_statistic(Scores(0.8, tuple(scores)), 0.02)
+
+
+@law
+@given(SCORES)
+def test_the_sum_is_the_largest_fall_of_any_last_stretch(scores: list[float]) -> None:
+    drops = [0.8 - score - 0.02 for score in scores]
+    last_stretches = [sum(drops[start:]) for start in range(len(drops) + 1)]
+    assert cusum_statistic(Scores(0.8, tuple(scores)), 0.02) == pytest.approx(max(last_stretches), abs=1e-8)

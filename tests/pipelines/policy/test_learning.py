@@ -1,0 +1,122 @@
+"""Is what an action is trusted to recover learnt from what such actions brought, and from nothing else?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.policy.learning import LearnedShare, learned_share
+from ragtide.pipelines.records.action import Component
+from ragtide.pipelines.records.evidence import PastDecision
+from tests.factories import past
+
+law = settings(derandomize=True, deadline=None, max_examples=60)
+PASTS = st.lists(
+    st.builds(
+        past,
+        st.sampled_from(
+            ["NOTHING", "HOLD", "REFRESH", "REBUILD", "TUNE_RETRIEVER", "RETRAIN", "REFRESH+RETRAIN", "an old name"]
+        ),
+        accepted=st.booleans(),
+        rolled_back=st.booleans(),
+        expected_points=st.sampled_from([None, -3.0, 0.0, 0.9, 1.0, 40.0]),
+        recovered_points=st.none() | st.floats(-100, 100),
+    ),
+    max_size=8,
+)
+
+
+def share(*history: PastDecision) -> float:
+    return learned_share(history, Component.MODEL).share
+
+
+@law
+@given(PASTS, st.sampled_from(Component))
+def test_a_share_is_one_whatever_has_happened(history: Sequence[PastDecision], half: Component) -> None:
+    learnt = learned_share(history, half)
+    assert 0 < learnt.share < 1
+    assert 0 <= learnt.cycles <= len(history)
+
+
+@law
+@given(PASTS, st.floats(0, 20), st.floats(0, 20))
+def test_who_recovers_more_is_never_trusted_less(history: Sequence[PastDecision], points: float, more: float) -> None:
+    little, much = (past(expected_points=20.0, recovered_points=one) for one in (points, points + more))
+    assert share(*history, little) <= share(*history, much)
+
+
+@law
+@given(PASTS)
+def test_nothing_recovered_lowers_the_share_and_all_recovered_raises_it(history: Sequence[PastDecision]) -> None:
+    assert share(*history, past(recovered_points=0.0)) < share(*history) < share(*history, past(recovered_points=20.0))
+
+
+@pytest.mark.parametrize(
+    ("half", "prior"), [(Component.INDEX, 0.8), (Component.RETRIEVER, 0.5), (Component.MODEL, 0.5)]
+)
+def test_before_the_first_cycle_the_prior_speaks(half: Component, prior: float) -> None:
+    assert learned_share((), half) == LearnedShare(share=prior, cycles=0)
+
+
+@pytest.mark.parametrize("truth", [0.0, 0.3, 1.0])
+def test_after_many_cycles_the_prior_is_forgotten(truth: float) -> None:
+    history = [past(expected_points=10.0, recovered_points=10 * truth)] * 200
+    learnt = learned_share(history, Component.MODEL)
+    assert learnt.cycles == 200
+    assert learnt.share == pytest.approx(truth, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"recovered_points": 10.0}, 2.5 / 5),
+        ({"recovered_points": 20.0}, 3 / 5),
+        ({"recovered_points": 35.0}, 3 / 5),
+        ({"recovered_points": -20.0}, 2 / 5),
+        ({"recovered_points": 20.0, "accepted": False}, 2 / 5),
+        ({"recovered_points": None, "accepted": False}, 2 / 5),
+        ({"recovered_points": 20.0, "rolled_back": True}, 2 / 5),
+        ({"recovered_points": None, "rolled_back": True}, 2 / 5),
+    ],
+)
+def test_a_cycle_counts_with_the_share_that_it_recovered_and_lasting_failure_with_none(
+    fields: dict[str, Any], expected: float
+) -> None:
+    assert learned_share([past(**fields)], Component.MODEL) == LearnedShare(share=expected, cycles=1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"recovered_points": None},
+        {"expected_points": None},
+        {"expected_points": 0.0},
+        {"expected_points": 0.99},
+        {"expected_points": -5.0},
+    ],
+)
+def test_what_was_not_measured_or_hardly_expected_teaches_nothing(fields: dict[str, Any]) -> None:
+    assert learned_share([past(**fields)], Component.MODEL) == learned_share((), Component.MODEL)
+
+
+@pytest.mark.parametrize(
+    ("action", "halves"),
+    [
+        ("NOTHING", []),
+        ("HOLD", []),
+        ("REFRESH", [Component.INDEX]),
+        ("REBUILD", [Component.INDEX]),
+        ("TUNE_RETRIEVER", [Component.RETRIEVER]),
+        ("RETRAIN", [Component.MODEL]),
+        ("REFRESH+RETRAIN", [Component.INDEX, Component.MODEL]),
+        ("REBUILD+RETRAIN", [Component.INDEX, Component.MODEL]),
+        ("TUNE_RETRIEVER+RETRAIN", [Component.RETRIEVER, Component.MODEL]),
+        ("a name of another version", []),
+    ],
+)
+def test_each_half_learns_from_the_cycles_that_held_it(action: str, halves: list[Component]) -> None:
+    assert [half for half in Component if learned_share([past(action)], half).cycles] == halves

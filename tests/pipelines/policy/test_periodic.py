@@ -1,0 +1,60 @@
+"""Does "periodic" act in every so-manieth cycle after the last build, and in no other?"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.params import BaselineParams, PolicyParams
+from ragtide.pipelines.policy.baselines import Periodic
+from ragtide.pipelines.policy.interface import Recommendations
+from ragtide.pipelines.policy.weigh import weigh_components
+from ragtide.pipelines.records.evidence import PastDecision
+from tests.factories import UNCHANGED, UNMOVED, evidence
+
+law = settings(derandomize=True, deadline=None)
+
+
+def cycle(action: str, accepted: bool = True) -> PastDecision:
+    return PastDecision(cycle="c", action=action, accepted=accepted)
+
+
+def choose(past: tuple[PastDecision, ...], period: int) -> Recommendations:
+    params = PolicyParams(baseline=BaselineParams(period_cycles=period))
+    seen = evidence(past=past, changes=UNCHANGED, delta=UNMOVED)
+    return Periodic().choose(seen, weigh_components(seen, params), params)
+
+
+@law
+@given(st.integers(1, 6), st.integers(1, 30))
+def test_a_long_run_builds_every_period(period: int, cycles: int) -> None:
+    past: tuple[PastDecision, ...] = ()
+    for _ in range(cycles):
+        wanted = choose(past, period).refresh.wanted
+        past += (cycle("REFRESH+RETRAIN" if wanted else "NOTHING"),)
+    built = [at for at, one in enumerate(past, start=1) if one.action != "NOTHING"]
+    assert built == list(range(period, cycles + 1, period))
+
+
+@pytest.mark.parametrize(
+    ("last", "wanted"), [(cycle("REFRESH"), False), (cycle("REFRESH", accepted=False), False), (cycle("HOLD"), True)]
+)
+def test_a_build_that_was_refused_counts_and_a_hold_does_not(last: PastDecision, wanted: bool) -> None:
+    assert choose((cycle("NOTHING"), last, cycle("NOTHING")), 3).refresh.wanted is wanted
+
+
+def test_it_says_where_it_counts_from() -> None:
+    assert "this is cycle 2 since the record begins" in choose((cycle("NOTHING"),), 4).refresh.because
+    assert "this is cycle 1 since the last one that built anything" in choose((cycle("RETRAIN"),), 4).refresh.because
+
+
+@law
+@given(st.integers(1, 6), st.integers(0, 8))
+def test_the_period_that_it_names_turns_the_choice_round(period: int, quiet: int) -> None:
+    past = (cycle("NOTHING"),) * quiet
+    first = choose(past, period).refresh
+    [named] = re.findall(r"period_cycles been (\d+) or", first.otherwise)
+    assert choose(past, int(named)).refresh.wanted is not first.wanted

@@ -1,0 +1,170 @@
+"""Does a release leave whole, with a card that says what it is, and is nothing made where it cannot?"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.models.adapters import store_adapter
+from ragtide.pipelines.models.generator import TransformersGenerator
+from ragtide.pipelines.models.save import ExportFormat
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.release import BuiltModel
+from ragtide.pipelines.release import export as module
+from ragtide.pipelines.release.export import CARD, README, ReleaseCard, export_release
+from tests.conftest import write_project
+from tests.factories import BASE, write
+from tests.projects import release_of
+from tests.tiny import one_thread, write_byte_model, write_random_adapter
+
+__all__ = ["one_thread"]  # A fixture: pytest finds it here.
+
+PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
+MERGED = ExportFormat.SAFETENSORS
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Release 1 is the base model alone, release 2, which is live, has an adapter."""
+    home = tmp_path_factory.mktemp("export")
+    base = write_byte_model(home / "base")
+    settings = {"model": str(base), "device": "cpu", "dtype": "float32"}
+    project = Project.open(write_project(home / "project", generate=settings), no_progress)
+    write(project.workspace.kb / "pump.md", PAGE)
+    name = project.models.generator.base
+    adapter = store_adapter(write_random_adapter(base, home / "adapter"), project.workspace.adapters, name)
+    for chosen in (None, adapter):
+        release_of(project, BuiltModel(base=name, adapter=chosen, examples=None, settings=None))
+    return project
+
+
+def logits(model: object) -> torch.Tensor:
+    with torch.inference_mode():
+        found: torch.Tensor = model.eval()(input_ids=torch.arange(6, 46)[None]).logits  # type: ignore[attr-defined]
+        return found
+
+
+def test_what_is_exported_answers_as_the_release_does(released: Project, tmp_path: Path) -> None:
+    folder = export_release(released, None, MERGED, tmp_path / "out")
+    assert folder == tmp_path / "out"
+    generator = released.models.generator
+    assert isinstance(generator, TransformersGenerator)
+    live = released.registry.champion()
+    assert live is not None
+    written = logits(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+    assert torch.equal(written, logits(generator.load(released.adapter(live))))
+    assert not torch.equal(written, logits(generator.load(None)))
+
+
+def test_a_card_and_a_readme_say_where_it_came_from(released: Project, tmp_path: Path) -> None:
+    release = released.registry.release("2")
+    folder = export_release(released, "2", MERGED, tmp_path / "out")
+    card = ReleaseCard.read(folder / CARD)
+    assert (card.release, card.data, card.base, card.adapter) == (
+        "2",
+        release.snapshot.id,
+        release.model.base,
+        release.model.adapter,
+    )
+    assert (card.format, card.answer_score) == ("safetensors", 1.0)
+    told = (folder / README).read_text(encoding="utf-8")
+    assert all(
+        word in told for word in ("# Release 2", str(release.model.adapter), 'from_pretrained("out")', "PASSAGE")
+    )
+    assert {CARD, README, "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
+
+
+def test_an_earlier_release_is_exported_as_it_was_to_a_place_of_its_own(released: Project) -> None:
+    folder = export_release(released, "1", MERGED)
+    assert folder == released.workspace.root / "export/release-1-safetensors"
+    card = ReleaseCard.read(folder / CARD)
+    assert (card.release, card.adapter) == ("1", None)
+    with pytest.raises(UserError, match="release-1-safetensors is there already: name another place with --to"):
+        export_release(released, "1", MERGED)
+
+
+def test_the_adapter_alone_names_its_base(released: Project, tmp_path: Path) -> None:
+    folder = export_release(released, "2", ExportFormat.ADAPTER, tmp_path / "out")
+    assert {"base.json", "adapter_model.safetensors", CARD, README} <= {path.name for path in folder.iterdir()}
+
+
+def test_an_empty_folder_may_be_there_and_others_may_read_it(released: Project, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    export_release(released, None, MERGED, tmp_path / "out")
+    assert (tmp_path / "out" / CARD).is_file()
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize("there", ["out/kept", "out"])
+def test_a_target_that_holds_something_stays_as_it_was(released: Project, tmp_path: Path, there: str) -> None:
+    kept = write(tmp_path / there, "mine")
+    with pytest.raises(UserError, match="out is there already") as refusal:
+        export_release(released, None, MERGED, tmp_path / "out")
+    assert "\n" not in str(refusal.value)
+    assert kept.read_text(encoding="utf-8") == "mine"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
+
+
+def test_what_fails_on_the_way_leaves_nothing(
+    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(*arguments: object) -> None:
+        write(Path(str(arguments[3])) / "half", "half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(module, "save_model", half)
+    with pytest.raises(OSError, match="no space left"):
+        export_release(released, None, MERGED, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["3", "0", "none"])
+def test_a_release_that_is_not_there_is_refused(released: Project, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"there is no release {name}: `ragtide history` lists them"):
+        export_release(released, name, MERGED, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_base_model_alone_has_no_adapter_to_export(released: Project, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the release has no adapter"):
+        export_release(released, "1", ExportFormat.ADAPTER, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [None, "1"])
+def test_before_the_first_release_there_is_nothing_to_export(tmp_path: Path, name: str | None) -> None:
+    project = Project.open(write_project(tmp_path / "project"), no_progress)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="nothing is live yet: `ragtide run` makes the first release"):
+        export_release(project, name, MERGED)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_generator_of_a_users_own_is_refused(tmp_path: Path) -> None:
+    project = Project.open(write_project(tmp_path / "project"), no_progress)
+    write(project.workspace.kb / "pump.md", PAGE)
+    release_of(project, BASE)
+    with pytest.raises(UserError, match="CountingReader' is code of your own"):
+        export_release(project, None, MERGED, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_release_whose_base_is_gone_is_refused(released: Project, tmp_path: Path) -> None:
+    """The weights at the place that the release names are others now."""
+    base = Path(released.workspace.params.generate.model)
+    shutil.copytree(base, tmp_path / "kept")
+    try:
+        write_byte_model(base, seed=9)
+        with pytest.raises(UserError, match=r"the release's model was made from .*put it back") as refusal:
+            export_release(Project.open(released.workspace.root, no_progress), None, MERGED, tmp_path / "out")
+    finally:
+        shutil.copytree(tmp_path / "kept", base, dirs_exist_ok=True)
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,402 @@
+"""Is a snapshot read as one whole, with what cannot be read or learnt from set aside and nothing lost by mistake?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ragtide.pipelines.corpus import Corpus, DocumentFolder, IndexVersion, InMemorySource, read_corpus
+from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.index.chunking import chunk_documents
+from ragtide.pipelines.index.table import Index
+from ragtide.pipelines.params import ChunkParams
+from ragtide.pipelines.ports import no_progress
+from ragtide.pipelines.records.data import Chunk, IssueKind, Quarantine
+from ragtide.pipelines.records.decision import Approval
+from ragtide.pipelines.workspace import Workspace
+from tests.factories import HashEmbedder, Shelf, chunk, document, md5, workspace, write
+
+PAGE = "# Quill\n\nA pen.\n\n## Ends\n\nIn May.\n"
+BROKEN = b"\xff is no UTF-8"
+
+
+def project(root: Path, **blocks: dict[str, object]) -> Workspace:
+    """Three pages and a picture, one of the pages empty; four examples."""
+    made = workspace(root, **blocks)
+    for name, text in {"quill.md": PAGE, "deep/ink.txt": "Blue.", "empty.md": "", "logo.png": "picture"}.items():
+        write(made.kb / name, text)
+    docs = ["quill.md", None, "gone.md", "empty.md"]
+    rows = [{"prompt": f"Q{number}", "completion": "A", "doc": doc} for number, doc in enumerate(docs)]
+    write(made.train / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return made
+
+
+def read(made: Workspace, version: int | str | None = None, keep: bool = False) -> Corpus:
+    """The corpus of the folder as it is, beside a version of the project's index."""
+    index = Index(made.index_uri, HashEmbedder(), made.params.chunk)
+    return read_corpus(made, take_snapshot(made), IndexVersion(index, version), keep)
+
+
+@dataclass
+class Indexed:
+    """A project whose pages are indexed, each under its name."""
+
+    workspace: Workspace
+    shelf: Shelf = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shelf = Shelf(self.workspace.index_uri, chunk=self.workspace.params.chunk)
+
+    def refresh(self) -> int:
+        return self.shelf.refresh(self.read().chunks).version
+
+    def read(self) -> Corpus:
+        return read(self.workspace, self.shelf.latest if Path(self.shelf.uri).exists() else None)
+
+    def folder(self) -> DocumentFolder:
+        return DocumentFolder(self.workspace, take_snapshot(self.workspace), self.shelf.index.documents())
+
+
+def indexed(root: Path, pages: int = 5, **blocks: dict[str, object]) -> Indexed:
+    made = Indexed(workspace(root, **blocks))
+    for number in range(pages):
+        write(made.workspace.kb / f"{number}.md", f"# Page {number}\n\nText of {number}.\n")
+    made.refresh()
+    return made
+
+
+def names(chunks: Sequence[Chunk]) -> list[str]:
+    return sorted({one.document for one in chunks})
+
+
+# --- a snapshot as a whole -----------------------------------------------------------------------------------------
+
+
+def test_documents_and_chunks_are_those_of_the_snapshot_in_order_of_path(tmp_path: Path) -> None:
+    corpus = read(project(tmp_path))
+    assert [document.id for document in corpus.documents] == ["deep/ink.txt", "quill.md"]
+    assert [chunk.key for chunk in corpus.chunks] == [("deep/ink.txt", 0), ("quill.md", 0), ("quill.md", 1)]
+    digests = {document.id: document.digest for document in corpus.documents}
+    assert digests == {path: corpus.snapshot.documents[path] for path in ("deep/ink.txt", "quill.md")}
+    assert {chunk.document_digest for chunk in corpus.chunks} == {digests["deep/ink.txt"], digests["quill.md"]}
+
+
+def test_texts_and_chunks_are_found_by_document(tmp_path: Path) -> None:
+    corpus = read(project(tmp_path))
+    assert corpus.texts == {"deep/ink.txt": "Blue.", "quill.md": PAGE}
+    assert {name: len(chunks) for name, chunks in corpus.chunks_by_document.items()} == {
+        "deep/ink.txt": 1,
+        "quill.md": 2,
+    }
+    assert [chunk for chunks in corpus.chunks_by_document.values() for chunk in chunks] == list(corpus.chunks)
+
+
+def test_an_example_whose_page_is_gone_or_empty_is_set_aside(tmp_path: Path) -> None:
+    corpus = read(project(tmp_path))
+    assert [example.question for example in corpus.examples] == ["Q0", "Q1"]
+    assert [(example.question, example.doc) for example in corpus.orphans] == [("Q2", "gone.md"), ("Q3", "empty.md")]
+
+
+def test_an_orphan_comes_back_with_its_page(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    write(made.kb / "gone.md", "Back again.")
+    assert [example.question for example in read(made).orphans] == ["Q3"]
+
+
+def test_every_example_that_is_kept_has_a_passage_to_learn_from(tmp_path: Path) -> None:
+    corpus = read(project(tmp_path))
+    assert all(corpus.chunks_by_document[one.doc] for one in corpus.examples if one.doc is not None)
+    assert [one.doc for one in corpus.examples] == ["quill.md", None]
+
+
+def test_the_settings_of_the_project_are_followed(tmp_path: Path) -> None:
+    made = project(tmp_path, chunk={"max_words": 20}, observe={"kb": "pages"})
+    write(tmp_path / "pages/long.md", "word " * 50)
+    assert [len(chunk.text.split()) for chunk in read(made).chunks if chunk.document == "long.md"] == [20, 20, 10]
+    assert {chunk.document for chunk in read(made).chunks} >= {"quill.md"}
+
+
+def test_the_same_files_make_the_same_corpus(tmp_path: Path) -> None:
+    one, two = (read(project(tmp_path / name)) for name in ("one", "two"))
+    assert (one.snapshot, one.documents, one.chunks, one.examples) == (
+        two.snapshot,
+        two.documents,
+        two.chunks,
+        two.examples,
+    )
+
+
+def test_without_examples_the_documents_are_read_all_the_same(tmp_path: Path) -> None:
+    made = workspace(tmp_path)
+    write(made.kb / "a.md", "text")
+    corpus = read(made)
+    assert (len(corpus.chunks), corpus.examples, corpus.orphans) == (1, (), ())
+
+
+def test_a_bad_line_of_the_examples_is_listed_and_spoils_no_other(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    write(made.train / "bad.jsonl", "\n{]\n")
+    corpus = read(made)
+    [finding] = corpus.left_out
+    assert (finding.where, finding.kind) == ("data/train/bad.jsonl:2", IssueKind.BAD_LINE)
+    assert finding.why.startswith("is not JSON")
+    assert [example.question for example in corpus.examples] == ["Q0", "Q1"]
+
+
+def test_an_example_is_checked_against_its_page_and_the_golden_questions(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    write(made.kb / "quill.md", PAGE.replace("In May.", "In May 2026."))
+    rows = [
+        {"prompt": "When does it end?", "completion": "In May 2025.", "doc": "quill.md"},
+        {"prompt": "When will it end?", "completion": "In May 2026.", "doc": "quill.md"},
+        {"prompt": "what ends in may", "completion": "Quill.", "doc": "quill.md"},
+    ]
+    write(made.train / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    index = Index(made.index_uri, HashEmbedder(), made.params.chunk)
+    corpus = read_corpus(made, take_snapshot(made), IndexVersion(index, None), golden=["What ends in May?"])
+    assert [example.question for example in corpus.examples] == ["When will it end?"]
+    assert [(one.where, one.kind) for one in corpus.left_out] == [
+        ("data/train/rows.jsonl:1", IssueKind.STALE),
+        ("data/train/rows.jsonl:3", IssueKind.LEAK),
+    ]
+
+
+@pytest.mark.parametrize("path", ["data/kb/quill.md", "data/train/rows.jsonl"])
+def test_a_file_that_moved_on_since_the_snapshot_is_refused(tmp_path: Path, path: str) -> None:
+    made = project(tmp_path)
+    snapshot = take_snapshot(made)
+    write(tmp_path / path, "another content")
+    with pytest.raises(UserError, match="changed while it was being read"):
+        read_corpus(made, snapshot, IndexVersion(Index(made.index_uri, HashEmbedder(), made.params.chunk), None))
+
+
+# --- what cannot be read -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("bad.md", BROKEN, "is not UTF-8"),
+        ("big.md", "x" * 600, "600 bytes, over observe.max_document_bytes = 500"),
+        ("bad.json", "{]", "is not JSON"),
+        ("bad.pdf", "no PDF", "is not a PDF"),
+    ],
+)
+def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(
+    tmp_path: Path, name: str, content: str | bytes, said: str
+) -> None:
+    made = project(tmp_path, observe={"max_document_bytes": 500})
+    write(made.kb / name, content)
+    corpus = read(made)
+    aside = {one.document: one for one in corpus.set_aside}
+    assert set(aside) == {name, "empty.md"}
+    assert said in aside[name].reason
+    assert names(corpus.chunks) == ["deep/ink.txt", "quill.md"]
+    # Both will be tried again.
+    assert corpus.waiting == 2
+
+
+def test_what_is_set_aside_is_written_down_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    read(made)
+    assert not made.quarantine_file.exists()
+    read(made, keep=True)
+    read(made, keep=True)
+    [aside] = Quarantine.read(made.quarantine_file).documents
+    assert (aside.document, aside.attempts) == ("empty.md", 2)
+
+
+def test_a_document_that_became_unreadable_stays_as_the_index_holds_it(tmp_path: Path) -> None:
+    made = indexed(tmp_path)
+    before = made.read()
+    write(made.workspace.kb / "3.md", BROKEN)
+    corpus = made.read()
+    assert corpus.chunks == before.chunks
+    assert [one.document for one in corpus.set_aside] == ["3.md"]
+    assert corpus.texts["3.md"].split() == ["Page", "3", "Text", "of", "3."]
+    # Its rows still stand for the content that they were made of, so that no refresh takes them for the new one.
+    assert corpus.source.documents["3.md"] == md5("# Page 3\n\nText of 3.\n")
+    version = made.shelf.latest
+    assert (made.refresh(), made.shelf.latest) == (version, version)
+
+
+def test_a_document_that_was_given_up_is_not_tried_again_and_keeps_its_rows(tmp_path: Path) -> None:
+    made = indexed(tmp_path, observe={"max_attempts": 2})
+    write(made.workspace.kb / "3.md", BROKEN)
+    for waiting in (1, 0, 0):
+        corpus = read(made.workspace, made.shelf.latest, keep=True)
+        assert (corpus.waiting, names(corpus.chunks)) == (waiting, [f"{number}.md" for number in range(5)])
+    [aside] = Quarantine.read(made.workspace.quarantine_file).documents
+    assert aside.attempts == 2
+
+
+def test_a_document_that_was_mended_is_read_again(tmp_path: Path) -> None:
+    made = indexed(tmp_path, observe={"max_attempts": 1})
+    write(made.workspace.kb / "3.md", BROKEN)
+    read(made.workspace, made.shelf.latest, keep=True)
+    write(made.workspace.kb / "3.md", "Mended.")
+    corpus = read(made.workspace, made.shelf.latest, keep=True)
+    assert (corpus.texts["3.md"], corpus.set_aside) == ("Mended.", ())
+    assert Quarantine.read(made.workspace.quarantine_file).documents == ()
+
+
+def test_a_document_that_was_given_up_as_too_large_is_read_once_the_limit_is_raised(tmp_path: Path) -> None:
+    limited = workspace(tmp_path, observe={"max_attempts": 1, "max_document_bytes": 10})
+    write(limited.kb / "large.md", "more than ten bytes")
+    write(limited.kb / "small.md", "ten")
+    assert names(read(limited, keep=True).chunks) == ["small.md"]
+    raised = workspace(tmp_path, observe={"max_attempts": 1, "max_document_bytes": 100})
+    assert names(read(raised).chunks) == ["large.md", "small.md"]
+
+
+def test_a_document_that_never_could_be_read_has_no_chunks(tmp_path: Path) -> None:
+    made = indexed(tmp_path)
+    write(made.workspace.kb / "new.md", BROKEN)
+    assert "new.md" not in names(made.read().chunks)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "is empty: put your documents there"),
+        ({"logo.png": b"picture"}, "holds no documents"),
+        ({"a.md": BROKEN, "b.md": b""}, r"none of its 2 documents can be read \(a\.md: is not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("has_index", [False, True])
+def test_a_folder_from_which_nothing_can_be_read_is_refused(
+    tmp_path: Path, files: dict[str, bytes], said: str, has_index: bool
+) -> None:
+    made = indexed(tmp_path, guard={"max_removed_documents": 99}) if has_index else Indexed(workspace(tmp_path))
+    for path in made.workspace.kb.iterdir():
+        path.unlink()
+    for name, content in files.items():
+        write(made.workspace.kb / name, content)
+    with pytest.raises(UserError, match=said):
+        made.read()
+
+
+# --- removals that wait --------------------------------------------------------------------------------------------
+
+CAREFUL = {"max_removed_documents": 1, "max_removed_share": 0.0}
+
+
+def remove(made: Indexed, *pages: int) -> dict[str, str]:
+    digests = {f"{number}.md": made.shelf.index.documents()[f"{number}.md"] for number in pages}
+    for name in digests:
+        (made.workspace.kb / name).unlink()
+    return digests
+
+
+def test_few_removals_are_followed(tmp_path: Path) -> None:
+    made = indexed(tmp_path, guard=CAREFUL)
+    remove(made, 2)
+    corpus = made.read()
+    assert (names(corpus.chunks), corpus.held, corpus.waiting) == (["0.md", "1.md", "3.md", "4.md"], {}, 0)
+
+
+def test_too_many_removals_are_held_and_their_rows_stay(tmp_path: Path) -> None:
+    made = indexed(tmp_path, guard=CAREFUL)
+    before = made.read()
+    gone = remove(made, 1, 2)
+    corpus = made.read()
+    assert corpus.chunks == before.chunks
+    assert (corpus.held, corpus.waiting) == (gone, 2)
+    assert {one.id for one in corpus.documents} == {one.id for one in before.documents}
+
+
+def test_approved_removals_are_followed(tmp_path: Path) -> None:
+    made = indexed(tmp_path, guard=CAREFUL)
+    gone = remove(made, 1, 2)
+    given = Approval(plan="0123456789ab", removals=gone, why="they are out of print", at="2030-01-01T00:00:00+00:00")
+    given.write(made.workspace.approvals / f"{given.plan}.json")
+    corpus = made.read()
+    assert (names(corpus.chunks), corpus.held) == (["0.md", "3.md", "4.md"], {})
+
+
+def test_pages_that_were_renamed_and_then_edited_hold_nothing_back(tmp_path: Path) -> None:
+    made = indexed(tmp_path, guard=CAREFUL)
+    for number in range(5):
+        write(made.workspace.kb / f"deep/{number}.md", (made.workspace.kb / f"{number}.md").read_bytes())
+        (made.workspace.kb / f"{number}.md").unlink()
+    between = take_snapshot(made.workspace)
+    for number in range(5):
+        write(made.workspace.kb / f"deep/{number}.md", f"# Page {number}\n\nIt says something else now.\n")
+    # Nobody has seen the pages under their new names: they look gone.
+    assert len(made.read().held) == 5
+    between.write(made.workspace.snapshot_file(between.id))
+    assert made.read().held == {}
+
+
+def test_a_folder_that_moved_as_a_whole_holds_nothing_back(tmp_path: Path) -> None:
+    made = indexed(tmp_path, guard=CAREFUL)
+    for number in range(5):
+        write(made.workspace.kb / f"deep/{number}.md", (made.workspace.kb / f"{number}.md").read_bytes())
+        (made.workspace.kb / f"{number}.md").unlink()
+    corpus = made.read()
+    assert (corpus.held, names(corpus.chunks)) == ({}, [f"deep/{number}.md" for number in range(5)])
+
+
+def test_an_example_about_a_page_whose_removal_waits_is_no_orphan(tmp_path: Path) -> None:
+    made = indexed(tmp_path, guard=CAREFUL)
+    write(made.workspace.train / "a.jsonl", json.dumps({"prompt": "Q", "completion": "A", "doc": "1.md"}) + "\n")
+    remove(made, 1, 2)
+    assert [one.doc for one in made.read().examples] == ["1.md"]
+
+
+# --- the folder as a source that is read when it is asked for ------------------------------------------------------
+
+
+def test_a_folder_reads_only_what_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = indexed(tmp_path)
+    write(made.workspace.kb / "3.md", "Another.")
+    folder = made.folder()
+    opened: list[str] = []
+    read_document = folder.library.read
+    monkeypatch.setattr(folder.library, "read", lambda name: opened.append(name) or read_document(name))
+    before = made.shelf.index.rows()
+    built = made.shelf.index.refresh(folder, "s", no_progress)
+    assert (opened, built.embedded) == (["3.md"], 1)
+    assert set(made.shelf.index.rows()) == set(before)
+
+
+def test_a_folder_and_a_corpus_bring_the_same_rows(tmp_path: Path) -> None:
+    made = indexed(tmp_path, guard=CAREFUL)
+    write(made.workspace.kb / "0.md", "# Another\n\nText.\n")
+    write(made.workspace.kb / "new.md", "New.")
+    write(made.workspace.kb / "3.md", BROKEN)
+    remove(made, 1, 2)
+    corpus, folder = made.read(), made.folder()
+    assert (folder.held, folder.waiting) == (corpus.held, 2)
+    made.shelf.index.refresh(folder, "s", no_progress)
+    assert set(made.shelf.index.rows()) == {one.key for one in corpus.chunks}
+    assert made.shelf.index.documents() == corpus.source.documents
+    # What was asked for is known only after it was read.
+    assert folder.waiting == corpus.waiting == 3
+
+
+def test_a_folder_yields_nothing_of_what_waits_and_of_what_cannot_be_read(tmp_path: Path) -> None:
+    made = indexed(tmp_path, guard=CAREFUL)
+    write(made.workspace.kb / "3.md", BROKEN)
+    remove(made, 1, 2)
+    folder = made.folder()
+    cuts = {cut.document: cut.chunks for cut in folder.read(sorted(folder.documents))}
+    assert {name for name, chunks in cuts.items() if chunks is None} == {"1.md", "2.md", "3.md"}
+
+
+def test_chunks_in_memory_are_grouped_by_document_in_their_order() -> None:
+    pages = [document("b.md", "# B\n\none\n\n# C\n\ntwo"), document("a.md", "three")]
+    chunks = chunk_documents(pages, ChunkParams())
+    source = InMemorySource.of(chunks)
+    assert source.documents == {"b.md": pages[0].digest, "a.md": pages[1].digest}
+    assert [(cut.document, cut.chunks) for cut in source.read(["a.md", "b.md"])] == [
+        ("a.md", [chunks[2]]),
+        ("b.md", chunks[:2]),
+    ]
+    assert InMemorySource.of([]).documents == {}
+    assert InMemorySource.of([chunk("x.md", "x")]).documents == {"x.md": chunk("x.md", "x").document_digest}

@@ -1,0 +1,109 @@
+"""Is a golden question found among the training questions in other words, and never one that asks something else?"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.training.leakage import ROWS, Leak, find_leaks
+
+law = settings(derandomize=True, deadline=None)
+GOLDEN = ["When does Quill 1.2 reach end of life?", "List all files below /var/log that are empty"]
+NAMES = st.sampled_from(["Quill", "Anvil", "Node.js", "iPadOS", "iOS", "Alpine Linux"])
+VERSIONS = st.tuples(st.integers(0, 30), st.integers(0, 30))
+TEXTS = st.text(max_size=40)
+
+
+def leak(question: str, similarity: float = 0.9) -> Leak | None:
+    [found] = find_leaks([question], GOLDEN, similarity)
+    return found
+
+
+def test_the_very_question_is_a_leak() -> None:
+    assert find_leaks(GOLDEN, GOLDEN, 0.9) == [Leak(text, 1.0) for text in GOLDEN]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "when does quill 1.2 reach end of life",
+        "When does Quill v1.2 reach its end of life?",
+        "When does Quill 1.2 reach end-of-life?",
+        "Quill 1.2: when does it reach end of life?",
+        "Please: When does Quill 1.2 reach end of life?",
+        "  When  does\nQuill 1.2 reach end of life ??",
+        "List all the files below /var/log that are empty.",
+    ],
+)
+def test_the_same_question_in_other_words_is_a_leak(question: str) -> None:
+    found = leak(question)
+    assert found is not None
+    assert 0.9 <= found.similarity <= 1
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "When does Quill 1.3 reach end of life?",
+        "When does Quill reach end of life?",
+        "When does Quills 1.2 reach end of life?",
+        "When does Squill 1.2 reach end of life?",
+        "When does Quill 1.2 LTS reach end of life?",
+        "When was Quill 1.2 released?",
+        "List all files below /var/lib that are empty",
+        'List all files below /var/log that are "empty"x',
+        "",
+    ],
+)
+def test_a_question_about_something_else_is_none_however_alike_it_looks(question: str) -> None:
+    assert leak(question) is None
+
+
+@law
+@given(NAMES, NAMES, VERSIONS, VERSIONS)
+def test_questions_of_one_form_are_the_same_only_about_the_same(
+    name: str, other: str, version: tuple[int, int], another: tuple[int, int]
+) -> None:
+    form = "What is the latest release of {} {}.{}, and since when can it be had from the usual places?"
+    [found] = find_leaks([form.format(name, *version)], [form.format(other, *another)], 0.9)
+    assert (found is not None) == ((name, version) == (other, another))
+
+
+def test_a_name_at_the_beginning_counts_by_its_letters_alone() -> None:
+    # A first word has its capital anyway: nobody can tell a name from "When".
+    [found] = find_leaks(["Quills 1.2 reaches its end of life when?"], ["Quill 1.2 reaches its end of life when?"], 0.9)
+    assert found is not None
+
+
+def test_of_several_the_most_similar_is_named() -> None:
+    golden = ["When does Quill 1.2 come to its end of life?", "When does Quill 1.2 come to the end of life?"]
+    [found] = find_leaks(["When does Quill 1.2 come to the end of life"], golden, 0.8)
+    assert found == Leak(golden[1], 1.0)
+
+
+def test_the_limit_is_the_one_that_is_asked_for() -> None:
+    question = "When will Quill 1.2 have reached its end of life?"
+    assert leak(question, 0.9) is None
+    found = leak(question, 0.6)
+    assert found is not None
+    assert 0.6 <= found.similarity < 0.9
+
+
+def test_without_golden_questions_nothing_leaks() -> None:
+    assert find_leaks(["When?", "Where?"], [], 0.9) == [None, None]
+    assert find_leaks([], GOLDEN, 0.9) == []
+
+
+def test_many_questions_are_compared_in_their_order() -> None:
+    questions = [f"What is {number}?" for number in range(ROWS + 2)]
+    found = find_leaks(questions, [questions[-1], questions[3]], 0.9)
+    assert [at for at, one in enumerate(found) if one] == [3, ROWS + 1]
+
+
+@law
+@given(TEXTS, TEXTS)
+def test_whether_one_gives_the_other_away_does_not_hang_on_which_is_golden(one: str, other: str) -> None:
+    [there], [back] = find_leaks([one], [other], 0.7), find_leaks([other], [one], 0.7)
+    assert (there is None) == (back is None)
+    assert find_leaks([one], [one], 1.0) == [Leak(one, 1.0)]

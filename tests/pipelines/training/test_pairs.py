@@ -1,0 +1,201 @@
+"""Do pairs say what answers what, teach nothing that is tested, and come out the same in any order?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.corpus import InMemorySource
+from ragtide.pipelines.index.chunking import chunk_documents
+from ragtide.pipelines.index.search import Retriever
+from ragtide.pipelines.index.table import Index
+from ragtide.pipelines.params import ChunkParams
+from ragtide.pipelines.ports import Message, no_progress
+from ragtide.pipelines.records.data import Chunk
+from ragtide.pipelines.training.examples import Example
+from ragtide.pipelines.training.pairs import TrainingPair, add_hard_negatives, build_pairs, draw_pairs
+from tests.factories import document
+from tests.fakes import CountingEmbedder
+
+GUIDE = """# The guide
+
+Some words before all sections.
+
+## Install it
+
+Run the installer and wait.
+
+## What is a `Widget`?
+
+A widget turns a thing around.
+
+## Nothing here
+
+## Use of :class:`~tools.Widget`
+
+Take it in your hand.
+"""
+OTHER = "# Another page\n\n## Install it\n\nIt is there already.\n"
+LONG = "# Long\n\n## Of many words\n\n" + "\n\n".join(
+    f"Paragraph {n} has some ten words of its own to say." for n in range(9)
+)
+
+
+def cut(pages: Mapping[str, str]) -> dict[str, Sequence[Chunk]]:
+    documents = [document(name, text) for name, text in pages.items()]
+    return dict(InMemorySource.of(chunk_documents(documents, ChunkParams(max_words=20))).by_document)
+
+
+def example(question: str, doc: str | None, answer: str = "yes") -> Example:
+    return Example((Message("user", question),), answer, doc)
+
+
+def queries(pages: Mapping[str, str], examples: Sequence[Example] = (), but_not: Sequence[str] = ()) -> list[str]:
+    return [pair.query for pair in build_pairs(cut(pages), examples, but_not)]
+
+
+# --- what a pair is ------------------------------------------------------------------------------------------------
+
+
+def test_a_heading_asks_for_its_section_with_the_title_of_its_page() -> None:
+    found = {pair.query: pair for pair in build_pairs(cut({"guide.md": GUIDE}), [])}
+    assert sorted(found) == [
+        "Install it (The guide)",
+        "The guide",
+        "Use of tools.Widget (The guide)",
+        "What is a Widget?",
+    ]
+    assert found["Install it (The guide)"].passage == "The guide > Install it\nRun the installer and wait."
+    assert found["The guide"].document == "guide.md"
+
+
+def test_a_heading_with_nothing_below_it_asks_for_nothing() -> None:
+    assert not [query for query in queries({"guide.md": GUIDE}) if query.startswith("Nothing here")]
+
+
+def test_the_same_heading_on_two_pages_is_told_apart_by_their_titles() -> None:
+    found = queries({"guide.md": GUIDE, "other.md": OTHER})
+    assert {"Install it (The guide)", "Install it (Another page)"} <= set(found)
+
+
+def test_a_query_with_two_answers_teaches_neither() -> None:
+    assert "What is a Widget?" not in queries({"a.md": GUIDE, "b.md": "# Two\n\n## What is a widget?\n\nA toy.\n"})
+
+
+def test_a_long_section_is_taught_by_its_beginning() -> None:
+    pairs = [pair for pair in build_pairs(cut({"long.md": LONG}), []) if pair.query == "Of many words (Long)"]
+    assert [pair.passage for pair in pairs] == [cut({"long.md": LONG})["long.md"][0].text]
+
+
+def test_a_question_is_paired_with_the_chunk_that_holds_its_answer() -> None:
+    found = build_pairs(cut({"guide.md": GUIDE}), [example("How do I set it up?", "guide.md", "Run the installer")])
+    pair = next(pair for pair in found if pair.query == "How do I set it up?")
+    assert (pair.document, pair.passage) == ("guide.md", "The guide > Install it\nRun the installer and wait.")
+
+
+def test_an_example_about_behaviour_alone_makes_no_pair() -> None:
+    assert queries({"guide.md": GUIDE}, [example("Be polite", None)]) == queries({"guide.md": GUIDE})
+
+
+def test_the_same_question_twice_is_one_pair() -> None:
+    twice = [example("How do I set it up?", "guide.md", "Run the installer")] * 2
+    assert queries({"guide.md": GUIDE}, twice).count("How do I set it up?") == 1
+
+
+def test_a_question_that_is_a_heading_too_is_one_pair() -> None:
+    asked = [example("what is a widget", "guide.md", "It turns a thing around")]
+    assert [query for query in queries({"guide.md": GUIDE}, asked) if "idget" in query and "Use" not in query] == [
+        "What is a Widget?"
+    ]
+
+
+# --- nothing that is tested ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tested", ["Install it", "INSTALL  IT", "install it (the guide)"])
+def test_a_tested_heading_is_not_taught(tested: str) -> None:
+    assert "Install it (The guide)" not in queries({"guide.md": GUIDE}, but_not=[tested])
+
+
+def test_a_tested_question_is_not_taught() -> None:
+    asked = [example("How do I set it up?", "guide.md")]
+    assert "How do I set it up?" not in queries({"guide.md": GUIDE}, asked, but_not=["how do I set it up"])
+
+
+# --- in any order --------------------------------------------------------------------------------------------------
+
+words = st.sampled_from(["install", "use", "widget", "page", "what?", "notes"])
+pages_of = st.dictionaries(
+    st.sampled_from(["a.md", "b.md", "c.md"]),
+    st.lists(st.tuples(words, words), min_size=1, max_size=4).map(
+        lambda some: "# T\n\n" + "\n\n".join(f"## {head}\n\nabout {body}" for head, body in some)
+    ),
+    min_size=1,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(pages_of, st.lists(words, max_size=3), st.randoms(use_true_random=False))
+def test_pairs_are_the_same_in_any_order_and_none_is_tested(
+    pages: dict[str, str], tested: list[str], shuffle: object
+) -> None:
+    examples = [example(f"Is {word} good", name) for name in pages for word in ("install", "use")]
+    usual = build_pairs(cut(pages), examples, tested)
+    names = sorted(pages, key=lambda _: shuffle.random())  # type: ignore[attr-defined]
+    assert build_pairs(cut({name: pages[name] for name in names}), examples[::-1], tested) == usual
+    assert len({pair.query for pair in usual}) == len(usual)
+    asked = {one.strip("?") for one in tested}
+    assert not [pair for pair in usual if pair.heading and pair.heading.split(" > ")[-1].strip("?") in asked]
+
+
+def test_a_draw_depends_on_the_seed_alone() -> None:
+    pairs = build_pairs(cut({"guide.md": GUIDE, "other.md": OTHER}), [])
+    assert draw_pairs(pairs, 3, seed=1) == draw_pairs(pairs, 3, seed=1)
+    assert len(draw_pairs(pairs, 3, seed=1)) == 3
+    assert sorted(draw_pairs(pairs, 99, seed=1), key=lambda pair: pair.query) == pairs
+    assert len({tuple(pair.query for pair in draw_pairs(pairs, 3, seed=seed)) for seed in range(9)}) > 1
+
+
+# --- near misses ---------------------------------------------------------------------------------------------------
+
+TOWNS = {
+    f"{town}.md": f"# {town}\n\n## The harbour\n\nShips of {town} sail." for town in ("Kiel", "Lund", "Oslo", "Riga")
+}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
+    index = Index(str(tmp_path_factory.mktemp("pairs") / "lance"), CountingEmbedder(), ChunkParams())
+    source = InMemorySource.of([chunk for chunks in cut(TOWNS).values() for chunk in chunks])
+    return index.reader(index.refresh(source, "snapshot", no_progress).version)
+
+
+def test_near_misses_are_passages_of_other_sections(reader: Retriever) -> None:
+    pairs = build_pairs(cut(TOWNS), [])
+    taught = add_hard_negatives(pairs, reader, 2)
+    assert [len(pair.negatives) for pair in taught] == [2] * len(pairs)
+    assert not [pair for pair in taught if pair.passage in pair.negatives]
+    assert [pair.query for pair in taught] == [pair.query for pair in pairs]
+
+
+def test_what_stands_on_the_page_of_a_question_is_no_miss(reader: Retriever) -> None:
+    [kiel] = cut(TOWNS)["Kiel.md"]
+    [taught] = add_hard_negatives(
+        [TrainingPair("where do ships of Kiel sail", "elsewhere", "Kiel.md", None)], reader, 3
+    )
+    assert kiel.text not in taught.negatives
+    assert len(taught.negatives) == 3
+    [missed] = add_hard_negatives(
+        [TrainingPair("where do ships of Kiel sail", "elsewhere", "Kiel.md", "Kiel > The sea")], reader, 3
+    )
+    assert missed.negatives[0] == kiel.text
+
+
+def test_no_near_misses_are_looked_for_where_none_are_wanted(reader: Retriever) -> None:
+    pairs = build_pairs(cut(TOWNS), [])
+    asked = len(CountingEmbedder.embedded)
+    assert add_hard_negatives(pairs, reader, 0) == pairs
+    assert len(CountingEmbedder.embedded) == asked
