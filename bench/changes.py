@@ -77,7 +77,7 @@ def main() -> int:
 def walk(history: str, states: Sequence[Path]) -> Iterator[Step]:
     """Refresh through the states in order, then back to the first: a revert."""
     with tempfile.TemporaryDirectory() as folder:
-        workspace = Workspace(Path(folder), Params.model_validate({"guard": {"max_removed_share": 1.0}}))
+        workspace = Workspace(Path(folder), Params.model_validate({"deletion_guard": {"max_removed_share": 1.0}}))
         embedder = Counting()
         before: set[str] = set()
         for state in [*states, states[0]]:

@@ -117,7 +117,7 @@ def _lessons(pages: Path, facts: Sequence[Fact], work: Path) -> list[TrainingSam
     names = sorted({fact.doc for fact in facts})
     documents = [Document(id=name, text=(pages / name).read_text(encoding="utf-8"), digest=name) for name in names]
     chunks = InMemorySource.of(chunk for one in documents for chunk in chunk_document(one, space.params.chunk))
-    reader = index.reader(index.refresh(chunks, QUARTER, no_progress).version)
+    reader = index.retriever(index.refresh(chunks, QUARTER, no_progress).version)
     examples = [Example((Message("user", fact.question),), fact.answer, fact.doc) for fact in facts]
     return samples_with_passages(examples, chunks.by_document, reader, space.params.index.top_k, SEED)
 

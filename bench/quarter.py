@@ -149,7 +149,7 @@ def scores(work: Path, questions: Questions, with_gold: bool = False) -> dict[st
     from ragtide.pipelines.build import base_model_only
     from ragtide.pipelines.evaluation.evaluator import SystemUnderTest
 
-    reader = project.index.reader(live.index_tag)
+    reader = project.index.retriever(live.index_tag)
     found = {}
     for name, model in (("base", base_model_only(project.models)), ("LoRA", live.model)):
         subject = SystemUnderTest(reader, model)
@@ -162,7 +162,7 @@ def _examiner(work: Path):  # type: ignore[no-untyped-def]
     from ragtide.pipelines.data.snapshot import take_snapshot
 
     project = _project(work)
-    return project, project.examiner(project.corpus(take_snapshot(project.workspace)))
+    return project, project.evaluator(project.corpus(take_snapshot(project.workspace)))
 
 
 def _project(work: Path):  # type: ignore[no-untyped-def]

@@ -66,7 +66,7 @@ def measure(stream: Stream) -> Rates:
         new = len({chunk.digest for chunk in moved.chunks} - {chunk.digest for chunk in corpus.chunks})
         some = _seconds(lambda: index.refresh(moved.source, "moved", no_progress))
         each = max(0.0, whole - some) / (len(corpus.chunks) - new)
-        reader = index.reader(1)
+        reader = index.retriever(1)
         taught = samples_with_passages(
             corpus.examples[:SAMPLED], corpus.chunks_by_document, reader, params.index.top_k, 7
         )
@@ -86,7 +86,7 @@ def pair_seconds(space: Workspace, corpus: Corpus, reader: Retriever) -> float:
     tuning = replace(space, params=space.params.model_copy(update={"tune": EmbedderTuningParams()}))
     pairs = build_pairs(corpus.chunks_by_document, corpus.examples)
     built = build_embedder(tuning, pairs, reader, no_progress)
-    return round(built.seconds / tuning.params.tune.taught(built.pairs), 4)
+    return round(built.seconds / tuning.params.embedder_tuning.trained_pairs(built.pairs), 4)
 
 
 def _with_model(models: Models, taught: Sequence[TrainingSample], prompts: Sequence[Prompt], adapter: Path) -> Rates:

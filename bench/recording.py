@@ -60,22 +60,22 @@ PARAMS: dict[str, Any] = {
     "index": {"top_k": 2},
     "generate": {"max_new_tokens": 24},
     "finetune": {"batch_size": 2, "min_steps": 24},
-    "guard": {"max_removed_documents": 3, "max_removed_share": 0.2},
-    "tune": {"batch_size": NEVER_ENOUGH},
+    "deletion_guard": {"max_removed_documents": 3, "max_removed_share": 0.2},
+    "embedder_tuning": {"batch_size": NEVER_ENOUGH},
 }
 # What a stream needs besides: an API's new names are not learnt in one pass over so few examples; where search does not
 # find what people ask for, the retriever can be tuned, as params.yaml has it.
 BESIDES: dict[str, dict[str, Any]] = {
     "api": {"finetune": {**PARAMS["finetune"], "epochs": 2}},
-    "names": {"tune": {}},
+    "names": {"embedder_tuning": {}},
 }
 _NONE = Measure.unmeasured("not asked for")
 NO_COSTS = Costs(refresh_seconds=0, retrain_seconds=0, prove_seconds=0, source="")
 GOLD, FOUND, READING = "answering with the right passage", "answering with retrieved passages", "reading new examples"
-TEXT_SIGNALS = ("news_share", "stale_answers", "come_back", "vocabulary")
+TEXT_SIGNALS = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "vocabulary")
 VECTOR_SIGNALS = ("novelty",)
 ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH_RETRAIN)
-TUNING = (Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN)
+TUNING = (Action.TUNE_EMBEDDER, Action.TUNE_RETRAIN)
 R = TypeVar("R", bound=Record)
 
 
@@ -91,7 +91,7 @@ class State(Record):
 
     @property
     def key(self) -> str:
-        return "/".join(part for part in (self.index, self.model, self.retriever) if part)
+        return "/".join(part for part in (self.index, self.model, self.tuned_embedder) if part)
 
 
 class Asked(Record):
@@ -134,7 +134,7 @@ class Seen(Record):
         return State(
             index=self.refreshed if action.refreshes else self.state.index,
             model=self.retrained if action.retrains else self.state.model,
-            retriever=self.tuned if action.tunes else self.state.retriever,
+            retriever=self.tuned if action.tunes else self.state.tuned_embedder,
         )
 
 
@@ -150,7 +150,7 @@ class Turn(Record):
 class Recording(Record):
     """A stream, carried out; it begins with `start` live, and with what its plan and its proof have `opened` asked.
 
-    `trained_examples` are those that a model state takes, times the passes over them; `taught_pairs` those of a
+    `trained_examples` are those that a model state takes, times the passes over them; `trained_pairs` those of a
     retriever state.
     """
 
@@ -161,7 +161,7 @@ class Recording(Record):
     turns: tuple[Turn, ...]
     trained_examples: dict[str, int]
     seconds: float
-    taught_pairs: dict[str, int] = Field(default_factory=dict)
+    trained_pairs: dict[str, int] = Field(default_factory=dict)
 
 
 # --- looking -------------------------------------------------------------------------------------------------------
@@ -222,8 +222,8 @@ class Live:
     model: BuiltModel
 
     @property
-    def subject(self) -> SystemUnderTest:
-        return SystemUnderTest(self.index.reader(self.rows.version), self.model)
+    def system_under_test(self) -> SystemUnderTest:
+        return SystemUnderTest(self.index.retriever(self.rows.version), self.model)
 
 
 class Stage:
@@ -265,7 +265,9 @@ class Stage:
             opened=opened,
             turns=tuple(turns),
             trained_examples={key: model.trained_examples for key, model in self._taught.items()},
-            taught_pairs={key: self.params.tune.taught(built.pairs) for key, built in self._tuned().items()},
+            trained_pairs={
+                key: self.params.embedder_tuning.trained_pairs(built.pairs) for key, built in self._tuned().items()
+            },
             seconds=round(time.perf_counter() - started, 1),
         )
 
@@ -287,7 +289,7 @@ class Stage:
         live = self._live(state)
         corpus = self._corpus(step, live)
         golden = split_stale(step.truth, corpus.texts)
-        there = tuning_data(self.params, _pairs(step, corpus), live.retriever.tuned)
+        there = tuning_data(self.params, _pairs(step, corpus), live.tuned_embedder.tuned)
         kind = PlainExaminer if there.pairs < there.least else Evaluator
         examiner = kind(corpus, golden, self._answerer, self.params)
         self._answerer.take()
@@ -296,7 +298,7 @@ class Stage:
         asked = self._answerer.take()
         truth = PlainExaminer(corpus, GoldenSet(step.truth, ()), self._answerer, self.params)
         scores = [one.score for one in truth.with_retrieval(live.subject)]
-        seconds = evidence.measured_in if evidence else {}
+        seconds = evidence.signal_seconds if evidence else {}
         return Seen(
             state=state,
             score=sum(scores) / len(scores),
@@ -308,8 +310,8 @@ class Stage:
         )
 
     def _live(self, state: State) -> Live:
-        rows, retriever = self._rows[state.retriever, state.index], self._retrievers[state.retriever]
-        return Live(state, rows, self._index(state.retriever), retriever, self._taught[state.model])
+        rows, retriever = self._rows[state.tuned_embedder, state.index], self._retrievers[state.tuned_embedder]
+        return Live(state, rows, self._index(state.tuned_embedder), retriever, self._taught[state.model])
 
     def _corpus(self, step: Step, live: Live) -> Corpus:
         documents = live.rows.documents
@@ -329,11 +331,11 @@ class Stage:
             delta=index.delta(corpus.chunks, version),
             live=_release(then, live.rows, live.model),
             costs=NO_COSTS,
-            refused={},
+            rejected_actions={},
             before=LiveIndexView.of(index, version, corpus, asked, self.params.evidence.old_chunks),
             tunable=there,
         )
-        return gather_evidence(world, examiner, live.subject, live.retriever.embedder, self.params)
+        return gather_evidence(world, examiner, live.subject, live.tuned_embedder.embedder, self.params)
 
     # --- acting on one state ---------------------------------------------------------------------------------------
 
@@ -341,10 +343,10 @@ class Stage:
         """Build all that can be built from a state; what it leads to stands in what was seen of it."""
         live = self._live(seen.state)
         corpus = self._corpus(step, live)
-        refreshed, tuned = self._refresh(corpus, seen.state.retriever), self._tune(_pairs(step, corpus), live)
+        refreshed, tuned = self._refresh(corpus, seen.state.tuned_embedder), self._tune(_pairs(step, corpus), live)
         if tuned:
             self._refresh(corpus, tuned)
-        after = self._rows[seen.state.retriever, refreshed]
+        after = self._rows[seen.state.tuned_embedder, refreshed]
         return seen.model_copy(
             update={
                 "refreshed": refreshed,
@@ -371,7 +373,7 @@ class Stage:
 
     def _tune(self, pairs: Sequence[TrainingPair], live: Live) -> str:
         """Tune on the pairs, unless that was done already; the state's key, empty where they are too few."""
-        if len(pairs) < tuning_data(self.params, pairs, live.retriever.tuned).least:
+        if len(pairs) < tuning_data(self.params, pairs, live.tuned_embedder.tuned).least:
             return ""
         key = json_digest([tuning_settings(self.params), pair_sketch(pairs)])
         if key not in self._retrievers:
@@ -380,14 +382,14 @@ class Stage:
         return key
 
     def _train_retriever(self, key: str, pairs: Sequence[TrainingPair], live: Live) -> BuiltEmbedder:
-        built = build_embedder(self._space, pairs, live.index.reader(live.rows.version), self._progress)
+        built = build_embedder(self._space, pairs, live.index.retriever(live.rows.version), self._progress)
         built.write(self._retriever_file(key))
         return built
 
     def _kept_retriever(self, key: str) -> BuiltEmbedder | None:
         """A retriever that a run which was broken off has tuned on the same pairs."""
         kept = _read(BuiltEmbedder, self._retriever_file(key))
-        return kept if kept and (self._space.retrievers / kept.digest).is_dir() else None
+        return kept if kept and (self._space.tuned_embedders / kept.digest).is_dir() else None
 
     def _retriever_file(self, key: str) -> Path:
         return self._space.state / "tuned" / f"{key}.json"
@@ -405,7 +407,7 @@ class Stage:
         return key
 
     def _train(self, key: str, corpus: Corpus) -> BuiltModel:
-        reader = self._index().reader(self._rows["", self._refresh(corpus)].version)
+        reader = self._index().retriever(self._rows["", self._refresh(corpus)].version)
         built, _ = build_model(self._space, self._models, corpus, reader, self._progress)
         built.write(self._model_file(key))
         return built
@@ -432,7 +434,7 @@ def corpus_of(
     """
     documents = [Document(id=name, text=text, digest=_md5(text)) for name, text in sorted(step.documents.items())]
     gone = find_deleted(indexed, {one.id: one.digest for one in documents}, (), earlier)
-    held = pending_deletions(gone, len(indexed), (), params.guard)
+    held = pending_deletions(gone, len(indexed), (), params.deletion_guard)
     kept = [chunk for chunk in rows if chunk.document in held]
     chunks = [chunk for document in documents for chunk in chunk_document(document, params.chunk)]
     documents += documents_from_chunks(kept)
@@ -445,8 +447,8 @@ def corpus_of(
         chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
         examples=sifted.examples,
         orphans=sifted.orphans,
-        left_out=sifted.left_out,
-        held=held,
+        filtered=sifted.filtered,
+        pending_deletions=held,
         waiting=len(held),
     )
 

@@ -196,12 +196,12 @@ class Walker:
         assert seen.evidence is not None
         examples = self.recording.trained_examples[seen.retrained]
         questions = len(seen.scorecard.graded)
-        pairs = self.recording.taught_pairs[seen.tuned] if seen.tuned else 0
+        pairs = self.recording.trained_pairs[seen.tuned] if seen.tuned else 0
         workload = Workload(seen.to_embed, examples, questions, pairs=pairs, all_chunks=seen.all_chunks)
         expected: Costs = forecast_costs(workload, self.history, SETTINGS.costs)
         refused = rejected_before(self.history, turn.snapshot, "")
         return seen.evidence.model_copy(
-            update={"costs": expected, "past": past_decisions(self.history), "refused": refused, "measured_in": {}}
+            update={"costs": expected, "past": past_decisions(self.history), "refused": refused, "signal_seconds": {}}
         )
 
     def _work(self, action: Action, seen: Seen, turn: Turn) -> dict[str, float]:
@@ -211,7 +211,7 @@ class Walker:
         rates = self.rates
         work: dict[str, float] = {}
         if action.tunes:
-            taught = self.recording.taught_pairs[seen.tuned]
+            taught = self.recording.trained_pairs[seen.tuned]
             work |= {costs.TRAINED_PAIRS: float(taught), costs.TUNE_SECONDS: rates.tuning(taught)}
         if action.refreshes:
             chunks = _embedded(action, seen)
@@ -296,7 +296,7 @@ def oracle(recording: Recording, rates: Rates, price: float) -> Walk:
 def _seconds(action: Action, seen: Seen, recording: Recording, rates: Rates) -> float:
     """What an action itself takes."""
     training = rates.training(recording.trained_examples[seen.retrained]) if action.retrains else 0.0
-    tuning = rates.tuning(recording.taught_pairs[seen.tuned]) if action.tunes else 0.0
+    tuning = rates.tuning(recording.trained_pairs[seen.tuned]) if action.tunes else 0.0
     return tuning + training + (rates.refresh(_embedded(action, seen)) if action.refreshes else 0.0)
 
 

@@ -39,7 +39,7 @@ GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "evidence": {
         "gain_lasts_cycles": (1.0, 2.0, 3.0, 5.0),
         "examples_half": (12.0, 24.0, 48.0),
-        "surprise_full": (0.25, 0.5, 1.0),
+        "excess_loss_full": (0.25, 0.5, 1.0),
     },
     "periodic": {"baseline.period_cycles": (1, 2, 3, 4, 6)},
     "amount": {"baseline.amount_share": (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)},

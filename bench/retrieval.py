@@ -185,7 +185,7 @@ def build(collection: Collection, work: Path, embedder: Embedder | None = None) 
     chunks = chunk_documents(collection.documents, params.chunk)
     # A kept index of another chunker or embedder is built again.
     built = index.refresh(InMemorySource.of(chunks), work.name, progress_bars, rebuild=True)
-    return index.reader(built.version), built.rows
+    return index.retriever(built.version), built.rows
 
 
 def search(reader: Retriever, collection: Collection, way: Way) -> Rankings:

@@ -113,7 +113,7 @@ class School:
         """A model trained where the folder holds `skill` alone, after `before`."""
         corpus = self._corpus(skill, before)
         index = open_index(self.workspace, self.models.embedder)
-        reader = index.reader(
+        reader = index.retriever(
             build_index(self.workspace, LoadedEmbedder(self.models.embedder), corpus, no_progress).version
         )
         built, _ = build_model(self.workspace, self.models, corpus, reader, no_progress)
@@ -129,7 +129,7 @@ class School:
         (self.workspace.train / f"{skill}.jsonl").write_text("".join(lines), encoding="utf-8")
         index = open_index(self.workspace, self.models.embedder)
         corpus = read_corpus(self.workspace, record_snapshot(self.workspace), IndexVersion(index, index.latest()))
-        return replace(corpus, older=replay_examples(self.workspace, before, corpus.current_examples, ()))
+        return replace(corpus, replay=replay_examples(self.workspace, before, corpus.current_examples, ()))
 
 
 def main() -> int:

@@ -174,11 +174,11 @@ def make_project(root: Path, facts: dict[int, list[Fact]], draw: random.Random) 
         "generate": {"model": "bench.soak:Echo"},
         "policy": {"name": "always"},
         "evidence": {"questions": 1, "probes": 0, "new_chunks": 0, "old_chunks": 0, "examples": 0},
-        "guard": {"max_removed_share": 1.0},
+        "deletion_guard": {"max_removed_share": 1.0},
         "gate": {"max_score_loss": 1.0, "max_retrieval_loss": 1.0},
         "score": {"target": 0.0},
         "triggers": {"quiet_seconds": 1.0, "update_imports": False},
-        "services": {"prefect_port": ports[0], "mlflow_port": ports[1], "door_port": ports[2]},
+        "services": {"prefect_port": ports[0], "mlflow_port": ports[1], "webhook_port": ports[2]},
         "registry": {"tracking_uri": f"http://127.0.0.1:{ports[1]}"},
     }
     for name in ("kb", "train", "golden"):
@@ -409,7 +409,7 @@ def flaws(root: Path) -> list[str]:
     params = project.workspace.params.registry
     aliases = MlflowClient(tracking_uri=project.workspace.tracking_uri).get_registered_model(params.model).aliases
     found += [] if list(aliases) == ["champion"] else [f"the pointers are {aliases}"]
-    with project.workspace.writing(120):
+    with project.workspace.write_lock(120):
         _, left = repair_mismatches(verify_project(project))
         again = verify_project(project)
     return [*found, *(f"{one.where}: {one.what}" for one, _ in left), *(f"{one.where}: {one.what}" for one in again)]

@@ -63,7 +63,7 @@ def maintain(project: str = ".") -> list[MaintenanceStep]:
 @step("look-after")
 def maintain_step(project: Project) -> list[MaintenanceStep]:
     """Every step of upkeep, done or not and why, on Prefect's page; with what is on the disk of this machine."""
-    with project.workspace.writing(WAIT_SECONDS, "maintain"):
+    with project.workspace.write_lock(WAIT_SECONDS, "maintain"):
         steps = keep_up(project)
     weighed = store_sizes(project.workspace, PREFECT_HOME.value() / "prefect.db")
     markdown = f"{maintenance_markdown(steps)}\n\n{store_sizes_markdown(weighed)}"

@@ -122,7 +122,7 @@ def open_cycle(project: Project, revision: str | None = None) -> Iterator[CycleC
 
 def _close_killed(project: Project, log: RunLog) -> None:
     """Turns that say that they are running were killed: this one holds the project. A rollback needs no lease."""
-    for one in project.registry.unfinished():
+    for one in project.registry.running_cycles():
         if one.run != log.id and one.decision != ROLLBACK:
             project.registry.close_killed(one)
 
@@ -130,8 +130,8 @@ def _close_killed(project: Project, log: RunLog) -> None:
 def _held(workspace: Workspace, queue: RunQueue | None) -> AbstractContextManager[Lease]:
     """A deployed run waits for whoever is at work, a command is refused at once."""
     if queue is None:
-        return workspace.writing()
-    return workspace.writing(WAIT_SECONDS, f"flow run {queue.name}", get_run_logger().warning)
+        return workspace.write_lock()
+    return workspace.write_lock(WAIT_SECONDS, f"flow run {queue.name}", get_run_logger().warning)
 
 
 def _worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
@@ -212,10 +212,14 @@ def decide(turn: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
     project = turn.project
     with project.registry.step("decide", turn.log) as log:
         corpus = turn.corpus(snapshot)
-        decided = load_current_plan(project, plan, snapshot, corpus.held) if plan else make_plan(project, corpus)
+        decided = (
+            load_current_plan(project, plan, snapshot, corpus.pending_deletions) if plan else make_plan(project, corpus)
+        )
         evidence, decision = decided.evidence, decided.decision
         flag_releases(
-            project, releases_to_flag(project, evidence), DeletedDocuments(project.workspace, snapshot, corpus.held)
+            project,
+            releases_to_flag(project, evidence),
+            DeletedDocuments(project.workspace, snapshot, corpus.pending_deletions),
         )
         digest = save_plan(project, decided)
         markdown = decision_markdown(evidence, decision)
@@ -224,10 +228,10 @@ def decide(turn: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
         address = project.registry.address(turn.log)
         show_markdown("decision", f"[The run in MLflow]({address})\n\n{markdown}", f"plan {digest}, {address}")
         log.record("plan.json", decided)
-        if evidence.set_aside:
-            turn.log.text("set_aside.md", quarantine_markdown(corpus.set_aside))
-        if corpus.left_out:
-            turn.log.text("examples.md", issues_markdown(corpus.left_out))
+        if evidence.quarantined:
+            turn.log.text("quarantined.md", quarantine_markdown(corpus.quarantined))
+        if corpus.filtered:
+            turn.log.text("examples.md", issues_markdown(corpus.filtered))
         turn.log.metrics(evidence_metrics(evidence) | _expected(decision))
         tags = {"decision": decision.action, "policy": decision.policy, "reason": headline(decided), "plan": digest}
         turn.log.tags(tags | ({"proposed": decision.proposed} if decision.proposed else {}))
@@ -243,15 +247,15 @@ def tune_embedder(turn: CycleContext, snapshot: Snapshot, plan: Plan) -> BuiltEm
     project = turn.project
     live = turn.live
     if not plan.decision.action.tunes or live is None:
-        return live.index.retriever if live else None
+        return live.index.tuned_embedder if live else None
     with project.registry.step("tune-retriever", turn.log) as log:
-        pairs, reader = project.pairs(turn.corpus(snapshot)), project.reader(live.index, live.index_tag)
+        pairs, reader = project.pairs(turn.corpus(snapshot)), project.retriever(live.index, live.index_tag)
         built = build_embedder(project.workspace, pairs, reader, project.progress)
         # Kept once, in the run that made it: a hundred megabytes that every later release would hold again.
-        log.folder("retriever", project.workspace.retrievers / built.digest)
+        log.folder("retriever", project.workspace.tuned_embedders / built.digest)
         built = built.model_copy(update={"run": log.id})
         log.record("retriever.json", built)
-        taught = project.workspace.params.tune.taught(built.pairs)
+        taught = project.workspace.params.embedder_tuning.trained_pairs(built.pairs)
         work = {costs.TRAINED_PAIRS: taught, costs.TUNE_SECONDS: built.seconds}
         log.metrics({**work, "final_loss": built.final_loss})
         turn.log.metrics({f"work.{key}": value for key, value in work.items()})
@@ -269,7 +273,7 @@ def refresh_index(turn: CycleContext, snapshot: Snapshot, plan: Plan, tuned: Bui
     turn.lease.check()
     with project.registry.step("refresh-index", turn.log) as log:
         # The plan knows whether the live rows can stay; others in the table are those of a build that was given up.
-        corpus, retriever = turn.corpus(snapshot), project.retriever(tuned)
+        corpus, retriever = turn.corpus(snapshot), project.embedder_for(tuned)
         built = build_index(project.workspace, retriever, corpus, project.progress, rebuild=True)
         log.record("index.json", built)
         work = {costs.EMBEDDED_CHUNKS: built.embedded, costs.INDEX_SECONDS: built.seconds}
@@ -285,12 +289,12 @@ def retrain_model(turn: CycleContext, snapshot: Snapshot, plan: Plan, index: Bui
     project = turn.project
     live = turn.live
     if not plan.decision.action.retrains:
-        kept = project.kept(live)
+        kept = project.current_model(live)
         write_model_artifact(project.workspace, kept)
         return kept
     turn.lease.check()
     with project.registry.step("retrain-model", turn.log) as log:
-        reader, corpus = project.reader(index), turn.corpus(snapshot)
+        reader, corpus = project.retriever(index), turn.corpus(snapshot)
         built, trained = build_model(project.workspace, project.models, corpus, reader, project.progress)
         log.record("model.json", built)
         log.series("loss", enumerate(trained.losses))
@@ -299,8 +303,8 @@ def retrain_model(turn: CycleContext, snapshot: Snapshot, plan: Plan, index: Bui
         log.tags({"stopped": built.stopped, "resumed_at_step": trained.resumed_at} if built.stopped else {})
         work = {costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds}
         log.metrics({**work, "final_loss": built.final_loss, "replayed_examples": len(built.replayed)})
-        if corpus.older.missing:
-            log.tags({"replay_lacks": list_some(corpus.older.missing)})
+        if corpus.replay.missing:
+            log.tags({"replay_lacks": list_some(corpus.replay.missing)})
         turn.log.metrics({f"work.{key}": value for key, value in work.items()})
         return built
 
@@ -312,8 +316,8 @@ def prove(turn: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex,
     started = time.perf_counter()
     with project.registry.step("prove", turn.log) as log:
         corpus = turn.corpus(snapshot)
-        examiner = project.examiner(corpus)
-        live, candidate = project.subject(turn.live), SystemUnderTest(project.reader(index), model)
+        examiner = project.evaluator(corpus)
+        live, candidate = project.system_under_test(turn.live), SystemUnderTest(project.retriever(index), model)
         before, after = examiner.scorecard(live), examiner.scorecard(candidate)
         rows = project.index.rows(index.version)
         verdict = judge_candidate(before, after, rows, corpus.chunks, project.workspace.params)
@@ -339,7 +343,9 @@ def publish(
         action = plan.decision.action
         candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=action, previous=before)
         release = make_live(project, turn.log, candidate, verdict, turn.lease.check)
-        flag_releases(project, [release], DeletedDocuments(project.workspace, snapshot, turn.corpus(snapshot).held))
+        flag_releases(
+            project, [release], DeletedDocuments(project.workspace, snapshot, turn.corpus(snapshot).pending_deletions)
+        )
         consume_approvals(project.workspace, project.index.documents(release.index_tag), release)
         return release
 

@@ -43,7 +43,7 @@ def open_built_index(workspace: Workspace, embedder: Embedder, built: BuiltIndex
         return today
     embed = EmbedParams.model_validate({**built.settings["embed"], "device": params.embed.device})
     chunk = ChunkParams.model_validate(built.settings["chunk"])
-    tuned = (workspace.retrievers / built.retriever.digest,) if built.retriever else ()
+    tuned = (workspace.tuned_embedders / built.tuned_embedder.digest,) if built.tuned_embedder else ()
     return Index(workspace.index_uri, load_embedder(embed, *tuned), chunk, embed, params.index)
 
 
@@ -53,8 +53,8 @@ def build_index(
     """Bring the index up to the corpus, in one commit, and write artifacts/index.json for DVC."""
     index = open_index(workspace, retriever.embedder)
     built = index.refresh(corpus.source, corpus.snapshot.kb_id, progress, rebuild)
-    left = {"waiting": corpus.waiting, "set_aside": len(corpus.set_aside)}
-    built = built.model_copy(update={**left, "retriever": retriever.tuned})
+    left = {"waiting": corpus.waiting, "quarantined": len(corpus.quarantined)}
+    built = built.model_copy(update={**left, "tuned_embedder": retriever.tuned})
     write_index_artifact(workspace, built)
     return built
 
@@ -70,15 +70,15 @@ def build_index_only(
     finally:
         folder.library.keep()
     consume_approvals(workspace, index.documents())
-    left = {"waiting": folder.waiting, "set_aside": len(folder.library.set_aside)}
-    built = built.model_copy(update={**left, "retriever": retriever.tuned})
+    left = {"waiting": folder.waiting, "quarantined": len(folder.library.quarantined)}
+    built = built.model_copy(update={**left, "tuned_embedder": retriever.tuned})
     write_index_artifact(workspace, built)
     return built
 
 
 def maintain_index(workspace: Workspace, embedder: Embedder, dry_run: bool = False) -> list[MaintenanceStep]:
     """Keep the index's table small and fast; each step says why it was done or not. Empty without an index."""
-    params, table = workspace.params.maintain, local_table_folder(workspace.index_uri)
+    params, table = workspace.params.maintenance, local_table_folder(workspace.index_uri)
     plan = MaintenancePlan(
         folder=table.parent if table else None,
         keep=timedelta(days=params.keep_days),
@@ -96,7 +96,9 @@ def write_index_artifact(workspace: Workspace, index: BuiltIndex) -> None:
 
 def training_settings(params: Params, base: str) -> str:
     """A digest of everything but the examples that a training run depends on."""
-    taught = params.examples.model_dump(mode="json", include={"absent_share", "absent_answer", "replay_share"})
+    taught = params.examples.model_dump(
+        mode="json", include={"unanswerable_share", "unanswerable_reply", "replay_share"}
+    )
     return json_digest(
         [base, FORM, SAMPLES_VERSION, params.finetune.model_dump(mode="json"), params.index.top_k, taught]
     )
@@ -114,10 +116,10 @@ def build_model(
     params = workspace.params
     if len(corpus.examples) < params.finetune.min_examples:
         needed = f"finetune.min_examples is {params.finetune.min_examples}"
-        left = f" ({len(corpus.left_out)} lines are left out: `ragtide examples`)" if corpus.left_out else ""
+        left = f" ({len(corpus.filtered)} lines are left out: `ragtide examples`)" if corpus.filtered else ""
         raise UserError(f"{workspace.train} holds {len(corpus.examples)} examples{left} and {needed}: add some")
     taught = _that_fit(
-        training_samples(corpus.taught, corpus.chunks_by_document, reader, params), models.trainer, params
+        training_samples(corpus.training_examples, corpus.chunks_by_document, reader, params), models.trainer, params
     )
     unfinished = workspace.state / "adapter.new"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -129,11 +131,11 @@ def build_model(
         examples=corpus.snapshot.train_id,
         settings=training_settings(params, models.generator.base),
         trained_examples=trained.seen or len(taught) * params.finetune.passes(len(taught)),
-        taught=tuple(sorted({example.digest for example in corpus.taught})),
-        replayed=tuple(sorted({example.digest for example in corpus.older.examples})),
-        files={**corpus.older.files, **corpus.snapshot.examples},
+        trained_on=tuple(sorted({example.digest for example in corpus.training_examples})),
+        replayed=tuple(sorted({example.digest for example in corpus.replay.examples})),
+        files={**corpus.replay.files, **corpus.snapshot.examples},
         documents=documents_in(taught, corpus.chunks_by_document),
-        taught_from=tuple(sorted({example.doc for example in corpus.taught if example.doc})),
+        source_documents=tuple(sorted({example.doc for example in corpus.training_examples if example.doc})),
         final_loss=round(trained.final_loss, 6),
         stopped=trained.stopped,
         seconds=round(time.perf_counter() - started, 3),
@@ -143,10 +145,10 @@ def build_model(
 
 
 def _that_fit(lessons: Sequence[TrainingSample], trainer: Trainer, params: Params) -> list[TrainingSample]:
-    """Lessons that the trainer can take. Raises RefusalError where it cannot, and examples.on_bad is "refuse"."""
+    """Lessons that the trainer can take. Raises RefusalError where it cannot, and examples.on_invalid is "refuse"."""
     # Only the trainer counts tokens; a user's own may not tell.
     long = set(tell(lessons)) if (tell := getattr(trainer, "too_long", None)) else set()
-    if long and params.examples.on_bad == "refuse":
+    if long and params.examples.on_invalid == "refuse":
         start = lessons[min(long)].completion[:40]
         what = f"{len(long)} examples have an answer of over finetune.max_tokens = {params.finetune.max_tokens} tokens"
         raise UserError(f"{what}, such as {start!r}…: shorten them, or raise it")

@@ -29,17 +29,21 @@ class DocumentFolder:
     def __init__(self, workspace: Workspace, snapshot: Snapshot, indexed: Mapping[str, str]) -> None:
         self._chunk: ChunkParams = workspace.params.chunk
         self.library = DocumentReader(workspace, snapshot)
-        unreadable = {one.document for one in self.library.set_aside if one.document not in self.library.due}
+        unreadable = {one.document for one in self.library.quarantined if one.document not in self.library.due}
         gone = find_deleted(indexed, supported_documents(snapshot), unreadable, earlier_documents(workspace))
-        self.held = pending_deletions(gone, len(indexed), read_approvals(workspace), workspace.params.guard)
-        stays = {name: digest for name, digest in indexed.items() if name in unreadable or name in self.held}
+        self.pending_deletions = pending_deletions(
+            gone, len(indexed), read_approvals(workspace), workspace.params.deletion_guard
+        )
+        stays = {
+            name: digest for name, digest in indexed.items() if name in unreadable or name in self.pending_deletions
+        }
         self.documents = self.library.due | stays
-        require_documents(workspace.kb, self.documents, self.library.set_aside)
+        require_documents(workspace.kb, self.documents, self.library.quarantined)
 
     @property
     def waiting(self) -> int:
         """What may bring another index although the folder stays as it is."""
-        return len(self.held) + self.library.retries
+        return len(self.pending_deletions) + self.library.retries
 
     def read(self, documents: Sequence[str]) -> Iterator[ChunkedDocument]:
         for name in documents:
@@ -51,7 +55,7 @@ class DocumentFolder:
 class Corpus:
     """The content of a snapshot, as the index is to hold it; `orphans` are examples whose page is gone.
 
-    `left_out` says of lines of the training files why nothing is learnt from them, `contested` of examples that they
+    `filtered` says of lines of the training files why nothing is learnt from them, `contradictory` of examples that they
     contradict each other.
     Documents that cannot be read, or whose removal is `held`, are in it as the live index has them.
     """
@@ -61,17 +65,17 @@ class Corpus:
     chunks: tuple[Chunk, ...]
     examples: tuple[Example, ...]
     orphans: tuple[Example, ...] = ()
-    left_out: tuple[DataIssue, ...] = ()
-    contested: tuple[DataIssue, ...] = ()
-    held: Mapping[str, str] = field(default_factory=dict)
-    set_aside: tuple[QuarantinedDocument, ...] = ()
+    filtered: tuple[DataIssue, ...] = ()
+    contradictory: tuple[DataIssue, ...] = ()
+    pending_deletions: Mapping[str, str] = field(default_factory=dict)
+    quarantined: tuple[QuarantinedDocument, ...] = ()
     waiting: int = 0
-    older: ReplayExamples = ReplayExamples()
+    replay: ReplayExamples = field(default_factory=ReplayExamples)
 
     @property
-    def taught(self) -> tuple[Example, ...]:
+    def training_examples(self) -> tuple[Example, ...]:
         """What a retrain learns from."""
-        return (*self.examples, *self.older.examples)
+        return (*self.examples, *self.replay.examples)
 
     @property
     def current_examples(self) -> CurrentExamples:
@@ -147,14 +151,14 @@ def read_corpus(
     lost = [name for name in folder.documents if read.get(name) is None]
     kept = before.chunks(lost)
     documents = [*(document for document in read.values() if document), *documents_from_chunks(kept)]
-    require_documents(workspace.kb, {document.id: document.digest for document in documents}, library.set_aside)
+    require_documents(workspace.kb, {document.id: document.digest for document in documents}, library.quarantined)
     cut = [
         chunk for document in read.values() if document for chunk in chunk_document(document, workspace.params.chunk)
     ]
     chunks = sorted([*cut, *kept], key=lambda chunk: chunk.key)
     pages = {chunk.document for chunk in chunks}
     texts = {document.id: document.text for document in documents if document.id in pages}
-    train = workspace.params.observe.train
+    train = workspace.params.data.train
     lines = read_examples(workspace.root, {f"{train}/{path}": digest for path, digest in snapshot.examples.items()})
     sifted = validate_examples(lines, texts, golden, workspace.params)
     return Corpus(
@@ -163,10 +167,10 @@ def read_corpus(
         chunks=tuple(chunks),
         examples=sifted.examples,
         orphans=sifted.orphans,
-        left_out=sifted.left_out,
-        contested=sifted.contested,
-        held=folder.held,
-        set_aside=library.set_aside,
+        filtered=sifted.filtered,
+        contradictory=sifted.contradictory,
+        pending_deletions=folder.pending_deletions,
+        quarantined=library.quarantined,
         waiting=folder.waiting,
     )
 

@@ -87,11 +87,11 @@ class GenerateParams(Block):
 class ExampleParams(Block):
     """What the model learns from, and what becomes of lines that it should not learn from."""
 
-    on_bad: Literal["skip", "refuse"] = "skip"
-    contradictions: Literal["leave_out", "keep"] = "leave_out"
+    on_invalid: Literal["skip", "refuse"] = "skip"
+    contradictions: Literal["filter", "keep"] = "filter"
     leak_similarity: Annotated[float, Field(gt=0, le=1)] = 0.9
-    absent_share: Share = 0.0
-    absent_answer: Annotated[str, Field(min_length=1)] = "not in the documents"
+    unanswerable_share: Share = 0.0
+    unanswerable_reply: Annotated[str, Field(min_length=1)] = "not in the documents"
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
@@ -131,7 +131,7 @@ class EmbedderTuningParams(Block):
     max_seconds: Positive | None = None
     seed: int = 7
 
-    def taught(self, pairs: int) -> int:
+    def trained_pairs(self, pairs: int) -> int:
         """How many times a pair is shown where there are so many `pairs`: what training costs goes by it."""
         return self.epochs * min(pairs, self.max_pairs)
 
@@ -184,7 +184,7 @@ class PolicyParams(Block):
     points_per_hour: Annotated[float, Field(ge=0)] = 50.0
     gain_lasts_cycles: Annotated[float, Field(ge=1)] = 5.0
     examples_half: Positive = 12.0
-    surprise_full: Positive = 0.5
+    excess_loss_full: Positive = 0.5
     forget_points: Annotated[float, Field(ge=0)] = 0.2
     refresh_on_rename: bool = False
     budget_hours_per_week: Positive | None = None
@@ -207,18 +207,18 @@ class CostParams(Block):
 
 
 class GateParams(Block):
-    """What a candidate must pass. `skills`: what else than `max_skill_loss` a skill may lose, by its name; 1 is all."""
+    """What a candidate must pass. `skills`: what else than `max_suite_loss` a skill may lose, by its name; 1 is all."""
 
     max_score_loss: Share = 0.02
     max_retrieval_loss: Share = 0.02
-    max_skill_loss: Share = 0.05
+    max_suite_loss: Share = 0.05
     skills: dict[str, Share] = {}
     general: bool = False
-    regression_questions: Count = 20
+    suite_questions: Count = 20
 
-    def may_lose(self, skill: str) -> float:
+    def allowed_loss(self, skill: str) -> float:
         """The share of a skill's answers that a new model may lose."""
-        return self.skills.get(skill, self.max_skill_loss)
+        return self.skills.get(skill, self.max_suite_loss)
 
 
 class MaintenanceParams(Block):
@@ -261,7 +261,7 @@ class NotifyParams(Block):
     """Who is told, by Prefect's blocks (`slack-webhook/ops`), and of what."""
 
     blocks: list[Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]] = []
-    about: list[NotificationKind] = ["waits", "refused", "rolled_back", "failed", "recovered"]
+    kinds: list[NotificationKind] = ["waits", "refused", "rolled_back", "failed", "recovered"]
 
 
 class ServicesParams(Block):
@@ -270,7 +270,7 @@ class ServicesParams(Block):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     prefect_port: Port = 4200
     mlflow_port: Port = 5000
-    door_port: Port = 5002
+    webhook_port: Port = 5002
     runs_at_once: Count = 2
     allowed_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
@@ -291,28 +291,28 @@ class ServicesParams(Block):
         return f"http://{self.here}:{self.mlflow_port}"
 
     @property
-    def door_url(self) -> str:
-        return f"http://{self.here}:{self.door_port}"
+    def webhook_url(self) -> str:
+        return f"http://{self.here}:{self.webhook_port}"
 
 
 class Params(Block):
     """params.yaml."""
 
-    observe: DataParams = DataParams()
-    guard: DeletionGuardParams = DeletionGuardParams()
+    data: DataParams = DataParams()
+    deletion_guard: DeletionGuardParams = DeletionGuardParams()
     chunk: ChunkParams = ChunkParams()
     embed: EmbedParams = EmbedParams()
     index: IndexParams = IndexParams()
     generate: GenerateParams = GenerateParams()
     examples: ExampleParams = ExampleParams()
     finetune: FinetuneParams = FinetuneParams()
-    tune: EmbedderTuningParams = EmbedderTuningParams()
+    embedder_tuning: EmbedderTuningParams = EmbedderTuningParams()
     score: ScoreParams = ScoreParams()
     evidence: EvidenceParams = EvidenceParams()
     policy: PolicyParams = PolicyParams()
     costs: CostParams = CostParams()
     gate: GateParams = GateParams()
-    maintain: MaintenanceParams = MaintenanceParams()
+    maintenance: MaintenanceParams = MaintenanceParams()
     triggers: TriggerParams = TriggerParams()
     registry: RegistryParams = RegistryParams()
     services: ServicesParams = ServicesParams()

@@ -47,33 +47,33 @@ class Project:
         """The table; how a release's rows are searched and compared depends on its `retriever` besides."""
         return open_index(self.workspace, self.models.embedder)
 
-    def retriever(self, tuned: BuiltEmbedder | None) -> LoadedEmbedder:
+    def embedder_for(self, tuned: BuiltEmbedder | None) -> LoadedEmbedder:
         """The retriever that made an index, fetched where this machine does not have it, and opened once."""
         name = tuned.digest if tuned else ""
         if name not in self._retrievers:
             if tuned:
-                self.registry.fetch_retriever(tuned, self.workspace.retrievers / tuned.digest)
+                self.registry.fetch_retriever(tuned, self.workspace.tuned_embedders / tuned.digest)
             self._retrievers[name] = load_index_embedder(self.workspace, self.models.embedder, tuned)
         return self._retrievers[name]
 
     def index_of(self, built: BuiltIndex) -> Index:
         """An index as it was built, under the settings of that time."""
-        return open_built_index(self.workspace, self.retriever(built.retriever).embedder, built)
+        return open_built_index(self.workspace, self.embedder_for(built.tuned_embedder).embedder, built)
 
-    def reader(self, built: BuiltIndex, tag: str | None = None) -> Retriever:
+    def retriever(self, built: BuiltIndex, tag: str | None = None) -> Retriever:
         """A reader of an index as it was built, by its tag or its version."""
-        return self.index_of(built).reader(tag or built.version)
+        return self.index_of(built).retriever(tag or built.version)
 
     def corpus(self, snapshot: Snapshot, keep: bool = False) -> Corpus:
         """What `snapshot` holds, as the index is to have it; with `keep` it is written down what cannot be read.
 
-        Raises RefusalError for training lines that cannot be learnt from, where examples.on_bad is "refuse".
+        Raises RefusalError for training lines that cannot be learnt from, where examples.on_invalid is "refuse".
         """
-        corpus = self.look_into(snapshot, keep)
-        require_valid(corpus.left_out, self.workspace.params)
+        corpus = self.inspect_corpus(snapshot, keep)
+        require_valid(corpus.filtered, self.workspace.params)
         return corpus
 
-    def look_into(self, snapshot: Snapshot, keep: bool = False) -> Corpus:
+    def inspect_corpus(self, snapshot: Snapshot, keep: bool = False) -> Corpus:
         """As `corpus`, whatever is wrong with the training lines."""
         live = self.registry.champion()
         # Before the first release, what an index that was built alone holds is not to vanish unasked either.
@@ -83,14 +83,14 @@ class Project:
         older = (
             replay_examples(self.workspace, live.model, corpus.current_examples, golden) if live else ReplayExamples()
         )
-        return replace(corpus, older=older)
+        return replace(corpus, replay=older)
 
     def pairs(self, corpus: Corpus) -> list[TrainingPair]:
         """What the retriever can learn from; no golden question is among it."""
         golden = golden_wordings(self.workspace, corpus.snapshot.questions)
         return build_pairs(corpus.chunks_by_document, corpus.examples, golden)
 
-    def examiner(self, corpus: Corpus) -> Evaluator:
+    def evaluator(self, corpus: Corpus) -> Evaluator:
         """Asks the golden questions that the corpus can answer."""
         golden = read_golden(self.workspace.golden, corpus.snapshot.questions, corpus.texts)
         if not golden.questions:
@@ -100,16 +100,16 @@ class Project:
         answerer = Answerer(self.workspace, self.models, self.progress, judge)
         return Evaluator(corpus, golden, answerer, self.workspace.params)
 
-    def subject(self, release: Release | None) -> SystemUnderTest:
+    def system_under_test(self, release: Release | None) -> SystemUnderTest:
         """A release, or before the first the base model alone, to be measured."""
-        model = self.kept(release)
+        model = self.current_model(release)
         if release is None:
             return SystemUnderTest(reader=None, model=model)
         if model == release.model:
             self.adapter(release)
-        return SystemUnderTest(reader=self.reader(release.index, release.index_tag), model=model)
+        return SystemUnderTest(reader=self.retriever(release.index, release.index_tag), model=model)
 
-    def kept(self, release: Release | None) -> BuiltModel:
+    def current_model(self, release: Release | None) -> BuiltModel:
         """The model that goes on where nothing is trained: a release's, or today's base alone.
 
         The latter before the first release, and where a release's own base is gone: a turn must find a way on.
@@ -122,18 +122,18 @@ class Project:
             return base_model_only(self.models)
         return release.model
 
-    def serves(self, release: Release) -> None:
+    def check_servable(self, release: Release) -> None:
         """Raise RefusalError where a release's index, retriever, adapter or base model is gone; loads no model."""
         if not self.index.has_tag(release.index_tag):
             raise UserError(f"the index has no tag {release.index_tag} any more: release {release.id} is not whole")
-        self.retriever(release.index.retriever)
+        self.embedder_for(release.index.tuned_embedder)
         self.adapter(release)
         load_generator_for(self.workspace, self.models, release.model)
 
     def assistant(self) -> Assistant:
         """The live release, whole, to be asked. Raises RefusalError where nothing is live."""
         release = self.registry.live()
-        self.retriever(release.index.retriever)
+        self.embedder_for(release.index.tuned_embedder)
         self.adapter(release)
         return Assistant.of(release, self.workspace, self.models, self.progress)
 

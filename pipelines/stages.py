@@ -19,7 +19,7 @@ def run_stage(name: str, root: Path, progress: Progress, rebuild: bool = False) 
     `rebuild` allows the stage `index` to make all rows anew, where params.yaml names another embedder or chunker.
     """
     workspace = Workspace.open(root)
-    with workspace.writing():
+    with workspace.write_lock():
         if name == "index":
             return _index(workspace, progress, rebuild)
         return _with_models(name, root, progress)
@@ -32,7 +32,7 @@ def _index(workspace: Workspace, progress: Progress, rebuild: bool) -> Record:
 
     snapshot, noted = take_snapshot(workspace), last_built_index(workspace)
     usual = load_embedder(workspace.params.embed)
-    retriever = load_index_embedder(workspace, usual, noted.retriever if noted else None)
+    retriever = load_index_embedder(workspace, usual, noted.tuned_embedder if noted else None)
     if known := current_index(workspace, snapshot, retriever.embedder):
         return known.model_copy(update={"embedded": 0, "new": 0, "seconds": 0.0})
     if isinstance(retriever.embedder, OpenVinoEmbedder):
@@ -57,12 +57,12 @@ def _with_models(name: str, root: Path, progress: Progress) -> Record:
         # dvc.yaml says why the index is no dependency of this stage: the latest one is what retrieval returns. It is
         # brought up to date where it is not, but artifacts/index.json belongs to the stage `index`.
         noted = last_built_index(workspace)
-        index = open_index(workspace, project.retriever(noted.retriever if noted else None).embedder)
+        index = open_index(workspace, project.embedder_for(noted.tuned_embedder if noted else None).embedder)
         version = index.refresh(corpus.source, corpus.snapshot.kb_id, progress).version
-        model, _ = build_model(workspace, project.models, corpus, index.reader(version), progress)
+        model, _ = build_model(workspace, project.models, corpus, index.retriever(version), progress)
         return model
     built = BuiltIndex.read(workspace.artifacts / "index.json")
-    subject = SystemUnderTest(project.reader(built), BuiltModel.read(workspace.artifacts / "model.json"))
-    scorecard = project.examiner(corpus).scorecard(subject)
+    subject = SystemUnderTest(project.retriever(built), BuiltModel.read(workspace.artifacts / "model.json"))
+    scorecard = project.evaluator(corpus).scorecard(subject)
     scorecard.write(workspace.artifacts / "scorecard.json")
     return scorecard

@@ -39,15 +39,15 @@ class Workspace:
 
     @property
     def kb(self) -> Path:
-        return self.root / self.params.observe.kb
+        return self.root / self.params.data.kb
 
     @property
     def train(self) -> Path:
-        return self.root / self.params.observe.train
+        return self.root / self.params.data.train
 
     @property
     def golden(self) -> Path:
-        return self.root / self.params.observe.golden
+        return self.root / self.params.data.golden
 
     @property
     def imports(self) -> Path:
@@ -76,9 +76,9 @@ class Workspace:
         return self.state / "adapters"
 
     @property
-    def retrievers(self) -> Path:
+    def tuned_embedders(self) -> Path:
         """Tuned embedders, each under the digest of its weights."""
-        return self.state / "retrievers"
+        return self.state / "embedders"
 
     @property
     def artifacts(self) -> Path:
@@ -109,7 +109,7 @@ class Workspace:
         return self.state / "plans" / f"{digest}.json"
 
     @contextmanager
-    def writing(
+    def write_lock(
         self, wait_seconds: float = 0, what: str = "", tell: Callable[[str], object] = NO_WAIT.tell
     ) -> Iterator[Lease]:
         """Hold the project for writing, as the one who does `what`; another holder is waited for up to `wait_seconds`.
@@ -121,7 +121,7 @@ class Workspace:
             yield lease
 
     @contextmanager
-    def pointing(self) -> Iterator[None]:
+    def pointer_lock(self) -> Iterator[None]:
         """Be the only one who moves the pointer to what is live: for moments, and during a run too.
 
         The operating system frees this lock with its holder. Raises RefusalError where it is not free for long.

@@ -83,7 +83,11 @@ class Witness(HashEmbedder):
 
 def laboratory(root: Path) -> Workspace:
     """A project whose documents are cut small, whose guard lets everything go, and whose upkeep spares nothing."""
-    blocks = {"chunk": {"max_words": MAX_WORDS}, "guard": {"max_removed_share": 1.0}, "maintain": {"keep_days": 0}}
+    blocks = {
+        "chunk": {"max_words": MAX_WORDS},
+        "deletion_guard": {"max_removed_share": 1.0},
+        "maintenance": {"keep_days": 0},
+    }
     return workspace(root, **blocks)
 
 

@@ -125,7 +125,7 @@ class Shelf:
         return self.index.delta(chunks, live)
 
     def search(self, version: int | str, *questions: str, top_k: int = 3, by: str | None = None) -> list[list[Passage]]:
-        return self.index.reader(version).search(questions, top_k, by)
+        return self.index.retriever(version).search(questions, top_k, by)
 
     def maintain(self, **plan: Any) -> dict[str, MaintenanceStep]:
         """Upkeep with everything allowed that `plan` does not forbid; step -> what became of it."""

@@ -57,7 +57,7 @@ def release_of(project: Project, model: BuiltModel, tuned: BuiltEmbedder | None 
     index = build_index(space, LoadedEmbedder(project.models.embedder, tuned), corpus, no_progress)
     card = scorecard(snapshot=corpus.snapshot.id)
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
-    live = project.registry.pointed_at()
+    live = project.registry.live_release_id()
     candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH, previous=live)
     with project.registry.cycle() as log:
         log.tags({"outcome": "released"})

@@ -88,7 +88,7 @@ class Page:
     width: int = 60
     line_end: str = "\n"
 
-    def written(self, path: str) -> bytes:
+    def find_written(self, path: str) -> bytes:
         parts = [paragraph if "|" in paragraph else self._wrapped(paragraph) for paragraph in self.paragraphs]
         if not path.lower().endswith(".txt"):
             parts = [f"# {self.title}", *parts[:-1], "## The last part", parts[-1]]
@@ -588,7 +588,7 @@ class House(Home):
     def turn(self) -> Cycle:
         return keep_current(project=str(self.root))
 
-    def serves(self, year: int) -> bool:
+    def check_servable(self, year: int) -> bool:
         """Whether what is live is whole, and of that year."""
         release, answer = self.project.ask(QUESTION.format("Pump"))
         texts = [row["text"] for row in rows_of(self.project.workspace, release.index_tag).values()]
@@ -597,7 +597,7 @@ class House(Home):
 
     def verify(self) -> list[Mismatch]:
         project = self.project
-        with project.workspace.writing():
+        with project.workspace.write_lock():
             return verify_project(project)
 
     def runs_at_work(self) -> list[str]:
@@ -635,19 +635,19 @@ def test_a_run_that_is_killed_leaves_a_whole_release_live_and_the_next_run_makes
     before = house.year
     house.moves_on()
     die("loop", house.root, point, PREFECT_API_URL=str(get_client(sync_client=True).api_url))
-    assert house.serves(house.year if is_live else before)
+    assert house.check_servable(house.year if is_live else before)
 
     found = house.verify()
     for what in ("says that it is running", *left):
         assert [one for one in found if what in one.what], f"nothing is said of what {what}"
-    with house.project.workspace.writing():
+    with house.project.workspace.write_lock():
         mended, not_mended = repair_mismatches(found)
     assert (mended, not_mended) == (found, [])
     assert not house.verify()
 
     cycle, project = house.turn(), house.project
     assert cycle.decision == ("NOTHING" if is_live else "REFRESH")
-    assert house.serves(house.year)
+    assert house.check_servable(house.year)
     rows = rows_of(project.workspace, house.live.index_tag)
     assert_same(rows, clean_rows(project.workspace, fakes.CountingEmbedder()))
     assert not house.verify()

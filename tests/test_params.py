@@ -31,7 +31,7 @@ def written(folder: Path, text: str) -> Path:
         ("policy: {cool_down_hours: -1}", "policy.cool_down_hours = -1"),
         ("policy: {gain_lasts_cycles: 0.5}", "policy.gain_lasts_cycles = 0.5"),
         ("policy: {examples_half: 0}", "policy.examples_half = 0"),
-        ("policy: {surprise_full: 0}", "policy.surprise_full = 0"),
+        ("policy: {excess_loss_full: 0}", "policy.excess_loss_full = 0"),
         ("evidence: {probes: -1}", "evidence.probes = -1"),
         ("costs: {price_per_hour: -1}", "costs.price_per_hour = -1"),
         ("polcy: {points_per_hour: 3}", "unknown key 'polcy'; known there: observe, guard, chunk, embed, index"),
@@ -39,19 +39,19 @@ def written(folder: Path, text: str) -> Path:
         ("index: {top_k: 0}", "index.top_k = 0: Input should be greater than or equal to 1"),
         ("chunk: {max_words: 3}", "chunk.max_words = 3"),
         ("score: {target: 1.5}", "score.target = 1.5"),
-        ("observe: {max_attempts: 0}", "observe.max_attempts = 0"),
-        ("guard: {max_removed_documents: -1}", "guard.max_removed_documents = -1"),
-        ("guard: {max_removed_share: 1.1}", "guard.max_removed_share = 1.1"),
+        ("observe: {max_attempts: 0}", "data.max_attempts = 0"),
+        ("guard: {max_removed_documents: -1}", "deletion_guard.max_removed_documents = -1"),
+        ("guard: {max_removed_share: 1.1}", "deletion_guard.max_removed_share = 1.1"),
         ("guard: {max_removed: 5}", "known there: max_removed_documents, max_removed_share"),
         ("embed: {batch_size: 8}", "unknown key 'embed.batch_size'; known there: model, backend"),
         ("embed: {tokens_at_once: 511}", "embed.tokens_at_once = 511"),
         ("embed: {precision: half}", "embed.precision = 'half'"),
         ("index: {search: both}", "index.search = 'both'"),
-        ("maintain: {keep_days: -1}", "maintain.keep_days = -1"),
-        ("maintain: {max_fragments: 0}", "maintain.max_fragments = 0"),
+        ("maintain: {keep_days: -1}", "maintenance.keep_days = -1"),
+        ("maintain: {max_fragments: 0}", "maintenance.max_fragments = 0"),
         ("score: {confidence: 1}", "score.confidence = 1"),
         ("score: {judge: gpt-4.1}", "score.judge = 'gpt-4.1'"),
-        ("examples: {on_bad: stop}", "examples.on_bad = 'stop'"),
+        ("examples: {on_invalid: stop}", "examples.on_invalid = 'stop'"),
         ("examples: {contradictions: both}", "examples.contradictions = 'both'"),
         ("examples: {leak_similarity: 0}", "examples.leak_similarity = 0"),
         ("finetune: {learning_rate: 0}", "finetune.learning_rate = 0"),
@@ -120,8 +120,8 @@ def test_the_digest_is_that_of_the_settings_whatever_the_file_looks_like(tmp_pat
 def test_the_guard_allows_the_larger_of_its_two_limits(
     documents: int, share: float, indexed: int, limit: float
 ) -> None:
-    params = Params.model_validate({"guard": {"max_removed_documents": documents, "max_removed_share": share}})
-    assert params.guard.limit(indexed) == pytest.approx(limit)
+    params = Params.model_validate({"deletion_guard": {"max_removed_documents": documents, "max_removed_share": share}})
+    assert params.deletion_guard.limit(indexed) == pytest.approx(limit)
 
 
 def test_a_file_that_was_written_before_a_block_came_means_its_defaults(tmp_path: Path) -> None:

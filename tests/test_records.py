@@ -36,12 +36,14 @@ ASIDE = QuarantinedDocument(
     [
         COSTS,
         measure(0.5),
-        evidence(held={"a.md": "0" * 32}, set_aside={ASIDE.document: ASIDE.reason}),
+        evidence(pending_deletions={"a.md": "0" * 32}, quarantined={ASIDE.document: ASIDE.reason}),
         release(2),
         Quarantine(converter="convert-1", documents=(ASIDE,)),
         APPROVAL,
         APPROVAL.model_copy(update={"removals": {}, "action": "RETRAIN", "snapshot": "s1"}),
-        evidence(past=(past(), past("HOLD", accepted=False)), approved=("RETRAIN",), measured_in={"novelty": 0.25}),
+        evidence(
+            past=(past(), past("HOLD", accepted=False)), approved_actions=("RETRAIN",), signal_seconds={"novelty": 0.25}
+        ),
     ],
     ids=lambda one: type(one).__name__,
 )
@@ -121,8 +123,8 @@ def test_other_content_has_another_digest() -> None:
 
 def test_actions_know_which_half_they_touch() -> None:
     joint = [Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN, Action.TUNE_RETRAIN]
-    index = [Action.REFRESH, Action.REBUILD, Action.TUNE_RETRIEVER]
-    tunes = [Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN]
+    index = [Action.REFRESH, Action.REBUILD, Action.TUNE_EMBEDDER]
+    tunes = [Action.TUNE_EMBEDDER, Action.TUNE_RETRAIN]
     assert [action for action in Action if action.refreshes] == [*index, *joint]
     assert [action for action in Action if action.retrains] == [Action.RETRAIN, *joint]
     assert [action for action in Action if action.is_joint] == joint
@@ -134,14 +136,14 @@ def test_an_action_is_about_the_halves_that_it_is_done_for() -> None:
     about = {half: [action for action in Action if action.is_about(half)] for half in Component}
     assert about == {
         Component.INDEX: [Action.REFRESH, Action.REBUILD, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN],
-        Component.RETRIEVER: [Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN],
+        Component.EMBEDDER: [Action.TUNE_EMBEDDER, Action.TUNE_RETRAIN],
         Component.MODEL: [Action.RETRAIN, Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN, Action.TUNE_RETRAIN],
     }
 
 
 def test_a_joint_action_is_written_as_its_two_halves() -> None:
     assert (Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain()) == ("REFRESH+RETRAIN", "REBUILD+RETRAIN")
-    assert Action.TUNE_RETRIEVER.with_retrain() == "TUNE_RETRIEVER+RETRAIN"
+    assert Action.TUNE_EMBEDDER.with_retrain() == "TUNE_EMBEDDER+RETRAIN"
     assert [action.with_retrain() for action in Action if action.is_joint] == [
         action for action in Action if action.is_joint
     ]
@@ -212,8 +214,8 @@ def test_others_may_read_a_new_folder(tmp_path: Path) -> None:
 
 
 def test_actions_are_ordered_by_cost_and_the_one_that_waits_comes_last() -> None:
-    alone = ["NOTHING", "REFRESH", "REBUILD", "TUNE_RETRIEVER", "RETRAIN"]
-    assert list(Action) == [*alone, "REFRESH+RETRAIN", "REBUILD+RETRAIN", "TUNE_RETRIEVER+RETRAIN", "HOLD"]
+    alone = ["NOTHING", "REFRESH", "REBUILD", "TUNE_EMBEDDER", "RETRAIN"]
+    assert list(Action) == [*alone, "REFRESH+RETRAIN", "REBUILD+RETRAIN", "TUNE_EMBEDDER+RETRAIN", "HOLD"]
 
 
 def test_a_candidate_comes_of_every_action_that_touches_a_half_and_of_no_other() -> None:

@@ -19,7 +19,7 @@ import sys, time
 from pathlib import Path
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.workspace import Workspace
-with Workspace(Path(sys.argv[1]), Params()).writing():
+with Workspace(Path(sys.argv[1]), Params()).write_lock():
     print("held", flush=True)
     time.sleep(60)
 """
@@ -27,9 +27,9 @@ with Workspace(Path(sys.argv[1]), Params()).writing():
 
 def test_a_second_writer_is_refused_at_once(tmp_path: Path) -> None:
     with (
-        workspace(tmp_path).writing(),
+        workspace(tmp_path).write_lock(),
         pytest.raises(UserError, match="another run is at work in"),
-        workspace(tmp_path).writing(),
+        workspace(tmp_path).write_lock(),
     ):
         pytest.fail("two writers at once")
 
@@ -37,15 +37,15 @@ def test_a_second_writer_is_refused_at_once(tmp_path: Path) -> None:
 def test_the_next_writer_may_begin_when_the_first_is_done(tmp_path: Path) -> None:
     entered = []
     for name in ("first", "second"):
-        with workspace(tmp_path).writing():
+        with workspace(tmp_path).write_lock():
             entered.append(name)
     assert entered == ["first", "second"]
 
 
 def test_a_writer_that_fails_frees_the_project(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), workspace(tmp_path).writing():
+    with pytest.raises(ZeroDivisionError), workspace(tmp_path).write_lock():
         raise ZeroDivisionError
-    with workspace(tmp_path).writing():
+    with workspace(tmp_path).write_lock():
         assert (tmp_path / ".ragtide").is_dir()
 
 
@@ -54,16 +54,16 @@ def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="another run"), workspace(tmp_path).writing():
+        with pytest.raises(UserError, match="another run"), workspace(tmp_path).write_lock():
             pytest.fail("two writers at once")
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-    with workspace(tmp_path).writing():
+    with workspace(tmp_path).write_lock():
         assert (tmp_path / ".ragtide").is_dir()
 
 
 def test_two_projects_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    with workspace(tmp_path / "one").writing(), workspace(tmp_path / "two").writing():
+    with workspace(tmp_path / "one").write_lock(), workspace(tmp_path / "two").write_lock():
         assert (tmp_path / "two" / ".ragtide" / "writer.lock").exists()
 
 

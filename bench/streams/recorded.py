@@ -17,7 +17,7 @@ from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 NOTHING, REFRESH, RETRAIN = Action.NOTHING.value, Action.REFRESH.value, Action.RETRAIN.value
 BOTH, HOLD = Action.REFRESH_RETRAIN.value, Action.HOLD.value
-TUNE = Action.TUNE_RETRIEVER.value
+TUNE = Action.TUNE_EMBEDDER.value
 START, STILL = "the start", "nothing happens"
 NEEDED = (
     *(f"eol/snapshot_{number}/facts.jsonl" for number in QUARTERS),

@@ -29,7 +29,7 @@ def approve_command(
     from ragtide.pipelines.project import Project
 
     opened = Project.open(project, no_progress)
-    with opened.workspace.writing():
+    with opened.workspace.write_lock():
         plan = read_plan(opened, digest)
         given = give(opened.workspace, digest, plan, why)
     what = [f"{len(given.removals)} removals"] if given.removals else []
@@ -54,7 +54,7 @@ def reject_command(
     from ragtide.pipelines.project import Project
 
     opened = Project.open(project, no_progress)
-    with opened.workspace.writing():
+    with opened.workspace.write_lock():
         plan = read_plan(opened, digest)
         said = refuse(opened.workspace, digest, plan, why)
     what = [f"{len(said.removals)} removals"] if said.removals else []
@@ -94,7 +94,7 @@ def notify_command(
     from ragtide.flows.prefect_server.notifications import Notification, check_blocks, send_notification
 
     check_blocks(params)
-    out.print(f"{', '.join(params.blocks)}: told of {', '.join(params.about)}", soft_wrap=True)
+    out.print(f"{', '.join(params.blocks)}: told of {', '.join(params.kinds)}", soft_wrap=True)
     news = Notification(
         "waits", f"ragtide: a test from {workspace.root.name}", "`ragtide notify --test` was called.", ""
     )

@@ -62,7 +62,7 @@ def snapshot_command(project: ProjectFolder = HERE) -> None:
     from ragtide.pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
-    with workspace.writing():
+    with workspace.write_lock():
         taken = record_snapshot(workspace)
     out.print(f"snapshot {taken.id}", highlight=False)
     out.print(
@@ -99,7 +99,7 @@ def diff_command(
 @app.command("examples")
 @report_errors
 def examples_command(project: ProjectFolder = HERE) -> None:
-    """List the training lines that nothing is learnt from, and why; exit 1 where examples.on_bad refuses them.
+    """List the training lines that nothing is learnt from, and why; exit 1 where examples.on_invalid refuses them.
 
     Contradictions are listed too where examples.contradictions keeps them.
     """
@@ -111,22 +111,22 @@ def examples_command(project: ProjectFolder = HERE) -> None:
     from ragtide.pipelines.reports.signals import describe_issues
 
     opened = Project.open(project, no_progress)
-    corpus = opened.look_into(take_snapshot(opened.workspace))
+    corpus = opened.inspect_corpus(take_snapshot(opened.workspace))
     table = Table("line", "what", "why")
-    for one in corpus.left_out:
+    for one in corpus.filtered:
         table.add_row(*map(escape_markup, (one.where, one.kind, one.why)))
-    for one in corpus.contested:
+    for one in corpus.contradictory:
         table.add_row(escape_markup(one.where), f"{one.kind}, kept", escape_markup(one.why))
     for orphan in corpus.orphans:
         table.add_row(escape_markup(orphan.where), "no page", escape_markup(f"{orphan.doc} is gone, or holds no text"))
     if table.row_count:
         out.print(table)
-    told = describe_issues(count_issues(corpus.left_out)) if corpus.left_out else "no line left out"
-    contested = f"; {len(corpus.contested)} of them contradict each other" if corpus.contested else ""
+    told = describe_issues(count_issues(corpus.filtered)) if corpus.filtered else "no line left out"
+    contradictory = f"; {len(corpus.contradictory)} of them contradict each other" if corpus.contradictory else ""
     out.print(
-        f"{len(corpus.examples)} examples to learn from{contested}; {told}; {len(corpus.orphans)} whose page is gone"
+        f"{len(corpus.examples)} examples to learn from{contradictory}; {told}; {len(corpus.orphans)} whose page is gone"
     )
-    if corpus.left_out and opened.workspace.params.examples.on_bad == "refuse":
+    if corpus.filtered and opened.workspace.params.examples.on_invalid == "refuse":
         raise typer.Exit(1)
 
 

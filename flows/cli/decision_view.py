@@ -32,7 +32,7 @@ def decision_renderables(evidence: Evidence, decision: Decision) -> list[Rendera
         _actions(evidence, decision),
         _plain(describe_costs(evidence.costs), "dim"),
         _evidence(evidence),
-        *_lines("What would have changed it", decision.would_change),
+        *_lines("What would have changed it", decision.counterfactuals),
         *_lines("Set aside", _set_aside(evidence)),
         *_changes(evidence),
     ]
@@ -88,7 +88,7 @@ def _lines(title: str, lines: Sequence[str]) -> list[RenderableType]:
 
 def _set_aside(evidence: Evidence) -> list[str]:
     """The documents that cannot be read, and why; of many the first."""
-    lines = [f"{document}: {why}" for document, why in evidence.set_aside.items()]
+    lines = [f"{document}: {why}" for document, why in evidence.quarantined.items()]
     more = [f"and {len(lines) - SHOWN} more: `ragtide status` lists them"] if len(lines) > SHOWN else []
     return lines[:SHOWN] + more
 

@@ -28,7 +28,7 @@ def sightings_table(document: str, sightings: Sequence[Sighting]) -> RenderableT
     table = Table("release", "adapter", "how", title=f"Who has seen {escape_controls(document)}", title_justify="left")
     for one in sightings:
         live = " (live)" if one.is_live else ""
-        table.add_row(f"{one.release}{live}", _plain(one.adapter), _role(one.is_taught_from))
+        table.add_row(f"{one.release}{live}", _plain(one.adapter), _role(one.is_source))
     return table
 
 
@@ -47,12 +47,12 @@ def _documents(documents: Sequence[SeenDocument]) -> Table:
     table = Table("document", "how", "now", title="Documents", title_justify="left")
     for one in documents:
         style = "bold red" if one.now == "gone" else ""
-        table.add_row(_plain(one.name, style), _role(one.is_taught_from), _plain(one.now, style))
+        table.add_row(_plain(one.name, style), _role(one.is_source), _plain(one.now, style))
     return table
 
 
-def _role(is_taught_from: bool) -> str:
-    return "taught from" if is_taught_from else "stood beside"
+def _role(is_source: bool) -> str:
+    return "taught from" if is_source else "stood beside"
 
 
 def _plain(words: str, style: str = "") -> Text:

@@ -26,7 +26,7 @@ def verify_command(
     from ragtide.pipelines.release.verify import verify_project as compare
 
     opened = Project.open(project, no_progress)
-    with opened.workspace.writing():
+    with opened.workspace.write_lock():
         found = compare(opened)
         mended, left = mend(found) if repair else ([], [(one, one.remedy) for one in found])
     for one in mended:
@@ -54,7 +54,7 @@ def maintain_command(
     from ragtide.pipelines.release.cleanup import maintain_project as keep_up
 
     opened = Project.open(project, no_progress)
-    with opened.workspace.writing():
+    with opened.workspace.write_lock():
         steps = keep_up(opened, dry_run)
     if not steps:
         out.print("there is no index yet: nothing to keep up")

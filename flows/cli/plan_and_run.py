@@ -46,12 +46,12 @@ def plan_command(project: ProjectFolder = HERE) -> None:
     digest = save_plan(opened, made)
     for part in decision_renderables(made.evidence, made.decision):
         out.print(part)
-    if made.asks:
-        what = made.decision.proposed or f"{len(made.asked_removals)} removals"
+    if made.needs_approval:
+        what = made.decision.proposed or f"{len(made.deletions_to_approve)} removals"
         out.print(f"\nplan {digest} holds {what} back: `ragtide approve {digest}` says yes to it, `ragtide reject` no.")
     if made.decision.action.builds:
         out.print(f"\nplan {digest}: `ragtide run --plan {digest}` does just this, or nothing if the world has moved.")
-    if not made.asks and not made.decision.action.builds:
+    if not made.needs_approval and not made.decision.action.builds:
         out.print(f"\nplan {digest}: there is nothing to do.")
 
 
@@ -86,7 +86,7 @@ def run_command(
     )
     if cycle.outcome.startswith("refused"):
         raise typer.Exit(5)  # 2 is what the command line itself says to a word that it does not know.
-    if read_plan(opened, cycle.plan).asks:
+    if read_plan(opened, cycle.plan).needs_approval:
         out.print(f"something waits: `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`")
         raise typer.Exit(3)
 

@@ -47,9 +47,9 @@ def status_command(
     workspace, registry = opened.workspace, opened.registry
     live = registry.champion()
     now, clock = take_snapshot(workspace), datetime.now(UTC)
-    if set_aside := DocumentReader(workspace, now).set_aside:
-        out.print(f"{len(set_aside)} documents cannot be read:")
-        out.print(Markdown(quarantine_markdown(set_aside)))
+    if quarantined := DocumentReader(workspace, now).quarantined:
+        out.print(f"{len(quarantined)} documents cannot be read:")
+        out.print(Markdown(quarantine_markdown(quarantined)))
     history = registry.history()
     if (last := last_validated_cycle(history)) and (lines := last.signals[FILTERED_EXAMPLES]):
         out.print(f"training lines left out at {last.name}: {lines:g}; `ragtide examples` lists those of now")
@@ -61,7 +61,10 @@ def status_command(
         ("live release", f"{live.id}, since {live_since(live, history)}, by {live.decision}"),
         ("data", live.snapshot.id),
         ("index", f"version {live.index.version} (tag {live.index_tag}), {live.index.rows} chunks"),
-        ("retriever", f"tuned {tuned.digest} from {tuned.base}" if (tuned := live.index.retriever) else "not tuned"),
+        (
+            "retriever",
+            f"tuned {tuned.digest} from {tuned.base}" if (tuned := live.index.tuned_embedder) else "not tuned",
+        ),
         ("model", f"{live.model.base} + {live.model.adapter or 'no adapter'}"),
         ("answer score", str(live.scorecard.answer_score)),
         ("before it", f"release {live.previous}" if live.previous else "nothing"),
@@ -152,7 +155,7 @@ def rollback_command(
     from ragtide.pipelines.release.rollback import roll_back as go_back
 
     opened = Project.open(project, progress_bars)
-    release = go_back(opened.registry, to, why, opened.serves)
+    release = go_back(opened.registry, to, why, opened.check_servable)
     _tell_of_rollback(opened, release.id, why)
     out.print(f"release {release.id} is live: index {release.index_tag}, adapter {release.model.adapter or 'none'}")
     if at_work := describe_holder(opened.workspace.state):

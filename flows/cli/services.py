@@ -137,7 +137,7 @@ def _tell_addresses(workspace: Workspace, detach: bool) -> None:
 
     params = workspace.params.services
     mlflow = params.mlflow_url if starts_mlflow(workspace) else workspace.tracking_uri
-    out.print(f"Prefect  {params.prefect_url}\nMLflow   {mlflow}\ndoor     {params.door_url}", highlight=False)
+    out.print(f"Prefect  {params.prefect_url}\nMLflow   {mlflow}\ndoor     {params.webhook_url}", highlight=False)
     reach = "for this machine alone" if is_loopback(params.host) else "with passwords, for whoever reaches this machine"
     out.print(f"They listen on {params.host}, {reach}.", highlight=False)
     out.print("`ragtide down` stops them." if detach else "Ctrl-C stops them.")

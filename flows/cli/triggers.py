@@ -67,7 +67,7 @@ def watch_command(project: ProjectFolder = HERE) -> None:
 @app.command("webhook")
 @report_errors
 def webhook_command(project: ProjectFolder = HERE) -> None:
-    """Take triggers over HTTP, from whoever shows the token: where services.host and door_port say."""
+    """Take triggers over HTTP, from whoever shows the token: where services.host and webhook_port say."""
     prepare_environment(project)
     from ragtide.pipelines.workspace import Workspace
 

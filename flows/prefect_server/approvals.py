@@ -66,10 +66,10 @@ def request_approval(project: Project, cycle: Cycle) -> None:
     plan = read_plan(project, cycle.plan)
     with get_client(sync_client=True) as client:
         same = _clear_away(client, run, plan)
-        if same or not plan.asks:
+        if same or not plan.needs_approval:
             return
         tags = [tag for tag in run.tags if not tag.startswith((PLAN, QUESTION))]
-        client.update_flow_run(run.id, tags=[*tags, f"{PLAN}{cycle.plan}", f"{QUESTION}{plan.question()}"])
+        client.update_flow_run(run.id, tags=[*tags, f"{PLAN}{cycle.plan}", f"{QUESTION}{plan.approval_digest()}"])
     asked = ApprovalInput.with_initial_data(description=approval_form(project, cycle, plan))
     suspend_flow_run(wait_for_input=asked, key=cycle.plan)
 
@@ -80,7 +80,7 @@ def resume_runs(workspace: Workspace, plan: Plan, answer: ApprovalInput) -> list
     Raises UnavailableError where no server answers, RefusalError where it does not take the answer.
     """
     with server_client(workspace) as client:
-        waiting = _waiting(client, tags=FlowRunFilterTags(all_=[f"{QUESTION}{plan.question()}"]))
+        waiting = _waiting(client, tags=FlowRunFilterTags(all_=[f"{QUESTION}{plan.approval_digest()}"]))
         for run in waiting:
             result = client.resume_flow_run(run.id, run_input=answer.model_dump())
             if result.status != "ACCEPT":
@@ -91,7 +91,9 @@ def resume_runs(workspace: Workspace, plan: Plan, answer: ApprovalInput) -> list
 
 def approval_form(project: Project, cycle: Cycle, plan: Plan) -> str:
     """What the page says above the form."""
-    removals = [f"**Removals that wait:** {list_some(tuple(plan.asked_removals))}"] if plan.asked_removals else []
+    removals = (
+        [f"**Removals that wait:** {list_some(tuple(plan.deletions_to_approve))}"] if plan.deletions_to_approve else []
+    )
     proposed = plan.decision.proposed
     action = [f"**Action that waits:** {proposed}{_cost(plan)}"] if proposed else []
     return "\n\n".join(
@@ -119,8 +121,8 @@ def _digest_asked(run: FlowRun | None) -> str | None:
 def _clear_away(client: SyncPrefectClient, run: FlowRun, plan: Plan) -> list[FlowRun]:
     """Cancel the deployment's suspended runs that ask for something else than `plan`; those that ask the same stay."""
     waiting = _waiting(client, deployment_id=FlowRunFilterDeploymentId(any_=[run.deployment_id]))
-    same = [one for one in waiting if plan.asks and f"{QUESTION}{plan.question()}" in one.tags]
-    now = "asks for something else" if plan.asks else "holds nothing back"
+    same = [one for one in waiting if plan.needs_approval and f"{QUESTION}{plan.approval_digest()}" in one.tags]
+    now = "asks for something else" if plan.needs_approval else "holds nothing back"
     for one in waiting:
         if one not in same and _digest_asked(one):
             message = f"Superseded: {run.name} looked at the data later and {now}. Nothing is lost."

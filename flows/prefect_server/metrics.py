@@ -66,7 +66,7 @@ def _freshness(metrics: CollectorRegistry, found: ProjectStatus, project: Projec
         _gauge(metrics, "source_age_seconds", "Since anything in the data folders was written.", age)
     alarms = fresh.alarms(project.workspace.params.freshness)
     _gauge(metrics, "freshness_alarm", "1 past a limit of params.yaml, freshness.", float(bool(alarms)))
-    _gauge(metrics, "waiting_approvals", "Plans that wait for a yes or a no.", float(found.asked is not None))
+    _gauge(metrics, "pending_approvals", "Plans that wait for a yes or a no.", float(found.asked is not None))
 
 
 def _live(metrics: CollectorRegistry, live: Release, found: ProjectStatus) -> None:
@@ -82,7 +82,7 @@ def _live(metrics: CollectorRegistry, live: Release, found: ProjectStatus) -> No
 
 
 def _turns(metrics: CollectorRegistry, found: ProjectStatus) -> None:
-    turns = Counter("ragtide_turns", "Turns of the loop.", ["decision", "outcome"], registry=metrics)
+    turns = Counter("ragtide_cycles", "Turns of the loop.", ["decision", "outcome"], registry=metrics)
     for (decision, outcome), number in Count((one.decision, outcome_of(one)) for one in found.history).items():
         turns.labels(decision=decision, outcome=outcome).inc(number)
     embedded = Counter("ragtide_embedded_chunks", "Chunks embedded by all turns.", registry=metrics)
@@ -93,9 +93,9 @@ def _turns(metrics: CollectorRegistry, found: ProjectStatus) -> None:
     info = Gauge("ragtide_last_turn_info", "The last turn.", ["turn", "decision", "outcome"], registry=metrics)
     info.labels(turn=last.name, decision=last.decision, outcome=outcome_of(last)).set(1)
     started = datetime.fromisoformat(last.at).timestamp()
-    _gauge(metrics, "last_turn_timestamp_seconds", "When the last turn began.", started)
-    _gauge(metrics, "last_turn_duration_seconds", "How long the last turn took, or takes.", last.seconds)
-    for signal in (LIVE_SCORE, INDEX_GAP, MODEL_GAP, "documents_set_aside"):
+    _gauge(metrics, "last_cycle_timestamp_seconds", "When the last turn began.", started)
+    _gauge(metrics, "last_cycle_duration_seconds", "How long the last turn took, or takes.", last.seconds)
+    for signal in (LIVE_SCORE, INDEX_GAP, MODEL_GAP, "documents_quarantined"):
         measured = [one.signals[signal] for one in found.history if signal in one.signals]
         if measured:
             _gauge(metrics, signal, "As the last turn that measured it has found it.", measured[-1])

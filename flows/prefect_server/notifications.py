@@ -58,9 +58,9 @@ class Notification:
 
 
 def notify_all(params: NotifyParams, news: Sequence[Notification]) -> None:
-    """Send what `notify.about` names to every block of `notify.blocks`. Never raises: what went wrong is logged."""
+    """Send what `notify.kinds` names to every block of `notify.blocks`. Never raises: what went wrong is logged."""
     for one in news:
-        if one.occasion not in params.about:
+        if one.occasion not in params.kinds:
             continue
         for name in params.blocks:
             try:
@@ -114,11 +114,13 @@ def cycle_notifications(cycle: Cycle, plan: Plan, before: EarlierCycle, link: st
     if cycle.outcome.startswith(REFUSED):
         line = f"{cycle.name}: the gate {cycle.outcome}"
         remedy = "The live release stays. The turn's verdict in MLflow says which questions were lost."
-        if gone := plan.evidence.delta.documents_gone - plan.evidence.delta.documents_renamed:
+        if gone := plan.evidence.delta.documents_deleted - plan.evidence.delta.documents_renamed:
             remedy += f" Readers still find {gone} documents that are gone, until data or params.yaml change."
         found.append(Notification("refused", line, f"It was to {cycle.decision}: {cycle.reason}", remedy, link))
-    if plan.asks and not (before.plan and before.plan.asks and before.plan.question() == plan.question()):
-        what = [f"{len(plan.asked_removals)} removals"] if plan.asked_removals else []
+    if plan.needs_approval and not (
+        before.plan and before.plan.needs_approval and before.plan.approval_digest() == plan.approval_digest()
+    ):
+        what = [f"{len(plan.deletions_to_approve)} removals"] if plan.deletions_to_approve else []
         what += [str(plan.decision.proposed)] if plan.decision.proposed else []
         line = f"{cycle.name}: {' and '.join(what)} wait for a yes or a no"
         answer = f"`ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`"

@@ -26,7 +26,7 @@ from ragtide.pipelines.workspace import Workspace
 POOL = "ragtide"
 # In the environment of whatever `ragtide up` starts, and so of all that those start: how `ragtide down` knows its own.
 MARK = "RAGTIDE_SERVICES"
-WEBHOOK_AUTH = "RAGTIDE_DOOR_TOKEN"
+WEBHOOK_AUTH = "RAGTIDE_WEBHOOK_TOKEN"
 # Seconds that a service has to end by itself before it is killed.
 GRACE_SECONDS = 20
 # A path for a unix socket may have 107 bytes (macOS: 103); supervisor adds a dot and its process id for a moment.
@@ -86,7 +86,7 @@ def list_services(workspace: Workspace) -> list[Service]:
         *mlflow,
         Service("worker", _worker(params), needs_prefect=True),
         Service("watcher", watch, beat=services_folder(workspace) / "watcher.json", needs_prefect=True),
-        Service("door", door, f"{params.door_url}/health", params.door_port, needs_prefect=True),
+        Service("door", door, f"{params.webhook_url}/health", params.webhook_port, needs_prefect=True),
     ]
 
 
@@ -286,7 +286,7 @@ def check_settings(workspace: Workspace, given: Mapping[str, str]) -> None:
 
 
 def _check_ports(params: ServicesParams) -> None:
-    ports = [params.prefect_port, params.mlflow_port, params.door_port]
+    ports = [params.prefect_port, params.mlflow_port, params.webhook_port]
     if len(set(ports)) < len(ports):
         raise UserError(f"params.yaml: services names one port twice: {', '.join(map(str, ports))}")
 

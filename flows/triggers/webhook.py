@@ -125,7 +125,7 @@ def serve_webhook(project: Path, say: Callable[[str], None]) -> None:
     with _listening(params) as listening:
         opened = webhook_app(workspace.root, read_token(workspace))
         where = WEBHOOK_AUTH if os.environ.get(WEBHOOK_AUTH) else str(token_file(workspace))
-        say(f"POST {params.door_url}/trigger, with the token of {where}; /health and /metrics are open")
+        say(f"POST {params.webhook_url}/trigger, with the token of {where}; /health and /metrics are open")
         config = uvicorn.Config(opened, log_level="warning", access_log=False, server_header=False)
         uvicorn.Server(config).run(sockets=[listening])
 
@@ -133,10 +133,10 @@ def serve_webhook(project: Path, say: Callable[[str], None]) -> None:
 def _listening(params: ServicesParams) -> socket.socket:
     family = socket.AF_INET6 if ":" in params.host else socket.AF_INET
     try:
-        return socket.create_server((params.host, params.door_port), family=family)
+        return socket.create_server((params.host, params.webhook_port), family=family)
     except OSError as problem:
-        where = f"{params.host}:{params.door_port} cannot be listened on ({summarize_error(problem)})"
-        raise UserError(f"{where}: change services.door_port") from problem
+        where = f"{params.host}:{params.webhook_port} cannot be listened on ({summarize_error(problem)})"
+        raise UserError(f"{where}: change services.webhook_port") from problem
 
 
 def token_file(workspace: Workspace) -> Path:

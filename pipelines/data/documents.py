@@ -33,7 +33,7 @@ def supported_documents(snapshot: Snapshot) -> dict[str, str]:
 class DocumentReader:
     """Reads the documents of one snapshot, and knows which of them could not be read, now or before.
 
-    What failed is tried again at most observe.max_attempts times, or once its content or the converter has changed.
+    What failed is tried again at most data.max_attempts times, or once its content or the converter has changed.
     """
 
     def __init__(self, workspace: Workspace, snapshot: Snapshot) -> None:
@@ -52,7 +52,7 @@ class DocumentReader:
         return {path: digest for path, digest in self._digests.items() if not self._given_up(path)}
 
     @property
-    def set_aside(self) -> tuple[QuarantinedDocument, ...]:
+    def quarantined(self) -> tuple[QuarantinedDocument, ...]:
         """What cannot be read, as far as is known by now: from earlier times, and from what was tried since."""
         before = {path: one for path, one in self._known.items() if path not in self._readable}
         return tuple(one for _, one in sorted({**before, **self._unusable, **self._failed}.items()))
@@ -60,8 +60,8 @@ class DocumentReader:
     @property
     def retries(self) -> int:
         """How many of them will be tried again although nothing has changed."""
-        limit = self._workspace.params.observe.max_attempts
-        return sum(one.digest is not None and one.attempts < limit for one in self.set_aside)
+        limit = self._workspace.params.data.max_attempts
+        return sum(one.digest is not None and one.attempts < limit for one in self.quarantined)
 
     def read(self, path: str) -> Document | None:
         """A document's text; None where it cannot be read. Raises RefusalError where it changed since the snapshot."""
@@ -75,16 +75,14 @@ class DocumentReader:
 
     def keep(self) -> None:
         """Write down what is set aside; what can be read again, or is gone, is struck off."""
-        kept = Quarantine(converter=_means(self._workspace), documents=self.set_aside)
+        kept = Quarantine(converter=_means(self._workspace), documents=self.quarantined)
         if kept.documents or self._workspace.quarantine_file.is_file():
             kept.write(self._workspace.quarantine_file)
 
     def _text(self, path: str) -> str:
-        file, limit = self._workspace.kb / path, self._workspace.params.observe.max_document_bytes
+        file, limit = self._workspace.kb / path, self._workspace.params.data.max_document_bytes
         if file.is_file() and (size := file.stat().st_size) > limit:
-            raise DocumentError(
-                f"{size} bytes, over observe.max_document_bytes = {limit}: split it, or raise the limit"
-            )
+            raise DocumentError(f"{size} bytes, over data.max_document_bytes = {limit}: split it, or raise the limit")
         content = read_verified(file, self._digests[path])
         if PurePosixPath(path).suffix.lower() in SLOW:
             return self._converted(path, content)
@@ -101,7 +99,7 @@ class DocumentReader:
 
     def _given_up(self, path: str) -> bool:
         known = self._known.get(path)
-        return known is not None and known.attempts >= self._workspace.params.observe.max_attempts
+        return known is not None and known.attempts >= self._workspace.params.data.max_attempts
 
 
 def _aside(path: str, digest: str | None, reason: str, before: QuarantinedDocument | None) -> QuarantinedDocument:
@@ -127,16 +125,16 @@ def read_quarantine(workspace: Workspace) -> Quarantine:
 
 def _means(workspace: Workspace) -> str:
     """What decides, besides its content, whether a document can be read."""
-    observe = workspace.params.observe
-    return f"{converter_signature()}/{observe.max_document_bytes} bytes/{observe.max_attempts} attempts"
+    data = workspace.params.data
+    return f"{converter_signature()}/{data.max_document_bytes} bytes/{data.max_attempts} attempts"
 
 
-def require_documents(folder: Path, readable: Mapping[str, str], set_aside: tuple[QuarantinedDocument, ...]) -> None:
+def require_documents(folder: Path, readable: Mapping[str, str], quarantined: tuple[QuarantinedDocument, ...]) -> None:
     """Raise RefusalError where there is nothing to index: an empty folder never empties an index (law 8)."""
     if readable:
         return
-    if set_aside:
-        first = set_aside[0]
-        why = f"none of its {len(set_aside)} documents can be read ({first.document}: {first.reason})"
+    if quarantined:
+        first = quarantined[0]
+        why = f"none of its {len(quarantined)} documents can be read ({first.document}: {first.reason})"
         raise UserError(f"{folder}: {why}: `ragtide status` lists them")
     raise UserError(f"{folder} holds no documents: README.md lists the formats that are read")

@@ -69,7 +69,7 @@ def take_snapshot(workspace: Workspace) -> Snapshot:
     ignore = ignore_rules(workspace.root)
     kb, unusable = _hash_files(workspace.kb, workspace.root, ignore)
     if not kb:
-        hint = "put your documents there, or name the folder in params.yaml (observe.kb)"
+        hint = "put your documents there, or name the folder in params.yaml (data.kb)"
         state = "holds no file that can be read" if unusable else "is empty"
         raise UserError(f"{workspace.kb} {state if workspace.kb.is_dir() else 'does not exist'}: {hint}")
     train, golden = (_hash_all(folder, workspace.root, ignore) for folder in (workspace.train, workspace.golden))

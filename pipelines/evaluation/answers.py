@@ -33,9 +33,9 @@ class AnswerRow:
             return "right"
         if not self.answered.well_formed:
             return "not in the form that is asked for"
-        if self.answered.hit is False:
+        if self.answered.gold_retrieved is False:
             return "the right passage was not among those found"
-        return "wrong, with the right passage found" if self.answered.hit else "wrong"
+        return "wrong, with the right passage found" if self.answered.gold_retrieved else "wrong"
 
     @property
     def expected(self) -> str:
@@ -44,7 +44,7 @@ class AnswerRow:
     @property
     def marks(self) -> dict[str, float | bool]:
         """How the answer was judged, mark by mark; what was not measured is left out."""
-        found = {} if self.answered.hit is None else {"passage found": self.answered.hit}
+        found = {} if self.answered.gold_retrieved is None else {"passage found": self.answered.gold_retrieved}
         return {"score": self.answered.score, "well-formed": self.answered.well_formed} | found
 
 

@@ -161,7 +161,7 @@ class Assistant:
     @classmethod
     def of(cls, release: Release, workspace: Workspace, models: Models, progress: Progress) -> Assistant:
         """Open a release: its index by its tag and its adapter by its digest."""
-        reader = open_built_index(workspace, models.embedder, release.index).reader(release.index_tag)
+        reader = open_built_index(workspace, models.embedder, release.index).retriever(release.index_tag)
         return cls(release, reader, Answerer(workspace, models, progress), workspace.params.index.top_k)
 
     def warm_up(self) -> None:

@@ -69,7 +69,9 @@ class Evaluator:
         evenly spaced; each of the others takes the score of the nearest of them (hot-deck imputation).
         """
         questions, scores = self.golden.questions, [one.score for one in retrieved]
-        open_ = [at for at, one in enumerate(questions) if scores[at] < 1 and one.docs and not retrieved[at].hit]
+        open_ = [
+            at for at, one in enumerate(questions) if scores[at] < 1 and one.docs and not retrieved[at].gold_retrieved
+        ]
         least = self._params.evidence.questions
         asked = evenly_spaced(open_, max(least, len(open_) // 4) if least else len(open_))
         graded = self._with_gold(subject, [questions[at] for at in asked])
@@ -191,10 +193,12 @@ def _grade(question: GoldenQuestion, answer: str, passages: Sequence[Passage] | 
         answer=answer,
         score=grade_answer(answer, question),
         well_formed=is_well_formed(answer, question),
-        hit=None if passages is None or not question.docs else any(is_gold_passage(one, question) for one in found),
+        gold_retrieved=None
+        if passages is None or not question.docs
+        else any(is_gold_passage(one, question) for one in found),
         sources=tuple(dict.fromkeys(passage.document for passage in found)),
     )
 
 
 def _recall(graded: Sequence[GradedAnswer], params: ScoreParams) -> Measure:
-    return measure_mean([float(one.hit) for one in graded if one.hit is not None], params)
+    return measure_mean([float(one.gold_retrieved) for one in graded if one.gold_retrieved is not None], params)

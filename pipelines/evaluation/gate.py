@@ -42,7 +42,9 @@ def judge_candidate(
 def check_suites(verdict: Verdict, skills: Sequence[SuiteScore], params: Params) -> Verdict:
     """The verdict with a check for each skill: none may fall by more than its tolerance."""
     checks = tuple(
-        _no_fall(f"skill {one.name}", one.before.answer_score, one.after.answer_score, params.gate.may_lose(one.name))
+        _no_fall(
+            f"skill {one.name}", one.before.answer_score, one.after.answer_score, params.gate.allowed_loss(one.name)
+        )
         for one in skills
     )
     return _with(verdict, checks).model_copy(update={"skills": tuple(skills)})

@@ -55,7 +55,7 @@ class RegressionSuite:
 
 
 def regression_suites(workspace: Workspace, corpus: Corpus, golden: GoldenSet) -> tuple[RegressionSuite, ...]:
-    """What a candidate with another model is held to; of each skill `gate.regression_questions`, evenly spaced.
+    """What a candidate with another model is held to; of each skill `gate.suite_questions`, evenly spaced.
 
     A skill is each file below regression/ in the golden folder, the golden questions of earlier snapshots, and, where
     `gate.general` is set, plain instructions. A file of that name takes the place of one of the latter two. Questions
@@ -71,7 +71,7 @@ def regression_suites(workspace: Workspace, corpus: Corpus, golden: GoldenSet) -
     }
     found |= {skill.name: skill for skill in kept}
     limited = [RegressionSuite(one.name, _some(one.questions, gate), one.with_passages) for one in found.values()]
-    return tuple(one for one in limited if one.questions and gate.may_lose(one.name) < 1)
+    return tuple(one for one in limited if one.questions and gate.allowed_loss(one.name) < 1)
 
 
 def general_questions() -> tuple[GoldenQuestion, ...]:
@@ -113,4 +113,4 @@ def _name(path: str) -> str:
 
 
 def _some(questions: Sequence[GoldenQuestion], gate: GateParams) -> tuple[GoldenQuestion, ...]:
-    return tuple(evenly_spaced(questions, gate.regression_questions))
+    return tuple(evenly_spaced(questions, gate.suite_questions))

@@ -49,15 +49,15 @@ class EvidenceInputs:
     delta: IndexDelta
     live: Release | None
     costs: Costs
-    refused: dict[str, str]
+    rejected_actions: dict[str, str]
     before: LiveIndexView | None = None
-    approved: tuple[str, ...] = ()
-    held_rejected: str | None = None
+    approved_actions: tuple[str, ...] = ()
+    deletions_rejected_reason: str | None = None
     past: tuple[PastDecision, ...] = ()
     spent_hours: float = 0.0
     hours_since_retrain: int | None = None
     tunable: TuningData | None = None
-    taught_gone: tuple[str, ...] = ()
+    deleted_training_documents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,22 +93,22 @@ def gather_evidence(
         stale_questions=examiner.golden.stale,
         examples=len(world.corpus.examples),
         orphaned_examples=len(world.corpus.orphans),
-        left_out=count_issues(world.corpus.left_out),
+        filtered=count_issues(world.corpus.filtered),
         min_examples=params.finetune.min_examples,
         adapter_is_current=_adapter_is_current(world, subject.model, training_settings(params, examiner.answerer.base)),
-        refused=world.refused,
-        approved=world.approved,
-        held_rejected=world.held_rejected,
-        held=dict(world.corpus.held),
-        set_aside={one.document: one.reason for one in world.corpus.set_aside},
-        taught_gone=world.taught_gone,
-        other_base=_other_base(world.live, examiner.answerer.base),
+        rejected_actions=world.rejected_actions,
+        approved_actions=world.approved_actions,
+        deletions_rejected_reason=world.deletions_rejected_reason,
+        pending_deletions=dict(world.corpus.pending_deletions),
+        quarantined={one.document: one.reason for one in world.corpus.quarantined},
+        deleted_training_documents=world.deleted_training_documents,
+        new_base_model=_other_base(world.live, examiner.answerer.base),
         costs=world.costs,
         past=world.past,
         spent_hours=world.spent_hours,
         hours_since_retrain=world.hours_since_retrain,
         **_to_tune(world.tunable),
-        measured_in=watch.seconds,
+        signal_seconds=watch.seconds,
     )
 
 
@@ -130,7 +130,7 @@ def _scores(asked: AttributedScores, world: EvidenceInputs, params: ScoreParams)
         "model_gap": _shortfall(score_gold, params.target),
         "refresh_gain": _won_back(lost, missing, NOT_MISSING, params),
         "missing_answers": measure_mean([float(one) for one in missing], params),
-        "retriever_gap": _won_back(lost, [not one for one in missing], ALL_MISSING, params),
+        "embedder_gap": _won_back(lost, [not one for one in missing], ALL_MISSING, params),
         "malformed_share": measure_mean([float(not one.well_formed) for one in asked.retrieved], params),
         "groups": _gaps(asked, folder_of, params),
         "kinds": _gaps(asked, kind_of_answer, params),
@@ -149,18 +149,18 @@ def _without_questions(
     text = TextSignals(world.corpus, world.before, params)
     pupil = split_seen_examples(world.corpus, subject.model, training_settings(params, examiner.answerer.base))
     found: dict[str, Any] = {"new_examples": len(pupil.new)}
-    with watch("news_share"):
-        found["news_share"] = text.news_share()
-    with watch("stale_answers"):
-        found["stale_answers"] = text.stale_answers(subject.reader)
-    with watch("come_back"):
-        found["come_back"] = text.come_back(subject.reader)
+    with watch("changed_sentence_share"):
+        found["changed_sentence_share"] = text.changed_sentence_share()
+    with watch("stale_facts"):
+        found["stale_facts"] = text.stale_facts(subject.reader)
+    with watch("resurfaced_deletions"):
+        found["resurfaced_deletions"] = text.resurfaced_deletions(subject.reader)
     with watch("novelty"):
         found["novelty"], found["shift"] = text.vectors(embedder)
     with watch("vocabulary"):
         found["vocabulary"] = text.vocabulary()
-    with watch("surprise"):
-        found["surprise"] = excess_loss_on_new(pupil, world.corpus, subject.reader, examiner.answerer, params)
+    with watch("excess_loss"):
+        found["excess_loss"] = excess_loss_on_new(pupil, world.corpus, subject.reader, examiner.answerer, params)
     return found
 
 
@@ -251,9 +251,9 @@ def _adapter_is_current(world: EvidenceInputs, model: BuiltModel, settings: str)
     """Whether a retrain would see the same examples under the same settings, and so bring the same adapter."""
     if model.adapter is None or model.settings != settings:
         return False
-    if not model.taught:
+    if not model.trained_on:
         # A release of before it was written down which examples an adapter saw.
         return model.examples == world.corpus.snapshot.train_id
-    now, taught = {example.digest for example in world.corpus.examples}, set(model.taught)
+    now, taught = {example.digest for example in world.corpus.examples}, set(model.trained_on)
     # What was replayed was drawn from files that are gone, and says nothing about those of today.
     return now <= taught and taught - set(model.replayed) <= now

@@ -101,7 +101,7 @@ class TextSignals:
             {name: now[name] for name in sorted(changed & now.keys())},
         )
 
-    def news_share(self) -> Measure:
+    def changed_sentence_share(self) -> Measure:
         """The share of all the corpus's sentences that say something else or new; those of the rest are estimated."""
         if self._before is None or self.news is None:
             return FIRST
@@ -116,11 +116,11 @@ class TextSignals:
         changed = sum(len(now[name]) for name in self._before.changed if name in now)
         return round(self.news.sentences * len(self._corpus.chunks) / changed) if changed else 0
 
-    def stale_answers(self, reader: Retriever | None) -> Measure:
+    def stale_facts(self, reader: Retriever | None) -> Measure:
         """The share of moved facts for which the live index brings up the old value and not the new one."""
         return self._share_of(stale_fact_share, self.news.probes if self.news else (), reader)
 
-    def come_back(self, reader: Retriever | None) -> Measure:
+    def resurfaced_deletions(self, reader: Retriever | None) -> Measure:
         """The share of removed sentences that the live index still brings up."""
         return self._share_of(resurfaced_share, self.news.canaries if self.news else (), reader)
 
@@ -182,7 +182,7 @@ class SeenExamples:
 
 def split_seen_examples(corpus: Corpus, model: BuiltModel, settings: str) -> SeenExamples:
     """Which examples the live adapter has seen; under other settings of fine-tuning, none counts as seen."""
-    seen = set(model.taught) if model.settings == settings else set()
+    seen = set(model.trained_on) if model.settings == settings else set()
     return SeenExamples(
         model,
         new=[example for example in corpus.examples if example.digest not in seen],

@@ -29,7 +29,7 @@ def approved_actions(approvals: Iterable[Approval], snapshot: str) -> tuple[str,
 
 def record_approval(workspace: Workspace, digest: str, plan: Plan, why: str) -> Approval:
     """Give leave for what a plan holds back, and strike off any no to it. Raises RefusalError where that is nothing."""
-    removals = plan.evidence.held
+    removals = plan.evidence.pending_deletions
     proposed = _proposed(workspace, plan)
     if not removals and proposed is None:
         raise UserError(f"plan {digest} holds nothing back: there is nothing to approve")
@@ -53,11 +53,11 @@ def record_rejection(workspace: Workspace, digest: str, plan: Plan, why: str) ->
 
     As with a yes, what was said the other way about any of it is struck off: the last word counts.
     """
-    if not plan.asks:
+    if not plan.needs_approval:
         raise UserError(f"plan {digest} holds nothing back: there is nothing to reject")
     said = Rejection(
         plan=digest,
-        removals=dict(plan.asked_removals),
+        removals=dict(plan.deletions_to_approve),
         actions=_left_out(plan) if _proposed(workspace, plan) else (),
         snapshot=plan.evidence.snapshot,
         params=plan.params,
@@ -94,7 +94,7 @@ def rejected_deletions_reason(rejections: Iterable[Rejection], held: Mapping[str
 def is_answered(workspace: Workspace, plan: Plan) -> bool:
     """Whether a person has said yes or no to all that a plan asks for, by this plan's digest or another's."""
     proposed = _proposed(workspace, plan)
-    asked = {*plan.asked_removals.items(), *([(str(proposed), plan.evidence.snapshot)] if proposed else [])}
+    asked = {*plan.deletions_to_approve.items(), *([(str(proposed), plan.evidence.snapshot)] if proposed else [])}
     answers: list[Approval | Rejection] = [*read_approvals(workspace), *read_rejections(workspace)]
     return any(asked <= _scope(one) for one in answers)
 

@@ -14,7 +14,7 @@ from ragtide.pipelines.records.release import Cycle
 # A step's work and its time are recorded under these names (units in the names), and so found again here.
 EMBEDDED_CHUNKS, INDEX_SECONDS = "embedded_chunks", "index_seconds"
 TRAINED_EXAMPLES, TRAIN_SECONDS = "trained_examples", "train_seconds"
-TRAINED_PAIRS, TUNE_SECONDS = "taught_pairs", "tune_seconds"
+TRAINED_PAIRS, TUNE_SECONDS = "trained_pairs", "tune_seconds"
 GRADED_QUESTIONS, PROVE_SECONDS = "graded_questions", "prove_seconds"
 RECENT = 5
 # A run of less than this much work tells what starting up costs, not what the work does.
@@ -23,7 +23,7 @@ ENOUGH = {EMBEDDED_CHUNKS: 100, TRAINED_EXAMPLES: 20, TRAINED_PAIRS: 100, GRADED
 
 @dataclass(frozen=True)
 class Workload:
-    """How much each step would have to do; `skill_questions` are asked besides where the model is another one.
+    """How much each step would have to do; `suite_questions_asked` are asked besides where the model is another one.
 
     Another retriever takes `pairs` to tune it, counted with their repeats, and `all_chunks` to be embedded.
     """
@@ -31,7 +31,7 @@ class Workload:
     chunks: int
     examples: int
     questions: int
-    skill_questions: int = 0
+    suite_questions_asked: int = 0
     pairs: int = 0
     all_chunks: int = 0
 
@@ -78,7 +78,7 @@ def forecast_costs(workload: Workload, history: Sequence[Cycle], prior: CostPara
         retrain_seconds=round(retrain.of(workload.examples), 3),
         prove_seconds=round(proof.of(workload.questions), 3),
         tune_seconds=round(tune.of(workload.pairs) + refresh.of(workload.all_chunks), 3) if workload.pairs else 0.0,
-        skills_seconds=round(proof.each * workload.skill_questions, 3),
+        suite_seconds=round(proof.each * workload.suite_questions_asked, 3),
         source="rates of the last runs: " + ", ".join(f"{step} {count or 'prior'}" for step, count in runs.items()),
         error_share=round(median(errors), 4) if errors else None,
         error_runs=len(errors),

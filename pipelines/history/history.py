@@ -17,7 +17,7 @@ LIVE_SCORE = "score_retrieved"
 CHANGED_SHARE = "changed_share"
 SHIFT = "shift"
 INDEX_GAP, MODEL_GAP = "index_gap", "model_gap"
-FILTERED_EXAMPLES = "examples_left_out"
+FILTERED_EXAMPLES = "examples_filtered"
 LAG_SECONDS = "freshness_lag_seconds"
 # The outcome of a turn that goes on, or was killed and not yet closed; so begins that of one that came to no end.
 RUNNING = "running"

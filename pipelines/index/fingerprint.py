@@ -45,7 +45,7 @@ def current_index(workspace: Workspace, snapshot: Snapshot, embedder: Embedder) 
     # unusable stayed, and go once it is gone.
     aside = read_quarantine(workspace).documents
     as_before = {one.document for one in aside if one.digest is None} == snapshot.unusable.keys()
-    same = built.documents == snapshot.kb_id and not built.waiting and len(aside) == built.set_aside and as_before
+    same = built.documents == snapshot.kb_id and not built.waiting and len(aside) == built.quarantined and as_before
     if not same or built.uri != workspace.index_uri or not _has_version(table, built.version):
         return None
     params = workspace.params

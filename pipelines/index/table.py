@@ -189,7 +189,7 @@ class Index:
             upserted=len(wanted) if rebuild else sum(ledger.get(key) != row for key, row in wanted.items()),
             deleted=sum(key not in wanted for key in ledger),
             to_embed=len(after - self._known(after)),
-            documents_gone=len(gone := _names(ledger) - _names(wanted)),
+            documents_deleted=len(gone := _names(ledger) - _names(wanted)),
             documents_renamed=len(
                 {name for (name, _), (_, whole) in ledger.items() if name in gone and whole in there}
             ),
@@ -221,7 +221,7 @@ class Index:
         """What is wrong with the rows of a version: keys that stand there twice, vectors that are none."""
         return maintenance.find_row_defects(self._existing(version), KEY)
 
-    def reader(self, tag: str | int) -> Retriever:
+    def retriever(self, tag: str | int) -> Retriever:
         """A reader of a tagged or numbered version; it stays there whatever a writer does."""
         table = self._existing(tag)
         # Rows that another version of the chunker cut can be searched all the same; other vectors cannot.

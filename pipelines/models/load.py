@@ -73,7 +73,7 @@ def load_index_embedder(workspace: Workspace, embedder: Embedder, tuned: BuiltEm
 
     if embedder_base(embed) != tuned.base:
         return LoadedEmbedder(embedder)
-    return LoadedEmbedder(load_embedder(embed, workspace.retrievers / tuned.digest), tuned)
+    return LoadedEmbedder(load_embedder(embed, workspace.tuned_embedders / tuned.digest), tuned)
 
 
 def load_generator(params: GenerateParams) -> Generator:

@@ -46,10 +46,10 @@ def make_plan(project: Project, corpus: Corpus) -> Plan:
     params = project.workspace.params
     # A name that is not known is to be known before the model is asked anything.
     load_policy(params.policy.name)
-    examiner = project.examiner(corpus)
+    examiner = project.evaluator(corpus)
     world = _world(project, corpus, examiner.golden)
     evidence = gather_evidence(
-        world, examiner, project.subject(world.live), _retriever(project, world.live).embedder, params
+        world, examiner, project.system_under_test(world.live), _retriever(project, world.live).embedder, params
     )
     return Plan(evidence=evidence, decision=decide(evidence, params.policy), params=params.digest())
 
@@ -86,7 +86,11 @@ def load_current_plan(project: Project, digest: str, snapshot: Snapshot, held: M
             ("the live release", plan.evidence.live_release, live.id if live else None),
             ("params.yaml", plan.params, project.workspace.params.digest()),
             ("what was decided and done", plan.evidence.past, past_decisions(project.registry.history())),
-            ("what is approved", plan.evidence.held, plan.evidence.held if held is None else dict(held)),
+            (
+                "what is approved",
+                plan.evidence.pending_deletions,
+                plan.evidence.pending_deletions if held is None else dict(held),
+            ),
         )
         if then != now
     ]
@@ -118,15 +122,15 @@ def _world(project: Project, corpus: Corpus, golden: GoldenSet) -> EvidenceInput
     index = open_index(project.workspace, _retriever(project, live).embedder)
     delta = index.delta(corpus.chunks, live.index.version if live else None)
     changes = diff_snapshots(live.snapshot if live else None, corpus.snapshot)
-    taught = len(corpus.taught) + len(draw_unanswerable(corpus.taught, params))
+    taught = len(corpus.training_examples) + len(draw_unanswerable(corpus.training_examples, params))
     tunable = _tunable(project, corpus, live)
     workload = Workload(
         chunks=delta.to_embed,
         all_chunks=delta.chunks_after,
-        pairs=params.tune.taught(tunable.pairs) if tunable else 0,
+        pairs=params.embedder_tuning.trained_pairs(tunable.pairs) if tunable else 0,
         examples=taught * params.finetune.passes(taught),
         questions=len(golden.questions),
-        skill_questions=_skill_questions(project, corpus, golden) if live else 0,
+        suite_questions_asked=_skill_questions(project, corpus, golden) if live else 0,
     )
     return EvidenceInputs(
         corpus=corpus,
@@ -134,16 +138,16 @@ def _world(project: Project, corpus: Corpus, golden: GoldenSet) -> EvidenceInput
         delta=delta,
         live=live,
         costs=forecast_costs(workload, history, params.costs),
-        refused=rejected_before(history, *case) | rejected_actions(rejected, *case),
-        held_rejected=rejected_deletions_reason(rejected, corpus.held),
+        rejected_actions=rejected_before(history, *case) | rejected_actions(rejected, *case),
+        deletions_rejected_reason=rejected_deletions_reason(rejected, corpus.pending_deletions),
         before=_before(project, corpus, golden, live, bool(delta.rebuild)),
-        approved=approved_actions(read_approvals(project.workspace), corpus.snapshot.id),
+        approved_actions=approved_actions(read_approvals(project.workspace), corpus.snapshot.id),
         past=past_decisions(history),
         spent_hours=spent_hours(history, now),
         hours_since_retrain=hours_since_retrain(history, now),
         tunable=tunable,
-        taught_gone=deleted_training_documents(
-            live.model, DeletedDocuments(project.workspace, corpus.snapshot, corpus.held)
+        deleted_training_documents=deleted_training_documents(
+            live.model, DeletedDocuments(project.workspace, corpus.snapshot, corpus.pending_deletions)
         )
         if live
         else (),
@@ -152,7 +156,7 @@ def _world(project: Project, corpus: Corpus, golden: GoldenSet) -> EvidenceInput
 
 def _retriever(project: Project, live: Release | None) -> LoadedEmbedder:
     """The retriever that a refresh goes on with."""
-    return project.retriever(live.index.retriever if live else None)
+    return project.embedder_for(live.index.tuned_embedder if live else None)
 
 
 def _tunable(project: Project, corpus: Corpus, live: Release | None) -> TuningData | None:
@@ -184,17 +188,17 @@ def _before(
 def headline(plan: Plan) -> str:
     """The decision in one line, for the history."""
     evidence = plan.evidence
-    unmoved = evidence.changes.is_empty and evidence.delta.is_empty and not evidence.held
+    unmoved = evidence.changes.is_empty and evidence.delta.is_empty and not evidence.pending_deletions
     if plan.decision.action is Action.NOTHING and unmoved:
         return "nothing has changed since the live release"
     single = [one for one in plan.decision.options if not one.action.is_joint and one.action is not Action.NOTHING]
     chosen = [one for one in single if one.worth_it]
     if plan.decision.action is Action.HOLD and plan.decision.proposed and chosen:
         return f"{plan.decision.proposed} waits for an approval: " + "; ".join(one.because for one in chosen)
-    if not chosen and plan.asked_removals and plan.evidence.delta.is_empty:
-        return f"{len(plan.asked_removals)} removals wait for an approval; nothing else has changed"
+    if not chosen and plan.deletions_to_approve and plan.evidence.delta.is_empty:
+        return f"{len(plan.deletions_to_approve)} removals wait for an approval; nothing else has changed"
     if not chosen:
         # An action that was refused, or taken back, may be worth a lot: its own words say why it is not offered again.
-        prefix = "not done" if plan.evidence.refused else "not worth its cost"
+        prefix = "not done" if plan.evidence.rejected_actions else "not worth its cost"
         return f"{prefix}: " + "; ".join(f"{one.action} ({one.because})" for one in single)
     return "; ".join(one.because for one in chosen)

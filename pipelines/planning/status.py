@@ -47,5 +47,5 @@ def _asked(project: Project, history: Sequence[Cycle]) -> Plan | None:
         return None
     with suppress(UserError):
         plan = read_plan(project, judged.plan)
-        return plan if plan.asks and not is_answered(project.workspace, plan) else None
+        return plan if plan.needs_approval and not is_answered(project.workspace, plan) else None
     return None

@@ -230,14 +230,14 @@ class Drift:
 
     Documents: `shift`, the energy distance of the new chunks' vectors to the old ones (0-1), above
     `policy.baseline.drift_limit`. Examples: `surprise`, the live model's extra loss on new ones (nats a token), above
-    `policy.surprise_full`. In the manner of Modyn's DataDriftTrigger (Böther et al. 2025, "Modyn: Data-Centric Machine
+    `policy.excess_loss_full`. In the manner of Modyn's DataDriftTrigger (Böther et al. 2025, "Modyn: Data-Centric Machine
     Learning Pipeline Orchestration"): it takes the value, not the lower end, and asks neither gain nor cost.
     """
 
     def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations:
-        limit, full = params.baseline.drift_limit, params.surprise_full
+        limit, full = params.baseline.drift_limit, params.excess_loss_full
         documents = DriftMeasure("shift of the documents", evidence.shift, "policy.baseline.drift_limit", limit)
-        examples = DriftMeasure("surprise of the examples", evidence.surprise, "policy.surprise_full", full)
+        examples = DriftMeasure("surprise of the examples", evidence.excess_loss, "policy.excess_loss_full", full)
         return Recommendations(
             refresh=_recommend_by_drift(halves.refresh, documents),
             retrain=_recommend_by_drift(halves.retrain, examples),

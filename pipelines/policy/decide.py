@@ -22,15 +22,15 @@ from ragtide.pipelines.records.evidence import Evidence, Measure
 SIGNALS = (
     ("score with the right passage", "score_gold"),
     ("what a refresh can win back", "refresh_gain"),
-    ("sentences that are news", "news_share"),
+    ("sentences that are news", "changed_sentence_share"),
     ("answers that the live rows lack", "missing_answers"),
-    ("what only a better retriever can win back", "retriever_gap"),
-    ("stale answers", "stale_answers"),
-    ("removed text that comes back", "come_back"),
+    ("what only a better retriever can win back", "embedder_gap"),
+    ("stale answers", "stale_facts"),
+    ("removed text that comes back", "resurfaced_deletions"),
     ("novelty of new chunks", "novelty"),
     ("shift of the documents", "shift"),
     ("new vocabulary", "vocabulary"),
-    ("surprise of new examples", "surprise"),
+    ("surprise of new examples", "excess_loss"),
 )
 
 
@@ -73,8 +73,8 @@ def decide(evidence: Evidence, params: PolicyParams) -> Decision:
         explanation=_explanation(action, settled, reasons[len(settled) :], evidence),
         reasons=reasons,
         options=_options(settled, evidence),
-        would_change=tuple(one.wish.otherwise for one in settled),
-        lacks=_lacks(evidence),
+        counterfactuals=tuple(one.wish.otherwise for one in settled),
+        unmeasured_signals=_lacks(evidence),
     )
 
 
@@ -87,11 +87,11 @@ def _settle_refresh(refresh: FinalDecision, evidence: Evidence, params: PolicyPa
         because = f"{must}; {refresh.wish.because}"
         otherwise = f"{action} would not have been chosen only if it had been refused before: {must}"
         refresh = replace(refresh, wish=Recommendation(True, because, otherwise))
-    if refused := evidence.refused.get(action):
+    if refused := evidence.rejected_actions.get(action):
         return _not(refresh, refused, _weighed_again(action))
     if not must and refresh.wanted and (broke := _broke(refresh.weighed.seconds, evidence, params)):
         return _not(refresh, broke, f"{action} would have been chosen with more left of policy.budget_hours_per_week")
-    if {action.with_retrain(), Action.REFRESH_RETRAIN} & set(evidence.refused) and not refresh.wanted:
+    if {action.with_retrain(), Action.REFRESH_RETRAIN} & set(evidence.rejected_actions) and not refresh.wanted:
         return _not(refresh, None, _weighed_again(action))
     return refresh
 
@@ -103,7 +103,7 @@ def _settle_tune(
     if tune is None or wish is None:
         return None
     settled = FinalDecision(tune, wish)
-    if refused := evidence.refused.get(tune.action):
+    if refused := evidence.rejected_actions.get(tune.action):
         return _not(settled, refused, _weighed_again(tune.action))
     if not wish.wanted:
         return settled
@@ -122,17 +122,17 @@ def _settle_retrain(
     Of the two the refresh is the cheaper, and what it brings changes what a retrain is worth.
     """
     joint = refresh.action.with_retrain()
-    if refused := evidence.refused.get(Action.RETRAIN):
+    if refused := evidence.rejected_actions.get(Action.RETRAIN):
         return _not(retrain, refused, _weighed_again(Action.RETRAIN))
     if not retrain.wanted:
-        again = _weighed_again(Action.RETRAIN) if joint in evidence.refused else None
+        again = _weighed_again(Action.RETRAIN) if joint in evidence.rejected_actions else None
         return _not(retrain, None, again) if again else retrain
     if evidence.examples < evidence.min_examples:
         needs = f"RETRAIN would have been weighed had there been {evidence.min_examples} examples"
         return _not(retrain, f"{evidence.examples} examples are too few to learn from", needs)
     if not refresh.wanted and evidence.live_release is None:
         return _not(retrain, "a model is not released without an index", _weighed_again(Action.RETRAIN))
-    if refresh.wanted and (both := evidence.refused.get(joint)):
+    if refresh.wanted and (both := evidence.rejected_actions.get(joint)):
         return _not(retrain, f"with a refresh it waits, since together {both}", _weighed_again(Action.RETRAIN))
     return _within_limits(
         retrain, forecast_seconds(joint if refresh.wanted else Action.RETRAIN, evidence), evidence, params
@@ -163,7 +163,7 @@ def _must(evidence: Evidence, params: PolicyParams) -> str | None:
         return "there is no index yet"
     if delta.rebuild:
         return delta.rebuild
-    gone = delta.documents_gone - delta.documents_renamed
+    gone = delta.documents_deleted - delta.documents_renamed
     if gone > 0:
         told = "1 document is" if gone == 1 else f"{gone} documents are"
         return f"{told} gone from where the index has them: readers must not find what is gone"
@@ -209,7 +209,7 @@ def _allowed(wanted: Action, index: Sequence[FinalDecision], evidence: Evidence,
         return Action.HOLD if _asks_to_remove(evidence) else wanted
     parts = [one.action for one in index if one.wanted] if wanted.refreshes else []
     for action in (wanted, *parts):
-        if action in evidence.approved or _is_free(action, evidence, params):
+        if action in evidence.approved_actions or _is_free(action, evidence, params):
             return action
     return Action.HOLD
 
@@ -228,7 +228,7 @@ def _proposed(action: Action, wanted: Action, evidence: Evidence) -> Action | No
 
 
 def _asks_to_remove(evidence: Evidence) -> bool:
-    return bool(evidence.held) and evidence.held_rejected is None
+    return bool(evidence.pending_deletions) and evidence.deletions_rejected_reason is None
 
 
 def _over_limit(wanted: Action, action: Action, evidence: Evidence, params: PolicyParams) -> str:
@@ -302,23 +302,25 @@ def _gap(halves: Sequence[FinalDecision]) -> float | None:
 def _also(evidence: Evidence) -> tuple[str, ...]:
     """What an operator should know besides."""
     lines: list[str] = []
-    if evidence.held:
-        gone = f"{len(evidence.held)} documents are gone, more than the guard allows at once: their removal"
+    if evidence.pending_deletions:
+        gone = (
+            f"{len(evidence.pending_deletions)} documents are gone, more than the guard allows at once: their removal"
+        )
         lines.append(
             f"{gone} waits for `ragtide approve` with this plan's digest, and their passages stay until then."
-            if evidence.held_rejected is None
-            else f"{gone} was rejected by a person ({evidence.held_rejected}), and their passages stay."
+            if evidence.deletions_rejected_reason is None
+            else f"{gone} was rejected by a person ({evidence.deletions_rejected_reason}), and their passages stay."
         )
-    if evidence.set_aside:
+    if evidence.quarantined:
         lines.append(
-            f"{len(evidence.set_aside)} documents cannot be read and are set aside; `ragtide status` says why."
+            f"{len(evidence.quarantined)} documents cannot be read and are set aside; `ragtide status` says why."
         )
-    if evidence.left_out:
+    if evidence.filtered:
         lines.append(
-            f"{sum(evidence.left_out.values())} training lines are left out; `ragtide examples` lists what is wrong."
+            f"{sum(evidence.filtered.values())} training lines are left out; `ragtide examples` lists what is wrong."
         )
-    if evidence.taught_gone:
-        many = len(evidence.taught_gone)
+    if evidence.deleted_training_documents:
+        many = len(evidence.deleted_training_documents)
         told = "1 document that is" if many == 1 else f"{many} documents that are"
         lines.append(f"The live adapter was taught from {told} gone: `ragtide lineage` lists what it has seen.")
     if evidence.stale_questions:

@@ -36,7 +36,7 @@ class Prior:
 # four fifths of the distance to the best ranking (docs/log.md).
 PRIORS = {
     Component.INDEX: Prior(recovered=4.0, missed=1.0),
-    Component.RETRIEVER: Prior(recovered=2.0, missed=2.0),
+    Component.EMBEDDER: Prior(recovered=2.0, missed=2.0),
     Component.MODEL: Prior(recovered=2.0, missed=2.0),
 }
 

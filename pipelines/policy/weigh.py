@@ -28,7 +28,7 @@ def weigh_components(evidence: Evidence, params: PolicyParams) -> ComponentOptio
     return ComponentOptions(
         refresh=weighed(index_action, refresh, Component.INDEX),
         retrain=weighed(Action.RETRAIN, retrain, Component.MODEL),
-        tune=weighed(Action.TUNE_RETRIEVER, gain, Component.RETRIEVER) if (gain := tune_gain(evidence)) else None,
+        tune=weighed(Action.TUNE_EMBEDDER, gain, Component.EMBEDDER) if (gain := tune_gain(evidence)) else None,
     )
 
 
@@ -36,7 +36,7 @@ def forecast_seconds(action: Action, evidence: Evidence) -> float:
     """The forecast of an action and of the proof after it."""
     costs = evidence.costs
     refresh = costs.tune_seconds if action.tunes else costs.refresh_seconds if action.refreshes else 0.0
-    retrain = costs.retrain_seconds + costs.skills_seconds if action.retrains else 0.0
+    retrain = costs.retrain_seconds + costs.suite_seconds if action.retrains else 0.0
     return max(LEAST_SECONDS, refresh + retrain + costs.prove_seconds)
 
 
@@ -98,16 +98,20 @@ def _higher(measured: Measure, missing: Measure, able: float) -> Measure:
 
 def _news(evidence: Evidence) -> float:
     """The share of the corpus that says something else or new; without text to compare, that of the chunks."""
-    share = evidence.news_share.value
+    share = evidence.changed_sentence_share.value
     return evidence.delta.changed_share if share is None else share
 
 
 def _stand_in(evidence: Evidence) -> str:
-    return "the share of chunks" if evidence.news_share.value is None else "the share of sentences that are news"
+    return (
+        "the share of chunks"
+        if evidence.changed_sentence_share.value is None
+        else "the share of sentences that are news"
+    )
 
 
 def _what_is_new(evidence: Evidence) -> str:
-    delta, news = evidence.delta, evidence.news_share
+    delta, news = evidence.delta, evidence.changed_sentence_share
     if delta.rebuild:
         return f"all {delta.chunks_after} chunks anew, {delta.to_embed} of them to be embedded"
     if evidence.live_release is None:
@@ -154,7 +158,7 @@ def add_forgetting(taught: ExpectedGain, evidence: Evidence, params: PolicyParam
 
     The passages are others without the documents that are gone, so the same examples bring another adapter too.
     """
-    many = len(evidence.taught_gone)
+    many = len(evidence.deleted_training_documents)
     worth = min(100.0, params.forget_points * many)
     if not worth or evidence.examples < evidence.min_examples:
         return taught
@@ -181,25 +185,25 @@ def _teaches(evidence: Evidence, params: PolicyParams) -> float:
     enough = 1.0
     if evidence.new_examples is not None:
         enough = 1 - 0.5 ** (evidence.new_examples / params.examples_half)
-    surprise = evidence.surprise.low
-    surprising = 1.0 if surprise is None else min(1.0, max(0.0, surprise / params.surprise_full))
+    surprise = evidence.excess_loss.low
+    surprising = 1.0 if surprise is None else min(1.0, max(0.0, surprise / params.excess_loss_full))
     return enough * surprising
 
 
 def _start(evidence: Evidence) -> str:
     """That it would be another model altogether."""
-    if evidence.other_base is None:
+    if evidence.new_base_model is None:
         return ""
-    return f"; params.yaml names another base model now, {evidence.other_base}, and a retrain starts from it"
+    return f"; params.yaml names another base model now, {evidence.new_base_model}, and a retrain starts from it"
 
 
 def _lesson(evidence: Evidence) -> str:
     if evidence.new_examples is None:
         return ""
     told = f"; {evidence.new_examples} of {evidence.examples} examples are new to it"
-    if evidence.surprise.value is None:
+    if evidence.excess_loss.value is None:
         return told
-    return f"{told} and surprise it by {evidence.surprise.value:.2f} nats a token"
+    return f"{told} and surprise it by {evidence.excess_loss.value:.2f} nats a token"
 
 
 # --- the retriever -------------------------------------------------------------------------------------------------
@@ -212,7 +216,7 @@ def tune_gain(evidence: Evidence) -> ExpectedGain | None:
     """
     if evidence.pairs is None or evidence.live_release is None:
         return None
-    gap = evidence.retriever_gap
+    gap = evidence.embedder_gap
     if gap.value is None or gap.low is None:
         return ExpectedGain(0, 0, 0, f"what only a better retriever can win back was not measured: {gap.why}")
     points = max(0.0, 100 * gap.value)
@@ -225,7 +229,7 @@ def tune_gain(evidence: Evidence) -> ExpectedGain | None:
     if evidence.new_pairs == 0:
         return ExpectedGain(0, 0, 0, f"{told}, but it was tuned on these very pairs", needs="there been other pairs")
     because = f"{told}; {evidence.new_pairs:.0%} of {evidence.pairs} pairs are new to it"
-    return _gain(gap, learned_share(evidence.past, Component.RETRIEVER), evidence.new_pairs, because)
+    return _gain(gap, learned_share(evidence.past, Component.EMBEDDER), evidence.new_pairs, because)
 
 
 # --- all -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ class Component(StrEnum):
     """What an action makes anew: the index's rows, the retriever that made their vectors, or the model."""
 
     INDEX = "index"
-    RETRIEVER = "retriever"
+    EMBEDDER = "embedder"
     MODEL = "model"
 
 
@@ -24,11 +24,11 @@ class Action(StrEnum):
     NOTHING = "NOTHING"
     REFRESH = "REFRESH"
     REBUILD = "REBUILD"
-    TUNE_RETRIEVER = "TUNE_RETRIEVER"
+    TUNE_EMBEDDER = "TUNE_EMBEDDER"
     RETRAIN = "RETRAIN"
     REFRESH_RETRAIN = "REFRESH+RETRAIN"
     REBUILD_RETRAIN = "REBUILD+RETRAIN"
-    TUNE_RETRAIN = "TUNE_RETRIEVER+RETRAIN"
+    TUNE_RETRAIN = "TUNE_EMBEDDER+RETRAIN"
     HOLD = "HOLD"
 
     @property
@@ -48,7 +48,7 @@ class Action(StrEnum):
     @property
     def tunes(self) -> bool:
         """Whether the retriever becomes another one, and with it every vector."""
-        return self in (Action.TUNE_RETRIEVER, Action.TUNE_RETRAIN)
+        return self in (Action.TUNE_EMBEDDER, Action.TUNE_RETRAIN)
 
     @property
     def retrains(self) -> bool:
@@ -69,7 +69,7 @@ class Action(StrEnum):
         """Whether it is done for this half; that a tuned retriever needs new rows does not make it about the index."""
         about = {
             Component.INDEX: self.refreshes and not self.tunes,
-            Component.RETRIEVER: self.tunes,
+            Component.EMBEDDER: self.tunes,
             Component.MODEL: self.retrains,
         }
         return about[half]

@@ -108,7 +108,7 @@ class IndexDelta(Record):
 
     `new` counts chunks whose text the live index does not hold and `gone` live chunks whose text will be in none;
     `upserted` and `deleted` count rows, which also move when a document grows; `to_embed` counts texts without vector.
-    `documents_gone` counts documents of which no row will be left, `documents_renamed` those of them whose very content
+    `documents_deleted` counts documents of which no row will be left, `documents_renamed` those of them whose very content
     stands under another name; `rebuild` says why no live row can stay, if so.
     """
 
@@ -119,7 +119,7 @@ class IndexDelta(Record):
     upserted: int
     deleted: int
     to_embed: int
-    documents_gone: int = 0
+    documents_deleted: int = 0
     documents_renamed: int = 0
     rebuild: str | None = None
 

@@ -72,8 +72,8 @@ class Decision(Record):
     explanation: str = ""
     reasons: tuple[str, ...]
     options: tuple[Option, ...]
-    would_change: tuple[str, ...]
-    lacks: tuple[str, ...] = ()
+    counterfactuals: tuple[str, ...]
+    unmeasured_signals: tuple[str, ...] = ()
 
 
 class Plan(Record):
@@ -84,20 +84,20 @@ class Plan(Record):
     params: str
 
     @property
-    def asked_removals(self) -> dict[str, str]:
+    def deletions_to_approve(self) -> dict[str, str]:
         """The documents (document -> digest) whose removal waits for a person's answer."""
-        return {} if self.evidence.held_rejected else self.evidence.held
+        return {} if self.evidence.deletions_rejected_reason else self.evidence.pending_deletions
 
     @property
-    def asks(self) -> bool:
+    def needs_approval(self) -> bool:
         """Whether a person is to say yes or no to something."""
-        return bool(self.asked_removals) or self.decision.proposed is not None
+        return bool(self.deletions_to_approve) or self.decision.proposed is not None
 
-    def question(self) -> str:
+    def approval_digest(self) -> str:
         """A digest of what is asked for: plans with the same one are answered by the same yes or no."""
         proposed = self.decision.proposed
-        return json_digest([self.asked_removals, proposed, self.evidence.snapshot if proposed else None])
+        return json_digest([self.deletions_to_approve, proposed, self.evidence.snapshot if proposed else None])
 
     def content_digest(self) -> str:
         """The same world and the same decision, the same digest: however long it took to measure."""
-        return json_digest(self.model_dump(mode="json", exclude={"evidence": {"measured_in"}}))
+        return json_digest(self.model_dump(mode="json", exclude={"evidence": {"signal_seconds"}}))

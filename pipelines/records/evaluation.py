@@ -39,7 +39,7 @@ class GradedAnswer(Record):
     answer: str
     score: float
     well_formed: bool
-    hit: bool | None = None
+    gold_retrieved: bool | None = None
     sources: tuple[str, ...] = ()
 
 

@@ -42,7 +42,7 @@ NOT_REQUESTED = Measure.unmeasured("not asked for")
 class Costs(Record):
     """Forecast seconds of each step, where the rates come from, and what an hour of compute costs, if that is set.
 
-    `skills_seconds` are those of the proof that a new model still has its earlier skills; `tune_seconds` those of
+    `suite_seconds` are those of the proof that a new model still has its earlier skills; `tune_seconds` those of
     another retriever, with every chunk embedded anew.
 
     `error_share` is how far earlier forecasts were off, as a share of what it really took: the median of `error_runs`.
@@ -51,7 +51,7 @@ class Costs(Record):
     refresh_seconds: float
     retrain_seconds: float
     prove_seconds: float
-    skills_seconds: float = 0.0
+    suite_seconds: float = 0.0
     tune_seconds: float = 0.0
     source: str
     error_share: float | None = None
@@ -111,28 +111,28 @@ class Evidence(Record):
 
     `index_gap` = score(gold context) - score(retrieved context); `model_gap` = target - score(gold context).
     The index's gap has three parts: `refresh_gain` on questions whose answer the live rows do not hold,
-    `retriever_gap` on those whose answer they hold but do not bring up, and the rest, where the right passage was
+    `embedder_gap` on those whose answer they hold but do not bring up, and the rest, where the right passage was
     brought up and the model believed another; `missing_answers` is the share of the first, which speaks also where the
     model fails whatever is before it. A question that is answered right from retrieved
     passages counts as right with the right one, unasked. `groups` and `kinds` are the gaps by folder of
     the documents and by kind of answer.
 
-    From the changed text itself, without labels: `news_share`, the sentences of the corpus that say something else or
-    new; `stale_answers`, the share of moved facts for which the live index still finds the old one; `come_back`, the
+    From the changed text itself, without labels: `changed_sentence_share`, the sentences of the corpus that say something else or
+    new; `stale_facts`, the share of moved facts for which the live index still finds the old one; `resurfaced_deletions`, the
     share of removed sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors and
     `vocabulary` of their words. `surprise` is the live model's loss on examples that it has not seen, less that on
     those that it has (nats a token).
 
     `examples` counts those that can be learnt from, `new_examples` those of them that the live adapter never saw,
-    `orphaned_examples` those whose page is gone, `left_out` by kind of flaw the lines that would teach it wrong.
+    `orphaned_examples` those whose page is gone, `filtered` by kind of flaw the lines that would teach it wrong.
     `refused` holds actions that were refused by the gate or by a person, or rolled back, for this very snapshot and
     these params; `approved` those that a person said yes to.
-    `held` are documents (with the digest of their rows) whose removal waits for an approval, and `held_rejected` is why
-    a person said no to it, so that it is not asked for again; `set_aside` says why of documents that cannot be read;
-    what the index holds of them stays. `taught_gone` are documents that the live adapter was taught from and that are
-    gone since. `other_base` is the base model that params.yaml names, where the
+    `held` are documents (with the digest of their rows) whose removal waits for an approval, and `deletions_rejected_reason` is why
+    a person said no to it, so that it is not asked for again; `quarantined` says why of documents that cannot be read;
+    what the index holds of them stays. `deleted_training_documents` are documents that the live adapter was taught from and that are
+    gone since. `new_base_model` is the base model that params.yaml names, where the
     live release was made from another. `past` is what came of earlier decisions, `spent_hours` the compute of the last
-    seven days, and `measured_in` the seconds that each signal took.
+    seven days, and `signal_seconds` the seconds that each signal took.
 
     `pairs` are those that a retriever could be tuned on (None: it cannot be tuned), `min_pairs` how many it needs, and
     `new_pairs` the share of them that the live one was not tuned on.
@@ -148,31 +148,31 @@ class Evidence(Record):
     model_gap: Measure
     refresh_gain: Measure
     malformed_share: Measure
-    retriever_gap: Measure = NOT_REQUESTED
+    embedder_gap: Measure = NOT_REQUESTED
     missing_answers: Measure = NOT_REQUESTED
     groups: tuple[Gap, ...] = ()
     kinds: tuple[Gap, ...] = ()
-    news_share: Measure = NOT_REQUESTED
-    stale_answers: Measure = NOT_REQUESTED
-    come_back: Measure = NOT_REQUESTED
+    changed_sentence_share: Measure = NOT_REQUESTED
+    stale_facts: Measure = NOT_REQUESTED
+    resurfaced_deletions: Measure = NOT_REQUESTED
     novelty: Measure = NOT_REQUESTED
     shift: Measure = NOT_REQUESTED
     vocabulary: Measure = NOT_REQUESTED
-    surprise: Measure = NOT_REQUESTED
+    excess_loss: Measure = NOT_REQUESTED
     stale_questions: tuple[str, ...] = ()
     examples: int
     new_examples: int | None = None
     orphaned_examples: int = 0
-    left_out: dict[str, int] = Field(default_factory=dict)
+    filtered: dict[str, int] = Field(default_factory=dict)
     min_examples: int
     adapter_is_current: bool
-    refused: dict[str, str] = Field(default_factory=dict)
-    approved: tuple[str, ...] = ()
-    held: dict[str, str] = Field(default_factory=dict)
-    held_rejected: str | None = None
-    set_aside: dict[str, str] = Field(default_factory=dict)
-    taught_gone: tuple[str, ...] = ()
-    other_base: str | None = None
+    rejected_actions: dict[str, str] = Field(default_factory=dict)
+    approved_actions: tuple[str, ...] = ()
+    pending_deletions: dict[str, str] = Field(default_factory=dict)
+    deletions_rejected_reason: str | None = None
+    quarantined: dict[str, str] = Field(default_factory=dict)
+    deleted_training_documents: tuple[str, ...] = ()
+    new_base_model: str | None = None
     pairs: int | None = None
     min_pairs: int = 0
     new_pairs: float = 1.0
@@ -180,4 +180,4 @@ class Evidence(Record):
     past: tuple[PastDecision, ...] = ()
     spent_hours: float = 0.0
     hours_since_retrain: int | None = None
-    measured_in: dict[str, float] = Field(default_factory=dict)
+    signal_seconds: dict[str, float] = Field(default_factory=dict)

@@ -50,7 +50,7 @@ class BuiltIndex(Record):
     `documents` is the folder's DVC hash; `settings` are those that made its vectors; `new` counts texts that the
     version before did not hold, `embedded` those that had no vector yet. `waiting` counts documents that will be tried
     again, and removals that wait for an approval: while there are any, the same folder may bring another index.
-    `set_aside` counts the documents that could not be read. `retriever` is the tuned one that made the vectors, if any.
+    `quarantined` counts the documents that could not be read. `retriever` is the tuned one that made the vectors, if any.
     """
 
     uri: str
@@ -63,9 +63,9 @@ class BuiltIndex(Record):
     settings: dict[str, Any] = Field(default_factory=dict)
     new: int = 0
     waiting: int = 0
-    set_aside: int = 0
+    quarantined: int = 0
     vector_index: str = "none"
-    retriever: BuiltEmbedder | None = None
+    tuned_embedder: BuiltEmbedder | None = None
 
 
 class BuiltModel(Record):
@@ -73,7 +73,7 @@ class BuiltModel(Record):
 
     `taught` are the digests of the examples that it saw, `replayed` those among them of files that were gone already;
     `files` are the training files that it and the models before it learnt from, as each stood last (path -> MD5).
-    `documents` are those whose passages stood before it meanwhile (document -> digest), and `taught_from` the ones of
+    `documents` are those whose passages stood before it meanwhile (document -> digest), and `source_documents` the ones of
     them that hold what it was taught to answer. `stopped` says what ended its training.
     """
 
@@ -82,11 +82,11 @@ class BuiltModel(Record):
     examples: str | None
     settings: str | None
     trained_examples: int = 0
-    taught: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = ()
     replayed: tuple[str, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
     documents: dict[str, str] = Field(default_factory=dict)
-    taught_from: tuple[str, ...] = ()
+    source_documents: tuple[str, ...] = ()
     final_loss: float | None = None
     stopped: str = ""
     seconds: float = 0.0

@@ -136,7 +136,7 @@ class Registry:
         self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FINISHED))
 
     @contextmanager
-    def by_hand(self, name: str, tags: Mapping[str, str]) -> Iterator[RunLog]:
+    def manual_cycle(self, name: str, tags: Mapping[str, str]) -> Iterator[RunLog]:
         """A run for something that an operator does, such as a rollback: a turn of its own in the history."""
         with self._turn(name, len(self._runs("cycle")) + 1, tags) as log:
             yield log
@@ -171,7 +171,7 @@ class Registry:
         """A turn as it is recorded so far."""
         return _cycle(self._client.get_run(log.id))
 
-    def unfinished(self) -> list[Cycle]:
+    def running_cycles(self) -> list[Cycle]:
         """Turns that are recorded as running; with the project held for writing, they were killed."""
         return [cycle for cycle in self.history() if cycle.outcome == RUNNING]
 
@@ -263,7 +263,7 @@ class Registry:
             what = f"MLflow at {self._workspace.tracking_uri} has lost what it kept of a release"
             raise UserError(f"{what}: {summarize_error(problem)}; bring its artifacts back from a backup") from problem
 
-    def pointed_at(self) -> str | None:
+    def live_release_id(self) -> str | None:
         """The number that the pointer names, whether or not there is a whole release behind it."""
         if not self.exists:
             return None
@@ -299,25 +299,25 @@ class Registry:
         log.record(f"{draft.folder}/release.json", release)
         text = release_description(release, self.experiment, log.id)
         self._client.update_model_version(self._params.model, release.id, text)
-        self.mark(release.id, _release_tags(release))
+        self.tag_release(release.id, _release_tags(release))
 
-    def written(self, log: RunLog) -> Release | None:
+    def find_written(self, log: RunLog) -> Release | None:
         """The release that a turn has written down to its end already; None where it has not come so far."""
         versions = self._client.search_model_versions(f"name = '{self._params.model}' and run_id = '{log.id}'")
         whole = [version for version in versions if DESCRIBED in version.tags]
         return self._load(whole[0]) if whole else None
 
     @contextmanager
-    def pointing(self) -> Iterator[None]:
+    def pointer_lock(self) -> Iterator[None]:
         """Be the only one who moves the pointer, for moments."""
-        with self._workspace.pointing():
+        with self._workspace.pointer_lock():
             yield
 
-    def point(self, release: Release) -> None:
+    def set_live(self, release: Release) -> None:
         """Make a release live: the one pointer moves, index and model go with it."""
         self._client.set_registered_model_alias(self._params.model, CHAMPION, release.id)
 
-    def mark(self, release_id: str, tags: Mapping[str, str]) -> None:
+    def tag_release(self, release_id: str, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
             self._client.set_model_version_tag(self._params.model, release_id, key, value)
 
@@ -374,7 +374,7 @@ def _release_tags(release: Release) -> dict[str, str]:
         "index_version": str(release.index.version),
         "index_tag": release.index_tag,
         "adapter": release.model.adapter or "none",
-        "retriever": release.index.retriever.digest if release.index.retriever else "none",
+        "retriever": release.index.tuned_embedder.digest if release.index.tuned_embedder else "none",
         "decision": release.decision,
         "answer_score": str(release.scorecard.answer_score.value),
         "previous": release.previous or "none",

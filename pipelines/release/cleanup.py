@@ -22,7 +22,7 @@ def maintain_project(project: Project, dry_run: bool = False) -> list[Maintenanc
     """Every step of upkeep, done or only told; empty before anything is built. The project must be held for writing."""
     live = project.registry.champion()
     # The vectors that grow are those of the retriever that is live.
-    embedder = project.retriever(live.index.retriever).embedder if live else project.models.embedder
+    embedder = project.embedder_for(live.index.tuned_embedder).embedder if live else project.models.embedder
     steps = maintain_index(project.workspace, embedder, dry_run)
     return [*steps, _sweep_models(project, dry_run)] if steps else []
 
@@ -43,7 +43,7 @@ def store_sizes(workspace: Workspace, prefect_database: Path) -> list[StoreSize]
         "MLflow's database": workspace.state / "mlflow.db",
         "MLflow's artifacts": workspace.state / "mlartifacts",
         "adapters": workspace.adapters,
-        "tuned retrievers": workspace.retrievers,
+        "tuned retrievers": workspace.tuned_embedders,
         "DVC's cache": workspace.root / ".dvc" / "cache",
         "Prefect's database": prefect_database,
     }
@@ -69,7 +69,7 @@ def _bytes(path: Path) -> int:
 
 def _sweep_models(project: Project, dry_run: bool) -> MaintenanceStep:
     """A tuned retriever is a hundred megabytes; one that goes is still in the MLflow run that made it."""
-    days = project.workspace.params.maintain.keep_days
+    days = project.workspace.params.maintenance.keep_days
     retrievers, halves = _idle_retrievers(project, days), list(_halves(project))
     if retrievers or halves:
         why = f"{len(retrievers)} tuned retrievers older than {days:g} days that no release was made with"
@@ -84,19 +84,19 @@ def _sweep_models(project: Project, dry_run: bool) -> MaintenanceStep:
 def _idle_retrievers(project: Project, days: float) -> list[Path]:
     """Those that the gate refused, or whose release was struck off; not one that artifacts/index.json still names."""
     before = (datetime.now(UTC) - timedelta(days=days)).timestamp()
-    old = [path for path in _folders(project.workspace.retrievers) if path.stat().st_mtime < before]
+    old = [path for path in _folders(project.workspace.tuned_embedders) if path.stat().st_mtime < before]
     if not old:
         return []
     noted = last_built_index(project.workspace)
     built = [release.index for release in project.registry.releases()] + ([noted] if noted else [])
-    needed = {one.retriever.digest for one in built if one.retriever}
+    needed = {one.tuned_embedder.digest for one in built if one.tuned_embedder}
     return [path for path in old if path.name not in needed and not path.name.startswith(PARTIAL_PREFIX)]
 
 
 def _halves(project: Project) -> Iterable[Path]:
     """With the project held for writing, these can be nobody else's."""
     space = project.workspace
-    for folder in (space.state, space.adapters, space.retrievers, space.artifacts):
+    for folder in (space.state, space.adapters, space.tuned_embedders, space.artifacts):
         yield from (path for path in _folders(folder) if path.name.startswith(PARTIAL_PREFIX))
 
 

@@ -51,7 +51,7 @@ class DeletedDocuments:
 
 def deleted_training_documents(model: BuiltModel, deletions: DeletedDocuments) -> tuple[str, ...]:
     """The documents that a model was taught from and that are gone."""
-    return deletions.among({name: digest for name, digest in model.documents.items() if name in model.taught_from})
+    return deletions.among({name: digest for name, digest in model.documents.items() if name in model.source_documents})
 
 
 def deleted_seen_documents(project: Project, model: BuiltModel, snapshot: Snapshot) -> tuple[str, ...]:
@@ -60,12 +60,12 @@ def deleted_seen_documents(project: Project, model: BuiltModel, snapshot: Snapsh
         return ()
     live = project.registry.champion()
     folder = DocumentFolder(project.workspace, snapshot, project.index.documents(live.index_tag) if live else {})
-    return DeletedDocuments(project.workspace, snapshot, folder.held).among(model.documents)
+    return DeletedDocuments(project.workspace, snapshot, folder.pending_deletions).among(model.documents)
 
 
 def releases_to_flag(project: Project, evidence: Evidence) -> list[Release]:
     """The releases that may have to be flagged: all where documents leave now, else the live one, which is at hand."""
-    if evidence.changes.removed or evidence.delta.documents_gone:
+    if evidence.changes.removed or evidence.delta.documents_deleted:
         return project.registry.releases()
     live = project.registry.champion()
     return [live] if live else []
@@ -75,7 +75,7 @@ def flag_releases(project: Project, releases: Iterable[Release], deletions: Dele
     """Mark every release whose adapter has seen a document that is gone, the live one or not (law 6)."""
     for release in releases:
         if gone := deletions.among(release.model.documents):
-            project.registry.mark(release.id, {SAW_DELETED: list_some(gone)})
+            project.registry.tag_release(release.id, {SAW_DELETED: list_some(gone)})
 
 
 # --- looking it up -------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ class SeenDocument:
     """A document that stood before a model in training, whether answers were taught from it, and what it is now."""
 
     name: str
-    is_taught_from: bool
+    is_source: bool
     now: str
 
 
@@ -115,7 +115,7 @@ class Sighting:
     release: str
     adapter: str
     is_live: bool
-    is_taught_from: bool
+    is_source: bool
 
 
 def release_with_adapter(project: Project, adapter: str | None) -> Release:
@@ -141,7 +141,7 @@ def lineage_of(project: Project, release: Release, snapshot: Snapshot) -> Lineag
     model = release.model
     if model.adapter is None:
         raise UserError(f"release {release.id} has no adapter: it answers with the base model, {model.base}")
-    if not model.documents and not model.taught:
+    if not model.documents and not model.trained_on:
         raise UserError(f"adapter {model.adapter} was made before it was written down what goes into one: retrain")
     releases = tuple(one.id for one in project.registry.releases() if one.model.adapter == model.adapter)
     return Lineage(model, releases, _examples(project, release), _documents(project, model, snapshot))
@@ -149,9 +149,9 @@ def lineage_of(project: Project, release: Release, snapshot: Snapshot) -> Lineag
 
 def sightings(project: Project, document: str) -> tuple[Sighting, ...]:
     """The releases whose adapters have seen a document, oldest first."""
-    live = project.registry.pointed_at()
+    live = project.registry.live_release_id()
     return tuple(
-        Sighting(one.id, str(one.model.adapter), one.id == live, document in one.model.taught_from)
+        Sighting(one.id, str(one.model.adapter), one.id == live, document in one.model.source_documents)
         for one in project.registry.releases()
         if document in one.model.documents
     )
@@ -162,13 +162,13 @@ def _examples(project: Project, release: Release) -> tuple[SeenExample, ...]:
     files = release.model.files or release.snapshot.examples
     lines = [Example.of(line, where) for where, line in read_earlier_lines(project.workspace, files, TrainingLine)]
     found = {example.digest: example for example in reversed(lines)}
-    return tuple(SeenExample(digest, found.get(digest)) for digest in release.model.taught)
+    return tuple(SeenExample(digest, found.get(digest)) for digest in release.model.trained_on)
 
 
 def _documents(project: Project, model: BuiltModel, snapshot: Snapshot) -> tuple[SeenDocument, ...]:
     gone, now = set(deleted_seen_documents(project, model, snapshot)), supported_documents(snapshot)
     return tuple(
-        SeenDocument(name, name in model.taught_from, _became(name, digest, now, gone))
+        SeenDocument(name, name in model.source_documents, _became(name, digest, now, gone))
         for name, digest in sorted(model.documents.items())
     )
 

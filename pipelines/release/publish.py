@@ -24,20 +24,20 @@ def publish_candidate(
     """
     if not verdict.accepted:
         raise UserError("a candidate that the gate refused is not released")
-    release = project.registry.written(log)
+    release = project.registry.find_written(log)
     if release is None:
         _refuse_if_moved(project, candidate, check)
         release = _write_down(project, log, candidate, verdict)
-    with project.registry.pointing():
-        if project.registry.pointed_at() != release.id:
+    with project.registry.pointer_lock():
+        if project.registry.live_release_id() != release.id:
             _refuse_if_moved(project, candidate, check)
-            project.registry.point(release)
+            project.registry.set_live(release)
     return release
 
 
 def _refuse_if_moved(project: Project, candidate: Candidate, check: Callable[[], None]) -> None:
     check()
-    live = project.registry.pointed_at()
+    live = project.registry.live_release_id()
     if live != candidate.previous:
         now, then = (f"release {one}" if one else "nothing" for one in (live, candidate.previous))
         moved = f"{now} is live by now, and the candidate was held against {then}"

@@ -19,7 +19,7 @@ def roll_back(
     same data does not bring it back. Raises RefusalError where there is nothing to go back to; `serves` raises it for
     a release that could not be served.
     """
-    with registry.pointing():
+    with registry.pointer_lock():
         return _go_back(registry, release_id, why, serves)
 
 
@@ -33,8 +33,8 @@ def _go_back(registry: Registry, release_id: str | None, why: str, serves: Calla
     target = registry.release(target_id)
     serves(target)
     # What is undone is written down before the pointer moves: a kill in between must not let the next turn redo it.
-    with registry.by_hand("rollback", {"decision": ROLLBACK, "reason": why, "undone_release": live.id}) as log:
-        registry.point(target)
+    with registry.manual_cycle("rollback", {"decision": ROLLBACK, "reason": why, "undone_release": live.id}) as log:
+        registry.set_live(target)
         log.tags({"outcome": f"release {target.id} is live again", "release": target.id})
-        registry.mark(live.id, {"rolled_back": why})
+        registry.tag_release(live.id, {"rolled_back": why})
     return target

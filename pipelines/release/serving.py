@@ -100,7 +100,7 @@ class AnswerService:
         if self._open is not None and self._clock() < self._look_again_at:
             return self._open
         try:
-            pointed_at = self._project.registry.pointed_at()
+            pointed_at = self._project.registry.live_release_id()
             if pointed_at is None:
                 self._open = None
             if self._open is None or self._open.release.id != pointed_at:

@@ -33,7 +33,7 @@ class Mismatch:
 
 def verify_project(project: Project) -> list[Mismatch]:
     """Everything that does not agree, the live release first. Changes nothing."""
-    live = project.registry.pointed_at()
+    live = project.registry.live_release_id()
     releases = sorted(project.registry.releases(), key=lambda release: (release.id != live, int(release.id)))
     found = [*_pointer(project, releases, live)]
     for release in releases:
@@ -68,7 +68,7 @@ def _pointer(project: Project, releases: list[Release], live: str | None) -> Ite
         yield Mismatch("registry", what, "`ragtide run` makes a release")
         return
     newest = max(releases, key=lambda release: int(release.id))
-    yield Mismatch("registry", what, f"point back to release {newest.id}", partial(project.registry.point, newest))
+    yield Mismatch("registry", what, f"point back to release {newest.id}", partial(project.registry.set_live, newest))
 
 
 def _index(project: Project, release: Release, is_live: bool) -> Iterator[Mismatch]:
@@ -117,13 +117,13 @@ def _way_back(project: Project, live: Release) -> Callable[[], object] | None:
 
 
 def _go_back(project: Project, live: Release, target: Release, why: str) -> None:
-    roll_back(project.registry, target.id, why, project.serves)
+    roll_back(project.registry, target.id, why, project.check_servable)
     _strike_off(project, live, why)
 
 
 def _strike_off(project: Project, release: Release, why: str) -> None:
     """A release that is lost is none to go back to, and keeps no version from being pruned."""
-    project.registry.mark(release.id, {LOST: why})
+    project.registry.tag_release(release.id, {LOST: why})
     if project.index.has_tag(release.index_tag):
         project.index.untag(release.index_tag)
 
@@ -208,6 +208,6 @@ def _remains(project: Project) -> Iterator[Mismatch]:
     if files:
         what = f"{len(files)} files of killed writers"
         yield Mismatch("index", what, "remove them", partial(remove_paths, files))
-    for run in project.registry.unfinished():
+    for run in project.registry.running_cycles():
         what = f"{run.name} says that it is running"
         yield Mismatch("history", what, "close it as killed", partial(project.registry.close_killed, run))

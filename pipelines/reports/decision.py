@@ -36,7 +36,7 @@ def decision_markdown(evidence: Evidence, decision: Decision) -> str:
             markdown_list(decision.reasons),
             "## What has changed",
             changes_markdown(evidence.changes),
-            *_section("Set aside", _set_aside(evidence.set_aside)),
+            *_section("Set aside", _set_aside(evidence.quarantined)),
             "## Evidence",
             _evidence(evidence),
             *_section("Where the gaps are", _gaps("folder", evidence.groups), _gaps("kind of answer", evidence.kinds)),
@@ -45,8 +45,8 @@ def decision_markdown(evidence: Evidence, decision: Decision) -> str:
             describe_costs(evidence.costs),
             *_section("What earlier decisions brought", _past(evidence.past)),
             "## What would have changed it",
-            markdown_list(decision.would_change),
-            *_section("What could not be measured", markdown_list(decision.lacks)),
+            markdown_list(decision.counterfactuals),
+            *_section("What could not be measured", markdown_list(decision.unmeasured_signals)),
         ]
     )
 

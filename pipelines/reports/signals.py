@@ -69,17 +69,17 @@ def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
         "changed_share": evidence.delta.changed_share,
         "documents_changed": len(evidence.changes.added) + len(evidence.changes.edited),
         "documents_removed": len(evidence.changes.removed),
-        "documents_held": len(evidence.held),
-        "documents_set_aside": len(evidence.set_aside),
-        "documents_taught_gone": len(evidence.taught_gone),
+        "deletions_pending": len(evidence.pending_deletions),
+        "documents_quarantined": len(evidence.quarantined),
+        "deleted_training_documents_count": len(evidence.deleted_training_documents),
         "forecast_refresh_seconds": evidence.costs.refresh_seconds,
         "forecast_retrain_seconds": evidence.costs.retrain_seconds,
         "forecast_error_share": evidence.costs.error_share,
         "questions": evidence.score_gold.n,
         "new_examples": evidence.new_examples,
-        FILTERED_EXAMPLES: sum(evidence.left_out.values()),
+        FILTERED_EXAMPLES: sum(evidence.filtered.values()),
         "spent_hours": evidence.spent_hours,
-        "evidence_seconds": sum(evidence.measured_in.values()) if evidence.measured_in else None,
+        "evidence_seconds": sum(evidence.signal_seconds.values()) if evidence.signal_seconds else None,
     }
 
 
@@ -225,18 +225,18 @@ SCORES = (
     Signal("the model's gap", "model_gap", _model_gap),
     Signal("what a refresh can win back", "refresh_gain", _refresh_gain),
     Signal("answers that the live rows lack", "missing_answers", _missing),
-    Signal("what only a better retriever can win back", "retriever_gap", _retriever_gap),
+    Signal("what only a better retriever can win back", "embedder_gap", _retriever_gap),
     Signal("malformed answers", "malformed_share", _malformed),
 )
 CHANGED_TEXT = (
-    Signal("sentences that are news", "news_share", _news),
-    Signal("stale answers", "stale_answers", _stale),
-    Signal("removed text that comes back", "come_back", _come_back),
+    Signal("sentences that are news", "changed_sentence_share", _news),
+    Signal("stale answers", "stale_facts", _stale),
+    Signal("removed text that comes back", "resurfaced_deletions", _come_back),
     Signal("novelty of new chunks", "novelty", _novelty),
     Signal("shift of the documents", "shift", _shift),
     Signal("new vocabulary", "vocabulary", _vocabulary),
 )
-EXAMPLES = (Signal("surprise of new examples", "surprise", _surprise),)
+EXAMPLES = (Signal("surprise of new examples", "excess_loss", _surprise),)
 # What a refresh can win back is no metric of its own: MLflow holds what each action was expected to bring.
 LOGGED = tuple(one for one in (*SCORES, *CHANGED_TEXT, *EXAMPLES) if one.field != "refresh_gain")
 
@@ -250,7 +250,7 @@ def _measured(evidence: Evidence, signals: tuple[Signal, ...]) -> list[SignalRow
 
 
 def _told(signal: Signal, measured: Measure, evidence: Evidence) -> SignalRow:
-    took = evidence.measured_in.get(signal.field)
+    took = evidence.signal_seconds.get(signal.field)
     if measured.value is None:
         return SignalRow(signal.name, NOT_MEASURED, why=measured.why, seconds=took)
     return SignalRow(signal.name, str(measured), signal.means(measured.value, measured), seconds=took)
@@ -273,13 +273,13 @@ def _chunks(evidence: Evidence) -> SignalRow:
     elif delta.is_empty:
         means = "the live index holds these very chunks"
     value = f"{delta.new} / {delta.gone} / {delta.to_embed}, of {delta.chunks_after}"
-    return SignalRow("chunks new / gone / to embed", value, means, seconds=evidence.measured_in.get("delta"))
+    return SignalRow("chunks new / gone / to embed", value, means, seconds=evidence.signal_seconds.get("delta"))
 
 
 def _examples(evidence: Evidence) -> SignalRow:
     parts = [str(evidence.examples)]
     parts += [f"and {evidence.orphaned_examples} whose page is gone"] if evidence.orphaned_examples else []
-    parts += [f"and {describe_issues(evidence.left_out)}"] if evidence.left_out else []
+    parts += [f"and {describe_issues(evidence.filtered)}"] if evidence.filtered else []
     parts += ["as the adapter saw them"] if evidence.adapter_is_current else []
     return SignalRow("training examples", ", ".join(parts), _to_learn(evidence))
 
@@ -289,8 +289,8 @@ def _to_learn(evidence: Evidence) -> str:
         return "the same examples would bring the same adapter"
     if evidence.examples < evidence.min_examples:
         return f"too few to learn from: it takes {evidence.min_examples}"
-    if evidence.other_base:
-        return f"params.yaml names {evidence.other_base} now, another base model, which has seen none of them"
+    if evidence.new_base_model:
+        return f"params.yaml names {evidence.new_base_model} now, another base model, which has seen none of them"
     if evidence.new_examples is None:
         return "enough to learn from"
     return f"{evidence.new_examples or 'none'} of them are new to the adapter"
@@ -307,15 +307,17 @@ def _limits(evidence: Evidence) -> list[SignalRow]:
 
 
 def _waiting(evidence: Evidence) -> list[SignalRow]:
-    stale, held, aside = len(evidence.stale_questions), len(evidence.held), len(evidence.set_aside)
-    until = "" if evidence.held_rejected else " until `ragtide approve`"
-    names = f"{list_some(tuple(evidence.held))}: their passages stay{until}"
+    stale, held, aside = len(evidence.stale_questions), len(evidence.pending_deletions), len(evidence.quarantined)
+    until = "" if evidence.deletions_rejected_reason else " until `ragtide approve`"
+    names = f"{list_some(tuple(evidence.pending_deletions))}: their passages stay{until}"
     return [
         SignalRow(
             "stale golden questions", str(stale), "their answer stands in no document: not scored" if stale else ""
         ),
         SignalRow(
-            "removals rejected by a person" if evidence.held_rejected else "removals that wait for an approval",
+            "removals rejected by a person"
+            if evidence.deletions_rejected_reason
+            else "removals that wait for an approval",
             str(held),
             names if held else "",
         ),
@@ -325,6 +327,6 @@ def _waiting(evidence: Evidence) -> list[SignalRow]:
 
 def _gone(evidence: Evidence) -> list[SignalRow]:
     """What the live adapter knows and should not."""
-    gone = evidence.taught_gone
+    gone = evidence.deleted_training_documents
     means = f"{list_some(gone)}: a retrain forgets them"
     return [SignalRow("documents gone that the adapter was taught from", str(len(gone)), means)] if gone else []

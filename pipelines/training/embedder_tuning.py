@@ -44,18 +44,20 @@ def fine_tune_embedder(
 ) -> TuningResult:
     """Teach the embedder `pairs`, and keep it as a folder of sentence-transformers below `folder`, named by content.
 
-    The same pairs make the same digest on one thread, unless tune.max_seconds cuts the training short. A kill leaves no
+    The same pairs make the same digest on one thread, unless embedder_tuning.max_seconds cuts the training short. A kill leaves no
     half. Raises RefusalError for fewer pairs than a batch, and for a model that cannot be loaded.
     """
     started = time.perf_counter()
     if len(pairs) < params.batch_size:
-        raise UserError(f"{len(pairs)} pairs are fewer than tune.batch_size = {params.batch_size}: nothing to learn")
+        raise UserError(
+            f"{len(pairs)} pairs are fewer than embedder_tuning.batch_size = {params.batch_size}: nothing to learn"
+        )
     base = embedder_base(embed)
     model = load_sentence_transformer(locate_embedder(embed.model), choose_device(embed.device))
     losses = _teach(model, pairs, embed, params, progress)
     if not losses:
-        what = f"{len(pairs)} pairs fill no batch of tune.batch_size = {params.batch_size} without a passage twice"
-        raise UserError(f"{what}: lower it, or tune.negatives")
+        what = f"{len(pairs)} pairs fill no batch of embedder_tuning.batch_size = {params.batch_size} without a passage twice"
+        raise UserError(f"{what}: lower it, or embedder_tuning.negatives")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=folder) as scratch:
         unfinished = Path(scratch) / "new"
@@ -183,7 +185,9 @@ def tuning_data(params: Params, pairs: Sequence[TrainingPair], live: BuiltEmbedd
     """What there is to learn, beside what the live retriever was tuned on."""
     same = live is not None and live.settings == tuning_settings(params)
     return TuningData(
-        len(pairs), params.tune.batch_size, new_pair_share(live.sketch if same and live else (), pair_sketch(pairs))
+        len(pairs),
+        params.embedder_tuning.batch_size,
+        new_pair_share(live.sketch if same and live else (), pair_sketch(pairs)),
     )
 
 
@@ -192,14 +196,16 @@ def build_embedder(
 ) -> BuiltEmbedder:
     """Tune embed.model on some of `pairs`, with near misses that the live index finds (`reader`); keep it by content.
 
-    Raises RefusalError for fewer pairs than tune.batch_size.
+    Raises RefusalError for fewer pairs than embedder_tuning.batch_size.
     """
     started = time.perf_counter()
     params = workspace.params
     taught = add_hard_negatives(
-        draw_pairs(pairs, params.tune.max_pairs, params.tune.seed), reader, params.tune.negatives
+        draw_pairs(pairs, params.embedder_tuning.max_pairs, params.embedder_tuning.seed),
+        reader,
+        params.embedder_tuning.negatives,
     )
-    tuned = fine_tune_embedder(taught, params.embed, params.tune, workspace.retrievers, progress)
+    tuned = fine_tune_embedder(taught, params.embed, params.embedder_tuning, workspace.tuned_embedders, progress)
     return BuiltEmbedder(
         digest=tuned.digest,
         base=tuned.base,
@@ -215,7 +221,7 @@ def build_embedder(
 def tuning_settings(params: Params) -> str:
     """A digest of everything but the pairs that a tuned retriever depends on."""
     prefixes = [params.embed.document_prefix, params.embed.query_prefix]
-    return json_digest([params.embed.model, prefixes, PAIRS, params.tune.model_dump(mode="json")])
+    return json_digest([params.embed.model, prefixes, PAIRS, params.embedder_tuning.model_dump(mode="json")])
 
 
 def pair_sketch(pairs: Sequence[TrainingPair]) -> tuple[str, ...]:

@@ -98,15 +98,15 @@ class Example:
 
 @dataclass(frozen=True)
 class ValidatedExamples:
-    """The examples that are learnt from; `orphans` name a page that is gone, and `left_out` says why of every other.
+    """The examples that are learnt from; `orphans` name a page that is gone, and `filtered` says why of every other.
 
-    `contested` says of examples which other they contradict, where examples.contradictions is "keep".
+    `contradictory` says of examples which other they contradict, where examples.contradictions is "keep".
     """
 
     examples: tuple[Example, ...]
     orphans: tuple[Example, ...]
-    left_out: tuple[DataIssue, ...]
-    contested: tuple[DataIssue, ...] = ()
+    filtered: tuple[DataIssue, ...]
+    contradictory: tuple[DataIssue, ...] = ()
 
 
 def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example | DataIssue]:
@@ -150,18 +150,18 @@ def validate_examples(
     return ValidatedExamples(
         examples=tuple(one for one in left if one.where not in found),
         orphans=orphans,
-        left_out=tuple(found[one.where] for one in lines if one.where in found),
-        contested=tuple(odd[one.where] for one in left if one.where in odd and one.where not in found),
+        filtered=tuple(found[one.where] for one in lines if one.where in found),
+        contradictory=tuple(odd[one.where] for one in left if one.where in odd and one.where not in found),
     )
 
 
 def require_valid(findings: Sequence[DataIssue], params: Params) -> None:
-    """Raise RefusalError where there are any and examples.on_bad is "refuse"."""
-    if params.examples.on_bad == "refuse" and findings:
+    """Raise RefusalError where there are any and examples.on_invalid is "refuse"."""
+    if params.examples.on_invalid == "refuse" and findings:
         first = "; ".join(f"{one.where}: {one.kind}: {one.why}" for one in findings[:NAMED])
         more = f"; and {len(findings) - NAMED} more" if len(findings) > NAMED else ""
         lines = f"{len(findings)} training lines are" if len(findings) > 1 else "1 training line is"
-        mend = "mend or remove what `ragtide examples` lists, or set examples.on_bad to skip"
+        mend = "mend or remove what `ragtide examples` lists, or set examples.on_invalid to skip"
         raise UserError(f"{lines} not fit to learn from ({first}{more}): {mend}")
 
 

@@ -89,13 +89,15 @@ def unanswerable_samples(
         right = best_chunk(f"{example.question} {example.completion}", by_document[str(example.doc)]).text
         others = [hit for hit in hits if hit.text != right and not _tells(hit.text, example)][: params.index.top_k]
         if others:
-            learnt.append(_taught(example, others, decline_answer(example.completion, params.examples.absent_answer)))
+            learnt.append(
+                _taught(example, others, decline_answer(example.completion, params.examples.unanswerable_reply))
+            )
     return learnt
 
 
 def draw_unanswerable(examples: Sequence[Example], params: Params) -> list[Example]:
-    """`examples.absent_share` of those with `doc`; one that is added or taken away moves no other."""
-    share, seed = params.examples.absent_share, params.finetune.seed
+    """`examples.unanswerable_share` of those with `doc`; one that is added or taken away moves no other."""
+    share, seed = params.examples.unanswerable_share, params.finetune.seed
     return [one for one in examples if one.doc and draw_position(one, seed, "absent") < share]
 
 

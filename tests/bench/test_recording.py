@@ -72,13 +72,13 @@ def names(corpus: Corpus) -> list[str]:
 
 def test_what_may_go_is_gone() -> None:
     corpus = after(pages(1, 2, 3), step(pages(2, 3)))
-    assert (names(corpus), corpus.held, corpus.waiting) == (["2.md", "3.md"], {}, 0)
+    assert (names(corpus), corpus.pending_deletions, corpus.waiting) == (["2.md", "3.md"], {}, 0)
 
 
 def test_pages_that_vanish_together_stay_as_the_rows_have_them() -> None:
     before = pages(1, 2, 3) | {"long.md": LONG}
     corpus = after(before, step(pages(2) | {"4.md": "# Page 4\n\nNew.\n"}))
-    assert list(corpus.held) == ["1.md", "3.md", "long.md"]
+    assert list(corpus.pending_deletions) == ["1.md", "3.md", "long.md"]
     assert corpus.waiting == 3
     assert names(corpus) == ["1.md", "2.md", "3.md", "4.md", "long.md"]
     assert set(rows(before)) < set(corpus.chunks)
@@ -87,7 +87,7 @@ def test_pages_that_vanish_together_stay_as_the_rows_have_them() -> None:
 
 def test_a_page_that_has_only_another_name_is_no_removal() -> None:
     corpus = after(pages(1, 2, 3), step({f"moved/{name}": text for name, text in pages(1, 2, 3).items()}))
-    assert (corpus.held, names(corpus)) == ({}, ["moved/1.md", "moved/2.md", "moved/3.md"])
+    assert (corpus.pending_deletions, names(corpus)) == ({}, ["moved/1.md", "moved/2.md", "moved/3.md"])
 
 
 def test_a_held_page_can_still_be_asked_about() -> None:
@@ -128,11 +128,15 @@ def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tu
     write(space.train / "a.jsonl", "".join(json.dumps(one) + "\n" for one in now.examples))
     real = read_corpus(space, take_snapshot(space), IndexVersion(shelf.index, shelf.latest))
     made = corpus_of(now, shelf.index.documents(), PARAMS, shelf.index.chunks(sorted(before), shelf.latest))
-    assert (made.chunks, made.documents, made.held) == (real.chunks, real.documents, real.held)
+    assert (made.chunks, made.documents, made.pending_deletions) == (
+        real.chunks,
+        real.documents,
+        real.pending_deletions,
+    )
     assert made.waiting == real.waiting
     assert [one.doc for one in made.examples] == [one.doc for one in real.examples]
     assert [one.doc for one in made.orphans] == [one.doc for one in real.orphans]
-    assert [one.kind for one in made.left_out] == [one.kind for one in real.left_out]
+    assert [one.kind for one in made.filtered] == [one.kind for one in real.filtered]
     assert made.snapshot.kb_id == real.snapshot.kb_id
 
 
@@ -192,7 +196,7 @@ def test_what_the_evidence_asks_is_heard_under_the_names_that_are_paid_for(tmp_p
     corpus = corpus_of(step({"pump.md": PUMP}, example("pump.md")), {}, PARAMS)
     shelf = Shelf(str(tmp_path / "lance"), CountingEmbedder())
     shelf.refresh(corpus.chunks)
-    reader, model = shelf.index.reader(shelf.latest), BASE.model_copy(update={"adapter": "a1"})
+    reader, model = shelf.index.retriever(shelf.latest), BASE.model_copy(update={"adapter": "a1"})
     examiner = Evaluator(corpus, GoldenSet((ASKS,), ()), answerer, PARAMS)
     examiner.with_gold(SystemUnderTest(reader, model))
     examiner.with_retrieval(SystemUnderTest(reader, model))
@@ -226,7 +230,7 @@ class Tuner:
     ) -> BuiltEmbedder:
         self.given.append(len(pairs))
         digest = json_digest(pair_sketch(pairs))
-        (space.retrievers / digest).mkdir(parents=True)
+        (space.tuned_embedders / digest).mkdir(parents=True)
         return BuiltEmbedder(
             digest=digest,
             base="bag-of-words",
@@ -268,7 +272,7 @@ def carried(tmp_path_factory: pytest.TempPathFactory) -> Carried:
     tuner, root = Tuner(), tmp_path_factory.mktemp("stage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recording, "PARAMS", recording.PARAMS | fakes)
-        patch.setitem(recording.BESIDES, TUNED, {"tune": {"batch_size": 2, "epochs": 3}})
+        patch.setitem(recording.BESIDES, TUNED, {"embedder_tuning": {"batch_size": 2, "epochs": 3}})
         patch.setattr(recording, "build_retriever", tuner.build)
         patch.setattr(recording, "retriever_of", tuner.load)
         plain = carried_out(PLAIN, root / PLAIN)
@@ -315,7 +319,7 @@ def test_every_state_that_an_action_leads_to_was_looked_at(carried: Carried) -> 
 
 def test_a_stream_that_cannot_tune_knows_nothing_of_retrievers(carried: Carried) -> None:
     of = carried.plain
-    assert of.taught_pairs == {}
+    assert of.trained_pairs == {}
     # Two indexes and two models, each beside each as far as a policy can have come.
     assert [len(turn.seen) for turn in of.turns] == [2, 4]
     for _, one in looked_at(of):
@@ -339,23 +343,23 @@ def test_what_a_tuning_takes_is_told_by_its_pairs_and_all_chunks(carried: Carrie
     first, second = (turn.seen[of.start.key] for turn in of.turns)
     # Four headings and the questions of two examples, three times; then a page says something else.
     assert carried.given == [6, 6]
-    assert of.taught_pairs == {first.tuned: 18, second.tuned: 18}
+    assert of.trained_pairs == {first.tuned: 18, second.tuned: 18}
     assert (first.all_chunks, first.to_embed, second.all_chunks, second.to_embed) == (4, 0, 4, 1)
     assert first.evidence is not None
     assert (first.evidence.pairs, first.evidence.min_pairs, first.evidence.new_pairs) == (6, 2, 1.0)
-    after = of.turns[1].seen[first.after(Action.TUNE_RETRIEVER).key]
+    after = of.turns[1].seen[first.after(Action.TUNE_EMBEDDER).key]
     assert after.evidence is not None
     assert 0 < (after.evidence.new_pairs or 0) < 1
 
 
 def test_a_refresh_keeps_the_tuned_retriever_and_another_tuning_takes_its_place(carried: Carried) -> None:
     of = carried.tuned
-    tuned = of.turns[0].seen[of.start.key].after(Action.TUNE_RETRIEVER)
+    tuned = of.turns[0].seen[of.start.key].after(Action.TUNE_EMBEDDER)
     later = of.turns[1].seen[tuned.key]
     refreshed, again = later.after(Action.REFRESH), later.after(Action.TUNE_RETRAIN)
-    assert (refreshed.retriever, refreshed.model) == (tuned.retriever, tuned.model)
+    assert (refreshed.tuned_embedder, refreshed.model) == (tuned.tuned_embedder, tuned.model)
     assert refreshed.index == again.index != tuned.index
-    assert again.retriever not in ("", tuned.retriever)
+    assert again.tuned_embedder not in ("", tuned.tuned_embedder)
     assert of.turns[1].seen[refreshed.key].score > of.turns[1].seen[tuned.key].score
 
 
@@ -366,7 +370,7 @@ def test_only_where_a_retriever_can_be_tuned_it_is_seen_how_high_documents_are_f
 
 def test_a_run_that_was_broken_off_tunes_nothing_twice(carried: Carried) -> None:
     assert carried.given_again == []
-    assert carried.again.taught_pairs == carried.tuned.taught_pairs
+    assert carried.again.trained_pairs == carried.tuned.trained_pairs
     assert [turn.seen.keys() for turn in carried.again.turns] == [turn.seen.keys() for turn in carried.tuned.turns]
 
 
@@ -374,7 +378,7 @@ def test_a_recording_of_before_there_were_tuned_retrievers_can_still_be_read(car
     carried.plain.write(tmp_path / "new.json")
     assert Recording.read(tmp_path / "new.json") == carried.plain
     old = json.loads((tmp_path / "new.json").read_text(encoding="utf-8"))
-    del old["taught_pairs"]
+    del old["trained_pairs"]
     del old["start"]["retriever"]
     for seen in (one for turn in old["turns"] for one in turn["seen"].values()):
         del seen["tuned"], seen["all_chunks"], seen["state"]["retriever"]

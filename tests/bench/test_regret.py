@@ -90,7 +90,7 @@ def turn(*right: int, data: str = "s1", should: tuple[str, ...] | None = None, *
 
 def enough(gap: Measure) -> dict[str, Any]:
     """The evidence that there is enough to tune on, and something to win by it."""
-    return {"pairs": PAIRS, "min_pairs": 32, "new_pairs": 1.0, "retriever_gap": gap}
+    return {"pairs": PAIRS, "min_pairs": 32, "new_pairs": 1.0, "embedder_gap": gap}
 
 
 def tuning(right: int, plain: Turn, **fields: Any) -> Turn:
@@ -112,7 +112,7 @@ def recording(*turns: Turn, opened: Asked | None = None, trained: dict[str, int]
         opened=opened or Asked(),
         turns=turns,
         trained_examples=trained,
-        taught_pairs={"t1": PAIRS},
+        trained_pairs={"t1": PAIRS},
         seconds=0.0,
     )
 
@@ -182,7 +182,7 @@ def utility_of(actions: Sequence[Action], of: Recording, rates: Rates, price: fl
         if action in (TUNE, TUNE_RETRAIN):
             index, retriever = seen.refreshed, "/t1"
             seconds += rates.refresh_seconds + rates.chunk_seconds * seen.all_chunks
-            seconds += rates.pair_seconds * of.taught_pairs["t1"]
+            seconds += rates.pair_seconds * of.trained_pairs["t1"]
         if action in (REFRESH, BOTH):
             index = seen.refreshed
             seconds += rates.refresh_seconds + rates.chunk_seconds * seen.to_embed
@@ -287,7 +287,7 @@ def test_utility_is_points_over_all_steps_less_the_price_of_the_hours(scripted: 
 
 
 def test_what_the_guard_holds_back_leaves_everything_and_takes_no_time() -> None:
-    of = recording(turn(1, 2, 3, 4, evidence=evidence(held={"a.md": "1"}, refresh_gain=measure(0.0))))
+    of = recording(turn(1, 2, 3, 4, evidence=evidence(pending_deletions={"a.md": "1"}, refresh_gain=measure(0.0))))
     [taken] = walk(of, RATES, PolicyParams(name="never")).taken
     assert (taken.action, taken.accepted, taken.score, taken.seconds) == (Action.HOLD, False, 0.25, 0.0)
 
@@ -368,7 +368,7 @@ def test_what_ranks_worse_does_not_go_live_however_it_answers(
     ndcg10: float, accepted: bool, scripted: Scripted
 ) -> None:
     step = tuning(4, turn(1, 1, 1, 1))
-    seen = {key: ranked(one, ndcg10 if one.state.retriever else 0.9) for key, one in step.seen.items()}
+    seen = {key: ranked(one, ndcg10 if one.state.tuned_embedder else 0.9) for key, one in step.seen.items()}
     [taken] = scripted.walk(recording(step.model_copy(update={"seen": seen})), TUNE).taken
     assert (taken.action, taken.accepted, taken.score) == (TUNE, accepted, 1.0 if accepted else 0.25)
 
@@ -439,10 +439,10 @@ def test_a_policy_pays_for_what_it_looks_at(name: str) -> None:
 
 
 SIGNALS = {
-    "found": ("score_retrieved", "index_gap", "refresh_gain", "retriever_gap", "malformed_share"),
+    "found": ("score_retrieved", "index_gap", "refresh_gain", "embedder_gap", "malformed_share"),
     "gold": ("score_gold", "model_gap"),
-    "losses": ("surprise",),
-    "text": ("news_share", "stale_answers", "come_back", "vocabulary"),
+    "losses": ("excess_loss",),
+    "text": ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "vocabulary"),
     "vectors": ("novelty", "shift"),
 }
 OF_THE_PAST = {"found": ("score", "index_gap"), "gold": ("model_gap",), "vectors": ("shift",)}

@@ -330,7 +330,7 @@ class TestRecorded:
 
     def test_every_action_but_a_rebuild_and_a_tuning_with_a_retrain_is_right_somewhere(self) -> None:
         right = [action for step in all_steps() for action in step.right or ()]
-        assert set(right) == {action.value for action in Action if not action.rebuilds} | {"TUNE_RETRIEVER"}
+        assert set(right) == {action.value for action in Action if not action.rebuilds} | {"TUNE_EMBEDDER"}
         assert all(stream.steps[0].right is None for stream in recorded().values())
 
     @pytest.mark.parametrize("name", ["facts", "mixed", "rename", "gutted", "domain", "names"])

@@ -79,7 +79,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keep_current(project=str(root))
     opened = Project.open(root, no_progress)
     evaluate_release(opened, opened.registry.live())
-    roll_back(opened.registry, None, "the shop's answers were worse", opened.serves)
+    roll_back(opened.registry, None, "the shop's answers were worse", opened.check_servable)
     return root
 
 

@@ -160,9 +160,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         adapter="a1b2",
         examples=None,
         settings=None,
-        taught=("d1",),
+        trained_on=("d1",),
         documents={"pump.md": md5(PAGE)},
-        taught_from=("pump.md",),
+        source_documents=("pump.md",),
     )
     for _ in range(2):
         release_of(project, model)

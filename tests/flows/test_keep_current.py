@@ -221,7 +221,7 @@ def test_a_run_in_a_terminal_whose_candidate_the_gate_refuses_ends_with_a_code_o
 def test_a_second_writer_is_refused_at_once_and_leaves_no_trace(house: House) -> None:
     before = (house.live, house.history)
     house.page("Tank", NEW)
-    with house.project.workspace.writing(), pytest.raises(UserError, match="another run is at work in"):
+    with house.project.workspace.write_lock(), pytest.raises(UserError, match="another run is at work in"):
         house.turn()
     assert (house.live, house.history) == before
     assert not fakes.CountingReader.prompts
@@ -326,7 +326,7 @@ def test_a_store_that_is_away_for_a_moment_costs_one_more_try(house: House, monk
 
 def test_data_that_cannot_be_used_is_refused_once_and_the_turn_says_what_to_do(house: House) -> None:
     before = house.live
-    house.set("examples", on_bad="refuse")
+    house.set("examples", on_invalid="refuse")
     write(house.root / "data/train/t.jsonl", '{"prompt": "only half"}\n')
     with pytest.raises(UserError, match="should hold prompt and completion") as refusal:
         house.turn()
@@ -356,7 +356,7 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
     assert (waits.decision, waits.outcome) == ("HOLD", f"waits for `ragtide approve {digest}`")
     assert waits.reason == "2 removals wait for an approval; nothing else has changed"
     plan = read_plan(house.project, digest)
-    held = plan.evidence.held
+    held = plan.evidence.pending_deletions
     record_approval(house.project.workspace, digest, plan, "discontinued")
     with pytest.raises(UserError, match="what was decided and done changed since plan"):
         keep_current(project=str(house.root), plan=digest)
@@ -372,7 +372,7 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
     for name in kept:
         (house.root / f"data/kb/{name}.md").unlink()
     project = house.project
-    assert dict(project.corpus(take_snapshot(project.workspace)).held) == held
+    assert dict(project.corpus(take_snapshot(project.workspace)).pending_deletions) == held
 
 
 def test_removals_that_a_person_said_no_to_stay_and_are_not_asked_about_again(house: House) -> None:
@@ -386,19 +386,19 @@ def test_removals_that_a_person_said_no_to_stay_and_are_not_asked_about_again(ho
     )
     after = house.turn()
     assert (after.decision, after.outcome) == ("NOTHING", "nothing to do")
-    assert not read_plan(house.project, after.plan).asks
+    assert not read_plan(house.project, after.plan).needs_approval
     # Another page is another matter, and whatever else changes goes ahead.
     house.page("Late", OLD)
     assert house.turn().outcome == "release 2"
     assert house.documents() == everything | {"Late.md"}
     (house.root / "data/kb/Gear.md").unlink()
     asked = read_plan(house.project, house.turn().plan)
-    assert set(asked.asked_removals) == {"Motor.md", "Gear.md"}
+    assert set(asked.deletions_to_approve) == {"Motor.md", "Gear.md"}
 
 
 def test_a_turn_closes_the_record_of_a_killed_one_and_leaves_a_rollback_alone(house: House) -> None:
     registry = house.project.registry
-    killed, going_back = registry.cycle(), registry.by_hand("rollback", {"decision": "ROLLBACK"})
+    killed, going_back = registry.cycle(), registry.manual_cycle("rollback", {"decision": "ROLLBACK"})
     with going_back:
         killed.__enter__()
         house.turn()
@@ -466,7 +466,7 @@ def test_a_training_line_that_cannot_be_learnt_from_is_listed_and_stops_nothing(
     cycle = house.turn()
     assert cycle.outcome == "release 2"
     assert "examples.md" in house.artifacts(cycle)
-    assert house.run(cycle).data.metrics["examples_left_out"] == 1
+    assert house.run(cycle).data.metrics["examples_filtered"] == 1
 
 
 def test_a_document_that_cannot_be_read_is_set_aside_and_the_rest_goes_live(house: House) -> None:
@@ -476,8 +476,8 @@ def test_a_document_that_cannot_be_read_is_set_aside_and_the_rest_goes_live(hous
     cycle = house.turn()
     assert (cycle.decision, cycle.outcome) == ("REFRESH", "release 2")
     assert (house.answer("Pump"), house.answer("Tank")) == (OLD, NEW)
-    assert "set_aside.md" in house.artifacts(cycle)
-    assert house.run(cycle).data.metrics["documents_set_aside"] == 1
+    assert "quarantined.md" in house.artifacts(cycle)
+    assert house.run(cycle).data.metrics["documents_quarantined"] == 1
     kept = Quarantine.read(house.project.workspace.quarantine_file)
     assert [(one.document, one.attempts) for one in kept.documents] == [("Pump.md", 1)]
     house.page("Pump", NEW)
@@ -503,7 +503,7 @@ def test_another_embedder_means_a_rebuild_and_the_live_release_answers_until_the
     assert house.live.index.settings["embed"]["document_prefix"] == "passage: "
     assert house.turn().decision == "NOTHING"
 
-    roll_back(house.project.registry, None, "a test", house.project.serves)
+    roll_back(house.project.registry, None, "a test", house.project.check_servable)
     assert (house.live.id, house.answer("Tank")) == ("1", OLD)
     again = house.turn()
     assert (again.decision, house.live.id) == ("NOTHING", "1")
@@ -548,7 +548,7 @@ def test_a_new_model_that_has_lost_an_earlier_skill_is_refused_unless_it_may(hou
     refused = house.turn()
     assert (refused.decision, refused.release) == ("RETRAIN", None)
     assert refused.outcome == "refused: skill dates: 1.00 -> 0.00; may lose 0.05"
-    assert read_plan(house.project, refused.plan).evidence.costs.skills_seconds > 0
+    assert read_plan(house.project, refused.plan).evidence.costs.suite_seconds > 0
     [prove] = [run for run in house.runs_below(refused) if run.info.run_name == "prove refused"]
     metrics = prove.data.metrics
     assert (metrics["skill_dates_before"], metrics["skill_dates_after"]) == (1.0, 0.0)
@@ -572,7 +572,7 @@ def test_a_deleted_document_flags_whoever_saw_it_and_is_a_reason_to_train_again(
     cycle = house.turn()
     assert (cycle.decision, cycle.release) == ("REFRESH", "2")
     evidence = read_plan(house.project, cycle.plan).evidence
-    assert evidence.taught_gone == ("Motor.md",)
+    assert evidence.deleted_training_documents == ("Motor.md",)
     assert house.flags() == {"1": "`Motor.md`", "2": "`Motor.md`"}
 
     house.set("policy", forget_points=60.0)
@@ -582,4 +582,4 @@ def test_a_deleted_document_flags_whoever_saw_it_and_is_a_reason_to_train_again(
     assert "taught from 1 document that is gone" in cycle.reason
     assert "Motor.md" not in house.live.model.documents
     assert set(house.flags()) == {"1", "2"}
-    assert read_plan(house.project, house.turn().plan).evidence.taught_gone == ()
+    assert read_plan(house.project, house.turn().plan).evidence.deleted_training_documents == ()

@@ -26,5 +26,5 @@ def test_upkeep_is_told_on_prefects_page_with_the_sizes(tmp_path: Path, monkeypa
     [page] = shown
     assert all(one.step in page for one in steps)
     assert "MLflow's database" in page
-    with home.project.workspace.writing():
+    with home.project.workspace.write_lock():
         pass  # It has let the project go.

@@ -73,7 +73,7 @@ def test_on_postgresql_with_passwords_a_deployed_run_ends_in_a_release(tmp_path:
         "PGPASSWORD": PASSWORD,
         "PREFECT_SERVER_API_AUTH_STRING": f"admin:{PASSWORD}",
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
-        "RAGTIDE_DOOR_TOKEN": PASSWORD,
+        "RAGTIDE_WEBHOOK_TOKEN": PASSWORD,
     }
     with site.up(), httpx.Client(timeout=60) as http:
         prefect, mlflow, door = (site.url(name) for name in ("prefect", "mlflow", "door"))

@@ -92,14 +92,14 @@ class Deployed:
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """A user's project, outside this repository, deployed as the README says."""
     folder = tmp_path_factory.mktemp("schedule")
-    root = write_project(folder / "project", services={"door_port": free_port()})
+    root = write_project(folder / "project", services={"webhook_port": free_port()})
     shutil.copy(ROOT / "prefect.yaml", root)
     write_quarter(root, quarters()[0])
     environment = os.environ | {
         "PREFECT_HOME": str(folder),
         "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
         "RAGTIDE_PROJECT": str(root),
-        "RAGTIDE_DOOR_TOKEN": TOKEN,
+        "RAGTIDE_WEBHOOK_TOKEN": TOKEN,
         "PYTHONPATH": str(ROOT),  # Where the counting fakes are.
     }
     project = Deployed(root, environment)
@@ -156,7 +156,7 @@ def test_reconcile_asks_for_the_run_that_a_lost_trigger_left_out_and_only_once(d
 @pytest.mark.long
 def test_door_and_watcher_bring_runs_that_a_worker_carries_out_and_a_bad_token_brings_none(deployed: Deployed) -> None:
     states = ("SCHEDULED", "PENDING", "RUNNING", "COMPLETED")
-    door = Workspace.open(deployed.root).params.services.door_url
+    door = Workspace.open(deployed.root).params.services.webhook_url
     page = deployed.root / "data" / "kb" / "live.md"
     with (
         deployed.running("ragtide.flows.cli.main", "door"),

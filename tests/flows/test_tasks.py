@@ -129,10 +129,10 @@ def test_each_step_has_retries_and_a_limit_and_keeps_nothing_in_prefect(name: st
 
 
 def test_a_turn_has_the_project_for_itself_and_its_settings_in_mlflow(project: Project) -> None:
-    second = project.workspace.writing()
+    second = project.workspace.write_lock()
     with tasks.open_cycle(project) as turn, pytest.raises(UserError, match="another run is at work"), second:
         pytest.fail("two writers at once")
-    with project.workspace.writing():
+    with project.workspace.write_lock():
         run = run_of(project, turn)
     assert run.info.status == "FINISHED"
     assert run.data.params["embed.model"] == "tests.fakes:CountingEmbedder"
@@ -140,7 +140,7 @@ def test_a_turn_has_the_project_for_itself_and_its_settings_in_mlflow(project: P
 
 def test_a_second_turn_is_refused_before_anything_is_recorded(project: Project) -> None:
     with (
-        project.workspace.writing(),
+        project.workspace.write_lock(),
         pytest.raises(UserError, match="another run is at work"),
         tasks.open_cycle(project),
     ):
@@ -156,7 +156,7 @@ def test_a_deployed_turn_waits_for_whoever_is_at_work_and_is_named_by_its_run(
     monkeypatch.setattr(tasks, "coalesce_queue", lambda: nullcontext(own))
     monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=told.append))
     with ExitStack() as other:
-        other.enter_context(project.workspace.writing(what="a command"))
+        other.enter_context(project.workspace.write_lock(what="a command"))
         threading.Timer(1, other.close).start()
         with tasks.open_cycle(project):
             assert describe_holder(project.workspace.state).startswith("flow run busy-bee, process ")
@@ -168,7 +168,7 @@ def test_a_turn_that_fails_says_so_and_frees_the_project(project: Project) -> No
         raise ZeroDivisionError("by nought")
     assert run_of(project, turn).info.status == "FAILED"
     assert project.registry.history()[-1].outcome == "failed: by nought"
-    with project.workspace.writing():
+    with project.workspace.write_lock():
         assert project.registry.champion() is None
 
 
@@ -210,7 +210,7 @@ def plan_of(limit: float | None = None, **signals: Any) -> Plan:
 NOTHING = plan_of(changes=UNCHANGED, delta=UNMOVED)
 REFRESH = plan_of()
 TOO_DEAR = plan_of(limit=0)
-REMOVALS = plan_of(changes=UNCHANGED, delta=UNMOVED, held={"a.md": "1"})
+REMOVALS = plan_of(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md": "1"})
 
 
 @pytest.mark.parametrize(

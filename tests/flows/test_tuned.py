@@ -66,7 +66,9 @@ def new_shop(root: Path, model: Path) -> Shop:
     embed = {"model": str(model), "backend": "torch", "device": "cpu"}
     # Whatever an untrained retriever finds: what the gate says of it is tested elsewhere.
     gate = {"max_score_loss": 1, "max_retrieval_loss": 1}
-    shop = Shop(write_project(root, embed=embed, gate=gate, tune={"batch_size": 2, "epochs": 2, "negatives": 0}))
+    shop = Shop(
+        write_project(root, embed=embed, gate=gate, embedder_tuning={"batch_size": 2, "epochs": 2, "negatives": 0})
+    )
     for name in NAMES:
         shop.page(name, "2027-01-01")
     rows = [{"question": QUESTION.format(name), "answers": ["2027"], "docs": [f"{name}.md"]} for name in NAMES[:2]]
@@ -101,15 +103,15 @@ def shop(told: dict[str, Any], tmp_path: Path) -> Shop:
 def test_index_and_retriever_go_live_together(told: dict[str, Any]) -> None:
     _, tuned, _ = told["cycles"]
     first, second, _ = told["releases"]
-    assert (tuned.decision, tuned.outcome) == ("TUNE_RETRIEVER", "release 2")
-    assert first.index.retriever is None
-    made = second.index.retriever
+    assert (tuned.decision, tuned.outcome) == ("TUNE_EMBEDDER", "release 2")
+    assert first.index.tuned_embedder is None
+    made = second.index.tuned_embedder
     embed = told["shop"].project.workspace.params.embed
     assert (made.base, made.pairs) == (embedder_base(embed), 8)
     assert made.final_loss is not None
     assert second.index.fingerprint != first.index.fingerprint
     assert second.index.embedded == second.index.rows == first.index.rows
-    assert [path.name for path in told["shop"].project.workspace.retrievers.iterdir()] == [made.digest]
+    assert [path.name for path in told["shop"].project.workspace.tuned_embedders.iterdir()] == [made.digest]
 
 
 def test_what_there_is_to_tune_on_is_evidence_and_is_used_up(told: dict[str, Any]) -> None:
@@ -122,7 +124,7 @@ def test_what_there_is_to_tune_on_is_evidence_and_is_used_up(told: dict[str, Any
 
 def test_the_work_is_recorded_for_the_next_forecast(told: dict[str, Any]) -> None:
     work = told["cycles"][1].work
-    assert work["taught_pairs"] == 16
+    assert work["trained_pairs"] == 16
     assert work["tune_seconds"] > 0
     assert told["cycles"][1].signals["action_seconds"] >= work["tune_seconds"]
 
@@ -130,7 +132,7 @@ def test_the_work_is_recorded_for_the_next_forecast(told: dict[str, Any]) -> Non
 def test_a_refresh_goes_on_with_the_live_retriever(told: dict[str, Any]) -> None:
     _, second, third = told["releases"]
     assert told["cycles"][2].decision == "REFRESH"
-    assert third.index.retriever == second.index.retriever
+    assert third.index.tuned_embedder == second.index.tuned_embedder
     assert third.index.fingerprint == second.index.fingerprint
     assert third.index.embedded == 1
 
@@ -139,42 +141,42 @@ def test_a_stage_goes_on_with_it_too(shop: Shop) -> None:
     shop.page("Lamp", "2040-01-01")
     built = run_stage("index", shop.root, no_progress)
     assert isinstance(built, BuiltIndex)
-    assert built.retriever == shop.live.index.retriever
+    assert built.tuned_embedder == shop.live.index.tuned_embedder
     assert built.embedded == 1
     assert run_stage("index", shop.root, no_progress).model_dump()["embedded"] == 0
 
 
 def test_going_back_takes_both(shop: Shop) -> None:
     project = shop.project
-    roll_back(project.registry, "1", "tried", project.serves)
-    assert shop.live.index.retriever is None
+    roll_back(project.registry, "1", "tried", project.check_servable)
+    assert shop.live.index.tuned_embedder is None
     assert shop.answer("Valve") == "2027-01-01"
-    roll_back(project.registry, "3", "better", project.serves)
-    assert shop.live.index.retriever is not None
+    roll_back(project.registry, "3", "better", project.check_servable)
+    assert shop.live.index.tuned_embedder is not None
     assert shop.answer("Valve") == "2031-05-05"
 
 
 def test_upkeep_leaves_what_one_can_go_back_to(shop: Shop) -> None:
     shop.set("maintain", keep_days=0)
-    roll_back(shop.project.registry, "1", "tried", shop.project.serves)
-    write(shop.project.workspace.retrievers / "refused" / "model.safetensors", "weights")
+    roll_back(shop.project.registry, "1", "tried", shop.project.check_servable)
+    write(shop.project.workspace.tuned_embedders / "refused" / "model.safetensors", "weights")
     steps = {one.step: one for one in maintain_project(shop.project)}
     assert steps["sweep models"].done
-    assert not (shop.project.workspace.retrievers / "refused").exists()
-    roll_back(shop.project.registry, "3", "better", shop.project.serves)
+    assert not (shop.project.workspace.tuned_embedders / "refused").exists()
+    roll_back(shop.project.registry, "3", "better", shop.project.check_servable)
     assert shop.answer("Valve") == "2031-05-05"
 
 
 def test_weights_that_are_not_here_come_from_the_run_that_made_them(shop: Shop) -> None:
-    shutil.rmtree(shop.project.workspace.retrievers)
+    shutil.rmtree(shop.project.workspace.tuned_embedders)
     assert shop.answer("Valve") == "2031-05-05"
-    made = shop.live.index.retriever
+    made = shop.live.index.tuned_embedder
     assert made is not None
-    assert weights.weights_digest(shop.project.workspace.retrievers / made.digest) == made.digest
+    assert weights.weights_digest(shop.project.workspace.tuned_embedders / made.digest) == made.digest
 
 
 def test_weights_that_are_nowhere_are_refused_in_one_line(shop: Shop, tmp_path: Path) -> None:
-    made = shop.live.index.retriever
+    made = shop.live.index.tuned_embedder
     assert made is not None
     lost = made.model_copy(update={"run": "0" * 32})
     with pytest.raises(UserError, match=rf"^the tuned retriever {made.digest} is neither here nor in MLflow: "):
@@ -187,4 +189,4 @@ def test_another_base_in_the_params_leaves_it_behind(shop: Shop, tmp_path: Path)
     assert shop.answer("Valve") == "2031-05-05"
     cycle = shop.turn()
     assert cycle.decision == Action.REBUILD
-    assert shop.live.index.retriever is None
+    assert shop.live.index.tuned_embedder is None

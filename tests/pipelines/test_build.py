@@ -67,8 +67,8 @@ OTHER_SETTINGS: list[dict[str, dict[str, Any]]] = [
     {"generate": {"max_new_tokens": 8}},
     {"generate": {"tokens_at_once": 999}},
     {"embed": {"tokens_at_once": 999}},
-    {"observe": {"max_document_bytes": 9}},
-    {"examples": {"on_bad": "refuse"}},
+    {"data": {"max_document_bytes": 9}},
+    {"examples": {"on_invalid": "refuse"}},
 ]
 
 
@@ -104,7 +104,7 @@ class Yard:
         return Yard(workspace(self.workspace.root, **blocks), self.models)
 
     def model(self) -> BuiltModel:
-        reader = self.table.reader(self.index().version)
+        reader = self.table.retriever(self.index().version)
         return build_model(self.workspace, self.models, self.corpus, reader, no_progress)[0]
 
     def teach(self, examples: int, completion: str = "May") -> None:
@@ -258,9 +258,9 @@ def test_a_release_is_read_under_its_own_settings_while_others_stand_in_params(t
     other.index(rebuild=True)
     old = open_built_index(other.workspace, other.models.embedder, built)
     assert old.fingerprint == built.fingerprint != other.table.fingerprint
-    assert len(old.reader("release-1").search(["text of a.md"], 2)[0]) == 2
+    assert len(old.retriever("release-1").search(["text of a.md"], 2)[0]) == 2
     with pytest.raises(UserError, match=r"built with .*embed\.query_prefix = 'query: ' \(now ''\)"):
-        other.table.reader("release-1")
+        other.table.retriever("release-1")
 
 
 def test_a_release_under_todays_settings_loads_no_second_embedder(
@@ -289,7 +289,7 @@ def test_a_release_runs_on_the_device_of_today(tmp_path: Path, monkeypatch: pyte
 
 
 def test_upkeep_does_what_the_settings_allow_and_says_why(tmp_path: Path) -> None:
-    made = yard(tmp_path).under(maintain={"keep_days": 0, "max_fragments": 1})
+    made = yard(tmp_path).under(maintenance={"keep_days": 0, "max_fragments": 1})
     first = made.index()
     made.table.tag("release-1", first.version)
     for number in range(3):
@@ -353,17 +353,17 @@ def test_a_model_names_what_was_replayed_and_every_file_that_it_and_those_before
     made = yard(tmp_path)
     old = Example((Message("user", "When was it?"),), "June", "b.md")
     older = ReplayExamples((old,), {"gone.jsonl": "0" * 32})
-    reader = made.table.reader(made.index().version)
-    built, _ = build_model(made.workspace, made.models, replace(made.corpus, older=older), reader, no_progress)
+    reader = made.table.retriever(made.index().version)
+    built, _ = build_model(made.workspace, made.models, replace(made.corpus, replay=older), reader, no_progress)
     assert built.replayed == (old.digest,)
-    assert built.taught == tuple(sorted([old.digest, *(one.digest for one in made.corpus.examples)]))
+    assert built.trained_on == tuple(sorted([old.digest, *(one.digest for one in made.corpus.examples)]))
     assert built.files == {"gone.jsonl": "0" * 32, **made.corpus.snapshot.examples}
-    assert built.taught_from == ("a.md", "b.md")
+    assert built.source_documents == ("a.md", "b.md")
     assert [lesson.completion for lesson in CountingTrainer.lessons] == ["May"] * 4 + ["June"]
 
 
 def test_a_share_of_the_examples_is_taught_once_more_without_the_passage_that_answers(tmp_path: Path) -> None:
-    made = yard(tmp_path).under(finetune={"min_examples": 3, "min_steps": 1}, examples={"absent_share": 1})
+    made = yard(tmp_path).under(finetune={"min_examples": 3, "min_steps": 1}, examples={"unanswerable_share": 1})
     assert made.model().trained_examples == 8
     assert [lesson.completion for lesson in CountingTrainer.lessons] == ["May"] * 4 + ["not in the documents"] * 4
 
@@ -374,7 +374,7 @@ def test_the_base_model_alone_has_seen_nothing(tmp_path: Path) -> None:
 
 def test_the_losses_of_each_step_come_with_the_model(tmp_path: Path) -> None:
     made = yard(tmp_path)
-    reader = made.table.reader(made.index().version)
+    reader = made.table.retriever(made.index().version)
     _, trained = build_model(made.workspace, made.models, made.corpus, reader, no_progress)
     assert trained.losses == (1.0, 0.1, 0.01)
 
@@ -390,14 +390,16 @@ def test_a_lesson_that_the_trainer_cannot_take_is_left_out(tmp_path: Path) -> No
     made = yard(tmp_path)
     picky = replace(made.models, trainer=PickyTrainer())
     CountingTrainer.lessons.clear()
-    built, _ = build_model(made.workspace, picky, made.corpus, made.table.reader(made.index().version), no_progress)
+    built, _ = build_model(made.workspace, picky, made.corpus, made.table.retriever(made.index().version), no_progress)
     assert len(CountingTrainer.lessons) == built.trained_examples == made.model().trained_examples - 1
 
 
 def test_a_lesson_that_the_trainer_cannot_take_is_refused_where_params_say_so(tmp_path: Path) -> None:
     made = yard(tmp_path)
-    strict = made.workspace.params.model_copy(update={"examples": ExampleParams(on_bad="refuse", absent_share=0)})
-    picky, reader = replace(made.models, trainer=PickyTrainer()), made.table.reader(made.index().version)
+    strict = made.workspace.params.model_copy(
+        update={"examples": ExampleParams(on_invalid="refuse", unanswerable_share=0)}
+    )
+    picky, reader = replace(made.models, trainer=PickyTrainer()), made.table.retriever(made.index().version)
     CountingTrainer.lessons.clear()
     with pytest.raises(UserError, match=r"^1 examples have an answer of over finetune\.max_tokens = 1024 tokens"):
         build_model(replace(made.workspace, params=strict), picky, made.corpus, reader, no_progress)
@@ -530,7 +532,9 @@ def test_training_settings_change_with_each_setting_of_fine_tuning(key: str) -> 
     assert settings_of(finetune={key: OTHER_FINETUNING[key]}) != settings_of()
 
 
-@pytest.mark.parametrize(("key", "value"), [("absent_share", 0.5), ("absent_answer", "unknown"), ("replay_share", 0.3)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("unanswerable_share", 0.5), ("unanswerable_reply", "unknown"), ("replay_share", 0.3)]
+)
 def test_training_settings_change_with_what_else_is_taught(key: str, value: object) -> None:
     assert settings_of(examples={key: value}) != settings_of()
 

@@ -115,7 +115,7 @@ def test_every_example_that_is_kept_has_a_passage_to_learn_from(tmp_path: Path) 
 
 
 def test_the_settings_of_the_project_are_followed(tmp_path: Path) -> None:
-    made = project(tmp_path, chunk={"max_words": 20}, observe={"kb": "pages"})
+    made = project(tmp_path, chunk={"max_words": 20}, data={"kb": "pages"})
     write(tmp_path / "pages/long.md", "word " * 50)
     assert [len(chunk.text.split()) for chunk in read(made).chunks if chunk.document == "long.md"] == [20, 20, 10]
     assert {chunk.document for chunk in read(made).chunks} >= {"quill.md"}
@@ -142,7 +142,7 @@ def test_a_bad_line_of_the_examples_is_listed_and_spoils_no_other(tmp_path: Path
     made = project(tmp_path)
     write(made.train / "bad.jsonl", "\n{]\n")
     corpus = read(made)
-    [finding] = corpus.left_out
+    [finding] = corpus.filtered
     assert (finding.where, finding.kind) == ("data/train/bad.jsonl:2", IssueKind.BAD_LINE)
     assert finding.why.startswith("is not JSON")
     assert [example.question for example in corpus.examples] == ["Q0", "Q1"]
@@ -160,7 +160,7 @@ def test_an_example_is_checked_against_its_page_and_the_golden_questions(tmp_pat
     index = Index(made.index_uri, HashEmbedder(), made.params.chunk)
     corpus = read_corpus(made, take_snapshot(made), IndexVersion(index, None), golden=["What ends in May?"])
     assert [example.question for example in corpus.examples] == ["When will it end?"]
-    assert [(one.where, one.kind) for one in corpus.left_out] == [
+    assert [(one.where, one.kind) for one in corpus.filtered] == [
         ("data/train/rows.jsonl:1", IssueKind.STALE),
         ("data/train/rows.jsonl:3", IssueKind.LEAK),
     ]
@@ -182,7 +182,7 @@ def test_a_file_that_moved_on_since_the_snapshot_is_refused(tmp_path: Path, path
     ("name", "content", "said"),
     [
         ("bad.md", BROKEN, "is not UTF-8"),
-        ("big.md", "x" * 600, "600 bytes, over observe.max_document_bytes = 500"),
+        ("big.md", "x" * 600, "600 bytes, over data.max_document_bytes = 500"),
         ("bad.json", "{]", "is not JSON"),
         ("bad.pdf", "no PDF", "is not a PDF"),
     ],
@@ -190,10 +190,10 @@ def test_a_file_that_moved_on_since_the_snapshot_is_refused(tmp_path: Path, path
 def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(
     tmp_path: Path, name: str, content: str | bytes, said: str
 ) -> None:
-    made = project(tmp_path, observe={"max_document_bytes": 500})
+    made = project(tmp_path, data={"max_document_bytes": 500})
     write(made.kb / name, content)
     corpus = read(made)
-    aside = {one.document: one for one in corpus.set_aside}
+    aside = {one.document: one for one in corpus.quarantined}
     assert set(aside) == {name, "empty.md"}
     assert said in aside[name].reason
     assert names(corpus.chunks) == ["deep/ink.txt", "quill.md"]
@@ -217,7 +217,7 @@ def test_a_document_that_became_unreadable_stays_as_the_index_holds_it(tmp_path:
     write(made.workspace.kb / "3.md", BROKEN)
     corpus = made.read()
     assert corpus.chunks == before.chunks
-    assert [one.document for one in corpus.set_aside] == ["3.md"]
+    assert [one.document for one in corpus.quarantined] == ["3.md"]
     assert corpus.texts["3.md"].split() == ["Page", "3", "Text", "of", "3."]
     # Its rows still stand for the content that they were made of, so that no refresh takes them for the new one.
     assert corpus.source.documents["3.md"] == md5("# Page 3\n\nText of 3.\n")
@@ -226,7 +226,7 @@ def test_a_document_that_became_unreadable_stays_as_the_index_holds_it(tmp_path:
 
 
 def test_a_document_that_was_given_up_is_not_tried_again_and_keeps_its_rows(tmp_path: Path) -> None:
-    made = indexed(tmp_path, observe={"max_attempts": 2})
+    made = indexed(tmp_path, data={"max_attempts": 2})
     write(made.workspace.kb / "3.md", BROKEN)
     for waiting in (1, 0, 0):
         corpus = read(made.workspace, made.shelf.latest, keep=True)
@@ -236,21 +236,21 @@ def test_a_document_that_was_given_up_is_not_tried_again_and_keeps_its_rows(tmp_
 
 
 def test_a_document_that_was_mended_is_read_again(tmp_path: Path) -> None:
-    made = indexed(tmp_path, observe={"max_attempts": 1})
+    made = indexed(tmp_path, data={"max_attempts": 1})
     write(made.workspace.kb / "3.md", BROKEN)
     read(made.workspace, made.shelf.latest, keep=True)
     write(made.workspace.kb / "3.md", "Mended.")
     corpus = read(made.workspace, made.shelf.latest, keep=True)
-    assert (corpus.texts["3.md"], corpus.set_aside) == ("Mended.", ())
+    assert (corpus.texts["3.md"], corpus.quarantined) == ("Mended.", ())
     assert Quarantine.read(made.workspace.quarantine_file).documents == ()
 
 
 def test_a_document_that_was_given_up_as_too_large_is_read_once_the_limit_is_raised(tmp_path: Path) -> None:
-    limited = workspace(tmp_path, observe={"max_attempts": 1, "max_document_bytes": 10})
+    limited = workspace(tmp_path, data={"max_attempts": 1, "max_document_bytes": 10})
     write(limited.kb / "large.md", "more than ten bytes")
     write(limited.kb / "small.md", "ten")
     assert names(read(limited, keep=True).chunks) == ["small.md"]
-    raised = workspace(tmp_path, observe={"max_attempts": 1, "max_document_bytes": 100})
+    raised = workspace(tmp_path, data={"max_attempts": 1, "max_document_bytes": 100})
     assert names(read(raised).chunks) == ["large.md", "small.md"]
 
 
@@ -272,7 +272,9 @@ def test_a_document_that_never_could_be_read_has_no_chunks(tmp_path: Path) -> No
 def test_a_folder_from_which_nothing_can_be_read_is_refused(
     tmp_path: Path, files: dict[str, bytes], said: str, has_index: bool
 ) -> None:
-    made = indexed(tmp_path, guard={"max_removed_documents": 99}) if has_index else Indexed(workspace(tmp_path))
+    made = (
+        indexed(tmp_path, deletion_guard={"max_removed_documents": 99}) if has_index else Indexed(workspace(tmp_path))
+    )
     for path in made.workspace.kb.iterdir():
         path.unlink()
     for name, content in files.items():
@@ -297,7 +299,7 @@ def test_few_removals_are_followed(tmp_path: Path) -> None:
     made = indexed(tmp_path, guard=CAREFUL)
     remove(made, 2)
     corpus = made.read()
-    assert (names(corpus.chunks), corpus.held, corpus.waiting) == (["0.md", "1.md", "3.md", "4.md"], {}, 0)
+    assert (names(corpus.chunks), corpus.pending_deletions, corpus.waiting) == (["0.md", "1.md", "3.md", "4.md"], {}, 0)
 
 
 def test_too_many_removals_are_held_and_their_rows_stay(tmp_path: Path) -> None:
@@ -306,7 +308,7 @@ def test_too_many_removals_are_held_and_their_rows_stay(tmp_path: Path) -> None:
     gone = remove(made, 1, 2)
     corpus = made.read()
     assert corpus.chunks == before.chunks
-    assert (corpus.held, corpus.waiting) == (gone, 2)
+    assert (corpus.pending_deletions, corpus.waiting) == (gone, 2)
     assert {one.id for one in corpus.documents} == {one.id for one in before.documents}
 
 
@@ -316,7 +318,7 @@ def test_approved_removals_are_followed(tmp_path: Path) -> None:
     given = Approval(plan="0123456789ab", removals=gone, why="they are out of print", at="2030-01-01T00:00:00+00:00")
     given.write(made.workspace.approvals / f"{given.plan}.json")
     corpus = made.read()
-    assert (names(corpus.chunks), corpus.held) == (["0.md", "3.md", "4.md"], {})
+    assert (names(corpus.chunks), corpus.pending_deletions) == (["0.md", "3.md", "4.md"], {})
 
 
 def test_pages_that_were_renamed_and_then_edited_hold_nothing_back(tmp_path: Path) -> None:
@@ -328,9 +330,9 @@ def test_pages_that_were_renamed_and_then_edited_hold_nothing_back(tmp_path: Pat
     for number in range(5):
         write(made.workspace.kb / f"deep/{number}.md", f"# Page {number}\n\nIt says something else now.\n")
     # Nobody has seen the pages under their new names: they look gone.
-    assert len(made.read().held) == 5
+    assert len(made.read().pending_deletions) == 5
     between.write(made.workspace.snapshot_file(between.id))
-    assert made.read().held == {}
+    assert made.read().pending_deletions == {}
 
 
 def test_a_folder_that_moved_as_a_whole_holds_nothing_back(tmp_path: Path) -> None:
@@ -339,7 +341,7 @@ def test_a_folder_that_moved_as_a_whole_holds_nothing_back(tmp_path: Path) -> No
         write(made.workspace.kb / f"deep/{number}.md", (made.workspace.kb / f"{number}.md").read_bytes())
         (made.workspace.kb / f"{number}.md").unlink()
     corpus = made.read()
-    assert (corpus.held, names(corpus.chunks)) == ({}, [f"deep/{number}.md" for number in range(5)])
+    assert (corpus.pending_deletions, names(corpus.chunks)) == ({}, [f"deep/{number}.md" for number in range(5)])
 
 
 def test_an_example_about_a_page_whose_removal_waits_is_no_orphan(tmp_path: Path) -> None:
@@ -372,7 +374,7 @@ def test_a_folder_and_a_corpus_bring_the_same_rows(tmp_path: Path) -> None:
     write(made.workspace.kb / "3.md", BROKEN)
     remove(made, 1, 2)
     corpus, folder = made.read(), made.folder()
-    assert (folder.held, folder.waiting) == (corpus.held, 2)
+    assert (folder.pending_deletions, folder.waiting) == (corpus.pending_deletions, 2)
     made.shelf.index.refresh(folder, "s", no_progress)
     assert set(made.shelf.index.rows()) == {one.key for one in corpus.chunks}
     assert made.shelf.index.documents() == corpus.source.documents

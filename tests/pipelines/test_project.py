@@ -106,23 +106,23 @@ def test_what_the_live_model_has_learnt_from_files_that_are_gone_is_taught_again
     assert corpus_of(opened).older == ReplayExamples()
     release_of(opened, live(opened).model.model_copy(update={"files": {"gone.jsonl": digest}}))
     corpus = corpus_of(opened)
-    assert [one.question for one in corpus.older.examples] == ["Who?"]
-    assert corpus.taught == (*corpus.examples, *corpus.older.examples)
+    assert [one.question for one in corpus.replay.examples] == ["Who?"]
+    assert corpus.training_examples == (*corpus.examples, *corpus.replay.examples)
 
 
 def test_training_lines_that_are_not_fit_are_left_out_or_refused_as_the_params_say(opened: Project) -> None:
     leak = {"prompt": PUMP.lower(), "completion": NEW, "doc": "pump.md"}
     write(opened.workspace.train / "new.jsonl", json.dumps(leak) + "\n")
-    assert [(one.where, one.kind) for one in corpus_of(opened).left_out] == [("data/train/new.jsonl:1", IssueKind.LEAK)]
-    strict = opened.workspace.params.model_copy(update={"examples": ExampleParams(on_bad="refuse")})
+    assert [(one.where, one.kind) for one in corpus_of(opened).filtered] == [("data/train/new.jsonl:1", IssueKind.LEAK)]
+    strict = opened.workspace.params.model_copy(update={"examples": ExampleParams(on_invalid="refuse")})
     refusing = replace(opened, workspace=replace(opened.workspace, params=strict))
     with pytest.raises(UserError, match=r"1 training line is not fit to learn from \(data/train/new\.jsonl:1: leak"):
         corpus_of(refusing)
-    assert len(refusing.look_into(take_snapshot(refusing.workspace)).left_out) == 1
+    assert len(refusing.inspect_corpus(take_snapshot(refusing.workspace)).filtered) == 1
 
 
 def test_before_the_first_release_the_base_model_alone_is_measured(make_project: MakeProject) -> None:
-    subject = Project.open(make_project(), no_progress).subject(None)
+    subject = Project.open(make_project(), no_progress).system_under_test(None)
     assert subject.reader is None
     assert (subject.model.base, subject.model.adapter) == (CountingReader.base, None)
 
@@ -130,7 +130,7 @@ def test_before_the_first_release_the_base_model_alone_is_measured(make_project:
 @pytest.mark.parametrize("number", ["1", "2"])
 def test_a_release_is_measured_with_its_own_index_and_model(number: str, opened: Project) -> None:
     release = opened.registry.release(number)
-    subject = opened.subject(release)
+    subject = opened.system_under_test(release)
     assert subject.model == release.model
     assert subject.reader is not None
     assert opened.index.rows(subject.reader.version) == opened.index.rows(release.index.version)
@@ -144,13 +144,13 @@ def test_a_release_whose_base_is_gone_answers_nothing_and_the_next_turn_goes_on_
     release = live(opened)
     assert opened.kept(release) == release.model
     monkeypatch.setattr(CountingReader, "base", "reader-2")
-    for use in (lambda: opened.ask(PUMP), lambda: opened.serves(release)):
+    for use in (lambda: opened.ask(PUMP), lambda: opened.check_servable(release)):
         with pytest.raises(UserError, match="made from reader-1, and what is there now is reader-2: put it back"):
             use()
     assert CountingReader.prompts == []
     kept = opened.kept(release)
     assert (kept.base, kept.adapter) == ("reader-2", None)
-    assert opened.subject(release).model == kept
+    assert opened.system_under_test(release).model == kept
 
 
 def test_an_answer_comes_from_what_is_live_and_says_so(opened: Project) -> None:
@@ -176,16 +176,16 @@ def test_an_adapter_that_is_not_on_this_machine_is_brought_here_before_it_is_use
     if use == "ask":
         assert opened.ask(PUMP)[1].text == NEW
     else:
-        opened.subject(live(opened))
+        opened.system_under_test(live(opened))
     assert [folder.name for folder in opened.workspace.adapters.iterdir()] == ["a2"]
     assert json.loads((opened.workspace.adapters / "a2" / SKILLS).read_text())["name"] == "a2"
 
 
 def test_a_release_that_is_not_whole_any_more_is_told_without_loading_a_model(opened: Project) -> None:
-    opened.serves(opened.registry.release("1"))
+    opened.check_servable(opened.registry.release("1"))
     lancedb.connect(opened.workspace.index_uri).open_table(TABLE).tags.delete("release-1")
     with pytest.raises(UserError, match="no tag release-1 any more"):
-        opened.serves(opened.registry.release("1"))
+        opened.check_servable(opened.registry.release("1"))
     assert not CountingEmbedder.embedded
 
 
@@ -213,7 +213,7 @@ def test_examining_asks_only_what_the_documents_can_answer(opened: Project) -> N
     root = opened.workspace.root
     stale = {"id": "late", "question": "When?", "answers": ["2099-09-09"], "docs": ["pump.md"]}
     write(root / "data/golden/late.jsonl", json.dumps(stale) + "\n")
-    golden = opened.examiner(corpus_of(opened)).golden
+    golden = opened.evaluator(corpus_of(opened)).golden
     assert [one.question for one in golden.questions] == [PUMP]
     assert golden.stale == ("late",)
 
@@ -228,5 +228,5 @@ def test_the_progress_of_the_project_shows_what_is_asked(opened: Project) -> Non
 
     watched = replace(opened, progress=noting)
     watched.ask(PUMP)
-    watched.examiner(corpus_of(watched)).with_gold(watched.subject(None))
+    watched.evaluator(corpus_of(watched)).with_gold(watched.system_under_test(None))
     assert seen == [("answering", 1), ("answering with the right passage", 1)]

@@ -197,7 +197,7 @@ def test_too_few_examples_are_refused_and_leave_no_model(root: Path) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_refused_while_another_run_is_at_work(name: str, root: Path) -> None:
-    with opened(root).workspace.writing(), pytest.raises(UserError, match="another run is at work"):
+    with opened(root).workspace.write_lock(), pytest.raises(UserError, match="another run is at work"):
         run_stage(name, root, no_progress)
     assert not (root / "artifacts").exists()
 
@@ -350,7 +350,7 @@ def test_a_removal_that_the_stage_holds_back_can_be_approved_before_the_first_re
     lose_many(root)
     project = opened(root)
     plan = make_plan(project, project.corpus(take_snapshot(project.workspace)))
-    assert len(plan.evidence.held) == 20
+    assert len(plan.evidence.pending_deletions) == 20
 
 
 @pytest.mark.parametrize("name", ["finetune", "score"])

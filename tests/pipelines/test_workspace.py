@@ -46,7 +46,7 @@ def test_data_lies_under_data_and_what_ragtide_keeps_for_itself_under_one_hidden
 @pytest.mark.parametrize("folder", ["kb", "train", "golden"])
 def test_a_data_folder_is_the_one_that_params_name(folder: str, tmp_path: Path) -> None:
     usual = Workspace(tmp_path, Params())
-    moved = workspace(tmp_path, observe={folder: "elsewhere/deep"})
+    moved = workspace(tmp_path, data={folder: "elsewhere/deep"})
     assert places(moved)[folder] == tmp_path / "elsewhere" / "deep"
     assert {name for name, path in places(moved).items() if path != places(usual)[name]} == {folder}
 
@@ -99,27 +99,27 @@ def test_opening_and_asking_for_places_makes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_second_writer_is_told_which_project_is_held(tmp_path: Path) -> None:
-    with workspace(tmp_path).writing(), pytest.raises(UserError) as refusal, workspace(tmp_path).writing():
+    with workspace(tmp_path).write_lock(), pytest.raises(UserError) as refusal, workspace(tmp_path).write_lock():
         pytest.fail("two writers at once")
     assert str(refusal.value).startswith(f"another run is at work in {tmp_path}: wait for it")
     assert "\n" not in str(refusal.value)
 
 
 def test_a_writer_that_was_refused_leaves_the_first_its_lock(tmp_path: Path) -> None:
-    with workspace(tmp_path).writing():
+    with workspace(tmp_path).write_lock():
         for _ in range(3):
-            with pytest.raises(UserError, match="another run"), workspace(tmp_path).writing():
+            with pytest.raises(UserError, match="another run"), workspace(tmp_path).write_lock():
                 pytest.fail("two writers at once")
 
 
 def test_a_reader_needs_no_lock(tmp_path: Path) -> None:
     write(tmp_path / "params.yaml", "")
-    with Workspace.open(tmp_path).writing():
+    with Workspace.open(tmp_path).write_lock():
         assert Workspace.open(tmp_path).kb == tmp_path.resolve() / "data" / "kb"
 
 
 def test_a_refusal_inside_the_lock_is_passed_on_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^a\.md is not UTF-8$"), workspace(tmp_path).writing():
+    with pytest.raises(UserError, match=r"^a\.md is not UTF-8$"), workspace(tmp_path).write_lock():
         raise UserError("a.md is not UTF-8")
-    with workspace(tmp_path).writing():
+    with workspace(tmp_path).write_lock():
         assert (tmp_path / ".ragtide" / "writer.lock").exists()

@@ -18,7 +18,7 @@ from tests.factories import evidence, measure
 WIDTHS = [80, 120]
 FULL = {
     **{field: measure(0.3, 0.2, 0.4, n=3104) for _, field in SIGNALS},
-    "measured_in": {"score_gold": 1234.5},
+    "signal_seconds": {"score_gold": 1234.5},
     "costs": Costs(
         refresh_seconds=10, retrain_seconds=36000, prove_seconds=20, source="prior", price_per_hour=9, currency="EUR"
     ),
@@ -54,7 +54,7 @@ def test_the_why_and_what_would_have_changed_it_are_there_word_for_word(width: i
     gathered, decision = decided(**FULL)
     text = run_on(shown(gathered, decision, width))
     assert decision.explanation in text
-    assert all(line in text for line in decision.would_change)
+    assert all(line in text for line in decision.counterfactuals)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -79,7 +79,7 @@ def test_every_signal_stands_with_its_value_below_its_name() -> None:
 
 
 def test_what_was_not_measured_says_why_where_its_meaning_would_stand() -> None:
-    lines = shown(*decided(surprise=Measure.unmeasured("no old examples"))).splitlines()
+    lines = shown(*decided(excess_loss=Measure.unmeasured("no old examples"))).splitlines()
     [at] = [at for at, line in enumerate(lines) if "surprise of new examples" in line]
     assert "no old examples" in lines[at]
     assert lines[at + 1].split() == ["not", "measured"]
@@ -100,12 +100,12 @@ def test_without_a_paragraph_the_panel_gives_the_reasons() -> None:
 
 @pytest.mark.parametrize("evil", ["[bold]a[/bold].md", "[/nothing]", "a\x1b[2J.md", "a\nb.md"])
 def test_a_name_is_no_style_and_moves_no_cursor(evil: str) -> None:
-    text = shown(*decided(held={evil: "1"}, refused={"REFRESH": evil}))
+    text = shown(*decided(pending_deletions={evil: "1"}, rejected_actions={"REFRESH": evil}))
     assert "\x1b[2J" not in text
     assert run_on(evil.replace("\x1b", "\\x1b").replace("\n", "\\n")) in run_on(text)
 
 
 def test_what_is_code_is_bold_and_not_in_ticks() -> None:
-    text = shown(*decided(held={"a.md": "1"}), styles=True)
+    text = shown(*decided(pending_deletions={"a.md": "1"}), styles=True)
     assert "`" not in text
     assert "\x1b[1mragtide" in text

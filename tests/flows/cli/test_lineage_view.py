@@ -53,7 +53,7 @@ def test_each_document_is_told_by_what_it_was_for_and_what_it_is_now() -> None:
 
 
 def test_who_has_seen_a_document_is_told_release_by_release() -> None:
-    seen = Sighting("2", "a1", is_live=True, is_taught_from=True), Sighting("1", "a0", False, False)
+    seen = Sighting("2", "a1", is_live=True, is_source=True), Sighting("1", "a0", False, False)
     text = shown(sightings_table("pump.md", seen))
     assert all(part in row(text, "2 (live)") for part in ("a1", "taught from"))
     assert all(part in row(text, "a0") for part in ("1", "stood beside"))

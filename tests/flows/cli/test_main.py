@@ -52,9 +52,9 @@ def files(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def on_bad(root: Path, what: str, contradictions: str = "leave_out") -> None:
+def on_invalid(root: Path, what: str, contradictions: str = "filter") -> None:
     """What is to become of training lines that cannot be learnt from, and of those that contradict each other."""
-    path, block = root / "params.yaml", {"on_bad": what, "contradictions": contradictions}
+    path, block = root / "params.yaml", {"on_invalid": what, "contradictions": contradictions}
     path.write_text(f"{path.read_text(encoding='utf-8')}\nexamples: {json.dumps(block)}\n", encoding="utf-8")
 
 
@@ -86,7 +86,7 @@ def golden_key_of_the_wrong_type(root: Path) -> str:
 
 def broken_training_line(root: Path) -> str:
     (root / "data/train/examples.jsonl").write_text('\n{"prompt": "only half"}\n', encoding="utf-8")
-    on_bad(root, "refuse")
+    on_invalid(root, "refuse")
     return "data/train/examples.jsonl:2: bad line: should hold prompt and completion"
 
 
@@ -302,7 +302,7 @@ def test_training_lines_that_are_left_out_are_listed_with_their_place_and_why(
     what: str, code: int, make_project: MakeProject
 ) -> None:
     root = teach(fill(make_project()), FINE, LEAK, "{", FINE, FINE | {"doc": "gone.md"})
-    on_bad(root, what)
+    on_invalid(root, what)
     before = files(root)
     ended, out, _ = at(root, "examples")
     assert ended == code
@@ -322,7 +322,7 @@ def test_contradictions_are_listed_whether_they_are_left_out_or_kept(make_projec
     code, out, _ = at(root, "examples")
     assert (code, [row[1] for row in cells(out)]) == (0, ["contradiction", "contradiction"])
     assert "0 examples to learn from; 2 lines left out (2 contradictions); 0 whose page is gone" in out
-    on_bad(root, "refuse", contradictions="keep")
+    on_invalid(root, "refuse", contradictions="keep")
     code, out, _ = at(root, "examples")
     assert (code, [row[1] for row in cells(out)]) == (0, ["contradiction, kept", "contradiction, kept"])
     assert "2 examples to learn from; 2 of them contradict each other; no line left out; 0 whose page is gone" in out
@@ -330,7 +330,7 @@ def test_contradictions_are_listed_whether_they_are_left_out_or_kept(make_projec
 
 def test_where_every_training_line_is_fit_to_learn_from_that_is_said(make_project: MakeProject) -> None:
     root = teach(fill(make_project()), FINE)
-    on_bad(root, "refuse")
+    on_invalid(root, "refuse")
     assert at(root, "examples") == (0, "1 examples to learn from; no line left out; 0 whose page is gone\n", "")
 
 
@@ -427,14 +427,14 @@ def test_a_dry_run_of_upkeep_says_what_it_would_do_and_does_nothing(indexed: Pat
 
 @pytest.mark.parametrize("command", [["verify"], ["maintain"], ["approve", "0123456789ab"], ["stage", "index"]])
 def test_a_command_that_writes_is_refused_while_another_is_at_work(command: list[str], indexed: Path) -> None:
-    with Project.open(indexed, no_progress).workspace.writing():
+    with Project.open(indexed, no_progress).workspace.write_lock():
         code, _, err = at(indexed, *command)
     assert code == 1
     assert "another run is at work" in err
 
 
 def test_one_can_go_back_while_a_run_is_at_work_and_is_told_what_becomes_of_it(taught: Path) -> None:
-    with Project.open(taught, no_progress).workspace.writing(what="flow run busy-bee"):
+    with Project.open(taught, no_progress).workspace.write_lock(what="flow run busy-bee"):
         code, out, _ = at(taught, "rollback")
     assert code == 0
     assert "a run is at work (flow run busy-bee, process " in " ".join(out.split())
@@ -607,9 +607,11 @@ def taught(make_project: MakeProject) -> Path:
     project = Project.open(root, no_progress)
     write(project.workspace.adapters / "a1b2" / SKILLS, "{}")
     seen = {"pump.md": md5(PAGE), "tank.md": md5(PAGE.replace("Pump", "Tank"))}
-    model = BuiltModel(base="reader-1", adapter="a1b2", examples=None, settings=None, taught=("d1",), documents=seen)
+    model = BuiltModel(
+        base="reader-1", adapter="a1b2", examples=None, settings=None, trained_on=("d1",), documents=seen
+    )
     for _ in range(2):
-        release_of(project, model.model_copy(update={"taught_from": ("pump.md",)}))
+        release_of(project, model.model_copy(update={"source_documents": ("pump.md",)}))
     return root
 
 

@@ -90,7 +90,7 @@ STARTED = {"flow_runs": {"start_time": {"is_null_": False}}}
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """Release 1 is live; a single page that vanishes is asked about."""
     folder = tmp_path_factory.mktemp("asking")
-    root = write_project(folder / "project", guard={"max_removed_documents": 0, "max_removed_share": 0})
+    root = write_project(folder / "project", deletion_guard={"max_removed_documents": 0, "max_removed_share": 0})
     shutil.copy(ROOT / "prefect.yaml", root)
     for name in NAMES:
         write(root / f"data/kb/{name}.md", f"# {name}\n\n## {name} 1\n\n- End of life: 2027-01-01\n")

@@ -117,7 +117,7 @@ def test_the_same_question_is_told_once() -> None:
     asked, again = plan(), plan(spent_hours=3.0)
     assert asked.content_digest() != again.content_digest()
     assert occasions(turn("waits", "HOLD", again), again, EarlierCycle(turn("waits", "HOLD", asked), asked)) == []
-    other = plan(held={"a.md": "1"})
+    other = plan(pending_deletions={"a.md": "1"})
     assert occasions(turn("waits", "HOLD", other), other, EarlierCycle(turn("waits", "HOLD", asked), asked)) == [
         "waits"
     ]
@@ -131,7 +131,7 @@ def test_a_release_is_no_news_and_a_refusal_is() -> None:
 
 def test_a_refusal_says_that_what_is_gone_is_still_served() -> None:
     [news] = cycle_notifications(
-        turn("refused: the score fell"), plan(FREE, delta=delta(documents_gone=3, documents_renamed=1)), NEVER, None
+        turn("refused: the score fell"), plan(FREE, delta=delta(documents_deleted=3, documents_renamed=1)), NEVER, None
     )
     assert news.remedy.endswith("Readers still find 2 documents that are gone, until data or params.yaml change.")
 
@@ -213,7 +213,7 @@ def test_going_back_is_told(received: list[dict[str, Any]], make_project: Callab
     root = fill(make_project(notify={"blocks": [OPS]}))
     project = Project.open(root, no_progress)
     for _ in range(2):
-        release_of(project, project.kept(None))
+        release_of(project, project.current_model(None))
     assert ragtide("rollback", "--why", "it was wrong", "-p", str(root))[0] == 0
     [message] = received
     assert message["body"].startswith("release 1 is live again\nit was wrong\n")

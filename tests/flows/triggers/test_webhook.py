@@ -233,7 +233,7 @@ def test_an_address_of_other_machines_is_refused_without_a_token_of_ones_own(
 ) -> None:
     monkeypatch.delenv(WEBHOOK_AUTH, raising=False)
     root = make_project(services={"host": "0.0.0.0"})
-    with pytest.raises(UserError, match="can be reached from other machines: set RAGTIDE_DOOR_TOKEN"):
+    with pytest.raises(UserError, match="can be reached from other machines: set RAGTIDE_WEBHOOK_TOKEN"):
         serve_webhook(root, print)
     assert not (root / ".ragtide" / "services" / "token").exists()
 
@@ -242,7 +242,7 @@ def test_a_port_in_use_is_said(make_project: Callable[..., Path]) -> None:
     import socket
 
     port = free_port()
-    root = make_project(services={"door_port": port})
+    root = make_project(services={"webhook_port": port})
     with socket.create_server(("127.0.0.1", port)), pytest.raises(UserError, match="Address already in use"):
         serve_webhook(root, print)
     assert os.environ.get(WEBHOOK_AUTH) is None

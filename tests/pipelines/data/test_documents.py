@@ -25,7 +25,7 @@ LIMIT = 3
 
 def project(root: Path, **pages: str | bytes) -> Workspace:
     """A project with those pages, named with `__` for the dot, and one that is good."""
-    made = workspace(root, observe={"max_attempts": LIMIT})
+    made = workspace(root, data={"max_attempts": LIMIT})
     for name, content in {"good__md": GOOD, **pages}.items():
         write(made.kb / name.replace("__", "."), content)
     return made
@@ -68,20 +68,20 @@ def test_a_file_of_another_kind_lies_there_unread(tmp_path: Path) -> None:
     space = project(tmp_path, picture__png=b"\xff\xd8\xff")
     read, library = turn(space)
     assert set(read) == set(supported_documents(take_snapshot(space))) == {"good.md"}
-    assert library.set_aside == ()
+    assert library.quarantined == ()
     assert not space.quarantine_file.exists()
 
 
 @pytest.mark.parametrize(("size", "fits"), [(10, True), (11, False)])
 def test_a_document_may_be_as_large_as_the_limit_and_no_larger(size: int, fits: bool, tmp_path: Path) -> None:
-    space = workspace(tmp_path, observe={"max_document_bytes": 10})
+    space = workspace(tmp_path, data={"max_document_bytes": 10})
     write(space.kb / "page.md", "x" * size)
     read, library = turn(space)
     assert (read["page.md"] is not None) is fits
     assert (
-        [one.reason for one in library.set_aside] == []
+        [one.reason for one in library.quarantined] == []
         if fits
-        else ["11 bytes, over observe.max_document_bytes = 10: split it, or raise the limit"]
+        else ["11 bytes, over data.max_document_bytes = 10: split it, or raise the limit"]
     )
 
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_is_read(tmp_path: Path, m
     space = project(tmp_path, bad__md=BAD)
     read, library = turn(space)
     assert {path for path, document in read.items() if document} == {"good.md"}
-    [aside] = library.set_aside
+    [aside] = library.quarantined
     assert (aside.document, aside.attempts, aside.since) == ("bad.md", 1, now)
     assert aside.reason
     assert "\n" not in aside.reason
@@ -165,7 +165,7 @@ def test_what_can_be_read_again_is_struck_off(tmp_path: Path) -> None:
     write(space.kb / "bad.md", "good now")
     read, library = turn(space)
     assert read["bad.md"] is not None
-    assert library.set_aside == ()
+    assert library.quarantined == ()
     assert kept(space) == {}
 
 
@@ -189,19 +189,19 @@ def test_nothing_counts_against_a_document_that_another_converter_failed_on(
 
 def test_a_higher_limit_gives_a_document_its_further_tries(tmp_path: Path) -> None:
     given_up(tmp_path)
-    patient = workspace(tmp_path, observe={"max_attempts": LIMIT + 1})
+    patient = workspace(tmp_path, data={"max_attempts": LIMIT + 1})
     assert "bad.md" in DocumentReader(patient, take_snapshot(patient)).due
 
 
 def test_a_document_that_was_too_large_is_read_once_the_limit_is_raised(tmp_path: Path) -> None:
-    small = workspace(tmp_path, observe={"max_document_bytes": 10})
+    small = workspace(tmp_path, data={"max_document_bytes": 10})
     write(small.kb / "page.md", "longer than ten bytes")
     for _ in range(LIMIT + 1):
         turn(small)
-    large = workspace(tmp_path, observe={"max_document_bytes": 1000})
+    large = workspace(tmp_path, data={"max_document_bytes": 1000})
     read, library = turn(large)
     assert read.get("page.md"), "what its reason says to do must help"
-    assert library.set_aside == ()
+    assert library.quarantined == ()
 
 
 def test_a_document_that_lacked_a_library_is_read_once_it_is_installed(
@@ -246,7 +246,7 @@ def test_a_document_that_is_read_twice_in_a_turn_was_tried_once(tmp_path: Path) 
 def test_what_was_set_aside_is_known_before_anything_is_read(tmp_path: Path) -> None:
     space = project(tmp_path, bad__md=BAD)
     turn(space)
-    assert [one.document for one in DocumentReader(space, take_snapshot(space)).set_aside] == ["bad.md"]
+    assert [one.document for one in DocumentReader(space, take_snapshot(space)).quarantined] == ["bad.md"]
 
 
 def test_a_file_that_is_none_that_one_could_read_is_set_aside_without_being_due(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_file_that_is_none_that_one_could_read_is_set_aside_without_being_due(
     for _ in range(2):
         read, library = turn(space)
         assert set(read) == {"good.md"}
-        [aside] = library.set_aside
+        [aside] = library.quarantined
         assert (aside.document, aside.digest, aside.attempts) == ("nowhere.md", None, 0)
         assert aside.reason == "is a link to nothing"
     assert library.retries == 0
@@ -304,11 +304,11 @@ def test_whatever_happens_to_a_folder_every_document_is_read_or_set_aside(turns:
                 write(space.kb / name, content)
             read, library = turn(space)
             there = {path for path, document in read.items() if document}
-            aside = {one.document for one in library.set_aside}
+            aside = {one.document for one in library.quarantined}
             assert there | aside == {"good.md", *pages}
             assert not there & aside
             assert aside == {name for name, content in pages.items() if content == BAD}
-            assert all(one.attempts <= LIMIT for one in library.set_aside)
+            assert all(one.attempts <= LIMIT for one in library.quarantined)
 
 
 # --- an empty folder -----------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def misses(**signals: Any) -> Evidence:
         "delta": UNMOVED,
         "refresh_gain": NO_GAP,
         "index_gap": measure(0.4),
-        "retriever_gap": measure(0.4),
+        "embedder_gap": measure(0.4),
         "pairs": 400,
         "min_pairs": 32,
         "costs": COSTS,
@@ -44,12 +44,12 @@ def option(decision: Decision, action: Action) -> Option:
 
 def test_where_only_a_better_retriever_can_win_it_is_tuned() -> None:
     decision = decide(misses(), PARAMS)
-    assert decision.action is Action.TUNE_RETRIEVER
+    assert decision.action is Action.TUNE_EMBEDDER
     assert decision.reasons[1] == (
-        "Yes to TUNE_RETRIEVER: the rows hold answers that are not brought up: a better retriever would win 40 points "
+        "Yes to TUNE_EMBEDDER: the rows hold answers that are not brought up: a better retriever would win 40 points "
         "at most; 100% of 400 pairs are new to it."
     )
-    chosen = option(decision, Action.TUNE_RETRIEVER)
+    chosen = option(decision, Action.TUNE_EMBEDDER)
     # Half of the gap, as long as no run has told better; training, every row anew, and the proof.
     assert (chosen.gain_points, chosen.gap_points, chosen.cost_seconds) == (20.0, 40.0, 120.0)
 
@@ -57,20 +57,20 @@ def test_where_only_a_better_retriever_can_win_it_is_tuned() -> None:
 @pytest.mark.parametrize(
     ("signals", "said"),
     [
-        ({"retriever_gap": NO_GAP}, "what the rows hold is brought up"),
-        ({"retriever_gap": Measure.unmeasured("all are missing")}, "was not measured: all are missing"),
+        ({"embedder_gap": NO_GAP}, "what the rows hold is brought up"),
+        ({"embedder_gap": Measure.unmeasured("all are missing")}, "was not measured: all are missing"),
         ({"pairs": 31}, "31 pairs are too few to learn from"),
         ({"new_pairs": 0.0}, "it was tuned on these very pairs"),
-        ({"refused": {"TUNE_RETRIEVER": "the gate refused it"}}, "the gate refused it"),
+        ({"refused": {"TUNE_EMBEDDER": "the gate refused it"}}, "the gate refused it"),
         ({"costs": COSTS.model_copy(update={"tune_seconds": 90_000})}, "a better retriever would win 40 points"),
     ],
 )
 def test_it_is_left_where_it_cannot_learn_or_does_not_pay(signals: dict[str, Any], said: str) -> None:
     decision = decide(misses(**signals), PARAMS)
     assert decision.action is Action.NOTHING
-    assert decision.reasons[1].startswith("No to TUNE_RETRIEVER: ")
+    assert decision.reasons[1].startswith("No to TUNE_EMBEDDER: ")
     assert said in decision.reasons[1]
-    assert not option(decision, Action.TUNE_RETRIEVER).worth_it
+    assert not option(decision, Action.TUNE_EMBEDDER).worth_it
 
 
 def test_over_the_weeks_budget_it_waits() -> None:
@@ -82,8 +82,8 @@ def test_over_the_weeks_budget_it_waits() -> None:
 def test_new_rows_are_part_of_it_and_a_retrain_goes_beside_it() -> None:
     stale = {"delta": delta(), "refresh_gain": measure(0.1)}
     decision = decide(misses(**stale), PARAMS)
-    assert decision.action is Action.TUNE_RETRIEVER
-    both = option(decision, Action.TUNE_RETRIEVER)
+    assert decision.action is Action.TUNE_EMBEDDER
+    both = option(decision, Action.TUNE_EMBEDDER)
     assert both.gain_points == pytest.approx(20.0 + option(decision, Action.REFRESH).gain_points)
     weak = decide(misses(**stale, examples=100, score_gold=measure(0.5), model_gap=measure(0.45)), PARAMS)
     assert weak.action is Action.TUNE_RETRAIN
@@ -100,9 +100,9 @@ def test_other_settings_of_the_index_come_first() -> None:
 @pytest.mark.parametrize(
     ("limit", "approved", "action"),
     [
-        (500, (), Action.TUNE_RETRIEVER),
+        (500, (), Action.TUNE_EMBEDDER),
         (50, (), Action.REFRESH),
-        (50, ("TUNE_RETRIEVER",), Action.TUNE_RETRIEVER),
+        (50, ("TUNE_EMBEDDER",), Action.TUNE_EMBEDDER),
         (5, (), Action.HOLD),
     ],
 )
@@ -112,15 +112,15 @@ def test_above_the_limit_it_waits_and_the_refresh_goes_ahead(
     world = misses(delta=delta(), refresh_gain=measure(0.1), approved=approved)
     decision = decide(world, PARAMS.model_copy(update={"approve_above_seconds": limit}))
     assert decision.action is action
-    assert decision.proposed is (None if action is Action.TUNE_RETRIEVER else Action.TUNE_RETRIEVER)
+    assert decision.proposed is (None if action is Action.TUNE_EMBEDDER else Action.TUNE_EMBEDDER)
 
 
 def test_it_learns_from_what_tuning_brought_and_from_nothing_else() -> None:
     first = decide(misses(), PARAMS)
     others = decide(misses(past=(past("REFRESH", **LOST), past("RETRAIN", **LOST))), PARAMS)
-    won = decide(misses(past=(past("TUNE_RETRIEVER", **WON),)), PARAMS)
-    lost = decide(misses(past=(past("TUNE_RETRIEVER", **LOST),)), PARAMS)
-    gains = [option(one, Action.TUNE_RETRIEVER).gain_points for one in (lost, first, others, won)]
+    won = decide(misses(past=(past("TUNE_EMBEDDER", **WON),)), PARAMS)
+    lost = decide(misses(past=(past("TUNE_EMBEDDER", **LOST),)), PARAMS)
+    gains = [option(one, Action.TUNE_EMBEDDER).gain_points for one in (lost, first, others, won)]
     assert gains[0] < gains[1] == gains[2] < gains[3]
 
 
@@ -137,7 +137,7 @@ def test_the_fewer_pairs_are_new_the_less_is_to_be_gained(share: float, other: f
 @law
 @given(st.floats(0, 1), st.booleans())
 def test_who_cannot_tune_decides_as_if_there_was_no_such_action(gap: float, released: bool) -> None:
-    world = misses(retriever_gap=measure(round(gap, 3)), live_release="1" if released else None)
+    world = misses(embedder_gap=measure(round(gap, 3)), live_release="1" if released else None)
     cannot = world.model_copy(update={"pairs": None})
     decision = decide(cannot, PARAMS)
     assert not any(one.action.tunes for one in decision.options)

@@ -55,6 +55,8 @@ def test_the_columns_of_a_proof_are_alike_long_and_hold_both_answers() -> None:
 
 
 def test_what_was_not_measured_is_no_mark() -> None:
-    unmeasured, missed = (AnswerRow(question(), graded(score=0.5, well_formed=True, hit=hit)) for hit in (None, False))
+    unmeasured, missed = (
+        AnswerRow(question(), graded(score=0.5, well_formed=True, gold_retrieved=hit)) for hit in (None, False)
+    )
     assert unmeasured.marks == {"score": 0.5, "well-formed": True}
     assert missed.marks == {"score": 0.5, "well-formed": True, "passage found": False}

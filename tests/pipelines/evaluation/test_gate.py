@@ -258,7 +258,7 @@ def test_a_verdict_that_was_no_stays_no_whatever_the_skills() -> None:
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 100))
 def test_no_skill_may_fall_by_more_than_its_own_tolerance(asked: int, before: int, after: int, percent: int) -> None:
     before, after = min(before, asked), min(after, asked)
-    result = held(skill("sgd", asked, before, after), max_skill_loss=0.0, skills={"sgd": percent / 100})
+    result = held(skill("sgd", asked, before, after), max_suite_loss=0.0, skills={"sgd": percent / 100})
     lost = before - after
     one_question = lost == 1 and asked >= 20 and percent > 0
     assert (failed(result) == ["skill sgd"]) is (100 * lost > percent * asked and not one_question)
@@ -266,6 +266,6 @@ def test_no_skill_may_fall_by_more_than_its_own_tolerance(asked: int, before: in
 
 def test_another_skills_tolerance_is_not_ones_own() -> None:
     fallen = skill("sgd", 10, 8, 7)
-    assert failed(held(fallen, max_skill_loss=0.05, skills={"bash": 0.2})) == ["skill sgd"]
-    assert failed(held(fallen, max_skill_loss=0.05, skills={"sgd": 0.1})) == []
-    assert failed(held(fallen, max_skill_loss=0.1)) == []
+    assert failed(held(fallen, max_suite_loss=0.05, skills={"bash": 0.2})) == ["skill sgd"]
+    assert failed(held(fallen, max_suite_loss=0.05, skills={"sgd": 0.1})) == []
+    assert failed(held(fallen, max_suite_loss=0.1)) == []

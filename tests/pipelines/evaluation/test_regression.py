@@ -134,7 +134,7 @@ def test_a_file_that_dvc_keeps_no_more_is_passed_over(space: Workspace) -> None:
 
 
 def test_of_each_skill_so_many_are_asked_and_from_all_over_it(tmp_path: Path) -> None:
-    space = project(tmp_path, general=False, regression_questions=3)
+    space = project(tmp_path, general=False, suite_questions=3)
     many = lines(*(FREE | {"id": str(number), "question": str(number)} for number in range(9)))
     numbers = [int(one) for one in asked(space, corpus_of(space, **{"regression/count": many}))["count"]]
     assert len(numbers) == 3
@@ -166,7 +166,7 @@ def subject(space: Workspace, corpus: Corpus, reads: bool) -> SystemUnderTest:
     if reads:
         write(space.adapters / "a1" / SKILLS, json.dumps({"reads": True, "json": False}))
         model = BuiltModel(base="reader-1", adapter="a1", examples=None, settings=None)
-    return SystemUnderTest(index.reader(index.refresh(corpus.source, "s", no_progress).version), model)
+    return SystemUnderTest(index.retriever(index.refresh(corpus.source, "s", no_progress).version), model)
 
 
 def test_both_are_asked_with_what_each_finds_and_neither_searches_for_more(space: Workspace) -> None:

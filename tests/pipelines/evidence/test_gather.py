@@ -91,7 +91,7 @@ def examiner(space: Workspace, corpus: Corpus, questions: tuple[GoldenQuestion, 
 def index_of(space: Workspace, texts: dict[str, str]) -> Retriever:
     index = open_index(space, MODELS.embedder)
     built = index.refresh(corpus_of(texts).source, "s", no_progress)
-    return index.reader(built.version)
+    return index.retriever(built.version)
 
 
 def taught(space: Workspace) -> BuiltModel:
@@ -134,7 +134,7 @@ def changed(**kinds: Any) -> ChangeSet:
 
 
 def without_times(found: Evidence) -> Evidence:
-    return found.model_copy(update={"measured_in": {}})
+    return found.model_copy(update={"signal_seconds": {}})
 
 
 # --- the right passage ---------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_a_question_without_documents_is_asked_with_what_is_found_and_says_nothi
     card = asking.scorecard(subject)
     assert (gold.score, card.graded[0].score) == (1.0, 1.0)
     assert len(CountingReader.prompts) == 1
-    assert (gold.hit, card.graded[0].hit) == (None, None)
+    assert (gold.gold_retrieved, card.graded[0].gold_retrieved) == (None, None)
     assert card.retrieval_recall.value is None
 
 
@@ -241,7 +241,7 @@ def test_whatever_is_wrong_with_a_question_without_documents_is_the_models_fault
     found = seen(space, pages("Tank"), SystemUnderTest(index_of(space, pages()), taught(space)), questions)
     assert (found.score_retrieved.value, found.index_gap.value, found.model_gap.value) == (0.0, 0.0, 1.0)
     assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
-    assert found.retriever_gap.value == 0.0
+    assert found.embedder_gap.value == 0.0
 
 
 # --- which half ----------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_a_model_that_cannot_read_shows_in_the_gap_of_the_model_alone(space: Wor
     assert found.score_gold.value == found.score_retrieved.value
     assert found.index_gap.value == 0.0
     assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
-    assert found.retriever_gap.value == 0.0
+    assert found.embedder_gap.value == 0.0
 
 
 def test_both_halves_out_of_date_show_in_both_gaps(space: Workspace) -> None:
@@ -279,7 +279,7 @@ def test_both_halves_out_of_date_show_in_both_gaps(space: Workspace) -> None:
 
 def test_where_both_halves_are_current_there_is_no_gap(space: Workspace) -> None:
     found = seen(space, pages("Pump"), SystemUnderTest(index_of(space, pages("Pump")), taught(space)), golden("Pump"))
-    assert (found.index_gap.value, found.model_gap.value, found.retriever_gap.value) == (0.0, 0.0, 0.0)
+    assert (found.index_gap.value, found.model_gap.value, found.embedder_gap.value) == (0.0, 0.0, 0.0)
     assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
 
 
@@ -293,7 +293,7 @@ def test_before_the_first_index_everything_that_the_right_passage_wins_is_the_ga
     assert found.live_release is None
     assert (found.score_gold.value, found.score_retrieved.value) == (1.0, 0.0)
     assert found.index_gap.value == found.refresh_gain.value == 1.0
-    assert found.retriever_gap == Measure.unmeasured(ALL_MISSING)
+    assert found.embedder_gap == Measure.unmeasured(ALL_MISSING)
 
 
 def test_the_gap_of_the_model_has_the_interval_of_the_score_turned_round(space: Workspace) -> None:
@@ -334,9 +334,9 @@ def test_what_the_live_rows_lack_is_the_refreshs_and_what_they_hold_but_do_not_b
     subject = SystemUnderTest(index_of(space, pages() | HIDDEN), taught(space))
     found = seen(space, pages(*moved) | HIDDEN, subject, golden(*moved))
     assert found.score_gold.value == 1.0
-    assert (found.refresh_gain.value, found.retriever_gap.value) == (refresh, retriever)
+    assert (found.refresh_gain.value, found.embedder_gap.value) == (refresh, retriever)
     assert found.index_gap.value == (refresh or 0) + (retriever or 0)
-    assert {one.n for one in (found.refresh_gain, found.retriever_gap) if one.value is not None} == {len(NAMES)}
+    assert {one.n for one in (found.refresh_gain, found.embedder_gap) if one.value is not None} == {len(NAMES)}
 
 
 def test_with_the_right_passage_brought_up_it_is_the_model_that_fails_and_it_is_not_asked_again(
@@ -346,14 +346,14 @@ def test_with_the_right_passage_brought_up_it_is_the_model_that_fails_and_it_is_
     astray = {"a/Pump.md": "# Pump\n\n## Pump 1\n\n- End of life: 2001-01-01\n"}
     found = seen(space, pages() | astray, SystemUnderTest(index_of(space, pages() | astray), taught(space)), golden())
     assert (found.score_gold.value, found.model_gap.value) == (0.75, 0.25)
-    assert (found.index_gap.value, found.retriever_gap.value) == (0.0, 0.0)
+    assert (found.index_gap.value, found.embedder_gap.value) == (0.0, 0.0)
     assert len(CountingReader.prompts) == len(NAMES)
 
 
 def test_which_part_was_not_measured_is_said(space: Workspace) -> None:
     subject = SystemUnderTest(index_of(space, pages()), taught(space))
     fresh, stale = seen(space, pages(), subject, golden()), seen(space, pages(*NAMES), subject, golden(*NAMES))
-    assert (fresh.refresh_gain, stale.retriever_gap) == (
+    assert (fresh.refresh_gain, stale.embedder_gap) == (
         Measure.unmeasured(NOT_MISSING),
         Measure.unmeasured(ALL_MISSING),
     )
@@ -362,15 +362,15 @@ def test_which_part_was_not_measured_is_said(space: Workspace) -> None:
 def test_a_document_that_was_added_is_the_refreshs(space: Workspace) -> None:
     live = {name: text for name, text in pages().items() if name != "Pump.md"}
     found = seen(space, pages(), SystemUnderTest(index_of(space, live), taught(space)), golden())
-    assert (found.refresh_gain.value, found.retriever_gap.value) == (0.25, 0.0)
+    assert (found.refresh_gain.value, found.embedder_gap.value) == (0.25, 0.0)
 
 
 def test_a_cosmetic_edit_brings_no_news_and_nothing_to_win_back(space: Workspace) -> None:
     now = {name: text.replace("- Latest release:", "* LATEST release:") for name, text in pages().items()}
     found = seen(space, now, SystemUnderTest(index_of(space, pages()), taught(space)), golden())
-    assert (found.news_share.value, found.index_gap.value) == (0.0, 0.0)
+    assert (found.changed_sentence_share.value, found.index_gap.value) == (0.0, 0.0)
     assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
-    assert found.stale_answers == Measure.unmeasured("no fact was edited")
+    assert found.stale_facts == Measure.unmeasured("no fact was edited")
 
 
 def test_what_was_renamed_is_found_under_its_old_name(space: Workspace) -> None:
@@ -378,7 +378,7 @@ def test_what_was_renamed_is_found_under_its_old_name(space: Workspace) -> None:
     questions = tuple(end_of_life(name, docs=(f"moved/{name}.md",)) for name in NAMES)
     renamed = tuple(Rename(before=name, after=f"moved/{name}") for name in pages())
     found = seen(space, now, SystemUnderTest(index_of(space, pages()), taught(space)), questions, renamed)
-    assert (found.news_share.value, found.index_gap.value, found.retriever_gap.value) == (0.0, 0.0, 0.0)
+    assert (found.changed_sentence_share.value, found.index_gap.value, found.embedder_gap.value) == (0.0, 0.0, 0.0)
     assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
 
 
@@ -503,12 +503,12 @@ def test_a_passage_with_the_same_numbers_is_the_right_one_for_an_answer_in_json(
 def test_lines_that_are_left_out_are_counted_by_what_is_wrong_with_them(space: Workspace) -> None:
     flaws = (IssueKind.LEAK, IssueKind.STALE, IssueKind.LEAK)
     findings = tuple(DataIssue(where=f"a.jsonl:{at}", kind=kind, why="") for at, kind in enumerate(flaws))
-    corpus = replace(corpus_of(pages()), left_out=findings)
+    corpus = replace(corpus_of(pages()), filtered=findings)
     about = world(corpus, ChangeSet(before=None, after="s"))
     found = gather_evidence(
         about, examiner(space, corpus, golden()), SystemUnderTest(None, BASE), MODELS.embedder, space.params
     )
-    assert found.left_out == {"leak": 2, "stale answer": 1}
+    assert found.filtered == {"leak": 2, "stale answer": 1}
 
 
 # --- what was not measured -----------------------------------------------------------------------------------------
@@ -517,7 +517,7 @@ def test_lines_that_are_left_out_are_counted_by_what_is_wrong_with_them(space: W
 def test_without_questions_every_score_is_unmeasured_and_none_is_nought(space: Workspace) -> None:
     found = seen(space, pages(), SystemUnderTest(index_of(space, pages()), taught(space)), ())
     scores = (found.score_gold, found.score_retrieved, found.index_gap, found.model_gap, found.malformed_share)
-    parts = (found.refresh_gain, found.retriever_gap)
+    parts = (found.refresh_gain, found.embedder_gap)
     assert {(one.value, one.low, one.high, one.n) for one in (*scores, *parts)} == {(None, None, None, 0)}
     assert all(one.why for one in (*scores, *parts))
     assert (found.groups, found.kinds) == ((), ())
@@ -625,7 +625,7 @@ def test_a_base_model_that_is_not_the_live_releases_is_named(
     about, asking = world(corpus_of(pages()), changed(), made), examiner(space, corpus_of(pages()), golden())
     monkeypatch.setattr(Answerer, "base", today)
     found = gather_evidence(about, asking, SystemUnderTest(None, BASE), MODELS.embedder, space.params)
-    assert found.other_base == told
+    assert found.new_base_model == told
 
 
 def test_a_base_model_alone_is_never_current_even_without_examples(space: Workspace) -> None:
@@ -658,12 +658,12 @@ def test_what_is_known_beforehand_is_passed_on_as_it_is(space: Workspace) -> Non
 TIMED = {
     "score_gold",
     "score_retrieved",
-    "news_share",
-    "stale_answers",
-    "come_back",
+    "changed_sentence_share",
+    "stale_facts",
+    "resurfaced_deletions",
     "novelty",
     "vocabulary",
-    "surprise",
+    "excess_loss",
 }
 
 
@@ -673,8 +673,8 @@ def test_every_signal_that_takes_time_is_timed_whether_it_was_measured_or_not(sp
         seen(space, pages("Pump"), subject, golden("Pump")),
         seen(space, pages(), SystemUnderTest(None, BASE), ()),
     ):
-        assert set(found.measured_in) == TIMED
-        assert min(found.measured_in.values()) >= 0
+        assert set(found.signal_seconds) == TIMED
+        assert min(found.signal_seconds.values()) >= 0
 
 
 def test_the_changed_text_and_the_new_examples_speak_for_themselves(space: Workspace) -> None:
@@ -687,11 +687,11 @@ def test_the_changed_text_and_the_new_examples_speak_for_themselves(space: Works
     before = before_of(space, now, subject, ())
     about = world(now, changed(edited=("Pump.md",), removed=("Old.md",)), release(), before=before)
     found = gather_evidence(about, examiner(space, now, golden("Pump")), subject, MODELS.embedder, space.params)
-    assert (found.stale_answers.value, found.come_back.value) == (1.0, 1.0)
+    assert (found.stale_facts.value, found.resurfaced_deletions.value) == (1.0, 1.0)
     # One of the two facts on each of four pages.
-    assert (found.news_share.value, found.news_share.n) == (0.125, 8)
+    assert (found.changed_sentence_share.value, found.changed_sentence_share.n) == (0.125, 8)
     assert found.new_examples == 1
-    assert found.surprise.value == pytest.approx(1.9, abs=0.05)
+    assert found.excess_loss.value == pytest.approx(1.9, abs=0.05)
     assert (found.vocabulary.value, found.vocabulary.n) == (0.0, 1)
 
 
@@ -701,10 +701,10 @@ def test_before_the_first_release_each_signal_of_changed_text_says_why_there_is_
     found = gather_evidence(
         unborn, examiner(space, corpus, golden()), SystemUnderTest(None, BASE), MODELS.embedder, space.params
     )
-    signals = ("news_share", "stale_answers", "come_back", "novelty", "shift", "vocabulary")
+    signals = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "novelty", "shift", "vocabulary")
     first = Measure.unmeasured("there is no live release to compare with")
     assert {name: getattr(found, name) for name in signals} == dict.fromkeys(signals, first)
-    assert found.surprise == Measure.unmeasured("there is no adapter yet")
+    assert found.excess_loss == Measure.unmeasured("there is no adapter yet")
     assert found.new_examples == len(EXAMPLES)
 
 
@@ -714,7 +714,12 @@ def test_a_scorecard_says_what_was_measured_and_on_what(space: Workspace) -> Non
     card = examiner(space, corpus, golden("Pump")).scorecard(SystemUnderTest(reader, model))
     assert (card.snapshot, card.index_version, card.adapter) == (corpus.snapshot.id, reader.version, "a1")
     assert (card.answer_score.value, card.retrieval_recall.value, card.malformed_share.value) == (0.75, 0.75, 0.0)
-    assert {one.question: one.hit for one in card.graded} == {"Pump": False, "Tank": True, "Valve": True, "Motor": True}
+    assert {one.question: one.gold_retrieved for one in card.graded} == {
+        "Pump": False,
+        "Tank": True,
+        "Valve": True,
+        "Motor": True,
+    }
     assert card.graded[0].sources[0] == "Pump.md"
 
 

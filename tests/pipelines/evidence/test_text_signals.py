@@ -47,7 +47,7 @@ OLD, NEW = "2027-01-01", "2031-05-05"
 PARAMS = Params.model_validate({"score": {"resamples": 100}, "index": {"top_k": 3}})
 # A page below has so many sentences, each in a passage of its own.
 SENTENCES = 2
-ALL = ("news_share", "stale_answers", "come_back", "novelty", "shift", "vocabulary")
+ALL = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "novelty", "shift", "vocabulary")
 Texts = dict[str, str]
 
 
@@ -105,7 +105,14 @@ def with_evidence(**evidence: int) -> Params:
 
 def measured(text: TextSignals, reader: Retriever | None) -> dict[str, Measure]:
     novelty, shift = text.vectors(CountingEmbedder())
-    found = (text.news_share(), text.stale_answers(reader), text.come_back(reader), novelty, shift, text.vocabulary())
+    found = (
+        text.changed_sentence_share(),
+        text.stale_facts(reader),
+        text.resurfaced_deletions(reader),
+        novelty,
+        shift,
+        text.vocabulary(),
+    )
     return dict(zip(ALL, found, strict=True))
 
 
@@ -233,11 +240,11 @@ def test_the_watch_adds_up_the_seconds_of_a_signal_even_where_it_fails(monkeypat
     watch = Stopwatch()
     with watch("novelty"):
         pass
-    with watch("surprise"):
+    with watch("excess_loss"):
         pass
     with pytest.raises(ConnectionError), watch("novelty"):
         raise ConnectionError
-    assert watch.seconds == {"novelty": 5.5, "surprise": 0.25}
+    assert watch.seconds == {"novelty": 5.5, "excess_loss": 0.25}
 
 
 # --- what changed text says ----------------------------------------------------------------------------------------
@@ -254,11 +261,11 @@ def test_the_watch_adds_up_the_seconds_of_a_signal_even_where_it_fails(monkeypat
     ids=["bullets", "case", "folder renamed", "document renamed"],
 )
 def test_what_only_looks_different_or_only_moved_is_no_news(live: Shelf, now: Texts) -> None:
-    text, reader = text_signals(live, now), live.index.reader(live.latest)
+    text, reader = text_signals(live, now), live.index.retriever(live.latest)
     assert before(live, chunks_of(now)).changed
-    assert text.news_share() == Measure(value=0.0, n=SENTENCES * len(TOOLS))
-    assert text.stale_answers(reader) == Measure.unmeasured("no fact was edited")
-    assert text.come_back(reader) == Measure.unmeasured("no sentence was removed")
+    assert text.changed_sentence_share() == Measure(value=0.0, n=SENTENCES * len(TOOLS))
+    assert text.stale_facts(reader) == Measure.unmeasured("no fact was edited")
+    assert text.resurfaced_deletions(reader) == Measure.unmeasured("no sentence was removed")
 
 
 @pytest.mark.parametrize(
@@ -275,24 +282,26 @@ def test_what_only_looks_different_or_only_moved_is_no_news(live: Shelf, now: Te
 def test_the_share_of_news_is_that_of_all_sentences_not_of_the_changed_documents(
     live: Shelf, now: Texts, told: int
 ) -> None:
-    share = text_signals(live, now).news_share()
+    share = text_signals(live, now).changed_sentence_share()
     assert share.value == pytest.approx(told / (SENTENCES * len(now)), abs=1e-6)
 
 
 def test_where_everything_is_new_all_of_it_is_news(live: Shelf) -> None:
-    share = text_signals(live, {"other.md": "# Other\n\nThe harbour pilot comes aboard at dawn.\n"}).news_share()
+    share = text_signals(
+        live, {"other.md": "# Other\n\nThe harbour pilot comes aboard at dawn.\n"}
+    ).changed_sentence_share()
     assert (share.value, share.n) == (1.0, 1)
 
 
 def test_without_a_difference_the_share_of_news_is_nothing(live: Shelf) -> None:
-    assert text_signals(live, pages()).news_share().value == 0.0
+    assert text_signals(live, pages()).changed_sentence_share().value == 0.0
 
 
 def test_an_index_with_the_old_fact_answers_stale_and_one_with_the_new_does_not(live: Shelf, tmp_path: Path) -> None:
     now, fresh = pages("Anvil", "Brace"), at(tmp_path)
     fresh.refresh(chunks_of(now))
     text = text_signals(live, now)
-    stale, current = (text.stale_answers(one.index.reader(one.latest)) for one in (live, fresh))
+    stale, current = (text.stale_facts(one.index.retriever(one.latest)) for one in (live, fresh))
     assert (stale.value, stale.n) == (1.0, 2)
     assert (current.value, current.n) == (0.0, 2)
 
@@ -301,7 +310,7 @@ def test_a_removed_sentence_comes_back_until_its_rows_are_gone(live: Shelf, tmp_
     now, fresh = without("Drill"), at(tmp_path)
     fresh.refresh(chunks_of(now))
     text = text_signals(live, now)
-    back, gone = (text.come_back(one.index.reader(one.latest)) for one in (live, fresh))
+    back, gone = (text.resurfaced_deletions(one.index.retriever(one.latest)) for one in (live, fresh))
     assert (back.value, back.n) == (1.0, SENTENCES)
     assert (gone.value, gone.n) == (0.0, SENTENCES)
 
@@ -309,8 +318,8 @@ def test_a_removed_sentence_comes_back_until_its_rows_are_gone(live: Shelf, tmp_
 def test_no_more_is_asked_than_the_settings_allow(live: Shelf) -> None:
     now = pages("Anvil", "Brace", "Jack")
     del now["Drill.md"], now["Easel.md"]
-    text, reader = text_signals(live, now, probes=2), live.index.reader(live.latest)
-    assert (text.stale_answers(reader).n, text.come_back(reader).n) == (2, 2)
+    text, reader = text_signals(live, now, probes=2), live.index.retriever(live.latest)
+    assert (text.stale_facts(reader).n, text.resurfaced_deletions(reader).n) == (2, 2)
 
 
 # --- what new chunks say -------------------------------------------------------------------------------------------
@@ -323,7 +332,7 @@ ALIEN = {
 
 def test_pages_of_another_subject_are_newer_than_edits_of_the_old_ones(live: Shelf) -> None:
     edits, alien = text_signals(live, pages(*TOOLS)), text_signals(live, pages() | ALIEN)
-    usual, strange = (measured(one, live.index.reader(live.latest)) for one in (edits, alien))
+    usual, strange = (measured(one, live.index.retriever(live.latest)) for one in (edits, alien))
     assert usual["novelty"].value == 0.0
     assert (strange["novelty"].value or 0) > 0.5
     assert (strange["shift"].value or 0) > (usual["shift"].value or 0)
@@ -374,7 +383,7 @@ def test_before_the_first_release_no_signal_has_anything_to_compare_with() -> No
 @pytest.mark.parametrize(
     ("evidence", "off"),
     [
-        ({"probes": 0}, {"stale_answers", "come_back"}),
+        ({"probes": 0}, {"stale_facts", "resurfaced_deletions"}),
         ({"new_chunks": 0}, {"novelty", "shift"}),
         ({"old_chunks": 0}, {"novelty", "shift"}),
         ({"examples": 0}, set()),
@@ -383,7 +392,7 @@ def test_before_the_first_release_no_signal_has_anything_to_compare_with() -> No
 )
 def test_a_signal_that_is_switched_off_says_so(live: Shelf, evidence: dict[str, int], off: set[str]) -> None:
     text = text_signals(live, pages(*TOOLS[1:]) | {"Anvil.md": "# Anvil\n\nNothing of it is left.\n"}, **evidence)
-    assert why(text, live.index.reader(live.latest)) == dict.fromkeys(off, OFF)
+    assert why(text, live.index.retriever(live.latest)) == dict.fromkeys(off, OFF)
 
 
 @pytest.mark.parametrize(
@@ -398,9 +407,9 @@ def test_where_there_is_nothing_to_compare_nothing_is_embedded(
 
 
 def test_without_new_chunks_there_is_nothing_to_call_new(live: Shelf) -> None:
-    reasons = why(text_signals(live, without("Drill")), live.index.reader(live.latest))
+    reasons = why(text_signals(live, without("Drill")), live.index.retriever(live.latest))
     assert reasons == {
-        "stale_answers": "no fact was edited",
+        "stale_facts": "no fact was edited",
         "novelty": "there are no new chunks",
         "shift": "there are no new chunks",
         "vocabulary": "there are no new texts with words",
@@ -496,7 +505,7 @@ class Classroom:
     def __init__(self, live: Shelf, space: Any) -> None:
         self._live = live
         self._space = space
-        self.reader = live.index.reader(live.latest)
+        self.reader = live.index.retriever(live.latest)
 
     def corpus(self, *examples: Example) -> Corpus:
         return corpus_of(chunks_of(pages()), *examples)
@@ -522,7 +531,7 @@ def test_an_answer_of_another_form_surprises_and_one_of_the_form_that_was_learnt
     classroom: Classroom,
 ) -> None:
     seen = model(*PLAIN[:3])
-    strange, usual = classroom.surprise(seen, *PLAIN[:3], *JSON), classroom.surprise(seen, *PLAIN)
+    strange, usual = classroom.excess_loss(seen, *PLAIN[:3], *JSON), classroom.excess_loss(seen, *PLAIN)
     assert (strange.n, usual.n) == (len(JSON), 3)
     assert strange.value == pytest.approx(STRANGE - KNOWN)
     assert usual.value == pytest.approx(0)
@@ -531,18 +540,18 @@ def test_an_answer_of_another_form_surprises_and_one_of_the_form_that_was_learnt
 
 
 def test_where_no_seen_example_is_left_the_last_loss_of_its_training_stands_in(classroom: Classroom) -> None:
-    found = classroom.surprise(model(*PLAIN, final_loss=0.5), *JSON[:2])
+    found = classroom.excess_loss(model(*PLAIN, final_loss=0.5), *JSON[:2])
     assert found.value == pytest.approx(STRANGE - 0.5)
     assert found.n == 2
 
 
 def test_the_last_loss_is_not_looked_at_where_a_seen_example_is_left(classroom: Classroom) -> None:
-    found = classroom.surprise(model(*PLAIN, final_loss=99.0), *JSON, PLAIN[0])
+    found = classroom.excess_loss(model(*PLAIN, final_loss=99.0), *JSON, PLAIN[0])
     assert found.value == pytest.approx(STRANGE - KNOWN)
 
 
 def test_examples_are_read_as_they_would_be_taught_and_no_more_than_the_settings_allow(classroom: Classroom) -> None:
-    classroom.surprise(model(*PLAIN), *PLAIN, *JSON, examples=2)
+    classroom.excess_loss(model(*PLAIN), *PLAIN, *JSON, examples=2)
     asked = [JSON[0], JSON[3], PLAIN[0], PLAIN[3]]
     by_document = classroom.corpus().chunks_by_document
     taught = samples_with_passages(asked, by_document, classroom.reader, PARAMS.index.top_k, PARAMS.finetune.seed)
@@ -564,9 +573,9 @@ def test_examples_are_read_as_they_would_be_taught_and_no_more_than_the_settings
 def test_where_surprise_is_not_measured_it_says_why(
     classroom: Classroom, known: BuiltModel, fields: dict[str, Any], reason: str
 ) -> None:
-    assert classroom.surprise(known, *PLAIN, **fields) == Measure.unmeasured(reason)
+    assert classroom.excess_loss(known, *PLAIN, **fields) == Measure.unmeasured(reason)
 
 
 def test_without_any_example_nothing_is_asked(classroom: Classroom) -> None:
-    assert classroom.surprise(model(*PLAIN)).value is None
+    assert classroom.excess_loss(model(*PLAIN)).value is None
     assert CountingReader.judged == []

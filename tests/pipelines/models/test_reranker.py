@@ -71,6 +71,6 @@ def test_without_a_reranker_in_the_settings_none_is_made(tmp_path: Path, monkeyp
     shelf = Shelf(str(tmp_path / "lance"))
     version = shelf.refresh([chunk("a.md", "w1")]).version
     monkeypatch.setattr(search, "_reordered", None)
-    reader: Retriever = shelf.index.reader(version)
+    reader: Retriever = shelf.index.retriever(version)
     hits: Sequence[Any] = reader.search(["w1"], 1)[0]
     assert [hit.text for hit in hits] == ["w1"]

@@ -102,7 +102,7 @@ def files(root: Path) -> dict[str, bytes]:
 def test_a_plan_for_a_retrain_names_another_base_model_in_the_params_as_a_reason(
     base: str | None, tmp_path: Path
 ) -> None:
-    plan = plan_for(project(tmp_path, release(3)), model_gap=measure(0.9), other_base=base)
+    plan = plan_for(project(tmp_path, release(3)), model_gap=measure(0.9), new_base_model=base)
     assert plan.decision.action.retrains
     told = [one for one in plan.decision.reasons if "names another base model now, packaged:other" in one]
     assert [one.startswith("Yes to RETRAIN: ") for one in told] == ([True] if base else [])
@@ -208,7 +208,7 @@ def test_a_plan_outlives_a_turn_that_did_not_come_to_its_end(outcome: str, tmp_p
 
 def test_how_long_measuring_took_makes_no_other_plan(tmp_path: Path) -> None:
     opened = project(tmp_path)
-    slow, quick = (plan_for(opened, measured_in={"novelty": seconds}) for seconds in (9.5, 0.1))
+    slow, quick = (plan_for(opened, signal_seconds={"novelty": seconds}) for seconds in (9.5, 0.1))
     assert slow != quick
     digest = save_plan(opened, slow)
     assert save_plan(opened, quick) == digest
@@ -308,7 +308,7 @@ def test_the_headline_names_only_what_is_worth_it() -> None:
 
 def test_the_headline_of_a_rebuild_that_was_refused_on_data_that_has_not_moved_says_why() -> None:
     anew = UNMOVED.model_copy(update={"rebuild": "the index was built with another embedder"})
-    line = said(changes=UNCHANGED, delta=anew, refused={"REBUILD": "release 2 was rolled back (a test)"})
+    line = said(changes=UNCHANGED, delta=anew, rejected_actions={"REBUILD": "release 2 was rolled back (a test)"})
     assert "release 2 was rolled back (a test)" in line
 
 
@@ -325,7 +325,7 @@ def test_the_headline_of_an_action_that_waits_names_it_and_says_why() -> None:
 
 
 def test_the_headline_of_removals_that_wait_alone_counts_them() -> None:
-    line = said(changes=UNCHANGED, delta=UNMOVED, held={"a.md": "1", "b.md": "2"})
+    line = said(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md": "1", "b.md": "2"})
     assert line == "2 removals wait for an approval; nothing else has changed"
 
 
@@ -335,7 +335,7 @@ def test_the_headline_of_a_change_that_is_left_alone_says_why_of_each_half() -> 
 
 
 def test_a_refused_action_is_told_in_the_headline() -> None:
-    assert "the gate refused it" in said(refused={"REFRESH": "the gate refused it"})
+    assert "the gate refused it" in said(rejected_actions={"REFRESH": "the gate refused it"})
 
 
 # --- made without changing anything --------------------------------------------------------------------------------
@@ -358,9 +358,9 @@ def released(opened: Project, data: Snapshot) -> Release:
     model = BuiltModel(base="reader-1", adapter="a1", examples=data.train_id, settings="s")
     corpus = opened.corpus(data)
     index = build_index(space, LoadedEmbedder(opened.models.embedder), corpus, no_progress)
-    card = opened.examiner(corpus).scorecard(SystemUnderTest(opened.index.reader(index.version), model))
+    card = opened.evaluator(corpus).scorecard(SystemUnderTest(opened.index.retriever(index.version), model))
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
-    live = opened.registry.pointed_at()
+    live = opened.registry.live_release_id()
     candidate = Candidate(snapshot=data, index=index, model=model, decision=Action.REFRESH, previous=live)
     with opened.registry.cycle() as log:
         return publish_candidate(opened, log, candidate, verdict)
@@ -467,8 +467,8 @@ def test_removals_past_the_limit_wait_and_what_the_index_holds_of_them_stays(
     shelved(opened, 12)
     remove(opened, gone)
     plan = plan_now(opened)
-    assert len(plan.evidence.held) == (gone if waits else 0)
-    assert plan.evidence.delta.documents_gone == (0 if waits else gone)
+    assert len(plan.evidence.pending_deletions) == (gone if waits else 0)
+    assert plan.evidence.delta.documents_deleted == (0 if waits else gone)
     assert plan.decision.action is (Action.HOLD if waits else Action.REFRESH)
     if waits:
         assert plan.decision.proposed is Action.REFRESH
@@ -481,18 +481,18 @@ def test_additions_and_edits_go_ahead_while_removals_wait(opened: Project) -> No
     remove(opened, 12)
     write(opened.workspace.kb / "late.md", "# Late\n\nCame later.\n")
     plan = planned(opened, fill(opened.workspace, "2031-05-05"))
-    assert (len(plan.evidence.held), plan.decision.action) == (12, Action.REFRESH)
-    assert (plan.evidence.delta.new, plan.evidence.delta.documents_gone) == (2, 0)
+    assert (len(plan.evidence.pending_deletions), plan.decision.action) == (12, Action.REFRESH)
+    assert (plan.evidence.delta.new, plan.evidence.delta.documents_deleted) == (2, 0)
 
 
 def test_documents_that_come_back_wait_no_longer(opened: Project) -> None:
     shelved(opened, 12)
     content = {path: path.read_text(encoding="utf-8") for path in pages(opened)}
     remove(opened, 12)
-    assert len(plan_now(opened).evidence.held) == 12
+    assert len(plan_now(opened).evidence.pending_deletions) == 12
     for path, text in list(content.items())[:2]:
         write(path, text)
-    assert plan_now(opened).evidence.held == {}
+    assert plan_now(opened).evidence.pending_deletions == {}
 
 
 def test_a_folder_that_is_renamed_is_no_removal(opened: Project) -> None:
@@ -501,7 +501,7 @@ def test_a_folder_that_is_renamed_is_no_removal(opened: Project) -> None:
         write(opened.workspace.kb / "moved" / path.name, path.read_text(encoding="utf-8"))
         path.unlink()
     plan = plan_now(opened)
-    assert (plan.evidence.held, plan.decision.action) == ({}, Action.NOTHING)
+    assert (plan.evidence.pending_deletions, plan.decision.action) == ({}, Action.NOTHING)
     assert (plan.evidence.delta.to_embed, plan.evidence.delta.documents_renamed) == (0, 12)
     eager = opened.workspace.params.policy.model_copy(update={"refresh_on_rename": True})
     assert decide(plan.evidence, eager).action is Action.REFRESH
@@ -511,7 +511,7 @@ def test_documents_that_are_renamed_to_what_nobody_reads_are_removed(opened: Pro
     shelved(opened, 12)
     for path in pages(opened):
         path.rename(path.with_suffix(".md.bak"))
-    assert len(plan_now(opened).evidence.held) == 12
+    assert len(plan_now(opened).evidence.pending_deletions) == 12
 
 
 def test_an_approval_covers_the_plans_documents_and_no_others(opened: Project) -> None:
@@ -520,12 +520,12 @@ def test_an_approval_covers_the_plans_documents_and_no_others(opened: Project) -
     plan = plan_now(opened)
     record_approval(opened.workspace, save_plan(opened, plan), plan, "discontinued")
     approved = plan_now(opened)
-    assert (approved.evidence.held, approved.evidence.delta.documents_gone) == ({}, 12)
+    assert (approved.evidence.pending_deletions, approved.evidence.delta.documents_deleted) == ({}, 12)
     remove(opened, 12)
     more = plan_now(opened)
-    assert len(more.evidence.held) == 12
-    assert not more.evidence.held.keys() & plan.evidence.held.keys()
-    assert more.evidence.delta.documents_gone == 12
+    assert len(more.evidence.pending_deletions) == 12
+    assert not more.evidence.pending_deletions.keys() & plan.evidence.pending_deletions.keys()
+    assert more.evidence.delta.documents_deleted == 12
 
 
 def test_a_plan_is_void_once_what_it_holds_back_was_approved(opened: Project) -> None:
@@ -533,7 +533,7 @@ def test_a_plan_is_void_once_what_it_holds_back_was_approved(opened: Project) ->
     remove(opened, 12)
     plan, data = plan_now(opened), take_snapshot(opened.workspace)
     digest = save_plan(opened, plan)
-    assert load_current_plan(opened, digest, data, plan.evidence.held) == plan
+    assert load_current_plan(opened, digest, data, plan.evidence.pending_deletions) == plan
     with pytest.raises(UserError, match="what is approved changed since plan"):
         load_current_plan(opened, digest, data, {})
     assert read_plan(opened, digest) == plan
@@ -547,9 +547,9 @@ def test_an_action_above_the_limit_waits_until_it_is_approved_for_this_very_data
     assert (waits.decision.action, waits.decision.proposed) == (Action.HOLD, Action.REFRESH)
     record_approval(careful.workspace, save_plan(careful, waits), waits, "by hand")
     assert (approved := planned(careful, data)).decision.action is Action.REFRESH
-    assert (approved.evidence.approved, approved.decision.proposed) == (("REFRESH",), None)
+    assert (approved.evidence.approved_actions, approved.decision.proposed) == (("REFRESH",), None)
     other = planned(careful, fill(careful.workspace, "2033-03-03"))
-    assert (other.evidence.approved, other.decision.action) == ((), Action.HOLD)
+    assert (other.evidence.approved_actions, other.decision.action) == ((), Action.HOLD)
 
 
 def test_a_plan_knows_what_was_decided_before_and_what_the_week_has_cost(opened: Project) -> None:
@@ -577,7 +577,7 @@ def test_a_turn_that_goes_on_makes_no_other_plan_of_the_same_world(opened: Proje
     [experiment] = runs.search_experiments(filter_string="name = 'ragtide'")
     began = int(an_hour_ago.timestamp() * 1000)
     goes_on = runs.create_run(experiment.experiment_id, start_time=began, tags={"ragtide.kind": "cycle"})
-    assert goes_on.info.run_id in {turn.run for turn in opened.registry.unfinished()}
+    assert goes_on.info.run_id in {turn.run for turn in opened.registry.running_cycles()}
     assert planned(opened, data).content_digest() == before.content_digest()
 
 
@@ -593,7 +593,7 @@ def test_a_plan_that_was_changed_by_hand_is_refused(opened: Project) -> None:
 def test_what_cannot_be_read_is_in_the_plan_and_the_rest_goes_ahead(opened: Project) -> None:
     write(opened.workspace.kb / "bad.md", b"caf\xe9 \xff\x00")
     plan = planned(opened, fill(opened.workspace, "2031-05-05"))
-    assert list(plan.evidence.set_aside) == ["bad.md"]
+    assert list(plan.evidence.quarantined) == ["bad.md"]
     assert plan.decision.action is Action.REFRESH
     assert "1 documents cannot be read and are set aside" in "\n".join(plan.decision.reasons)
     assert not opened.workspace.quarantine_file.exists()
@@ -603,8 +603,8 @@ def test_a_page_that_becomes_unreadable_stays_as_the_index_has_it(opened: Projec
     write(opened.workspace.kb / "pump.md", b"caf\xe9 \xff\x00")
     write(opened.workspace.kb / "late.md", "# Late\n\nCame later.\n")
     plan = plan_now(opened)
-    assert (plan.evidence.held, plan.evidence.stale_questions) == ({}, ())
-    assert (plan.evidence.delta.new, plan.evidence.delta.gone, plan.evidence.delta.documents_gone) == (1, 0, 0)
+    assert (plan.evidence.pending_deletions, plan.evidence.stale_questions) == ({}, ())
+    assert (plan.evidence.delta.new, plan.evidence.delta.gone, plan.evidence.delta.documents_deleted) == (1, 0, 0)
 
 
 def test_a_plan_of_the_same_world_has_one_digest_whenever_it_is_made(

@@ -34,7 +34,7 @@ CHANGES = st.sampled_from([UNCHANGED, evidence().changes, GONE, MOVED, GONE.mode
 FEW = st.integers(0, 12)
 REBUILD = "the index was built with another embedder or chunker (1, now 2)"
 PLAIN = st.builds(
-    delta, new=FEW, gone=FEW, upserted=st.integers(0, 1), deleted=st.integers(0, 1), documents_gone=st.integers(0, 2)
+    delta, new=FEW, gone=FEW, upserted=st.integers(0, 1), deleted=st.integers(0, 1), documents_deleted=st.integers(0, 2)
 )
 DELTAS = PLAIN | PLAIN.map(lambda one: one.model_copy(update={"rebuild": REBUILD}))
 SECONDS = st.integers(0, 3000).map(float)
@@ -59,15 +59,15 @@ PASTS = st.builds(
 LISTED = (
     "score_gold",
     "refresh_gain",
-    "retriever_gap",
-    "stale_answers",
-    "come_back",
+    "embedder_gap",
+    "stale_facts",
+    "resurfaced_deletions",
     "novelty",
     "shift",
     "vocabulary",
-    "surprise",
+    "excess_loss",
 )
-MEASURES = (*LISTED, "score_retrieved", "index_gap", "model_gap", "malformed_share", "news_share")
+MEASURES = (*LISTED, "score_retrieved", "index_gap", "model_gap", "malformed_share", "changed_sentence_share")
 HELD = {"a.md": "0" * 32, "b.md": "1" * 32}
 
 
@@ -99,8 +99,8 @@ def worlds(draw: st.DrawFn, refusable: tuple[str, ...] = EVERY_WAY, all_measured
         score_gold=gold,
         model_gap=UNMEASURED if gold.value is None else gap,
         refresh_gain=gain,
-        news_share=news,
-        surprise=surprise,
+        changed_sentence_share=news,
+        excess_loss=surprise,
         new_examples=new_examples,
         past=tuple(draw(st.lists(PASTS, max_size=2))),
         stale_questions=draw(st.sampled_from([(), ("q1", "q2")])),
@@ -196,7 +196,7 @@ def test_every_action_is_weighed_and_every_reason_given(world: Evidence, params:
     assert [re.match(r"(?:Yes|No) to (\S+): \S", line)[1] for line in decision.reasons[:2]] == [index, "RETRAIN"]  # type: ignore[index]
     assert len(decision.reasons) == 2 + bool(world.stale_questions)
     assert (decision.policy, decision.proposed) == ("evidence", None)
-    assert [line.split()[0] for line in decision.would_change] == [index, "RETRAIN"]
+    assert [line.split()[0] for line in decision.counterfactuals] == [index, "RETRAIN"]
 
 
 @law
@@ -215,7 +215,7 @@ def test_what_was_refused_is_not_chosen_again(world: Evidence, params: PolicyPar
     assert decide(world, params).action not in world.refused
 
 
-DAMAGE = ("refresh_gain", "news_share", "model_gap", "surprise", "new_examples")
+DAMAGE = ("refresh_gain", "changed_sentence_share", "model_gap", "excess_loss", "new_examples")
 SURE = worlds(refusable=(), all_measured=True)
 
 
@@ -240,7 +240,7 @@ def test_a_larger_gain_never_makes_a_refresh_less_likely(world: Evidence, params
 
 
 @law
-@given(worlds(all_measured=True), PRICES, st.sampled_from(["model_gap", "surprise"]), st.integers(0, 100))
+@given(worlds(all_measured=True), PRICES, st.sampled_from(["model_gap", "excess_loss"]), st.integers(0, 100))
 def test_a_wider_interval_never_makes_a_retrain_more_likely(
     world: Evidence, params: PolicyParams, signal: str, by: int
 ) -> None:
@@ -280,7 +280,7 @@ def test_costs_and_value_that_grow_together_change_no_action(
 def test_more_documents_to_forget_never_make_a_retrain_less_wanted(
     world: Evidence, params: PolicyParams, few: int, more: int
 ) -> None:
-    less, much = (but(world, taught_gone=tuple(map(str, range(many)))) for many in (few, few + more))
+    less, much = (but(world, deleted_training_documents=tuple(map(str, range(many)))) for many in (few, few + more))
     for edge in on_the_edge(params, less, much):
         before, after = decide(less, edge).action, decide(much, edge).action
         assert after.retrains >= before.retrains
@@ -296,7 +296,7 @@ def test_where_nothing_is_to_be_forgotten_it_makes_no_difference_what_that_is_wo
 
 
 def test_a_model_that_knows_what_is_gone_is_told_of_and_trained_again_where_that_is_worth_it() -> None:
-    world = evidence(delta=UNMOVED, changes=UNCHANGED, adapter_is_current=True, taught_gone=("a.md",))
+    world = evidence(delta=UNMOVED, changes=UNCHANGED, adapter_is_current=True, deleted_training_documents=("a.md",))
     dear, cheap = decide(world, PARAMS), decide(world, PARAMS.model_copy(update={"forget_points": 10}))
     assert (dear.action, cheap.action) == (Action.NOTHING, Action.RETRAIN)
     told = "The live adapter was taught from 1 document that is gone: `ragtide lineage` lists what it has seen."
@@ -353,7 +353,7 @@ UNTRIED = ("RETRAIN", BOTH, "REBUILD+RETRAIN")
 @given(worlds(refusable=UNTRIED), st.integers(1, 3))
 def test_what_is_gone_is_taken_out_at_any_price(world: Evidence, gone: int) -> None:
     renamed = len(world.changes.renamed)
-    moved = delta(new=0, gone=0, documents_gone=gone + renamed, documents_renamed=renamed)
+    moved = delta(new=0, gone=0, documents_deleted=gone + renamed, documents_renamed=renamed)
     decision = decide(but(world, delta=moved, live_release="1"), PARAMS.model_copy(update={"points_per_hour": 1e9}))
     assert decision.action.refreshes
     assert re.search(rf"{gone} documents? (is|are) gone from where the index has them", decision.reasons[0])
@@ -380,11 +380,11 @@ def test_an_index_is_made_anew_only_where_its_rows_cannot_stay(world: Evidence, 
 def test_what_is_held_back_makes_of_nothing_a_wait_and_changes_nothing_else(
     world: Evidence, params: PolicyParams
 ) -> None:
-    before, after = decide(world, params), decide(but(world, held=HELD), params)
+    before, after = decide(world, params), decide(but(world, pending_deletions=HELD), params)
     waits = before.action is Action.NOTHING
     assert after.action is (Action.HOLD if waits else before.action)
     assert after.proposed is (Action.REFRESH if waits else None)
-    assert (after.options, after.would_change) == (before.options, before.would_change)
+    assert (after.options, after.counterfactuals) == (before.options, before.counterfactuals)
     told = [line for line in after.reasons if line not in before.reasons]
     assert told[0].startswith("2 documents are gone, more than the guard allows at once")
     assert "ragtide approve" in told[0]
@@ -395,8 +395,12 @@ def test_what_is_held_back_makes_of_nothing_a_wait_and_changes_nothing_else(
 @given(worlds(), PRICES)
 def test_what_is_set_aside_is_told_and_decides_nothing(world: Evidence, params: PolicyParams) -> None:
     before = decide(world, params)
-    after = decide(but(world, set_aside={ASIDE.document: ASIDE.reason}), params)
-    assert (after.action, after.options, after.would_change) == (before.action, before.options, before.would_change)
+    after = decide(but(world, quarantined={ASIDE.document: ASIDE.reason}), params)
+    assert (after.action, after.options, after.counterfactuals) == (
+        before.action,
+        before.options,
+        before.counterfactuals,
+    )
     [told] = [line for line in after.reasons if line not in before.reasons]
     assert "1 documents cannot be read and are set aside; `ragtide status` says why" in told
 
@@ -404,8 +408,12 @@ def test_what_is_set_aside_is_told_and_decides_nothing(world: Evidence, params: 
 @law
 @given(worlds(), PRICES)
 def test_what_is_left_out_of_the_examples_is_told_and_decides_nothing(world: Evidence, params: PolicyParams) -> None:
-    before, after = decide(world, params), decide(but(world, left_out={"leak": 2, "duplicate": 1}), params)
-    assert (after.action, after.options, after.would_change) == (before.action, before.options, before.would_change)
+    before, after = decide(world, params), decide(but(world, filtered={"leak": 2, "duplicate": 1}), params)
+    assert (after.action, after.options, after.counterfactuals) == (
+        before.action,
+        before.options,
+        before.counterfactuals,
+    )
     [told] = [line for line in after.reasons if line not in before.reasons]
     assert told == "3 training lines are left out; `ragtide examples` lists what is wrong."
 
@@ -452,20 +460,22 @@ def test_whatever_is_missing_there_is_a_decision_that_lists_what_was_asked_for_i
     measures |= dict.fromkeys(unasked, NOT_REQUESTED)
     decision = decide(but(world, **measures, new_examples=None, past=()), params)
     in_vain = [field for field in LISTED if field in missing - unasked]
-    listed = {field for line in decision.lacks for field in in_vain if line.endswith(f": {field} went wrong")}
+    listed = {
+        field for line in decision.unmeasured_signals for field in in_vain if line.endswith(f": {field} went wrong")
+    }
     assert listed == set(in_vain)
-    assert not any("not asked for" in line for line in decision.lacks)
+    assert not any("not asked for" in line for line in decision.unmeasured_signals)
     assert decision.explanation
 
 
-@pytest.mark.parametrize("field", [*LISTED, "news_share"])
+@pytest.mark.parametrize("field", [*LISTED, "changed_sentence_share"])
 def test_a_signal_that_was_asked_for_and_not_measured_is_listed_with_its_reason(field: str) -> None:
-    lacks = decide(evidence(**{field: Measure.unmeasured("the disk was full")}), PARAMS).lacks
+    lacks = decide(evidence(**{field: Measure.unmeasured("the disk was full")}), PARAMS).unmeasured_signals
     assert [line.rpartition(": ")[2] for line in lacks] == ["the disk was full"]
 
 
 def test_a_decision_with_every_signal_in_hand_or_unasked_lacks_nothing() -> None:
-    assert decide(evidence(), PARAMS).lacks == ()
+    assert decide(evidence(), PARAMS).unmeasured_signals == ()
 
 
 @law
@@ -521,12 +531,12 @@ def test_the_explanation_tells_of_both_halves(world: Evidence, params: PolicyPar
         ({"model_gap": measure(0.3), "refused": {BOTH: "no"}}, Action.REFRESH),
         ({"refused": {BOTH: "no"}}, Action.REFRESH),
         ({"changes": GONE, "refused": {"REFRESH": "no"}}, Action.NOTHING),
-        ({"refresh_gain": UNMEASURED, "news_share": measure(0.0)}, Action.NOTHING),
-        ({"refresh_gain": UNMEASURED, "news_share": measure(0.1)}, Action.REFRESH),
-        ({"refresh_gain": measure(0.1), "news_share": measure(0.0)}, Action.REFRESH),
+        ({"refresh_gain": UNMEASURED, "changed_sentence_share": measure(0.0)}, Action.NOTHING),
+        ({"refresh_gain": UNMEASURED, "changed_sentence_share": measure(0.1)}, Action.REFRESH),
+        ({"refresh_gain": measure(0.1), "changed_sentence_share": measure(0.0)}, Action.REFRESH),
         ({"model_gap": measure(0.3), "new_examples": 0}, Action.REFRESH),
-        ({"model_gap": measure(0.3), "surprise": measure(0.0)}, Action.REFRESH),
-        ({"model_gap": measure(0.3), "surprise": measure(0.5), "new_examples": 24}, Action.REFRESH_RETRAIN),
+        ({"model_gap": measure(0.3), "excess_loss": measure(0.0)}, Action.REFRESH),
+        ({"model_gap": measure(0.3), "excess_loss": measure(0.5), "new_examples": 24}, Action.REFRESH_RETRAIN),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -624,7 +634,7 @@ def test_the_price_that_would_have_changed_a_decision_changes_it(percent: int, s
         "model_gap": measure(percent / 100),
         "costs": Costs(refresh_seconds=1, retrain_seconds=seconds, prove_seconds=1, source="prior"),
     }
-    said = decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 0})).would_change[1]
+    said = decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 0})).counterfactuals[1]
     found = re.fullmatch(r"RETRAIN would not have been chosen with policy\.points_per_hour above ([\d.]+)", said)
     assert found is not None
     # It is printed with one decimal.
@@ -645,7 +655,7 @@ def test_the_gain_that_would_have_changed_a_decision_changes_it(percent: int, se
     )
     assume(decision.action is Action.NOTHING)
     pattern = r"RETRAIN would have been chosen had its gain, ([\d.]+) points at the lower end, been ([\d.]+) or more"
-    found = re.fullmatch(pattern, decision.would_change[1])
+    found = re.fullmatch(pattern, decision.counterfactuals[1])
     assert found is not None
     # Half of the gap is what a first retrain is thought to recover; both are printed with one decimal.
     assert float(found[1]) == pytest.approx(percent / 2, abs=0.11)
@@ -653,8 +663,8 @@ def test_the_gain_that_would_have_changed_a_decision_changes_it(percent: int, se
 
 
 def test_what_was_refused_is_weighed_again_on_other_data() -> None:
-    decision = decide(evidence(refused={"REFRESH": "the gate refused it"}), PARAMS)
-    assert decision.would_change[0] == "REFRESH would be weighed again on other data, or under other params"
+    decision = decide(evidence(rejected_actions={"REFRESH": "the gate refused it"}), PARAMS)
+    assert decision.counterfactuals[0] == "REFRESH would be weighed again on other data, or under other params"
     assert decision.reasons[0].endswith("; but the gate refused it.")
 
 
@@ -672,13 +682,15 @@ def test_nothing_is_weighed_too(changes: ChangeSet, said: str) -> None:
 
 
 def test_where_both_were_refused_together_the_refresh_goes_first_and_the_retrain_says_why_it_waits() -> None:
-    decision = decide(evidence(model_gap=measure(0.3), refused={"REFRESH+RETRAIN": "the gate"}), PolicyParams())
+    decision = decide(
+        evidence(model_gap=measure(0.3), rejected_actions={"REFRESH+RETRAIN": "the gate"}), PolicyParams()
+    )
     assert decision.action == "REFRESH"
     refresh, retrain, both = decision.options[1:]
     assert (refresh.worth_it, retrain.worth_it, both.worth_it) == (True, False, False)
     assert decision.reasons[1].startswith("No to RETRAIN: ")
     assert "it waits, since together the gate" in decision.reasons[1]
-    assert decision.would_change[1] == "RETRAIN would be weighed again on other data, or under other params"
+    assert decision.counterfactuals[1] == "RETRAIN would be weighed again on other data, or under other params"
 
 
 def test_no_model_is_released_without_an_index() -> None:
@@ -696,14 +708,14 @@ def test_no_model_is_released_without_an_index() -> None:
     ],
 )
 def test_what_blocks_a_retrain_is_what_would_have_changed_it(signals: dict[str, Any], said: str) -> None:
-    assert said in decide(evidence(**signals), PolicyParams()).would_change[1]
+    assert said in decide(evidence(**signals), PolicyParams()).counterfactuals[1]
 
 
 def test_a_forced_refresh_does_not_say_that_a_price_would_have_stopped_it() -> None:
-    for signals in ({"live_release": None}, {"delta": delta(documents_gone=1)}, {"delta": anew().delta}):
+    for signals in ({"live_release": None}, {"delta": delta(documents_deleted=1)}, {"delta": anew().delta}):
         decision = decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 1e9}))
         assert decision.action.refreshes
-        assert "points_per_hour" not in decision.would_change[0]
+        assert "points_per_hour" not in decision.counterfactuals[0]
 
 
 def test_a_bar_that_was_missed_is_above_the_gain_as_it_is_written() -> None:
@@ -711,7 +723,7 @@ def test_a_bar_that_was_missed_is_above_the_gain_as_it_is_written() -> None:
     decision = decide(
         evidence(model_gap=measure(0.002), costs=costs), PARAMS.model_copy(update={"points_per_hour": 50})
     )
-    assert "had its gain, 0.1 points at the lower end, been 0.2 or more" in decision.would_change[1]
+    assert "had its gain, 0.1 points at the lower end, been 0.2 or more" in decision.counterfactuals[1]
 
 
 # --- another embedder ----------------------------------------------------------------------------------------------
@@ -732,14 +744,14 @@ def test_a_rebuild_and_a_retrain_go_together() -> None:
 
 
 def test_a_rebuild_that_was_refused_is_weighed_again_on_other_data_or_params() -> None:
-    decision = decide(anew(refused={"REBUILD": "the gate refused it"}), PARAMS)
+    decision = decide(anew(rejected_actions={"REBUILD": "the gate refused it"}), PARAMS)
     assert decision.action is Action.NOTHING
-    assert decision.would_change[0] == "REBUILD would be weighed again on other data, or under other params"
+    assert decision.counterfactuals[0] == "REBUILD would be weighed again on other data, or under other params"
 
 
 def test_where_both_at_once_were_refused_the_rebuild_goes_first() -> None:
     signals = {"model_gap": measure(0.6), "score_gold": measure(0.35)}
-    decision = decide(anew(refused={"REBUILD+RETRAIN": "the gate refused it"}, **signals), PARAMS)
+    decision = decide(anew(rejected_actions={"REBUILD+RETRAIN": "the gate refused it"}, **signals), PARAMS)
     assert decision.action is Action.REBUILD
     assert "but with a refresh it waits, since together the gate refused it" in decision.reasons[1]
 
@@ -752,8 +764,8 @@ def test_before_the_first_release_there_is_nothing_to_make_anew() -> None:
 
 RENAMED = {
     "changes": MOVED,
-    "delta": delta(new=0, gone=0, deleted=1, documents_gone=1, documents_renamed=1),
-    "news_share": measure(0.0),
+    "delta": delta(new=0, gone=0, deleted=1, documents_deleted=1, documents_renamed=1),
+    "changed_sentence_share": measure(0.0),
     "refresh_gain": UNMEASURED,
 }
 
@@ -772,7 +784,7 @@ def test_another_name_is_written_where_one_asks_for_that() -> None:
 
 def test_a_removal_beside_a_rename_is_taken_out() -> None:
     both = MOVED.model_copy(update={"removed": ("d.md",)})
-    moved = delta(new=0, gone=1, deleted=2, documents_gone=2, documents_renamed=1)
+    moved = delta(new=0, gone=1, deleted=2, documents_deleted=2, documents_renamed=1)
     decision = decide(
         evidence(**RENAMED | {"changes": both, "delta": moved}), PARAMS.model_copy(update={"points_per_hour": 1e9})
     )
@@ -783,10 +795,10 @@ def test_a_removal_beside_a_rename_is_taken_out() -> None:
 def test_a_removal_is_taken_out_though_a_document_that_has_no_rows_was_renamed() -> None:
     # One that cannot be read is in the snapshot and so in the renames, and never was in the index.
     both = ChangeSet(before="s0", after="s1", renamed=(Rename(before="bad.pdf", after="old.pdf"),), removed=("d.md",))
-    gone = delta(new=0, gone=1, upserted=0, deleted=1, documents_gone=1)
+    gone = delta(new=0, gone=1, upserted=0, deleted=1, documents_deleted=1)
     aside = {"old.pdf": "is scanned"}
     decision = decide(
-        evidence(changes=both, delta=gone, set_aside=aside), PARAMS.model_copy(update={"points_per_hour": 1e9})
+        evidence(changes=both, delta=gone, quarantined=aside), PARAMS.model_copy(update={"points_per_hour": 1e9})
     )
     assert decision.action is Action.REFRESH
 
@@ -828,7 +840,7 @@ def test_what_does_not_fit_into_the_budget_of_the_week_is_not_done(
 ) -> None:
     decision = decide(evidence(**NEEDY, spent_hours=spent), PolicyParams(budget_hours_per_week=budget))
     assert decision.action is action
-    broke = [line for line in decision.would_change if "more left of policy.budget_hours_per_week" in line]
+    broke = [line for line in decision.counterfactuals if "more left of policy.budget_hours_per_week" in line]
     assert len(broke) == 2 - action.refreshes - action.retrains
 
 
@@ -836,11 +848,11 @@ def test_both_halves_together_fit_into_the_budget_or_the_cheap_one_goes_alone() 
     # 30 s and 320 s each fit into 324 s; both with one proof take 330 s.
     decision = decide(evidence(**NEEDY), PolicyParams(budget_hours_per_week=0.09))
     assert decision.action is Action.REFRESH
-    assert "policy.budget_hours_per_week" in decision.would_change[1]
+    assert "policy.budget_hours_per_week" in decision.counterfactuals[1]
 
 
 def test_what_is_gone_is_taken_out_with_the_budget_spent() -> None:
-    gone = evidence(changes=GONE, delta=delta(documents_gone=1), spent_hours=9.0)
+    gone = evidence(changes=GONE, delta=delta(documents_deleted=1), spent_hours=9.0)
     assert decide(gone, PolicyParams(budget_hours_per_week=1.0)).action is Action.REFRESH
 
 
@@ -848,7 +860,7 @@ def test_what_is_gone_is_taken_out_with_the_budget_spent() -> None:
 def test_a_retrain_waits_for_the_cool_down(since: int | None, retrains: bool) -> None:
     decision = decide(evidence(**NEEDY, hours_since_retrain=since), PolicyParams(cool_down_hours=24))
     assert decision.action is (Action.REFRESH_RETRAIN if retrains else Action.REFRESH)
-    assert ("RETRAIN would have been chosen after the cool-down" in decision.would_change) is not retrains
+    assert ("RETRAIN would have been chosen after the cool-down" in decision.counterfactuals) is not retrains
 
 
 # --- what waits for a person -----------------------------------------------------------------------------------------
@@ -869,7 +881,7 @@ def test_what_is_over_the_limit_waits_for_a_yes_and_goes_ahead_with_it(
         assert decision.proposed is free.action
         assert "policy.approve_above_seconds" in decision.reasons[-1]
     assert not decision.action.builds or forecast_seconds(decision.action, world) <= limit
-    yes = decide(but(world, approved=(free.action,)), limited)
+    yes = decide(but(world, approved_actions=(free.action,)), limited)
     assert (yes.action, yes.proposed) == (free.action, None)
 
 
@@ -888,37 +900,37 @@ def test_the_cheap_half_goes_ahead_while_the_dear_one_waits() -> None:
 
 
 def test_a_yes_to_another_action_is_none_to_this() -> None:
-    world = evidence(**NEEDY, delta=UNMOVED, changes=UNCHANGED, approved=("REFRESH", BOTH))
+    world = evidence(**NEEDY, delta=UNMOVED, changes=UNCHANGED, approved_actions=("REFRESH", BOTH))
     decision = decide(world, PolicyParams(approve_above_seconds=30))
     assert (decision.action, decision.proposed) == (Action.HOLD, Action.RETRAIN)
 
 
 def test_a_half_that_a_person_said_yes_to_goes_ahead_though_the_other_half_came_to_be_wanted_since() -> None:
-    decision = decide(evidence(**NEEDY, approved=("REFRESH",)), PolicyParams(approve_above_seconds=5))
+    decision = decide(evidence(**NEEDY, approved_actions=("REFRESH",)), PolicyParams(approve_above_seconds=5))
     assert (decision.action, decision.proposed) == (Action.REFRESH, Action.REFRESH_RETRAIN)
 
 
 @law
 @given(worlds(), PRICES)
 def test_in_suggest_mode_nothing_is_built_before_a_person_has_said_yes(world: Evidence, params: PolicyParams) -> None:
-    free = decide(but(world, approved=()), params)
+    free = decide(but(world, approved_actions=()), params)
     careful = params.model_copy(update={"mode": "suggest"})
-    decision = decide(but(world, approved=()), careful)
+    decision = decide(but(world, approved_actions=()), careful)
     assert decision.action is (Action.HOLD if free.action.builds else free.action)
     assert decision.proposed is (free.action if free.action.builds else free.proposed)
     assert decision.options == free.options
-    yes = decide(but(world, approved=(free.action,)), careful)
+    yes = decide(but(world, approved_actions=(free.action,)), careful)
     assert yes.action is free.action
 
 
 def test_in_suggest_mode_the_half_that_was_said_yes_to_goes_ahead() -> None:
-    decision = decide(evidence(**NEEDY, approved=("REFRESH",)), PolicyParams(mode="suggest"))
+    decision = decide(evidence(**NEEDY, approved_actions=("REFRESH",)), PolicyParams(mode="suggest"))
     assert (decision.action, decision.proposed) == (Action.REFRESH, Action.REFRESH_RETRAIN)
     assert decision.reasons[-1].startswith("policy.mode is suggest: REFRESH+RETRAIN waits for `ragtide approve`")
 
 
 def test_removals_that_a_person_said_no_to_are_not_asked_about_again() -> None:
-    no = {"held": HELD, "held_rejected": "a mistake", "delta": UNMOVED, "refresh_gain": measure(0.0)}
+    no = {"held": HELD, "deletions_rejected_reason": "a mistake", "delta": UNMOVED, "refresh_gain": measure(0.0)}
     decision = decide(evidence(**no), PARAMS)
     assert (decision.action, decision.proposed) == (Action.NOTHING, None)
     assert "their removal was rejected by a person (a mistake), and their passages stay" in decision.explanation
@@ -932,7 +944,7 @@ def test_an_action_that_a_person_said_no_to_is_not_proposed() -> None:
 
 
 def test_removals_that_wait_stand_in_no_way_of_an_action() -> None:
-    decision = decide(evidence(held=HELD), PARAMS)
+    decision = decide(evidence(pending_deletions=HELD), PARAMS)
     assert (decision.action, decision.proposed) == (Action.REFRESH, None)
 
 
@@ -959,14 +971,14 @@ def test_an_explanation_of_nothing_says_why_not() -> None:
     ("signal", "little", "much"),
     [
         ("refresh_gain", measure(0.001), measure(0.5)),
-        ("news_share", measure(0.0), measure(0.5)),
+        ("changed_sentence_share", measure(0.0), measure(0.5)),
         ("model_gap", measure(0.01), measure(0.5)),
-        ("surprise", measure(0.01), measure(0.5)),
+        ("excess_loss", measure(0.01), measure(0.5)),
         ("new_examples", 1, 48),
     ],
 )
 def test_enough_of_each_signal_tips_the_decision(signal: str, little: object, much: object) -> None:
-    still = {"news_share": measure(0.0), "refresh_gain": UNMEASURED}
-    needy = {} if signal in ("refresh_gain", "news_share") else {"model_gap": measure(0.4)}
+    still = {"changed_sentence_share": measure(0.0), "refresh_gain": UNMEASURED}
+    needy = {} if signal in ("refresh_gain", "changed_sentence_share") else {"model_gap": measure(0.4)}
     before, after = (decide(evidence(**still | needy | {signal: one}), PARAMS).action for one in (little, much))
     assert (before, after.builds) == (Action.NOTHING, True)

@@ -13,7 +13,7 @@ from ragtide.pipelines.policy.weigh import weigh_components
 from ragtide.pipelines.records.evidence import Measure
 from tests.factories import evidence, measure
 
-PARAMS = PolicyParams(surprise_full=0.5, baseline=BaselineParams(drift_limit=0.1))
+PARAMS = PolicyParams(excess_loss_full=0.5, baseline=BaselineParams(drift_limit=0.1))
 
 
 def choose(**signals: Any) -> Recommendations:
@@ -23,13 +23,13 @@ def choose(**signals: Any) -> Recommendations:
 
 @pytest.mark.parametrize(("shift", "wanted"), [(0.0, False), (0.1, False), (0.11, True)])
 def test_documents_that_drifted_bring_a_refresh_alone(shift: float, wanted: bool) -> None:
-    choice = choose(shift=measure(shift), surprise=measure(0.0))
+    choice = choose(shift=measure(shift), excess_loss=measure(0.0))
     assert (choice.refresh.wanted, choice.retrain.wanted) == (wanted, False)
 
 
-@pytest.mark.parametrize(("surprise", "wanted"), [(-0.2, False), (0.5, False), (0.6, True)])
+@pytest.mark.parametrize(("excess_loss", "wanted"), [(-0.2, False), (0.5, False), (0.6, True)])
 def test_examples_that_surprise_bring_a_retrain_alone(surprise: float, wanted: bool) -> None:
-    choice = choose(shift=measure(0.0), surprise=measure(surprise))
+    choice = choose(shift=measure(0.0), excess_loss=measure(surprise))
     assert (choice.refresh.wanted, choice.retrain.wanted) == (False, wanted)
 
 
@@ -38,7 +38,7 @@ def test_the_value_counts_and_not_the_lower_end() -> None:
 
 
 def test_answers_do_not_count() -> None:
-    signals = {"shift": measure(0.0), "surprise": measure(0.0)}
+    signals = {"shift": measure(0.0), "excess_loss": measure(0.0)}
     choice = choose(refresh_gain=measure(0.9), model_gap=measure(0.9), **signals)
     assert not choice.refresh.wanted
     assert not choice.retrain.wanted
@@ -51,6 +51,6 @@ def test_it_says_why_drift_was_not_measured() -> None:
 
 
 def test_it_tells_the_drift_and_its_limit() -> None:
-    told = choose(surprise=measure(0.7)).retrain
-    assert told.because == "the surprise of the examples is 0.7, and policy.surprise_full is 0.5"
+    told = choose(excess_loss=measure(0.7)).retrain
+    assert told.because == "the surprise of the examples is 0.7, and policy.excess_loss_full is 0.5"
     assert told.otherwise == "RETRAIN would not have been chosen had it been 0.5 or less"

@@ -19,7 +19,7 @@ PASTS = st.lists(
     st.builds(
         past,
         st.sampled_from(
-            ["NOTHING", "HOLD", "REFRESH", "REBUILD", "TUNE_RETRIEVER", "RETRAIN", "REFRESH+RETRAIN", "an old name"]
+            ["NOTHING", "HOLD", "REFRESH", "REBUILD", "TUNE_EMBEDDER", "RETRAIN", "REFRESH+RETRAIN", "an old name"]
         ),
         accepted=st.booleans(),
         rolled_back=st.booleans(),
@@ -55,9 +55,7 @@ def test_nothing_recovered_lowers_the_share_and_all_recovered_raises_it(history:
     assert share(*history, past(recovered_points=0.0)) < share(*history) < share(*history, past(recovered_points=20.0))
 
 
-@pytest.mark.parametrize(
-    ("half", "prior"), [(Component.INDEX, 0.8), (Component.RETRIEVER, 0.5), (Component.MODEL, 0.5)]
-)
+@pytest.mark.parametrize(("half", "prior"), [(Component.INDEX, 0.8), (Component.EMBEDDER, 0.5), (Component.MODEL, 0.5)])
 def test_before_the_first_cycle_the_prior_speaks(half: Component, prior: float) -> None:
     assert learned_share((), half) == LearnedShare(share=prior, cycles=0)
 
@@ -110,11 +108,11 @@ def test_what_was_not_measured_or_hardly_expected_teaches_nothing(fields: dict[s
         ("HOLD", []),
         ("REFRESH", [Component.INDEX]),
         ("REBUILD", [Component.INDEX]),
-        ("TUNE_RETRIEVER", [Component.RETRIEVER]),
+        ("TUNE_EMBEDDER", [Component.EMBEDDER]),
         ("RETRAIN", [Component.MODEL]),
         ("REFRESH+RETRAIN", [Component.INDEX, Component.MODEL]),
         ("REBUILD+RETRAIN", [Component.INDEX, Component.MODEL]),
-        ("TUNE_RETRIEVER+RETRAIN", [Component.RETRIEVER, Component.MODEL]),
+        ("TUNE_EMBEDDER+RETRAIN", [Component.EMBEDDER, Component.MODEL]),
         ("a name of another version", []),
     ],
 )

@@ -25,4 +25,4 @@ def test_the_first_index_is_built_all_the_same() -> None:
 
 
 def test_what_is_gone_is_taken_out_all_the_same() -> None:
-    assert decide(evidence(delta=delta(documents_gone=1)), PARAMS).action is Action.REFRESH
+    assert decide(evidence(delta=delta(documents_deleted=1)), PARAMS).action is Action.REFRESH

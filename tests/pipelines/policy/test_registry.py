@@ -83,7 +83,9 @@ def test_no_package_takes_a_built_in_name(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_class_of_ones_own_decides_under_the_rules_that_hold_for_all() -> None:
     params = PolicyParams(name=OF_THE_USER, approve_above_seconds=100)
-    decision = decide(evidence(delta=UNMOVED, changes=UNCHANGED, refused={"REFRESH": "the gate refused it"}), params)
+    decision = decide(
+        evidence(delta=UNMOVED, changes=UNCHANGED, rejected_actions={"REFRESH": "the gate refused it"}), params
+    )
     assert decision.policy == OF_THE_USER
     assert (decision.action, decision.proposed) == (Action.HOLD, Action.RETRAIN)
     assert decision.reasons[0] == "No to REFRESH: why not; but the gate refused it."

@@ -48,7 +48,7 @@ def ends(gain: ExpectedGain) -> tuple[float, float, float]:
 @law
 @given(MEASURES | st.just(UNMEASURED), SHARES | st.just(UNMEASURED), SHARES | st.just(UNMEASURED), st.integers(0, 12))
 def test_a_refresh_gains_between_nothing_and_everything(gain: Measure, news: Measure, gold: Measure, new: int) -> None:
-    signals = {"refresh_gain": gain, "news_share": news, "score_gold": gold}
+    signals = {"refresh_gain": gain, "changed_sentence_share": news, "score_gold": gold}
     found = refresh_gain(evidence(**signals, delta=delta(new=new)))
     assert 0 <= found.low <= found.points <= found.high <= 100
 
@@ -56,7 +56,7 @@ def test_a_refresh_gains_between_nothing_and_everything(gain: Measure, news: Mea
 @law
 @given(MEASURES, MEASURES | st.just(UNMEASURED), st.none() | st.integers(0, 500))
 def test_a_retrain_gains_between_nothing_and_the_gap(gap: Measure, surprise: Measure, new: int | None) -> None:
-    found = retrain_gain(evidence(model_gap=gap, surprise=surprise, new_examples=new), PARAMS)
+    found = retrain_gain(evidence(model_gap=gap, excess_loss=surprise, new_examples=new), PARAMS)
     assert 0 <= found.low <= found.points <= found.high
     assert found.points <= max(0.0, 100 * (gap.value or 0.0))
     assert found.low <= max(0.0, 100 * (gap.low or 0.0))
@@ -66,7 +66,7 @@ def test_a_retrain_gains_between_nothing_and_the_gap(gap: Measure, surprise: Mea
 @given(st.integers(0, 300), st.integers(0, 300), MEASURES)
 def test_more_new_examples_never_teach_less(few: int, more: int, surprise: Measure) -> None:
     little, much = (
-        retrain_gain(untaught(new_examples=one, surprise=surprise), PARAMS).low for one in (few, few + more)
+        retrain_gain(untaught(new_examples=one, excess_loss=surprise), PARAMS).low for one in (few, few + more)
     )
     assert little <= much
 
@@ -132,14 +132,16 @@ def test_an_index_that_holds_these_very_chunks_has_nothing_to_gain() -> None:
 
 
 def test_a_measured_gain_counts_times_what_a_refresh_recovers() -> None:
-    found = refresh_gain(evidence(refresh_gain=measure(0.5, low=0.25, high=0.75), news_share=measure(0.0)))
+    found = refresh_gain(evidence(refresh_gain=measure(0.5, low=0.25, high=0.75), changed_sentence_share=measure(0.0)))
     assert ends(found) == (20, 40, 60)
     assert "the right passage would win 50 points" in found.because
     assert "has recovered" not in found.because
 
 
 def test_news_that_no_question_asks_for_is_the_least_that_a_refresh_gains() -> None:
-    found = refresh_gain(evidence(refresh_gain=measure(0.02, low=0.0), news_share=measure(0.3), score_gold=measure(1)))
+    found = refresh_gain(
+        evidence(refresh_gain=measure(0.02, low=0.0), changed_sentence_share=measure(0.3), score_gold=measure(1))
+    )
     assert ends(found) == (24, 24, 24)
 
 
@@ -150,7 +152,7 @@ def test_missing_answers_count_where_the_model_fails_whatever_is_before_it_and_c
         model_gap=measure(0.95),
         refresh_gain=measure(0.0),
         missing_answers=measure(0.5, low=0.4, high=0.6),
-        news_share=measure(0.1),
+        changed_sentence_share=measure(0.1),
     )
     found = weigh_components(masked, PARAMS).refresh.gain
     taught = weigh_components(masked, PARAMS).retrain.gain.points / 100
@@ -161,12 +163,14 @@ def test_missing_answers_count_where_the_model_fails_whatever_is_before_it_and_c
 
 
 def test_where_answers_show_what_the_rows_lack_the_missing_ones_add_nothing() -> None:
-    shown = {"refresh_gain": measure(0.5), "news_share": measure(0.0)}
+    shown = {"refresh_gain": measure(0.5), "changed_sentence_share": measure(0.0)}
     assert refresh_gain(evidence(**shown, missing_answers=measure(0.5))) == refresh_gain(evidence(**shown))
 
 
 def test_cosmetic_edits_gain_nothing_however_many_chunks_they_touch() -> None:
-    found = refresh_gain(evidence(refresh_gain=UNMEASURED, news_share=measure(0.0), delta=delta(new=10, gone=10)))
+    found = refresh_gain(
+        evidence(refresh_gain=UNMEASURED, changed_sentence_share=measure(0.0), delta=delta(new=10, gone=10))
+    )
     assert ends(found) == (0, 0, 0)
     assert "no sentence says anything new; no questions, so the share of sentences that are news stands in for it" in (
         found.because
@@ -184,7 +188,7 @@ def test_cosmetic_edits_gain_nothing_however_many_chunks_they_touch() -> None:
 def test_what_was_not_measured_is_stood_in_for_by_the_news_and_else_by_the_chunks(
     news: Measure, points: float, said: str
 ) -> None:
-    found = refresh_gain(evidence(refresh_gain=UNMEASURED, news_share=news, delta=delta(new=2)))
+    found = refresh_gain(evidence(refresh_gain=UNMEASURED, changed_sentence_share=news, delta=delta(new=2)))
     assert ends(found) == (points, points, points)
     assert said in found.because
 
@@ -195,7 +199,7 @@ def test_without_a_score_nothing_stands_in_for_a_gain() -> None:
 
 def test_what_refreshes_brought_is_told_and_counts() -> None:
     history = (past("REFRESH", recovered_points=0.0),) * 5
-    found = refresh_gain(evidence(refresh_gain=measure(0.5), news_share=measure(0.0), past=history))
+    found = refresh_gain(evidence(refresh_gain=measure(0.5), changed_sentence_share=measure(0.0), past=history))
     assert ends(found) == (20, 20, 20)
     assert found.because.endswith("such an action has recovered about 40% of what was expected (5x)")
 
@@ -234,7 +238,7 @@ def test_how_many_examples_halve_it_is_a_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("surprise", "share"),
+    ("excess_loss", "share"),
     [
         (UNMEASURED, 1.0),
         (measure(0.5), 1.0),
@@ -246,12 +250,12 @@ def test_how_many_examples_halve_it_is_a_setting() -> None:
     ],
 )
 def test_examples_teach_as_far_as_they_surely_surprise(surprise: Measure, share: float) -> None:
-    assert ends(retrain_gain(untaught(surprise=surprise), PARAMS)) == (10 * share, 20 * share, 30 * share)
+    assert ends(retrain_gain(untaught(excess_loss=surprise), PARAMS)) == (10 * share, 20 * share, 30 * share)
 
 
 def test_which_surprise_is_full_is_a_setting() -> None:
-    params = PolicyParams(surprise_full=1.0, examples_half=24)
-    found = retrain_gain(untaught(surprise=measure(0.5), new_examples=24), params)
+    params = PolicyParams(excess_loss_full=1.0, examples_half=24)
+    found = retrain_gain(untaught(excess_loss=measure(0.5), new_examples=24), params)
     assert ends(found) == (2.5, 5, 7.5)
     assert found.because.endswith("; 24 of 100 examples are new to it and surprise it by 0.50 nats a token")
 
@@ -288,7 +292,9 @@ def test_where_nothing_can_be_learnt_the_gain_is_none_and_it_is_said_why(
     ids=["all new", "some new", "too few", "no gap"],
 )
 def test_another_base_model_in_the_params_is_told_and_changes_no_number(signals: dict[str, Any]) -> None:
-    before, after = (retrain_gain(untaught(**signals, other_base=base), PARAMS) for base in (None, "packaged:other"))
+    before, after = (
+        retrain_gain(untaught(**signals, new_base_model=base), PARAMS) for base in (None, "packaged:other")
+    )
     assert "base model" not in before.because
     told = "; params.yaml names another base model now, packaged:other, and a retrain starts from it"
     assert after.because.count(told) == 1
@@ -349,7 +355,10 @@ def retrain(world: Evidence, **params: float) -> ExpectedGain:
     ids=["nothing to learn", "target reached", "not measured"],
 )
 def test_to_forget_what_is_gone_is_worth_something_where_there_is_nothing_else_to_win(signals: dict[str, Any]) -> None:
-    before, gain = retrain(evidence(**signals)), retrain(evidence(**signals, taught_gone=GONE), forget_points=2)
+    before, gain = (
+        retrain(evidence(**signals)),
+        retrain(evidence(**signals, deleted_training_documents=GONE), forget_points=2),
+    )
     assert ends(before) == (0, 0, 0)
     assert ends(gain) == (6, 6, 6)
     assert gain.because == f"{before.because}; the adapter was taught from 3 documents that are gone: " + (
@@ -359,31 +368,32 @@ def test_to_forget_what_is_gone_is_worth_something_where_there_is_nothing_else_t
 
 
 def test_to_forget_is_added_to_what_is_learnt_and_is_no_part_of_the_gap() -> None:
-    without, gain = retrain(untaught()), retrain(untaught(taught_gone=GONE), forget_points=2)
+    without, gain = retrain(untaught()), retrain(untaught(deleted_training_documents=GONE), forget_points=2)
     assert ends(gain) == tuple(end + 6 for end in ends(without))
     assert gain.gap == without.gap
 
 
 def test_nothing_is_forgotten_where_there_are_too_few_examples_to_learn_from_instead() -> None:
     few = {"model_gap": measure(0.4), "examples": 3, "min_examples": 20}
-    assert retrain(evidence(**few, taught_gone=GONE), forget_points=2) == retrain(evidence(**few))
+    assert retrain(evidence(**few, deleted_training_documents=GONE), forget_points=2) == retrain(evidence(**few))
 
 
 def test_a_gain_ends_at_a_hundred_points() -> None:
-    gain = retrain(untaught(taught_gone=GONE), forget_points=40)
+    gain = retrain(untaught(deleted_training_documents=GONE), forget_points=40)
     assert ends(gain) == (100, 100, 100)
 
 
 def test_what_is_to_be_forgotten_makes_a_refresh_worth_no_more() -> None:
     world = evidence(model_gap=measure(0.4), score_gold=measure(0.1), missing_answers=measure(0.9))
     [plain, gone] = (
-        weigh_components(one, PARAMS).refresh for one in (world, world.model_copy(update={"taught_gone": GONE}))
+        weigh_components(one, PARAMS).refresh
+        for one in (world, world.model_copy(update={"deleted_training_documents": GONE}))
     )
     assert gone == plain
 
 
 def test_a_new_model_is_asked_for_its_skills_as_well() -> None:
-    costs = COSTS.model_copy(update={"skills_seconds": 7.0})
+    costs = COSTS.model_copy(update={"suite_seconds": 7.0})
     took = {
         action: forecast_seconds(action, evidence(costs=costs)) - forecast_seconds(action, evidence(costs=COSTS))
         for action in Action

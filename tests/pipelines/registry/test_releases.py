@@ -302,7 +302,7 @@ def test_what_a_turn_expected_and_what_came_of_it_is_found_again(registry: Regis
         log.metrics({CHANGED_SHARE: 0.25, SHIFT: None, "score_before": 0.5, "score_after": 0.6, "work.rows": 4})
     with pytest.raises(ConnectionError), registry.cycle() as log:
         publish_in_vain(log)
-    with registry.by_hand("rollback", {"decision": "ROLLBACK", "undone_release": "1", "outcome": "done"}):
+    with registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "1", "outcome": "done"}):
         pass
     with registry.cycle() as log:
         log.tags({"decision": "HOLD", "outcome": "waits for `ragtide approve 0123456789ab`"})
@@ -322,7 +322,7 @@ def test_a_turn_under_way_can_be_read(registry: Registry) -> None:
 
 
 def test_what_an_operator_did_is_a_turn_of_its_own(registry: Registry) -> None:
-    with registry.by_hand("rollback", {"decision": "ROLLBACK", "undone_release": "2"}) as log:
+    with registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "2"}) as log:
         log.tags({"outcome": "done", "release": "1"})
     [turn] = registry.history()
     assert (turn.name, turn.decision, turn.release, turn.undone) == ("rollback", "ROLLBACK", "1", "2")
@@ -348,7 +348,7 @@ def test_what_was_decided_stands_on_the_page_of_its_run(registry: Registry, spac
 def test_a_release_comes_back_as_it_was_written_down(registry: Registry) -> None:
     made = finished(registry)
     assert registry.release(made.id) == made
-    registry.point(made)
+    registry.set_live(made)
     assert registry.champion() == made
 
 
@@ -368,16 +368,16 @@ def test_the_version_names_data_index_and_adapter(registry: Registry, space: Wor
 def test_one_alias_is_all_that_says_what_is_live(registry: Registry, space: Workspace) -> None:
     first, second = finished(registry), finished(registry)
     for one in (first, second, first):
-        registry.point(one)
+        registry.set_live(one)
         assert client(space).get_registered_model("ragtide").aliases == {CHAMPION: int(one.id)}
         assert registry.champion() == one
 
 
 def test_a_release_is_live_since_it_was_made_or_one_last_went_back_to_it(registry: Registry) -> None:
     first, second = (finished(registry, created=f"20{year}-01-01T00:00:00+00:00") for year in (20, 21))
-    registry.point(second)
+    registry.set_live(second)
     assert live_since(second, registry.history()) == second.created
-    with registry.by_hand("rollback", {"decision": "ROLLBACK", "release": first.id, "undone_release": second.id}):
+    with registry.manual_cycle("rollback", {"decision": "ROLLBACK", "release": first.id, "undone_release": second.id}):
         pass
     assert live_since(first, registry.history()) == registry.history()[-1].at > second.created
     assert live_since(second, registry.history()) == second.created
@@ -400,13 +400,13 @@ def test_a_project_may_have_a_name_with_a_quotation_mark(space: Workspace) -> No
 
 
 def test_what_the_pointer_names_is_told_whether_or_not_it_is_whole(registry: Registry, space: Workspace) -> None:
-    assert registry.pointed_at() is None
+    assert registry.live_release_id() is None
     made = finished(registry)
-    registry.point(made)
-    assert registry.pointed_at() == made.id
+    registry.set_live(made)
+    assert registry.live_release_id() == made.id
     draft = unfinished(registry)
     client(space).set_registered_model_alias("ragtide", CHAMPION, draft)
-    assert registry.pointed_at() == draft
+    assert registry.live_release_id() == draft
 
 
 def test_a_pointer_at_a_draft_is_refused_with_what_mends_it(registry: Registry, space: Workspace) -> None:
@@ -424,9 +424,9 @@ def test_a_turn_that_was_killed_is_found_and_closed(registry: Registry, space: W
         killed = client(space).create_run(
             run_of(space, log).info.experiment_id, tags={"ragtide.kind": "cycle", "cycle": "cycle-0002"}
         )
-    assert [turn.run for turn in registry.unfinished()] == [killed.info.run_id]
-    registry.close_killed(registry.unfinished()[0])
-    assert registry.unfinished() == []
+    assert [turn.run for turn in registry.running_cycles()] == [killed.info.run_id]
+    registry.close_killed(registry.running_cycles()[0])
+    assert registry.running_cycles() == []
     assert client(space).get_run(killed.info.run_id).info.status == "KILLED"
     assert {turn.run: turn.outcome for turn in registry.history()}[killed.info.run_id] == "killed"
 
@@ -488,7 +488,7 @@ def test_every_turn_adds_one_point_to_the_charts_over_the_cycles(registry: Regis
     for score in (0.5, 0.9):
         with registry.cycle() as log:
             log.metrics({"score_before": score})
-    with registry.by_hand("rollback", {"decision": "ROLLBACK"}):
+    with registry.manual_cycle("rollback", {"decision": "ROLLBACK"}):
         pass
     with Registry(space).cycle() as log:
         log.metrics({"score_before": 0.8})

@@ -36,7 +36,7 @@ def test_no_span_claims_how_long_a_question_took() -> None:
 
 
 def test_every_mark_says_why() -> None:
-    [made] = evaluation_traces([AnswerRow(question(), graded(score=0.5, hit=False))], RUN, at=0)
+    [made] = evaluation_traces([AnswerRow(question(), graded(score=0.5, gold_retrieved=False))], RUN, at=0)
     why = {one.name: one.rationale for one in made.info.assessments if one.name != "expected_response"}
     assert why.keys() == {"score", "well-formed", "passage found"}
     assert set(why.values()) == {"the right passage was not among those found"}

@@ -31,7 +31,7 @@ def tuned(name: str) -> BuiltEmbedder:
 
 def weights(project: Project, name: str, days: float) -> Path:
     """A tuned retriever's folder, of so many days ago."""
-    folder = write(project.workspace.retrievers / name / "model.safetensors", name).parent
+    folder = write(project.workspace.tuned_embedders / name / "model.safetensors", name).parent
     then = time.time() - days * DAY
     os.utime(folder, (then, then))
     return folder
@@ -60,7 +60,7 @@ def step(project: Project, dry_run: bool = False) -> MaintenanceStep:
 
 
 def kept(project: Project) -> list[str]:
-    return sorted(path.name for path in project.workspace.retrievers.iterdir())
+    return sorted(path.name for path in project.workspace.tuned_embedders.iterdir())
 
 
 def test_the_retrievers_of_releases_stay_however_old_and_whichever_is_live(opened: Project) -> None:
@@ -83,20 +83,20 @@ def test_one_that_the_note_of_the_index_names_stays(opened: Project) -> None:
     weights(opened, "noted", days=30)
     live = opened.registry.champion()
     assert live is not None
-    write_index_artifact(opened.workspace, live.index.model_copy(update={"retriever": tuned("noted")}))
+    write_index_artifact(opened.workspace, live.index.model_copy(update={"tuned_embedder": tuned("noted")}))
     assert not step(opened).done
     assert "noted" in kept(opened)
 
 
 def test_one_whose_release_was_struck_off_goes(opened: Project) -> None:
-    opened.registry.mark("1", {LOST: "its rows are gone"})
+    opened.registry.tag_release("1", {LOST: "its rows are gone"})
     assert step(opened).why == "1 tuned retrievers older than 7 days that no release was made with"
     assert kept(opened) == ["second"]
 
 
 def test_what_a_killed_writer_left_goes_at_once(opened: Project) -> None:
     space = opened.workspace
-    for folder in (space.state, space.adapters, space.retrievers, space.artifacts):
+    for folder in (space.state, space.adapters, space.tuned_embedders, space.artifacts):
         write(folder / f"{PARTIAL_PREFIX}model-abc" / "new" / "half", "half")
     done = step(opened)
     assert done.why == (
@@ -121,13 +121,13 @@ def test_one_can_still_go_back_to_every_release(opened: Project) -> None:
     weights(opened, "refused", days=30)
     step(opened)
     for release in opened.registry.releases():
-        opened.serves(release)
+        opened.check_servable(release)
 
 
 def test_before_anything_is_built_there_is_nothing_to_keep_up(tmp_path: Path) -> None:
     project = Project.open(write_project(tmp_path / "new"), no_progress)
     assert maintain_project(project) == []
-    assert not project.workspace.retrievers.exists()
+    assert not project.workspace.tuned_embedders.exists()
 
 
 def test_sizes_are_told_largest_first_of_what_is_there(tmp_path: Path) -> None:

@@ -98,7 +98,12 @@ def test_what_waits_for_an_approval_or_cannot_be_opened_is_not_gone(tmp_path: Pa
 
 def test_a_model_knows_what_it_was_taught_from_and_not_what_stood_beside_it(tmp_path: Path) -> None:
     model = BuiltModel(
-        base="b", adapter="a", examples=None, settings=None, documents={"a.md": "1", "b.md": "2"}, taught_from=("a.md",)
+        base="b",
+        adapter="a",
+        examples=None,
+        settings=None,
+        documents={"a.md": "1", "b.md": "2"},
+        source_documents=("a.md",),
     )
     nothing_left = DeletedDocuments(workspace(tmp_path), snapshot({"c.md": md5("c")}), ())
     assert deleted_training_documents(model, nothing_left) == ("a.md",)
@@ -123,7 +128,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record_snapshot(project.workspace)
     corpus = project.corpus(take_snapshot(project.workspace))
     built = build_index(project.workspace, LoadedEmbedder(project.models.embedder), corpus, no_progress)
-    model, _ = build_model(project.workspace, project.models, corpus, project.reader(built), no_progress)
+    model, _ = build_model(project.workspace, project.models, corpus, project.retriever(built), no_progress)
     for one in (model, model, BASE):
         release_of(project, one)
     roll_back(project.registry, "1", "by hand")
@@ -157,7 +162,7 @@ def now(home: Home) -> Snapshot:
 def test_a_model_says_which_documents_it_saw_and_which_it_was_taught_from(home: Home) -> None:
     model = home.live.model
     assert model.documents == {f"{name}.md": md5(page(name)) for name in NAMES}
-    assert model.taught_from == ("Pump.md", "Valve.md")
+    assert model.source_documents == ("Pump.md", "Valve.md")
 
 
 def test_an_adapters_lineage_is_its_releases_examples_and_documents(home: Home) -> None:
@@ -169,7 +174,7 @@ def test_an_adapters_lineage_is_its_releases_examples_and_documents(home: Home) 
         ("t.jsonl:1", ASKS.format("Pump")),
         ("t.jsonl:2", ASKS.format("Valve")),
     }
-    assert [(one.name, one.is_taught_from, one.now) for one in lineage.documents] == [
+    assert [(one.name, one.is_source, one.now) for one in lineage.documents] == [
         ("Pump.md", True, "gone"),
         ("Tank.md", False, "edited since"),
         ("Valve.md", True, "as it was"),
@@ -179,17 +184,17 @@ def test_an_adapters_lineage_is_its_releases_examples_and_documents(home: Home) 
 def test_examples_whose_file_is_nowhere_any_more_are_listed_by_their_digest(home: Home) -> None:
     shutil.rmtree(home.root / ".dvc/cache")
     lineage = lineage_of(home.project, home.live, now(home))
-    assert [one.digest for one in lineage.examples] == list(home.live.model.taught)
+    assert [one.digest for one in lineage.examples] == list(home.live.model.trained_on)
     assert not any(one.content for one in lineage.examples)
 
 
 def test_a_document_is_told_who_has_seen_it_and_how(home: Home) -> None:
     adapter = str(home.live.model.adapter)
     assert sightings(home.project, "Tank.md") == (
-        Sighting("1", adapter, is_live=True, is_taught_from=False),
-        Sighting("2", adapter, is_live=False, is_taught_from=False),
+        Sighting("1", adapter, is_live=True, is_source=False),
+        Sighting("2", adapter, is_live=False, is_source=False),
     )
-    assert all(one.is_taught_from for one in sightings(home.project, "Pump.md"))
+    assert all(one.is_source for one in sightings(home.project, "Pump.md"))
     assert sightings(home.project, "gone.md") == ()
 
 
@@ -240,7 +245,7 @@ def test_every_release_that_saw_a_deleted_document_is_flagged_and_stays_so(home:
     [
         ({"changes": UNCHANGED, "delta": UNMOVED}, ["1"]),
         ({"changes": ChangeSet(before="s0", after="s1", removed=("b.md",)), "delta": UNMOVED}, ["1", "2", "3"]),
-        ({"changes": UNCHANGED, "delta": delta(documents_gone=1)}, ["1", "2", "3"]),
+        ({"changes": UNCHANGED, "delta": delta(documents_deleted=1)}, ["1", "2", "3"]),
     ],
     ids=["nothing leaves", "removed", "let go"],
 )
@@ -254,7 +259,9 @@ def test_a_look_tells_what_is_gone_but_not_what_waits(home: Home) -> None:
     model, project = home.live.model, home.project
     assert deleted_seen_documents(project, model, now(home)) == ()
     assert deleted_seen_documents(project, model, delete(home, "Pump")) == ("Pump.md",)
-    strict = project.workspace.params.guard.model_copy(update={"max_removed_documents": 0, "max_removed_share": 0.0})
+    strict = project.workspace.params.deletion_guard.model_copy(
+        update={"max_removed_documents": 0, "max_removed_share": 0.0}
+    )
     params = project.workspace.params.model_copy(update={"guard": strict})
     held = Project(Workspace(home.root, params), project.models, project.registry, no_progress)
     assert deleted_seen_documents(held, model, now(home)) == ()

@@ -57,7 +57,7 @@ def test_the_metrics_are_the_measures_and_what_each_search_finds() -> None:
 
 
 def test_the_page_lists_what_is_answered_worst_first_and_breaks_on_no_question() -> None:
-    card = scorecard(graded("a", 1.0), graded("b", 0.5, hit=True), graded("c", 0.0, hit=False))
+    card = scorecard(graded("a", 1.0), graded("b", 0.5, gold_retrieved=True), graded("c", 0.0, gold_retrieved=False))
     asked = [question(name, question=words) for name, words in (("a", "A?"), ("b", "B?"), ("c", "C |\nor D?"))]
     page = scorecard_markdown(card, answer_rows(card, asked))
     assert "1 of 3 questions are answered in full." in page

@@ -51,7 +51,7 @@ class Served:
         assert answered.status_code == 200, answered.text
         return list(answered.json()["predictions"])
 
-    def point(self, release: str) -> None:
+    def set_live(self, release: str) -> None:
         self.client.set_registered_model_alias("ragtide", CHAMPION, release)
 
     def traces(self, experiment: str = "ragtide") -> list[Trace]:

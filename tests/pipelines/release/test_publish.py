@@ -83,7 +83,7 @@ class Shop:
         if adapter:
             write(self.space.adapters / adapter / "weights.bin", f"weights of {adapter}")
         model = BuiltModel(base="base", adapter=adapter, examples="x" if adapter else None, settings=None)
-        built, live = self.build(text), self.registry.pointed_at()
+        built, live = self.build(text), self.registry.live_release_id()
         return Candidate(snapshot=snapshot(), index=built, model=model, decision=Action.REFRESH, previous=live)
 
     def publish(self, candidate: Candidate, verdict: Verdict | None = None) -> Release:
@@ -95,7 +95,7 @@ class Shop:
 
     def read(self, release: Release) -> tuple[str, str | None]:
         """What readers of a release get: the text by its index tag, and its adapter."""
-        [[passage]] = self.index.reader(release.index_tag).search(["anything?"], 1)
+        [[passage]] = self.index.retriever(release.index_tag).search(["anything?"], 1)
         return passage.text, release.model.adapter
 
     def versions(self) -> int:
@@ -264,7 +264,7 @@ def test_whoever_looks_between_two_steps_sees_one_release_whole(shop: Shop, monk
 
 
 def test_a_reader_stays_with_its_release_while_the_next_goes_live(shop: Shop) -> None:
-    reader = shop.index.reader(shop.released("one").index_tag)
+    reader = shop.index.retriever(shop.released("one").index_tag)
     shop.released("two")
     [[passage]] = reader.search(["anything?"], 1)
     assert passage.text == "one"
@@ -332,7 +332,7 @@ def test_a_rollback_waits_for_who_moves_the_pointer_and_says_so_where_it_takes_t
     shop.released("one")
     second = shop.released("two")
     monkeypatch.setattr("ragtide.pipelines.workspace.POINTER_SECONDS", 0.1)
-    with shop.registry.pointing():
+    with shop.registry.pointer_lock():
         assert refused_rollback(shop, None).startswith("another process has been moving the pointer")
     assert shop.live == second
 

@@ -66,7 +66,7 @@ class Desk:
         with self.service.live() as assistant:
             return make_reply(assistant.release, assistant.ask(question))
 
-    def point(self, release: str) -> None:
+    def set_live(self, release: str) -> None:
         self.client.set_registered_model_alias("ragtide", CHAMPION, release)
 
     @property

@@ -96,7 +96,7 @@ def state(project: Project) -> tuple[object, ...]:
     kept = ("mlflow.db", "writer.lock", "writer.json")
     files = {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file() and path.name not in kept}
     turns = [(turn.run, turn.outcome) for turn in project.registry.history()]
-    return files, project.index.tags(), project.registry.pointed_at(), turns
+    return files, project.index.tags(), project.registry.live_release_id(), turns
 
 
 # --- ways to spoil a project ---------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_a_mismatch_is_named_and_mended_once(spoil: Callable[[Project], str], op
     assert (mended, left) == (found, [])
     assert verify_project(opened) == []
     assert opened.ask(PUMP)[1].text == NEW
-    assert opened.registry.pointed_at() == "2"
+    assert opened.registry.live_release_id() == "2"
 
 
 def test_everything_at_once_is_named_and_mended_at_once(opened: Project) -> None:
@@ -236,7 +236,7 @@ def test_everything_at_once_is_named_and_mended_at_once(opened: Project) -> None
 
 def test_a_killed_run_is_closed_with_its_steps(opened: Project) -> None:
     run_was_killed(opened)
-    [turn] = opened.registry.unfinished()
+    [turn] = opened.registry.running_cycles()
     experiment = client(opened).get_run(turn.run).info.experiment_id
     step = client(opened).create_run(experiment, run_name="prove", tags={"mlflow.parentRunId": turn.run})
     repair_mismatches(verify_project(opened))
@@ -271,7 +271,7 @@ def test_a_row_that_the_live_release_lost_is_named_and_one_goes_back_to_a_whole_
     assert "holds 1 rows that are not the 2 that were released" in found.what
     assert found.remedy == "go back to a release that is whole"
     assert repair_mismatches([found]) == ([found], [])
-    assert opened.registry.pointed_at() == "1"
+    assert opened.registry.live_release_id() == "1"
     assert opened.ask(PUMP)[1].text == OLD
     assert "the index is not whole" in opened.registry.history()[-1].reason
 
@@ -290,7 +290,7 @@ def test_a_row_that_an_older_release_lost_is_named_and_what_is_live_stays(opened
     assert found.remedy == "strike the release off: it cannot be gone back to"
     assert repair_mismatches([found]) == ([found], [])
     assert verify_project(opened) == []
-    assert opened.registry.pointed_at() == "2"
+    assert opened.registry.live_release_id() == "2"
 
 
 def test_where_no_release_is_whole_one_is_told_to_build_anew(opened: Project) -> None:
@@ -300,7 +300,7 @@ def test_where_no_release_is_whole_one_is_told_to_build_anew(opened: Project) ->
     assert [one.where for one in found] == ["index of release 2 (live)", "index of release 1"]
     assert found[0].remedy == "`ragtide run` builds an index anew"
     assert repair_mismatches(found) == ([found[1]], [(found[0], found[0].remedy)])
-    assert opened.registry.pointed_at() == "2"
+    assert opened.registry.live_release_id() == "2"
 
 
 def test_the_live_release_is_told_of_first(opened: Project) -> None:
@@ -315,7 +315,7 @@ def test_a_version_that_is_gone_is_named(opened: Project) -> None:
     [found] = [one for one in verify_project(opened) if one.where.startswith("index of")]
     assert f"has no version {version}" in found.what
     repair_mismatches([found])
-    assert opened.registry.pointed_at() == "1"
+    assert opened.registry.live_release_id() == "1"
 
 
 def test_a_file_of_rows_that_is_gone_is_named_and_not_a_crash(opened: Project) -> None:
@@ -328,7 +328,7 @@ def test_a_file_of_rows_that_is_gone_is_named_and_not_a_crash(opened: Project) -
     found = verify_project(opened)
     assert f"index of release {late.id} (live)" in [one.where for one in found]
     repair_mismatches(found)
-    assert opened.registry.pointed_at() == "2"
+    assert opened.registry.live_release_id() == "2"
 
 
 # --- what MLflow does not have either ------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def test_without_a_paragraph_the_reasons_come_first() -> None:
 
 
 def test_a_refusal_of_many_lines_makes_no_heading_of_its_own() -> None:
-    text = decision_markdown(*decided(refused={"REFRESH": "it lost:\n\n# Decision: RETRAIN\n- more"}))
+    text = decision_markdown(*decided(rejected_actions={"REFRESH": "it lost:\n\n# Decision: RETRAIN\n- more"}))
     assert [line for line in text.splitlines() if line.startswith("# ")] == ["# Decision: NOTHING"]
 
 
@@ -93,7 +93,7 @@ def test_a_section_that_would_be_empty_is_left_out(title: str) -> None:
 
 
 def test_the_evidence_says_value_meaning_and_time() -> None:
-    text = decision_markdown(*decided(stale_answers=measure(0.3, 0.1, 0.5, n=10), measured_in={"stale_answers": 3.4}))
+    text = decision_markdown(*decided(stale_facts=measure(0.3, 0.1, 0.5, n=10), signal_seconds={"stale_facts": 3.4}))
     [row] = [row for row in rows(section(text, "Evidence")) if row[0] == "stale answers"]
     means = "3 of 10 moved facts are still answered from the old text"
     assert row == ["stale answers", "0.30 [0.10, 0.50] (n=10)", means, "3.4 s"]
@@ -132,7 +132,7 @@ def test_a_long_list_of_folders_is_cut_with_a_count() -> None:
 
 
 def test_what_could_not_be_measured_is_listed_with_its_reason() -> None:
-    text = decision_markdown(*decided(surprise=NOT_MEASURED))
+    text = decision_markdown(*decided(excess_loss=NOT_MEASURED))
     assert section(text, "What could not be measured") == "- surprise of new examples: no questions"
 
 

@@ -21,15 +21,15 @@ from tests.factories import evidence, measure
 
 NOT_MEASURED = Measure.unmeasured("no probes")
 OPTIONAL = [
-    "retriever_gap",
+    "embedder_gap",
     "missing_answers",
-    "news_share",
-    "stale_answers",
-    "come_back",
+    "changed_sentence_share",
+    "stale_facts",
+    "resurfaced_deletions",
     "novelty",
     "shift",
     "vocabulary",
-    "surprise",
+    "excess_loss",
 ]
 
 
@@ -63,29 +63,33 @@ def told(gathered: Evidence, name: str) -> SignalRow:
             {"missing_answers": measure(0.0)},
             "hold the answer to every golden question",
         ),
-        ("what only a better retriever can win back", {"retriever_gap": measure(0.04)}, "4 points are lost although"),
-        ("what only a better retriever can win back", {"retriever_gap": measure(0.0)}, "the search brings up"),
+        ("what only a better retriever can win back", {"embedder_gap": measure(0.04)}, "4 points are lost although"),
+        ("what only a better retriever can win back", {"embedder_gap": measure(0.0)}, "the search brings up"),
         ("malformed answers", {"malformed_share": measure(0.06)}, "6 % of the answers break their format"),
         ("malformed answers", {"malformed_share": measure(0.0)}, "no answer breaks its format"),
-        ("sentences that are news", {"news_share": measure(0.021)}, "2.1 % of the sentences"),
-        ("sentences that are news", {"news_share": measure(0.0)}, "no sentence says anything new"),
-        ("stale answers", {"stale_answers": measure(0.3, n=10)}, "3 of 10 moved facts are still answered from the old"),
-        ("stale answers", {"stale_answers": measure(0.0, n=10)}, "no moved fact"),
-        ("removed text that comes back", {"come_back": measure(0.05, n=20)}, "1 of 20 removed sentences is still"),
-        ("removed text that comes back", {"come_back": measure(0.0)}, "no removed sentence"),
+        ("sentences that are news", {"changed_sentence_share": measure(0.021)}, "2.1 % of the sentences"),
+        ("sentences that are news", {"changed_sentence_share": measure(0.0)}, "no sentence says anything new"),
+        ("stale answers", {"stale_facts": measure(0.3, n=10)}, "3 of 10 moved facts are still answered from the old"),
+        ("stale answers", {"stale_facts": measure(0.0, n=10)}, "no moved fact"),
+        (
+            "removed text that comes back",
+            {"resurfaced_deletions": measure(0.05, n=20)},
+            "1 of 20 removed sentences is still",
+        ),
+        ("removed text that comes back", {"resurfaced_deletions": measure(0.0)}, "no removed sentence"),
         ("novelty of new chunks", {"novelty": measure(0.3, low=BY_CHANCE + 0.01)}, "a new subject"),
         ("novelty of new chunks", {"novelty": measure(0.3, low=BY_CHANCE)}, "nothing unusual"),
         ("shift of the documents", {"shift": measure(0.2, low=SHIFTED + 0.01)}, "of another subject"),
         ("shift of the documents", {"shift": measure(0.2, low=SHIFTED)}, "of the old ones' subject"),
         ("new vocabulary", {"vocabulary": measure(0.25)}, "25 % stand in no old one"),
         ("new vocabulary", {"vocabulary": measure(0.0)}, "no new words"),
-        ("surprise of new examples", {"surprise": measure(0.42, low=0.1)}, "0.42 nats a token more"),
-        ("surprise of new examples", {"surprise": measure(0.42, low=-0.1)}, "little to learn"),
+        ("surprise of new examples", {"excess_loss": measure(0.42, low=0.1)}, "0.42 nats a token more"),
+        ("surprise of new examples", {"excess_loss": measure(0.42, low=-0.1)}, "little to learn"),
         ("training examples", {"new_examples": 12}, "12 of them are new to the adapter"),
         ("training examples", {"new_examples": 0}, "none of them are new to the adapter"),
         ("training examples", {"examples": 3}, "too few to learn from: it takes 20"),
         ("training examples", {"adapter_is_current": True}, "would bring the same adapter"),
-        ("training examples", {"new_examples": 100, "other_base": "b2"}, "names b2 now, another base model"),
+        ("training examples", {"new_examples": 100, "new_base_model": "b2"}, "names b2 now, another base model"),
         ("the last retrain", {"hours_since_retrain": 30}, "policy.cool_down_hours"),
     ],
 )
@@ -93,7 +97,7 @@ def test_a_value_is_put_into_words_that_follow_from_it(name: str, signals: dict[
     assert means in told(evidence(**signals), name).means
 
 
-@pytest.mark.parametrize("field", ["index_gap", "model_gap", "refresh_gain", "retriever_gap"])
+@pytest.mark.parametrize("field", ["index_gap", "model_gap", "refresh_gain", "embedder_gap"])
 @pytest.mark.parametrize(("low", "chance"), [(-0.01, True), (0.0, True), (0.01, False)])
 def test_a_gap_whose_interval_reaches_nought_may_be_chance(field: str, low: float, chance: bool) -> None:
     [name] = [one.name for one in SCORES if one.field == field]
@@ -121,12 +125,12 @@ def test_a_score_that_was_not_asked_for_has_no_row_either() -> None:
 
 
 @pytest.mark.parametrize(
-    ("measured_in", "took"), [({}, ""), ({"score_gold": 12.34}, "12.3 s"), ({"score_gold": 0.01}, "< 0.1 s")]
+    ("signal_seconds", "took"), [({}, ""), ({"score_gold": 12.34}, "12.3 s"), ({"score_gold": 0.01}, "< 0.1 s")]
 )
 def test_the_time_that_a_signal_took_stands_beside_it_where_it_was_taken(
-    measured_in: dict[str, float], took: str
+    signal_seconds: dict[str, float], took: str
 ) -> None:
-    gathered = evidence(measured_in=measured_in)
+    gathered = evidence(signal_seconds=signal_seconds)
     assert told(gathered, "score with the right passage").took == took
     assert told(gathered, "the index's gap").took == ""
 
@@ -148,7 +152,7 @@ def test_what_was_not_measured_is_no_number_among_the_metrics() -> None:
 
 
 def test_what_the_evidence_took_is_the_sum_of_its_parts() -> None:
-    metrics = evidence_metrics(evidence(measured_in={"score_gold": 1.5, "surprise": 2.0}))
+    metrics = evidence_metrics(evidence(signal_seconds={"score_gold": 1.5, "excess_loss": 2.0}))
     assert metrics["evidence_seconds"] == 3.5
 
 
@@ -168,8 +172,8 @@ def test_the_names_that_earlier_runs_were_logged_under_are_kept() -> None:
         "changed_share",
         "documents_changed",
         "documents_removed",
-        "documents_held",
-        "documents_set_aside",
+        "deletions_pending",
+        "documents_quarantined",
         "forecast_refresh_seconds",
         "forecast_retrain_seconds",
         "questions",

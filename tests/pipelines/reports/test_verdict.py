@@ -126,7 +126,7 @@ def test_an_answer_stays_in_its_cell(answer: str) -> None:
 
 @pytest.mark.parametrize("reason", UNTIDY)
 def test_a_reason_stays_in_its_cell(reason: str) -> None:
-    page = Page(markdown_to_html("Decision", decision_markdown(*decided(refused={"REFRESH": reason}))))
+    page = Page(markdown_to_html("Decision", decision_markdown(*decided(rejected_actions={"REFRESH": reason}))))
     [row] = [row for row in page.rows if row[0] == "REFRESH"]
     assert row[-1].endswith(" ".join(reason.split()))
     assert {len(row) for row in page.rows} == {4, 6}
@@ -255,7 +255,7 @@ def test_the_page_says_what_was_decided_why_and_what_would_have_changed_it(signa
     assert text.startswith(f"# Decision: {decision.action}\n")
     assert f"| **{decision.action}** |" in text
     _, after = text.split("## What would have changed it\n\n")
-    assert after.split("\n\n")[0].split("\n") == [f"- {line}" for line in decision.would_change]
+    assert after.split("\n\n")[0].split("\n") == [f"- {line}" for line in decision.counterfactuals]
     assert all(f"- {reason}" in text for reason in decision.reasons)
 
 
@@ -278,9 +278,9 @@ def test_what_was_not_measured_is_said_with_its_reason_and_not_as_a_number() -> 
         ({"live_release": "7"}, ("live release", "7")),
         ({"examples": 3}, ("training examples", "3")),
         ({"orphaned_examples": 2}, ("training examples", "100, and 2 whose page is gone")),
-        ({"left_out": {"leak": 1}}, ("training examples", "100, and 1 line left out (1 leak)")),
+        ({"filtered": {"leak": 1}}, ("training examples", "100, and 1 line left out (1 leak)")),
         (
-            {"left_out": {"duplicate": 2, "leak": 1}},
+            {"filtered": {"duplicate": 2, "leak": 1}},
             ("training examples", "100, and 3 lines left out (2 duplicates, 1 leak)"),
         ),
         ({"adapter_is_current": True}, ("training examples", "100, as the adapter saw them")),
@@ -406,7 +406,7 @@ def test_a_line_that_is_left_out_is_told_with_its_place_and_why() -> None:
 
 def test_the_page_of_a_decision_lists_what_is_set_aside_only_where_something_is() -> None:
     assert "## Set aside" not in decision_markdown(*decided())
-    assert "## Set aside\n\n| document | why |" in decision_markdown(*decided(set_aside={"b": "is empty"}))
+    assert "## Set aside\n\n| document | why |" in decision_markdown(*decided(quarantined={"b": "is empty"}))
 
 
 @pytest.mark.parametrize("evil", ["a\n# b", "a|b", "a\r\nb", "<script>alert(1)</script>"])
@@ -422,7 +422,7 @@ def test_a_name_or_a_reason_of_a_document_stays_in_its_cell(evil: str) -> None:
         ({}, ("removals that wait for an approval", "0")),
         ({"held": {"a.md": "1", "b.md": "2"}}, ("removals that wait for an approval", "2")),
         ({}, ("documents that cannot be read", "0")),
-        ({"set_aside": {"b.pdf": "is empty"}}, ("documents that cannot be read", "1")),
+        ({"quarantined": {"b.pdf": "is empty"}}, ("documents that cannot be read", "1")),
     ],
 )
 def test_what_waits_and_what_is_set_aside_stand_among_the_signals(
@@ -432,13 +432,17 @@ def test_what_waits_and_what_is_set_aside_stand_among_the_signals(
 
 
 def test_what_waits_and_what_is_set_aside_are_counted_in_mlflow() -> None:
-    metrics = evidence_metrics(evidence(held={"a.md": "1"}, set_aside={"b": "is empty", "c": "is empty"}))
-    assert (metrics["documents_held"], metrics["documents_set_aside"]) == (1, 2)
+    metrics = evidence_metrics(
+        evidence(pending_deletions={"a.md": "1"}, quarantined={"b": "is empty", "c": "is empty"})
+    )
+    assert (metrics["deletions_pending"], metrics["documents_quarantined"]) == (1, 2)
 
 
 def test_a_long_list_of_what_waits_is_cut_with_a_count() -> None:
     held = {f"{number:03}.md": "1" for number in range(SHOWN + 7)}
-    [names] = [told.means for told in signal_rows(evidence(held=held)) if told.signal.startswith("removals")]
+    [names] = [
+        told.means for told in signal_rows(evidence(pending_deletions=held)) if told.signal.startswith("removals")
+    ]
     assert "… and 7 more:" in names
 
 
@@ -484,7 +488,7 @@ def test_a_skills_scores_are_metrics_under_names_that_mlflow_takes() -> None:
 
 
 def test_what_the_adapter_should_not_know_any_more_stands_among_the_signals_and_is_counted() -> None:
-    gathered = evidence(taught_gone=("a.md", "b.md"))
+    gathered = evidence(deleted_training_documents=("a.md", "b.md"))
     assert said_of(gathered)["documents gone that the adapter was taught from"] == "2"
-    assert evidence_metrics(gathered)["documents_taught_gone"] == 2
+    assert evidence_metrics(gathered)["deleted_training_documents_count"] == 2
     assert "documents gone that the adapter was taught from" not in said_of(evidence())

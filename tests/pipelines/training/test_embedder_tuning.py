@@ -207,7 +207,7 @@ def test_a_run_that_breaks_off_while_it_writes_leaves_nothing(
 
 
 def test_too_few_pairs_are_refused(embed: EmbedParams, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^3 pairs are fewer than tune.batch_size = 8"):
+    with pytest.raises(UserError, match=r"^3 pairs are fewer than embedder_tuning.batch_size = 8"):
         short(embed, tmp_path, PAIRS[:3])
     assert list(tmp_path.iterdir()) == []
 

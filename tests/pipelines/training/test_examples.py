@@ -70,7 +70,7 @@ def sifted(*lines: Example | DataIssue, params: Params = PARAMS) -> ValidatedExa
 
 
 def flaws(found: ValidatedExamples) -> list[tuple[str, str]]:
-    return [(one.where, one.kind.value) for one in found.left_out]
+    return [(one.where, one.kind.value) for one in found.filtered]
 
 
 # --- a line --------------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_other_files_in_the_folder_are_not_examples(tmp_path: Path) -> None:
 def test_what_asks_a_golden_question_is_a_leak() -> None:
     found = sifted(taught("When does quill 1.2 end", "2026-05-01", "a.md"))
     assert flaws(found) == [("a.jsonl:1", "leak")]
-    assert 'asks what the golden question "When does Quill 1.2 end?" asks' in found.left_out[0].why
+    assert 'asks what the golden question "When does Quill 1.2 end?" asks' in found.filtered[0].why
     assert found.examples == ()
 
 
@@ -217,7 +217,7 @@ def test_how_alike_a_leak_is_is_a_setting() -> None:
 def test_an_answer_whose_value_left_its_page_is_stale() -> None:
     found = sifted(taught("When is it over?", '{"end": "2025-05-01"}', "a.md"))
     assert flaws(found) == [("a.jsonl:1", "stale answer")]
-    assert found.left_out[0].why == "a.md says otherwise now: 2025-05-01 stands nowhere on it"
+    assert found.filtered[0].why == "a.md says otherwise now: 2025-05-01 stands nowhere on it"
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_an_answer_of_more_words_than_there_may_be_tokens_is_overlong() -> None:
     fits, over = taught("Say it.", "word " * 11), taught("Say more.", "word " * 12, where="a.jsonl:2")
     found = sifted(fits, over)
     assert found.examples == (fits,)
-    assert found.left_out[0].kind is IssueKind.OVERLONG
-    assert "finetune.max_tokens = 12" in found.left_out[0].why
+    assert found.filtered[0].kind is IssueKind.OVERLONG
+    assert "finetune.max_tokens = 12" in found.filtered[0].why
 
 
 def test_an_example_whose_page_is_gone_is_an_orphan_and_no_flaw() -> None:
@@ -256,7 +256,7 @@ def test_of_examples_that_say_the_same_the_first_is_kept() -> None:
     found = sifted(*lines)
     assert found.examples == (lines[0], lines[3])
     assert flaws(found) == [("a.jsonl:2", "duplicate"), ("b.jsonl:1", "duplicate")]
-    assert found.left_out[0].why == "says the same as a.jsonl:1"
+    assert found.filtered[0].why == "says the same as a.jsonl:1"
 
 
 def contradictory() -> list[Example]:
@@ -273,8 +273,8 @@ def test_examples_that_contradict_each_other_are_all_left_out() -> None:
     lines = contradictory()
     found = sifted(*lines)
     assert found.examples == (lines[3],)
-    assert {one.kind for one in found.left_out} == {IssueKind.CONTRADICTION}
-    assert [one.why for one in found.left_out] == [
+    assert {one.kind for one in found.filtered} == {IssueKind.CONTRADICTION}
+    assert [one.why for one in found.filtered] == [
         "b.jsonl:1 answers otherwise: keep one",
         "b.jsonl:1 answers otherwise: keep one",
         "a.jsonl:1 answers otherwise: keep one",
@@ -286,18 +286,18 @@ def test_contradictions_are_all_kept_and_told_where_several_answers_may_be_right
     found = validate_examples(lines, {}, (), KEEPING)
     assert found.examples == (lines[0], lines[2], lines[3])
     assert flaws(found) == [("a.jsonl:2", "duplicate"), ("b.jsonl:3", "duplicate")]
-    assert [(one.where, one.kind, one.why) for one in found.contested] == [
+    assert [(one.where, one.kind, one.why) for one in found.contradictory] == [
         ("a.jsonl:1", "contradiction", "b.jsonl:1 answers otherwise: both are learnt"),
         ("b.jsonl:1", "contradiction", "a.jsonl:1 answers otherwise: both are learnt"),
     ]
-    assert sifted(*lines).contested == ()
+    assert sifted(*lines).contradictory == ()
 
 
 def test_a_contradiction_that_is_kept_is_no_reason_to_refuse() -> None:
-    refusing = KEEPING.model_copy(update={"examples": KEEPING.examples.model_copy(update={"on_bad": "refuse"})})
+    refusing = KEEPING.model_copy(update={"examples": KEEPING.examples.model_copy(update={"on_invalid": "refuse"})})
     found = validate_examples([taught("How?", answer, where=f"a.jsonl:{answer}") for answer in "12"], {}, (), refusing)
-    assert len(found.contested) == 2
-    require_valid(found.left_out, refusing)
+    assert len(found.contradictory) == 2
+    require_valid(found.filtered, refusing)
 
 
 def test_a_page_settles_which_of_two_answers_is_right() -> None:
@@ -336,7 +336,7 @@ def test_every_line_is_an_example_an_orphan_or_has_one_finding(
 ) -> None:
     found = all_of(lines, tmp_path_factory.mktemp("lines"))
     result = validate_examples(found, PAGES, GOLDEN, PARAMS)
-    told = [*result.examples, *result.orphans, *result.left_out]
+    told = [*result.examples, *result.orphans, *result.filtered]
     assert sorted(one.where for one in told) == sorted(one.where for one in found)
     assert len(found) == len(lines)
 
@@ -350,9 +350,9 @@ def test_to_keep_contradictions_adds_one_example_an_answer_and_takes_nothing_els
     without, kept = validate_examples(found, PAGES, GOLDEN, PARAMS), validate_examples(found, PAGES, GOLDEN, KEEPING)
     assert set(without.examples) <= set(kept.examples)
     more = {one.where for one in kept.examples} - {one.where for one in without.examples}
-    assert {one.where for one in kept.contested} == more
+    assert {one.where for one in kept.contradictory} == more
     assert kept.orphans == without.orphans
-    assert len(kept.examples) + len(kept.orphans) + len(kept.left_out) == len(found)
+    assert len(kept.examples) + len(kept.orphans) + len(kept.filtered) == len(found)
 
 
 @law
@@ -373,7 +373,7 @@ def test_the_order_of_lines_does_not_change_what_is_learnt(
     mixed = random.sample(found, len(found))
     one, other = validate_examples(found, PAGES, GOLDEN, PARAMS), validate_examples(mixed, PAGES, GOLDEN, PARAMS)
     assert {example.digest for example in one.examples} == {example.digest for example in other.examples}
-    assert sorted(one.kind for one in one.left_out) == sorted(one.kind for one in other.left_out)
+    assert sorted(one.kind for one in one.filtered) == sorted(one.kind for one in other.filtered)
 
 
 # --- refusing ------------------------------------------------------------------------------------------------------
@@ -381,8 +381,8 @@ def test_the_order_of_lines_does_not_change_what_is_learnt(
 FINDINGS = [DataIssue(where=f"a.jsonl:{at}", kind=IssueKind.LEAK, why="asks it") for at in range(1, 6)]
 
 
-def refusing(on_bad: str) -> Params:
-    return Params.model_validate({"examples": {"on_bad": on_bad}})
+def refusing(on_invalid: str) -> Params:
+    return Params.model_validate({"examples": {"on_invalid": on_invalid}})
 
 
 def test_flaws_are_refused_where_that_is_asked_for_with_the_first_few_and_what_to_do() -> None:
@@ -390,7 +390,7 @@ def test_flaws_are_refused_where_that_is_asked_for_with_the_first_few_and_what_t
         require_valid(FINDINGS, refusing("refuse"))
     message = str(refusal.value)
     assert message.startswith("5 training lines are not fit to learn from (a.jsonl:1: leak: asks it; a.jsonl:2: leak")
-    assert "; and 2 more): mend or remove what `ragtide examples` lists, or set examples.on_bad to skip" in message
+    assert "; and 2 more): mend or remove what `ragtide examples` lists, or set examples.on_invalid to skip" in message
     with pytest.raises(UserError, match=r"^1 training line is not fit to learn from \(a\.jsonl:1: leak: asks it\):"):
         require_valid(FINDINGS[:1], refusing("refuse"))
 

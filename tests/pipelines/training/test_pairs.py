@@ -170,7 +170,7 @@ TOWNS = {
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
     index = Index(str(tmp_path_factory.mktemp("pairs") / "lance"), CountingEmbedder(), ChunkParams())
     source = InMemorySource.of([chunk for chunks in cut(TOWNS).values() for chunk in chunks])
-    return index.reader(index.refresh(source, "snapshot", no_progress).version)
+    return index.retriever(index.refresh(source, "snapshot", no_progress).version)
 
 
 def test_near_misses_are_passages_of_other_sections(reader: Retriever) -> None:

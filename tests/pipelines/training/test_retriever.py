@@ -65,15 +65,15 @@ def test_all_pairs_are_new_to_a_retriever_that_was_not_tuned_or_under_other_sett
     assert tuning_data(PARAMS, there, tuned(*range(5))).new_share == 0.5
     assert (tuning_data(PARAMS, there, None).pairs, tuning_data(PARAMS, there, None).least) == (
         10,
-        PARAMS.tune.batch_size,
+        PARAMS.embedder_tuning.batch_size,
     )
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"tune": {"seed": 8}},
-        {"tune": {"share": 0.4}},
+        {"embedder_tuning": {"seed": 8}},
+        {"embedder_tuning": {"share": 0.4}},
         {"embed": {"query_prefix": "q: "}},
         {"embed": {"model": "other"}},
     ],

@@ -44,7 +44,7 @@ def embedder() -> HashEmbedder:
 @pytest.fixture(scope="module")
 def reader(embedder: HashEmbedder, tmp_path_factory: pytest.TempPathFactory) -> Retriever:
     index = Index(str(tmp_path_factory.mktemp("examples") / "lance"), embedder, ChunkParams())
-    return index.reader(index.refresh(InMemorySource.of(CHUNKS), "snapshot", no_progress).version)
+    return index.retriever(index.refresh(InMemorySource.of(CHUNKS), "snapshot", no_progress).version)
 
 
 def example(number: int, doc: str | None = "", question: str | None = None) -> Example:
@@ -119,7 +119,7 @@ def test_an_example_about_behaviour_alone_gets_what_is_found_as_it_will_when_it_
 def test_without_any_passage_an_example_about_behaviour_stands_alone(tmp_path: Path) -> None:
     shelf = Shelf(str(tmp_path / "lance"))
     shelf.refresh(CHUNKS[:1])
-    empty = shelf.index.reader(shelf.refresh([]).version)
+    empty = shelf.index.retriever(shelf.refresh([]).version)
     assert taught([example(1, doc=None)], empty) == [TrainingSample((Message("user", "What about 1?"),), "value-1")]
 
 
@@ -168,7 +168,7 @@ HONEST = "not in the documents"
 
 
 def sharing(share: float, **settings: Any) -> Params:
-    return Params.model_validate({"examples": {"absent_share": share, **settings}})
+    return Params.model_validate({"examples": {"unanswerable_share": share, **settings}})
 
 
 def absent(examples: Sequence[Example], reader: Retriever, share: float = 1.0) -> list[TrainingSample]:
@@ -196,7 +196,7 @@ def test_what_tells_the_answer_elsewhere_is_absent_too(tmp_path: Path, completio
     page = [chunk("quill.md", text, at) for at, text in enumerate([told, "Quill is blue"])]
     more = [chunk("news.md", again, 0), chunk("news.md", "Quill ends one day", 1)]
     shelf = Shelf(str(tmp_path / "lance"))
-    reader = shelf.index.reader(shelf.refresh([*page, *more]).version)
+    reader = shelf.index.retriever(shelf.refresh([*page, *more]).version)
     asked = Example((Message("user", "When does Quill 2 end?"),), completion, "quill.md")
     [lesson] = unanswerable_samples([asked], {"quill.md": page}, reader, sharing(1))
     assert set(contexts(lesson)) == {"Quill is blue", "Quill ends one day"}
@@ -232,7 +232,7 @@ def test_an_example_that_is_added_moves_no_other_in_the_draw(numbers: set[int], 
 def test_the_share_is_what_is_drawn_and_another_seed_draws_others() -> None:
     many = [example(number) for number in range(2000)]
     drawn = draw_unanswerable(many, sharing(0.2))
-    other = Params.model_validate({"examples": {"absent_share": 0.2}, "finetune": {"seed": 8}})
+    other = Params.model_validate({"examples": {"unanswerable_share": 0.2}, "finetune": {"seed": 8}})
     assert len(drawn) == pytest.approx(400, abs=60)
     assert drawn != draw_unanswerable(many, other)
     assert draw_unanswerable(many, sharing(1)) == many
@@ -294,7 +294,7 @@ def test_a_lesson_says_which_documents_it_shows(reader: Retriever) -> None:
 def test_a_passage_that_stands_in_two_documents_counts_as_the_one_that_the_example_names(tmp_path: Path) -> None:
     twins = [chunk(name, "passage 1 holds value-1") for name in ("a.md", "b.md")]
     index = Index(str(tmp_path / "lance"), HashEmbedder(), ChunkParams())
-    both = index.reader(index.refresh(InMemorySource.of(twins), "snapshot", no_progress).version)
+    both = index.retriever(index.refresh(InMemorySource.of(twins), "snapshot", no_progress).version)
     by_document = InMemorySource.of(twins).by_document
     shown = [
         samples_with_passages([example(1, doc=name)], by_document, both, 1, 7)[0].documents for name in ("a.md", "b.md")

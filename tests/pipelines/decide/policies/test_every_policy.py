@@ -73,7 +73,7 @@ NUMBERS = {
 }
 BARE = st.builds(world, **NUMBERS)
 MEASURED = {
-    name: st.sampled_from([UNMEASURED]) | SHARES.map(measure) for name in ("score_retrieved", "shift", "surprise")
+    name: st.sampled_from([UNMEASURED]) | SHARES.map(measure) for name in ("score_retrieved", "shift", "excess_loss")
 }
 WORLDS = st.builds(world, past=st.lists(PASTS, max_size=6).map(tuple), **NUMBERS, **MEASURED)
 
