@@ -114,7 +114,7 @@ def _suspended_plan(run: FlowRun | None) -> str | None:
 
 
 def _cancel_superseded(client: SyncPrefectClient, run: FlowRun, plan: Plan) -> list[FlowRun]:
-    """Cancel suspended runs of the deployment that ask for something else than `plan`; return those that ask the same."""
+    """Cancel the deployment's suspended runs, except those that ask for the same as `plan`, which are returned."""
     suspended = _suspended_runs(client, deployment_id=FlowRunFilterDeploymentId(any_=[run.deployment_id]))
     tag = f"{APPROVAL}{plan.approval_digest()}"
     equivalent = [other for other in suspended if plan.needs_approval and tag in other.tags]

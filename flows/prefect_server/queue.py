@@ -50,10 +50,10 @@ class RunQueue:
 
     def pending(self, server: SyncPrefectClient) -> list[FlowRun]:
         """The pending runs that a later read of the data makes unnecessary, oldest first."""
-        filtered = {"deployment_id": {"any_": [self.deployment]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+        conditions = {"deployment_id": {"any_": [self.deployment]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
         runs: list[FlowRun] = []
         while page := server.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate(filtered), limit=200, offset=len(runs)
+            flow_run_filter=FlowRunFilter.model_validate(conditions), limit=200, offset=len(runs)
         ):
             runs += page
         return sorted(filter(_is_replaceable, runs), key=lambda run: (str(run.created), run.id))
@@ -79,7 +79,7 @@ class RunQueue:
 
 @contextmanager
 def coalesce_queue() -> Iterator[RunQueue | None]:
-    """Keep at most one run pending while this one is active. None for a run without a deployment, which has no queue."""
+    """Keep at most one run pending while this one is active. None without a deployment, since there is no queue."""
     queue = _queue()
     if queue is None:
         yield None
