@@ -44,7 +44,7 @@ MLFLOW_AUTH = "MLFLOW_AUTH_ADMIN_PASSWORD"
 def apply_offline_defaults(project: Path | str | None = None) -> None:
     """Set the variables above that the user has not set.
 
-    HUB_OFFLINE is left out where params.yaml of `project` names a model by its hub id. Without a project, or with a
+    HUB_OFFLINE is not set where params.yaml of `project` names a model by its hub id. Without a project, or with a
     params.yaml that cannot be read, all are set. Also a pull step of prefect.yaml.
     """
     defaults = LIBRARY_DEFAULTS if project is not None and _project_uses_hub(Path(project)) else OFFLINE
