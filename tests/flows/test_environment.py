@@ -39,7 +39,7 @@ changes, environ = [], type(os.environ)
 def recorded(method):
     def call(self, key, *value):
         frame = sys._getframe(1)
-        while frame.f_code.co_filename.endswith(("os.py", "_collections_abc.py")) or "frozen" in frame.f_code.co_filename:
+        while any(part in frame.f_code.co_filename for part in ("os.py", "_collections_abc.py", "frozen")):
             frame = frame.f_back
         changes.append((frame.f_code.co_filename, str(key)))
         return method(self, key, *value)
@@ -218,9 +218,7 @@ def test_a_prefect_setting_of_the_user_is_kept(key: str, environment: dict[str, 
     assert environment[key] == "of the user"
 
 
-def test_prefects_home_is_created_with_its_parents(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_prefects_home_is_created_with_its_parents(environment: dict[str, str], tmp_path: Path) -> None:
     prepare_environment(tmp_path / "deep" / "project")
     for _ in range(2):
         make_prefect_home()

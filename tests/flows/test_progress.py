@@ -55,8 +55,10 @@ def log_file(monkeypatch: pytest.MonkeyPatch) -> StringIO:
     return file
 
 
-def fail_after_one(advance: Advance) -> None:
+def fail_after_one(advance: Advance, clock: Clock | None = None) -> None:
     advance(1)
+    if clock is not None:
+        clock.now += 1
     raise ConnectionError("the model does not answer")
 
 
@@ -138,8 +140,7 @@ def test_a_long_step_has_a_line_every_half_minute(log_file: StringIO, clock: Clo
 def test_the_last_line_of_a_failed_step_says_how_far_it_came(log_file: StringIO, clock: Clock) -> None:
     clock.now = 7.0
     with pytest.raises(ConnectionError), progress_bars("answering", 4) as advance:
-        clock.now = 8.0
-        fail_after_one(advance)
+        fail_after_one(advance, clock)
     assert log_file.getvalue().splitlines()[-1] == "answering: failed at 1 of 4 after 1.0 s"
 
 
