@@ -7,7 +7,6 @@ turn of the loop is a run, its steps are nested runs.
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -35,7 +34,6 @@ from ragtide.pipelines.registry.layout import (
 from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.workspace import Workspace
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # It logs what it raises, with the traceback: who asked says it in one line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 CHAMPION = "champion"
