@@ -1,4 +1,4 @@
-"""Tests of the documentation: links, command lines, settings, exit codes, metrics, names and examples are those of the code."""
+"""Tests of the documentation: links, commands, settings, exit codes, metrics and examples are those of the code."""
 
 from __future__ import annotations
 
@@ -121,7 +121,9 @@ def error_in(line: str) -> str | None:
     if command is None:
         return f"no command {words[0]!r}"
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    unknown = [word for word in words[1:] if word.startswith("-") and word.split("=")[0] not in options | COMMON_OPTIONS]
+    unknown = [
+        word for word in words[1:] if word.startswith("-") and word.split("=")[0] not in options | COMMON_OPTIONS
+    ]
     return f"{words[0]} has no option {unknown[0]}" if unknown else None
 
 
