@@ -33,9 +33,12 @@ ROOT = Path(__file__).parent.parent
 WINDOW = 3
 MAX_WORDS = 20
 PLACES = {
-    "window": ["ragtide.pipelines.index.table:Index._embed_missing"],
+    "window": ["ragtide.pipelines.index.writer:IndexWriter._embed_missing"],
     "vectors": ["ragtide.pipelines.index.vector_cache:VectorCache.put"],
-    "commit": ["ragtide.pipelines.index.table:Index._replace", "ragtide.pipelines.index.table:Index._merge"],
+    "commit": [
+        "ragtide.pipelines.index.writer:IndexWriter.replace",
+        "ragtide.pipelines.index.writer:IndexWriter.merge",
+    ],
     "text index": ["ragtide.pipelines.index.maintenance:update_text_index"],
     "note": ["ragtide.pipelines.build:write_index_artifact"],
     "tag": ["ragtide.pipelines.index.table:Index.tag"],
@@ -138,10 +141,10 @@ def refresh(root: Path) -> None:
     """Bring the index alone up to the folder."""
     from ragtide.pipelines.build import build_index_only
     from ragtide.pipelines.data.snapshot import take_snapshot
-    from ragtide.pipelines.index import table
+    from ragtide.pipelines.index import source
     from ragtide.pipelines.models.load import LoadedEmbedder
 
-    table.WINDOW = WINDOW
+    source.WINDOW = WINDOW
     project = laboratory(root)
     build_index_only(project, LoadedEmbedder(Witness(root / "embedded.jsonl")), take_snapshot(project), no_progress)
 

@@ -31,10 +31,10 @@ from prefect.client.orchestration import get_client
 from bench.faults import Library, endure, leaked
 from ragtide.flows.keep_current import keep_current
 from ragtide.pipelines.build import build_index_only, maintain_index
-from ragtide.pipelines.data.formats import convert_document
+from ragtide.pipelines.data.formats.converter import convert_document
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.index import table as index_module
+from ragtide.pipelines.index import source as source_module
 from ragtide.pipelines.index.chunking import chunk_document
 from ragtide.pipelines.index.fingerprint import TABLE
 from ragtide.pipelines.models.load import LoadedEmbedder, load_embedder
@@ -437,7 +437,7 @@ def normal(text: str) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def _several_windows() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_module, "WINDOW", WINDOW)
+        patch.setattr(source_module, "WINDOW", WINDOW)
         yield
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from ragtide.pipelines.data.formats import REST, TEXT
+from ragtide.pipelines.data.formats.text import REST, TEXT
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk, Document
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from ragtide.pipelines.data.documents import read_quarantine
-from ragtide.pipelines.data.formats import CONVERTER
+from ragtide.pipelines.data.formats.converter import CONVERTER
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.index.chunking import CHUNKER
 from ragtide.pipelines.params import ChunkParams, EmbedParams

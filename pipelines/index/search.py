@@ -8,7 +8,7 @@ from typing import Any
 
 from lancedb.query import MatchQuery
 
-from ragtide.pipelines.index.lance import translate_lance_errors
+from ragtide.pipelines.index.lance_errors import translate_lance_errors
 from ragtide.pipelines.models.reranker import Reranker
 from ragtide.pipelines.ports import Embedder, Vectors
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ragtide.pipelines.data.formats import convert_document
+from ragtide.pipelines.data.formats.converter import convert_document
 from ragtide.pipelines.index.chunking import chunk_document, chunk_documents, text_digest
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.index import table as index_module
+from ragtide.pipelines.index import source as source_module
 from ragtide.pipelines.index.chunking import chunk_documents
-from ragtide.pipelines.index.table import ChunkedDocument, Index
+from ragtide.pipelines.index.source import ChunkedDocument
+from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.index.vector_cache import VectorCache
 from ragtide.pipelines.params import ChunkParams, EmbedParams
 from ragtide.pipelines.ports import Advance, Embedder, no_progress
@@ -66,7 +67,7 @@ def shelf(tmp_path: Path) -> Shelf:
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks at a time, so that a handful of them takes several windows."""
-    monkeypatch.setattr(index_module, "WINDOW", 2)
+    monkeypatch.setattr(source_module, "WINDOW", 2)
 
 
 class Renamed(HashEmbedder):
@@ -840,7 +841,7 @@ def test_the_content_of_a_version_is_known_by_its_rows_alone(shelf: Shelf) -> No
 def test_new_texts_are_counted_once_however_many_windows_hold_them(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "WINDOW", 2)
+    monkeypatch.setattr(source_module, "WINDOW", 2)
     same = [chunk(f"{number}.md", "the same text") for number in range(7)]
     built = shelf.refresh(same)
     assert (built.new, built.embedded, built.rows) == (1, 1, 7)
