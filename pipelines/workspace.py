@@ -110,14 +110,14 @@ class Workspace:
 
     @contextmanager
     def write_lock(
-        self, wait_seconds: float = 0, what: str = "", tell: Callable[[str], object] = NO_WAIT.tell
+        self, wait_seconds: float = 0, what: str = "", notify: Callable[[str], object] = NO_WAIT.notify
     ) -> Iterator[Lease]:
         """Hold the project's write lock for the operation `what`; wait up to `wait_seconds` for another holder.
 
-        Raises UserError naming the holder if the wait is too short. `tell` receives one message that names the holder
-        before the wait. The lock of a killed process is taken over: see ragtide.pipelines.lease.
+        Raises UserError naming the holder if the wait is too short. `notify` receives one message that names the
+        holder before the wait. The lock of a killed process is taken over: see ragtide.pipelines.lease.
         """
-        with acquire_lease(self.state, what, WaitPolicy(wait_seconds, tell)) as lease:
+        with acquire_lease(self.state, what, WaitPolicy(wait_seconds, notify)) as lease:
             yield lease
 
     @contextmanager
