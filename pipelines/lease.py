@@ -161,7 +161,7 @@ def _last_beat(file: SoftFileLease) -> float:
 
 
 def _claim(file: SoftFileLease, folder: Path, what: str) -> Lease:
-    """The acquired lease, after writing who holds it. If that fails, nothing else could be written: the lease is freed."""
+    """The acquired lease, with its holder written to a file; if that fails, the lease is freed."""
     token = str(file.token)
     since = datetime.now(UTC).isoformat(timespec="seconds")
     try:

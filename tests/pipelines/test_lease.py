@@ -180,7 +180,7 @@ def test_a_command_watches_an_owner_without_recent_heartbeats(tmp_path: Path, sh
         assert "another run is at work" in lease_error(tmp_path)
         age_heartbeat(tmp_path, 3600)
         messages: list[str] = []
-        with acquire_lease(tmp_path, wait=WaitPolicy(tell=messages.append)) as held:
+        with acquire_lease(tmp_path, wait=WaitPolicy(notify=messages.append)) as held:
             held.check()
         assert re.match(r"no heartbeat for 3\d\d\d s from a child, process \d+ on \S+, since ", messages[0])
 
@@ -200,7 +200,7 @@ def test_a_clock_jump_costs_no_living_owner_its_lease(seconds: float, tmp_path: 
     with child(tmp_path) as other:
         for _ in range(2):
             age_heartbeat(tmp_path, seconds)
-            assert f"process {other.pid}" in lease_error(tmp_path, WaitPolicy(tell=lambda _: None))
+            assert f"process {other.pid}" in lease_error(tmp_path, WaitPolicy(notify=lambda _: None))
         age_heartbeat(tmp_path, seconds)
         assert f"process {other.pid}" in lease_error(tmp_path, WaitPolicy(2 * SHORT[0], lambda _: None))
         assert finish(other) == "still held"
