@@ -199,8 +199,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     for one in (
         maintenance.update_text_index,
         maintenance.update_vector_index,
-        maintenance._compacted,
-        maintenance._pruned,
+        maintenance._compact_files,
+        maintenance._delete_old_versions,
     ):
         monkeypatch.setattr(one.retry, "sleep", lambda seconds: None)
 
@@ -291,7 +291,7 @@ def test_upkeep_of_a_kept_table_does_nothing_and_says_why(worn: Shelf) -> None:
     assert files(worn.uri) == before
     assert done["compact"].why.endswith(" fragments, 0% of the rows deleted")
     assert done["prune"].why.startswith("no version is older than 10000 days; ")
-    assert done["sweep"].why == "nothing was left behind by a killed writer"
+    assert done["sweep"].why == "there are no files of killed writers"
     assert done["prune vectors"].why.startswith("0 cached vectors older than 10000 days")
 
 
@@ -383,7 +383,7 @@ def test_the_cache_of_an_embedder_that_no_kept_version_is_of_goes_once_it_is_old
     assert set(caches) <= set(worn.tables())
     done = other.maintain()["prune vectors"]
     assert done.done
-    assert done.why.endswith("; those of 1 other embedders are as old, and no kept version is theirs")
+    assert done.why.endswith("; neither are those of 1 other embedders of that age")
     assert len([name for name in worn.tables() if name.startswith("vectors-")]) == 1
     assert other.embeds(many(4)) == []
 
@@ -444,7 +444,7 @@ def test_rows_that_stand_there_twice_are_told(shelf: Shelf) -> None:
     shelf.refresh(many(3))
     table = shelf.table()
     table.add(table.to_arrow().slice(0, 2))
-    assert shelf.index.flaws(shelf.latest) == ["2 rows stand there twice"]
+    assert shelf.index.flaws(shelf.latest) == ["2 rows are duplicates"]
 
 
 @pytest.mark.parametrize("length", [0.0, 0.5, 2.0])

@@ -47,7 +47,7 @@ def test_without_a_table_nothing_is_known_and_looking_makes_none(cache: VectorCa
 def test_what_was_put_is_found_by_its_digest_alone(
     cache: VectorCache, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_cache, "AT_ONCE", at_once)
+    monkeypatch.setattr(vector_cache, "DIGESTS_PER_QUERY", at_once)
     wanted = some("a", "bb", "ccc")
     cache.put(wanted)
     assert same(cache.get(["ccc", "a", "none", "a"]), {one: wanted[one] for one in ("a", "ccc")})
