@@ -17,7 +17,7 @@ class UnavailableError(UserError):
 
 
 def summarize_error(problem: Exception) -> str:
-    """A library's error in one line: the first of several invalid fields, only the reason of an operating system error."""
+    """An error of a library in one line: the first of several invalid fields, or the reason of an OSError."""
     if isinstance(problem, ValidationError):
         first = problem.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

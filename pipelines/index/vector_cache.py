@@ -91,7 +91,7 @@ class VectorCache:
             self._database.drop_table(name)
 
     def tidy(self, keep: timedelta) -> None:
-        """Compact the small files of many refreshes, and delete versions older than `keep`, none of which is tagged."""
+        """Compact the small files of many refreshes and delete versions older than `keep`; none is tagged."""
         table = self._open()
         if table is not None:
             table.to_lance().optimize.compact_files()
