@@ -131,7 +131,7 @@ class Judge(Protocol):
         """Identifies the judgements: changes whenever the same answer may be scored differently."""
         ...
 
-    def judge(self, claim: JudgeRequest) -> float:
+    def judge(self, request: JudgeRequest) -> float:
         """The score of an answer, 0 to 1. Raises UnavailableError if the judge does not answer."""
         ...
 
