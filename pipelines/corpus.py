@@ -11,7 +11,8 @@ from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.history.approvals import read_approvals
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
 from ragtide.pipelines.index.chunking import chunk_document
-from ragtide.pipelines.index.table import ChunkedDocument, Index
+from ragtide.pipelines.index.source import ChunkedDocument
+from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk, DataIssue, Document, QuarantinedDocument, Snapshot
 from ragtide.pipelines.training.examples import Example, read_examples, validate_examples

@@ -19,7 +19,7 @@ from rich.console import Console
 from watchfiles import Change, DefaultFilter, watch
 
 from ragtide.flows.triggers.events import send_event
-from ragtide.pipelines.data.snapshot import ignore_rules
+from ragtide.pipelines.data.ignore import ignore_rules
 from ragtide.pipelines.errors import UnavailableError, UserError
 from ragtide.pipelines.params import TriggerParams
 from ragtide.pipelines.planning.missed_runs import check_missed_run

@@ -18,8 +18,9 @@ from ragtide.pipelines.evidence import drift as new_vectors
 from ragtide.pipelines.evidence.drift import excess_loss
 from ragtide.pipelines.evidence.stale_facts import resurfaced_share, stale_fact_share
 from ragtide.pipelines.evidence.text_changes import TextChanges, compare_texts
+from ragtide.pipelines.index.rows import SampledRows
 from ragtide.pipelines.index.search import Retriever
-from ragtide.pipelines.index.table import Index, SampledRows
+from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import Params, ScoreParams
 from ragtide.pipelines.ports import Embedder
 from ragtide.pipelines.records.data import Chunk

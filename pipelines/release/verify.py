@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from ragtide.pipelines.data.snapshot import folder_hash
+from ragtide.pipelines.data.hashing import folder_hash
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.index.fingerprint import local_table_folder
 from ragtide.pipelines.index.maintenance import orphaned_files, remove_paths
-from ragtide.pipelines.index.table import rows_digest
+from ragtide.pipelines.index.rows import rows_digest
 from ragtide.pipelines.models.adapters import adapter_digest
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.release import BuiltIndex, Release

@@ -333,7 +333,7 @@ def test_a_rollback_waits_for_who_moves_the_pointer_and_says_so_where_it_takes_t
     second = shop.released("two")
     monkeypatch.setattr("ragtide.pipelines.workspace.POINTER_SECONDS", 0.1)
     with shop.registry.pointer_lock():
-        assert refused_rollback(shop, None).startswith("another process has been moving the pointer")
+        assert refused_rollback(shop, None).startswith("another process has held the lock")
     assert shop.live == second
 
 
