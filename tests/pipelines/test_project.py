@@ -103,7 +103,7 @@ def test_what_the_live_model_has_learnt_from_files_that_are_gone_is_taught_again
     digest = md5(line)
     write(opened.workspace.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:], line)
     write(opened.workspace.train / "new.jsonl", "".join(line.replace("Who", f"Who {at}") + "\n" for at in range(4)))
-    assert corpus_of(opened).older == ReplayExamples()
+    assert corpus_of(opened).replay == ReplayExamples()
     release_of(opened, live(opened).model.model_copy(update={"files": {"gone.jsonl": digest}}))
     corpus = corpus_of(opened)
     assert [one.question for one in corpus.replay.examples] == ["Who?"]
@@ -142,13 +142,13 @@ def test_a_release_whose_base_is_gone_answers_nothing_and_the_next_turn_goes_on_
     opened: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = live(opened)
-    assert opened.kept(release) == release.model
+    assert opened.current_model(release) == release.model
     monkeypatch.setattr(CountingReader, "base", "reader-2")
     for use in (lambda: opened.ask(PUMP), lambda: opened.check_servable(release)):
         with pytest.raises(UserError, match="made from reader-1, and what is there now is reader-2: put it back"):
             use()
     assert CountingReader.prompts == []
-    kept = opened.kept(release)
+    kept = opened.current_model(release)
     assert (kept.base, kept.adapter) == ("reader-2", None)
     assert opened.system_under_test(release).model == kept
 

@@ -33,10 +33,10 @@ def test_a_row_names_every_answer_that_would_be_right() -> None:
     ("fields", "why"),
     [
         ({"score": 1.0}, "right"),
-        ({"score": 0.0, "well_formed": False, "hit": True}, "not in the form that is asked for"),
-        ({"score": 0.0, "hit": False}, "the right passage was not among those found"),
-        ({"score": 0.5, "hit": True}, "wrong, with the right passage found"),
-        ({"score": 0.0, "hit": None}, "wrong"),
+        ({"score": 0.0, "well_formed": False, "gold_retrieved": True}, "not in the form that is asked for"),
+        ({"score": 0.0, "gold_retrieved": False}, "the right passage was not among those found"),
+        ({"score": 0.5, "gold_retrieved": True}, "wrong, with the right passage found"),
+        ({"score": 0.0, "gold_retrieved": None}, "wrong"),
     ],
 )
 def test_a_row_says_which_half_failed(fields: dict[str, object], why: str) -> None:

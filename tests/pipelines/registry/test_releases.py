@@ -100,8 +100,8 @@ def with_adapter(registry: Registry, folder: Path) -> Release:
         Registry.history,
         Registry.champion,
         Registry.releases,
-        Registry.pointed_at,
-        Registry.unfinished,
+        Registry.live_release_id,
+        Registry.running_cycles,
         lambda registry: registry.exists,
     ],
 )
@@ -150,7 +150,7 @@ def test_nothing_is_live_before_the_pointer_first_moved(
     assert registry.champion() is None
 
 
-@pytest.mark.parametrize("look", [Registry.champion, Registry.history, Registry.releases, Registry.pointed_at])
+@pytest.mark.parametrize("look", [Registry.champion, Registry.history, Registry.releases, Registry.live_release_id])
 def test_a_store_that_is_away_is_not_taken_for_a_project_without_a_release(
     look: Callable[[Registry], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,7 +172,7 @@ def test_two_projects_on_one_server_do_not_see_each_other(
         Registry(workspace(tmp_path / name, registry={"tracking_uri": shared, "experiment": name, "model": name}))
         for name in ("ours", "theirs")
     )
-    ours.point(finished(ours))
+    ours.set_live(finished(ours))
     assert len(ours.history()) == 1
     assert theirs.history() == []
     assert theirs.champion() is None

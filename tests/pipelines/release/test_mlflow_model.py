@@ -87,7 +87,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture(autouse=True)
 def _as_before(served: Served) -> None:
     """Release 2 is live and open, whatever an earlier test did."""
-    served.point("2")
+    served.set_live("2")
     served.model.unwrap_python_model()._service._look_again_at = 0.0
     assert served.ask(PUMP)[0]["release"] == "2"
     fakes.forget()
@@ -142,7 +142,7 @@ def test_questions_asked_together_are_answered_in_order_from_one_release(served:
 
 def test_the_served_model_follows_the_pointer(served: Served) -> None:
     for release, says in (("1", OLD), ("2", NEW), ("1", OLD)):
-        served.point(release)
+        served.set_live(release)
         [answer] = served.ask(PUMP)
         assert (answer["release"], answer["answer"]) == (release, says)
 
@@ -218,7 +218,7 @@ def test_a_request_is_a_trace_of_what_was_found_and_what_was_said_in_the_project
 
 def test_a_trace_names_the_release_that_answered(served: Served) -> None:
     for release in ("1", "2"):
-        served.point(release)
+        served.set_live(release)
         [answer] = served.ask(PUMP)
         tags = served.traces()[0].info.tags
         assert (tags["release"], tags["adapter"]) == (release, "a1")

@@ -37,8 +37,8 @@ STEPS = {
     "model": (RunLog, "model"),
     "record": (RunLog, "record"),
     "describe": (Registry, "describe"),
-    "version tags": (Registry, "mark"),
-    "point": (Registry, "point"),
+    "version tags": (Registry, "tag_release"),
+    "point": (Registry, "set_live"),
 }
 
 
@@ -393,7 +393,7 @@ def test_a_rollback_that_dies_half_way_is_in_the_history_as_undoing_the_release(
 ) -> None:
     first, second = shop.released("one"), shop.released("two")
     with monkeypatch.context() as fault:
-        fault.setattr(Registry, step, away)
+        fault.setattr(Registry, {"mark": "tag_release", "point": "set_live"}[step], away)
         with pytest.raises(ConnectionError):
             roll_back(shop.registry, None, "wrong answers")
     turn = shop.registry.history()[-1]

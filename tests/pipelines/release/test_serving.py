@@ -140,7 +140,7 @@ def test_white_space_around_a_question_is_not_part_of_it() -> None:
 
 def test_every_move_of_the_pointer_is_seen_at_the_next_question_and_index_and_adapter_go_together(desk: Desk) -> None:
     for release in ("3", "2", "1", "2", "3", "1"):
-        desk.point(release)
+        desk.set_live(release)
         answer = desk.ask()
         assert answer.release == release
         assert is_whole(answer)
@@ -162,7 +162,7 @@ def test_a_pointer_that_moves_in_the_middle_of_a_question_changes_the_next_one(
 
     def moving(self: Assistant, question: str) -> Any:
         found = find(self, question)
-        desk.point("2")
+        desk.set_live("2")
         return found
 
     with monkeypatch.context() as patch:
@@ -189,7 +189,7 @@ def test_many_who_ask_at_once_while_the_pointer_moves_wait_for_each_other_and_ne
 
     monkeypatch.setattr(CountingReader, "generate", watched)
     with ThreadPoolExecutor(5) as pool:
-        moved = pool.submit(lambda: [desk.point(release) for release in "123123123123"])
+        moved = pool.submit(lambda: [desk.set_live(release) for release in "123123123123"])
         # Each question is another one: what was kept is not said by the model.
         replies = list(pool.map(lambda number: desk.ask(f"{PUMP} ({number})"), range(40)))
         moved.result()
@@ -203,7 +203,7 @@ def test_the_release_that_was_left_is_let_go_of(desk: Desk) -> None:
     with desk.service.live() as assistant:
         left = weakref.ref(assistant)
     del assistant
-    desk.point("2")
+    desk.set_live("2")
     desk.ask()
     gc.collect()
     assert left() is None
@@ -217,7 +217,7 @@ def test_new_settings_count_from_the_next_release_on(desk: Desk) -> None:
     before = desk.service._project
     desk.ask()
     assert desk.service._project is before
-    desk.point("2")
+    desk.set_live("2")
     assert is_whole(desk.ask())
     assert desk.service._project.workspace.params.index.search == "text"
 
@@ -231,10 +231,10 @@ def test_the_model_is_loaded_before_the_first_question_and_again_only_for_anothe
 
     with desk.service.live():
         assert (loads(), len(CountingReader.prompts)) == (1, 1)
-    desk.point("1")  # The same adapter.
+    desk.set_live("1")  # The same adapter.
     desk.ask()
     assert loads() == 1
-    desk.point("2")
+    desk.set_live("2")
     desk.ask()
     assert loads() == 2
     Desk(desk.root).ask()  # The answer is kept, and a process that starts still has its model loaded.
@@ -247,7 +247,7 @@ def test_a_release_that_cannot_be_opened_leaves_the_open_one_answering_until_it_
     desk.ask()
     lost = desk.root / ".ragtide/adapters/a2"
     lost.rename(desk.root / "elsewhere")
-    desk.point("2")
+    desk.set_live("2")
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "download_artifacts", away)
         assert is_whole(desk.ask())
@@ -264,7 +264,7 @@ def test_a_model_that_does_not_load_leaves_the_open_release_answering(
     model: type, use: str, desk: Desk, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
     desk.ask()
-    desk.point("2")
+    desk.set_live("2")
     with monkeypatch.context() as patch:
         patch.setattr(model, use, away)
         answer = desk.ask()
@@ -279,7 +279,7 @@ def test_what_nobody_foresaw_leaves_the_open_release_answering_and_its_traceback
         raise RuntimeError("the table is gone")
 
     desk.ask()
-    desk.point("2")
+    desk.set_live("2")
     with monkeypatch.context() as patch:
         patch.setattr(Assistant, "of", broken)
         assert is_whole(desk.ask())
@@ -292,7 +292,7 @@ def test_settings_that_cannot_be_read_leave_the_open_release_answering(
     desk: Desk, warnings: Callable[[], list[str]]
 ) -> None:
     desk.ask()
-    desk.point("2")
+    desk.set_live("2")
     (desk.root / "params.yaml").write_text("index: {nonsense: 1}\n")
     assert desk.ask().release == "3"
     assert "nonsense" in warnings()[0]
@@ -300,7 +300,7 @@ def test_settings_that_cannot_be_read_leave_the_open_release_answering(
 
 def test_at_first_there_is_none_to_go_on_with(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Registry, "pointed_at", away)
+        patch.setattr(Registry, "live_release_id", away)
         with pytest.raises(UnavailableError):
             desk.ask()
     assert desk.ask().release == "3"
@@ -319,9 +319,9 @@ def test_while_the_registry_is_away_the_open_release_answers_and_the_registry_is
         return away()
 
     desk.ask()
-    desk.point("2")
+    desk.set_live("2")
     with monkeypatch.context() as patch:
-        patch.setattr(Registry, "pointed_at", counted)
+        patch.setattr(Registry, "live_release_id", counted)
         for seconds in (0, 1, RETRY_SECONDS - 0.1, RETRY_SECONDS, RETRY_SECONDS + 1):
             desk.now = seconds
             assert is_whole(desk.ask())
@@ -337,7 +337,7 @@ def test_where_nothing_is_live_any_more_nothing_answers_until_something_is(desk:
     for _ in range(2):
         with pytest.raises(UserError, match="nothing is live yet"):
             desk.ask()
-    desk.point("1")
+    desk.set_live("1")
     assert is_whole(desk.ask())
 
 
@@ -361,7 +361,7 @@ class World:
         def said(reader: CountingReader, prompts: Any, adapter: Path, advance: Any) -> list[str]:
             return away() if self.is_lost and adapter.name == "a2" else generate(reader, prompts, adapter, advance)
 
-        patch.setattr(Registry, "pointed_at", lambda _: away() if self.is_away else self.pointed_at)
+        patch.setattr(Registry, "live_release_id", lambda _: away() if self.is_away else self.pointed_at)
         patch.setattr(Registry, "champion", lambda _: away() if self.is_away else self.records[self.pointed_at])
         patch.setattr(CountingReader, "generate", said)
 
