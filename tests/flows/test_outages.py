@@ -176,7 +176,7 @@ def test_a_command_says_that_mlflows_server_is_away(command: list[str], tmp_path
     root = write_project(tmp_path / "project", registry={"tracking_uri": address})
     write(root / "data/kb/pump.md", page(OLD))
     write(root / "data/golden/q.jsonl", json.dumps({"question": PUMP, "answers": [OLD], "docs": ["pump.md"]}))
-    assert f"MLflow at {address} does not answer as it should" in assert_refused(ragtide(root, *command))
+    assert f"MLflow at {address} does not answer" in assert_refused(ragtide(root, *command))
     assert not (root / ".ragtide" / "lance").exists()
 
 
