@@ -1,4 +1,4 @@
-"""Do the measures of retrieval give the values that a pencil gives?"""
+"""Tests of the retrieval metrics against values computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does `ragtide serve` really answer over HTTP, and follow the pointer without a restart? A real server on loopback."""
+"""Tests of `ragtide serve` with a real server on loopback: answers, traces and following the pointer."""
 
 from __future__ import annotations
 
