@@ -39,8 +39,8 @@ PLACES = {
     "text index": ["ragtide.pipelines.index.maintenance:update_text_index"],
     "note": ["ragtide.pipelines.build:write_index_artifact"],
     "tag": ["ragtide.pipelines.index.table:Index.tag"],
-    "description": ["ragtide.pipelines.registry.releases:Registry.describe"],
-    "pointer": ["ragtide.pipelines.registry.releases:Registry.point"],
+    "description": ["ragtide.pipelines.registry.releases:Registry.record_release"],
+    "pointer": ["ragtide.pipelines.registry.releases:Registry.set_live"],
 }
 Act = Callable[[], None]
 

@@ -638,7 +638,7 @@ def test_a_run_that_is_killed_leaves_a_whole_release_live_and_the_next_run_makes
     assert house.check_servable(house.year if is_live else before)
 
     found = house.verify()
-    for what in ("says that it is running", *left):
+    for what in ("is recorded as running", *left):
         assert [one for one in found if what in one.what], f"nothing is said of what {what}"
     with house.project.workspace.write_lock():
         mended, not_mended = repair_mismatches(found)

@@ -222,7 +222,7 @@ def test_a_turn_whose_mlflow_goes_away_leaves_what_is_live_and_the_next_turn_men
     assert "MLflow at" in assert_refused(ragtide(home.root, "run"))
     # It is told after seconds: MLflow's own seven tries take minutes.
     assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2
-    for owner, name in (("index", "index_text"), (Registry, "describe"), (Registry, "point")):
+    for owner, name in (("index", "index_text"), (Registry, "record_release"), (Registry, "set_live")):
         with mlflow_server(tmp_path, port) as server, monkeypatch.context() as patched:
             goes_away(patched, owner, name, server)
             assert "MLflow at" in assert_refused(ragtide(home.root, "run")), name
