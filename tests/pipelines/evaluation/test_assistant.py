@@ -119,8 +119,8 @@ def test_the_same_prompt_is_answered_once(space: Workspace) -> None:
 
 
 def test_a_repeated_prompt_is_answered_once_and_the_order_is_kept(space: Workspace) -> None:
-    said = answerer(space, Echo()).answer("asking", prompts("b", "a", "b", "c", "a"), BASE)
-    assert said == ["b", "a", "b", "c", "a"]
+    answers = answerer(space, Echo()).answer("asking", prompts("b", "a", "b", "c", "a"), BASE)
+    assert answers == ["b", "a", "b", "c", "a"]
     assert CountingReader.prompts == ["b", "a", "c"]
     assert answerer(space, Echo()).answer("asking", prompts("c", "d", "b", "d"), BASE) == ["c", "d", "b", "d"]
     assert CountingReader.prompts == ["b", "a", "c", "d"]
@@ -201,9 +201,9 @@ def test_a_missing_adapter_raises_before_the_model_is_called(space: Workspace) -
 
 def test_a_cached_answer_needs_neither_model_nor_adapter(space: Workspace) -> None:
     model = trained(space)
-    said = answerer(space).answer("asking", prompts("one?"), model)
+    answers = answerer(space).answer("asking", prompts("one?"), model)
     shutil.rmtree(space.adapters / "a1")
-    assert answerer(space, LostReader()).answer("asking", prompts("one?"), model) == said
+    assert answerer(space, LostReader()).answer("asking", prompts("one?"), model) == answers
 
 
 # --- cached losses ---------------------------------------------------------------------------------------------------
@@ -230,10 +230,10 @@ def test_a_loss_is_computed_again_for_another_adapter_or_identity(space: Workspa
 
 
 def test_the_loss_of_another_prompt_or_completion_is_computed_again(space: Workspace) -> None:
-    asked = [*samples("a", "b"), *samples("a", "b", question="two?")]
-    for one in asked:
-        answerer(space).losses("judging", [one], BASE)
-    assert CountingReader.judged == asked
+    requested = [*samples("a", "b"), *samples("a", "b", question="two?")]
+    for sample in requested:
+        answerer(space).losses("judging", [sample], BASE)
+    assert CountingReader.judged == requested
 
 
 def test_cached_losses_and_answers_are_kept_apart(space: Workspace) -> None:
@@ -289,8 +289,8 @@ def test_an_answer_names_its_sources(space: Workspace) -> None:
 
 
 def test_sources_name_each_document_once() -> None:
-    found = [Passage(name, position, "", "text", 0.1) for name, position in (("b.md", 4), ("a.md", 0), ("b.md", 1))]
-    assert Answer("text", tuple(found)).sources == ("b.md", "a.md")
+    passages = [Passage(name, position, "", "text", 0.1) for name, position in (("b.md", 4), ("a.md", 0), ("b.md", 1))]
+    assert Answer("text", tuple(passages)).sources == ("b.md", "a.md")
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 5])
@@ -373,11 +373,11 @@ class StrictJudge:
 
     def __init__(self, identity: str = "strict") -> None:
         self.identity = identity
-        self.asked: list[JudgeRequest] = []
+        self.requests: list[JudgeRequest] = []
 
-    def judge(self, claim: JudgeRequest) -> float:
-        self.asked.append(claim)
-        return float(claim.answer in claim.right)
+    def judge(self, request: JudgeRequest) -> float:
+        self.requests.append(request)
+        return float(request.answer in request.right)
 
 
 REQUESTS = [
@@ -396,7 +396,7 @@ def test_the_judge_gets_each_request_once(space: Workspace) -> None:
             1.0,
             1.0,
         ]
-    assert judge.asked == REQUESTS
+    assert judge.requests == REQUESTS
 
 
 def test_another_judge_or_other_accepted_answers_are_judged_again(space: Workspace) -> None:
@@ -404,7 +404,7 @@ def test_another_judge_or_other_accepted_answers_are_judged_again(space: Workspa
     Answerer(space, models(), no_progress, judge).judge_scores(REQUESTS[:1])
     Answerer(space, models(), no_progress, other).judge_scores(REQUESTS[:1])
     Answerer(space, models(), no_progress, judge).judge_scores([JudgeRequest("How?", "So.", ("Thus.",))])
-    assert (len(judge.asked), len(other.asked)) == (2, 1)
+    assert (len(judge.requests), len(other.requests)) == (2, 1)
 
 
 def test_without_a_judge_any_request_raises(space: Workspace) -> None:

@@ -83,11 +83,11 @@ def test_another_set_of_questions_is_rejected() -> None:
 
 @law
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 10))
-def test_a_candidate_may_lose_up_to_the_tolerance(asked: int, lost: int, percent: int) -> None:
-    lost = min(lost, asked)
-    result = verdict(card([1] * asked), card([0] * lost + [1] * (asked - lost)), max_score_loss=percent / 100)
-    one_question = lost == 1 and asked >= 20 and percent > 0
-    assert ("answer score" in failed(result)) is (100 * lost > percent * asked and not one_question)
+def test_a_candidate_may_lose_up_to_the_tolerance(count: int, lost: int, percent: int) -> None:
+    lost = min(lost, count)
+    result = verdict(card([1] * count), card([0] * lost + [1] * (count - lost)), max_score_loss=percent / 100)
+    one_question = lost == 1 and count >= 20 and percent > 0
+    assert ("answer score" in failed(result)) is (100 * lost > percent * count and not one_question)
 
 
 def test_a_gain_on_one_question_offsets_a_loss_on_another() -> None:
@@ -219,17 +219,17 @@ def test_scores_are_compared_question_by_question_whatever_their_order() -> None
 # --- regression suites -----------------------------------------------------------------------------------------------
 
 
-def suite(name: str, asked: int, before: int, after: int) -> SuiteScore:
-    """The scores of a suite of `asked` questions, of which so many are answered correctly before and after."""
+def suite(name: str, count: int, before: int, after: int) -> SuiteScore:
+    """The scores of a suite of `count` questions, of which so many are answered correctly before and after."""
     cards = (
-        scorecard(answer_score=paired_difference([0] * asked, grades(asked, correct), SCORE))
+        scorecard(answer_score=paired_difference([0] * count, grades(count, correct), SCORE))
         for correct in (before, after)
     )
     return SuiteScore(name=name, before=next(cards), after=next(cards))
 
 
-def grades(asked: int, correct: int) -> list[float]:
-    return [1.0] * correct + [0.0] * (asked - correct)
+def grades(count: int, correct: int) -> list[float]:
+    return [1.0] * correct + [0.0] * (count - correct)
 
 
 def checked(*suites: SuiteScore, **gate: Any) -> Verdict:
@@ -265,12 +265,12 @@ def test_a_rejected_candidate_stays_rejected_whatever_the_suites() -> None:
 
 @law
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 100))
-def test_no_suite_may_lose_more_than_its_own_tolerance(asked: int, before: int, after: int, percent: int) -> None:
-    before, after = min(before, asked), min(after, asked)
-    result = checked(suite("sgd", asked, before, after), max_suite_loss=0.0, skills={"sgd": percent / 100})
+def test_no_suite_may_lose_more_than_its_own_tolerance(count: int, before: int, after: int, percent: int) -> None:
+    before, after = min(before, count), min(after, count)
+    result = checked(suite("sgd", count, before, after), max_suite_loss=0.0, skills={"sgd": percent / 100})
     lost = before - after
-    one_question = lost == 1 and asked >= 20 and percent > 0
-    assert (failed(result) == ["regression suite sgd"]) is (100 * lost > percent * asked and not one_question)
+    one_question = lost == 1 and count >= 20 and percent > 0
+    assert (failed(result) == ["regression suite sgd"]) is (100 * lost > percent * count and not one_question)
 
 
 def test_the_tolerance_of_another_suite_does_not_apply() -> None:

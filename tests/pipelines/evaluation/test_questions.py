@@ -33,7 +33,7 @@ GOOD = {"question": "What is the limit?", "answers": ["42"], "docs": ["a.md"]}
 def read(folder: Path, texts: Mapping[str, str] = TEXTS, /, **files: list[object]) -> GoldenSet:
     """The golden set of `files`: name without ending -> lines; a line that is a string stands there as it is."""
     lines = {
-        f"{name}.jsonl": "\n".join(one if isinstance(one, str) else json.dumps(one) for one in content)
+        f"{name}.jsonl": "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)
         for name, content in files.items()
     }
     for name, content in lines.items():
@@ -43,7 +43,7 @@ def read(folder: Path, texts: Mapping[str, str] = TEXTS, /, **files: list[object
 
 def test_questions_come_in_order_of_file_and_line(tmp_path: Path) -> None:
     golden = read(tmp_path, z=[GOOD | {"id": "3"}], a=[GOOD | {"id": "1"}, GOOD | {"id": "2"}])
-    assert [one.id for one in golden.questions] == ["1", "2", "3"]
+    assert [item.id for item in golden.questions] == ["1", "2", "3"]
 
 
 def test_a_line_is_read_whole(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_a_line_is_read_whole(tmp_path: Path) -> None:
 
 def test_an_id_that_is_not_given_follows_from_question_and_documents(tmp_path: Path) -> None:
     others = [GOOD | {"docs": ["b.md"], "answers": ["43"]}, GOOD | {"question": "What limit is there?"}]
-    ids = [one.id for one in read(tmp_path, a=[GOOD, *others]).questions]
-    again = [one.id for one in read(tmp_path, b=[others[0], GOOD]).questions]
+    ids = [item.id for item in read(tmp_path, a=[GOOD, *others]).questions]
+    again = [item.id for item in read(tmp_path, b=[others[0], GOOD]).questions]
     assert len(set(ids)) == 3
     assert again == [ids[1], ids[0]]
 
@@ -94,7 +94,7 @@ def test_a_golden_set_without_questions_raises_with_an_example_line(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"question": ""}, "question: String should have at least 1 character"),
         ({"question": None}, "question: Input should be a valid string"),
@@ -109,11 +109,13 @@ def test_a_golden_set_without_questions_raises_with_an_example_line(
         ({"scorer": "json_f1", "answers": ["{}", "no JSON"]}, "each of the answers must be JSON"),
     ],
 )
-def test_an_invalid_line_is_named_by_file_number_and_key(change: dict[str, object], said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as refusal:
+def test_an_invalid_line_is_named_by_file_number_and_key(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as failure:
         read(tmp_path, a=[GOOD], b=[GOOD | {"id": "b"}, GOOD | change])
-    assert f"b.jsonl:2: {said}" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert f"b.jsonl:2: {message}" in str(failure.value)
+    assert "\n" not in str(failure.value)
 
 
 @pytest.mark.parametrize(
@@ -140,17 +142,17 @@ def test_a_question_is_stale_where_none_of_its_documents_states_an_answer(
     fields: dict[str, object], current: bool
 ) -> None:
     golden = split_stale([question("q", **fields)], TEXTS)
-    assert [one.id for one in golden.questions] == (["q"] if current else [])
+    assert [item.id for item in golden.questions] == (["q"] if current else [])
     assert golden.stale == (() if current else ("q",))
 
 
 @settings(derandomize=True, deadline=None)
 @given(QUESTIONS)
 def test_every_question_is_current_or_stale_and_the_order_is_kept(drawn: list[tuple[str, tuple[str, ...]]]) -> None:
-    asked = [question(f"q{number}", answers=(answer,), docs=docs) for number, (answer, docs) in enumerate(drawn)]
-    golden = split_stale(asked, TEXTS)
-    assert [one for one in asked if one.id not in golden.stale] == list(golden.questions)
-    assert {one.id for one in golden.questions} | set(golden.stale) == {one.id for one in asked}
+    questions = [question(f"q{number}", answers=(answer,), docs=docs) for number, (answer, docs) in enumerate(drawn)]
+    golden = split_stale(questions, TEXTS)
+    assert [item for item in questions if item.id not in golden.stale] == list(golden.questions)
+    assert {item.id for item in golden.questions} | set(golden.stale) == {item.id for item in questions}
     assert list(golden.stale) == sorted(golden.stale)
     assert split_stale(golden.questions, TEXTS) == GoldenSet(golden.questions, ())
 
@@ -179,8 +181,8 @@ def test_another_question_makes_another_digest(change: dict[str, object]) -> Non
 
 
 def test_a_question_that_went_stale_makes_another_digest() -> None:
-    asked = [question("q"), question("r", docs=("b.md",), answers=("43",))]
-    assert split_stale(asked, TEXTS).digest() != split_stale(asked, {"a.md": TEXTS["a.md"]}).digest()
+    questions = [question("q"), question("r", docs=("b.md",), answers=("43",))]
+    assert split_stale(questions, TEXTS).digest() != split_stale(questions, {"a.md": TEXTS["a.md"]}).digest()
 
 
 # --- earlier questions and regression suites -------------------------------------------------------------------------
@@ -188,7 +190,7 @@ def test_a_question_that_went_stale_makes_another_digest() -> None:
 
 def test_questions_of_regression_suites_are_not_in_the_golden_set(tmp_path: Path) -> None:
     golden = read(tmp_path, **{"q": [GOOD | {"id": "1"}], "regression/old": [GOOD | {"id": "1"}]})
-    assert [one.id for one in golden.questions] == ["1"]
+    assert [item.id for item in golden.questions] == ["1"]
 
 
 def test_regression_suites_alone_are_no_golden_set(tmp_path: Path) -> None:
@@ -210,8 +212,8 @@ def record(space: Workspace, age: int, **files: list[object]) -> None:
 
 
 def earlier(space: Workspace, *golden: GoldenQuestion, stale: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    found = earlier_questions(space, GoldenSet(golden, stale), TEXTS)
-    return [(one.id, one.answers[0]) for one in found]
+    questions = earlier_questions(space, GoldenSet(golden, stale), TEXTS)
+    return [(item.id, item.answers[0]) for item in questions]
 
 
 def test_the_newest_version_of_each_earlier_question_counts(tmp_path: Path) -> None:
@@ -243,7 +245,7 @@ def test_an_earlier_question_that_is_stale_invalid_or_of_a_suite_is_skipped(tmp_
 
 def golden_files(space: Workspace, **files: object) -> dict[str, str]:
     """Name without ending -> MD5 of a golden file of one line each, which is put there."""
-    contents = {f"{name}.jsonl": json.dumps(one) + "\n" for name, one in files.items()}
+    contents = {f"{name}.jsonl": json.dumps(line) + "\n" for name, line in files.items()}
     for path, content in contents.items():
         write(space.golden / path, content)
     return {path: md5(content) for path, content in contents.items()}

@@ -83,7 +83,7 @@ def remember(space: Workspace, **files: str) -> None:
     earlier.write(space.snapshot_file(earlier.id))
 
 
-def asked(space: Workspace, corpus: Corpus, *golden: GoldenQuestion) -> dict[str, list[str]]:
+def suites_of(space: Workspace, corpus: Corpus, *golden: GoldenQuestion) -> dict[str, list[str]]:
     """Suite -> the questions in it."""
     suites = regression_suites(space, corpus, GoldenSet(golden or (question(),), ()))
     return {suite.name: [item.question for item in suite.questions] for suite in suites}
@@ -91,38 +91,38 @@ def asked(space: Workspace, corpus: Corpus, *golden: GoldenQuestion) -> dict[str
 
 def test_each_file_below_regression_is_a_suite_with_its_name(space: Workspace) -> None:
     files = {"q": lines(ASKS), "regression/sgd": lines(FREE), "regression/old/bash": lines(ASKS)}
-    assert asked(space, corpus_of(space, **files)) == {
+    assert suites_of(space, corpus_of(space, **files)) == {
         "old/bash": [ASKS["question"]],
         "sgd": [FREE["question"]],
     }
 
 
 def test_without_earlier_questions_there_is_no_suite(space: Workspace) -> None:
-    assert asked(space, corpus_of(space, q=lines(ASKS))) == {}
+    assert suites_of(space, corpus_of(space, q=lines(ASKS))) == {}
 
 
 def test_an_invalid_line_of_a_suite_raises_with_file_and_line(space: Workspace) -> None:
     corpus = corpus_of(space, **{"regression/sgd": '{"question": "?"}\n'})
     with pytest.raises(UserError, match=r"regression/sgd\.jsonl:1: answers"):
-        asked(space, corpus)
+        suites_of(space, corpus)
 
 
 def test_golden_questions_of_earlier_snapshots_are_a_suite(space: Workspace) -> None:
     remember(space, q=lines(ASKS, FREE))
-    assert asked(space, corpus_of(space, new=lines(FREE))) == {EARLIER: [ASKS["question"], FREE["question"]]}
+    assert suites_of(space, corpus_of(space, new=lines(FREE))) == {EARLIER: [ASKS["question"], FREE["question"]]}
 
 
 def test_a_question_of_the_golden_set_or_of_a_file_is_not_an_earlier_one(space: Workspace) -> None:
     remember(space, q=lines(ASKS, FREE))
     corpus = corpus_of(space, **{"regression/hello": lines(FREE)})
-    assert asked(space, corpus, question(question=str(ASKS["question"]))) == {"hello": [FREE["question"]]}
+    assert suites_of(space, corpus, question(question=str(ASKS["question"]))) == {"hello": [FREE["question"]]}
 
 
 @pytest.mark.parametrize("name", ["q", "regression/old"])
 def test_stale_questions_are_skipped(name: str, space: Workspace) -> None:
     remember(space, q=lines(ASKS))
     corpus = corpus_of(space, PAGE.replace("2027", "2031"), **{name: lines(ASKS)})
-    assert asked(space, corpus) == {}
+    assert suites_of(space, corpus) == {}
 
 
 def test_a_file_that_is_not_in_the_dvc_cache_is_skipped(space: Workspace) -> None:
@@ -130,31 +130,31 @@ def test_a_file_that_is_not_in_the_dvc_cache_is_skipped(space: Workspace) -> Non
     for path in (space.root / ".dvc/cache/files").rglob("*"):
         if path.is_file():
             path.unlink()
-    assert asked(space, corpus_of(space, new=lines(FREE))) == {}
+    assert suites_of(space, corpus_of(space, new=lines(FREE))) == {}
 
 
 def test_a_suite_is_cut_to_evenly_spaced_questions(tmp_path: Path) -> None:
     space = project(tmp_path, general=False, suite_questions=3)
     many = lines(*(FREE | {"id": str(number), "question": str(number)} for number in range(9)))
-    numbers = [int(text) for text in asked(space, corpus_of(space, **{"regression/count": many}))["count"]]
+    numbers = [int(text) for text in suites_of(space, corpus_of(space, **{"regression/count": many}))["count"]]
     assert len(numbers) == 3
     assert numbers[0] < 3 <= numbers[1] < 6 <= numbers[2]
 
 
 def test_general_instructions_are_a_suite_where_they_are_switched_on(tmp_path: Path) -> None:
     on, off = (project(tmp_path / str(chosen), general=chosen) for chosen in (True, False))
-    assert set(asked(on, corpus_of(on, q=lines(ASKS)))) == {GENERAL}
-    assert asked(off, corpus_of(off, q=lines(ASKS))) == {}
+    assert set(suites_of(on, corpus_of(on, q=lines(ASKS)))) == {GENERAL}
+    assert suites_of(off, corpus_of(off, q=lines(ASKS))) == {}
 
 
 def test_a_file_of_that_name_replaces_the_instructions(tmp_path: Path) -> None:
     space = project(tmp_path, general=True)
-    assert asked(space, corpus_of(space, **{f"regression/{GENERAL}": lines(FREE)})) == {GENERAL: [FREE["question"]]}
+    assert suites_of(space, corpus_of(space, **{f"regression/{GENERAL}": lines(FREE)})) == {GENERAL: [FREE["question"]]}
 
 
 def test_a_suite_that_may_lose_everything_is_skipped(tmp_path: Path) -> None:
     space = project(tmp_path, general=True, skills={GENERAL: 1, "sgd": 0.99})
-    assert set(asked(space, corpus_of(space, **{"regression/sgd": lines(FREE)}))) == {"sgd"}
+    assert set(suites_of(space, corpus_of(space, **{"regression/sgd": lines(FREE)}))) == {"sgd"}
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -192,14 +192,14 @@ def test_instructions_are_asked_without_context(space: Workspace) -> None:
 
 def test_every_instruction_accepts_its_answer_and_no_other_form() -> None:
     assert (
-        len({one.id for one in general_questions()})
+        len({item.id for item in general_questions()})
         == len(general_questions())
-        == len({one.question for one in general_questions()})
+        == len({item.question for item in general_questions()})
     )
-    for one in general_questions():
-        said = "RIVER" if "capital letters" in one.question else one.answers[0]
-        assert grade_answer(said, one) == 1.0
-        assert grade_answer("I do not know.", one) == 0.0
-    strict = [one for one in general_questions() if one.format]
-    assert not any(is_well_formed(f"Certainly. The answer is {one.answers[0]}", one) for one in strict)
-    assert all(re.compile(str(one.format)) for one in strict)
+    for item in general_questions():
+        answer = "RIVER" if "capital letters" in item.question else item.answers[0]
+        assert grade_answer(answer, item) == 1.0
+        assert grade_answer("I do not know.", item) == 0.0
+    strict = [item for item in general_questions() if item.format]
+    assert not any(is_well_formed(f"Certainly. The answer is {item.answers[0]}", item) for item in strict)
+    assert all(re.compile(str(item.format)) for item in strict)

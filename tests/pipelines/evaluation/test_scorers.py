@@ -204,7 +204,8 @@ def test_the_order_of_flags_that_stand_together_does_not_matter(
     before: list[str], flags: list[str], behind: list[str]
 ) -> None:
     commands = [
-        ["ls", *before, *some, *behind] for some in (["-abc"], [f"-{''.join(flags)}"], [f"-{x}" for x in flags])
+        ["ls", *before, *flag_words, *behind]
+        for flag_words in (["-abc"], [f"-{''.join(flags)}"], [f"-{x}" for x in flags])
     ]
     assert command_match(shlex.join(commands[0]), shlex.join(commands[1])) == 1
     assert command_match(shlex.join(commands[0]), shlex.join(commands[2])) == 1
@@ -241,6 +242,6 @@ def test_nothing_supports_no_answer(scorer: ScorerName) -> None:
 
 
 def test_one_of_several_answers_is_enough_to_support() -> None:
-    asked = question(answers=("in 2030", "in 2026"), scorer="token_f1")
-    assert supports_answer("2026", asked)
-    assert not supports_answer("2029", asked)
+    golden = question(answers=("in 2030", "in 2026"), scorer="token_f1")
+    assert supports_answer("2026", golden)
+    assert not supports_answer("2029", golden)

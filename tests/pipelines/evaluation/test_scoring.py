@@ -68,13 +68,13 @@ def test_an_answer_is_graded_by_its_questions_scorer(scorer: ScorerName, answer:
 
 
 def test_the_nearest_accepted_answer_counts() -> None:
-    asked = question(answers=("white dog", "black dog"), scorer="token_f1")
-    assert grade_answer("black cat", asked) == 0.5
+    golden = question(answers=("white dog", "black dog"), scorer="token_f1")
+    assert grade_answer("black cat", golden) == 0.5
 
 
 def test_a_malformed_answer_scores_0() -> None:
-    asked = question(answers=("black dog",), scorer="token_f1", format=r"\w+ \w+")
-    assert (grade_answer("black cat", asked), grade_answer("a black dog", asked)) == (0.5, 0.0)
+    golden = question(answers=("black dog",), scorer="token_f1", format=r"\w+ \w+")
+    assert (grade_answer("black cat", golden), grade_answer("a black dog", golden)) == (0.5, 0.0)
 
 
 def test_an_answer_for_the_judge_scores_0_before_it_is_judged() -> None:

@@ -105,8 +105,8 @@ def test_datasets_are_logged_with_their_dvc_hashes(registry: Registry, space: Wo
     with registry.cycle() as log, registry.step("observe", log) as step:
         log.datasets(data)
         step.datasets(data)
-    for one in (log, step):
-        used_by = run_of(space, one).inputs
+    for run_log in (log, step):
+        used_by = run_of(space, run_log).inputs
         assert used_by is not None
         inputs = {used.dataset.name: used for used in used_by.dataset_inputs}
         digests = {name: used.dataset.digest for name, used in inputs.items()}

@@ -61,11 +61,11 @@ def test_opening_a_new_database_waits_for_the_process_that_creates_its_tables(tm
     making = FileLock(f"{database}.lock")
     with ThreadPoolExecutor(1) as pool:
         with making:
-            asked = pool.submit(lambda: Registry(space).experiment)
+            experiment = pool.submit(lambda: Registry(space).experiment)
             with pytest.raises(TimeoutError):
-                asked.result(timeout=1)
+                experiment.result(timeout=1)
             assert not database.exists()
-        assert asked.result(timeout=60)
+        assert experiment.result(timeout=60)
 
 
 def test_an_experiment_that_another_process_just_created_is_used(

@@ -83,10 +83,10 @@ def test_the_tags_name_data_index_and_adapter(registry: Registry, space: Workspa
 
 def test_one_alias_marks_the_live_release(registry: Registry, space: Workspace) -> None:
     first, second = recorded(registry), recorded(registry)
-    for one in (first, second, first):
-        registry.set_live(one)
-        assert client(space).get_registered_model("ragtide").aliases == {CHAMPION: int(one.id)}
-        assert registry.champion() == one
+    for live in (first, second, first):
+        registry.set_live(live)
+        assert client(space).get_registered_model("ragtide").aliases == {CHAMPION: int(live.id)}
+        assert registry.champion() == live
 
 
 def test_a_release_is_live_since_its_creation_or_the_last_rollback_to_it(registry: Registry) -> None:
@@ -103,7 +103,7 @@ def test_complete_releases_are_listed_oldest_first(registry: Registry) -> None:
     made = [recorded(registry) for _ in range(9)]
     drafted(registry)
     made += [recorded(registry) for _ in range(2)]
-    assert [one.id for one in made][-3:] == ["9", "11", "12"]
+    assert [complete.id for complete in made][-3:] == ["9", "11", "12"]
     assert registry.releases() == made
 
 

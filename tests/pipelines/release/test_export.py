@@ -46,8 +46,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def logits(model: object) -> torch.Tensor:
     with torch.inference_mode():
-        found: torch.Tensor = model.eval()(input_ids=torch.arange(6, 46)[None]).logits  # type: ignore[attr-defined]
-        return found
+        result: torch.Tensor = model.eval()(input_ids=torch.arange(6, 46)[None]).logits  # type: ignore[attr-defined]
+        return result
 
 
 def test_the_exported_model_has_the_logits_of_the_release(released: Project, tmp_path: Path) -> None:

@@ -124,14 +124,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in NAMES:
         write(root / f"data/kb/{name}.md", page(name))
     examples = [{"prompt": ASKS.format(name), "completion": "2027-01-01", "doc": f"{name}.md"} for name in NAMES[::2]]
-    write(root / "data/train/t.jsonl", "".join(json.dumps(one) + "\n" for one in examples))
+    write(root / "data/train/t.jsonl", "".join(json.dumps(example) + "\n" for example in examples))
     write(root / "data/golden/q.jsonl", json.dumps({"question": "Is Tank 1 old?", "answers": ["2027"]}) + "\n")
     record_snapshot(project.workspace)
     corpus = project.corpus(take_snapshot(project.workspace))
     built = build_index(project.workspace, LoadedEmbedder(project.models.embedder), corpus, no_progress)
     model, _ = build_model(project.workspace, project.models, corpus, project.retriever(built), no_progress)
-    for one in (model, model, BASE):
-        release_of(project, one)
+    for released in (model, model, BASE):
+        release_of(project, released)
     roll_back(project.registry, "1", "by hand")
     return root
 
@@ -152,8 +152,8 @@ def flags(home: Home) -> dict[str, str]:
     """Release -> the value of its flag."""
     workspace = home.project.workspace
     client = MlflowClient(tracking_uri=workspace.tracking_uri, registry_uri=workspace.tracking_uri)
-    versions = [client.get_model_version(workspace.params.registry.model, one) for one in ("1", "2", "3")]
-    return {str(one.version): one.tags[SAW_DELETED] for one in versions if SAW_DELETED in one.tags}
+    versions = [client.get_model_version(workspace.params.registry.model, number) for number in ("1", "2", "3")]
+    return {str(version.version): version.tags[SAW_DELETED] for version in versions if SAW_DELETED in version.tags}
 
 
 def now(home: Home) -> Snapshot:
@@ -171,7 +171,7 @@ def test_lineage_has_releases_examples_and_documents(home: Home) -> None:
     lineage = lineage_of(home.project, home.live, delete(home, "Pump"))
     assert lineage.releases == ("1", "2")
     contents = [example.content for example in lineage.examples if example.content]
-    assert {(one.where, one.question) for one in contents} == {
+    assert {(content.where, content.question) for content in contents} == {
         ("t.jsonl:1", ASKS.format("Pump")),
         ("t.jsonl:2", ASKS.format("Valve")),
     }
@@ -185,8 +185,8 @@ def test_lineage_has_releases_examples_and_documents(home: Home) -> None:
 def test_examples_without_their_file_are_listed_by_digest(home: Home) -> None:
     shutil.rmtree(home.root / ".dvc/cache")
     lineage = lineage_of(home.project, home.live, now(home))
-    assert [one.digest for one in lineage.examples] == list(home.live.model.trained_on)
-    assert not any(one.content for one in lineage.examples)
+    assert [example.digest for example in lineage.examples] == list(home.live.model.trained_on)
+    assert not any(example.content for example in lineage.examples)
 
 
 def test_sightings_list_the_releases_that_were_trained_with_a_document(home: Home) -> None:
@@ -195,7 +195,7 @@ def test_sightings_list_the_releases_that_were_trained_with_a_document(home: Hom
         Sighting("1", adapter, is_live=True, is_source=False),
         Sighting("2", adapter, is_live=False, is_source=False),
     )
-    assert all(one.is_source for one in sightings(home.project, "Pump.md"))
+    assert all(sighting.is_source for sighting in sightings(home.project, "Pump.md"))
     assert sightings(home.project, "gone.md") == ()
 
 

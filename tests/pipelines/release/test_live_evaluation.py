@@ -46,8 +46,8 @@ def test_a_server_without_spans_still_gets_scores_and_table(home: Home, monkeypa
 
 
 def test_metrics_include_the_measures_and_each_search_mode() -> None:
-    found = RetrievalMetrics(k=3, recall=0.5, ndcg10=0.4, mrr10=0.3, n=2)
-    card = scorecard(graded("a", 1.0), graded("b", 0.0), retrieval={"hybrid": found})
+    metrics_of_search = RetrievalMetrics(k=3, recall=0.5, ndcg10=0.4, mrr10=0.3, n=2)
+    card = scorecard(graded("a", 1.0), graded("b", 0.0), retrieval={"hybrid": metrics_of_search})
     metrics = scorecard_metrics(card)
     assert metrics["answer_score"] == card.answer_score.value
     assert metrics["questions"] == 2
@@ -56,8 +56,8 @@ def test_metrics_include_the_measures_and_each_search_mode() -> None:
 
 def test_the_page_lists_the_worst_answers_first_and_escapes_questions() -> None:
     card = scorecard(graded("a", 1.0), graded("b", 0.5, gold_retrieved=True), graded("c", 0.0, gold_retrieved=False))
-    asked = [question(name, question=words) for name, words in (("a", "A?"), ("b", "B?"), ("c", "C |\nor D?"))]
-    page = scorecard_markdown(card, answer_rows(card, asked))
+    questions = [question(name, question=words) for name, words in (("a", "A?"), ("b", "B?"), ("c", "C |\nor D?"))]
+    page = scorecard_markdown(card, answer_rows(card, questions))
     assert "1 of 3 questions" in page
     worst = [line for line in page.splitlines() if line.endswith("retrieved |")]
     assert worst == [
@@ -93,10 +93,10 @@ def test_an_evaluation_is_a_run_with_one_row_per_question_and_not_a_cycle(home: 
     rows = json.loads(Path(client.download_artifacts(run.info.run_id, "answers.json", str(tmp_path))).read_text())
     assert len(rows["data"]) == 2
     known, unknown = client.search_traces(locations=[home.project.registry.experiment], run_id=run.info.run_id)
-    asked = [trace.info.request_preview for trace in (known, unknown)]
-    assert asked == [line["question"] for line in QUESTIONS]
+    questions = [trace.info.request_preview for trace in (known, unknown)]
+    assert questions == [line["question"] for line in QUESTIONS]
     chain, retrieval = known.data.spans
-    assert (chain.inputs, chain.outputs) == (asked[0], known.info.response_preview)
+    assert (chain.inputs, chain.outputs) == (questions[0], known.info.response_preview)
     assert (retrieval.parent_id, retrieval.outputs[0]["metadata"]) == (chain.span_id, {"doc_uri": "Pump.md"})
     assessments = [{item.name: item.value for item in trace.info.assessments} for trace in (known, unknown)]
     assert assessments[0] == {

@@ -106,10 +106,10 @@ def broken(*_: object, **__: object) -> Any:
 
 def test_the_model_has_a_typed_signature(served: Served) -> None:
     signature = served.model.metadata.signature.to_dict()
-    [asked], [answered] = json.loads(signature["inputs"]), json.loads(signature["outputs"])
-    assert asked["properties"] == {"question": {"type": "string", "required": True}}
-    assert set(answered["properties"]) == {"answer", "sources", "release", "index_version", "adapter"}
-    assert set(answered["properties"]["sources"]["items"]["properties"]) == {"document", "position", "heading", "text"}
+    [inputs], [outputs] = json.loads(signature["inputs"]), json.loads(signature["outputs"])
+    assert inputs["properties"] == {"question": {"type": "string", "required": True}}
+    assert set(outputs["properties"]) == {"answer", "sources", "release", "index_version", "adapter"}
+    assert set(outputs["properties"]["sources"]["items"]["properties"]) == {"document", "position", "heading", "text"}
 
 
 def test_a_release_contains_no_path_of_its_machine(served: Served) -> None:
@@ -127,9 +127,9 @@ def test_a_release_contains_no_path_of_its_machine(served: Served) -> None:
 def test_a_question_is_answered_with_its_sources_and_its_release(served: Served) -> None:
     [answer] = served.ask(PUMP)
     source = {"document": "pump.md", "position": 0, "heading": "Pump > Pump 1"}
-    [found] = answer.pop("sources")
-    assert NEW in found.pop("text")
-    assert found == source
+    [found_source] = answer.pop("sources")
+    assert NEW in found_source.pop("text")
+    assert found_source == source
     assert answer == {"answer": NEW, "release": "2", "index_version": answer["index_version"], "adapter": "a1"}
 
 

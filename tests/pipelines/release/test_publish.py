@@ -449,6 +449,6 @@ def test_an_incomplete_release_is_no_target(step: str, shop: Shop, monkeypatch: 
         with pytest.raises(ConnectionError):
             shop.released("two", "second")
     shop.released("three", "third")
-    said = failed_rollback(shop, "2")
-    assert "no release 2" in said
-    assert "\n" not in said
+    message = failed_rollback(shop, "2")
+    assert "no release 2" in message
+    assert "\n" not in message

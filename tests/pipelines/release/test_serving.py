@@ -179,20 +179,20 @@ def test_a_pointer_move_during_a_question_changes_the_next_one(
 def test_concurrent_questions_during_pointer_moves_never_mix_releases(
     served: ServedProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate, asked, at_once = CountingReader.generate, [], []
+    generate, running, at_once = CountingReader.generate, [], []
 
     def watched(*arguments: Any) -> list[str]:
-        asked.append(1)
-        at_once.append(len(asked))
+        running.append(1)
+        at_once.append(len(running))
         time.sleep(0.01)
-        said = generate(*arguments)
-        asked.pop()
-        return said
+        answers = generate(*arguments)
+        running.pop()
+        return answers
 
     monkeypatch.setattr(CountingReader, "generate", watched)
     with ThreadPoolExecutor(5) as pool:
         moved = pool.submit(lambda: [served.set_live(release) for release in "123123123123"])
-        # Each question is another one: what was kept is not said by the model.
+        # Every question differs: a cached answer would not call the model.
         replies = list(pool.map(lambda number: served.ask(f"{PUMP} ({number})"), range(40)))
         moved.result()
     assert all(is_whole(reply) for reply in replies)
@@ -362,7 +362,7 @@ class World:
     def stand_in(self, patch: pytest.MonkeyPatch) -> None:
         generate = CountingReader.generate
 
-        def said(reader: CountingReader, prompts: Any, adapter: Path, advance: Any) -> list[str]:
+        def generate_or_fail(reader: CountingReader, prompts: Any, adapter: Path, advance: Any) -> list[str]:
             return (
                 unavailable()
                 if self.is_missing and adapter.name == "a2"
@@ -371,7 +371,7 @@ class World:
 
         patch.setattr(Registry, "live_release_id", lambda _: unavailable() if self.is_unavailable else self.live)
         patch.setattr(Registry, "champion", lambda _: unavailable() if self.is_unavailable else self.records[self.live])
-        patch.setattr(CountingReader, "generate", said)
+        patch.setattr(CountingReader, "generate", generate_or_fail)
 
     def happen(self, event: str) -> None:
         if event in FACTS:

@@ -219,10 +219,10 @@ def test_a_new_project_has_no_mismatch(tmp_path: Path) -> None:
 def test_a_mismatch_is_named_and_repaired_once(damage: Callable[[Project], Expected], opened: Project) -> None:
     expected = damage(opened)
     before = state(opened)
-    found = verify_project(opened)
-    assert [matches(mismatch, expected) for mismatch in found] == [True], described(found)
+    mismatches = verify_project(opened)
+    assert [matches(mismatch, expected) for mismatch in mismatches] == [True], described(mismatches)
     assert state(opened) == before
-    assert repair_mismatches(found) == (found, [])
+    assert repair_mismatches(mismatches) == (mismatches, [])
     assert verify_project(opened) == []
     assert opened.ask(PUMP)[1].text == NEW
     assert opened.registry.live_release_id() == "2"
@@ -238,10 +238,10 @@ def test_several_mismatches_are_named_and_repaired_together(opened: Project) -> 
         writer_left_a_file,
     ]
     expected = [damage(opened) for damage in [*damages, run_was_killed]]
-    found = verify_project(opened)
-    assert len(found) == len(expected)
-    assert all(any(matches(mismatch, damage) for mismatch in found) for damage in expected)
-    assert repair_mismatches(found) == (found, [])
+    mismatches = verify_project(opened)
+    assert len(mismatches) == len(expected)
+    assert all(any(matches(mismatch, damage) for mismatch in mismatches) for damage in expected)
+    assert repair_mismatches(mismatches) == (mismatches, [])
     assert verify_project(opened) == []
 
 
@@ -277,10 +277,10 @@ def test_a_row_deleted_in_a_later_version_is_no_mismatch(opened: Project) -> Non
 
 def test_a_lost_row_of_the_live_release_is_repaired_by_rollback(opened: Project) -> None:
     lose_a_row(opened, "2")
-    [found] = verify_project(opened)
-    assert found.where == "index of release 2 (live)"
-    assert re.search(r"\b1 rows.* 2 rows", found.what)
-    assert repair_mismatches([found]) == ([found], [])
+    [mismatch] = verify_project(opened)
+    assert mismatch.where == "index of release 2 (live)"
+    assert re.search(r"\b1 rows.* 2 rows", mismatch.what)
+    assert repair_mismatches([mismatch]) == ([mismatch], [])
     assert opened.registry.live_release_id() == "1"
     assert opened.ask(PUMP)[1].text == OLD
     assert "ragtide verify --repair" in opened.registry.history()[-1].reason
@@ -294,10 +294,10 @@ def test_after_the_rollback_a_second_check_finds_nothing(opened: Project) -> Non
 
 def test_an_earlier_release_with_a_lost_row_is_marked_and_the_live_one_stays(opened: Project) -> None:
     lose_a_row(opened, "1")
-    [found] = verify_project(opened)
-    assert found.where == "index of release 1"
-    assert "damaged" in found.remedy
-    assert repair_mismatches([found]) == ([found], [])
+    [mismatch] = verify_project(opened)
+    assert mismatch.where == "index of release 1"
+    assert "damaged" in mismatch.remedy
+    assert repair_mismatches([mismatch]) == ([mismatch], [])
     assert verify_project(opened) == []
     assert opened.registry.live_release_id() == "2"
 
@@ -305,10 +305,10 @@ def test_an_earlier_release_with_a_lost_row_is_marked_and_the_live_one_stays(ope
 def test_without_an_intact_release_the_remedy_is_a_rebuild(opened: Project) -> None:
     lose_a_row(opened, "1")
     lose_a_row(opened, "2")
-    found = verify_project(opened)
-    assert [mismatch.where for mismatch in found] == ["index of release 2 (live)", "index of release 1"]
-    assert "ragtide run" in found[0].remedy
-    assert repair_mismatches(found) == ([found[1]], [(found[0], found[0].remedy)])
+    mismatches = verify_project(opened)
+    assert [mismatch.where for mismatch in mismatches] == ["index of release 2 (live)", "index of release 1"]
+    assert "ragtide run" in mismatches[0].remedy
+    assert repair_mismatches(mismatches) == ([mismatches[1]], [(mismatches[0], mismatches[0].remedy)])
     assert opened.registry.live_release_id() == "2"
 
 
@@ -324,9 +324,9 @@ def test_the_live_release_is_listed_first(opened: Project) -> None:
 def test_a_missing_version_is_named(opened: Project) -> None:
     version = opened.registry.release("2").index.version
     manifest(opened, version).unlink()
-    [found] = [mismatch for mismatch in verify_project(opened) if mismatch.where.startswith("index of")]
-    assert f"has no version {version}" in found.what
-    repair_mismatches([found])
+    [mismatch] = [mismatch for mismatch in verify_project(opened) if mismatch.where.startswith("index of")]
+    assert f"has no version {version}" in mismatch.what
+    repair_mismatches([mismatch])
     assert opened.registry.live_release_id() == "1"
 
 
@@ -337,9 +337,9 @@ def test_a_missing_data_file_is_named(opened: Project) -> None:
     for path in (folder_of(opened) / "data").iterdir():
         if path.name not in before:
             path.unlink()
-    found = verify_project(opened)
-    assert f"index of release {late.id} (live)" in [mismatch.where for mismatch in found]
-    repair_mismatches(found)
+    mismatches = verify_project(opened)
+    assert f"index of release {late.id} (live)" in [mismatch.where for mismatch in mismatches]
+    repair_mismatches(mismatches)
     assert opened.registry.live_release_id() == "2"
 
 
@@ -365,10 +365,10 @@ def mlflow_lacks_the_adapter(project: Project, number: str) -> Iterator[None]:
 def test_an_adapter_that_mlflow_lacks_remains_with_a_remedy(opened: Project) -> None:
     expected = adapter_is_missing(opened)
     with mlflow_lacks_the_adapter(opened, "2"):
-        found = verify_project(opened)
-        repaired, [(mismatch, reason)] = repair_mismatches(found)
+        mismatches = verify_project(opened)
+        repaired, [(mismatch, reason)] = repair_mismatches(mismatches)
     assert repaired == []
-    assert [mismatch] == found
+    assert [mismatch] == mismatches
     assert matches(mismatch, expected)
     assert "ragtide rollback --to" in reason
 

@@ -366,7 +366,7 @@ def test_a_decision_is_drawn_whatever_was_measured(signals: dict[str, object]) -
     gathered, decision = decided(**signals)
     figure = decision_plot(gathered, decision, Params())
     scores, gains, hours = figure.axes
-    measured = sum(one.value is not None for one in (gathered.score_gold, gathered.score_retrieved))
+    measured = sum(score.value is not None for score in (gathered.score_gold, gathered.score_retrieved))
     assert (len(scores.patches), len(gains.containers), len(hours.patches)) == (measured, 3, 3)
     assert is_image(figure)
 
