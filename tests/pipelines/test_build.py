@@ -128,7 +128,7 @@ def yard(root: Path, **finetune: Any) -> Yard:
     return made
 
 
-# --- the index -------------------------------------------------------------------------------------------------------
+# --- the index -----------------------------------------------------------------------------------------------------
 
 
 def test_the_index_is_built_from_the_corpus_and_written_for_dvc(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_index_lies_where_the_settings_say(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere").is_dir()
 
 
-# --- the index without the loop --------------------------------------------------------------------------------------
+# --- the index without the loop ------------------------------------------------------------------------------------
 
 CAREFUL = {"max_removed_documents": 0, "max_removed_share": 0.0}
 BROKEN = b"\xff is no UTF-8"
@@ -247,7 +247,7 @@ def test_other_settings_need_leave_to_build_anew(tmp_path: Path, build: Build) -
     assert built.fingerprint != first.fingerprint
 
 
-# --- the index of a release ------------------------------------------------------------------------------------------
+# --- the index of a release ----------------------------------------------------------------------------------------
 
 
 def test_a_release_is_read_under_its_own_settings_while_others_stand_in_params(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_release_runs_on_the_device_of_today(tmp_path: Path, monkeypatch: pyte
     assert [(one.device, one.query_prefix) for one in seen] == [("cpu", "query: ")]
 
 
-# --- upkeep ----------------------------------------------------------------------------------------------------------
+# --- upkeep --------------------------------------------------------------------------------------------------------
 
 
 def test_upkeep_does_what_the_settings_allow_and_says_why(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_upkeep_of_no_index_is_nothing(tmp_path: Path) -> None:
     assert made.table.latest() is None
 
 
-# --- the model -------------------------------------------------------------------------------------------------------
+# --- the model -----------------------------------------------------------------------------------------------------
 
 
 def test_a_model_says_what_it_was_built_from(tmp_path: Path) -> None:
@@ -490,7 +490,7 @@ def test_orphans_do_not_count_as_examples(tmp_path: Path) -> None:
         build_model(made.workspace, made.models, made.corpus, None, no_progress)  # type: ignore[arg-type]
 
 
-# --- which model is meant --------------------------------------------------------------------------------------------
+# --- which model is meant ------------------------------------------------------------------------------------------
 
 
 def test_the_base_model_alone_has_no_adapter(tmp_path: Path) -> None:
@@ -516,7 +516,7 @@ def test_going_back_to_an_adapter_lays_it_out_again(tmp_path: Path) -> None:
     assert {path.name for path in (made.workspace.artifacts / "adapter").iterdir()} == {fakes.SKILLS, BASE}
 
 
-# --- what a training run depends on ----------------------------------------------------------------------------------
+# --- what a training run depends on --------------------------------------------------------------------------------
 
 
 def settings_of(base: str = "base", **blocks: dict[str, Any]) -> str:
@@ -565,7 +565,7 @@ def test_a_missing_adapter_is_refused_before_anything_is_taken_away(tmp_path: Pa
     assert (made.artifacts / "adapter/weights").read_text(encoding="utf-8") == "live"
 
 
-# --- whose base it is ------------------------------------------------------------------------------------------------
+# --- whose base it is ----------------------------------------------------------------------------------------------
 
 
 def base_in(folder: Path, weights: str) -> TransformersGenerator:

@@ -74,7 +74,7 @@ def names(chunks: Sequence[Chunk]) -> list[str]:
     return sorted({one.document for one in chunks})
 
 
-# --- a snapshot as a whole -------------------------------------------------------------------------------------------
+# --- a snapshot as a whole -----------------------------------------------------------------------------------------
 
 
 def test_documents_and_chunks_are_those_of_the_snapshot_in_order_of_path(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_file_that_moved_on_since_the_snapshot_is_refused(tmp_path: Path, path
         read_corpus(made, snapshot, IndexVersion(Index(made.index_uri, HashEmbedder(), made.params.chunk), None))
 
 
-# --- what cannot be read ---------------------------------------------------------------------------------------------
+# --- what cannot be read -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_a_folder_from_which_nothing_can_be_read_is_refused(
         made.read()
 
 
-# --- removals that wait ----------------------------------------------------------------------------------------------
+# --- removals that wait --------------------------------------------------------------------------------------------
 
 CAREFUL = {"max_removed_documents": 1, "max_removed_share": 0.0}
 
@@ -351,7 +351,7 @@ def test_an_example_about_a_page_whose_removal_waits_is_no_orphan(tmp_path: Path
     assert [one.doc for one in made.read().examples] == ["1.md"]
 
 
-# --- the folder as a source that is read when it is asked for --------------------------------------------------------
+# --- the folder as a source that is read when it is asked for ------------------------------------------------------
 
 
 def test_a_folder_reads_only_what_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

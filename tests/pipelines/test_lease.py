@@ -90,7 +90,7 @@ def of_another_host(folder: Path) -> None:
     file.write_text(re.sub(r"host=.*", "host=elsewhere", file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-# --- one at a time ---------------------------------------------------------------------------------------------------
+# --- one at a time -------------------------------------------------------------------------------------------------
 
 
 def test_whoever_comes_second_is_told_at_once_who_is_at_work_since_when(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_failure_inside_frees_the_lease(tmp_path: Path) -> None:
         held.check()
 
 
-# --- whoever dies, stops or is cut off -------------------------------------------------------------------------------
+# --- whoever dies, stops or is cut off -----------------------------------------------------------------------------
 
 
 def test_a_killed_owner_is_followed_at_once(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_of_many_processes_that_want_it_one_has_it_at_a_time(tmp_path: Path, sho
     assert ends == [["held", "mine"]] * 3
 
 
-# --- what cannot be written ------------------------------------------------------------------------------------------
+# --- what cannot be written ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["acquire", "write"])

@@ -85,7 +85,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
         return Reproduced(root, run_dvc(root, ["repro"]))
 
 
-# --- dvc repro -------------------------------------------------------------------------------------------------------
+# --- dvc repro -----------------------------------------------------------------------------------------------------
 
 
 def test_dvc_runs_every_stage(reproduced: Reproduced) -> None:
@@ -133,7 +133,7 @@ def test_a_moved_page_makes_a_new_index_and_no_new_model(
     assert "up to date" in run_dvc(root, ["status"])
 
 
-# --- one stage -------------------------------------------------------------------------------------------------------
+# --- one stage -----------------------------------------------------------------------------------------------------
 
 
 def test_the_stages_are_those_that_dvc_yaml_calls() -> None:
@@ -202,7 +202,7 @@ def test_a_stage_is_refused_while_another_run_is_at_work(name: str, root: Path) 
     assert not (root / "artifacts").exists()
 
 
-# --- the index without the loop --------------------------------------------------------------------------------------
+# --- the index without the loop ------------------------------------------------------------------------------------
 
 HEAVY = ("torch", "lancedb", "lance", "pyarrow", "mlflow", "prefect", "transformers", "openvino")
 LOOK = """

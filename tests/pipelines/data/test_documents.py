@@ -55,7 +55,7 @@ def at(monkeypatch: pytest.MonkeyPatch, hour: int) -> str:
     return f"2030-01-01T{hour:02}:00:00+00:00"
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading -------------------------------------------------------------------------------------------------------
 
 
 def test_a_document_has_the_digest_of_its_bytes(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_page_that_is_slow_to_convert_is_converted_once(tmp_path: Path, monkey
     assert first["twin.html"].text == "text of <h1>Ports</h1>"
 
 
-# --- set aside -------------------------------------------------------------------------------------------------------
+# --- set aside -----------------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_read_is_set_aside_and_the_rest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +311,7 @@ def test_whatever_happens_to_a_folder_every_document_is_read_or_set_aside(turns:
             assert all(one.attempts <= LIMIT for one in library.quarantined)
 
 
-# --- an empty folder -------------------------------------------------------------------------------------------------
+# --- an empty folder -----------------------------------------------------------------------------------------------
 
 
 def test_what_can_be_read_is_not_refused() -> None:

@@ -250,7 +250,7 @@ def test_links_to_folders_are_not_followed_and_links_to_files_within_are(tmp_pat
     assert recorded_files(tmp_path, "kb") == looked.documents
 
 
-# --- files that are none that one could read -------------------------------------------------------------------------
+# --- files that are none that one could read ----------------------------------------------------------------------
 
 
 def dangling(folder: Path, name: str = "page.md") -> None:
@@ -659,7 +659,7 @@ def test_a_committed_stage_is_up_to_date(tmp_path: Path) -> None:
     assert [dep["md5"] for dep in locked["deps"]] == [take_snapshot(project).kb_id]
 
 
-# --- what was recorded earlier ---------------------------------------------------------------------------------------
+# --- what was recorded earlier -------------------------------------------------------------------------------------
 
 
 def test_earlier_documents_come_newest_first_and_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ JSONS = st.recursive(
 )
 
 
-# --- a whole value ---------------------------------------------------------------------------------------------------
+# --- a whole value -------------------------------------------------------------------------------------------------
 
 
 def version(parts: list[int]) -> str:
@@ -157,7 +157,7 @@ def test_a_part_of_a_longer_number_or_name_is_not_it(text: str, answer: str) -> 
     assert not holds_answer(text, [answer])
 
 
-# --- fields ----------------------------------------------------------------------------------------------------------
+# --- fields --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_fields_are_the_same_however_a_json_text_is_laid_out(value: Any) -> None
     assert json_fields(json.dumps([value])) == {(0, *path): leaf for path, leaf in plain.items()}
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
+# --- numbers -------------------------------------------------------------------------------------------------------
 
 PAGE = "# Quill 24.04\n\n- End of life: 2026-05-01\n- Latest release: v1.10.3\n- Seats: 12,500 (5 % free)\n"
 

@@ -36,7 +36,7 @@ def value(measured: Measure) -> float:
     return measured.value
 
 
-# --- novelty ---------------------------------------------------------------------------------------------------------
+# --- novelty -------------------------------------------------------------------------------------------------------
 
 
 def test_new_chunks_of_the_same_kind_are_novel_as_often_as_chance_has_it() -> None:
@@ -84,7 +84,7 @@ def test_novelty_is_not_measured_where_there_is_too_little(new: Vectors, old: Ve
     assert novelty(new, old, PARAMS) == Measure.unmeasured(why)
 
 
-# --- shift -----------------------------------------------------------------------------------------------------------
+# --- shift ---------------------------------------------------------------------------------------------------------
 
 
 def test_two_samples_of_one_kind_are_not_apart_however_small() -> None:
@@ -160,7 +160,7 @@ def test_more_vectors_than_the_limit_are_thinned_out(
     assert found == measured(new[evenly_spaced(range(60), 25)], old[evenly_spaced(range(80), 25)], PARAMS)
 
 
-# --- vocabulary ------------------------------------------------------------------------------------------------------
+# --- vocabulary ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_vocabulary_is_not_measured_where_there_is_too_little(new: list[str], ol
     assert vocabulary(new, old, PARAMS) == Measure.unmeasured(why)
 
 
-# --- sample ----------------------------------------------------------------------------------------------------------
+# --- sample --------------------------------------------------------------------------------------------------------
 
 
 @law

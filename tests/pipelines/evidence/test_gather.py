@@ -137,7 +137,7 @@ def without_times(found: Evidence) -> Evidence:
     return found.model_copy(update={"signal_seconds": {}})
 
 
-# --- the right passage -----------------------------------------------------------------------------------------------
+# --- the right passage ---------------------------------------------------------------------------------------------
 
 
 def first_of(question: GoldenQuestion, corpus: Corpus) -> str:
@@ -244,7 +244,7 @@ def test_whatever_is_wrong_with_a_question_without_documents_is_the_models_fault
     assert found.embedder_gap.value == 0.0
 
 
-# --- which half ------------------------------------------------------------------------------------------------------
+# --- which half ----------------------------------------------------------------------------------------------------
 
 
 def test_a_stale_index_shows_in_the_gap_of_the_index_alone(space: Workspace) -> None:
@@ -311,7 +311,7 @@ def test_an_answer_in_another_form_is_malformed_and_wrong(space: Workspace) -> N
     assert (found.malformed_share.value, found.model_gap.value, found.index_gap.value) == (1.0, 1.0, 0.0)
 
 
-# --- what a refresh can win back, and what only a better search ------------------------------------------------------
+# --- what a refresh can win back, and what only a better search ----------------------------------------------------
 
 # Two pages of a product that say all that is asked for but the answer, and nothing else: as many as are looked at.
 HIDDEN = {f"ask/{name} {copy}.md": f"# {name}\n\n{name} 1 end of life\n" for name in ("Pump", "Tank") for copy in "ab"}
@@ -388,7 +388,7 @@ def test_only_a_renames_old_name_stands_for_a_document_not_any_page_with_the_sam
     assert (found.refresh_gain.value, found.index_gap.value) == (1.0, 1.0)
 
 
-# --- groups of questions ---------------------------------------------------------------------------------------------
+# --- groups of questions -------------------------------------------------------------------------------------------
 
 
 def whole(gaps: tuple[Gap, ...]) -> tuple[float, float, int]:
@@ -459,7 +459,7 @@ def test_the_kind_of_an_answer_is_told_by_its_form(answer: str, kind: str) -> No
     assert kind_of_answer(end_of_life("Tank", answer, scorer="token_f1")) == kind
 
 
-# --- scorers ---------------------------------------------------------------------------------------------------------
+# --- scorers -------------------------------------------------------------------------------------------------------
 
 
 class Lenient:
@@ -511,7 +511,7 @@ def test_lines_that_are_left_out_are_counted_by_what_is_wrong_with_them(space: W
     assert found.filtered == {"leak": 2, "stale answer": 1}
 
 
-# --- what was not measured -------------------------------------------------------------------------------------------
+# --- what was not measured -----------------------------------------------------------------------------------------
 
 
 def test_without_questions_every_score_is_unmeasured_and_none_is_nought(space: Workspace) -> None:
@@ -539,7 +539,7 @@ def test_a_stale_question_stays_out_of_every_score(space: Workspace) -> None:
     assert found[0] == found[1].model_copy(update={"stale_questions": ()})
 
 
-# --- the adapter -----------------------------------------------------------------------------------------------------
+# --- the adapter ---------------------------------------------------------------------------------------------------
 
 EXAMPLES = tuple(Example((Message("user", f"Question {at}?"),), f"Answer {at}", None) for at in range(3))
 SEEN = tuple(one.digest for one in EXAMPLES)
@@ -638,7 +638,7 @@ def test_a_base_model_alone_is_never_current_even_without_examples(space: Worksp
     assert not found.adapter_is_current
 
 
-# --- the rest of the evidence ----------------------------------------------------------------------------------------
+# --- the rest of the evidence --------------------------------------------------------------------------------------
 
 
 def test_what_is_known_beforehand_is_passed_on_as_it_is(space: Workspace) -> None:

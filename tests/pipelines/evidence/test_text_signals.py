@@ -123,7 +123,7 @@ def why(text: TextSignals, reader: Retriever | None) -> dict[str, str]:
     return {name: str(reason) for name, reason in found.items()}
 
 
-# --- the index as it was ---------------------------------------------------------------------------------------------
+# --- the index as it was -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_sample_of_the_rows_is_as_large_as_asked_for_and_none_where_none_is(li
     assert none is None
 
 
-# --- the watch -------------------------------------------------------------------------------------------------------
+# --- the watch -----------------------------------------------------------------------------------------------------
 
 
 def test_the_watch_adds_up_the_seconds_of_a_signal_even_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,7 @@ def test_the_watch_adds_up_the_seconds_of_a_signal_even_where_it_fails(monkeypat
     assert watch.seconds == {"novelty": 5.5, "excess_loss": 0.25}
 
 
-# --- what changed text says ------------------------------------------------------------------------------------------
+# --- what changed text says ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_no_more_is_asked_than_the_settings_allow(live: Shelf) -> None:
     assert (text.stale_facts(reader).n, text.resurfaced_deletions(reader).n) == (2, 2)
 
 
-# --- what new chunks say ---------------------------------------------------------------------------------------------
+# --- what new chunks say -------------------------------------------------------------------------------------------
 
 ALIEN = {
     f"sea/{number}.md": f"# Harbour {number}\n\n{' '.join(f'pilot{number} lantern mole tide keel' for _ in range(3))}\n"
@@ -371,7 +371,7 @@ def test_a_word_that_stands_in_any_old_text_is_not_new(live: Shelf) -> None:
     assert (found.value, found.n) == (0.4, 1)
 
 
-# --- why a signal is not measured ------------------------------------------------------------------------------------
+# --- why a signal is not measured ----------------------------------------------------------------------------------
 
 
 def test_before_the_first_release_no_signal_has_anything_to_compare_with() -> None:
@@ -432,7 +432,7 @@ def test_too_few_old_rows_are_no_yardstick(tmp_path: Path) -> None:
     assert reasons["shift"] == "1 new and 2 old chunks: it takes 5 of both"
 
 
-# --- examples that the adapter has not seen --------------------------------------------------------------------------
+# --- examples that the adapter has not seen ------------------------------------------------------------------------
 
 SETTINGS = training_settings(PARAMS, CountingReader.base)
 PLAIN = [Example((Message("user", f"Which {number}?"),), f"Answer {number}", None) for number in range(6)]
@@ -479,7 +479,7 @@ def test_under_other_settings_or_without_an_adapter_every_example_is_new(live: B
     assert (found.new, found.old) == (PLAIN, [])
 
 
-# --- surprise --------------------------------------------------------------------------------------------------------
+# --- surprise ------------------------------------------------------------------------------------------------------
 
 
 class Silent:

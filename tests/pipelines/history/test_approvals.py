@@ -55,7 +55,7 @@ def pages(count: int, first: int = 0) -> dict[str, str]:
     return {f"{number}.md": f"digest {number}" for number in range(first, first + count)}
 
 
-# --- what is a removal -----------------------------------------------------------------------------------------------
+# --- what is a removal ---------------------------------------------------------------------------------------------
 
 
 @law
@@ -112,7 +112,7 @@ def test_of_two_pages_with_one_text_either_may_go() -> None:
     assert find_deleted({"a.md": "1", "b.md": "1"}, {}, ()) == {"a.md": "1", "b.md": "1"}
 
 
-# --- what has to wait ------------------------------------------------------------------------------------------------
+# --- what has to wait ----------------------------------------------------------------------------------------------
 
 
 @law
@@ -182,7 +182,7 @@ def test_what_was_approved_does_not_count_against_the_limit() -> None:
     assert pending_deletions(removals, 100, [given_for(pages(19))], DeletionGuardParams()) == pages(11, first=19)
 
 
-# --- approvals -------------------------------------------------------------------------------------------------------
+# --- approvals -----------------------------------------------------------------------------------------------------
 
 
 STILL: dict[str, Any] = {"changes": UNCHANGED, "delta": UNMOVED}
@@ -296,7 +296,7 @@ def test_an_approval_that_is_half_there_is_named(space: Workspace) -> None:
         read_approvals(space)
 
 
-# --- actions above the cost limit ------------------------------------------------------------------------------------
+# --- actions above the cost limit ----------------------------------------------------------------------------------
 
 NOW = snapshot()
 OTHER = snapshot({"late.md": "0" * 32})
@@ -361,7 +361,7 @@ def test_an_approval_of_removals_and_an_action_waits_for_the_last_of_them(space:
     assert read_approvals(space) == []
 
 
-# --- a person's no ---------------------------------------------------------------------------------------------------
+# --- a person's no -------------------------------------------------------------------------------------------------
 
 COSTLY = PolicyParams(approve_above_seconds=0)
 

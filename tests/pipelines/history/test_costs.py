@@ -155,7 +155,7 @@ def test_the_proof_of_skills_costs_by_the_question_and_nothing_fixed() -> None:
     assert costs.prove_seconds == plain.prove_seconds
 
 
-# --- how far off, and at what price ----------------------------------------------------------------------------------
+# --- how far off, and at what price --------------------------------------------------------------------------------
 
 
 def test_the_error_is_the_median_of_the_last_five_forecasts() -> None:

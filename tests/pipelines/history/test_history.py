@@ -76,7 +76,7 @@ def days_ago(days: float) -> str:
     return (NOW - timedelta(days=days)).isoformat()
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- what is told --------------------------------------------------------------------------------------------------
 
 
 def test_a_decision_is_told_with_what_was_expected_and_what_came_of_it() -> None:
@@ -143,7 +143,7 @@ def test_only_so_many_are_remembered_and_the_last_ones() -> None:
     assert (len(told), told[0].cycle, told[-1].cycle) == (REMEMBERED, "cycle-5", f"cycle-{REMEMBERED + 4}")
 
 
-# --- gone back -------------------------------------------------------------------------------------------------------
+# --- gone back -----------------------------------------------------------------------------------------------------
 
 
 def test_a_release_that_was_rolled_back_is_marked_and_no_other() -> None:
@@ -158,7 +158,7 @@ def test_going_forward_again_takes_the_mark_off() -> None:
     assert rolled_back_releases([*history, rollback(2, to=1, why="once more")]) == {"2": "once more"}
 
 
-# --- the budget and the cool-down ------------------------------------------------------------------------------------
+# --- the budget and the cool-down ----------------------------------------------------------------------------------
 
 
 def test_the_hours_of_a_week_are_those_of_every_turn_whatever_came_of_it() -> None:
@@ -202,7 +202,7 @@ def test_the_gaps_that_stood_are_remembered() -> None:
     assert (unmeasured.index_gap, unmeasured.model_gap) == (None, None)
 
 
-# --- the training lines ----------------------------------------------------------------------------------------------
+# --- the training lines --------------------------------------------------------------------------------------------
 
 
 def test_the_last_turn_that_looked_at_the_training_lines_is_found() -> None:

@@ -151,7 +151,7 @@ def test_paragraphs_are_gathered_up_to_the_limit_and_not_across_headings() -> No
     ]
 
 
-# --- what is longer than a chunk -------------------------------------------------------------------------------------
+# --- what is longer than a chunk -----------------------------------------------------------------------------------
 
 
 def bodies(text: str, max_words: int = 20) -> list[str]:
@@ -241,7 +241,7 @@ def test_a_row_of_a_wide_table_is_not_cut_to_pieces(columns: int) -> None:
     assert [row for part in parts for row in part[2:]] == rows
 
 
-# --- nothing lost, nothing too long ----------------------------------------------------------------------------------
+# --- nothing lost, nothing too long --------------------------------------------------------------------------------
 
 
 def with_headings(sections: list[tuple[int, str]]) -> str:

@@ -29,7 +29,7 @@ def renamed(name: str = "another", dimensions: int = 8) -> HashEmbedder:
     return made
 
 
-# --- what the fingerprint depends on ---------------------------------------------------------------------------------
+# --- what the fingerprint depends on -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_where_and_how_fast_an_embedder_runs_is_in_no_fingerprint(same: dict[str
     assert index_fingerprint(HashEmbedder(), ChunkParams(), EmbedParams(**same)) == index_fingerprint(*usual())
 
 
-# --- where the table is ----------------------------------------------------------------------------------------------
+# --- where the table is --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("uri", ["/data/lance", "lance", "C:/data/lance"])
@@ -89,7 +89,7 @@ def test_an_index_elsewhere_has_no_folder(uri: str) -> None:
     assert local_table_folder(uri) is None
 
 
-# --- a settled index -------------------------------------------------------------------------------------------------
+# --- a settled index -----------------------------------------------------------------------------------------------
 
 
 class Sealed(HashEmbedder):

@@ -63,7 +63,7 @@ def files(folder: str) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(Path(folder).rglob("*")) if path.is_file()}
 
 
-# --- the full-text index ---------------------------------------------------------------------------------------------
+# --- the full-text index -------------------------------------------------------------------------------------------
 
 
 def test_the_full_text_index_covers_every_row_after_each_refresh(shelf: Shelf) -> None:
@@ -94,7 +94,7 @@ def test_a_refresh_adds_a_segment_and_too_many_are_merged(shelf: Shelf, monkeypa
     assert max(segments) <= 4
 
 
-# --- the vector index ------------------------------------------------------------------------------------------------
+# --- the vector index ----------------------------------------------------------------------------------------------
 
 
 def test_few_rows_are_searched_exactly(large: Shelf) -> None:
@@ -191,7 +191,7 @@ def test_a_rebuild_has_its_own_vector_index_and_the_tag_before_keeps_its_own(lar
     assert found(large, "release-1", "vector") == before
 
 
-# --- conflicts -------------------------------------------------------------------------------------------------------
+# --- conflicts -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_another_error_is_raised_at_once() -> None:
     assert table.tries == 1
 
 
-# --- maintenance -----------------------------------------------------------------------------------------------------
+# --- maintenance ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -407,7 +407,7 @@ def test_the_vector_table_does_not_grow_with_every_refresh_either(shelf: Shelf) 
     assert len(shelf.table(cache).list_versions()) < before
 
 
-# --- what a killed writer leaves behind ------------------------------------------------------------------------------
+# --- what a killed writer leaves behind ----------------------------------------------------------------------------
 
 
 def test_what_a_killed_writer_left_behind_is_swept_and_nothing_else(worn: Shelf) -> None:
@@ -432,7 +432,7 @@ def test_an_index_that_is_not_on_this_machine_is_not_swept(worn: Shelf) -> None:
     assert (swept.done, swept.why) == (False, "the index is not on this machine")
 
 
-# --- flaws -----------------------------------------------------------------------------------------------------------
+# --- flaws ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_sound_version_has_no_flaws_nor_has_an_empty_one(shelf: Shelf) -> None:

@@ -67,7 +67,7 @@ def page(name: str, *sentences: str) -> list[Chunk]:
     return chunk_documents([document(name, "# Page\n\n" + "\n\n".join(sentences))], SHORT)
 
 
-# --- any question ----------------------------------------------------------------------------------------------------
+# --- any question --------------------------------------------------------------------------------------------------
 
 
 def test_an_empty_index_gives_nothing_and_embeds_nothing(shelf: Shelf) -> None:
@@ -208,7 +208,7 @@ def test_a_search_that_reaches_every_row_loses_none(shelf: Shelf) -> None:
     assert [len(hits) for hits in found] == [3] * 10
 
 
-# --- by vector, by words, or by both ---------------------------------------------------------------------------------
+# --- by vector, by words, or by both -------------------------------------------------------------------------------
 
 
 def crowd(folder: Path, angles: dict[str, float], **params: object) -> Shelf:
@@ -263,7 +263,7 @@ def test_more_passages_are_the_same_ones_and_then_others(library: Shelf, top_k: 
     assert more[: len(few)] == few
 
 
-# --- ranked again ----------------------------------------------------------------------------------------------------
+# --- ranked again --------------------------------------------------------------------------------------------------
 
 
 class LongestFirst:

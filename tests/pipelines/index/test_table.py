@@ -55,7 +55,7 @@ HOSTILE = (
 )
 
 
-# --- what the tests share --------------------------------------------------------------------------------------------
+# --- what the tests share ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def counting(seen: list[tuple[str, int]], done: list[int]) -> Callable[[str, int
     return progress
 
 
-# --- law 1: incremental equals rebuild -------------------------------------------------------------------------------
+# --- law 1: incremental equals rebuild -----------------------------------------------------------------------------
 
 Pages = dict[str, str]
 Step = Callable[["Story"], None]
@@ -267,7 +267,7 @@ def test_after_any_changes_and_failures_the_rows_are_those_of_a_clean_build(
     assert story.shelf.index.flaws(story.shelf.latest) == []
 
 
-# --- law 2: durable first --------------------------------------------------------------------------------------------
+# --- law 2: durable first ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fails_in", [0, 1, 2])
@@ -345,7 +345,7 @@ def test_a_handle_that_was_open_before_sees_what_another_has_written(shelf: Shel
     assert old.refresh(InMemorySource.of(page("a.md", *SENTENCES)), "s", no_progress).embedded == 0
 
 
-# --- law 3: only what changed is embedded ----------------------------------------------------------------------------
+# --- law 3: only what changed is embedded --------------------------------------------------------------------------
 
 
 def test_a_first_refresh_embeds_each_text_once_however_often_it_stands_there(shelf: Shelf) -> None:
@@ -444,7 +444,7 @@ def test_progress_counts_the_documents_that_are_read(shelf: Shelf) -> None:
     assert done == [2, 2, 1]
 
 
-# --- one commit, and law 4: a reader sees one version, whole ---------------------------------------------------------
+# --- one commit, and law 4: a reader sees one version, whole -------------------------------------------------------
 
 
 def test_a_refresh_changes_rows_in_one_commit_and_the_versions_after_it_hold_the_same_rows(shelf: Shelf) -> None:
@@ -519,7 +519,7 @@ def test_a_reader_without_an_index_is_told_how_to_build_one(shelf: Shelf) -> Non
         shelf.index.retriever("release-1")
 
 
-# --- what a refresh would do -----------------------------------------------------------------------------------------
+# --- what a refresh would do ---------------------------------------------------------------------------------------
 
 
 def test_a_delta_counts_what_a_refresh_then_does(shelf: Shelf) -> None:
@@ -587,7 +587,7 @@ def another_file(chunks: Sequence[Chunk]) -> list[Chunk]:
     return [one.model_copy(update={"document_digest": "another file"}) for one in chunks]
 
 
-# --- law 9: the embedder and the chunker are part of the index -------------------------------------------------------
+# --- law 9: the embedder and the chunker are part of the index ----------------------------------------------------
 
 
 OTHERS = [
@@ -764,7 +764,7 @@ def test_an_embedder_that_failed_at_first_can_be_changed(shelf: Shelf) -> None:
     assert Shelf(shelf.uri, Renamed()).refresh(page("a.md", *SENTENCES)).embedded > 0
 
 
-# --- a document as a whole -------------------------------------------------------------------------------------------
+# --- a document as a whole -----------------------------------------------------------------------------------------
 
 
 def test_only_documents_whose_digest_has_changed_are_read(shelf: Shelf) -> None:
@@ -861,7 +861,7 @@ def test_the_vectors_of_a_window_are_looked_up_a_few_times_and_not_once_a_text(
     assert len(asked) <= 2
 
 
-# --- law 12: values never become query text --------------------------------------------------------------------------
+# --- law 12: values never become query text ------------------------------------------------------------------------
 
 
 def named(*names: str) -> list[Chunk]:
@@ -901,7 +901,7 @@ def test_a_digest_finds_its_own_vector_alone(shelf: Shelf, digest: str) -> None:
     assert next(row["vector"] for row in shelf.content() if row["document"] == "moved.md") == vector
 
 
-# --- a sample of the rows --------------------------------------------------------------------------------------------
+# --- a sample of the rows ------------------------------------------------------------------------------------------
 
 
 def test_a_sample_is_evenly_spaced_in_the_order_of_the_keys_and_has_each_texts_own_vector(shelf: Shelf) -> None:

@@ -89,7 +89,7 @@ def by_sentence_transformers(model: Path | str, texts: Sequence[str]) -> Vectors
     return vectors
 
 
-# --- vectors ---------------------------------------------------------------------------------------------------------
+# --- vectors -------------------------------------------------------------------------------------------------------
 
 
 @every_engine
@@ -135,7 +135,7 @@ def test_an_empty_or_a_long_text_has_a_vector_too(tiny: Path, engine: type, text
     assert lengths(make_embedder(tiny, engine).embed([text])) == pytest.approx([1.0], abs=1e-5)
 
 
-# --- the same vectors as sentence-transformers -----------------------------------------------------------------------
+# --- the same vectors as sentence-transformers ---------------------------------------------------------------------
 
 
 def test_openvino_pools_as_the_model_says(tiny: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_prompt_that_a_model_brings_along_is_used_by_both_engines_or_by_none(t
     assert make_embedder(prompted, engine).embed(TEXTS) == pytest.approx(wanted, abs=near())
 
 
-# --- batches ---------------------------------------------------------------------------------------------------------
+# --- batches -------------------------------------------------------------------------------------------------------
 
 
 @settings(derandomize=True)
@@ -196,7 +196,7 @@ def test_a_batch_is_as_large_as_the_budget_lets_it_be() -> None:
     assert list(token_batches([], 100)) == []
 
 
-# --- which engine ----------------------------------------------------------------------------------------------------
+# --- which engine --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_without_a_driver_torch_is_not_even_asked_for_a_gpu(monkeypatch: pytest.
     assert type(choose_embedder(EmbedParams())) is OpenVinoEmbedder
 
 
-# --- what a process loads --------------------------------------------------------------------------------------------
+# --- what a process loads ------------------------------------------------------------------------------------------
 
 ALONE = """
 import json, os, sys
@@ -293,7 +293,7 @@ def test_another_process_has_the_same_vectors_under_the_same_fingerprint(alone: 
     assert np.asarray(alone["vectors"]) == pytest.approx(model.embed(["w1 w2", "w3"]), abs=1e-6)
 
 
-# --- which model it is -----------------------------------------------------------------------------------------------
+# --- which model it is ---------------------------------------------------------------------------------------------
 
 
 @every_engine
@@ -339,7 +339,7 @@ def test_the_same_folder_with_other_weights_or_pooling_has_another_fingerprint_a
     assert min(np.abs(seen[at][1] - seen[at - 1][1]).max() for at in range(3)) > 1e-3
 
 
-# --- what cannot be used ---------------------------------------------------------------------------------------------
+# --- what cannot be used -------------------------------------------------------------------------------------------
 
 
 def refusal_of(ask: Callable[[], object]) -> str:
@@ -394,7 +394,7 @@ def test_making_an_embedder_loads_nothing(engine: type) -> None:
     assert locate_embedder("/no/such/folder") == make_embedder("/no/such/folder", engine)._source
 
 
-# --- the packaged model ----------------------------------------------------------------------------------------------
+# --- the packaged model --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +435,7 @@ def test_the_packaged_model_has_the_vectors_that_sentence_transformers_gives_it(
     assert float(np.sum(found * wanted, axis=1).min()) > 0.999
 
 
-# --- in the background -----------------------------------------------------------------------------------------------
+# --- in the background ---------------------------------------------------------------------------------------------
 
 
 def test_an_embedder_that_was_warmed_up_says_the_same(tiny: Path) -> None:
@@ -451,7 +451,7 @@ def test_what_goes_wrong_in_the_background_is_said_when_it_matters(tmp_path: Pat
         missing.embed(TEXTS)
 
 
-# --- a tuned retriever -----------------------------------------------------------------------------------------------
+# --- a tuned retriever ---------------------------------------------------------------------------------------------
 
 
 def write_tuned(folder: Path, base: Path, seed: int = 1) -> Path:

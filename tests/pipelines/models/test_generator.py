@@ -59,7 +59,7 @@ def ask(params: GenerateParams, prompts: tuple[Prompt, ...] = PROMPTS, adapter: 
     return TransformersGenerator(params).generate(prompts, adapter, lambda _: None)
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
@@ -200,7 +200,7 @@ def test_a_prompt_is_written_by_the_models_own_template_up_to_its_answer(tiny: P
     assert (tokenizer.padding_side, tokenizer.pad_token) == ("left", "<pad>")
 
 
-# --- losses ----------------------------------------------------------------------------------------------------------
+# --- losses --------------------------------------------------------------------------------------------------------
 
 
 def losses(
@@ -294,7 +294,7 @@ def test_no_lessons_have_no_losses_and_progress_counts_the_lessons(tiny: Path) -
     assert len(done) > 1
 
 
-# --- which model answers ---------------------------------------------------------------------------------------------
+# --- which model answers -------------------------------------------------------------------------------------------
 
 
 def test_the_base_is_named_by_its_place_and_its_weights(tiny: Path, tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_the_weights_are_loaded_in_the_precision_that_is_asked_for(tiny: Path, d
     assert str(load_base_model(settings_for(tiny, dtype=dtype), str(tiny)).dtype) == f"torch.{dtype}"
 
 
-# --- what cannot be used ---------------------------------------------------------------------------------------------
+# --- what cannot be used -------------------------------------------------------------------------------------------
 
 
 def without(name: str) -> Break:

@@ -81,7 +81,7 @@ def weights(folder: Path) -> bytes:
     return (folder / "adapter_model.safetensors").read_bytes()
 
 
-# --- training --------------------------------------------------------------------------------------------------------
+# --- training ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_an_adapter_that_is_there_already_makes_room_as_a_whole(tiny: Path, tmp_
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
-# --- a lesson as tokens ----------------------------------------------------------------------------------------------
+# --- a lesson as tokens --------------------------------------------------------------------------------------------
 
 
 def tokens(tokenizer: Any, text: str) -> list[int]:
@@ -235,7 +235,7 @@ def test_training_goes_through_lessons_that_are_cut(tiny: Path, tmp_path: Path) 
     assert all(loss > 0 for loss in trained.losses)
 
 
-# --- the course ------------------------------------------------------------------------------------------------------
+# --- the course ----------------------------------------------------------------------------------------------------
 
 
 def of_length(length: int, first: int = 0) -> TokenizedSample:
@@ -318,7 +318,7 @@ def test_whatever_the_weights_depend_on_makes_another_course() -> None:
     assert course(lessons, max_minutes=3).key == same
 
 
-# --- when it ends ----------------------------------------------------------------------------------------------------
+# --- when it ends --------------------------------------------------------------------------------------------------
 
 # Of eight lessons four are watched: what is learnt of the others helps them little, and soon harms them.
 WATCHING = {"held_out_share": 0.5, "check_every_steps": 2, "min_steps": 40}
@@ -372,7 +372,7 @@ def test_a_watched_lesson_counts_as_right_exactly_where_greedy_decoding_gives_it
     assert told == [float(one) for one in right]
 
 
-# --- after a kill ----------------------------------------------------------------------------------------------------
+# --- after a kill --------------------------------------------------------------------------------------------------
 
 
 class KilledError(BaseException):
@@ -461,7 +461,7 @@ def test_a_killed_process_is_gone_on_from_by_the_next_to_the_same_weights(tiny: 
     assert weights(tmp_path / "adapter") == weights(tmp_path / "whole")
 
 
-# --- the loss --------------------------------------------------------------------------------------------------------
+# --- the loss ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -138,7 +138,7 @@ def test_a_model_without_a_fast_tokenizer_is_told_to_use_torch(exports: Exports)
         openvino_folder("a", DIGEST, "full")
 
 
-# --- with the real OpenVINO ------------------------------------------------------------------------------------------
+# --- with the real OpenVINO ----------------------------------------------------------------------------------------
 
 
 def test_openvino_is_imported_without_its_telemetry() -> None:

@@ -45,7 +45,7 @@ def model(folder: Path, **changed: str) -> Path:
     return folder
 
 
-# --- the digest of a folder ------------------------------------------------------------------------------------------
+# --- the digest of a folder ----------------------------------------------------------------------------------------
 
 
 def test_the_digest_does_not_depend_on_file_times_order_or_place(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_linked_file_counts_as_the_file_that_it_names(tmp_path: Path) -> None:
     assert weights_digest(linked) == weights_digest(plain)
 
 
-# --- a digest that is known already ----------------------------------------------------------------------------------
+# --- a digest that is known already --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_digest_that_was_half_written_is_not_believed(tmp_path: Path, cache: P
     assert kept.read_text(encoding="utf-8") == digest
 
 
-# --- which weights a name means --------------------------------------------------------------------------------------
+# --- which weights a name means ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_a_model_that_cannot_be_loaded_is_named_by_its_key_in_one_short_line() -
     assert len(said) < 400
 
 
-# --- device and precision --------------------------------------------------------------------------------------------
+# --- device and precision ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "mps"])

@@ -95,7 +95,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-# --- what it says ----------------------------------------------------------------------------------------------------
+# --- what it says --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("base", [None, "packaged:other"])
@@ -109,7 +109,7 @@ def test_a_plan_for_a_retrain_names_another_base_model_in_the_params_as_a_reason
     assert ("another base model" in headline(plan)) is bool(base)
 
 
-# --- kept by digest --------------------------------------------------------------------------------------------------
+# --- kept by digest ------------------------------------------------------------------------------------------------
 
 
 def test_a_plan_is_kept_under_its_digest_and_comes_back_the_same(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_plan_file_that_is_half_there_is_named(tmp_path: Path) -> None:
         load_current_plan(opened, digest, SNAPSHOT)
 
 
-# --- refused before --------------------------------------------------------------------------------------------------
+# --- refused before ------------------------------------------------------------------------------------------------
 
 
 def turn(**fields: Any) -> Cycle:
@@ -288,7 +288,7 @@ def test_what_went_well_or_never_ended_may_be_tried_again(history: list[Cycle]) 
     assert rejected_before(history, "s1", "p1") == {}
 
 
-# --- in one line -----------------------------------------------------------------------------------------------------
+# --- in one line ---------------------------------------------------------------------------------------------------
 
 
 def said(limit: float | None = None, **signals: Any) -> str:
@@ -338,7 +338,7 @@ def test_a_refused_action_is_told_in_the_headline() -> None:
     assert "the gate refused it" in said(rejected_actions={"REFRESH": "the gate refused it"})
 
 
-# --- made without changing anything ----------------------------------------------------------------------------------
+# --- made without changing anything --------------------------------------------------------------------------------
 
 
 def page(end_of_life: str) -> str:
@@ -437,7 +437,7 @@ def test_stale_questions_are_named_in_the_evidence(opened: Project) -> None:
     assert plan.evidence.score_gold.n == 1
 
 
-# --- what waits, and what is set aside -------------------------------------------------------------------------------
+# --- what waits, and what is set aside -----------------------------------------------------------------------------
 
 
 def shelved(opened: Project, count: int) -> Release:
@@ -626,7 +626,7 @@ def test_a_plan_of_the_same_world_has_one_digest_whenever_it_is_made(
     assert plan_now(opened).content_digest() == first
 
 
-# --- other settings --------------------------------------------------------------------------------------------------
+# --- other settings ------------------------------------------------------------------------------------------------
 
 
 def under(opened: Project, **blocks: dict[str, Any]) -> Project:

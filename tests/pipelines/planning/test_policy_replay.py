@@ -141,7 +141,7 @@ def test_turns_are_given_oldest_first_by_the_evidence_of_each(record: Record) ->
     ]
 
 
-# --- what cannot be replayed -----------------------------------------------------------------------------------------
+# --- what cannot be replayed ---------------------------------------------------------------------------------------
 
 
 def test_turns_without_a_plan_that_is_kept_are_left_out(record: Record) -> None:
@@ -184,7 +184,7 @@ def test_a_replay_writes_nothing(record: Record) -> None:
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
-# --- what it comes to ------------------------------------------------------------------------------------------------
+# --- what it comes to ----------------------------------------------------------------------------------------------
 
 
 def test_the_total_is_the_sum_over_all_turns(record: Record) -> None:

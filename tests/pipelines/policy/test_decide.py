@@ -171,7 +171,7 @@ def action_at(points_per_hour: float, **signals: Any) -> Action:
     return decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": points_per_hour})).action
 
 
-# --- the laws --------------------------------------------------------------------------------------------------------
+# --- the laws ------------------------------------------------------------------------------------------------------
 
 
 @law
@@ -726,7 +726,7 @@ def test_a_bar_that_was_missed_is_above_the_gain_as_it_is_written() -> None:
     assert "had its gain, 0.1 points at the lower end, been 0.2 or more" in decision.counterfactuals[1]
 
 
-# --- another embedder ------------------------------------------------------------------------------------------------
+# --- another embedder ----------------------------------------------------------------------------------------------
 
 
 def test_a_rebuild_says_what_it_would_cost() -> None:

@@ -339,7 +339,7 @@ def test_both_halves_are_weighed_with_their_own_gain_and_cost() -> None:
     assert halves.retrain.seconds == 320
 
 
-# --- what is gone and still known ------------------------------------------------------------------------------------
+# --- what is gone and still known -----------------------------------------------------------------------------------
 
 GONE = ("a.md", "b.md", "c.md")
 NOTHING_TO_LEARN: dict[str, Any] = {"model_gap": measure(0.4), "new_examples": 0, "adapter_is_current": True}

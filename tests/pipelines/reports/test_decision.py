@@ -62,7 +62,7 @@ def gap(name: str, index: Measure, model: Measure) -> Gap:
     return Gap(name=name, index_gap=index, model_gap=model)
 
 
-# --- the paragraph ---------------------------------------------------------------------------------------------------
+# --- the paragraph -------------------------------------------------------------------------------------------------
 
 
 def test_the_paragraph_stands_right_below_the_heading() -> None:
@@ -82,7 +82,7 @@ def test_a_refusal_of_many_lines_makes_no_heading_of_its_own() -> None:
     assert [line for line in text.splitlines() if line.startswith("# ")] == ["# Decision: NOTHING"]
 
 
-# --- the sections ----------------------------------------------------------------------------------------------------
+# --- the sections --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_what_could_not_be_measured_is_listed_with_its_reason() -> None:
     assert section(text, "What could not be measured") == "- surprise of new examples: no questions"
 
 
-# --- gains and costs -------------------------------------------------------------------------------------------------
+# --- gains and costs -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_forecasts_say_how_good_they_were(fields: dict[str, object], told: str) 
     assert describe_costs(costs(**fields)) == told
 
 
-# --- what came of earlier ones ---------------------------------------------------------------------------------------
+# --- what came of earlier ones -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_only_the_last_few_that_built_something_are_told() -> None:
     assert told == [f"cycle {number}" for number in range(4, PAST_SHOWN + 4)]
 
 
-# --- the picture -----------------------------------------------------------------------------------------------------
+# --- the picture ---------------------------------------------------------------------------------------------------
 
 
 def words(figure: Figure, panel: int) -> str:

@@ -38,7 +38,7 @@ def told(gathered: Evidence, name: str) -> SignalRow:
     return row
 
 
-# --- what a value means ----------------------------------------------------------------------------------------------
+# --- what a value means --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_gap_whose_interval_reaches_nought_may_be_chance(field: str, low: floa
     assert ("may be chance" in means) is chance
 
 
-# --- what was not measured -------------------------------------------------------------------------------------------
+# --- what was not measured -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name, field in SIGNALS if field in OPTIONAL])
@@ -135,7 +135,7 @@ def test_the_time_that_a_signal_took_stands_beside_it_where_it_was_taken(
     assert told(gathered, "the index's gap").took == ""
 
 
-# --- metrics ---------------------------------------------------------------------------------------------------------
+# --- metrics -------------------------------------------------------------------------------------------------------
 
 
 def test_every_new_signal_is_a_metric_by_its_fields_name() -> None:
@@ -180,7 +180,7 @@ def test_the_names_that_earlier_runs_were_logged_under_are_kept() -> None:
     }
 
 
-# --- numbers in words ------------------------------------------------------------------------------------------------
+# --- numbers in words ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def weights_of(folder: Path) -> dict[str, Any]:
     return dict(SentenceTransformer(str(folder), device="cpu").state_dict())
 
 
-# --- what comes out --------------------------------------------------------------------------------------------------
+# --- what comes out ------------------------------------------------------------------------------------------------
 
 
 def test_it_learns_which_passage_answers_a_query(embed: EmbedParams, tuned: tuple[TuningResult, Path]) -> None:
@@ -123,7 +123,7 @@ def test_the_whole_length_is_read_again_after_training(tuned: tuple[TuningResult
     assert SentenceTransformer(str(folder / made.digest), device="cpu").max_seq_length == BERT_TOKENS
 
 
-# --- the same again --------------------------------------------------------------------------------------------------
+# --- the same again ------------------------------------------------------------------------------------------------
 
 
 def short(embed: EmbedParams, folder: Path, pairs: Sequence[TrainingPair] = PAIRS, **changed: Any) -> TuningResult:
@@ -157,7 +157,7 @@ def test_pairs_without_near_misses_are_taught_too(embed: EmbedParams, tmp_path: 
     assert short(embed, tmp_path, alone).digest != short(embed, tmp_path).digest
 
 
-# --- how it goes -----------------------------------------------------------------------------------------------------
+# --- how it goes ---------------------------------------------------------------------------------------------------
 
 
 def test_progress_counts_the_steps(embed: EmbedParams, tmp_path: Path) -> None:

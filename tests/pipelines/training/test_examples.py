@@ -73,7 +73,7 @@ def flaws(found: ValidatedExamples) -> list[tuple[str, str]]:
     return [(one.where, one.kind.value) for one in found.filtered]
 
 
-# --- a line ----------------------------------------------------------------------------------------------------------
+# --- a line --------------------------------------------------------------------------------------------------------
 
 
 def test_a_prompt_and_its_completion_are_one_turn_and_the_answer(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_other_files_in_the_folder_are_not_examples(tmp_path: Path) -> None:
     assert read_examples(tmp_path, {"README.md": md5("no examples")}) == []
 
 
-# --- what is wrong with an example by itself -------------------------------------------------------------------------
+# --- what is wrong with an example by itself -----------------------------------------------------------------------
 
 
 def test_what_asks_a_golden_question_is_a_leak() -> None:
@@ -243,7 +243,7 @@ def test_an_example_whose_page_is_gone_is_an_orphan_and_no_flaw() -> None:
     assert sifted(one) == ValidatedExamples((), (one,), ())
 
 
-# --- what is wrong with an example beside the others -----------------------------------------------------------------
+# --- what is wrong with an example beside the others ---------------------------------------------------------------
 
 
 def test_of_examples_that_say_the_same_the_first_is_kept() -> None:
@@ -319,7 +319,7 @@ def test_the_conversation_before_the_question_counts() -> None:
     assert sifted(*lines).examples == tuple(lines)
 
 
-# --- laws ------------------------------------------------------------------------------------------------------------
+# --- laws ----------------------------------------------------------------------------------------------------------
 
 
 def all_of(lines: Sequence[str], folder: Path) -> list[Example | DataIssue]:
@@ -376,7 +376,7 @@ def test_the_order_of_lines_does_not_change_what_is_learnt(
     assert sorted(one.kind for one in one.filtered) == sorted(one.kind for one in other.filtered)
 
 
-# --- refusing --------------------------------------------------------------------------------------------------------
+# --- refusing ------------------------------------------------------------------------------------------------------
 
 FINDINGS = [DataIssue(where=f"a.jsonl:{at}", kind=IssueKind.LEAK, why="asks it") for at in range(1, 6)]
 

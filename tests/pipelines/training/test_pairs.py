@@ -57,7 +57,7 @@ def queries(pages: Mapping[str, str], examples: Sequence[Example] = (), but_not:
     return [pair.query for pair in build_pairs(cut(pages), examples, but_not)]
 
 
-# --- what a pair is --------------------------------------------------------------------------------------------------
+# --- what a pair is ------------------------------------------------------------------------------------------------
 
 
 def test_a_heading_asks_for_its_section_with_the_title_of_its_page() -> None:
@@ -112,7 +112,7 @@ def test_a_question_that_is_a_heading_too_is_one_pair() -> None:
     ]
 
 
-# --- nothing that is tested ------------------------------------------------------------------------------------------
+# --- nothing that is tested ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tested", ["Install it", "INSTALL  IT", "install it (the guide)"])
@@ -125,7 +125,7 @@ def test_a_tested_question_is_not_taught() -> None:
     assert "How do I set it up?" not in queries({"guide.md": GUIDE}, asked, but_not=["how do I set it up"])
 
 
-# --- in any order ----------------------------------------------------------------------------------------------------
+# --- in any order --------------------------------------------------------------------------------------------------
 
 words = st.sampled_from(["install", "use", "widget", "page", "what?", "notes"])
 pages_of = st.dictionaries(
@@ -159,7 +159,7 @@ def test_a_draw_depends_on_the_seed_alone() -> None:
     assert len({tuple(pair.query for pair in draw_pairs(pairs, 3, seed=seed)) for seed in range(9)}) > 1
 
 
-# --- near misses -----------------------------------------------------------------------------------------------------
+# --- near misses ---------------------------------------------------------------------------------------------------
 
 TOWNS = {
     f"{town}.md": f"# {town}\n\n## The harbour\n\nShips of {town} sail." for town in ("Kiel", "Lund", "Oslo", "Riga")

@@ -162,7 +162,7 @@ def test_the_right_passage_of_a_page_is_the_one_that_answers(reader: Retriever) 
     assert [contexts(lesson) for lesson in learnt] == [["Quill 1 ends in June"], ["Quill 2 ends in May"]]
 
 
-# --- the right passage is absent -------------------------------------------------------------------------------------
+# --- the right passage is absent -----------------------------------------------------------------------------------
 
 HONEST = "not in the documents"
 
@@ -256,7 +256,7 @@ def test_an_honest_answer_keeps_the_form_of_an_object(completion: str, said: str
     assert decline_answer(completion, "?") == said
 
 
-# --- which passage is meant ------------------------------------------------------------------------------------------
+# --- which passage is meant ----------------------------------------------------------------------------------------
 
 
 def passages(*texts: str) -> list[Chunk]:
