@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from functools import cached_property
 from typing import cast
 
@@ -15,7 +14,6 @@ from ragtide.pipelines.registry.layout import experiment_tags
 from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.workspace import Workspace
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # It logs what it raises, with the traceback; the caller reports the same in one line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
