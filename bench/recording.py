@@ -71,7 +71,7 @@ BESIDES: dict[str, dict[str, Any]] = {
 }
 _NONE = Measure.unmeasured("not asked for")
 NO_COSTS = Costs(refresh_seconds=0, retrain_seconds=0, prove_seconds=0, source="")
-GOLD, FOUND, READING = "answering with the right passage", "answering with retrieved passages", "reading new examples"
+GOLD, FOUND, READING = "answering with gold context", "answering with retrieved passages", "reading new examples"
 TEXT_SIGNALS = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "vocabulary")
 VECTOR_SIGNALS = ("novelty",)
 ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH_RETRAIN)

@@ -60,6 +60,7 @@ from ragtide.pipelines.records.release import (
     MaintenanceStep,
     Release,
 )
+from ragtide.pipelines.registry.releases import EMBEDDER_FOLDER
 from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.release.cleanup import maintain_project as keep_up
 from ragtide.pipelines.release.lineage import DeletedDocuments, flag_releases, releases_to_flag
@@ -252,7 +253,7 @@ def tune_embedder(turn: CycleContext, snapshot: Snapshot, plan: Plan) -> BuiltEm
         pairs, reader = project.pairs(turn.corpus(snapshot)), project.retriever(live.index, live.index_tag)
         built = build_embedder(project.workspace, pairs, reader, project.progress)
         # Kept once, in the run that made it: a hundred megabytes that every later release would hold again.
-        log.folder("retriever", project.workspace.tuned_embedders / built.digest)
+        log.folder(EMBEDDER_FOLDER, project.workspace.tuned_embedders / built.digest)
         built = built.model_copy(update={"run": log.id})
         log.record("retriever.json", built)
         taught = project.workspace.params.embedder_tuning.trained_pairs(built.pairs)
@@ -422,7 +423,7 @@ def _log_verdict(
     show_markdown("verdict", f"[The run in MLflow]({address})\n\n{markdown}", address)
     log.table("answers.json", answers_table(verdict_rows(verdict, questions)))
     log.record("verdict.json", verdict)
-    skills_asked = [card for one in verdict.skills for card in (one.before, one.after)]
+    skills_asked = [card for one in verdict.suites for card in (one.before, one.after)]
     graded = sum(len(card.graded) for card in (verdict.before, verdict.after, *skills_asked))
     work = {costs.GRADED_QUESTIONS: graded, costs.PROVE_SECONDS: seconds}
     scores = {"score_before": verdict.before.answer_score.value, "score_after": verdict.after.answer_score.value}

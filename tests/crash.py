@@ -42,7 +42,7 @@ PLACES = {
     "text index": ["ragtide.pipelines.index.maintenance:update_text_index"],
     "note": ["ragtide.pipelines.build:write_index_artifact"],
     "tag": ["ragtide.pipelines.index.table:Index.tag"],
-    "description": ["ragtide.pipelines.registry.releases:Registry.describe"],
+    "description": ["ragtide.pipelines.registry.releases:Registry.record_release"],
     "pointer": ["ragtide.pipelines.registry.releases:Registry.set_live"],
 }
 Act = Callable[[], None]

@@ -157,7 +157,10 @@ def test_what_is_imported_of_the_product_has_a_room(module: Module) -> None:
         (["datasets"], {"ragtide.pipelines.training.embedder_tuning"}),
         (
             ["mlflow"],
-            {f"ragtide.pipelines.registry.{name}" for name in ("client", "releases", "runs", "traces")}
+            {
+                f"ragtide.pipelines.registry.{name}"
+                for name in ("client", "cycles", "experiment", "releases", "runs", "traces")
+            }
             | {f"ragtide.pipelines.release.{name}" for name in ("mlflow_model", "served")}
             | {"ragtide.pipelines.evaluation.judge"},
         ),

@@ -246,7 +246,7 @@ def test_a_killed_run_leaves_a_complete_release_live_and_the_next_run_repairs_th
     assert house.check_servable(house.year if is_live else before)
 
     mismatches = house.verify()
-    for text in ("says that it is running", *left):
+    for text in ("is recorded as running", *left):
         assert [mismatch for mismatch in mismatches if text in mismatch.what]
     with house.project.workspace.write_lock():
         repaired, unrepaired = repair_mismatches(mismatches)

@@ -220,7 +220,7 @@ def test_a_cycle_that_loses_mlflow_changes_no_live_release_and_the_next_one_comp
     assert "MLflow at" in assert_one_error(ragtide(home.root, "run"))
     # The error comes after seconds: MLflow's default of seven retries takes minutes.
     assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2
-    for owner, name in (("index", "index_text"), (Registry, "describe"), (Registry, "point")):
+    for owner, name in (("index", "index_text"), (Registry, "record_release"), (Registry, "set_live")):
         with mlflow_server(tmp_path, port) as server, monkeypatch.context() as patched:
             stop_server_at(patched, owner, name, server)
             assert "MLflow at" in assert_one_error(ragtide(home.root, "run")), name

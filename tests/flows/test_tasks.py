@@ -223,7 +223,8 @@ REMOVALS = plan_of(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md": 
             REFRESH,
             0.0,
             None,
-            "refused: answer score: candidate - live = -1.00 [-1.00, -1.00] (n=1); may lose 0.02",
+            "refused: answer score: candidate minus live is -1.00 [-1.00, -1.00] (n=1); "
+            "the largest allowed loss is 0.02",
             "False",
         ),
         (REFRESH, 1.0, release(4), "release 4", "True"),

@@ -163,7 +163,7 @@ def test_maintenance_keeps_the_embedders_of_releases(shop: Shop) -> None:
     roll_back(shop.project.registry, "1", "tried", shop.project.check_servable)
     write(shop.project.workspace.tuned_embedders / "refused" / "model.safetensors", "weights")
     steps = {step.step: step for step in maintain_project(shop.project)}
-    assert steps["sweep models"].done
+    assert steps["delete unreferenced models"].done
     assert not (shop.project.workspace.tuned_embedders / "refused").exists()
     roll_back(shop.project.registry, "3", "better", shop.project.check_servable)
     assert shop.answer("Valve") == "2031-05-05"
@@ -182,7 +182,7 @@ def test_lost_weights_are_reported(shop: Shop, tmp_path: Path) -> None:
     assert built is not None
     lost = built.model_copy(update={"run": "0" * 32})
     with pytest.raises(UserError, match=built.digest):
-        shop.project.registry.fetch_retriever(lost, tmp_path / "retriever")
+        shop.project.registry.fetch_embedder(lost, tmp_path / "retriever")
     assert not (tmp_path / "retriever").exists()
 
 
