@@ -131,10 +131,10 @@ class Happened:
         assert self.seen.evidence is not None
         found: dict[str, float | None] = {
             LIVE_SCORE: self.seen.scorecard.answer_score.value,
-            CHANGED_SHARE: self.seen.evidence.delta.changed_share,
-            SHIFT: self.seen.evidence.shift.value,
-            INDEX_GAP: self.seen.evidence.index_gap.value,
-            MODEL_GAP: self.seen.evidence.model_gap.value,
+            CHANGED_SHARE: self.seen.evidence.data.delta.changed_share,
+            SHIFT: self.seen.evidence.text.shift.value,
+            INDEX_GAP: self.seen.evidence.scores.index_gap.value,
+            MODEL_GAP: self.seen.evidence.scores.model_gap.value,
         }
         if self.builds:
             [told] = [one for one in self.decision.options if one.action == self.decision.action]
@@ -201,9 +201,10 @@ class Walker:
         workload = Workload(seen.to_embed, examples, questions, pairs=pairs, all_chunks=seen.all_chunks)
         expected: Costs = forecast_costs(workload, self.history, SETTINGS.costs)
         refused = rejected_before(self.history, turn.snapshot, "")
-        return seen.evidence.model_copy(
-            update={"costs": expected, "past": past_decisions(self.history), "rejected_actions": refused, "signal_seconds": {}}
+        limits = seen.evidence.limits.model_copy(
+            update={"costs": expected, "past": past_decisions(self.history), "rejected_actions": refused}
         )
+        return seen.evidence.model_copy(update={"limits": limits, "signal_seconds": {}})
 
     def _work(self, action: Action, seen: Seen, turn: Turn) -> dict[str, float]:
         """What an action does, and the seconds that it takes."""

@@ -102,7 +102,7 @@ def approval_form(project: Project, cycle: Cycle, plan: Plan) -> str:
             *action,
             *removals,
             f"In the terminal: `ragtide approve {cycle.plan}`, `ragtide reject {cycle.plan} --why TEXT`.",
-            decision.decision_markdown(plan.evidence, plan.decision),
+            decision.decision_markdown(plan),
         ]
     )
 

@@ -116,7 +116,7 @@ def cycle_notifications(cycle: Cycle, plan: Plan, before: EarlierCycle, link: st
     if cycle.outcome is Outcome.REJECTED:
         line = f"{cycle.name}: {describe_outcome(cycle)}"
         remedy = "The live release stays. The turn's verdict in MLflow says which questions were lost."
-        if gone := plan.evidence.delta.documents_deleted - plan.evidence.delta.documents_renamed:
+        if gone := plan.evidence.data.delta.documents_deleted - plan.evidence.data.delta.documents_renamed:
             remedy += f" Readers still find {gone} documents that are gone, until data or params.yaml change."
         found.append(Notification("refused", line, f"It was to {cycle.decision}: {cycle.reason}", remedy, link))
     if plan.needs_approval and not (

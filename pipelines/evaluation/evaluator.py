@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evaluation.retrieval_metrics import score_rankings, unique_documents
@@ -46,8 +46,8 @@ FoundPassages = Mapping[str, Sequence[Passage] | None]
 class Evaluator:
     """Asks one golden set of one corpus, under one answerer."""
 
-    def __init__(self, corpus: Corpus, golden: GoldenSet, answerer: Answerer, params: Params) -> None:
-        self._corpus = corpus
+    def __init__(self, knowledge: KnowledgeBase, golden: GoldenSet, answerer: Answerer, params: Params) -> None:
+        self._knowledge = knowledge
         self.golden = golden
         self.answerer = answerer
         self._params = params
@@ -83,7 +83,7 @@ class Evaluator:
     def _with_gold(self, subject: SystemUnderTest, questions: Sequence[GoldenQuestion]) -> list[GradedAnswer]:
         found = self._found(subject.reader, [question for question in questions if not question.docs])
         contexts = [
-            gold_context(question, self._corpus, self._params.index.top_k)
+            gold_context(question, self._knowledge, self._params.index.top_k)
             if question.docs
             else [passage.text for passage in found[question.id] or ()]
             for question in questions
@@ -106,13 +106,13 @@ class Evaluator:
 
     def asking(self, questions: Sequence[GoldenQuestion]) -> Evaluator:
         """The same with other questions."""
-        return Evaluator(self._corpus, GoldenSet(tuple(questions), ()), self.answerer, self._params)
+        return Evaluator(self._knowledge, GoldenSet(tuple(questions), ()), self.answerer, self._params)
 
     def scorecard(self, subject: SystemUnderTest, with_searches: bool = True) -> Scorecard:
         """How the subject answers this golden set, and with `with_searches` how well each way to search finds it."""
         graded = self.with_retrieval(subject)
         return Scorecard(
-            snapshot=self._corpus.snapshot.id,
+            snapshot=self._knowledge.snapshot.id,
             questions=self.golden.digest(),
             index_version=subject.reader.version if subject.reader else None,
             adapter=subject.model.adapter,
@@ -168,12 +168,12 @@ class Evaluator:
         return [one.model_copy(update={"score": scores[at]}) if at in scores else one for at, one in enumerate(graded)]
 
 
-def gold_context(question: GoldenQuestion, corpus: Corpus, passages: int) -> list[str]:
+def gold_context(question: GoldenQuestion, knowledge: KnowledgeBase, passages: int) -> list[str]:
     """So many passages of the question's own documents, the one that holds its answer among them.
 
     The nearest to the question, in that order; fewer where there are not so many, none where it names no documents.
     """
-    every = [chunk for doc in question.docs for chunk in corpus.chunks_by_document.get(doc, [])]
+    every = [chunk for doc in question.docs for chunk in knowledge.chunks_by_document.get(doc, [])]
     nearest = rank_by_overlap(question.question, every)
     right = next((chunk for chunk in nearest if supports_answer(chunk.text, question)), None)
     if right is None or right in nearest[:passages]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import REGRESSION, GoldenSet, earlier_questions, read_questions, split_stale
 from ragtide.pipelines.params import GateParams
@@ -54,7 +54,7 @@ class RegressionSuite:
     with_passages: bool = True
 
 
-def regression_suites(workspace: Workspace, corpus: Corpus, golden: GoldenSet) -> tuple[RegressionSuite, ...]:
+def regression_suites(workspace: Workspace, knowledge: KnowledgeBase, golden: GoldenSet) -> tuple[RegressionSuite, ...]:
     """What a candidate with another model is held to; of each skill `gate.suite_questions`, evenly spaced.
 
     A skill is each file below regression/ in the golden folder, the golden questions of earlier snapshots, and, where
@@ -62,9 +62,9 @@ def regression_suites(workspace: Workspace, corpus: Corpus, golden: GoldenSet) -
     that the documents cannot answer are left out, and skills of which everything may be lost.
     """
     gate = workspace.params.gate
-    kept = _kept(workspace, corpus)
+    kept = _kept(workspace, knowledge)
     asked = tuple(question for skill in kept for question in skill.questions)
-    earlier = earlier_questions(workspace, GoldenSet((*golden.questions, *asked), golden.stale), corpus.texts)
+    earlier = earlier_questions(workspace, GoldenSet((*golden.questions, *asked), golden.stale), knowledge.texts)
     found = {
         EARLIER: RegressionSuite(EARLIER, earlier),
         GENERAL: RegressionSuite(GENERAL, general_questions() if gate.general else (), False),
@@ -97,12 +97,12 @@ def _answers(skill: RegressionSuite, examiner: Evaluator, subject: SystemUnderTe
     return examiner.asking(skill.questions).scorecard(subject if skill.with_passages else alone, with_searches=False)
 
 
-def _kept(workspace: Workspace, corpus: Corpus) -> list[RegressionSuite]:
+def _kept(workspace: Workspace, knowledge: KnowledgeBase) -> list[RegressionSuite]:
     """The files below regression/, each under its name without the ending."""
-    files = {path: digest for path, digest in corpus.snapshot.questions.items() if path.startswith(REGRESSION)}
+    files = {path: digest for path, digest in knowledge.snapshot.questions.items() if path.startswith(REGRESSION)}
     return [
         RegressionSuite(
-            _name(path), split_stale(read_questions(workspace.golden, {path: digest}), corpus.texts).questions
+            _name(path), split_stale(read_questions(workspace.golden, {path: digest}), knowledge.texts).questions
         )
         for path, digest in sorted(files.items())
     ]

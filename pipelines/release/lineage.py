@@ -65,7 +65,7 @@ def deleted_seen_documents(project: Project, model: BuiltModel, snapshot: Snapsh
 
 def releases_to_flag(project: Project, evidence: Evidence) -> list[Release]:
     """The releases that may have to be flagged: all where documents leave now, else the live one, which is at hand."""
-    if evidence.changes.removed or evidence.delta.documents_deleted:
+    if evidence.data.changes.removed or evidence.data.delta.documents_deleted:
         return project.registry.releases()
     live = project.registry.champion()
     return [live] if live else []

@@ -28,7 +28,7 @@ def evaluate_release(project: Project, release: Release) -> LiveEvaluation:
     RefusalError where the data or the golden questions cannot be used.
     """
     snapshot = take_snapshot(project.workspace)
-    examiner = project.evaluator(project.corpus(snapshot))
+    examiner = project.evaluator(project.corpus(snapshot).knowledge)
     scorecard = examiner.scorecard(project.system_under_test(release))
     rows = answer_rows(scorecard, examiner.golden.questions)
     with project.registry.evaluation(release) as log:

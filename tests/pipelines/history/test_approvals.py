@@ -308,7 +308,7 @@ def leave(action: str, plan: str = PLAN, **removals: str) -> Approval:
 
 
 def made(decision: str, data: Snapshot = NOW) -> Release:
-    return release(2, decision=Action(decision), snapshot=data)
+    return release(2, decision=Action.named(decision), snapshot=data)
 
 
 def test_an_action_is_approved_for_the_very_data_of_its_plan() -> None:
