@@ -122,6 +122,7 @@ def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
 def turn(work: Path, data: str) -> dict[str, object]:
     """One cycle of the flow, as a row of the table."""
     from ragtide.flows.keep_current import keep_current
+    from ragtide.pipelines.reports.wording import describe_outcome
 
     started = time.perf_counter()
     cycle = keep_current(project=str(work))
@@ -129,7 +130,7 @@ def turn(work: Path, data: str) -> dict[str, object]:
     return {
         "data": data,
         "decision": cycle.decision,
-        "outcome": cycle.outcome,
+        "outcome": describe_outcome(cycle),
         "before": "" if cycle.score_before is None else f"{cycle.score_before:.3f}",
         "after": "" if cycle.score_after is None else f"{cycle.score_after:.3f}",
         "embedded": int(cycle.work.get("embedded_chunks", 0)),
@@ -162,7 +163,7 @@ def _examiner(work: Path):  # type: ignore[no-untyped-def]
     from ragtide.pipelines.data.snapshot import take_snapshot
 
     project = _project(work)
-    return project, project.evaluator(project.corpus(take_snapshot(project.workspace)))
+    return project, project.evaluator(project.corpus(take_snapshot(project.workspace)).knowledge)
 
 
 def _project(work: Path):  # type: ignore[no-untyped-def]

@@ -61,14 +61,16 @@ def measure(stream: Stream) -> Rates:
         space, models = Workspace(Path(folder), params), load_models(params)
         corpus, index = corpus_of(step, {}, params), open_index(space, models.embedder)
         models.embedder.embed(["warm"])
-        whole = _seconds(lambda: index.refresh(corpus.source, "all", no_progress))
+        whole = _seconds(lambda: index.refresh(corpus.knowledge.source, "all", no_progress))
         moved = corpus_of(stream.steps[1], {}, params)
-        new = len({chunk.digest for chunk in moved.chunks} - {chunk.digest for chunk in corpus.chunks})
-        some = _seconds(lambda: index.refresh(moved.source, "moved", no_progress))
-        each = max(0.0, whole - some) / (len(corpus.chunks) - new)
+        new = len(
+            {chunk.digest for chunk in moved.knowledge.chunks} - {chunk.digest for chunk in corpus.knowledge.chunks}
+        )
+        some = _seconds(lambda: index.refresh(moved.knowledge.source, "moved", no_progress))
+        each = max(0.0, whole - some) / (len(corpus.knowledge.chunks) - new)
         reader = index.retriever(1)
         taught = samples_with_passages(
-            corpus.examples[:SAMPLED], corpus.chunks_by_document, reader, params.index.top_k, 7
+            corpus.training.examples[:SAMPLED], corpus.knowledge.chunks_by_document, reader, params.index.top_k, 7
         )
         asked = [question.question for question in step.questions[:SAMPLED]]
         found = reader.search(asked, params.index.top_k)
@@ -84,7 +86,7 @@ def measure(stream: Stream) -> Rates:
 def pair_seconds(space: Workspace, corpus: Corpus, reader: Retriever) -> float:
     """Seconds a pair of one tuning on all that the corpus holds, with the settings of params.yaml."""
     tuning = replace(space, params=space.params.model_copy(update={"tune": EmbedderTuningParams()}))
-    pairs = build_pairs(corpus.chunks_by_document, corpus.examples)
+    pairs = build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples)
     built = build_embedder(tuning, pairs, reader, no_progress)
     return round(built.seconds / tuning.params.embedder_tuning.trained_pairs(built.pairs), 4)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,15 +19,17 @@ from pydantic import Field
 
 from bench.streams import Step, Stream
 from ragtide.pipelines.build import build_model, open_index
-from ragtide.pipelines.corpus import Corpus, documents_from_chunks
-from ragtide.pipelines.data.diff import diff_snapshots
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, TrainingSet, documents_from_chunks
 from ragtide.pipelines.data.snapshot import compose_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import GoldenSet, split_stale
-from ragtide.pipelines.evidence.gather import EvidenceInputs, gather_evidence
-from ragtide.pipelines.evidence.text_signals import LiveIndexView
+from ragtide.pipelines.evidence.answer_scores import measure_answers
+from ragtide.pipelines.evidence.data_change import describe_data_change
+from ragtide.pipelines.evidence.live_index import LiveIndexView, Stopwatch
+from ragtide.pipelines.evidence.text_signals import measure_text
+from ragtide.pipelines.evidence.training_data import measure_training_data
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
 from ragtide.pipelines.index.chunking import chunk_document
 from ragtide.pipelines.index.table import Index
@@ -38,7 +40,7 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.base import Record, json_digest
 from ragtide.pipelines.records.data import Chunk, Document, Snapshot
 from ragtide.pipelines.records.evaluation import RetrievalMetrics, Scorecard
-from ragtide.pipelines.records.evidence import Costs, Evidence, Measure
+from ragtide.pipelines.records.evidence import Costs, Evidence, Limits, Measure
 from ragtide.pipelines.records.release import BuiltEmbedder, BuiltIndex, BuiltModel, Release
 from ragtide.pipelines.training.embedder_tuning import (
     TuningData,
@@ -74,8 +76,8 @@ NO_COSTS = Costs(refresh_seconds=0, retrain_seconds=0, prove_seconds=0, source="
 GOLD, FOUND, READING = "answering with gold context", "answering with retrieved passages", "reading new examples"
 TEXT_SIGNALS = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "vocabulary")
 VECTOR_SIGNALS = ("novelty",)
-ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH_RETRAIN)
-TUNING = (Action.TUNE_EMBEDDER, Action.TUNE_RETRAIN)
+ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH.with_retrain())
+TUNING = (Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain())
 R = TypeVar("R", bound=Record)
 
 
@@ -91,7 +93,7 @@ class State(Record):
 
     @property
     def key(self) -> str:
-        return "/".join(part for part in (self.index, self.model, self.tuned_embedder) if part)
+        return "/".join(part for part in (self.index, self.model, self.retriever) if part)
 
 
 class Asked(Record):
@@ -134,7 +136,7 @@ class Seen(Record):
         return State(
             index=self.refreshed if action.refreshes else self.state.index,
             model=self.retrained if action.retrains else self.state.model,
-            retriever=self.tuned if action.tunes else self.state.tuned_embedder,
+            retriever=self.tuned if action.tunes else self.state.retriever,
         )
 
 
@@ -142,7 +144,7 @@ class Turn(Record):
     """One step of a stream: what happened, what is right, and every state that may be live before or after it."""
 
     what: str
-    right: tuple[str, ...] | None
+    right: tuple[Action, ...] | None
     snapshot: str
     seen: dict[str, Seen]
 
@@ -288,16 +290,16 @@ class Stage:
     def _look(self, step: Step, state: State, decide: bool) -> Seen:
         live = self._live(state)
         corpus = self._corpus(step, live)
-        golden = split_stale(step.truth, corpus.texts)
-        there = tuning_data(self.params, _pairs(step, corpus), live.tuned_embedder.tuned)
+        golden = split_stale(step.truth, corpus.knowledge.texts)
+        there = tuning_data(self.params, _pairs(step, corpus), live.retriever.tuned)
         kind = PlainExaminer if there.pairs < there.least else Evaluator
-        examiner = kind(corpus, golden, self._answerer, self.params)
+        examiner = kind(corpus.knowledge, golden, self._answerer, self.params)
         self._answerer.take()
         evidence = self._evidence(corpus, live, examiner, there) if decide else None
-        scorecard = examiner.scorecard(live.subject)
+        scorecard = examiner.scorecard(live.system_under_test)
         asked = self._answerer.take()
-        truth = PlainExaminer(corpus, GoldenSet(step.truth, ()), self._answerer, self.params)
-        scores = [one.score for one in truth.with_retrieval(live.subject)]
+        truth = PlainExaminer(corpus.knowledge, GoldenSet(step.truth, ()), self._answerer, self.params)
+        scores = [one.score for one in truth.with_retrieval(live.system_under_test)]
         seconds = evidence.signal_seconds if evidence else {}
         return Seen(
             state=state,
@@ -310,8 +312,8 @@ class Stage:
         )
 
     def _live(self, state: State) -> Live:
-        rows, retriever = self._rows[state.tuned_embedder, state.index], self._retrievers[state.tuned_embedder]
-        return Live(state, rows, self._index(state.tuned_embedder), retriever, self._taught[state.model])
+        rows, retriever = self._rows[state.retriever, state.index], self._retrievers[state.retriever]
+        return Live(state, rows, self._index(state.retriever), retriever, self._taught[state.model])
 
     def _corpus(self, step: Step, live: Live) -> Corpus:
         documents = live.rows.documents
@@ -325,17 +327,19 @@ class Stage:
         )
         now = corpus.snapshot.model_copy(update={"questions": then.questions, "golden_id": then.golden_id})
         asked = {doc for question in golden.questions for doc in question.docs}
-        world = EvidenceInputs(
-            corpus=corpus,
-            changes=diff_snapshots(then, now),
-            delta=index.delta(corpus.chunks, version),
-            live=_release(then, live.rows, live.model),
-            costs=NO_COSTS,
-            rejected_actions={},
-            before=LiveIndexView.of(index, version, corpus, asked, self.params.evidence.old_chunks),
-            tunable=there,
+        knowledge, params, watch = replace(corpus.knowledge, snapshot=now), self.params, Stopwatch()
+        view = LiveIndexView.of(index, version, knowledge.chunks, asked, params.evidence.old_chunks)
+        release, system = _release(then, live.rows, live.model), live.system_under_test
+        data = describe_data_change(knowledge, release, index.delta(knowledge.chunks, version))
+        scores = measure_answers(examiner, system, view, data.changes.renamed, params.score, watch)
+        text = measure_text(knowledge, view, system.reader, live.retriever.embedder, params, watch)
+        training = measure_training_data(corpus, release, system, examiner.answerer, there, params)
+        # Evidence is about the step's snapshot, whatever the questions of its release were.
+        data = data.model_copy(update={"snapshot": corpus.snapshot.id})
+        limits = Limits(costs=NO_COSTS)
+        return Evidence(
+            data=data, scores=scores, text=text, training=training, limits=limits, signal_seconds=watch.seconds
         )
-        return gather_evidence(world, examiner, live.subject, live.tuned_embedder.embedder, self.params)
 
     # --- acting on one state ---------------------------------------------------------------------------------------
 
@@ -343,10 +347,10 @@ class Stage:
         """Build all that can be built from a state; what it leads to stands in what was seen of it."""
         live = self._live(seen.state)
         corpus = self._corpus(step, live)
-        refreshed, tuned = self._refresh(corpus, seen.state.tuned_embedder), self._tune(_pairs(step, corpus), live)
+        refreshed, tuned = self._refresh(corpus, seen.state.retriever), self._tune(_pairs(step, corpus), live)
         if tuned:
             self._refresh(corpus, tuned)
-        after = self._rows[seen.state.tuned_embedder, refreshed]
+        after = self._rows[seen.state.retriever, refreshed]
         return seen.model_copy(
             update={
                 "refreshed": refreshed,
@@ -362,18 +366,18 @@ class Stage:
 
     def _refresh(self, corpus: Corpus, retriever: str = "") -> str:
         """Bring the table up to a corpus, unless a version of it holds that already; the state's key."""
-        key = json_digest(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.chunks))
+        key = json_digest(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.knowledge.chunks))
         if (retriever, key) not in self._rows:
             index = self._index(retriever)
             # As in the product, another retriever's index is a new version of the same table.
-            built = index.refresh(corpus.source, corpus.snapshot.kb_id, self._progress, rebuild=True)
-            digests = frozenset(chunk.digest for chunk in corpus.chunks)
+            built = index.refresh(corpus.knowledge.source, corpus.snapshot.kb_id, self._progress, rebuild=True)
+            digests = frozenset(chunk.digest for chunk in corpus.knowledge.chunks)
             self._rows[retriever, key] = Rows(built.version, index.documents(built.version), digests)
         return key
 
     def _tune(self, pairs: Sequence[TrainingPair], live: Live) -> str:
         """Tune on the pairs, unless that was done already; the state's key, empty where they are too few."""
-        if len(pairs) < tuning_data(self.params, pairs, live.tuned_embedder.tuned).least:
+        if len(pairs) < tuning_data(self.params, pairs, live.retriever.tuned).least:
             return ""
         key = json_digest([tuning_settings(self.params), pair_sketch(pairs)])
         if key not in self._retrievers:
@@ -399,8 +403,12 @@ class Stage:
 
     def _retrain(self, corpus: Corpus) -> str:
         """Train on the corpus's examples, unless that was done already: the same examples bring the same adapter."""
-        key = json_digest(sorted(example.digest for example in corpus.examples))
-        if self._taught and key not in self._taught and len(corpus.examples) < self.params.finetune.min_examples:
+        key = json_digest(sorted(example.digest for example in corpus.training.examples))
+        if (
+            self._taught
+            and key not in self._taught
+            and len(corpus.training.examples) < self.params.finetune.min_examples
+        ):
             return next(reversed(self._taught))
         if key not in self._taught:
             self._taught[key] = self._kept(key) or self._train(key, corpus)
@@ -441,21 +449,21 @@ def corpus_of(
     pages = {chunk.document for chunk in [*chunks, *kept]}
     texts = {document.id: document.text for document in documents if document.id in pages}
     sifted = validate_examples(_examples(step), texts, [question.question for question in step.truth], params)
-    return Corpus(
+    knowledge = KnowledgeBase(
         snapshot=_snapshot(step),
         documents=tuple(sorted(documents, key=lambda document: document.id)),
         chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
-        examples=sifted.examples,
-        orphans=sifted.orphans,
-        filtered=sifted.filtered,
         pending_deletions=held,
         waiting=len(held),
     )
+    return Corpus(knowledge, TrainingSet(sifted.examples, sifted.orphans, sifted.filtered))
 
 
 def _pairs(step: Step, corpus: Corpus) -> list[TrainingPair]:
     """What the retriever can learn from; no golden question is among it."""
-    return build_pairs(corpus.chunks_by_document, corpus.examples, [question.question for question in step.truth])
+    return build_pairs(
+        corpus.knowledge.chunks_by_document, corpus.training.examples, [question.question for question in step.truth]
+    )
 
 
 def _read(kind: type[R], file: Path) -> R | None:

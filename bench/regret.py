@@ -24,17 +24,16 @@ from ragtide.pipelines.history.history import (
     INDEX_GAP,
     LIVE_SCORE,
     MODEL_GAP,
-    REFUSED,
     SHIFT,
     past_decisions,
+    rejected_before,
 )
 from ragtide.pipelines.params import Params, PolicyParams
-from ragtide.pipelines.planning.plan import rejected_before
 from ragtide.pipelines.policy.decide import decide
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision
 from ragtide.pipelines.records.evidence import Costs, Evidence
-from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.records.release import Cycle, Outcome
 
 SETTINGS = Params.model_validate(PARAMS)
 DAY = timedelta(days=1)
@@ -60,7 +59,7 @@ class Taken:
     """One step of a walk: what was decided, what it led to, and what was paid for it."""
 
     action: Action
-    right: tuple[str, ...] | None
+    right: tuple[Action, ...] | None
     accepted: bool
     score: float
     evidence_seconds: float
@@ -121,8 +120,10 @@ class Happened:
         return sum(self.work.get(key, 0.0) for key in PAID)
 
     @property
-    def outcome(self) -> str:
-        return ("release" if self.accepted else REFUSED) if self.builds else "nothing to do"
+    def outcome(self) -> Outcome:
+        if not self.builds:
+            return Outcome.HELD if self.decision.action == Action.HOLD else Outcome.NOTHING
+        return Outcome.RELEASED if self.accepted else Outcome.REJECTED
 
     @property
     def signals(self) -> dict[str, float]:
@@ -130,13 +131,13 @@ class Happened:
         assert self.seen.evidence is not None
         found: dict[str, float | None] = {
             LIVE_SCORE: self.seen.scorecard.answer_score.value,
-            CHANGED_SHARE: self.seen.evidence.delta.changed_share,
-            SHIFT: self.seen.evidence.shift.value,
-            INDEX_GAP: self.seen.evidence.index_gap.value,
-            MODEL_GAP: self.seen.evidence.model_gap.value,
+            CHANGED_SHARE: self.seen.evidence.data.delta.changed_share,
+            SHIFT: self.seen.evidence.text.shift.value,
+            INDEX_GAP: self.seen.evidence.scores.index_gap.value,
+            MODEL_GAP: self.seen.evidence.scores.model_gap.value,
         }
         if self.builds:
-            [told] = [one for one in self.decision.options if one.action is self.decision.action]
+            [told] = [one for one in self.decision.options if one.action == self.decision.action]
             found |= {EXPECTED_POINTS: told.gap_points, FORECAST_SECONDS: told.cost_seconds}
             found[ACTION_SECONDS] = self.seconds
         return {name: value for name, value in found.items() if value is not None}
@@ -200,9 +201,10 @@ class Walker:
         workload = Workload(seen.to_embed, examples, questions, pairs=pairs, all_chunks=seen.all_chunks)
         expected: Costs = forecast_costs(workload, self.history, SETTINGS.costs)
         refused = rejected_before(self.history, turn.snapshot, "")
-        return seen.evidence.model_copy(
-            update={"costs": expected, "past": past_decisions(self.history), "refused": refused, "signal_seconds": {}}
+        limits = seen.evidence.limits.model_copy(
+            update={"costs": expected, "past": past_decisions(self.history), "rejected_actions": refused}
         )
+        return seen.evidence.model_copy(update={"limits": limits, "signal_seconds": {}})
 
     def _work(self, action: Action, seen: Seen, turn: Turn) -> dict[str, float]:
         """What an action does, and the seconds that it takes."""
@@ -231,8 +233,8 @@ class Walker:
             name="cycle-0",
             run="",
             at=BEGIN.isoformat(),
-            decision=Action.REFRESH_RETRAIN,
-            outcome="release 0",
+            action=Action.REFRESH.with_retrain(),
+            outcome=Outcome.RELEASED,
             reason="the first",
             release="0",
             work=work,
@@ -246,7 +248,7 @@ def _cycle(number: int, happened: Happened) -> Cycle:
         name=f"cycle-{number}",
         run="",
         at=(BEGIN + number * DAY).isoformat(),
-        decision=happened.decision.action,
+        action=happened.decision.action,
         outcome=happened.outcome,
         reason="",
         snapshot=happened.turn.snapshot,

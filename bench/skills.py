@@ -114,12 +114,13 @@ class School:
         corpus = self._corpus(skill, before)
         index = open_index(self.workspace, self.models.embedder)
         reader = index.retriever(
-            build_index(self.workspace, LoadedEmbedder(self.models.embedder), corpus, no_progress).version
+            build_index(self.workspace, LoadedEmbedder(self.models.embedder), corpus.knowledge, no_progress).version
         )
         built, _ = build_model(self.workspace, self.models, corpus, reader, no_progress)
         answerer = Answerer(self.workspace, self.models, no_progress)
         return Step(
-            SystemUnderTest(reader, built), Evaluator(corpus, GoldenSet((), ()), answerer, self.workspace.params)
+            SystemUnderTest(reader, built),
+            Evaluator(corpus.knowledge, GoldenSet((), ()), answerer, self.workspace.params),
         )
 
     def _corpus(self, skill: str, before: BuiltModel) -> Corpus:
@@ -129,7 +130,8 @@ class School:
         (self.workspace.train / f"{skill}.jsonl").write_text("".join(lines), encoding="utf-8")
         index = open_index(self.workspace, self.models.embedder)
         corpus = read_corpus(self.workspace, record_snapshot(self.workspace), IndexVersion(index, index.latest()))
-        return replace(corpus, replay=replay_examples(self.workspace, before, corpus.current_examples, ()))
+        older = replay_examples(self.workspace, before, corpus.current_examples, ())
+        return replace(corpus, training=replace(corpus.training, replay=older))
 
 
 def main() -> int:

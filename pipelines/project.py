@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ragtide.pipelines.build import base_model_only, load_generator_for, open_built_index, open_index
-from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
+from ragtide.pipelines.corpus import Corpus, IndexVersion, KnowledgeBase, read_corpus
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answer, Answerer, Assistant
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
@@ -70,7 +70,7 @@ class Project:
         Raises UserError for invalid training lines where examples.on_invalid is "refuse".
         """
         corpus = self.inspect_corpus(snapshot, keep)
-        require_valid(corpus.filtered, self.workspace.params)
+        require_valid(corpus.training.filtered, self.workspace.params)
         return corpus
 
     def inspect_corpus(self, snapshot: Snapshot, keep: bool = False) -> Corpus:
@@ -83,16 +83,16 @@ class Project:
         replay = (
             replay_examples(self.workspace, live.model, corpus.current_examples, golden) if live else ReplayExamples()
         )
-        return replace(corpus, replay=replay)
+        return replace(corpus, training=replace(corpus.training, replay=replay))
 
     def pairs(self, corpus: Corpus) -> list[TrainingPair]:
         """Return the pairs on which an embedder can be fine-tuned, without any golden question."""
         golden = golden_wordings(self.workspace, corpus.snapshot.questions)
-        return build_pairs(corpus.chunks_by_document, corpus.examples, golden)
+        return build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, golden)
 
-    def evaluator(self, corpus: Corpus) -> Evaluator:
-        """Return an evaluator on the golden questions that the corpus can answer. Raises UserError for none."""
-        golden = read_golden(self.workspace.golden, corpus.snapshot.questions, corpus.texts)
+    def evaluator(self, knowledge: KnowledgeBase) -> Evaluator:
+        """Return an evaluator on the golden questions that the knowledge base can answer. Raises UserError for none."""
+        golden = read_golden(self.workspace.golden, knowledge.snapshot.questions, knowledge.texts)
         if not golden.questions:
             raise UserError(
                 f"{self.workspace.golden}: all {len(golden.stale)} golden questions are stale, since their documents "
@@ -100,7 +100,7 @@ class Project:
             )
         judge = load_judge(self.workspace.params.score)
         answerer = Answerer(self.workspace, self.models, self.progress, judge)
-        return Evaluator(corpus, golden, answerer, self.workspace.params)
+        return Evaluator(knowledge, golden, answerer, self.workspace.params)
 
     def system_under_test(self, release: Release | None) -> SystemUnderTest:
         """Return a release for evaluation; before the first one, the base model alone."""

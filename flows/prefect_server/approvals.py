@@ -98,12 +98,12 @@ def approval_form(project: Project, cycle: Cycle, plan: Plan) -> str:
     if plan.deletions_to_approve:
         parts.append(f"**Deletions to approve:** {list_some(tuple(plan.deletions_to_approve))}")
     parts.append(f"In the terminal: `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`.")
-    parts.append(decision.decision_markdown(plan.evidence, plan.decision))
+    parts.append(decision.decision_markdown(plan))
     return "\n\n".join(parts)
 
 
 def _forecast(plan: Plan) -> str:
-    seconds = [option.cost_seconds for option in plan.decision.options if option.action is plan.decision.proposed]
+    seconds = [option.cost_seconds for option in plan.decision.options if option.action == plan.decision.proposed]
     return f", about {seconds[0]:.0f} s" if seconds else ""
 
 

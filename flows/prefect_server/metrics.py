@@ -15,13 +15,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from ragtide.flows.prefect_server.notifications import project_folder, run_logger
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.history.costs import EMBEDDED_CHUNKS
-from ragtide.pipelines.history.history import INDEX_GAP, LIVE_SCORE, MODEL_GAP, NOT_ENDED, REFUSED, ROLLBACK, live_since
+from ragtide.pipelines.history.history import INDEX_GAP, LIVE_SCORE, MODEL_GAP, live_since
 from ragtide.pipelines.planning.status import ProjectStatus, project_status
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
-from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.base import write_text_atomically
-from ragtide.pipelines.records.release import Cycle, Release
+from ragtide.pipelines.records.release import Release
 
 FILE = "metrics.prom"
 LAST_CYCLE_LABELS = ["cycle", "decision", "outcome"]
@@ -78,7 +77,7 @@ def _freshness(metrics: CollectorRegistry, status: ProjectStatus, project: Proje
         "1 where a limit of the freshness block in params.yaml is exceeded, else 0.",
         float(bool(alarms)),
     )
-    _gauge(metrics, "pending_approvals", "Plans waiting for an approval.", float(status.asked is not None))
+    _gauge(metrics, "pending_approvals", "Plans waiting for an approval.", float(status.pending is not None))
 
 
 def _live(metrics: CollectorRegistry, live: Release, status: ProjectStatus) -> None:
@@ -101,7 +100,7 @@ def _live(metrics: CollectorRegistry, live: Release, status: ProjectStatus) -> N
 def _cycles(metrics: CollectorRegistry, status: ProjectStatus) -> None:
     history = status.history
     cycles = Counter("ragtide_cycles", "Number of cycles.", ["decision", "outcome"], registry=metrics)
-    counts = Count((cycle.decision, outcome_of(cycle)) for cycle in history)
+    counts = Count((cycle.decision, cycle.outcome) for cycle in history)
     for (decision, outcome), number in counts.items():
         cycles.labels(decision=decision, outcome=outcome).inc(number)
     embedded = Counter("ragtide_embedded_chunks", "Number of chunks embedded by all cycles.", registry=metrics)
@@ -110,7 +109,7 @@ def _cycles(metrics: CollectorRegistry, status: ProjectStatus) -> None:
         return
     last = history[-1]
     info = Gauge("ragtide_last_cycle_info", "Labels of the last cycle.", LAST_CYCLE_LABELS, registry=metrics)
-    info.labels(cycle=last.name, decision=last.decision, outcome=outcome_of(last)).set(1)
+    info.labels(cycle=last.name, decision=last.decision, outcome=last.outcome).set(1)
     started = datetime.fromisoformat(last.at).timestamp()
     _gauge(metrics, "last_cycle_timestamp_seconds", "Unix time at which the last cycle began.", started)
     _gauge(metrics, "last_cycle_duration_seconds", "Duration of the last cycle, up to now while it runs.", last.seconds)
@@ -118,15 +117,6 @@ def _cycles(metrics: CollectorRegistry, status: ProjectStatus) -> None:
         measured = [cycle.signals[signal] for cycle in history if signal in cycle.signals]
         if measured:
             _gauge(metrics, signal, f"{description}, as last measured by a cycle.", measured[-1])
-
-
-def outcome_of(cycle: Cycle) -> str:
-    """The outcome of a cycle in one or two words, as a label."""
-    if cycle.decision == ROLLBACK:
-        return "rolled back"
-    if word := next((prefix for prefix in (REFUSED, *NOT_ENDED) if cycle.outcome.startswith(prefix)), None):
-        return word
-    return "released" if cycle.release else "waits" if cycle.decision == Action.HOLD else "nothing"
 
 
 def _gauge(metrics: CollectorRegistry, name: str, description: str, value: float) -> None:

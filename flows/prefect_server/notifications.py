@@ -23,12 +23,13 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from ragtide.flows.prefect_server.runs import current_run, deployed_run, run_url
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
-from ragtide.pipelines.history.history import NOT_ENDED, REFUSED, ROLLBACK, last_decided_cycle
+from ragtide.pipelines.history.history import last_decided_cycle
 from ragtide.pipelines.params import NotificationKind, NotifyParams
 from ragtide.pipelines.planning.plan import read_plan
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.decision import Plan
-from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.records.release import Cycle, Outcome
+from ragtide.pipelines.reports.wording import describe_outcome
 from ragtide.pipelines.workspace import Workspace
 
 MAX_WHY_CHARACTERS = 500
@@ -93,7 +94,7 @@ def notify_of_cycle(project: Project, cycle: Cycle) -> None:
         return
     with _log_user_errors():
         history = project.registry.history()
-        earlier = [past for past in history if past.run != cycle.run and past.decision != ROLLBACK]
+        earlier = [past for past in history if past.run != cycle.run and not past.is_rollback]
         decided = last_decided_cycle(earlier)
         before = EarlierCycle(earlier[-1] if earlier else None, _plan(project, decided.plan) if decided else None)
         notify_all(params, cycle_notifications(cycle, read_plan(project, cycle.plan), before, run_url(deployed_run())))
@@ -117,20 +118,20 @@ def cycle_notifications(cycle: Cycle, plan: Plan, before: EarlierCycle, link: st
 
 
 def _recovery(cycle: Cycle, before: Cycle | None) -> Notification | None:
-    if before is None or not before.outcome.startswith(NOT_ENDED):
+    if before is None or before.outcome.is_final:
         return None
-    line = f"{cycle.name} completed: {cycle.outcome}"
-    return Notification("recovered", line, f"{before.name} had not completed: {before.outcome}", "")
+    line = f"{cycle.name} completed: {describe_outcome(cycle)}"
+    return Notification("recovered", line, f"{before.name} had not completed: {describe_outcome(before)}", "")
 
 
 def _rejection(cycle: Cycle, plan: Plan) -> Notification | None:
-    if not cycle.outcome.startswith(REFUSED):
+    if cycle.outcome is not Outcome.REJECTED:
         return None
     remedy = "The live release is unchanged. The cycle's verdict in MLflow lists the questions that were lost."
-    if deleted := plan.evidence.delta.documents_deleted - plan.evidence.delta.documents_renamed:
+    if deleted := plan.evidence.data.delta.documents_deleted - plan.evidence.data.delta.documents_renamed:
         noun = "document remains" if deleted == 1 else "documents remain"
         remedy += f" {deleted} deleted {noun} in the live index until data or params.yaml change."
-    line = f"{cycle.name}: the gate rejected the candidate: {cycle.outcome.removeprefix(REFUSED).lstrip(': ')}"
+    line = f"{cycle.name}: the gate rejected the candidate: {cycle.detail}"
     return Notification("refused", line, f"The decision was {cycle.decision}: {cycle.reason}", remedy)
 
 

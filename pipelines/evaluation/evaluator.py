@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evaluation.retrieval_metrics import score_rankings, unique_documents
@@ -45,15 +45,15 @@ class SystemUnderTest:
 class Evaluator:
     """Evaluates systems on one golden set of one corpus."""
 
-    def __init__(self, corpus: Corpus, golden: GoldenSet, answerer: Answerer, params: Params) -> None:
-        self._corpus = corpus
+    def __init__(self, knowledge: KnowledgeBase, golden: GoldenSet, answerer: Answerer, params: Params) -> None:
+        self._knowledge = knowledge
         self.golden = golden
         self.answerer = answerer
         self._params = params
 
     def asking(self, questions: Sequence[GoldenQuestion]) -> Evaluator:
         """Return an evaluator with other questions on the same corpus."""
-        return Evaluator(self._corpus, GoldenSet(tuple(questions), ()), self.answerer, self._params)
+        return Evaluator(self._knowledge, GoldenSet(tuple(questions), ()), self.answerer, self._params)
 
     def with_gold(self, system: SystemUnderTest) -> list[GradedAnswer]:
         """Answer each question with gold context: its gold passage among others of the same documents.
@@ -96,7 +96,7 @@ class Evaluator:
         """Score the system on this golden set; `with_searches` adds the retrieval metrics of each search mode."""
         graded = self.with_retrieval(system)
         return Scorecard(
-            snapshot=self._corpus.snapshot.id,
+            snapshot=self._knowledge.snapshot.id,
             questions=self.golden.digest(),
             index_version=system.reader.version if system.reader else None,
             adapter=system.model.adapter,
@@ -110,7 +110,7 @@ class Evaluator:
     def _with_gold(self, system: SystemUnderTest, questions: Sequence[GoldenQuestion]) -> list[GradedAnswer]:
         retrieved = self._retrieve(system.reader, [question for question in questions if not question.docs])
         contexts = [
-            gold_context(question, self._corpus, self._params.index.top_k)
+            gold_context(question, self._knowledge, self._params.index.top_k)
             if question.docs
             else [passage.text for passage in retrieved[question.id] or ()]
             for question in questions
@@ -176,12 +176,12 @@ class Evaluator:
         ]
 
 
-def gold_context(question: GoldenQuestion, corpus: Corpus, passages: int) -> list[str]:
+def gold_context(question: GoldenQuestion, knowledge: KnowledgeBase, passages: int) -> list[str]:
     """Return up to `passages` texts of the question's own documents, with its gold passage among them.
 
     They are those nearest to the question, nearest first; none where the question names no documents.
     """
-    chunks = [chunk for document in question.docs for chunk in corpus.chunks_by_document.get(document, [])]
+    chunks = [chunk for document in question.docs for chunk in knowledge.chunks_by_document.get(document, [])]
     nearest = rank_by_overlap(question.question, chunks)
     gold = next((chunk for chunk in nearest if supports_answer(chunk.text, question)), None)
     if gold is None or gold in nearest[:passages]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import REGRESSION, GoldenSet, earlier_questions, read_questions, split_stale
 from ragtide.pipelines.records.evaluation import GoldenQuestion, Scorecard, SuiteScore
@@ -53,7 +53,7 @@ class RegressionSuite:
     with_passages: bool = True
 
 
-def regression_suites(workspace: Workspace, corpus: Corpus, golden: GoldenSet) -> tuple[RegressionSuite, ...]:
+def regression_suites(workspace: Workspace, knowledge: KnowledgeBase, golden: GoldenSet) -> tuple[RegressionSuite, ...]:
     """Return the suites for a candidate with another model, each cut to `gate.suite_questions`, evenly spaced.
 
     Each file below regression/ in the golden folder is a suite; so are the golden questions of earlier snapshots
@@ -62,9 +62,9 @@ def regression_suites(workspace: Workspace, corpus: Corpus, golden: GoldenSet) -
     allows every answer to be lost.
     """
     gate = workspace.params.gate
-    from_files = _suites_from_files(workspace, corpus)
+    from_files = _suites_from_files(workspace, knowledge)
     known = (*golden.questions, *(question for suite in from_files for question in suite.questions))
-    earlier = earlier_questions(workspace, GoldenSet(known, golden.stale), corpus.texts)
+    earlier = earlier_questions(workspace, GoldenSet(known, golden.stale), knowledge.texts)
     suites = {
         EARLIER: RegressionSuite(EARLIER, earlier),
         GENERAL: RegressionSuite(GENERAL, general_questions() if gate.general else (), with_passages=False),
@@ -104,12 +104,12 @@ def _scorecard(suite: RegressionSuite, evaluator: Evaluator, system: SystemUnder
     )
 
 
-def _suites_from_files(workspace: Workspace, corpus: Corpus) -> list[RegressionSuite]:
+def _suites_from_files(workspace: Workspace, knowledge: KnowledgeBase) -> list[RegressionSuite]:
     """Read the files below regression/, each a suite named after its path without the ending."""
-    files = {path: digest for path, digest in corpus.snapshot.questions.items() if path.startswith(REGRESSION)}
+    files = {path: digest for path, digest in knowledge.snapshot.questions.items() if path.startswith(REGRESSION)}
     suites = []
     for path, digest in sorted(files.items()):
         questions = read_questions(workspace.golden, {path: digest})
         name = PurePosixPath(path.removeprefix(REGRESSION)).with_suffix("").as_posix()
-        suites.append(RegressionSuite(name, split_stale(questions, corpus.texts).questions))
+        suites.append(RegressionSuite(name, split_stale(questions, knowledge.texts).questions))
     return suites

@@ -11,8 +11,8 @@ from mlflow.entities import Run, RunStatus
 from mlflow.exceptions import MlflowException
 
 from ragtide.pipelines.errors import UnavailableError
-from ragtide.pipelines.history.history import RUNNING
-from ragtide.pipelines.records.release import Cycle, Release
+from ragtide.pipelines.records.action import ACTIONS
+from ragtide.pipelines.records.release import Cycle, Outcome, Release
 from ragtide.pipelines.registry.experiment import MlflowExperiment
 from ragtide.pipelines.registry.layout import CHARTS_RUN, cycle_chart_metrics
 from ragtide.pipelines.registry.runs import RunLog
@@ -20,7 +20,7 @@ from ragtide.pipelines.registry.runs import RunLog
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
 WORK = "work."
-# How much of an error's message the tag `outcome` holds, in characters.
+# How much of an error's message the tag `outcome_detail` holds, in characters.
 OUTCOME_CHARACTERS = 200
 
 
@@ -69,11 +69,11 @@ class CycleRegistry(MlflowExperiment):
 
     def running_cycles(self) -> list[Cycle]:
         """Return the cycles recorded as running; whoever holds the writer lease knows that they were killed."""
-        return [cycle for cycle in self.history() if cycle.outcome == RUNNING]
+        return [cycle for cycle in self.history() if cycle.outcome is Outcome.RUNNING]
 
     def close_killed(self, cycle: Cycle) -> None:
         """Record a cycle and its running steps as killed."""
-        self._client.set_tag(cycle.run, "outcome", "killed")
+        self._client.set_tag(cycle.run, "outcome", Outcome.KILLED.value)
         steps = self._client.search_runs([self.experiment], f"tags.`{PARENT}` = '{cycle.run}'")
         running = RunStatus.to_string(RunStatus.RUNNING)
         for run in [cycle.run, *(step.info.run_id for step in steps if step.info.status == running)]:
@@ -89,7 +89,7 @@ class CycleRegistry(MlflowExperiment):
             # Where MLflow itself is unavailable, the next cycle closes the run.
             with suppress(UnavailableError):
                 message = " ".join(str(problem).split())[:OUTCOME_CHARACTERS] or type(problem).__name__
-                log.tags({"outcome": f"failed: {message}"})
+                log.tags({"outcome": Outcome.FAILED.value, "outcome_detail": message})
                 self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FAILED))
             raise
         self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FINISHED))
@@ -146,8 +146,9 @@ def _cycle(run: Run) -> Cycle:
         name=tags.get("cycle", run.info.run_name),
         run=run.info.run_id,
         at=started.isoformat(timespec="seconds"),
-        decision=tags.get("decision", "?"),
-        outcome=tags.get("outcome", RUNNING),
+        action=ACTIONS.get(tags.get("decision", "")),
+        outcome=Outcome(tags.get("outcome", Outcome.RUNNING)),
+        detail=tags.get("outcome_detail", ""),
         reason=tags.get("reason", ""),
         snapshot=tags.get("data_rev", ""),
         params=tags.get("params", ""),

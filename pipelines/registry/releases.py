@@ -210,7 +210,7 @@ def _release_tags(release: Release) -> dict[str, str]:
         "index_tag": release.index_tag,
         "adapter": release.model.adapter or "none",
         "tuned_embedder": release.index.tuned_embedder.digest if release.index.tuned_embedder else "none",
-        "decision": release.decision,
+        "decision": str(release.decision),
         "answer_score": str(release.scorecard.answer_score.value),
         "previous": release.previous or "none",
     }

@@ -68,7 +68,7 @@ def deleted_seen_documents(project: Project, model: BuiltModel, snapshot: Snapsh
 
 def releases_to_flag(project: Project, evidence: Evidence) -> list[Release]:
     """Return the releases to check for deleted documents: all where documents are deleted now, else the live one."""
-    if evidence.changes.removed or evidence.delta.documents_deleted:
+    if evidence.data.changes.removed or evidence.data.delta.documents_deleted:
         return project.registry.releases()
     live = project.registry.champion()
     return [live] if live else []

@@ -28,7 +28,7 @@ def evaluate_release(project: Project, release: Release) -> LiveEvaluation:
     UserError where the data or the golden questions are unusable.
     """
     snapshot = take_snapshot(project.workspace)
-    evaluator = project.evaluator(project.corpus(snapshot))
+    evaluator = project.evaluator(project.corpus(snapshot).knowledge)
     scorecard = evaluator.scorecard(project.system_under_test(release))
     rows = answer_rows(scorecard, evaluator.golden.questions)
     with project.registry.evaluation(release) as log:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.history.history import ROLLBACK
-from ragtide.pipelines.records.release import Release
+from ragtide.pipelines.records.release import ROLLBACK, Outcome, Release
 from ragtide.pipelines.registry.releases import Registry
 
 
@@ -31,6 +30,6 @@ def roll_back(
         # Recorded before the pointer moves: after a kill in between, the next cycle must not redo what was undone.
         with registry.manual_cycle("rollback", {"decision": ROLLBACK, "reason": why, "undone_release": live.id}) as log:
             registry.set_live(target)
-            log.tags({"outcome": f"release {target.id} is live again", "release": target.id})
+            log.tags({"outcome": Outcome.ROLLED_BACK.value, "release": target.id})
             registry.tag_release(live.id, {"rolled_back": why})
         return target

@@ -11,11 +11,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from ragtide.flows.keep_current import keep_current
-from ragtide.flows.prefect_server.metrics import metrics_text, outcome_of, write_metrics
+from ragtide.flows.prefect_server.metrics import metrics_text, write_metrics
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
-from ragtide.pipelines.records.release import Cycle
 from tests.conftest import write_project
 from tests.fakes import CountingEmbedder, CountingReader, forget
 from tests.flows.cli.test_main import PAGE, fill, ragtide
@@ -76,7 +75,7 @@ def test_a_failed_cycle_is_in_the_metrics_file(make_project: MakeProject) -> Non
     with pytest.raises(UserError, match="is not JSON"):
         keep_current(project=str(root))
     written = values((root / ".ragtide/metrics.prom").read_text(encoding="utf-8"))
-    assert written["ragtide_last_cycle_info cycle=cycle-0001 decision=? outcome=failed"] == 1
+    assert written["ragtide_last_cycle_info cycle=cycle-0001 decision=undecided outcome=failed"] == 1
     assert written["ragtide_freshness_lag_seconds"] > 0
 
 
@@ -113,21 +112,3 @@ def test_check_prints_one_line_and_exits_with_4_on_an_alarm(make_project: MakePr
         os.utime(path, (0, 0))
     assert ragtide("status", "--check", "-p", str(root))[1] != out
     assert "freshness" in ragtide("status", "-p", str(root))[1]
-
-
-@pytest.mark.parametrize(
-    ("decision", "outcome", "release", "word"),
-    [
-        ("REFRESH", "release 1", "1", "released"),
-        ("REFRESH", "refused: the score fell", None, "refused"),
-        ("HOLD", "waits for `ragtide approve 1`", None, "waits"),
-        ("NOTHING", "nothing to do", None, "nothing"),
-        ("?", "failed: the disk is full", None, "failed"),
-        ("?", "killed", None, "killed"),
-        ("?", "running", None, "running"),
-    ],
-)
-def test_the_outcome_label_of_a_cycle(decision: str, outcome: str, release: str | None, word: str) -> None:
-    at = "2030-01-01T00:00:00+00:00"
-    cycle = Cycle(name="c", run="r", at=at, decision=decision, outcome=outcome, reason="", release=release)
-    assert outcome_of(cycle) == word

@@ -47,24 +47,28 @@ def test_a_step_is_nested_in_its_cycle_and_is_not_a_cycle(registry: Registry, sp
 
 
 @pytest.mark.parametrize(
-    (("problem", "outcome")),
+    ("problem", "detail"),
     [
-        (UserError("the kb is empty"), "failed: the kb is empty"),
-        (ValueError("over\n  several\tlines"), "failed: over several lines"),
-        (TimeoutError(), "failed: TimeoutError"),
-        (KeyboardInterrupt(), "failed: KeyboardInterrupt"),
-        (ValueError("x" * 9000), "failed: " + "x" * 200),
+        (UserError("the kb is empty"), "the kb is empty"),
+        (ValueError("over\n  several\tlines"), "over several lines"),
+        (TimeoutError(), "TimeoutError"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (ValueError("x" * 9000), "" + "x" * 200),
     ],
 )
 def test_a_step_that_raises_is_recorded_as_failed_with_its_message(
-    problem: BaseException, outcome: str, registry: Registry, space: Workspace
+    problem: BaseException, detail: str, registry: Registry, space: Workspace
 ) -> None:
     with pytest.raises(type(problem)), registry.cycle() as cycle, registry.step("decide", cycle) as step:
         raise problem
     for log in (step, cycle):
         run = run_of(space, log)
-        assert (run.info.status, run.data.tags["outcome"]) == ("FAILED", outcome)
-    assert registry.history()[-1].outcome == outcome
+        assert (run.info.status, run.data.tags["outcome"], run.data.tags["outcome_detail"]) == (
+            "FAILED",
+            "failed",
+            detail,
+        )
+    assert (registry.history()[-1].outcome, registry.history()[-1].detail) == ("failed", detail)
 
 
 def test_a_step_that_succeeds_on_retry_does_not_fail_its_cycle(registry: Registry, space: Workspace) -> None:
@@ -127,11 +131,11 @@ def test_a_dataset_source_names_its_folder_and_dvc_checkout() -> None:
 
 def test_a_cycle_is_read_back_as_it_was_recorded(registry: Registry) -> None:
     with registry.cycle() as log:
-        log.tags({"decision": "REFRESH", "outcome": "release 1", "reason": "one page is new", "data_rev": "s1"})
+        log.tags({"decision": "REFRESH", "outcome": "released", "reason": "one page is new", "data_rev": "s1"})
         log.tags({"params": "p1", "release": "1"})
         log.metrics({"work.embedded_chunks": 4, "work.index_seconds": 0.5, "index_gap": 0.2, "score_after": 0.9})
     [cycle] = registry.history()
-    assert (cycle.decision, cycle.outcome, cycle.reason) == ("REFRESH", "release 1", "one page is new")
+    assert (cycle.decision, cycle.outcome, cycle.reason) == ("REFRESH", "released", "one page is new")
     assert (cycle.snapshot, cycle.params, cycle.release, cycle.undone) == ("s1", "p1", "1", None)
     assert cycle.work == {"embedded_chunks": 4.0, "index_seconds": 0.5}
     assert cycle.signals == {"index_gap": 0.2, "score_after": 0.9}
@@ -146,15 +150,15 @@ def fail_to_publish(log: RunLog) -> None:
 
 def test_past_decisions_have_the_expected_and_the_recovered_points(registry: Registry) -> None:
     with registry.cycle() as log:
-        log.tags({"decision": "REFRESH", "outcome": "release 1", "release": "1"})
+        log.tags({"decision": "REFRESH", "outcome": "released", "release": "1"})
         log.metrics({EXPECTED_POINTS: 20, FORECAST_SECONDS: 330.5, ACTION_SECONDS: 301.25, LIVE_SCORE: 0.5})
         log.metrics({CHANGED_SHARE: 0.25, SHIFT: None, "score_before": 0.5, "score_after": 0.6, "work.rows": 4})
     with pytest.raises(ConnectionError), registry.cycle() as log:
         fail_to_publish(log)
-    with registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "1", "outcome": "done"}):
+    with registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "1", "outcome": "rolled_back"}):
         pass
     with registry.cycle() as log:
-        log.tags({"decision": "HOLD", "outcome": "waits for `ragtide approve 0123456789ab`"})
+        log.tags({"decision": "HOLD", "outcome": "held"})
     refreshed, held = past_decisions(registry.history())
     assert (refreshed.expected_points, refreshed.recovered_points) == (20, 10)
     assert (refreshed.forecast_seconds, refreshed.seconds) == (330.5, 301.25)
@@ -166,13 +170,13 @@ def test_past_decisions_have_the_expected_and_the_recovered_points(registry: Reg
 def test_a_running_cycle_can_be_read(registry: Registry) -> None:
     with registry.cycle() as log:
         cycle = registry.read(log)
-    assert (cycle.name, cycle.decision, cycle.outcome) == ("cycle-0001", "?", "running")
+    assert (cycle.name, cycle.decision, cycle.outcome) == ("cycle-0001", "undecided", "running")
     assert cycle.seconds >= 0
 
 
 def test_a_manual_action_is_a_cycle_of_its_own(registry: Registry) -> None:
     with registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "2"}) as log:
-        log.tags({"outcome": "done", "release": "1"})
+        log.tags({"outcome": "rolled_back", "release": "1"})
     [cycle] = registry.history()
     assert (cycle.name, cycle.decision, cycle.release, cycle.undone) == ("rollback", "ROLLBACK", "1", "2")
 
@@ -193,7 +197,7 @@ def test_a_description_is_shown_on_the_page_of_its_run(registry: Registry, space
 
 def test_a_killed_cycle_is_found_and_closed(registry: Registry, space: Workspace) -> None:
     with registry.cycle() as log:
-        log.tags({"outcome": "nothing to do"})
+        log.tags({"outcome": "nothing"})
         # Another process began this one, and was killed.
         killed = client(space).create_run(
             run_of(space, log).info.experiment_id, tags={"ragtide.kind": "cycle", "cycle": "cycle-0002"}
@@ -217,7 +221,7 @@ def test_every_cycle_adds_one_point_to_the_charts(registry: Registry, space: Wor
     for score in (0.5, 0.9):
         with registry.cycle() as log:
             log.metrics({"score_before": score})
-    with registry.manual_cycle("rollback", {"decision": "ROLLBACK"}):
+    with registry.manual_cycle("rollback", {"decision": "ROLLBACK", "outcome": "rolled_back"}):
         pass
     with Registry(space).cycle() as log:
         log.metrics({"score_before": 0.8})

@@ -21,7 +21,7 @@ LONGEST_TAG = 5000
 
 
 def cycle(**fields: object) -> Cycle:
-    defaults = {"name": "cycle-0001", "run": "r", "at": "", "decision": "REFRESH", "outcome": "", "reason": ""}
+    defaults = {"name": "cycle-0001", "run": "r", "at": "", "action": "REFRESH", "outcome": "released", "reason": ""}
     return Cycle.model_validate(defaults | fields)
 
 

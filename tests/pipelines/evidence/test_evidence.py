@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ragtide.pipelines.build import open_index, training_settings
-from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, TrainingSet
 from ragtide.pipelines.data.diff import diff_snapshots
 from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest, gold_context
 from ragtide.pipelines.evaluation.questions import GoldenSet, split_stale
-from ragtide.pipelines.evidence.gather import (
+from ragtide.pipelines.evidence.answer_scores import (
     ALL_MISSING,
     GROUPS,
     NOT_MISSING,
-    EvidenceInputs,
     folder_of,
-    gather_evidence,
     kind_of_answer,
+    measure_answers,
 )
-from ragtide.pipelines.evidence.text_signals import LiveIndexView
+from ragtide.pipelines.evidence.data_change import describe_data_change
+from ragtide.pipelines.evidence.live_index import LiveIndexView, Stopwatch
+from ragtide.pipelines.evidence.text_signals import measure_text
+from ragtide.pipelines.evidence.training_data import measure_training_data
 from ragtide.pipelines.index.chunking import chunk_documents
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.models.load import Models
 from ragtide.pipelines.params import Params
-from ragtide.pipelines.ports import JudgeRequest, Message, no_progress
+from ragtide.pipelines.ports import Embedder, JudgeRequest, Message, no_progress
 from ragtide.pipelines.records.data import ChangeSet, DataIssue, IssueKind, Rename, Snapshot
 from ragtide.pipelines.records.evaluation import GoldenQuestion
-from ragtide.pipelines.records.evidence import Costs, Evidence, Gap, Measure, PastDecision
+from ragtide.pipelines.records.evidence import Costs, Evidence, Gap, Limits, Measure
 from ragtide.pipelines.records.release import BuiltModel, Release
 from ragtide.pipelines.training.examples import Example
 from ragtide.pipelines.workspace import Workspace
 from tests import fakes
-from tests.factories import BASE, delta, document, md5, release, snapshot, workspace, write
+from tests.factories import BASE, delta, document, md5, release, snapshot, with_signals, workspace, write
 from tests.fakes import SKILLS, CountingEmbedder, CountingReader, CountingTrainer
 
 NAMES = ("Pump", "Tank", "Valve", "Motor")
@@ -71,7 +73,8 @@ def corpus_of(texts: dict[str, str], train: dict[str, str] | None = None, exampl
     documents = [document(name, text) for name, text in texts.items()]
     data = snapshot({one.id: one.digest for one in documents}, train)
     chunks = chunk_documents(documents, Params().chunk)
-    return Corpus(snapshot=data, documents=tuple(documents), chunks=tuple(chunks), examples=examples)
+    knowledge = KnowledgeBase(snapshot=data, documents=tuple(documents), chunks=tuple(chunks))
+    return Corpus(knowledge, TrainingSet(examples))
 
 
 def end_of_life(name: str, answer: str = OLD, **fields: Any) -> GoldenQuestion:
@@ -85,12 +88,12 @@ def golden(*moved: str) -> tuple[GoldenQuestion, ...]:
 
 
 def examiner(space: Workspace, corpus: Corpus, questions: tuple[GoldenQuestion, ...]) -> Evaluator:
-    return Evaluator(corpus, GoldenSet(questions, ()), Answerer(space, MODELS, no_progress), space.params)
+    return Evaluator(corpus.knowledge, GoldenSet(questions, ()), Answerer(space, MODELS, no_progress), space.params)
 
 
 def index_of(space: Workspace, texts: dict[str, str]) -> Retriever:
     index = open_index(space, MODELS.embedder)
-    built = index.refresh(corpus_of(texts).source, "s", no_progress)
+    built = index.refresh(corpus_of(texts).knowledge.source, "s", no_progress)
     return index.retriever(built.version)
 
 
@@ -100,9 +103,34 @@ def taught(space: Workspace) -> BuiltModel:
     return BuiltModel(base="reader-1", adapter="a1", examples="x", settings="s")
 
 
-def world(corpus: Corpus, changes: ChangeSet, live: Release | None = None, **fields: Any) -> EvidenceInputs:
-    usual: dict[str, Any] = {"delta": delta(), "costs": COSTS, "refused": {}}
-    return EvidenceInputs(corpus=corpus, changes=changes, live=live, **(usual | fields))
+@dataclass(frozen=True)
+class World:
+    """What evidence is gathered about."""
+
+    corpus: Corpus
+    changes: ChangeSet
+    live: Release | None
+    before: LiveIndexView | None
+
+
+def world(
+    corpus: Corpus, changes: ChangeSet, live: Release | None = None, before: LiveIndexView | None = None
+) -> World:
+    return World(corpus, changes, live, before)
+
+
+def gather_evidence(
+    about: World, evaluator: Evaluator, subject: SystemUnderTest, embedder: Embedder, params: Params
+) -> Evidence:
+    """The evidence about a world; the changes are those that it names."""
+    watch, knowledge = Stopwatch(), about.corpus.knowledge
+    data = describe_data_change(knowledge, about.live, delta())
+    scores = measure_answers(evaluator, subject, about.before, about.changes.renamed, params.score, watch)
+    text = measure_text(knowledge, about.before, subject.reader, embedder, params, watch)
+    with watch("excess_loss"):
+        training = measure_training_data(about.corpus, about.live, subject, evaluator.answerer, None, params)
+    limits = Limits(costs=COSTS)
+    return Evidence(data=data, scores=scores, text=text, training=training, limits=limits, signal_seconds=watch.seconds)
 
 
 def before_of(
@@ -112,7 +140,9 @@ def before_of(
         return None
     asked = {doc for question in questions for doc in question.docs}
     index = open_index(space, MODELS.embedder)
-    return LiveIndexView.of(index, subject.reader.version, corpus, asked, space.params.evidence.old_chunks)
+    return LiveIndexView.of(
+        index, subject.reader.version, corpus.knowledge.chunks, asked, space.params.evidence.old_chunks
+    )
 
 
 def seen(
@@ -142,7 +172,7 @@ def without_times(found: Evidence) -> Evidence:
 
 def first_of(question: GoldenQuestion, corpus: Corpus) -> str:
     """The right passage where there is room for one alone."""
-    [passage] = gold_context(question, corpus, 1)
+    [passage] = gold_context(question, corpus.knowledge, 1)
     return passage
 
 
@@ -182,7 +212,7 @@ def test_the_right_passage_stands_among_the_nearest_of_its_page_however_many(pas
     lines = "\n\n".join(f"## Tank {at}\n\n- End of life: 2027-01-0{at}" for at in range(1, 6))
     corpus = corpus_of({"Tank.md": f"# Tank\n\n{lines}\n"})
     asked = end_of_life("Tank", "2027-01-02", question="When does Tank 4 reach end of life?")
-    context = gold_context(asked, corpus, passages)
+    context = gold_context(asked, corpus.knowledge, passages)
     assert len(context) == len(set(context)) == min(passages, 5)
     assert any("2027-01-02" in passage for passage in context)
     assert context[0].startswith("Tank > Tank 4" if passages > 1 else "Tank > Tank 2")
@@ -214,7 +244,7 @@ def test_of_what_is_answered_wrong_so_many_are_asked_and_stand_for_the_rest(
 
 @pytest.mark.parametrize("docs", [(), ("gone.md",)])
 def test_a_question_without_documents_has_no_right_passage(docs: tuple[str, ...]) -> None:
-    assert gold_context(end_of_life("Tank", docs=docs), corpus_of(pages()), 3) == []
+    assert gold_context(end_of_life("Tank", docs=docs), corpus_of(pages()).knowledge, 3) == []
 
 
 def test_a_question_without_documents_is_asked_with_what_is_found_and_says_nothing_of_recall(space: Workspace) -> None:
@@ -239,9 +269,13 @@ def test_whatever_is_wrong_with_a_question_without_documents_is_the_models_fault
     # The index has the old date, but nothing says that it ought to have another.
     questions = (end_of_life("Tank", NEW, docs=()),)
     found = seen(space, pages("Tank"), SystemUnderTest(index_of(space, pages()), taught(space)), questions)
-    assert (found.score_retrieved.value, found.index_gap.value, found.model_gap.value) == (0.0, 0.0, 1.0)
-    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
-    assert found.embedder_gap.value == 0.0
+    assert (found.scores.score_retrieved.value, found.scores.index_gap.value, found.scores.model_gap.value) == (
+        0.0,
+        0.0,
+        1.0,
+    )
+    assert found.scores.refresh_gain == Measure.unmeasured(NOT_MISSING)
+    assert found.scores.embedder_gap.value == 0.0
 
 
 # --- which half ----------------------------------------------------------------------------------------------------
@@ -250,20 +284,20 @@ def test_whatever_is_wrong_with_a_question_without_documents_is_the_models_fault
 def test_a_stale_index_shows_in_the_gap_of_the_index_alone(space: Workspace) -> None:
     subject = SystemUnderTest(index_of(space, pages()), taught(space))
     found = seen(space, pages("Pump", "Tank"), subject, golden("Pump", "Tank"))
-    assert (found.score_gold.value, found.score_retrieved.value) == (1.0, 0.5)
-    assert (found.index_gap.value, found.model_gap.value) == (0.5, 0.0)
-    assert found.index_gap.n == len(NAMES)
-    assert found.refresh_gain.value == 0.5
+    assert (found.scores.score_gold.value, found.scores.score_retrieved.value) == (1.0, 0.5)
+    assert (found.scores.index_gap.value, found.scores.model_gap.value) == (0.5, 0.0)
+    assert found.scores.index_gap.n == len(NAMES)
+    assert found.scores.refresh_gain.value == 0.5
 
 
 def test_a_model_that_cannot_read_shows_in_the_gap_of_the_model_alone(space: Workspace) -> None:
     subject = SystemUnderTest(index_of(space, pages()), BASE)
     found = seen(space, pages(), subject, golden())
-    assert (found.model_gap.value or 0) > 0
-    assert found.score_gold.value == found.score_retrieved.value
-    assert found.index_gap.value == 0.0
-    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
-    assert found.embedder_gap.value == 0.0
+    assert (found.scores.model_gap.value or 0) > 0
+    assert found.scores.score_gold.value == found.scores.score_retrieved.value
+    assert found.scores.index_gap.value == 0.0
+    assert found.scores.refresh_gain == Measure.unmeasured(NOT_MISSING)
+    assert found.scores.embedder_gap.value == 0.0
 
 
 def test_both_halves_out_of_date_show_in_both_gaps(space: Workspace) -> None:
@@ -274,13 +308,17 @@ def test_both_halves_out_of_date_show_in_both_gaps(space: Workspace) -> None:
     assert unknown
     found = seen(space, pages(*NAMES), SystemUnderTest(index_of(space, pages()), BASE), known + unknown)
     share = len(known) / len(NAMES)
-    assert (found.index_gap.value, found.model_gap.value) == (share, 1 - share)
+    assert (found.scores.index_gap.value, found.scores.model_gap.value) == (share, 1 - share)
 
 
 def test_where_both_halves_are_current_there_is_no_gap(space: Workspace) -> None:
     found = seen(space, pages("Pump"), SystemUnderTest(index_of(space, pages("Pump")), taught(space)), golden("Pump"))
-    assert (found.index_gap.value, found.model_gap.value, found.embedder_gap.value) == (0.0, 0.0, 0.0)
-    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
+    assert (found.scores.index_gap.value, found.scores.model_gap.value, found.scores.embedder_gap.value) == (
+        0.0,
+        0.0,
+        0.0,
+    )
+    assert found.scores.refresh_gain == Measure.unmeasured(NOT_MISSING)
 
 
 def test_before_the_first_index_everything_that_the_right_passage_wins_is_the_gap_of_the_index(
@@ -290,15 +328,15 @@ def test_before_the_first_index_everything_that_the_right_passage_wins_is_the_ga
     unborn = world(corpus, diff_snapshots(None, corpus.snapshot), live=None)
     subject = SystemUnderTest(None, taught(space))
     found = gather_evidence(unborn, examiner(space, corpus, golden()), subject, MODELS.embedder, space.params)
-    assert found.live_release is None
-    assert (found.score_gold.value, found.score_retrieved.value) == (1.0, 0.0)
-    assert found.index_gap.value == found.refresh_gain.value == 1.0
-    assert found.embedder_gap == Measure.unmeasured(ALL_MISSING)
+    assert found.data.live_release is None
+    assert (found.scores.score_gold.value, found.scores.score_retrieved.value) == (1.0, 0.0)
+    assert found.scores.index_gap.value == found.scores.refresh_gain.value == 1.0
+    assert found.scores.embedder_gap == Measure.unmeasured(ALL_MISSING)
 
 
 def test_the_gap_of_the_model_has_the_interval_of_the_score_turned_round(space: Workspace) -> None:
     found = seen(space, pages(), SystemUnderTest(index_of(space, pages()), BASE), golden())
-    gold, gap = found.score_gold, found.model_gap
+    gold, gap = found.scores.score_gold, found.scores.model_gap
     assert gold.low is not None
     assert gold.high is not None
     assert gold.low < gold.high
@@ -308,7 +346,11 @@ def test_the_gap_of_the_model_has_the_interval_of_the_score_turned_round(space: 
 def test_an_answer_in_another_form_is_malformed_and_wrong(space: Workspace) -> None:
     formed = tuple(one.model_copy(update={"format": r'\{"value": .*\}'}) for one in golden())
     found = seen(space, pages(), SystemUnderTest(index_of(space, pages()), taught(space)), formed)
-    assert (found.malformed_share.value, found.model_gap.value, found.index_gap.value) == (1.0, 1.0, 0.0)
+    assert (found.scores.malformed_share.value, found.scores.model_gap.value, found.scores.index_gap.value) == (
+        1.0,
+        1.0,
+        0.0,
+    )
 
 
 # --- what a refresh can win back, and what only a better search ----------------------------------------------------
@@ -333,10 +375,12 @@ def test_what_the_live_rows_lack_is_the_refreshs_and_what_they_hold_but_do_not_b
 ) -> None:
     subject = SystemUnderTest(index_of(space, pages() | HIDDEN), taught(space))
     found = seen(space, pages(*moved) | HIDDEN, subject, golden(*moved))
-    assert found.score_gold.value == 1.0
-    assert (found.refresh_gain.value, found.embedder_gap.value) == (refresh, retriever)
-    assert found.index_gap.value == (refresh or 0) + (retriever or 0)
-    assert {one.n for one in (found.refresh_gain, found.embedder_gap) if one.value is not None} == {len(NAMES)}
+    assert found.scores.score_gold.value == 1.0
+    assert (found.scores.refresh_gain.value, found.scores.embedder_gap.value) == (refresh, retriever)
+    assert found.scores.index_gap.value == (refresh or 0) + (retriever or 0)
+    assert {one.n for one in (found.scores.refresh_gain, found.scores.embedder_gap) if one.value is not None} == {
+        len(NAMES)
+    }
 
 
 def test_with_the_right_passage_brought_up_it_is_the_model_that_fails_and_it_is_not_asked_again(
@@ -345,15 +389,15 @@ def test_with_the_right_passage_brought_up_it_is_the_model_that_fails_and_it_is_
     """A page with the same heading and another date stands before the right one, and the model believes it."""
     astray = {"a/Pump.md": "# Pump\n\n## Pump 1\n\n- End of life: 2001-01-01\n"}
     found = seen(space, pages() | astray, SystemUnderTest(index_of(space, pages() | astray), taught(space)), golden())
-    assert (found.score_gold.value, found.model_gap.value) == (0.75, 0.25)
-    assert (found.index_gap.value, found.embedder_gap.value) == (0.0, 0.0)
+    assert (found.scores.score_gold.value, found.scores.model_gap.value) == (0.75, 0.25)
+    assert (found.scores.index_gap.value, found.scores.embedder_gap.value) == (0.0, 0.0)
     assert len(CountingReader.prompts) == len(NAMES)
 
 
 def test_which_part_was_not_measured_is_said(space: Workspace) -> None:
     subject = SystemUnderTest(index_of(space, pages()), taught(space))
     fresh, stale = seen(space, pages(), subject, golden()), seen(space, pages(*NAMES), subject, golden(*NAMES))
-    assert (fresh.refresh_gain, stale.embedder_gap) == (
+    assert (fresh.scores.refresh_gain, stale.scores.embedder_gap) == (
         Measure.unmeasured(NOT_MISSING),
         Measure.unmeasured(ALL_MISSING),
     )
@@ -362,15 +406,15 @@ def test_which_part_was_not_measured_is_said(space: Workspace) -> None:
 def test_a_document_that_was_added_is_the_refreshs(space: Workspace) -> None:
     live = {name: text for name, text in pages().items() if name != "Pump.md"}
     found = seen(space, pages(), SystemUnderTest(index_of(space, live), taught(space)), golden())
-    assert (found.refresh_gain.value, found.embedder_gap.value) == (0.25, 0.0)
+    assert (found.scores.refresh_gain.value, found.scores.embedder_gap.value) == (0.25, 0.0)
 
 
 def test_a_cosmetic_edit_brings_no_news_and_nothing_to_win_back(space: Workspace) -> None:
     now = {name: text.replace("- Latest release:", "* LATEST release:") for name, text in pages().items()}
     found = seen(space, now, SystemUnderTest(index_of(space, pages()), taught(space)), golden())
-    assert (found.changed_sentence_share.value, found.index_gap.value) == (0.0, 0.0)
-    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
-    assert found.stale_facts == Measure.unmeasured("no fact was edited")
+    assert (found.text.changed_sentence_share.value, found.scores.index_gap.value) == (0.0, 0.0)
+    assert found.scores.refresh_gain == Measure.unmeasured(NOT_MISSING)
+    assert found.text.stale_facts == Measure.unmeasured("no fact was edited")
 
 
 def test_what_was_renamed_is_found_under_its_old_name(space: Workspace) -> None:
@@ -378,14 +422,18 @@ def test_what_was_renamed_is_found_under_its_old_name(space: Workspace) -> None:
     questions = tuple(end_of_life(name, docs=(f"moved/{name}.md",)) for name in NAMES)
     renamed = tuple(Rename(before=name, after=f"moved/{name}") for name in pages())
     found = seen(space, now, SystemUnderTest(index_of(space, pages()), taught(space)), questions, renamed)
-    assert (found.changed_sentence_share.value, found.index_gap.value, found.embedder_gap.value) == (0.0, 0.0, 0.0)
-    assert found.refresh_gain == Measure.unmeasured(NOT_MISSING)
+    assert (found.text.changed_sentence_share.value, found.scores.index_gap.value, found.scores.embedder_gap.value) == (
+        0.0,
+        0.0,
+        0.0,
+    )
+    assert found.scores.refresh_gain == Measure.unmeasured(NOT_MISSING)
 
 
 def test_only_a_renames_old_name_stands_for_a_document_not_any_page_with_the_same_answer(space: Workspace) -> None:
     now = pages() | {"Other.md": page("Other")}
     found = seen(space, now, SystemUnderTest(index_of(space, pages()), taught(space)), (end_of_life("Other"),))
-    assert (found.refresh_gain.value, found.index_gap.value) == (1.0, 1.0)
+    assert (found.scores.refresh_gain.value, found.scores.index_gap.value) == (1.0, 1.0)
 
 
 # --- groups of questions -------------------------------------------------------------------------------------------
@@ -407,13 +455,13 @@ def test_groups_and_kinds_add_up_to_the_whole(space: Workspace) -> None:
     unbound = end_of_life("unbound", "someone", docs=())
     asked = (*dates, formed, unbound)
     found = seen(space, now, SystemUnderTest(index_of(space, live), taught(space)), asked)
-    assert whole(found.groups) == (found.index_gap.value, found.model_gap.value, len(asked))
-    assert whole(found.kinds) == (found.index_gap.value, found.model_gap.value, len(asked))
-    groups = {one.name: (one.index_gap.value, one.model_gap.value) for one in found.groups}
+    assert whole(found.scores.groups) == (found.scores.index_gap.value, found.scores.model_gap.value, len(asked))
+    assert whole(found.scores.kinds) == (found.scores.index_gap.value, found.scores.model_gap.value, len(asked))
+    groups = {one.name: (one.index_gap.value, one.model_gap.value) for one in found.scores.groups}
     assert groups == {"wet/": (0.333333, 0.333333), "dry/": (0.5, 0.0), "no document": (0.0, 1.0)}
-    kinds = {one.name: (one.index_gap.value, one.model_gap.value) for one in found.kinds}
+    kinds = {one.name: (one.index_gap.value, one.model_gap.value) for one in found.scores.kinds}
     assert kinds == {"date": (0.5, 0.0), "demanded format": (0.0, 1.0), "a few words": (0.0, 1.0)}
-    assert [one.name for one in found.groups] == ["wet/", "dry/", "no document"]
+    assert [one.name for one in found.scores.groups] == ["wet/", "dry/", "no document"]
 
 
 def test_of_many_groups_the_largest_are_told(space: Workspace) -> None:
@@ -421,8 +469,8 @@ def test_of_many_groups_the_largest_are_told(space: Workspace) -> None:
     docs = [f"{folder}/a.md" for folder in folders] + [f"{folders[-1]}/b.md"]
     asked = tuple(end_of_life(f"q{at}", docs=(doc,)) for at, doc in enumerate(docs))
     found = seen(space, pages(), SystemUnderTest(None, BASE), asked)
-    assert [one.name for one in found.groups] == [f"{name}/" for name in (folders[-1], *folders[: GROUPS - 1])]
-    assert found.groups[0].index_gap.n == 2
+    assert [one.name for one in found.scores.groups] == [f"{name}/" for name in (folders[-1], *folders[: GROUPS - 1])]
+    assert found.scores.groups[0].index_gap.n == 2
 
 
 @pytest.mark.parametrize(
@@ -479,7 +527,7 @@ def test_the_judge_grades_the_questions_that_ask_for_one_and_no_other(space: Wor
     judge = Lenient()
     asked = (end_of_life("Pump", scorer="judge"), end_of_life("Tank"), end_of_life("Valve", scorer="judge", format="x"))
     asking = Evaluator(
-        corpus_of(pages()), GoldenSet(asked, ()), Answerer(space, MODELS, no_progress, judge), space.params
+        corpus_of(pages()).knowledge, GoldenSet(asked, ()), Answerer(space, MODELS, no_progress, judge), space.params
     )
     graded = asking.with_gold(SystemUnderTest(None, taught(space)))
     assert [one.score for one in graded] == [0.5, 1.0, 0.0]
@@ -490,9 +538,9 @@ def test_an_answer_that_is_right_in_part_counts_in_part(space: Workspace) -> Non
     asked = tuple(end_of_life(name, f"{OLD} for sure", scorer="token_f1") for name in NAMES)
     subject = SystemUnderTest(index_of(space, pages()), taught(space))
     found = seen(space, pages(), subject, asked)
-    assert found.score_gold.value == found.score_retrieved.value == 0.5
-    assert found.stale_questions == ()
-    assert found.model_gap.value == 0.5
+    assert found.scores.score_gold.value == found.scores.score_retrieved.value == 0.5
+    assert found.scores.stale_questions == ()
+    assert found.scores.model_gap.value == 0.5
 
 
 def test_a_passage_with_the_same_numbers_is_the_right_one_for_an_answer_in_json(space: Workspace) -> None:
@@ -503,12 +551,12 @@ def test_a_passage_with_the_same_numbers_is_the_right_one_for_an_answer_in_json(
 def test_lines_that_are_left_out_are_counted_by_what_is_wrong_with_them(space: Workspace) -> None:
     flaws = (IssueKind.LEAK, IssueKind.STALE, IssueKind.LEAK)
     findings = tuple(DataIssue(where=f"a.jsonl:{at}", kind=kind, why="") for at, kind in enumerate(flaws))
-    corpus = replace(corpus_of(pages()), filtered=findings)
+    corpus = replace(corpus_of(pages()), training=TrainingSet((), filtered=findings))
     about = world(corpus, ChangeSet(before=None, after="s"))
     found = gather_evidence(
         about, examiner(space, corpus, golden()), SystemUnderTest(None, BASE), MODELS.embedder, space.params
     )
-    assert found.filtered == {"leak": 2, "stale answer": 1}
+    assert found.training.filtered == {"leak": 2, "stale answer": 1}
 
 
 # --- what was not measured -----------------------------------------------------------------------------------------
@@ -516,11 +564,17 @@ def test_lines_that_are_left_out_are_counted_by_what_is_wrong_with_them(space: W
 
 def test_without_questions_every_score_is_unmeasured_and_none_is_nought(space: Workspace) -> None:
     found = seen(space, pages(), SystemUnderTest(index_of(space, pages()), taught(space)), ())
-    scores = (found.score_gold, found.score_retrieved, found.index_gap, found.model_gap, found.malformed_share)
-    parts = (found.refresh_gain, found.embedder_gap)
+    scores = (
+        found.scores.score_gold,
+        found.scores.score_retrieved,
+        found.scores.index_gap,
+        found.scores.model_gap,
+        found.scores.malformed_share,
+    )
+    parts = (found.scores.refresh_gain, found.scores.embedder_gap)
     assert {(one.value, one.low, one.high, one.n) for one in (*scores, *parts)} == {(None, None, None, 0)}
     assert all(one.why for one in (*scores, *parts))
-    assert (found.groups, found.kinds) == ((), ())
+    assert (found.scores.groups, found.scores.kinds) == ((), ())
 
 
 def test_a_stale_question_stays_out_of_every_score(space: Workspace) -> None:
@@ -531,12 +585,15 @@ def test_a_stale_question_stays_out_of_every_score(space: Workspace) -> None:
     found = []
     for questions in (golden("Pump"), (gone, *golden("Pump"), other)):
         asking = Evaluator(
-            corpus, split_stale(questions, corpus.texts), Answerer(space, MODELS, no_progress), space.params
+            corpus.knowledge,
+            split_stale(questions, corpus.knowledge.texts),
+            Answerer(space, MODELS, no_progress),
+            space.params,
         )
         found.append(without_times(gather_evidence(about, asking, subject, MODELS.embedder, space.params)))
-    assert [one.stale_questions for one in found] == [(), ("gone", "other")]
-    assert found[0].index_gap.n == len(NAMES)
-    assert found[0] == found[1].model_copy(update={"stale_questions": ()})
+    assert [one.scores.stale_questions for one in found] == [(), ("gone", "other")]
+    assert found[0].scores.index_gap.n == len(NAMES)
+    assert found[0] == with_signals(found[1], stale_questions=())
 
 
 # --- the adapter ---------------------------------------------------------------------------------------------------
@@ -548,7 +605,7 @@ TAUGHT = snapshot(train={"t.jsonl": md5("t")})
 
 def trained_on(data: Snapshot, params: Params, base: str = "reader-1", seen: tuple[str, ...] = ()) -> BuiltModel:
     settings = training_settings(params, base)
-    return BuiltModel(base=base, adapter="a1", examples=data.train_id, settings=settings, taught=seen)
+    return BuiltModel(base=base, adapter="a1", examples=data.train_id, settings=settings, trained_on=seen)
 
 
 def other(**blocks: dict[str, Any]) -> Params:
@@ -566,9 +623,6 @@ ELSEWHERE = snapshot(train={"renamed.jsonl": md5("t")})
         (trained_on(TAUGHT, other(finetune={"rank": 4}), seen=SEEN), False),
         (trained_on(TAUGHT, other(finetune={"seed": 8}), seen=SEEN), False),
         (trained_on(TAUGHT, other(index={"top_k": 5}), seen=SEEN), False),
-        # One from before releases held what their model was taught is known by its files.
-        (trained_on(TAUGHT, other()), True),
-        (trained_on(ELSEWHERE, other()), False),
         # Known by its examples, wherever they stand now and in whatever order.
         (trained_on(ELSEWHERE, other(), seen=SEEN[::-1]), True),
         (trained_on(ELSEWHERE, other(), seen=SEEN[:2]), False),
@@ -589,8 +643,8 @@ def test_an_adapter_is_current_only_under_the_same_examples_and_settings(
     asking = examiner(space, corpus, golden())
     about = world(corpus, changed(), release())
     found = gather_evidence(about, asking, SystemUnderTest(None, model), MODELS.embedder, space.params)
-    assert found.adapter_is_current is current
-    assert found.examples == len(EXAMPLES)
+    assert found.training.adapter_is_current is current
+    assert found.training.examples == len(EXAMPLES)
 
 
 def test_an_adapter_of_another_base_than_todays_is_not_current(
@@ -598,11 +652,11 @@ def test_an_adapter_of_another_base_than_todays_is_not_current(
 ) -> None:
     corpus = corpus_of(pages(), {"t.jsonl": md5("t")}, EXAMPLES)
     write(space.adapters / "a1" / SKILLS, json.dumps({"reads": True}))
-    about, subject = world(corpus, changed(), release()), SystemUnderTest(None, trained_on(TAUGHT, other()))
+    about, subject = world(corpus, changed(), release()), SystemUnderTest(None, trained_on(TAUGHT, other(), seen=SEEN))
     found = [gather_evidence(about, examiner(space, corpus, golden()), subject, MODELS.embedder, space.params)]
     monkeypatch.setattr(Answerer, "base", "reader-2")
     found += [gather_evidence(about, examiner(space, corpus, golden()), subject, MODELS.embedder, space.params)]
-    assert [one.adapter_is_current for one in found] == [True, False]
+    assert [one.training.adapter_is_current for one in found] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -625,7 +679,7 @@ def test_a_base_model_that_is_not_the_live_releases_is_named(
     about, asking = world(corpus_of(pages()), changed(), made), examiner(space, corpus_of(pages()), golden())
     monkeypatch.setattr(Answerer, "base", today)
     found = gather_evidence(about, asking, SystemUnderTest(None, BASE), MODELS.embedder, space.params)
-    assert found.new_base_model == told
+    assert found.training.new_base_model == told
 
 
 def test_a_base_model_alone_is_never_current_even_without_examples(space: Workspace) -> None:
@@ -635,24 +689,24 @@ def test_a_base_model_alone_is_never_current_even_without_examples(space: Worksp
     found = gather_evidence(
         about, examiner(space, corpus, golden()), SystemUnderTest(None, bare), MODELS.embedder, space.params
     )
-    assert not found.adapter_is_current
+    assert not found.training.adapter_is_current
 
 
 # --- the rest of the evidence --------------------------------------------------------------------------------------
 
 
-def test_what_is_known_beforehand_is_passed_on_as_it_is(space: Workspace) -> None:
+def test_the_data_change_is_that_between_the_live_release_and_the_corpus(space: Workspace) -> None:
     corpus = corpus_of(pages())
-    changes, moved, refused = changed(edited=("Pump.md",)), delta(new=3), {"REFRESH": "the gate refused it"}
-    past = (PastDecision(cycle="cycle-1", action="REFRESH", accepted=True),)
-    lately = {"approved": ("RETRAIN",), "past": past, "spent_hours": 1.5, "hours_since_retrain": 9}
-    known = world(corpus, changes, release(7), delta=moved, refused=refused, **lately)
-    asking = Evaluator(corpus, GoldenSet(golden(), ("q8", "q9")), Answerer(space, MODELS, no_progress), space.params)
-    found = gather_evidence(known, asking, SystemUnderTest(None, BASE), MODELS.embedder, space.params)
-    assert (found.snapshot, found.live_release) == (corpus.snapshot.id, "7")
-    assert (found.changes, found.delta, found.refused, found.costs) == (changes, moved, refused, COSTS)
-    assert found.stale_questions == ("q8", "q9")
-    assert {name: getattr(found, name) for name in lately} == lately
+    live = release(7, snapshot=snapshot({"Pump.md": md5("old"), "Old.md": md5("gone")}))
+    asking = Evaluator(
+        corpus.knowledge, GoldenSet(golden(), ("q8", "q9")), Answerer(space, MODELS, no_progress), space.params
+    )
+    about = world(corpus, changed(), live)
+    found = gather_evidence(about, asking, SystemUnderTest(None, BASE), MODELS.embedder, space.params)
+    assert (found.data.snapshot, found.data.live_release) == (corpus.snapshot.id, "7")
+    assert found.data.changes == diff_snapshots(live.snapshot, corpus.snapshot)
+    assert (found.data.changes.edited, found.data.changes.removed) == (("Pump.md",), ("Old.md",))
+    assert found.scores.stale_questions == ("q8", "q9")
 
 
 TIMED = {
@@ -667,14 +721,11 @@ TIMED = {
 }
 
 
-def test_every_signal_that_takes_time_is_timed_whether_it_was_measured_or_not(space: Workspace) -> None:
+def test_every_signal_that_takes_time_is_timed(space: Workspace) -> None:
     subject = SystemUnderTest(index_of(space, pages()), taught(space))
-    for found in (
-        seen(space, pages("Pump"), subject, golden("Pump")),
-        seen(space, pages(), SystemUnderTest(None, BASE), ()),
-    ):
-        assert set(found.signal_seconds) == TIMED
-        assert min(found.signal_seconds.values()) >= 0
+    found = seen(space, pages("Pump"), subject, golden("Pump"))
+    assert set(found.signal_seconds) == TIMED
+    assert min(found.signal_seconds.values()) >= 0
 
 
 def test_the_changed_text_and_the_new_examples_speak_for_themselves(space: Workspace) -> None:
@@ -687,12 +738,12 @@ def test_the_changed_text_and_the_new_examples_speak_for_themselves(space: Works
     before = before_of(space, now, subject, ())
     about = world(now, changed(edited=("Pump.md",), removed=("Old.md",)), release(), before=before)
     found = gather_evidence(about, examiner(space, now, golden("Pump")), subject, MODELS.embedder, space.params)
-    assert (found.stale_facts.value, found.resurfaced_deletions.value) == (1.0, 1.0)
+    assert (found.text.stale_facts.value, found.text.resurfaced_deletions.value) == (1.0, 1.0)
     # One of the two facts on each of four pages.
-    assert (found.changed_sentence_share.value, found.changed_sentence_share.n) == (0.125, 8)
-    assert found.new_examples == 1
-    assert found.excess_loss.value == pytest.approx(1.9, abs=0.05)
-    assert (found.vocabulary.value, found.vocabulary.n) == (0.0, 1)
+    assert (found.text.changed_sentence_share.value, found.text.changed_sentence_share.n) == (0.125, 8)
+    assert found.training.new_examples == 1
+    assert found.training.excess_loss.value == pytest.approx(1.9, abs=0.05)
+    assert (found.text.vocabulary.value, found.text.vocabulary.n) == (0.0, 1)
 
 
 def test_before_the_first_release_each_signal_of_changed_text_says_why_there_is_none(space: Workspace) -> None:
@@ -703,9 +754,9 @@ def test_before_the_first_release_each_signal_of_changed_text_says_why_there_is_
     )
     signals = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "novelty", "shift", "vocabulary")
     first = Measure.unmeasured("there is no live release to compare with")
-    assert {name: getattr(found, name) for name in signals} == dict.fromkeys(signals, first)
-    assert found.excess_loss == Measure.unmeasured("there is no adapter yet")
-    assert found.new_examples == len(EXAMPLES)
+    assert {name: getattr(found.text, name) for name in signals} == dict.fromkeys(signals, first)
+    assert found.training.excess_loss == Measure.unmeasured("there is no adapter yet")
+    assert found.training.new_examples == len(EXAMPLES)
 
 
 def test_a_scorecard_says_what_was_measured_and_on_what(space: Workspace) -> None:
