@@ -35,10 +35,10 @@ def verdict_markdown(verdict: Verdict, questions: Sequence[GoldenQuestion] = ())
             f"Answer score, candidate minus live release, on the same questions: {verdict.difference}.",
             SCALE,
             markdown_table(("measure", "live", "candidate"), measures),
-            *_retrieval_section(verdict),
-            *_suites_section(verdict.suites, wordings),
             "## Checks",
             markdown_table(("check", "result", "details"), checks),
+            *_retrieval_section(verdict),
+            *_suites_section(verdict.suites, wordings),
             "## Questions whose score changed",
             _changed_answers(verdict.before, verdict.after, wordings),
         ]
