@@ -88,9 +88,9 @@ def taught(space: Workspace, name: str = "a1") -> BuiltModel:
 
 def test_a_release_of_another_base_is_never_answered_by_todays(space: Workspace) -> None:
     other = BASE.model_copy(update={"base": "reader-2"})
-    with pytest.raises(UserError, match="made from reader-2, and what is there now is reader-1: put it back"):
+    with pytest.raises(UserError, match=r"base model reader-2 .*reader-1"):
         answerer(space).answer("asking", prompts("one?"), other)
-    with pytest.raises(UserError, match="made from reader-2"):
+    with pytest.raises(UserError, match="base model reader-2"):
         answerer(space).losses("judging", [TrainingSample(prompts("one?")[0], "May")], other)
     assert CountingReader.prompts == []
 
