@@ -335,11 +335,11 @@ law = settings(derandomize=True, deadline=None, max_examples=150)
 def test_every_line_is_an_example_an_orphan_or_has_one_issue(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str]
 ) -> None:
-    result = all_of(lines, tmp_path_factory.mktemp("lines"))
-    result = validate_examples(result, PAGES, GOLDEN, PARAMS)
+    parsed = all_of(lines, tmp_path_factory.mktemp("lines"))
+    result = validate_examples(parsed, PAGES, GOLDEN, PARAMS)
     parts = [*result.examples, *result.orphans, *result.filtered]
-    assert sorted(item.where for item in parts) == sorted(item.where for item in result)
-    assert len(result) == len(lines)
+    assert sorted(item.where for item in parts) == sorted(item.where for item in parsed)
+    assert len(parsed) == len(lines)
 
 
 @law
@@ -347,13 +347,13 @@ def test_every_line_is_an_example_an_orphan_or_has_one_issue(
 def test_keeping_contradictions_adds_one_example_per_answer_and_changes_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str]
 ) -> None:
-    result = all_of(lines, tmp_path_factory.mktemp("lines"))
-    without, kept = validate_examples(result, PAGES, GOLDEN, PARAMS), validate_examples(result, PAGES, GOLDEN, KEEPING)
+    parsed = all_of(lines, tmp_path_factory.mktemp("lines"))
+    without, kept = validate_examples(parsed, PAGES, GOLDEN, PARAMS), validate_examples(parsed, PAGES, GOLDEN, KEEPING)
     assert set(without.examples) <= set(kept.examples)
     added = {item.where for item in kept.examples} - {item.where for item in without.examples}
     assert {issue.where for issue in kept.contradictory} == added
     assert kept.orphans == without.orphans
-    assert len(kept.examples) + len(kept.orphans) + len(kept.filtered) == len(result)
+    assert len(kept.examples) + len(kept.orphans) + len(kept.filtered) == len(parsed)
 
 
 @law
@@ -370,9 +370,9 @@ def test_valid_examples_have_no_issue_when_validated_again(
 def test_the_order_of_lines_does_not_change_the_valid_examples(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], random: Any
 ) -> None:
-    result = all_of(lines, tmp_path_factory.mktemp("lines"))
-    mixed = random.sample(result, len(result))
-    results = [validate_examples(order, PAGES, GOLDEN, PARAMS) for order in (result, mixed)]
+    parsed = all_of(lines, tmp_path_factory.mktemp("lines"))
+    mixed = random.sample(parsed, len(parsed))
+    results = [validate_examples(order, PAGES, GOLDEN, PARAMS) for order in (parsed, mixed)]
     digests = [{item.digest for item in result.examples} for result in results]
     kinds = [sorted(issue.kind for issue in result.filtered) for result in results]
     assert digests[0] == digests[1]
