@@ -1,4 +1,4 @@
-"""What is built before it is proven? A new version of the index, or a new adapter; neither is live yet."""
+"""Build of candidates: a new index version or a new adapter, neither of them live before the release."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ragtide.pipelines.corpus import Corpus, DocumentFolder, KnowledgeBase
+from ragtide.pipelines.corpus import Corpus, DocumentFolder, KnowledgeBase, TrainingSet
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.approvals import consume_approvals
 from ragtide.pipelines.index.fingerprint import local_table_folder
@@ -27,20 +27,20 @@ from ragtide.pipelines.workspace import Workspace
 
 
 def open_index(workspace: Workspace, embedder: Embedder) -> Index:
-    """The project's index, under the embedder and chunker settings of params.yaml."""
+    """The project's index, with the embedder and chunker settings of params.yaml."""
     params = workspace.params
     return Index(workspace.index_uri, embedder, params.chunk, params.embed, params.index)
 
 
 def open_built_index(workspace: Workspace, embedder: Embedder, built: BuiltIndex) -> Index:
-    """The index as a release built it: under its own settings, which may be others than those of params.yaml today.
+    """The index with the settings under which a release built it, which may differ from those of params.yaml.
 
-    So a release goes on answering while a rebuild for new settings is made, and one can go back to it afterwards.
+    So a release still answers queries during a rebuild for new settings, and can be rolled back to afterwards.
     """
     params = workspace.params
-    today = open_index(workspace, embedder)
-    if not built.settings or built.fingerprint == today.fingerprint:
-        return today
+    current = open_index(workspace, embedder)
+    if not built.settings or built.fingerprint == current.fingerprint:
+        return current
     embed = EmbedParams.model_validate({**built.settings["embed"], "device": params.embed.device})
     chunk = ChunkParams.model_validate(built.settings["chunk"])
     tuned = (workspace.tuned_embedders / built.tuned_embedder.digest,) if built.tuned_embedder else ()
@@ -48,36 +48,36 @@ def open_built_index(workspace: Workspace, embedder: Embedder, built: BuiltIndex
 
 
 def build_index(
-    workspace: Workspace, retriever: LoadedEmbedder, knowledge: KnowledgeBase, progress: Progress, rebuild: bool = False
+    workspace: Workspace, embedder: LoadedEmbedder, knowledge: KnowledgeBase, progress: Progress, rebuild: bool = False
 ) -> BuiltIndex:
-    """Refresh the index to the knowledge base, in one commit, and write artifacts/index.json for DVC."""
-    index = open_index(workspace, retriever.embedder)
+    """Refresh the index to hold the knowledge base, in one commit, and write artifacts/index.json for DVC."""
+    index = open_index(workspace, embedder.embedder)
     built = index.refresh(knowledge.source, knowledge.snapshot.kb_id, progress, rebuild)
-    left = {"waiting": knowledge.waiting, "quarantined": len(knowledge.quarantined)}
-    built = built.model_copy(update={**left, "tuned_embedder": retriever.tuned})
+    counts = {"waiting": knowledge.waiting, "quarantined": len(knowledge.quarantined)}
+    built = built.model_copy(update={**counts, "tuned_embedder": embedder.tuned})
     write_index_artifact(workspace, built)
     return built
 
 
 def build_index_only(
-    workspace: Workspace, retriever: LoadedEmbedder, snapshot: Snapshot, progress: Progress, rebuild: bool = False
+    workspace: Workspace, embedder: LoadedEmbedder, snapshot: Snapshot, progress: Progress, rebuild: bool = False
 ) -> BuiltIndex:
-    """As `build_index`, but reading only the documents that differ from the rows: for the index without the loop."""
-    index = open_index(workspace, retriever.embedder)
+    """As `build_index`, but reads only documents that differ from the index; used by `ragtide stage index`."""
+    index = open_index(workspace, embedder.embedder)
     folder = DocumentFolder(workspace, snapshot, index.documents())
     try:
         built = index.refresh(folder, snapshot.kb_id, progress, rebuild)
     finally:
         folder.library.keep()
     consume_approvals(workspace, index.documents())
-    left = {"waiting": folder.waiting, "quarantined": len(folder.library.quarantined)}
-    built = built.model_copy(update={**left, "tuned_embedder": retriever.tuned})
+    counts = {"waiting": folder.waiting, "quarantined": len(folder.library.quarantined)}
+    built = built.model_copy(update={**counts, "tuned_embedder": embedder.tuned})
     write_index_artifact(workspace, built)
     return built
 
 
 def maintain_index(workspace: Workspace, embedder: Embedder, dry_run: bool = False) -> list[MaintenanceStep]:
-    """Keep the index's table small and fast; each step says why it was done or not. Empty without an index."""
+    """Run table maintenance; each step records whether it was done and why. Empty if there is no index."""
     params, table = workspace.params.maintenance, local_table_folder(workspace.index_uri)
     plan = MaintenancePlan(
         folder=table.parent if table else None,
@@ -90,49 +90,47 @@ def maintain_index(workspace: Workspace, embedder: Embedder, dry_run: bool = Fal
 
 
 def write_index_artifact(workspace: Workspace, index: BuiltIndex) -> None:
-    """Write down which version of the index is meant, where the DVC stage expects it."""
+    """Write artifacts/index.json, the output of the DVC stage `index`."""
     index.write(workspace.artifacts / "index.json")
 
 
 def training_settings(params: Params, base: str) -> str:
-    """A digest of everything but the examples that a training run depends on."""
-    taught = params.examples.model_dump(
+    """A digest of everything that a training run depends on, except the examples and the pages."""
+    samples = params.examples.model_dump(
         mode="json", include={"unanswerable_share", "unanswerable_reply", "replay_share"}
     )
     return json_digest(
-        [base, FORM, SAMPLES_VERSION, params.finetune.model_dump(mode="json"), params.index.top_k, taught]
+        [base, FORM, SAMPLES_VERSION, params.finetune.model_dump(mode="json"), params.index.top_k, samples]
     )
 
 
 def build_model(
-    workspace: Workspace, models: Models, corpus: Corpus, reader: Retriever, progress: Progress
+    workspace: Workspace, models: Models, corpus: Corpus, retriever: Retriever, progress: Progress
 ) -> tuple[BuiltModel, TrainingResult]:
     """Fine-tune an adapter on the corpus's examples and write artifacts/adapter and artifacts/model.json for DVC.
 
-    A run that was killed goes on where it was last kept, if everything is as it was. Returns the model, and what its
-    training was. Raises RefusalError where there are fewer examples than finetune.min_examples.
+    A killed run with the same data and settings resumes from its last checkpoint. Raises UserError if there are fewer
+    examples than finetune.min_examples.
     """
     started = time.perf_counter()
     params, training, chunks = workspace.params, corpus.training, corpus.knowledge.chunks_by_document
-    if len(training.examples) < params.finetune.min_examples:
-        needed = f"finetune.min_examples is {params.finetune.min_examples}"
-        left = f" ({len(training.filtered)} lines are left out: `ragtide examples`)" if training.filtered else ""
-        raise UserError(f"{workspace.train} holds {len(training.examples)} examples{left} and {needed}: add some")
-    taught = _that_fit(training_samples(training.with_replay, chunks, reader, params), models.trainer, params)
+    _require_examples(workspace, training)
+    samples = training_samples(training.with_replay, chunks, retriever, params)
+    samples = _without_overlong(samples, models.trainer, params)
     unfinished = workspace.state / "adapter.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    trained = models.trainer.train(taught, unfinished, progress)
+    trained = models.trainer.train(samples, unfinished, progress)
     built = BuiltModel(
         base=models.generator.base,
         adapter=store_adapter(unfinished, workspace.adapters, models.generator.base),
         examples=corpus.snapshot.train_id,
         settings=training_settings(params, models.generator.base),
-        trained_examples=trained.seen or len(taught) * params.finetune.passes(len(taught)),
+        trained_examples=trained.seen or len(samples) * params.finetune.passes(len(samples)),
         trained_on=tuple(sorted({example.digest for example in training.with_replay})),
         replayed=tuple(sorted({example.digest for example in training.replay.examples})),
         files={**training.replay.files, **corpus.snapshot.examples},
-        documents=documents_in(taught, chunks),
+        documents=documents_in(samples, chunks),
         source_documents=tuple(sorted({example.doc for example in training.with_replay if example.doc})),
         final_loss=round(trained.final_loss, 6),
         stopped=trained.stopped,
@@ -142,45 +140,57 @@ def build_model(
     return built, trained
 
 
-def _that_fit(lessons: Sequence[TrainingSample], trainer: Trainer, params: Params) -> list[TrainingSample]:
-    """Lessons that the trainer can take. Raises RefusalError where it cannot, and examples.on_invalid is "refuse"."""
-    # Only the trainer counts tokens; a user's own may not tell.
-    long = set(tell(lessons)) if (tell := getattr(trainer, "too_long", None)) else set()
-    if long and params.examples.on_invalid == "refuse":
-        start = lessons[min(long)].completion[:40]
-        what = f"{len(long)} examples have an answer of over finetune.max_tokens = {params.finetune.max_tokens} tokens"
-        raise UserError(f"{what}, such as {start!r}…: shorten them, or raise it")
-    return [lesson for at, lesson in enumerate(lessons) if at not in long]
+def _require_examples(workspace: Workspace, training: TrainingSet) -> None:
+    needed = workspace.params.finetune.min_examples
+    if len(training.examples) < needed:
+        filtered = f" ({len(training.filtered)} lines are filtered: `ragtide examples`)" if training.filtered else ""
+        count = f"{workspace.train} holds {len(training.examples)} examples{filtered}"
+        raise UserError(f"{count} and finetune.min_examples is {needed}: add some")
+
+
+def _without_overlong(samples: Sequence[TrainingSample], trainer: Trainer, params: Params) -> list[TrainingSample]:
+    """The samples whose answer is not too long for the trainer.
+
+    Raises UserError if there are others and examples.on_invalid is "refuse".
+    """
+    # Only the trainer can count tokens, and a user's own class may lack the method.
+    find_overlong = getattr(trainer, "too_long", None)
+    overlong = set(find_overlong(samples)) if find_overlong else set()
+    if overlong and params.examples.on_invalid == "refuse":
+        start = samples[min(overlong)].completion[:40]
+        limit = f"finetune.max_tokens = {params.finetune.max_tokens} tokens"
+        raise UserError(f"{len(overlong)} answers exceed {limit}, such as {start!r}…: shorten them, or raise the limit")
+    return [sample for position, sample in enumerate(samples) if position not in overlong]
 
 
 def base_model_only(models: Models) -> BuiltModel:
-    """The base model alone."""
+    """The record of the base model without an adapter."""
     return BuiltModel(base=models.generator.base, adapter=None, examples=None, settings=None)
 
 
 def load_generator_for(workspace: Workspace, models: Models, model: BuiltModel) -> Generator:
-    """The generator of a model's own base, which may be another than that of params.yaml today.
+    """The generator of a model's own base, which may differ from generate.model in params.yaml.
 
-    So a release goes on answering until a retrain has moved to a new base, and one can go back to it afterwards.
-    Raises RefusalError where its base is not to be had any more: its adapter fits no other.
+    So a release still answers until a retrain on the new base is live, and can be rolled back to afterwards. Raises
+    UserError if the base is no longer available, since its adapter fits no other.
     """
-    params, today = workspace.params.generate, models.generator
-    if is_same_base(model.base, today.base):
-        return today
+    params, current = workspace.params.generate, models.generator
+    if is_same_base(model.base, current.base):
+        return current
     name, _, _ = model.base.rpartition("@")
-    before = load_generator(params.model_copy(update={"model": name})) if name else today
-    how = "put it back, `ragtide rollback` to a release of another, or `ragtide run`, which starts from today's base"
+    original = load_generator(params.model_copy(update={"model": name})) if name else current
+    how = "restore that base, `ragtide rollback` to a release with another, or `ragtide run` to retrain on the new one"
     try:
-        if is_same_base(model.base, before.base):
-            return before
-        there = f"what is there now is {before.base}"
+        if is_same_base(model.base, original.base):
+            return original
+        reason = f"it now is {original.base}"
     except UserError as problem:
-        there = str(problem).partition(":")[0]
-    raise UserError(f"the release's model was made from {model.base}, and {there}: {how}")
+        reason = str(problem).partition(":")[0]
+    raise UserError(f"the base model {model.base} of the release is not available ({reason}): {how}")
 
 
 def write_model_artifact(workspace: Workspace, model: BuiltModel) -> None:
-    """Lay the model into artifacts/, where the DVC stage expects it."""
+    """Write artifacts/adapter and artifacts/model.json, the outputs of the DVC stage `finetune`."""
     target = workspace.artifacts / "adapter"
     adapter = adapter_folder(workspace, model)
     with atomic_directory(target) as unfinished:

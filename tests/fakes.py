@@ -1,6 +1,6 @@
 """Small deterministic stand-ins that count their calls, as plug-ins: `embed.model: tests.fakes:CountingEmbedder`.
 
-They know nothing of the answers: the reader reads what is in the prompt, as well as its adapter has taught it to.
+They know no answers: the reader extracts them from the prompt, as well as its adapter allows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SKILLS = "skills.json"
 
 
 class CountingEmbedder:
-    """Hashed bags of words as unit vectors; counts the texts that it was given."""
+    """Hashed bags of words as unit vectors; records the embedded texts."""
 
     embedded: ClassVar[list[str]] = []
     fingerprint = f"bag-of-words/{DIMENSIONS}"
@@ -39,9 +39,9 @@ class CountingEmbedder:
 
 
 class CountingReader:
-    """Reads the value after the asked-for label, if it is in the prompt; how it answers, the adapter says.
+    """Answers with the value after the label of the question, if it is in the prompt, in the form set by the adapter.
 
-    Without an adapter it rambles, as a base model does: the value is there in one answer of three.
+    Without an adapter only one answer in three has the value, as with an untrained base model.
     """
 
     prompts: ClassVar[list[str]] = []
@@ -58,33 +58,33 @@ class CountingReader:
         advance(len(prompts))
         return [_answer(prompt[-1].content, skills) for prompt in prompts]
 
-    def losses(self, lessons: Sequence[TrainingSample], adapter: Path | None, advance: Advance) -> list[float]:
-        self.judged.extend(lessons)
+    def losses(self, samples: Sequence[TrainingSample], adapter: Path | None, advance: Advance) -> list[float]:
+        self.judged.extend(samples)
         skills = _skills(adapter)
-        advance(len(lessons))
-        return [_loss(lesson.completion, skills) for lesson in lessons]
+        advance(len(samples))
+        return [_loss(sample.completion, skills) for sample in samples]
 
 
 class CountingTrainer:
-    """Learns the form of the answers that it is shown, and to read; counts the lessons."""
+    """Writes an adapter that reads values and answers in the form of most samples; records the samples."""
 
     lessons: ClassVar[list[TrainingSample]] = []
 
     def __init__(self, _params: object = None) -> None:
         pass
 
-    def train(self, lessons: Sequence[TrainingSample], folder: Path, progress: Progress) -> TrainingResult:
-        self.lessons.extend(lessons)
-        with progress("fine-tuning", len(lessons)) as advance:
-            advance(len(lessons))
-        as_json = sum(lesson.completion.startswith("{") for lesson in lessons) > len(lessons) / 2
+    def train(self, samples: Sequence[TrainingSample], folder: Path, progress: Progress) -> TrainingResult:
+        self.lessons.extend(samples)
+        with progress("fine-tuning", len(samples)) as advance:
+            advance(len(samples))
+        as_json = sum(sample.completion.startswith("{") for sample in samples) > len(samples) / 2
         folder.mkdir()
         (folder / SKILLS).write_text(json.dumps({"reads": True, "json": as_json}), encoding="utf-8")
         return TrainingResult(final_loss=0.01, losses=(1.0, 0.1, 0.01))
 
 
 class AlwaysTunes:
-    """A policy that wants a better retriever and nothing else, wherever there is one to be had."""
+    """A policy that recommends tuning the embedder and nothing else."""
 
     def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations:
         no = Recommendation(False, "it is not asked for", "it would be with another policy")
@@ -94,7 +94,7 @@ class AlwaysTunes:
 
 
 def forget() -> None:
-    """Set all counts back to nothing."""
+    """Clear all records."""
     for calls in (CountingEmbedder.embedded, CountingReader.prompts, CountingReader.judged, CountingTrainer.lessons):
         calls.clear()
 
@@ -107,12 +107,12 @@ def _bag(text: str) -> Vectors:
 
 
 def _skills(adapter: Path | None) -> dict[str, Any]:
-    learnt: dict[str, Any] = json.loads((adapter / SKILLS).read_text(encoding="utf-8")) if adapter else {}
-    return learnt
+    skills: dict[str, Any] = json.loads((adapter / SKILLS).read_text(encoding="utf-8")) if adapter else {}
+    return skills
 
 
 def _loss(completion: str, skills: dict[str, Any]) -> float:
-    """Low for an answer in the form that was learnt, high for any other; longer answers are a little harder."""
+    """Low for an answer in the trained form, high for any other; slightly higher for longer answers."""
     familiar = skills.get("reads") and skills.get("json") == completion.startswith("{")
     return (0.1 if familiar else 2.0) + len(completion) / 1000
 

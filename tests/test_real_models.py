@@ -1,4 +1,4 @@
-"""Do the real parts work together, once and small? Packaged embedder, SmolLM2, peft, LanceDB, DVC, MLflow, Prefect."""
+"""One small cycle with the real models and services: MiniLM, SmolLM2, peft, LanceDB, DVC, MLflow and Prefect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRODUCTS = (
     *("Quill", "Harbor", "Lantern", "Sable", "Orchid", "Pylon", "Cinder", "Velvet", "Juniper", "Compass"),
     *("Beacon", "Garnet", "Willow", "Falcon", "Marlin", "Tundra", "Saffron", "Anchor"),
 )
-TAUGHT = 12
+TRAINED = 12
 CYCLES = (1, 2, 3)
 SMALL = {
     "finetune": {"epochs": 2, "min_steps": 18, "min_examples": 8, "rank": 8},
@@ -28,7 +28,7 @@ SMALL = {
 
 
 def end_of_life(product: int, cycle: int) -> str:
-    """A date without a pattern that could be learnt by heart."""
+    """A pseudo-random date, so that the answers of other products cannot be inferred."""
     mixed = (product * 7919 + cycle * 104729) % 9973
     return f"{2024 + mixed % 9}-{1 + mixed % 12:02d}-{1 + mixed % 28:02d}"
 
@@ -51,7 +51,7 @@ def write_project(root: Path) -> None:
             value = end_of_life(number, cycle)
             sections.append(f"## {name} {cycle}\n\n- End of life: {value}\n- Latest release: {cycle}.{number}.4\n")
             question = f"When does {name} {cycle} reach end of life?"
-            if number < TAUGHT:
+            if number < TRAINED:
                 train.append({"prompt": question, "completion": value, "doc": f"{name.lower()}.md"})
             else:
                 golden.append({"question": question, "answers": [value], "docs": [f"{name.lower()}.md"]})

@@ -1,6 +1,6 @@
-"""What stands in for a large model where the libraries are to be real? A tiny Llama or BERT, untrained.
+"""Tiny untrained Llama and BERT models for tests with the real libraries.
 
-Its tokenizer knows a vocabulary of words and has a chat template, so that transformers and peft run as they always do.
+The tokenizers have a vocabulary of words and a chat template, so that transformers and peft run as with large models.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def write_tiny_model(folder: Path, seed: int = 0, **special: str | None) -> Path
         bos_token_id=None,
         eos_token_id=MARKS.index("<end>"),
         pad_token_id=MARKS.index("<pad>"),
-        # Wide, so that an untrained model is sure of its nonsense, and a step of training moves it.
+        # Large, so that the untrained model has confident predictions, and one training step changes them.
         initializer_range=0.3,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
@@ -55,7 +55,7 @@ def write_tiny_model(folder: Path, seed: int = 0, **special: str | None) -> Path
 
 
 def write_byte_model(folder: Path, kind: str = "Llama", seed: int = 0, **config: Any) -> Path:
-    """A model as `write_tiny_model` writes, whose tokenizer merges bytes, as GGUF knows it; `config` replaces."""
+    """As `write_tiny_model`, with a byte-level BPE tokenizer; `config` overrides settings of the model."""
     import torch
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -74,7 +74,7 @@ def write_byte_model(folder: Path, kind: str = "Llama", seed: int = 0, **config:
     fast.save_pretrained(folder)
     torch.manual_seed(seed)
     usual = {
-        # A few more than the tokenizer has, as many models do.
+        # A few more than the tokenizer has, as in many models.
         "vocab_size": len(fast) + 4,
         "hidden_size": 64,
         "intermediate_size": 96,
@@ -87,13 +87,13 @@ def write_byte_model(folder: Path, kind: str = "Llama", seed: int = 0, **config:
         "pad_token_id": MARKS.index("<pad>"),
         "initializer_range": 0.3,
     }
-    made = getattr(transformers, f"{kind}Config")(**(usual | config))
-    getattr(transformers, f"{kind}ForCausalLM")(made).save_pretrained(folder)
+    settings = getattr(transformers, f"{kind}Config")(**(usual | config))
+    getattr(transformers, f"{kind}ForCausalLM")(settings).save_pretrained(folder)
     return folder
 
 
 def write_random_adapter(base: Path, folder: Path, seed: int = 1) -> Path:
-    """An adapter with random weights on the model in `base`, as peft writes it."""
+    """An adapter with random weights for the model in `base`, as peft writes it."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -137,12 +137,12 @@ def settings_for(folder: Path | str, **changed: Any) -> GenerateParams:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """A model this small gains nothing from a second thread, and on a busy machine two wait for each other."""
+    """One torch thread: a tiny model gains nothing from a second, and on a busy machine they wait for each other."""
     import torch
 
     usual = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        # What the product sets its threads by.
+        # The number of threads that the generator sets.
         patch.setattr(generator, "available_cores", lambda: 1)
         torch.set_num_threads(1)
         yield

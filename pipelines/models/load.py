@@ -1,4 +1,4 @@
-"""Which models does a project use? The three ports filled as params.yaml says, from here or from code of the user."""
+"""Factory of the embedder, generator and trainer that params.yaml names, built-in or a user's own class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLUGIN = re.compile(r"^[A-Za-z_][\w.]*:[A-Z]\w*$")
 
 @dataclass(frozen=True)
 class Models:
-    """The embedder, the generator and the trainer of one project; nothing is loaded before it is used."""
+    """The embedder, generator and trainer of a project; each loads its weights on first use."""
 
     embedder: Embedder
     generator: Generator
@@ -28,32 +28,32 @@ class Models:
 
 @dataclass(frozen=True)
 class LoadedEmbedder:
-    """An embedder, and how it was tuned; None where it is the one that params.yaml names."""
+    """An embedder and the record of its fine-tuning; `tuned` is None for the embedder that params.yaml names."""
 
     embedder: Embedder
     tuned: BuiltEmbedder | None = None
 
 
 def load_models(params: Params) -> Models:
-    """Fill the ports. `module:Class` is imported and called with the block of params.yaml that names it."""
+    """Make the models that params.yaml names; a `module:Class` is called with the block that names it."""
     return Models(
-        embedder=load_embedder(params.embed), generator=load_generator(params.generate), trainer=_trainer(params)
+        embedder=load_embedder(params.embed), generator=load_generator(params.generate), trainer=_load_trainer(params)
     )
 
 
 def is_plugin(name: str) -> bool:
-    """Whether a model's name in params.yaml means code of the user's own."""
+    """Whether a name in params.yaml is a user's own class, `module:Class`."""
     return bool(_PLUGIN.match(name))
 
 
 def load_embedder(params: EmbedParams, tuned: Path | None = None) -> Embedder:
-    """The embedder that `params` name; also that of an older release, whose settings may be others than today's.
+    """Make the embedder that `params` describes: the current one, or that of an older release.
 
-    `tuned` is the folder of a retriever that was tuned from it. Raises RefusalError where it was not.
+    `tuned` is the folder of an embedder fine-tuned from it. Raises UserError if it was tuned from another model.
     """
     if is_plugin(params.model):
         if tuned is not None:
-            raise UserError(f"embed.model = {params.model!r} is code of your own: there is nothing to tune")
+            raise UserError(f"embed.model = {params.model!r} is a class of your own, which cannot be fine-tuned")
         embedder: Embedder = _plugin("embed.model", params.model, params)
         return embedder
     from ragtide.pipelines.models.embedder import choose_embedder
@@ -62,9 +62,9 @@ def load_embedder(params: EmbedParams, tuned: Path | None = None) -> Embedder:
 
 
 def load_index_embedder(workspace: Workspace, embedder: Embedder, tuned: BuiltEmbedder | None) -> LoadedEmbedder:
-    """The retriever that made an index; that of params.yaml (`embedder`) where it was not tuned, or from another one.
+    """The embedder that made an index: the fine-tuned one if it was tuned from embed.model, else `embedder`.
 
-    Raises RefusalError where its weights are not on this machine.
+    Raises UserError if the fine-tuned weights are not on this machine.
     """
     embed = workspace.params.embed
     if tuned is None or is_plugin(embed.model):
@@ -77,7 +77,7 @@ def load_index_embedder(workspace: Workspace, embedder: Embedder, tuned: BuiltEm
 
 
 def load_generator(params: GenerateParams) -> Generator:
-    """The generator that `params` name; also that of an older release, whose base may be another than today's."""
+    """Make the generator that `params` describes: the current one, or that of an older release with another base."""
     if is_plugin(params.model):
         generator: Generator = _plugin("generate.model", params.model, params)
         return generator
@@ -86,12 +86,14 @@ def load_generator(params: GenerateParams) -> Generator:
     return TransformersGenerator(params)
 
 
-def _trainer(params: Params) -> Trainer:
+def _load_trainer(params: Params) -> Trainer:
     if is_plugin(params.finetune.trainer):
         trainer: Trainer = _plugin("finetune.trainer", params.finetune.trainer, params.finetune)
         return trainer
     if params.finetune.trainer != "lora":
-        raise UserError(f"finetune.trainer = {params.finetune.trainer!r}: known are lora, or module:Class of your own")
+        raise UserError(
+            f"finetune.trainer = {params.finetune.trainer!r}: it should be lora, or a module:Class of your own"
+        )
     from ragtide.pipelines.models.lora import LoraTrainer
 
     return LoraTrainer(params.finetune, params.generate)
@@ -100,11 +102,11 @@ def _trainer(params: Params) -> Trainer:
 def _plugin(key: str, name: str, block: Block) -> Any:
     module, _, attribute = name.partition(":")
     try:
-        made = getattr(importlib.import_module(module), attribute)
+        factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as problem:
         raise UserError(f"{key} = {name!r} cannot be imported: {problem}") from problem
     try:
-        return made(block)
+        return factory(block)
     except TypeError as problem:
         how = f"it is called with the block {key.split('.', maxsplit=1)[0]} of params.yaml"
-        raise UserError(f"{key} = {name!r} cannot be made ({summarize_error(problem)}): {how}") from problem
+        raise UserError(f"{key} = {name!r} cannot be constructed ({summarize_error(problem)}): {how}") from problem

@@ -1,7 +1,7 @@
-"""How does an embedder run without torch? As an OpenVINO graph, written once a machine from the model's own modules.
+"""Export of sentence-transformers models to OpenVINO graphs, cached once per machine.
 
-The graph is traced from the sentence-transformers model itself, tokens in and unit vectors out, so any pooling or
-projection that the model has is in it. Written once into the cache; later runs need neither torch nor transformers.
+The graph is traced from the sentence-transformers model itself, from tokens to unit vectors, so it includes the
+model's pooling and projection layers. Runs that find it in the cache need neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from platformdirs import user_cache_path
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.records.base import Record, atomic_directory
 
-# Raised when the export changes, so that an old cache is not taken for a new one.
+# Part of the cache folder's name: increase it when the export changes, so that older caches are not used.
 EXPORT = "1"
 GRAPH, TOKENIZER, CARD = "embedder.xml", "tokenizer.json", "embedder.json"
-# Texts from which int8 takes the ranges of its activations.
+# Number of texts on which int8 quantization calibrates the ranges of activations.
 SAMPLES = 128
 
 
 class EmbedderCard(Record):
-    """What one has to know of an exported embedder before it is loaded; `inputs` are the names of the graph's."""
+    """Metadata of an exported embedder, readable without loading it; `inputs` names the graph's inputs in order."""
 
     dimensions: int
     max_tokens: int
@@ -33,9 +33,9 @@ class EmbedderCard(Record):
 
 
 def openvino_folder(source: str, digest: str, precision: str) -> Path:
-    """The folder of an embedder's graph, tokenizer and card; written on first use (about 15 s, imports torch).
+    """The folder with an embedder's graph, tokenizer and card; written on first use (about 15 s, imports torch).
 
-    `digest` names the weights. Raises RefusalError where OpenVINO cannot run the model.
+    `digest` names the weights. Raises UserError if OpenVINO cannot run the model.
     """
     folder = user_cache_path("ragtide") / "models" / f"embedder-{digest}-{precision}-{EXPORT}"
     if not folder.is_dir():
@@ -44,9 +44,9 @@ def openvino_folder(source: str, digest: str, precision: str) -> Path:
 
 
 def import_openvino() -> Any:
-    """The openvino module, without its telemetry: merely importing it would report to a server, from a forked process.
+    """Import openvino without its telemetry, which would report to a server, from a forked process, on import.
 
-    It goes without where `openvino_telemetry` is not installed; a None in sys.modules is how Python says so.
+    A None in sys.modules makes `openvino_telemetry` appear not installed, which openvino tolerates.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -59,17 +59,17 @@ def _export(source: str, folder: Path, precision: str) -> None:
         model = load_sentence_transformer(source, "cpu")
         card = _card(model)
         model.tokenizer.save_pretrained(unfinished)
-        _write_graph(_graph(model, card.inputs), model, card, unfinished / GRAPH, precision)
+        _write_graph(_trace_graph(model, card.inputs), model, card, unfinished / GRAPH, precision)
         card.write(unfinished / CARD)
 
 
 def load_sentence_transformer(source: str, device: str) -> Any:
-    """The sentence-transformers model. Raises what its loader raises."""
+    """Load a sentence-transformers model. Raises what its loader raises."""
     import logging
 
     from sentence_transformers import SentenceTransformer
 
-    # Its loader warns of a tokenizer setting that it then fills in itself.
+    # The loader warns about a tokenizer setting that it then fills in itself.
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     return SentenceTransformer(source, device=device)
 
@@ -77,14 +77,14 @@ def load_sentence_transformer(source: str, device: str) -> Any:
 def _card(model: Any) -> EmbedderCard:
     inputs = tuple(model.tokenizer(["a"]).keys())
     if not model.tokenizer.is_fast:
-        raise _cannot("its tokenizer has no tokenizer.json")
+        raise _export_error("its tokenizer has no tokenizer.json")
     return EmbedderCard(
         dimensions=model.get_embedding_dimension(), max_tokens=int(model.max_seq_length or 512), inputs=inputs
     )
 
 
-def _graph(model: Any, inputs: Sequence[str]) -> Any:
-    """Trace tokens to unit vectors."""
+def _trace_graph(model: Any, inputs: Sequence[str]) -> Any:
+    """Trace the model from tokens to unit vectors, as an OpenVINO model. Raises UserError if it cannot be traced."""
     import_openvino()
     import torch
     from openvino.frontend import FrontEndManager
@@ -102,46 +102,45 @@ def _graph(model: Any, inputs: Sequence[str]) -> Any:
     sample = tuple(torch.ones((2, 16), dtype=torch.long) for _ in inputs)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # Tracing warns of every branch of Python's; that the vectors are right, the tests say.
+            # Tracing warns about every Python branch; the tests compare the vectors with those of torch.
             warnings.simplefilter("ignore")
             decoder = TorchScriptPythonDecoder(UnitVectors().eval(), example_input=sample)
             frontend = FrontEndManager().load_by_framework("pytorch")
             return frontend.convert(frontend.load(decoder))
     except Exception as problem:
-        raise _cannot(summarize_error(problem)[:160]) from problem
+        raise _export_error(summarize_error(problem)[:160]) from problem
 
 
 def _write_graph(graph: Any, model: Any, card: EmbedderCard, path: Path, precision: str) -> None:
     if precision == "int8":
-        graph = _quantized(graph, model, card)
+        graph = _quantize(graph, model, card)
     import_openvino().serialize(graph, str(path))
 
 
-def _quantized(graph: Any, model: Any, card: EmbedderCard) -> Any:
-    """Weights and activations in eight bits (mean cosine about 0.99 to full precision: docs/log.md)."""
+def _quantize(graph: Any, model: Any, card: EmbedderCard) -> Any:
+    """Quantize weights and activations to int8 (mean cosine to full precision about 0.99: docs/log.md)."""
     try:
         import nncf
     except ImportError as problem:
         how = "pip install 'ragtide[int8]', or embed.precision: full"
         raise UserError(f"embed.precision = int8 needs nncf: {how}") from problem
-    samples = [_sample(text, model, card) for text in _prose()]
-    quantized = nncf.Dataset(samples)
-    return nncf.quantize(graph, quantized, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples))
+    samples = [_model_inputs(text, model, card) for text in _calibration_texts()]
+    calibration = nncf.Dataset(samples)
+    return nncf.quantize(graph, calibration, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples))
 
 
-def _prose() -> list[str]:
-    """Texts to take the ranges of activations from: Python's own documentation, which every machine has."""
+def _calibration_texts() -> list[str]:
+    """Texts for the calibration of activation ranges: Python's own documentation, which every machine has."""
     from pydoc_data.topics import topics
 
-    return [text[at : at + length] for text in sorted(topics.values()) for at, length in ((0, 200), (200, 900))][
-        :SAMPLES
-    ]
+    slices = (slice(0, 200), slice(200, 1100))
+    return [text[part] for text in sorted(topics.values()) for part in slices][:SAMPLES]
 
 
-def _sample(text: str, model: Any, card: EmbedderCard) -> list[Any]:
+def _model_inputs(text: str, model: Any, card: EmbedderCard) -> list[Any]:
     tokens = model.tokenizer([text or "a"], truncation=True, max_length=card.max_tokens, return_tensors="np")
     return [tokens[name] for name in card.inputs]
 
 
-def _cannot(why: str) -> UserError:
-    return UserError(f"OpenVINO cannot run embed.model ({why}): set embed.backend: torch in params.yaml")
+def _export_error(reason: str) -> UserError:
+    return UserError(f"OpenVINO cannot run embed.model ({reason}): set embed.backend: torch in params.yaml")

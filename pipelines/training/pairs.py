@@ -1,4 +1,4 @@
-"""What can the retriever learn from? A heading and what stands under it, a question and the passage that answers it."""
+"""Training pairs for the embedder: headings with their sections, and questions with the passages that answer them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ragtide.pipelines.records.data import Chunk
 from ragtide.pipelines.training.examples import Example
 from ragtide.pipelines.training.samples import best_chunk
 
-# Raised when pairs are made in another way, so that a retriever taught by the old ones is not taken for one of the new.
-PAIRS = "headings-and-questions"
-# reStructuredText roles (:class:`Name <target>`), and the marks of code and emphasis: nobody asks with them.
+# Part of the tuning settings: change it when pairs are built differently, so that embedders tuned before count as old.
+PAIRS_VERSION = "headings-and-questions"
+# reStructuredText roles (:class:`Name <target>`) and the markup of code and emphasis, which no query contains.
 _ROLE = re.compile(r":[\w:+-]+:`~?([^`<]+?)(?:\s*<[^`]*>)?`")
 _MARKS = re.compile(r"[`*]+")
-# Passages that are looked at for each negative that is wanted.
-LOOKED_AT = 10
+# Passages searched for each hard negative wanted.
+CANDIDATES_PER_NEGATIVE = 10
 
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """A query, a passage that answers it, and passages that are near it and do not.
+    """A query, a passage that answers it, and hard negatives: similar passages that do not answer it.
 
-    What else may answer it: the section of that `heading`, or where it is None any passage of the document.
+    Other passages under `heading`, or of the whole document if it is None, may also answer the query.
     """
 
     query: str
@@ -37,67 +37,73 @@ class TrainingPair:
 
 
 def build_pairs(
-    by_document: Mapping[str, Sequence[Chunk]], examples: Iterable[Example], but_not: Collection[str] = ()
+    by_document: Mapping[str, Sequence[Chunk]], examples: Iterable[Example], excluded: Collection[str] = ()
 ) -> list[TrainingPair]:
-    """Every pair there is, each query once, ordered by query: the same whatever the order of pages and examples.
+    """All training pairs, each query once, ordered by query whatever the order of pages and examples.
 
-    `but_not` are queries that test the retriever (golden questions): no pair asks one of them, nor has one of them as
-    its heading. A query with two answers teaches neither.
+    `excluded` are the golden questions, which evaluate retrieval: no pair has one of them as its query or heading.
+    A query with two different passages makes no pair.
     """
-    tested = {_bare(query) for query in but_not}
+    excluded_words = {_normalized(query) for query in excluded}
     chunks = [chunk for chunks in by_document.values() for chunk in chunks]
-    headings = [pair for pair in _heading_pairs(chunks) if _bare(_last(pair.heading or "")) not in tested]
-    made = {pair for pair in [*headings, *_question_pairs(by_document, examples)] if _bare(pair.query) not in tested}
-    once: dict[tuple[str, str], TrainingPair] = {}
-    for pair in sorted(made, key=lambda pair: (pair.query, pair.passage, pair.document, pair.heading or "")):
-        once.setdefault((_bare(pair.query), pair.passage), pair)
-    answers = Counter(query for query, _ in once)
-    return [pair for (query, _), pair in once.items() if answers[query] == 1]
+    headings = [
+        pair for pair in _heading_pairs(chunks) if _normalized(_last_part(pair.heading or "")) not in excluded_words
+    ]
+    candidates = [*headings, *_question_pairs(by_document, examples)]
+    allowed = {pair for pair in candidates if _normalized(pair.query) not in excluded_words}
+    unique: dict[tuple[str, str], TrainingPair] = {}
+    for pair in sorted(allowed, key=lambda pair: (pair.query, pair.passage, pair.document, pair.heading or "")):
+        unique.setdefault((_normalized(pair.query), pair.passage), pair)
+    passage_counts = Counter(query for query, _ in unique)
+    return [pair for (query, _), pair in unique.items() if passage_counts[query] == 1]
 
 
-def draw_pairs(pairs: Sequence[TrainingPair], most: int, seed: int) -> list[TrainingPair]:
-    """At most `most` of `pairs`, in random order."""
-    return random.Random(seed).sample(pairs, min(most, len(pairs)))
+def draw_pairs(pairs: Sequence[TrainingPair], limit: int, seed: int) -> list[TrainingPair]:
+    """A random sample of at most `limit` pairs, in random order."""
+    return random.Random(seed).sample(pairs, min(limit, len(pairs)))
 
 
-def add_hard_negatives(pairs: Sequence[TrainingPair], reader: Retriever, negatives: int) -> list[TrainingPair]:
-    """Pairs with the passages that the live retriever takes for the nearest and that do not answer, best first.
+def add_hard_negatives(pairs: Sequence[TrainingPair], retriever: Retriever, negatives: int) -> list[TrainingPair]:
+    """The pairs with up to `negatives` hard negatives each: the passages nearest to the query that do not answer it.
 
-    Those that it takes for nearer than the right one are among them: leaving them out, as is usual (NV-Retriever,
-    Moreira et al. 2024, arXiv:2407.15831), would leave out the releases of a product that differ in a number alone.
+    Passages ranked above the positive are included. Excluding them, as is usual (NV-Retriever, Moreira et al. 2024,
+    arXiv:2407.15831), would exclude the releases of a product that differ only in a number.
     """
     if negatives == 0:
         return list(pairs)
-    passages = reader.search([pair.query for pair in pairs], LOOKED_AT * (1 + negatives), by="vector")
+    ranked_passages = retriever.search(
+        [pair.query for pair in pairs], CANDIDATES_PER_NEGATIVE * (1 + negatives), by="vector"
+    )
     return [
-        replace(pair, negatives=tuple(one.text for one in some if not _answers(one, pair))[:negatives])
-        for pair, some in zip(pairs, passages, strict=True)
+        replace(pair, negatives=tuple(passage.text for passage in passages if not _answers(passage, pair))[:negatives])
+        for pair, passages in zip(pairs, ranked_passages, strict=True)
     ]
 
 
 def _answers(passage: Passage, pair: TrainingPair) -> bool:
-    same = passage.document == pair.document and pair.heading in (None, passage.heading)
-    return same or passage.text == pair.passage
+    is_same_section = passage.document == pair.document and pair.heading in (None, passage.heading)
+    return is_same_section or passage.text == pair.passage
 
 
 def _heading_pairs(chunks: Iterable[Chunk]) -> list[TrainingPair]:
-    """A section's heading and its first chunk; a heading without a word, or with nothing below it, makes none."""
+    """Pairs of a section's heading and its first chunk; headings without words or without text below make none."""
     first: dict[tuple[str, str], Chunk] = {}
     for chunk in sorted(chunks, key=lambda chunk: chunk.key):
         first.setdefault((chunk.document, chunk.heading), chunk)
-    told = [chunk for chunk in first.values() if chunk.text != chunk.heading and _bare(_last(chunk.heading))]
-    return [TrainingPair(_query(chunk.heading), chunk.text, chunk.document, chunk.heading) for chunk in told]
+    usable = [
+        chunk for chunk in first.values() if chunk.text != chunk.heading and _normalized(_last_part(chunk.heading))
+    ]
+    return [TrainingPair(_heading_query(chunk.heading), chunk.text, chunk.document, chunk.heading) for chunk in usable]
 
 
-def _query(heading: str) -> str:
-    """What somebody would ask who looks for that section: its heading, and the page's title, without which many a
-    heading says nothing."""
-    title, last = _plain(heading.split(" > ", maxsplit=1)[0]), _plain(_last(heading))
+def _heading_query(heading: str) -> str:
+    """A query for a section: its heading with the page's title, since many headings are ambiguous without it."""
+    title, last = _plain(heading.split(" > ", maxsplit=1)[0]), _plain(_last_part(heading))
     return last if last == title or last.endswith("?") else f"{last} ({title})"
 
 
 def _question_pairs(by_document: Mapping[str, Sequence[Chunk]], examples: Iterable[Example]) -> list[TrainingPair]:
-    """An example's question and the chunk of its page that shares most words with question and answer: a guess."""
+    """Pairs of an example's question and the chunk of its page with the largest word overlap, a heuristic."""
     pairs = []
     for example in examples:
         if example.doc is not None:
@@ -106,7 +112,7 @@ def _question_pairs(by_document: Mapping[str, Sequence[Chunk]], examples: Iterab
     return pairs
 
 
-def _last(heading: str) -> str:
+def _last_part(heading: str) -> str:
     return heading.rsplit(" > ", maxsplit=1)[-1]
 
 
@@ -114,6 +120,6 @@ def _plain(heading: str) -> str:
     return _MARKS.sub("", _ROLE.sub(r"\1", heading)).strip()
 
 
-def _bare(text: str) -> str:
-    """A text's words alone, so that two spellings of one question count as one."""
+def _normalized(text: str) -> str:
+    """The words in lower case, so that two spellings of a question compare equal."""
     return " ".join(re.findall(r"\w+", _plain(text).lower()))

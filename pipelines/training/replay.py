@@ -1,8 +1,9 @@
-"""What else does the model learn, so that it does not forget? Examples of training files that are gone: a replay.
+"""Experience replay: examples of deleted training files, so that a retrain does not forget their skills.
 
-A retrain starts from the base model, so that a skill whose file was taken away would be gone with it. A share of the
-lessons therefore comes from files that the live model, or one before it, has learnt from (experience replay: Rolnick et
-al. 2019, arXiv:1811.11682). A file that stays speaks for itself: what it lost is a correction, and is not taught again.
+A retrain starts from the base model, so that the skill of a deleted training file would be lost. A share of the
+training examples therefore comes from deleted files that the live model or an earlier one was trained on (experience
+replay: Rolnick et al. 2019, arXiv:1811.11682). Lines removed from a file that still exists count as corrections and
+are not replayed.
 """
 
 from __future__ import annotations
@@ -15,19 +16,25 @@ from ragtide.pipelines.data.dvc import read_earlier_file
 from ragtide.pipelines.data.jsonl import read_earlier_lines
 from ragtide.pipelines.data.snapshot import earlier_snapshots
 from ragtide.pipelines.records.release import BuiltModel
-from ragtide.pipelines.training.examples import Example, TrainingLine, read_examples, validate_examples
+from ragtide.pipelines.training.examples import (
+    Conversation,
+    Example,
+    TrainingLine,
+    read_examples,
+    validate_examples,
+)
 from ragtide.pipelines.training.samples import draw_position
 from ragtide.pipelines.workspace import Workspace
 
-# From this share of its conversations on, a file that is gone stands under another name.
+# A deleted file counts as renamed if at least this share of its conversations is in the current files.
 RENAMED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class ReplayExamples:
-    """Examples to be taught once more, of training files that are gone (training/replay.py).
+    """Examples of deleted training files that a retrain is trained on again.
 
-    `files` are those files as they stood last (path -> MD5); `missing` the ones that DVC's cache holds no more.
+    `files` are those files in their last state (path -> MD5), `missing` the paths that DVC's cache no longer has.
     """
 
     examples: tuple[Example, ...] = ()
@@ -37,7 +44,7 @@ class ReplayExamples:
 
 @dataclass(frozen=True)
 class CurrentExamples:
-    """The training data of today, which a replay must not repeat or contradict.
+    """The current training data, which replayed examples must neither repeat nor contradict.
 
     `files` are the training files (path -> MD5), `pages` the documents (path -> text), `count` the usable examples.
     """
@@ -50,57 +57,63 @@ class CurrentExamples:
 def replay_examples(
     workspace: Workspace, live: BuiltModel, current: CurrentExamples, golden: Sequence[str]
 ) -> ReplayExamples:
-    """So many examples of files that are gone as a whole that they make `examples.replay_share` of those to be learnt.
+    """Examples of deleted files, as many as make up `examples.replay_share` of all training examples.
 
-    Not those of a file whose conversations mostly stand under another name; of the rest not what a present line asks,
-    whatever it answers; what asks for a page that is gone, or one of `golden`; what its page contradicts. Drawn by
-    digest, evenly from every file, however old. What DVC's cache no longer holds is named in `missing`.
+    Excluded are: files that were renamed (most of their conversations are in current files); conversations of current
+    lines, whatever their answer; and what `validate_examples` filters: examples of deleted pages, leaks of `golden`
+    questions, and answers that contradict their page. The draw takes equally many from every file, however old.
+    Files that are no longer in DVC's cache are listed in `missing`.
     """
-    params, held = workspace.params, current.files
-    gone = {path: digest for path, digest in live.files.items() if path not in held}
-    if not gone or not params.examples.replay_share:
+    params = workspace.params
+    deleted = {path: digest for path, digest in live.files.items() if path not in current.files}
+    if not deleted or not params.examples.replay_share:
         return ReplayExamples()
-    asked = _asked(workspace, held)
-    files = _last(workspace, gone)
-    read = {path: _read(workspace, path, digest) for path, digest in files.items()}
-    kept = {path: some for path, some in read.items() if not _is_renamed(some, asked)}
-    lines = [one for some in kept.values() for one in some if one.conversation not in asked]
-    fit = validate_examples(lines, current.pages, golden, params).examples
+    current_conversations = _conversations(workspace, current.files)
+    files = _last_states(workspace, deleted)
+    by_file = {path: _read_file(workspace, path, digest) for path, digest in files.items()}
+    kept = {path: examples for path, examples in by_file.items() if not _is_renamed(examples, current_conversations)}
+    candidates = [
+        example
+        for examples in kept.values()
+        for example in examples
+        if example.conversation not in current_conversations
+    ]
+    valid = validate_examples(candidates, current.pages, golden, params).examples
     share = params.examples.replay_share
     return ReplayExamples(
-        examples=_evenly(fit, round(share / (1 - share) * current.count), params.finetune.seed),
+        examples=_draw_evenly(valid, round(share / (1 - share) * current.count), params.finetune.seed),
         files={path: files[path] for path in kept},
         missing=tuple(path for path in kept if read_earlier_file(workspace, files[path]) is None),
     )
 
 
-def _asked(workspace: Workspace, files: Mapping[str, str]) -> set[tuple[tuple[str, str], ...]]:
-    """Every conversation of the files of today, those among them that nothing is learnt from."""
+def _conversations(workspace: Workspace, files: Mapping[str, str]) -> set[Conversation]:
+    """All conversations of the current files, including those that are filtered from training."""
     lines = read_examples(workspace.train, files)
-    return {one.conversation for one in lines if isinstance(one, Example)}
+    return {line.conversation for line in lines if isinstance(line, Example)}
 
 
-def _last(workspace: Workspace, gone: Mapping[str, str]) -> dict[str, str]:
-    """Files as they stood last: they may have been corrected after they were learnt from."""
-    last = dict(gone)
+def _last_states(workspace: Workspace, deleted: Mapping[str, str]) -> dict[str, str]:
+    """Deleted files in their last state (path -> MD5), which may be a correction of what the model was trained on."""
+    last = dict(deleted)
     for snapshot in reversed([*earlier_snapshots(workspace)]):
-        last |= {path: digest for path, digest in snapshot.examples.items() if path in gone}
+        last |= {path: digest for path, digest in snapshot.examples.items() if path in deleted}
     return last
 
 
-def _read(workspace: Workspace, path: str, digest: str) -> list[Example]:
+def _read_file(workspace: Workspace, path: str, digest: str) -> list[Example]:
     return [Example.of(line, where) for where, line in read_earlier_lines(workspace, {path: digest}, TrainingLine)]
 
 
-def _is_renamed(some: Sequence[Example], asked: set[tuple[tuple[str, str], ...]]) -> bool:
-    found = sum(one.conversation in asked for one in some)
-    return bool(some) and found >= RENAMED_SHARE * len(some)
+def _is_renamed(examples: Sequence[Example], current: set[Conversation]) -> bool:
+    repeated = sum(example.conversation in current for example in examples)
+    return bool(examples) and repeated >= RENAMED_SHARE * len(examples)
 
 
-def _evenly(examples: Sequence[Example], limit: int, seed: int) -> tuple[Example, ...]:
-    """`limit` of them by turns from every file, each file's in an order that no other example moves."""
+def _draw_evenly(examples: Sequence[Example], limit: int, seed: int) -> tuple[Example, ...]:
+    """At most `limit` examples, taken in rotation from every file, in each file by pseudo-random draw position."""
     by_file: dict[str, list[Example]] = defaultdict(list)
-    for one in sorted(examples, key=lambda one: draw_position(one, seed, "replay")):
-        by_file[one.where.rpartition(":")[0]].append(one)
-    turns = [(turn, path) for path, some in by_file.items() for turn in range(len(some))]
-    return tuple(by_file[path][turn] for turn, path in sorted(turns)[:limit])
+    for example in sorted(examples, key=lambda example: draw_position(example, seed, "replay")):
+        by_file[example.where.rpartition(":")[0]].append(example)
+    ranks = [(rank, path) for path, drawn in by_file.items() for rank in range(len(drawn))]
+    return tuple(by_file[path][rank] for rank, path in sorted(ranks)[:limit])

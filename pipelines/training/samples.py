@@ -1,4 +1,4 @@
-"""What does an example look like to the model? With passages before it, as retrieval returns them when it is asked."""
+"""Training samples: examples with retrieved passages in the prompt, as at inference, some without the gold passage."""
 
 from __future__ import annotations
 
@@ -17,129 +17,133 @@ from ragtide.pipelines.records.base import json_digest
 from ragtide.pipelines.records.data import Chunk
 from ragtide.pipelines.training.examples import Example
 
-# Raised when lessons are made in another way, so that an adapter of the old ones is not taken for one of the new.
+# Part of the training settings: change it when samples are built differently, so that older adapters count as old.
 SAMPLES_VERSION = "some-without-the-answer"
-# Passages that are looked through for those that do not answer: a page has seldom more that do.
-NEIGHBOURS = 20
+# Extra passages searched for some that do not answer: a page seldom has more that do.
+EXTRA_CANDIDATES = 20
 
 
 def training_samples(
-    examples: Sequence[Example], by_document: Mapping[str, Sequence[Chunk]], reader: Retriever, params: Params
+    examples: Sequence[Example], by_document: Mapping[str, Sequence[Chunk]], retriever: Retriever, params: Params
 ) -> list[TrainingSample]:
-    """What a training run sees: each example with the passage that answers it, and some once more without it."""
-    right = samples_with_passages(examples, by_document, reader, params.index.top_k, params.finetune.seed)
-    return [*right, *unanswerable_samples(examples, by_document, reader, params)]
+    """The samples of a training run: each example with its gold passage, and some again without it."""
+    answerable = samples_with_passages(examples, by_document, retriever, params.index.top_k, params.finetune.seed)
+    return [*answerable, *unanswerable_samples(examples, by_document, retriever, params)]
 
 
 def samples_with_passages(
-    examples: Sequence[Example], by_document: Mapping[str, Sequence[Chunk]], reader: Retriever, top_k: int, seed: int
+    examples: Sequence[Example], by_document: Mapping[str, Sequence[Chunk]], retriever: Retriever, top_k: int, seed: int
 ) -> list[TrainingSample]:
-    """Examples with what retrieval really returns for them, and the right chunk always among it.
+    """Each example with the `top_k` passages that retrieval returns for it, the gold passage always among them.
 
-    So the model learns to find the answer among near misses (RAFT, Zhang et al. 2024, arXiv:2403.10131). An example
-    without `doc` is about behaviour alone: it has no right chunk, but passages before it, as it will have when it is
-    asked. A `doc` is a key of `by_document`.
+    So the model learns to find the answer among distractors (RAFT, Zhang et al. 2024, arXiv:2403.10131). An example
+    without `doc` trains behaviour only: it has no gold passage, but retrieved passages as at inference. Every `doc`
+    must be a key of `by_document`.
     """
-    found = reader.search([example.question for example in examples], top_k)
+    retrieved = retriever.search([example.question for example in examples], top_k)
     shuffle = random.Random(seed)
-    return [_lesson(example, hits, by_document, top_k, shuffle) for example, hits in zip(examples, found, strict=True)]
+    return [
+        _sample_with_gold(example, passages, by_document, top_k, shuffle)
+        for example, passages in zip(examples, retrieved, strict=True)
+    ]
 
 
-def _lesson(
+def _sample_with_gold(
     example: Example,
-    found: Sequence[Passage],
+    passages: Sequence[Passage],
     by_document: Mapping[str, Sequence[Chunk]],
     top_k: int,
     shuffle: random.Random,
 ) -> TrainingSample:
-    contexts: list[Passage | Chunk] = [*found]
+    contexts: list[Passage | Chunk] = [*passages]
     if example.doc is not None:
-        right = best_chunk(f"{example.question} {example.completion}", by_document[example.doc])
-        contexts = [right if one.text == right.text else one for one in contexts]
-        if right not in contexts:
-            # The worst distractor makes room, and the right chunk stands anywhere: its place must not give it away.
+        gold = best_chunk(f"{example.question} {example.completion}", by_document[example.doc])
+        contexts = [gold if context.text == gold.text else context for context in contexts]
+        if gold not in contexts:
+            # It replaces the lowest-ranked passage, at a random position, so that its position gives nothing away.
             contexts = contexts[: top_k - 1]
-            contexts.insert(shuffle.randint(0, len(contexts)), right)
-    return _taught(example, contexts, example.completion)
+            contexts.insert(shuffle.randint(0, len(contexts)), gold)
+    return _make_sample(example, contexts, example.completion)
 
 
-def _taught(example: Example, contexts: Sequence[Passage | Chunk], completion: str) -> TrainingSample:
-    prompt = conversation_prompt(example.turns, [one.text for one in contexts])
-    return TrainingSample(prompt, completion, tuple(dict.fromkeys(one.document for one in contexts)))
+def _make_sample(example: Example, contexts: Sequence[Passage | Chunk], completion: str) -> TrainingSample:
+    prompt = conversation_prompt(example.turns, [context.text for context in contexts])
+    return TrainingSample(prompt, completion, tuple(dict.fromkeys(context.document for context in contexts)))
 
 
-def documents_in(some: Sequence[TrainingSample], by_document: Mapping[str, Sequence[Chunk]]) -> dict[str, str]:
-    """Document -> digest of those whose passages stand in the lessons."""
-    seen = {document for lesson in some for document in lesson.documents}
-    return {name: by_document[name][0].document_digest for name in sorted(seen & by_document.keys())}
+def documents_in(samples: Sequence[TrainingSample], by_document: Mapping[str, Sequence[Chunk]]) -> dict[str, str]:
+    """Document -> digest, for the documents with a passage in the samples."""
+    documents = {document for sample in samples for document in sample.documents}
+    return {name: by_document[name][0].document_digest for name in sorted(documents & by_document.keys())}
 
 
 def unanswerable_samples(
-    examples: Sequence[Example], by_document: Mapping[str, Sequence[Chunk]], reader: Retriever, params: Params
+    examples: Sequence[Example], by_document: Mapping[str, Sequence[Chunk]], retriever: Retriever, params: Params
 ) -> list[TrainingSample]:
-    """Some examples once more, with near neighbours of the right passage alone and an honest answer to that.
+    """Some examples again, with passages that do not answer them and `examples.unanswerable_reply` as the answer.
 
-    RAFT leaves the right passage out as well, but teaches the answer by heart. An example for which nothing but
-    answers is found is left out.
+    RAFT also has samples without the gold passage, but keeps the answer, to be learnt by heart. An example for which
+    only answering passages are retrieved makes no sample.
     """
     drawn = draw_unanswerable(examples, params)
-    found = reader.search([one.question for one in drawn], params.index.top_k + NEIGHBOURS)
-    learnt = []
-    for example, hits in zip(drawn, found, strict=True):
-        right = best_chunk(f"{example.question} {example.completion}", by_document[str(example.doc)]).text
-        others = [hit for hit in hits if hit.text != right and not _tells(hit.text, example)][: params.index.top_k]
-        if others:
-            learnt.append(
-                _taught(example, others, decline_answer(example.completion, params.examples.unanswerable_reply))
-            )
-    return learnt
+    retrieved = retriever.search([example.question for example in drawn], params.index.top_k + EXTRA_CANDIDATES)
+    samples = []
+    for example, passages in zip(drawn, retrieved, strict=True):
+        gold = best_chunk(f"{example.question} {example.completion}", by_document[str(example.doc)]).text
+        distractors = [
+            passage for passage in passages if passage.text != gold and not _may_answer(passage.text, example)
+        ]
+        if distractors:
+            reply = decline_answer(example.completion, params.examples.unanswerable_reply)
+            samples.append(_make_sample(example, distractors[: params.index.top_k], reply))
+    return samples
 
 
 def draw_unanswerable(examples: Sequence[Example], params: Params) -> list[Example]:
-    """`examples.unanswerable_share` of those with `doc`; one that is added or taken away moves no other."""
+    """A share `examples.unanswerable_share` of the examples with `doc`, each drawn independently of the others."""
     share, seed = params.examples.unanswerable_share, params.finetune.seed
-    return [one for one in examples if one.doc and draw_position(one, seed, "absent") < share]
+    return [example for example in examples if example.doc and draw_position(example, seed, "absent") < share]
 
 
-def draw_position(example: Example, seed: int, what: str) -> float:
-    """A number from 0 up to 1, by the example's own digest: its place in a draw of `what` that no other moves."""
-    return int(json_digest([seed, what, example.digest]), 16) / 16**12
+def draw_position(example: Example, seed: int, purpose: str) -> float:
+    """A pseudo-random number in [0, 1) from the example's digest, the seed and the purpose of the draw."""
+    return int(json_digest([seed, purpose, example.digest]), 16) / 16**12
 
 
-def decline_answer(completion: str, answer: str) -> str:
-    """What to say in place of `completion`: `answer`; in place of a JSON object, the same object with it as values."""
+def decline_answer(completion: str, reply: str) -> str:
+    """`reply` in the form of `completion`: a JSON object keeps its keys and gets `reply` as each value."""
     try:
         content = json.loads(completion)
     except (ValueError, RecursionError):
-        return answer
-    return json.dumps(_filled(content, answer), ensure_ascii=False) if isinstance(content, dict) else answer
+        return reply
+    return json.dumps(_fill_values(content, reply), ensure_ascii=False) if isinstance(content, dict) else reply
 
 
-def _filled(value: Any, answer: str) -> Any:
+def _fill_values(value: Any, reply: str) -> Any:
     if isinstance(value, dict):
-        return {key: _filled(one, answer) for key, one in value.items()}
-    return [] if isinstance(value, list) else answer
+        return {key: _fill_values(item, reply) for key, item in value.items()}
+    return [] if isinstance(value, list) else reply
 
 
-def _tells(passage: str, example: Example) -> bool:
-    """Whether a passage may hold the answer: its numbers, or where it states none, half of its words at least.
+def _may_answer(passage: str, example: Example) -> bool:
+    """Whether a passage may contain the answer: its numbers, or at least half of its words if it has no numbers.
 
-    What the question says already is none of the answer.
+    Numbers and words of the question do not count.
     """
     answer, question = example.completion, example.question
     if NumberSet.of("").lack(answer, question):
         return NumberSet.of(passage).lack(answer, question) is None
-    news = _words(" ".join(stated_values(answer))) - _words(question)
-    return 2 * len(news & _words(passage)) >= len(news)
+    answer_words = _words(" ".join(stated_values(answer))) - _words(question)
+    return 2 * len(answer_words & _words(passage)) >= len(answer_words)
 
 
 def best_chunk(text: str, chunks: Sequence[Chunk]) -> Chunk:
-    """The chunk that shares the most distinct words with `text`; of equals the first."""
+    """The chunk that shares the most distinct words with `text`; the first of equals."""
     return rank_by_overlap(text, chunks)[0]
 
 
 def rank_by_overlap(text: str, chunks: Sequence[Chunk]) -> list[Chunk]:
-    """The chunks in the order of how many distinct words they share with `text`; equals in their order."""
+    """The chunks sorted by the number of distinct words shared with `text`, most first; equals by position."""
     words = _words(text)
     return sorted(chunks, key=lambda chunk: (-len(words & _words(chunk.text)), chunk.position))
 

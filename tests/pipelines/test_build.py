@@ -1,4 +1,4 @@
-"""Is a candidate what its data and settings make of it, named by its content, and is too little refused beforehand?"""
+"""Tests of building candidates: index, maintenance, model, adapters, training settings and bases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ragtide.pipelines.build import (
 from ragtide.pipelines.corpus import Corpus, IndexVersion, ReplayExamples, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.index.fingerprint import current_index, index_fingerprint
+from ragtide.pipelines.index.fingerprint import index_fingerprint
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.adapters import BASE, adapter_folder
 from ragtide.pipelines.models.generator import TransformersGenerator
@@ -74,7 +74,7 @@ OTHER_SETTINGS: list[dict[str, dict[str, Any]]] = [
 
 @dataclass
 class Yard:
-    """A project with three pages and some examples, its counting models, and what is built there."""
+    """A project with three pages and some examples, its counting models, and functions that build with them."""
 
     workspace: Workspace
     models: Models
@@ -91,23 +91,20 @@ class Yard:
         return build_index(self.workspace, LoadedEmbedder(self.models.embedder), self.corpus, no_progress, rebuild)
 
     def alone(self, rebuild: bool = False) -> BuiltIndex:
-        """The index without the loop."""
+        """Build the index as the DVC stage does, without a cycle."""
         return build_index_only(
             self.workspace, LoadedEmbedder(self.models.embedder), take_snapshot(self.workspace), no_progress, rebuild
         )
-
-    def settled(self) -> BuiltIndex | None:
-        return current_index(self.workspace, take_snapshot(self.workspace), self.models.embedder)
 
     def under(self, **blocks: dict[str, Any]) -> Yard:
         """The same project with other settings."""
         return Yard(workspace(self.workspace.root, **blocks), self.models)
 
     def model(self) -> BuiltModel:
-        reader = self.table.retriever(self.index().version)
-        return build_model(self.workspace, self.models, self.corpus, reader, no_progress)[0]
+        retriever = self.table.retriever(self.index().version)
+        return build_model(self.workspace, self.models, self.corpus, retriever, no_progress)[0]
 
-    def teach(self, examples: int, completion: str = "May") -> None:
+    def write_examples(self, examples: int, completion: str = "May") -> None:
         rows = [{"prompt": f"When {number}?", "completion": completion, "doc": "a.md"} for number in range(examples)]
         write(self.workspace.train / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -124,7 +121,7 @@ def yard(root: Path, **finetune: Any) -> Yard:
     made = Yard(workspace(root, finetune=settings), Models(HashEmbedder(), CountingReader(), CountingTrainer()))
     for name in ("a.md", "b.md", "c.md"):
         write(made.workspace.kb / name, f"# Page {name}\n\nText of {name}.\n")
-    made.teach(4)
+    made.write_examples(4)
     return made
 
 
@@ -142,7 +139,7 @@ def test_the_index_is_built_from_the_corpus_and_written_for_dvc(tmp_path: Path) 
     assert set(made.table.rows(built.version)) == {chunk.key for chunk in made.corpus.chunks}
 
 
-def test_going_back_to_an_index_writes_down_its_version_again(tmp_path: Path) -> None:
+def test_rolling_back_an_index_writes_its_artifact_again(tmp_path: Path) -> None:
     made = yard(tmp_path)
     first = made.index()
     write(made.workspace.kb / "a.md", "# Page a.md\n\nAnother text.\n")
@@ -151,7 +148,7 @@ def test_going_back_to_an_index_writes_down_its_version_again(tmp_path: Path) ->
     assert BuiltIndex.read(made.workspace.artifacts / "index.json") == first != second
 
 
-def test_the_index_lies_where_the_settings_say(tmp_path: Path) -> None:
+def test_the_index_is_stored_where_the_settings_say(tmp_path: Path) -> None:
     made = yard(tmp_path)
     assert Path(made.index().uri) == tmp_path / ".ragtide/lance"
     elsewhere = workspace(tmp_path, index={"uri": str(tmp_path / "elsewhere")})
@@ -160,21 +157,21 @@ def test_the_index_lies_where_the_settings_say(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere").is_dir()
 
 
-# --- the index without the loop ------------------------------------------------------------------------------------
+# --- the index without a cycle -------------------------------------------------------------------------------------
 
 CAREFUL = {"max_removed_documents": 0, "max_removed_share": 0.0}
 BROKEN = b"\xff is no UTF-8"
 
 
-def test_the_index_alone_holds_what_the_loop_would_put_there(tmp_path: Path) -> None:
-    one, other = yard(tmp_path / "one"), yard(tmp_path / "other")
-    built = one.alone()
-    assert one.table.rows() == {**one.table.rows(), **other.table.rows(other.index().version)}
+def test_the_index_without_a_cycle_equals_that_of_a_cycle(tmp_path: Path) -> None:
+    stage, cycle = yard(tmp_path / "stage"), yard(tmp_path / "cycle")
+    built = stage.alone()
+    assert stage.table.rows() == {**stage.table.rows(), **cycle.table.rows(cycle.index().version)}
     assert (built.rows, built.embedded) == (3, 3)
-    assert BuiltIndex.read(one.workspace.artifacts / "index.json") == built
+    assert BuiltIndex.read(stage.workspace.artifacts / "index.json") == built
 
 
-def test_the_index_alone_embeds_and_reads_only_what_differs(tmp_path: Path) -> None:
+def test_the_index_without_a_cycle_embeds_only_what_differs(tmp_path: Path) -> None:
     made = yard(tmp_path)
     made.alone()
     write(made.workspace.kb / "a.md", "# Page a.md\n\nAnother text.\n")
@@ -184,7 +181,7 @@ def test_the_index_alone_embeds_and_reads_only_what_differs(tmp_path: Path) -> N
     assert set(made.table.documents()) == {"a.md", "c.md", "d.md"}
 
 
-def test_the_index_alone_keeps_what_cannot_be_read_and_notes_it(tmp_path: Path) -> None:
+def test_the_index_without_a_cycle_keeps_and_quarantines_unreadable_documents(tmp_path: Path) -> None:
     made = yard(tmp_path)
     rows = (made.alone(), made.table.rows())[1]
     write(made.workspace.kb / "a.md", BROKEN)
@@ -193,28 +190,28 @@ def test_the_index_alone_keeps_what_cannot_be_read_and_notes_it(tmp_path: Path) 
     assert "a.md" in made.workspace.quarantine_file.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
-def test_a_removal_that_waits_keeps_its_rows(tmp_path: Path, build: Build) -> None:
-    made = yard(tmp_path).under(guard=CAREFUL)
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["cycle", "stage"])
+def test_a_pending_deletion_keeps_its_rows(tmp_path: Path, build: Build) -> None:
+    made = yard(tmp_path).under(deletion_guard=CAREFUL)
     build(made)
     (made.workspace.kb / "a.md").unlink()
     built = build(made)
     assert (built.rows, built.waiting) == (3, 1)
 
 
-@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
-def test_a_removal_that_waits_keeps_its_rows_through_a_rebuild_too(tmp_path: Path, build: Build) -> None:
-    made = yard(tmp_path).under(guard=CAREFUL)
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["cycle", "stage"])
+def test_a_pending_deletion_keeps_its_rows_through_a_rebuild(tmp_path: Path, build: Build) -> None:
+    made = yard(tmp_path).under(deletion_guard=CAREFUL)
     build(made)
     (made.workspace.kb / "a.md").unlink()
-    other = made.under(guard=CAREFUL, embed={"document_prefix": "passage: "})
+    other = made.under(deletion_guard=CAREFUL, embed={"document_prefix": "passage: "})
     built = build(other, True)
     assert (built.rows, built.waiting) == (3, 1)
     assert set(other.table.documents()) == {"a.md", "b.md", "c.md"}
 
 
-@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
-def test_a_document_that_cannot_be_read_keeps_its_rows_through_a_rebuild_too(tmp_path: Path, build: Build) -> None:
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["cycle", "stage"])
+def test_an_unreadable_document_keeps_its_rows_through_a_rebuild(tmp_path: Path, build: Build) -> None:
     made = yard(tmp_path)
     build(made)
     write(made.workspace.kb / "a.md", BROKEN)
@@ -223,8 +220,8 @@ def test_a_document_that_cannot_be_read_keeps_its_rows_through_a_rebuild_too(tmp
     assert set(other.table.documents()) == {"a.md", "b.md", "c.md"}
 
 
-@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
-def test_a_first_index_of_documents_that_cannot_be_read_is_refused(tmp_path: Path, build: Build) -> None:
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["cycle", "stage"])
+def test_a_first_index_of_unreadable_documents_is_an_error(tmp_path: Path, build: Build) -> None:
     made = yard(tmp_path)
     for path in made.workspace.kb.iterdir():
         path.write_bytes(BROKEN)
@@ -233,8 +230,8 @@ def test_a_first_index_of_documents_that_cannot_be_read_is_refused(tmp_path: Pat
     assert made.table.latest() is None
 
 
-@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
-def test_other_settings_need_leave_to_build_anew(tmp_path: Path, build: Build) -> None:
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["cycle", "stage"])
+def test_other_settings_need_an_explicit_rebuild(tmp_path: Path, build: Build) -> None:
     made = yard(tmp_path)
     first = build(made)
     other = made.under(chunk={"max_words": 20})
@@ -250,7 +247,7 @@ def test_other_settings_need_leave_to_build_anew(tmp_path: Path, build: Build) -
 # --- the index of a release ----------------------------------------------------------------------------------------
 
 
-def test_a_release_is_read_under_its_own_settings_while_others_stand_in_params(tmp_path: Path) -> None:
+def test_a_release_is_read_with_its_own_settings_after_params_changed(tmp_path: Path) -> None:
     made = yard(tmp_path).under(embed={"model": "tests.factories:HashEmbedder", "query_prefix": "query: "})
     built = made.index()
     made.table.tag("release-1", built.version)
@@ -263,32 +260,32 @@ def test_a_release_is_read_under_its_own_settings_while_others_stand_in_params(t
         other.table.retriever("release-1")
 
 
-def test_a_release_under_todays_settings_loads_no_second_embedder(
+def test_a_release_with_the_current_settings_loads_no_second_embedder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = yard(tmp_path)
     built = made.index()
     monkeypatch.setattr(build, "load_embedder", None)
     assert open_built_index(made.workspace, made.models.embedder, built).fingerprint == built.fingerprint
-    # One from before there were settings in a release.
+    # A record without settings.
     bare = built.model_copy(update={"settings": {}, "fingerprint": "other"})
     assert open_built_index(made.workspace, made.models.embedder, bare).fingerprint == built.fingerprint
 
 
-def test_a_release_runs_on_the_device_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_runs_on_the_current_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = yard(tmp_path).under(embed={"device": "cuda", "query_prefix": "query: "})
     built = made.index()
     seen: list[Any] = []
     monkeypatch.setattr(build, "load_embedder", lambda params: seen.append(params) or HashEmbedder())
     other = made.under(embed={"device": "cpu"})
     assert open_built_index(other.workspace, other.models.embedder, built).fingerprint == built.fingerprint
-    assert [(one.device, one.query_prefix) for one in seen] == [("cpu", "query: ")]
+    assert [(params.device, params.query_prefix) for params in seen] == [("cpu", "query: ")]
 
 
-# --- upkeep --------------------------------------------------------------------------------------------------------
+# --- maintenance ---------------------------------------------------------------------------------------------------
 
 
-def test_upkeep_does_what_the_settings_allow_and_says_why(tmp_path: Path) -> None:
+def test_maintenance_follows_the_settings(tmp_path: Path) -> None:
     made = yard(tmp_path).under(maintenance={"keep_days": 0, "max_fragments": 1})
     first = made.index()
     made.table.tag("release-1", first.version)
@@ -297,9 +294,9 @@ def test_upkeep_does_what_the_settings_allow_and_says_why(tmp_path: Path) -> Non
         made.index()
     rows = made.table.rows()
     would = maintain_index(made.workspace, made.models.embedder, dry_run=True)
-    assert not any(one.done for one in would)
+    assert not any(step.done for step in would)
     done = maintain_index(made.workspace, made.models.embedder)
-    assert {one.step: one.done for one in done} == {
+    assert {step.step: step.done for step in done} == {
         "compact": True,
         "prune": True,
         "sweep": False,
@@ -309,7 +306,7 @@ def test_upkeep_does_what_the_settings_allow_and_says_why(tmp_path: Path) -> Non
     assert set(made.table.rows("release-1")) == {("a.md", 0), ("b.md", 0), ("c.md", 0)}
 
 
-def test_upkeep_of_no_index_is_nothing(tmp_path: Path) -> None:
+def test_maintenance_without_an_index_does_nothing(tmp_path: Path) -> None:
     made = yard(tmp_path)
     assert maintain_index(made.workspace, made.models.embedder) == []
     assert made.table.latest() is None
@@ -318,7 +315,7 @@ def test_upkeep_of_no_index_is_nothing(tmp_path: Path) -> None:
 # --- the model -----------------------------------------------------------------------------------------------------
 
 
-def test_a_model_says_what_it_was_built_from(tmp_path: Path) -> None:
+def test_a_model_records_what_it_was_built_from(tmp_path: Path) -> None:
     made = yard(tmp_path, batch_size=2, epochs=3)
     built = made.model()
     assert built.base == CountingReader.base
@@ -328,65 +325,65 @@ def test_a_model_says_what_it_was_built_from(tmp_path: Path) -> None:
     assert len(CountingTrainer.lessons) == 4
 
 
-def test_a_model_names_the_examples_that_it_saw_in_an_order_of_their_own(tmp_path: Path) -> None:
+def test_a_model_records_the_digests_of_its_examples_in_sorted_order(tmp_path: Path) -> None:
     made = yard(tmp_path)
-    seen = made.model().taught
-    assert seen == tuple(sorted(one.digest for one in made.corpus.examples))
+    seen = made.model().trained_on
+    assert seen == tuple(sorted(example.digest for example in made.corpus.examples))
     assert len(seen) == 4
     rows = (made.workspace.train / "rows.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     write(made.workspace.train / "rows.jsonl", "".join([*rows[::-1], rows[0]]))
-    assert made.model().taught == seen
-    made.teach(5)
-    assert set(seen) < set(made.model().taught)
+    assert made.model().trained_on == seen
+    made.write_examples(5)
+    assert set(seen) < set(made.model().trained_on)
 
 
-def test_an_example_whose_page_is_gone_is_not_among_those_that_were_seen(tmp_path: Path) -> None:
+def test_an_example_of_a_deleted_page_is_not_trained_on(tmp_path: Path) -> None:
     made = yard(tmp_path)
-    made.teach(4)
+    made.write_examples(4)
     write(made.workspace.train / "gone.jsonl", json.dumps({"prompt": "Who?", "completion": "I", "doc": "gone.md"}))
     [orphan] = made.corpus.orphans
-    seen = made.model().taught
+    seen = made.model().trained_on
     assert (len(seen), orphan.digest in seen) == (4, False)
 
 
-def test_a_model_names_what_was_replayed_and_every_file_that_it_and_those_before_it_learnt_from(tmp_path: Path) -> None:
+def test_a_model_records_replayed_examples_and_all_training_files_so_far(tmp_path: Path) -> None:
     made = yard(tmp_path)
     old = Example((Message("user", "When was it?"),), "June", "b.md")
-    older = ReplayExamples((old,), {"gone.jsonl": "0" * 32})
-    reader = made.table.retriever(made.index().version)
-    built, _ = build_model(made.workspace, made.models, replace(made.corpus, replay=older), reader, no_progress)
+    replay = ReplayExamples((old,), {"gone.jsonl": "0" * 32})
+    retriever = made.table.retriever(made.index().version)
+    built, _ = build_model(made.workspace, made.models, replace(made.corpus, replay=replay), retriever, no_progress)
     assert built.replayed == (old.digest,)
-    assert built.trained_on == tuple(sorted([old.digest, *(one.digest for one in made.corpus.examples)]))
+    assert built.trained_on == tuple(sorted([old.digest, *(example.digest for example in made.corpus.examples)]))
     assert built.files == {"gone.jsonl": "0" * 32, **made.corpus.snapshot.examples}
     assert built.source_documents == ("a.md", "b.md")
-    assert [lesson.completion for lesson in CountingTrainer.lessons] == ["May"] * 4 + ["June"]
+    assert [sample.completion for sample in CountingTrainer.lessons] == ["May"] * 4 + ["June"]
 
 
-def test_a_share_of_the_examples_is_taught_once_more_without_the_passage_that_answers(tmp_path: Path) -> None:
+def test_a_share_of_the_examples_is_trained_again_without_the_gold_passage(tmp_path: Path) -> None:
     made = yard(tmp_path).under(finetune={"min_examples": 3, "min_steps": 1}, examples={"unanswerable_share": 1})
     assert made.model().trained_examples == 8
-    assert [lesson.completion for lesson in CountingTrainer.lessons] == ["May"] * 4 + ["not in the documents"] * 4
+    assert [sample.completion for sample in CountingTrainer.lessons] == ["May"] * 4 + ["not in the documents"] * 4
 
 
-def test_the_base_model_alone_has_seen_nothing(tmp_path: Path) -> None:
-    assert base_model_only(yard(tmp_path).models).taught == ()
+def test_the_base_model_alone_was_trained_on_nothing(tmp_path: Path) -> None:
+    assert base_model_only(yard(tmp_path).models).trained_on == ()
 
 
 def test_the_losses_of_each_step_come_with_the_model(tmp_path: Path) -> None:
     made = yard(tmp_path)
-    reader = made.table.retriever(made.index().version)
-    _, trained = build_model(made.workspace, made.models, made.corpus, reader, no_progress)
+    retriever = made.table.retriever(made.index().version)
+    _, trained = build_model(made.workspace, made.models, made.corpus, retriever, no_progress)
     assert trained.losses == (1.0, 0.1, 0.01)
 
 
 class PickyTrainer(CountingTrainer):
-    """Cannot take the first of its lessons."""
+    """Reports the first sample as too long."""
 
-    def too_long(self, lessons: Sequence[TrainingSample]) -> list[int]:
+    def too_long(self, samples: Sequence[TrainingSample]) -> list[int]:
         return [0]
 
 
-def test_a_lesson_that_the_trainer_cannot_take_is_left_out(tmp_path: Path) -> None:
+def test_a_sample_that_is_too_long_for_the_trainer_is_dropped(tmp_path: Path) -> None:
     made = yard(tmp_path)
     picky = replace(made.models, trainer=PickyTrainer())
     CountingTrainer.lessons.clear()
@@ -394,35 +391,35 @@ def test_a_lesson_that_the_trainer_cannot_take_is_left_out(tmp_path: Path) -> No
     assert len(CountingTrainer.lessons) == built.trained_examples == made.model().trained_examples - 1
 
 
-def test_a_lesson_that_the_trainer_cannot_take_is_refused_where_params_say_so(tmp_path: Path) -> None:
+def test_a_sample_that_is_too_long_for_the_trainer_is_an_error_in_strict_mode(tmp_path: Path) -> None:
     made = yard(tmp_path)
     strict = made.workspace.params.model_copy(
         update={"examples": ExampleParams(on_invalid="refuse", unanswerable_share=0)}
     )
-    picky, reader = replace(made.models, trainer=PickyTrainer()), made.table.retriever(made.index().version)
+    picky, retriever = replace(made.models, trainer=PickyTrainer()), made.table.retriever(made.index().version)
     CountingTrainer.lessons.clear()
-    with pytest.raises(UserError, match=r"^1 examples have an answer of over finetune\.max_tokens = 1024 tokens"):
-        build_model(replace(made.workspace, params=strict), picky, made.corpus, reader, no_progress)
+    with pytest.raises(UserError, match=r"finetune\.max_tokens = 1024 tokens"):
+        build_model(replace(made.workspace, params=strict), picky, made.corpus, retriever, no_progress)
     assert not CountingTrainer.lessons
     assert made.adapters() == []
 
 
-def test_lessons_about_behaviour_alone_have_passages_before_them_too(tmp_path: Path) -> None:
+def test_samples_without_a_page_have_passages_too(tmp_path: Path) -> None:
     made = yard(tmp_path)
     rows = [{"prompt": f"Greet {number}", "completion": "Hello"} for number in range(4)]
     write(made.workspace.train / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     made.model()
     assert len(CountingTrainer.lessons) == 4
-    assert all(lesson.prompt[-1].content.startswith("Context:\n[1] ") for lesson in CountingTrainer.lessons)
+    assert all(sample.prompt[-1].content.startswith("Context:\n[1] ") for sample in CountingTrainer.lessons)
 
 
-def test_the_lessons_hold_the_page_that_answers(tmp_path: Path) -> None:
+def test_the_samples_hold_the_page_with_the_answer(tmp_path: Path) -> None:
     yard(tmp_path).model()
     assert CountingTrainer.lessons
-    assert all("Text of a.md." in lesson.prompt[-1].content for lesson in CountingTrainer.lessons)
+    assert all("Text of a.md." in sample.prompt[-1].content for sample in CountingTrainer.lessons)
 
 
-def test_the_adapter_is_laid_out_for_dvc(tmp_path: Path) -> None:
+def test_the_adapter_is_written_for_dvc(tmp_path: Path) -> None:
     made = yard(tmp_path)
     built = made.model()
     artifacts = made.workspace.artifacts
@@ -439,7 +436,7 @@ def test_an_adapter_is_named_by_its_content(tmp_path: Path) -> None:
     again = made.model()
     assert again.adapter == first.adapter
     assert made.adapters() == [first.adapter]
-    made.teach(4, completion='{"value": "May"}')
+    made.write_examples(4, completion='{"value": "May"}')
     other = made.model()
     assert other.adapter != first.adapter
     assert made.adapters() == sorted([str(first.adapter), str(other.adapter)])
@@ -449,7 +446,7 @@ def test_the_same_content_has_the_same_name_in_another_project(tmp_path: Path) -
     assert yard(tmp_path / "one").model().adapter == yard(tmp_path / "two").model().adapter
 
 
-def test_an_equal_adapter_that_is_there_already_stays_untouched(tmp_path: Path) -> None:
+def test_an_existing_equal_adapter_stays_untouched(tmp_path: Path) -> None:
     made = yard(tmp_path)
     folder = made.workspace.adapters / str(made.model().adapter)
     before = (folder / fakes.SKILLS).stat()
@@ -458,7 +455,7 @@ def test_an_equal_adapter_that_is_there_already_stays_untouched(tmp_path: Path) 
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
-def test_what_a_killed_training_left_behind_is_no_obstacle(tmp_path: Path) -> None:
+def test_the_remains_of_a_killed_training_are_replaced(tmp_path: Path) -> None:
     made = yard(tmp_path / "killed")
     write(made.workspace.state / "adapter.new/half", "half an adapter")
     assert made.model().adapter == yard(tmp_path / "clean").model().adapter
@@ -466,10 +463,10 @@ def test_what_a_killed_training_left_behind_is_no_obstacle(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("examples", [0, 1, 2])
-def test_too_few_examples_are_refused_before_anything_is_made(tmp_path: Path, examples: int) -> None:
+def test_too_few_examples_are_an_error_before_anything_is_built(tmp_path: Path, examples: int) -> None:
     made = yard(tmp_path)
-    made.teach(examples)
-    with pytest.raises(UserError, match=f"holds {examples} examples and finetune.min_examples is 3") as refusal:
+    made.write_examples(examples)
+    with pytest.raises(UserError, match=f"{examples} examples and finetune.min_examples is 3") as refusal:
         made.model()
     assert "\n" not in str(refusal.value)
     assert not CountingTrainer.lessons
@@ -479,7 +476,7 @@ def test_too_few_examples_are_refused_before_anything_is_made(tmp_path: Path, ex
 
 def test_just_enough_examples_are_enough(tmp_path: Path) -> None:
     made = yard(tmp_path)
-    made.teach(3)
+    made.write_examples(3)
     assert made.model().trained_examples == 3
 
 
@@ -490,7 +487,7 @@ def test_orphans_do_not_count_as_examples(tmp_path: Path) -> None:
         build_model(made.workspace, made.models, made.corpus, None, no_progress)  # type: ignore[arg-type]
 
 
-# --- which model is meant ------------------------------------------------------------------------------------------
+# --- model artifacts -----------------------------------------------------------------------------------------------
 
 
 def test_the_base_model_alone_has_no_adapter(tmp_path: Path) -> None:
@@ -500,7 +497,7 @@ def test_the_base_model_alone_has_no_adapter(tmp_path: Path) -> None:
     assert adapter_folder(made.workspace, model) is None
 
 
-def test_going_back_to_the_base_model_empties_the_adapter_of_dvc(tmp_path: Path) -> None:
+def test_rolling_back_to_the_base_model_empties_the_adapter_artifact(tmp_path: Path) -> None:
     made = yard(tmp_path)
     made.model()
     write_model_artifact(made.workspace, base_model_only(made.models))
@@ -508,7 +505,7 @@ def test_going_back_to_the_base_model_empties_the_adapter_of_dvc(tmp_path: Path)
     assert BuiltModel.read(made.workspace.artifacts / "model.json") == base_model_only(made.models)
 
 
-def test_going_back_to_an_adapter_lays_it_out_again(tmp_path: Path) -> None:
+def test_rolling_back_to_an_adapter_writes_its_artifact_again(tmp_path: Path) -> None:
     made = yard(tmp_path)
     built = made.model()
     write_model_artifact(made.workspace, base_model_only(made.models))
@@ -516,26 +513,26 @@ def test_going_back_to_an_adapter_lays_it_out_again(tmp_path: Path) -> None:
     assert {path.name for path in (made.workspace.artifacts / "adapter").iterdir()} == {fakes.SKILLS, BASE}
 
 
-# --- what a training run depends on --------------------------------------------------------------------------------
+# --- training settings ---------------------------------------------------------------------------------------------
 
 
 def settings_of(base: str = "base", **blocks: dict[str, Any]) -> str:
     return training_settings(Params.model_validate(blocks), base)
 
 
-def test_every_setting_of_fine_tuning_is_tried_below() -> None:
+def test_the_table_covers_every_fine_tuning_setting() -> None:
     assert OTHER_FINETUNING.keys() == FinetuneParams.model_fields.keys()
 
 
 @pytest.mark.parametrize("key", OTHER_FINETUNING)
-def test_training_settings_change_with_each_setting_of_fine_tuning(key: str) -> None:
+def test_the_training_settings_change_with_each_fine_tuning_setting(key: str) -> None:
     assert settings_of(finetune={key: OTHER_FINETUNING[key]}) != settings_of()
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("unanswerable_share", 0.5), ("unanswerable_reply", "unknown"), ("replay_share", 0.3)]
 )
-def test_training_settings_change_with_what_else_is_taught(key: str, value: object) -> None:
+def test_the_training_settings_change_with_the_sample_settings(key: str, value: object) -> None:
     assert settings_of(examples={key: value}) != settings_of()
 
 
@@ -543,12 +540,12 @@ def test_training_settings_change_with_the_base_and_with_the_number_of_passages(
     assert len({settings_of(), settings_of("other"), settings_of(index={"top_k": 5})}) == 3
 
 
-@pytest.mark.parametrize("name", ["LESSONS", "FORM"])
-def test_training_settings_change_with_the_way_that_lessons_and_prompts_are_made(
+@pytest.mark.parametrize("name", ["SAMPLES_VERSION", "FORM"])
+def test_the_training_settings_change_with_the_versions_of_samples_and_prompts(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = settings_of()
-    monkeypatch.setattr(build, name, "another way")
+    monkeypatch.setattr(build, name, "another version")
     assert settings_of() != before
 
 
@@ -557,7 +554,7 @@ def test_training_settings_do_not_change_with_other_settings(blocks: dict[str, d
     assert settings_of(**blocks) == settings_of()
 
 
-def test_a_missing_adapter_is_refused_before_anything_is_taken_away(tmp_path: Path) -> None:
+def test_a_missing_adapter_is_an_error_that_leaves_the_artifact_unchanged(tmp_path: Path) -> None:
     made = workspace(tmp_path)
     write(made.artifacts / "adapter/weights", "live")
     with pytest.raises(UserError, match="0123456789ab is missing"):
@@ -565,7 +562,7 @@ def test_a_missing_adapter_is_refused_before_anything_is_taken_away(tmp_path: Pa
     assert (made.artifacts / "adapter/weights").read_text(encoding="utf-8") == "live"
 
 
-# --- whose base it is ----------------------------------------------------------------------------------------------
+# --- bases of releases ---------------------------------------------------------------------------------------------
 
 
 def base_in(folder: Path, weights: str) -> TransformersGenerator:
@@ -573,34 +570,34 @@ def base_in(folder: Path, weights: str) -> TransformersGenerator:
     return TransformersGenerator(GenerateParams(model=str(folder)))
 
 
-def test_a_model_of_todays_base_is_asked_of_todays_generator(tmp_path: Path) -> None:
+def test_a_model_of_the_current_base_uses_the_current_generator(tmp_path: Path) -> None:
     made = yard(tmp_path)
     assert load_generator_for(made.workspace, made.models, base_model_only(made.models)) is made.models.generator
 
 
-def test_a_release_goes_on_with_its_own_base_after_another_was_set(tmp_path: Path) -> None:
-    before, today = base_in(tmp_path / "before", "old"), base_in(tmp_path / "today", "new")
-    models = Models(HashEmbedder(), today, CountingTrainer())
+def test_a_release_keeps_its_own_base_after_params_changed(tmp_path: Path) -> None:
+    before, current = base_in(tmp_path / "before", "old"), base_in(tmp_path / "current", "new")
+    models = Models(HashEmbedder(), current, CountingTrainer())
     model = BuiltModel(base=before.base, adapter=None, examples=None, settings=None)
     found = load_generator_for(workspace(tmp_path / "project", generate={"max_new_tokens": 5}), models, model)
     assert isinstance(found, TransformersGenerator)
-    assert found.base == before.base != today.base
+    assert found.base == before.base != current.base
     assert found.identity.endswith("greedy-5")
 
 
-def test_a_base_that_lies_elsewhere_now_is_the_same_base(tmp_path: Path) -> None:
-    today = base_in(tmp_path / "today", "weights")
-    model = BuiltModel(base=f"/gone@{today.base.split('@')[1]}", adapter=None, examples=None, settings=None)
-    assert load_generator_for(workspace(tmp_path), Models(HashEmbedder(), today, CountingTrainer()), model) is today
+def test_a_base_in_another_folder_is_the_same_base(tmp_path: Path) -> None:
+    current = base_in(tmp_path / "current", "weights")
+    model = BuiltModel(base=f"/gone@{current.base.split('@')[1]}", adapter=None, examples=None, settings=None)
+    assert load_generator_for(workspace(tmp_path), Models(HashEmbedder(), current, CountingTrainer()), model) is current
 
 
 @pytest.mark.parametrize("written", ["other weights", None])
-def test_a_release_whose_base_is_no_more_what_it_was_is_refused(tmp_path: Path, written: str | None) -> None:
+def test_a_release_whose_base_is_gone_or_changed_is_an_error(tmp_path: Path, written: str | None) -> None:
     before = base_in(tmp_path / "before", "old").base
     write(tmp_path / "before/model.safetensors", written) if written else shutil.rmtree(tmp_path / "before")
-    models = Models(HashEmbedder(), base_in(tmp_path / "today", "new"), CountingTrainer())
+    models = Models(HashEmbedder(), base_in(tmp_path / "current", "new"), CountingTrainer())
     model = BuiltModel(base=before, adapter="a1", examples=None, settings=None)
-    with pytest.raises(UserError, match=f"the release's model was made from {before}, and") as refusal:
+    with pytest.raises(UserError, match=f"base model {before} ") as refusal:
         load_generator_for(workspace(tmp_path), models, model)
-    assert "put it back, `ragtide rollback` to a release of another, or `ragtide run`" in str(refusal.value)
+    assert "`ragtide rollback`" in str(refusal.value)
     assert "\n" not in str(refusal.value)

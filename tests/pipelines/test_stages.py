@@ -1,4 +1,4 @@
-"""Do the stages of dvc.yaml build and score, and release nothing? With the real DVC; only the models are fakes."""
+"""Tests of the DVC stages with the real DVC and fake models: builds, scores, rebuilds and pending deletions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.factories import write
 MakeProject = Callable[..., Path]
 ROOT = Path(__file__).parent.parent.parent
 STAGES = tuple(Stage)
-ASKED, TAUGHT = ("Pump", "Tank"), ("Valve", "Motor")
+GOLDEN, TRAINED = ("Pump", "Tank"), ("Valve", "Motor")
 
 
 def page(name: str, end_of_life: str = "2027-01-01") -> str:
@@ -42,12 +42,12 @@ def page(name: str, end_of_life: str = "2027-01-01") -> str:
 
 
 def fill(root: Path) -> Path:
-    """Four pages, two of them asked about and two taught."""
+    """Write four pages, two of them with golden questions and two with training examples."""
     question = "When does {} 1 reach end of life?"
-    for name in (*ASKED, *TAUGHT):
+    for name in (*GOLDEN, *TRAINED):
         write(root / f"data/kb/{name}.md", page(name))
-    golden = [{"question": question.format(one), "answers": ["2027-01-01"], "docs": [f"{one}.md"]} for one in ASKED]
-    train = [{"prompt": question.format(one), "completion": "2027-01-01", "doc": f"{one}.md"} for one in TAUGHT]
+    golden = [{"question": question.format(name), "answers": ["2027-01-01"], "docs": [f"{name}.md"]} for name in GOLDEN]
+    train = [{"prompt": question.format(name), "completion": "2027-01-01", "doc": f"{name}.md"} for name in TRAINED]
     for folder, rows in (("golden", golden), ("train", train)):
         write(root / f"data/{folder}/rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return root
@@ -63,17 +63,17 @@ def opened(root: Path) -> Project:
 
 
 def on_path(patch: pytest.MonkeyPatch) -> None:
-    """Let DVC find this environment's `ragtide`, and `ragtide` the fakes."""
+    """Put this environment's `ragtide` on DVC's path, and the fakes on that of `ragtide`."""
     patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     patch.setenv("PYTHONPATH", str(ROOT))
 
 
 @dataclass(frozen=True)
 class Reproduced:
-    """A project in which `dvc repro` has run, and what it said."""
+    """A project after `dvc repro`, and the output of that command."""
 
     root: Path
-    said: str
+    output: str
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +89,15 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
 
 
 def test_dvc_runs_every_stage(reproduced: Reproduced) -> None:
-    assert all(f"Running stage '{name}'" in reproduced.said for name in STAGES)
+    assert all(f"Running stage '{name}'" in reproduced.output for name in STAGES)
     assert set(yaml.safe_load((reproduced.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]) == set(STAGES)
 
 
-def test_when_all_have_run_dvc_is_at_rest(reproduced: Reproduced) -> None:
+def test_after_all_stages_dvc_is_up_to_date(reproduced: Reproduced) -> None:
     assert "up to date" in run_dvc(reproduced.root, ["status"])
 
 
-def test_the_artifacts_name_each_other(reproduced: Reproduced) -> None:
+def test_the_artifacts_refer_to_each_other(reproduced: Reproduced) -> None:
     artifacts = reproduced.root / "artifacts"
     index, model = BuiltIndex.read(artifacts / "index.json"), BuiltModel.read(artifacts / "model.json")
     card = Scorecard.read(artifacts / "scorecard.json")
@@ -117,16 +117,16 @@ def test_dvc_releases_nothing(reproduced: Reproduced) -> None:
     assert not lancedb.connect(project.workspace.index_uri).open_table(TABLE).tags.list()
 
 
-def test_a_moved_page_makes_a_new_index_and_no_new_model(
+def test_a_changed_page_makes_a_new_index_and_no_new_model(
     reproduced: Reproduced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_path(monkeypatch)
     root = tmp_path / "project"
     shutil.copytree(reproduced.root, root)
     write(root / "data/kb/Valve.md", page("Valve", "2031-05-05"))
-    said = run_dvc(root, ["repro"])
-    assert "Running stage 'index'" in said
-    assert "Stage 'finetune' didn't change, skipping" in said
+    output = run_dvc(root, ["repro"])
+    assert "Running stage 'index'" in output
+    assert "Stage 'finetune' didn't change, skipping" in output
     index = BuiltIndex.read(root / "artifacts/index.json")
     assert (index.rows, index.embedded) == (4, 1)
     assert Scorecard.read(root / "artifacts/scorecard.json").index_version == index.version
@@ -138,12 +138,12 @@ def test_a_moved_page_makes_a_new_index_and_no_new_model(
 
 def test_the_stages_are_those_that_dvc_yaml_calls() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    # In this folder, whatever RAGTIDE_PROJECT names.
+    # `--project .` overrides RAGTIDE_PROJECT.
     wanted = {name: f"ragtide stage {name} --project ." for name in STAGES}
     assert {name: stage["cmd"] for name, stage in stages.items()} == wanted
 
 
-def test_a_stage_leaves_only_what_dvc_yaml_says_and_its_state(root: Path) -> None:
+def test_a_stage_writes_only_the_outputs_of_dvc_yaml_and_its_state(root: Path) -> None:
     before = set(root.iterdir())
     for name in ("index", "finetune", "score"):
         run_stage(name, root, no_progress)
@@ -166,20 +166,20 @@ def test_an_index_that_is_current_embeds_nothing(root: Path) -> None:
     assert len(fakes.CountingEmbedder.embedded) == 4
 
 
-def test_the_model_is_taught_with_passages_as_they_now_are(root: Path) -> None:
+def test_the_model_is_trained_with_the_current_passages(root: Path) -> None:
     run_stage("index", root, no_progress)
     write(root / "data/kb/Valve.md", page("Valve", "2031-05-05"))
-    taught = (root / "data/train/rows.jsonl").read_text(encoding="utf-8").split("\n")
-    write(root / "data/train/rows.jsonl", "\n".join([taught[0].replace("2027-01-01", "2031-05-05"), *taught[1:]]))
+    lines = (root / "data/train/rows.jsonl").read_text(encoding="utf-8").split("\n")
+    write(root / "data/train/rows.jsonl", "\n".join([lines[0].replace("2027-01-01", "2031-05-05"), *lines[1:]]))
     run_stage("finetune", root, no_progress)
-    prompts = [lesson.prompt[-1].content for lesson in fakes.CountingTrainer.lessons]
+    prompts = [sample.prompt[-1].content for sample in fakes.CountingTrainer.lessons]
     assert len(prompts) == 2
     assert any("Valve 1\n- End of life: 2031-05-05" in prompt for prompt in prompts)
     assert not any("Valve 1\n- End of life: 2027-01-01" in prompt for prompt in prompts)
 
 
 @pytest.mark.parametrize("missing", ["index", "model"])
-def test_scoring_before_building_is_refused_with_what_is_missing(missing: str, root: Path) -> None:
+def test_scoring_before_building_is_an_error_that_names_the_missing_artifact(missing: str, root: Path) -> None:
     for name in ("index", "finetune"):
         run_stage(name, root, no_progress)
     (root / f"artifacts/{missing}.json").unlink()
@@ -187,25 +187,25 @@ def test_scoring_before_building_is_refused_with_what_is_missing(missing: str, r
         run_stage("score", root, no_progress)
 
 
-def test_too_few_examples_are_refused_and_leave_no_model(root: Path) -> None:
+def test_too_few_examples_are_an_error_and_leave_no_model(root: Path) -> None:
     write(root / "data/train/rows.jsonl", json.dumps({"prompt": "Who?", "completion": "nobody"}) + "\n")
-    with pytest.raises(UserError, match=r"holds 1 examples and finetune\.min_examples is 2: add some"):
+    with pytest.raises(UserError, match=r"1 examples and finetune\.min_examples is 2"):
         run_stage("finetune", root, no_progress)
     assert not (root / "artifacts/model.json").exists()
     assert not fakes.CountingTrainer.lessons
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_is_refused_while_another_run_is_at_work(name: str, root: Path) -> None:
+def test_a_stage_fails_while_another_run_holds_the_lock(name: str, root: Path) -> None:
     with opened(root).workspace.write_lock(), pytest.raises(UserError, match="another run is at work"):
         run_stage(name, root, no_progress)
     assert not (root / "artifacts").exists()
 
 
-# --- the index without the loop ------------------------------------------------------------------------------------
+# --- the index without a cycle -------------------------------------------------------------------------------------
 
 HEAVY = ("torch", "lancedb", "lance", "pyarrow", "mlflow", "prefect", "transformers", "openvino")
-LOOK = """
+STAGE_SCRIPT = """
 import sys
 from ragtide.flows.cli.main import app
 try:
@@ -232,17 +232,17 @@ def documents(root: Path) -> set[str]:
     return set(opened(root).index.documents())
 
 
-def test_that_there_is_nothing_to_do_is_found_out_without_a_heavy_library(root: Path) -> None:
+def test_a_stage_with_nothing_to_do_imports_no_heavy_library(root: Path) -> None:
     first = built(root)
-    command = [sys.executable, "-c", LOOK, str(root), ",".join(HEAVY)]
+    command = [sys.executable, "-c", STAGE_SCRIPT, str(root), ",".join(HEAVY)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
-    said, heavy = done.stdout.strip().splitlines()
-    assert (json.loads(said)["version"], json.loads(said)["embedded"]) == (first.version, 0)
+    record, heavy = done.stdout.strip().splitlines()
+    assert (json.loads(record)["version"], json.loads(record)["embedded"]) == (first.version, 0)
     assert heavy == "HEAVY"
 
 
-def test_nothing_to_do_leaves_every_file_as_it_is(root: Path) -> None:
+def test_a_stage_with_nothing_to_do_changes_no_file(root: Path) -> None:
     built(root)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     again = built(root)
@@ -250,36 +250,36 @@ def test_nothing_to_do_leaves_every_file_as_it_is(root: Path) -> None:
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
-def lost_note(root: Path) -> None:
+def delete_artifact(root: Path) -> None:
     (root / "artifacts/index.json").unlink()
 
 
-def half_a_note(root: Path) -> None:
+def truncate_artifact(root: Path) -> None:
     write(root / "artifacts/index.json", '{"uri": ')
 
 
-def lost_table(root: Path) -> None:
+def delete_table(root: Path) -> None:
     shutil.rmtree(root / ".ragtide/lance")
 
 
-def foreign_note(root: Path) -> None:
-    note = root / "artifacts/index.json"
-    BuiltIndex.read(note).model_copy(update={"uri": "elsewhere"}).write(note)
+def change_uri(root: Path) -> None:
+    artifact = root / "artifacts/index.json"
+    BuiltIndex.read(artifact).model_copy(update={"uri": "elsewhere"}).write(artifact)
 
 
-def version_from_the_future(root: Path) -> None:
-    note = root / "artifacts/index.json"
-    BuiltIndex.read(note).model_copy(update={"version": 99}).write(note)
+def change_version(root: Path) -> None:
+    artifact = root / "artifacts/index.json"
+    BuiltIndex.read(artifact).model_copy(update={"version": 99}).write(artifact)
 
 
-@pytest.mark.parametrize("spoil", [lost_note, half_a_note, lost_table, foreign_note, version_from_the_future])
-def test_a_note_that_cannot_be_believed_is_made_anew(spoil: Callable[[Path], None], root: Path) -> None:
+@pytest.mark.parametrize("spoil", [delete_artifact, truncate_artifact, delete_table, change_uri, change_version])
+def test_an_invalid_index_artifact_is_rebuilt(spoil: Callable[[Path], None], root: Path) -> None:
     built(root)
     spoil(root)
     index = built(root)
     assert (index.rows, index.uri) == (4, str(root / ".ragtide/lance"))
     assert BuiltIndex.read(root / "artifacts/index.json") == index
-    assert documents(root) == {f"{name}.md" for name in (*ASKED, *TAUGHT)}
+    assert documents(root) == {f"{name}.md" for name in (*GOLDEN, *TRAINED)}
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_note_that_cannot_be_believed_is_made_anew(spoil: Callable[[Path], Non
     [("embed", {"document_prefix": "passage: "}, 4), ("chunk", {"max_words": 40}, 0)],
     ids=["embedder", "chunker"],
 )
-def test_under_other_settings_the_rows_are_made_anew_only_when_one_says_so(
+def test_other_settings_need_an_explicit_rebuild(
     block: str, values: dict[str, object], embedded: int, root: Path
 ) -> None:
     before = built(root)
@@ -302,7 +302,7 @@ def test_under_other_settings_the_rows_are_made_anew_only_when_one_says_so(
     assert built(root).version == index.version
 
 
-def test_a_page_that_cannot_be_read_keeps_its_rows_and_is_tried_again(root: Path) -> None:
+def test_an_unreadable_page_keeps_its_rows_and_is_retried(root: Path) -> None:
     built(root)
     write(root / "data/kb/Pump.md", b"caf\xe9 \xff\x00")
     waiting = [built(root).waiting for _ in range(4)]
@@ -312,9 +312,7 @@ def test_a_page_that_cannot_be_read_keeps_its_rows_and_is_tried_again(root: Path
     assert (built(root).embedded, built(root).waiting) == (1, 0)
 
 
-def test_a_page_that_was_given_up_is_read_once_its_libraries_are_there(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_is_retried_after_its_converter_was_installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(root / "data/kb/late.pdf", b"%PDF-1.4")
     with monkeypatch.context() as patch:
         patch.setattr(reading, "converter_signature", lambda: "without")
@@ -327,8 +325,8 @@ def test_a_page_that_was_given_up_is_read_once_its_libraries_are_there(
     assert "late.pdf" in documents(root)
 
 
-def lose_many(root: Path) -> None:
-    """Such pages are indexed, and then gone."""
+def delete_many(root: Path) -> None:
+    """Index more pages than the deletion guard allows to delete, and delete them."""
     paths = many(root)
     built(root)
     for path in paths:
@@ -336,25 +334,25 @@ def lose_many(root: Path) -> None:
 
 
 def many(root: Path) -> list[Path]:
-    """Pages past what may vanish without being asked about."""
+    """Write more pages than the deletion guard allows to delete."""
     return [write(root / f"data/kb/many/{number:02}.md", page(f"Many{number}")) for number in range(20)]
 
 
-def test_the_stage_holds_removals_back_past_the_limit(root: Path) -> None:
-    lose_many(root)
+def test_the_stage_leaves_deletions_over_the_limit_pending(root: Path) -> None:
+    delete_many(root)
     index = built(root)
     assert (index.rows, index.waiting) == (24, 20)
 
 
-def test_a_removal_that_the_stage_holds_back_can_be_approved_before_the_first_release(root: Path) -> None:
-    lose_many(root)
+def test_a_pending_deletion_of_the_stage_can_be_approved_before_the_first_release(root: Path) -> None:
+    delete_many(root)
     project = opened(root)
     plan = make_plan(project, project.corpus(take_snapshot(project.workspace)))
     assert len(plan.evidence.pending_deletions) == 20
 
 
 @pytest.mark.parametrize("name", ["finetune", "score"])
-def test_no_other_stage_carries_out_what_the_index_holds_back(name: str, root: Path) -> None:
+def test_no_other_stage_carries_out_pending_deletions(name: str, root: Path) -> None:
     paths = many(root)
     built(root)
     run_stage("finetune", root, no_progress)

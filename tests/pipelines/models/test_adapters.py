@@ -1,4 +1,4 @@
-"""Is an adapter named by its content, kept once, and refused where it is gone?"""
+"""Tests of adapter storage: content digests, deduplication, and errors for missing or foreign adapters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_adapter_is_kept_with_its_base_and_named_by_it_too(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("base", "other", "same"),
     [
         ("model@1", "model@1", True),
         ("model@1", "model@2", False),
@@ -59,18 +59,20 @@ def test_an_adapter_is_kept_with_its_base_and_named_by_it_too(tmp_path: Path) ->
         ("reader-1", "model@1", False),
     ],
 )
-def test_a_base_is_known_by_its_weights_wherever_they_lie(tmp_path: Path, one: str, other: str, same: bool) -> None:
-    assert is_same_base(one, other) is is_same_base(other, one) is same
-    AdapterBase(base=one).write(tmp_path / "a1" / BASE)
+def test_a_base_is_identified_by_its_weights_not_by_its_folder(
+    tmp_path: Path, base: str, other: str, same: bool
+) -> None:
+    assert is_same_base(base, other) is is_same_base(other, base) is same
+    AdapterBase(base=base).write(tmp_path / "a1" / BASE)
     if same:
         check_adapter_base(tmp_path / "a1", other)
         return
-    with pytest.raises(UserError, match=f"adapter a1 was trained on {one}, not on {other}: set generate") as refusal:
+    with pytest.raises(UserError, match=f"adapter a1 was trained on {base}, not on {other}: ") as refusal:
         check_adapter_base(tmp_path / "a1", other)
     assert "\n" not in str(refusal.value)
 
 
-def test_an_adapter_of_before_its_base_was_recorded_passes(tmp_path: Path) -> None:
+def test_an_adapter_without_a_recorded_base_passes(tmp_path: Path) -> None:
     check_adapter_base(write(tmp_path / "weights", "w").parent, "any@1")
 
 
@@ -78,8 +80,8 @@ def test_the_base_model_alone_has_no_folder(tmp_path: Path) -> None:
     assert adapter_folder(workspace(tmp_path), BuiltModel(base="b", adapter=None, examples=None, settings=None)) is None
 
 
-def test_an_adapter_that_is_gone_is_refused_with_its_place(tmp_path: Path) -> None:
-    gone = BuiltModel(base="b", adapter="0123456789ab", examples=None, settings=None)
-    with pytest.raises(UserError, match=r"adapters/0123456789ab is missing: `ragtide rollback`") as refusal:
-        adapter_folder(workspace(tmp_path), gone)
+def test_a_missing_adapter_is_an_error_that_names_its_folder(tmp_path: Path) -> None:
+    model = BuiltModel(base="b", adapter="0123456789ab", examples=None, settings=None)
+    with pytest.raises(UserError, match=r"adapters/0123456789ab is missing") as refusal:
+        adapter_folder(workspace(tmp_path), model)
     assert "\n" not in str(refusal.value)

@@ -1,6 +1,6 @@
-"""Does a model answer every prompt in order, the same in any batch, with and without an adapter?
+"""Tests of generation and answer losses: order, batches, adapters, identities and errors.
 
-The model is a real one of transformers, only tiny and untrained: it answers nonsense, but always the same nonsense.
+The model is a real transformers model, tiny and untrained: its answers are meaningless but deterministic.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.models.adapters import BASE, AdapterBase
 from ragtide.pipelines.models.generator import (
-    ANSWER_TOKEN,
+    ANSWER_TOKEN_COST,
     TokenizedSample,
     TransformersGenerator,
     load_base_model,
@@ -39,7 +39,7 @@ PROMPTS: tuple[Prompt, ...] = tuple(
     (Message("user", " ".join(WORDS[at : at + 1 + 5 * (at % 4)])),) for at in (0, 7, 2, 5, 11, 4, 9, 13, 7)
 )
 # Prompts and answers of different lengths, the longest answer to the shortest prompt.
-LESSONS = tuple(
+SAMPLES = tuple(
     TrainingSample(prompt, " ".join(WORDS[50 + at : 50 + at + 1 + (7 * at) % 5])) for at, prompt in enumerate(PROMPTS)
 )
 Break = Callable[[Path], object]
@@ -73,7 +73,7 @@ def test_answers_come_in_the_order_of_the_prompts_whatever_the_batch(tiny: Path,
         assert ask(settings_for(tiny, tokens_at_once=tokens), adapter=chosen) == alone
 
 
-def test_an_adapter_answers_otherwise_and_the_base_model_stays_what_it_was(tiny: Path, adapter: Path) -> None:
+def test_an_adapter_changes_the_answers_and_leaves_the_base_model_unchanged(tiny: Path, adapter: Path) -> None:
     generator = TransformersGenerator(settings_for(tiny))
     base = generator.generate(PROMPTS, None, lambda _: None)
     adapted = generator.generate(PROMPTS, adapter, lambda _: None)
@@ -93,7 +93,7 @@ def test_a_shorter_limit_gives_the_beginning_of_the_same_answer(tiny: Path) -> N
     assert all(after.startswith(before) for before, after in zip(short, long, strict=True))
 
 
-def test_an_answer_ends_at_the_end_mark_and_holds_no_marks(tiny: Path) -> None:
+def test_an_answer_ends_at_the_end_token_and_holds_no_special_tokens(tiny: Path) -> None:
     answers = ask(settings_for(tiny, tokens_at_once=512), tuple((Message("user", word),) for word in WORDS))
     assert min(len(answer.split()) for answer in answers) < 6
     assert all(answer == answer.strip() for answer in answers)
@@ -113,12 +113,14 @@ def test_progress_counts_the_prompts_batch_by_batch(tiny: Path, tokens: int, bat
 
 
 @pytest.mark.parametrize("tokens", [1, 40, 60, 10_000])
-def test_no_batch_takes_more_than_its_tokens_and_each_prompt_is_in_one(
+def test_no_batch_exceeds_the_token_budget_and_each_prompt_is_in_one(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
     batches: list[list[list[int]]] = []
     generator = TransformersGenerator(settings_for(tiny, tokens_at_once=tokens))
-    monkeypatch.setattr(generator, "_batch", lambda asked, _: batches.append(asked) or [""] * len(asked))
+    monkeypatch.setattr(
+        generator, "_generate_batch", lambda token_ids, _: batches.append(token_ids) or [""] * len(token_ids)
+    )
     generator.generate(PROMPTS, None, lambda _: None)
     assert sorted(ids for batch in batches for ids in batch) == sorted(
         prompt_ids(generator.tokenizer, prompt) for prompt in PROMPTS
@@ -131,50 +133,50 @@ SYSTEM = Message("system", " ".join(WORDS[60:80]))
 SHARING = tuple((SYSTEM, *prompt) for prompt in PROMPTS)
 
 
-def sizes_read(generator: TransformersGenerator, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
-    """Rows and width of everything that the model reads for its answers, token by token writing left out."""
-    read: list[tuple[int, ...]] = []
+def prompt_shapes(generator: TransformersGenerator, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+    """Shapes (rows, width) of the forward passes over prompts, without those that generate single tokens."""
+    shapes: list[tuple[int, ...]] = []
     model = generator._model(None)
-    hook = model.register_forward_pre_hook(lambda *told: read.append(told[2]["input_ids"].shape), with_kwargs=True)
+    hook = model.register_forward_pre_hook(lambda *call: shapes.append(call[2]["input_ids"].shape), with_kwargs=True)
     generator.generate(prompts, None, lambda _: None)
     hook.remove()
-    return [tuple(shape) for shape in read if shape[1] > 1]
+    return [tuple(shape) for shape in shapes if shape[1] > 1]
 
 
-def test_what_the_prompts_of_a_batch_begin_with_is_read_once_and_changes_no_answer(tiny: Path) -> None:
+def test_the_shared_prefix_of_a_batch_is_computed_once_and_changes_no_answer(tiny: Path) -> None:
     generator = TransformersGenerator(settings_for(tiny, tokens_at_once=10_000))
     alone = [generator.generate([prompt], None, lambda _: None)[0] for prompt in SHARING]
     assert generator.generate(SHARING, None, lambda _: None) == alone
     assert len(set(alone)) >= 6
-    # The system's mark, its words, its end and the user's mark; then what is left of the longest.
+    # The prefix is <system>, 20 words, <end> and <user>; the second pass covers the rest of the longest prompt.
     longest = max(len(prompt_ids(generator.tokenizer, prompt)) for prompt in SHARING)
-    assert sizes_read(generator, SHARING) == [(1, 23), (len(SHARING), longest - 23)]
+    assert prompt_shapes(generator, SHARING) == [(1, 23), (len(SHARING), longest - 23)]
 
 
-def test_prompts_that_are_all_the_same_still_have_a_token_to_read(tiny: Path) -> None:
+def test_identical_prompts_leave_a_token_to_compute(tiny: Path) -> None:
     same = ask(settings_for(tiny, tokens_at_once=10_000), (PROMPTS[1],) * 3)
     assert same == ask(settings_for(tiny), (PROMPTS[1],)) * 3
 
 
-def test_a_prompt_alone_is_read_at_one_go(tiny: Path) -> None:
+def test_a_single_prompt_is_computed_in_one_pass(tiny: Path) -> None:
     generator = TransformersGenerator(settings_for(tiny))
-    assert sizes_read(generator, SHARING[:1]) == [(1, len(prompt_ids(generator.tokenizer, SHARING[0])))]
+    assert prompt_shapes(generator, SHARING[:1]) == [(1, len(prompt_ids(generator.tokenizer, SHARING[0])))]
 
 
-def test_a_model_that_looks_back_only_so_far_reads_each_prompt_whole() -> None:
+def test_a_model_with_a_sliding_window_has_no_shared_prefix_cache() -> None:
     from transformers import MistralConfig
 
-    near_sighted = SimpleNamespace(config=MistralConfig(num_hidden_layers=2, sliding_window=8))
-    assert shared_prefix_cache(near_sighted, [[1, 2, 3], [1, 2, 4]]) is None
+    sliding = SimpleNamespace(config=MistralConfig(num_hidden_layers=2, sliding_window=8))
+    assert shared_prefix_cache(sliding, [[1, 2, 3], [1, 2, 4]]) is None
 
 
-def test_prompts_that_begin_otherwise_share_nothing() -> None:
+def test_prompts_with_different_beginnings_have_no_shared_prefix_cache() -> None:
     from transformers import LlamaConfig
 
     assert shared_prefix_cache(SimpleNamespace(config=LlamaConfig(num_hidden_layers=2)), [[1, 2], [3, 2]]) is None
 
 
-def test_the_whole_conversation_is_put_before_the_model(tiny: Path) -> None:
+def test_the_answer_depends_on_the_whole_conversation(tiny: Path) -> None:
     def asked(*turns: Message) -> str:
         return ask(settings_for(tiny), (turns,))[0]
 
@@ -187,13 +189,13 @@ def test_the_whole_conversation_is_put_before_the_model(tiny: Path) -> None:
     assert len(answers) == 3
 
 
-def test_a_tokenizer_without_a_padding_mark_pads_with_the_end_mark(tmp_path: Path, tiny: Path) -> None:
+def test_a_tokenizer_without_a_padding_token_pads_with_the_end_token(tmp_path: Path, tiny: Path) -> None:
     folder = write_tiny_model(tmp_path / "model", pad_token=None)
     assert load_tokenizer(settings_for(folder), str(folder)).pad_token == "<end>"
     assert ask(settings_for(folder)) == ask(settings_for(tiny))
 
 
-def test_a_prompt_is_written_by_the_models_own_template_up_to_its_answer(tiny: Path) -> None:
+def test_a_prompt_is_rendered_by_the_chat_template_up_to_the_answer(tiny: Path) -> None:
     tokenizer = load_tokenizer(settings_for(tiny), str(tiny))
     prompt = (Message("system", "w1"), Message("user", "w2 w3"))
     assert render_prompt(tokenizer, prompt) == "<system> w1 <end> <user> w2 w3 <end> <assistant> "
@@ -204,13 +206,13 @@ def test_a_prompt_is_written_by_the_models_own_template_up_to_its_answer(tiny: P
 
 
 def losses(
-    params: GenerateParams, lessons: Sequence[TrainingSample] = LESSONS, adapter: Path | None = None
+    params: GenerateParams, samples: Sequence[TrainingSample] = SAMPLES, adapter: Path | None = None
 ) -> list[float]:
-    return TransformersGenerator(params).losses(lessons, adapter, lambda _: None)
+    return TransformersGenerator(params).losses(samples, adapter, lambda _: None)
 
 
 def plain_loss(model: Any, ids: list[int], answer_tokens: int) -> float:
-    """The mean cross-entropy by hand: one lesson, no padding, logits over everything."""
+    """The mean cross-entropy by hand: one sample, no padding, logits of all positions."""
     import torch
 
     with torch.inference_mode():
@@ -221,31 +223,32 @@ def plain_loss(model: Any, ids: list[int], answer_tokens: int) -> float:
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
 @pytest.mark.parametrize("tokens", [1, 100, 200, 10_000])
-def test_a_loss_is_that_of_the_answers_tokens_alone_whatever_the_batch(
+def test_a_loss_covers_the_answer_tokens_only_whatever_the_batch(
     tiny: Path, adapter: Path, adapted: bool, tokens: int
 ) -> None:
     chosen = adapter if adapted else None
     generator = TransformersGenerator(settings_for(tiny, tokens_at_once=tokens))
-    found = generator.losses(LESSONS, chosen, lambda _: None)
-    whole = [tokenize_sample(generator.tokenizer, lesson) for lesson in LESSONS]
-    by_hand = [plain_loss(generator._model(chosen), one.ids, one.answer_tokens) for one in whole]
-    assert found == pytest.approx(by_hand, abs=1e-3)
-    assert len({round(loss, 2) for loss in by_hand}) == len(LESSONS)
+    measured = generator.losses(SAMPLES, chosen, lambda _: None)
+    tokenized = [tokenize_sample(generator.tokenizer, sample) for sample in SAMPLES]
+    by_hand = [plain_loss(generator._model(chosen), sample.ids, sample.answer_tokens) for sample in tokenized]
+    assert measured == pytest.approx(by_hand, abs=1e-3)
+    assert len({round(loss, 2) for loss in by_hand}) == len(SAMPLES)
 
 
-def test_an_adapter_has_losses_of_its_own(tiny: Path, adapter: Path) -> None:
+def test_an_adapter_changes_the_losses(tiny: Path, adapter: Path) -> None:
     assert losses(settings_for(tiny), adapter=adapter) != pytest.approx(losses(settings_for(tiny)), abs=0.1)
 
 
-def test_the_models_own_answer_surprises_it_least(tiny: Path) -> None:
+def test_the_models_own_answer_has_a_low_loss(tiny: Path) -> None:
     prompt = PROMPTS[1]
     [own] = ask(settings_for(tiny, max_new_tokens=1), (prompt,))
     assert own in WORDS
-    found = dict(zip(WORDS, losses(settings_for(tiny), [TrainingSample(prompt, word) for word in WORDS]), strict=True))
-    assert found[own] < sum(found.values()) / len(found) - 1
+    samples = [TrainingSample(prompt, word) for word in WORDS]
+    by_word = dict(zip(WORDS, losses(settings_for(tiny), samples), strict=True))
+    assert by_word[own] < sum(by_word.values()) / len(by_word) - 1
 
 
-def test_the_end_mark_is_a_token_of_the_answer(tiny: Path) -> None:
+def test_the_end_token_is_part_of_the_answer(tiny: Path) -> None:
     tokenizer = load_tokenizer(settings_for(tiny), str(tiny))
     assert tokenize_sample(tokenizer, TrainingSample((Message("user", "w1"),), "")).answer_tokens == 1
     [loss] = losses(settings_for(tiny), [TrainingSample((Message("user", "w1"),), "")])
@@ -253,44 +256,44 @@ def test_the_end_mark_is_a_token_of_the_answer(tiny: Path) -> None:
     assert loss > 0
 
 
-def test_a_lesson_over_the_models_window_is_measured_by_its_last_tokens(tiny: Path) -> None:
+def test_a_sample_over_the_context_window_is_measured_by_its_last_tokens(tiny: Path) -> None:
     long = TrainingSample((Message("user", "w1 " * 400),), "w2 w3")
     endless = TrainingSample((Message("user", "w1"),), "w2 w3 " * 200)
     generator = TransformersGenerator(settings_for(tiny))
-    found = generator.losses([long, endless, LESSONS[0]], None, lambda _: None)
-    cut = [tokenize_sample(generator.tokenizer, one).ids[-256:] for one in (long, endless)]
+    measured = generator.losses([long, endless, SAMPLES[0]], None, lambda _: None)
+    cut = [tokenize_sample(generator.tokenizer, sample).ids[-256:] for sample in (long, endless)]
     model = generator._model(None)
-    assert found[:2] == pytest.approx([plain_loss(model, cut[0], 3), plain_loss(model, cut[1], 255)], abs=1e-3)
-    assert found[2:] == pytest.approx(losses(settings_for(tiny), LESSONS[:1]), abs=1e-3)
+    assert measured[:2] == pytest.approx([plain_loss(model, cut[0], 3), plain_loss(model, cut[1], 255)], abs=1e-3)
+    assert measured[2:] == pytest.approx(losses(settings_for(tiny), SAMPLES[:1]), abs=1e-3)
 
 
 @pytest.mark.parametrize(("max_tokens", "kept"), [(9, 3), (6, 3), (5, 3), (4, 3), (3, 2), (2, 1)])
-def test_what_is_cut_goes_from_the_beginning_and_leaves_a_token_before_the_answer(max_tokens: int, kept: int) -> None:
-    assert TokenizedSample([1, 2, 3, 4, 5, 6], 3).cut(max_tokens) == TokenizedSample(
+def test_truncation_cuts_the_beginning_and_leaves_a_token_before_the_answer(max_tokens: int, kept: int) -> None:
+    assert TokenizedSample([1, 2, 3, 4, 5, 6], 3).truncate(max_tokens) == TokenizedSample(
         [1, 2, 3, 4, 5, 6][-max_tokens:], kept
     )
 
 
 @pytest.mark.parametrize("tokens", [1, 100, 300])
-def test_no_batch_of_lessons_has_more_logits_than_its_tokens_pay_for(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, tokens: int
-) -> None:
+def test_no_batch_of_samples_exceeds_the_token_budget(tiny: Path, monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     batches: list[list[TokenizedSample]] = []
     generator = TransformersGenerator(settings_for(tiny, tokens_at_once=tokens))
-    monkeypatch.setattr(generator, "_batch_losses", lambda some, _: batches.append(some) or [0.0] * len(some))
-    generator.losses(LESSONS, None, lambda _: None)
-    assert sum(map(len, batches)) == len(LESSONS)
+    monkeypatch.setattr(generator, "_batch_losses", lambda samples, _: batches.append(samples) or [0.0] * len(samples))
+    generator.losses(SAMPLES, None, lambda _: None)
+    assert sum(map(len, batches)) == len(SAMPLES)
     for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(len(one.ids) for one in batch) <= tokens
-        assert len(batch) == 1 or len(batch) * max(one.answer_tokens for one in batch) <= tokens / ANSWER_TOKEN
+        assert len(batch) == 1 or len(batch) * max(len(sample.ids) for sample in batch) <= tokens
+        assert (
+            len(batch) == 1 or len(batch) * max(sample.answer_tokens for sample in batch) <= tokens / ANSWER_TOKEN_COST
+        )
 
 
-def test_no_lessons_have_no_losses_and_progress_counts_the_lessons(tiny: Path) -> None:
+def test_no_samples_have_no_losses_and_progress_counts_the_samples(tiny: Path) -> None:
     done: list[int] = []
     generator = TransformersGenerator(settings_for(tiny, tokens_at_once=200))
     assert generator.losses([], None, done.append) == []
-    generator.losses(LESSONS, None, done.append)
-    assert sum(done) == len(LESSONS)
+    generator.losses(SAMPLES, None, done.append)
+    assert sum(done) == len(SAMPLES)
     assert len(done) > 1
 
 
@@ -314,9 +317,7 @@ def test_the_identity_moves_with_what_may_change_an_answer_and_with_nothing_else
     assert len({*same, *others}) == 4
 
 
-def test_an_adapter_of_another_base_is_refused_and_one_of_this_base_or_of_before_is_not(
-    tiny: Path, adapter: Path, tmp_path: Path
-) -> None:
+def test_only_an_adapter_recorded_with_another_base_is_an_error(tiny: Path, adapter: Path, tmp_path: Path) -> None:
     other = write_tiny_model(tmp_path / "other", seed=1)
     made = {folder: Path(shutil.copytree(adapter, tmp_path / folder.name / "adapter")) for folder in (tiny, other)}
     for base, folder in made.items():
@@ -324,7 +325,7 @@ def test_an_adapter_of_another_base_is_refused_and_one_of_this_base_or_of_before
     assert ask(settings_for(tiny), adapter=made[tiny]) == ask(settings_for(tiny), adapter=adapter)
     with pytest.raises(UserError, match=r"^adapter adapter was trained on somewhere/else@\w{12}, not on ") as refusal:
         ask(settings_for(tiny), adapter=made[other])
-    assert f"not on {tiny}@{weights_digest(tiny)}: set generate.model back" in str(refusal.value)
+    assert f"not on {tiny}@{weights_digest(tiny)}: " in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
@@ -333,7 +334,7 @@ def test_the_weights_are_loaded_in_the_precision_that_is_asked_for(tiny: Path, d
     assert str(load_base_model(settings_for(tiny, dtype=dtype), str(tiny)).dtype) == f"torch.{dtype}"
 
 
-# --- what cannot be used -------------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------------------------
 
 
 def without(name: str) -> Break:
@@ -373,7 +374,7 @@ def test_a_folder_without_a_whole_model_is_refused_by_its_key_in_one_line(
 def test_a_model_without_a_chat_template_is_refused_in_one_line(tiny: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(UserError, match="has no chat template: choose an instruction-tuned model") as refusal:
+    with pytest.raises(UserError, match="has no chat template") as refusal:
         ask(settings_for(folder))
     assert "\n" not in str(refusal.value)
 
@@ -419,12 +420,12 @@ def test_a_device_that_is_not_there_is_refused(tiny: Path, device: str) -> None:
         ask(settings_for(tiny, device=device))
 
 
-def test_a_tokenizer_without_an_end_mark_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has no end mark"):
+def test_a_tokenizer_without_an_end_token_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="eos_token"):
         ask(settings_for(write_tiny_model(tmp_path / "model", eos_token=None)))
 
 
-def test_weights_that_were_copied_by_half_are_refused_by_name(tmp_path: Path) -> None:
+def test_incompletely_copied_weights_are_an_error(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path / "model")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

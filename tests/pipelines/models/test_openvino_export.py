@@ -1,4 +1,4 @@
-"""Is an embedder's graph written once, whole or not at all, and is a model that cannot be exported told what to do?"""
+"""Tests of the OpenVINO export: caching, atomic writes, concurrent exports and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DIGEST = "0123456789ab"
 
 
 class Model:
-    """What an export asks of a sentence-transformers model."""
+    """The parts of a sentence-transformers model that the export uses."""
 
     max_seq_length: int | None = 32
 
@@ -48,7 +48,7 @@ class Model:
 
 
 class Exports:
-    """An export in which nothing is computed; counts the models that are loaded, and fails where it is told to."""
+    """A stub of the export that records the loaded models and raises `problem` when writing, if set."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "ragtide" / "models"
@@ -71,12 +71,12 @@ def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exports
     made = Exports(tmp_path)
     monkeypatch.setattr(openvino_export, "user_cache_path", lambda name: tmp_path / name)
     monkeypatch.setattr(openvino_export, "load_sentence_transformer", made.load)
-    monkeypatch.setattr(openvino_export, "_graph", lambda model, inputs: "graph")
+    monkeypatch.setattr(openvino_export, "_trace_graph", lambda model, inputs: "graph")
     monkeypatch.setattr(openvino_export, "_write_graph", made.write)
     return made
 
 
-def test_a_model_is_exported_once_with_all_that_is_needed_to_run_it(exports: Exports) -> None:
+def test_a_model_is_exported_once_with_everything_needed_to_run_it(exports: Exports) -> None:
     folders = {openvino_folder("org/name", DIGEST, "full") for _ in range(3)}
     [folder] = folders
     assert exports.loaded == ["org/name"]
@@ -86,7 +86,7 @@ def test_a_model_is_exported_once_with_all_that_is_needed_to_run_it(exports: Exp
     assert card == EmbedderCard(dimensions=16, max_tokens=32, inputs=("input_ids", "token_type_ids", "attention_mask"))
 
 
-def test_other_weights_another_precision_and_another_way_to_export_have_their_own_folder(
+def test_the_folder_depends_on_weights_precision_and_export_version(
     exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [
@@ -100,13 +100,13 @@ def test_other_weights_another_precision_and_another_way_to_export_have_their_ow
     assert (folders[2] / GRAPH).read_text(encoding="utf-8") == "int8 graph"
 
 
-def test_a_model_without_a_limit_of_tokens_gets_one(exports: Exports) -> None:
+def test_a_model_without_a_token_limit_gets_the_default(exports: Exports) -> None:
     exports.model.max_seq_length = None
     assert EmbedderCard.read(openvino_folder("a", DIGEST, "full") / CARD).max_tokens == 512
 
 
 @pytest.mark.parametrize("problem", [OSError("disk full"), UserError("no nncf"), KeyboardInterrupt()])
-def test_an_export_that_fails_or_is_stopped_leaves_nothing(exports: Exports, problem: BaseException) -> None:
+def test_a_failed_or_interrupted_export_leaves_nothing(exports: Exports, problem: BaseException) -> None:
     exports.problem = problem
     with pytest.raises(type(problem)):
         openvino_folder("a", DIGEST, "full")
@@ -115,12 +115,14 @@ def test_an_export_that_fails_or_is_stopped_leaves_nothing(exports: Exports, pro
     assert (openvino_folder("a", DIGEST, "full") / GRAPH).is_file()
 
 
-def test_what_a_killed_export_left_behind_is_no_model(exports: Exports) -> None:
+def test_the_remains_of_a_killed_export_are_not_used(exports: Exports) -> None:
     write(exports.folder / f"{PARTIAL_PREFIX}embedder-{DIGEST}-full-{EXPORT}-abc" / "new" / GRAPH, "half")
     assert (openvino_folder("a", DIGEST, "full") / GRAPH).read_text(encoding="utf-8") == "full graph"
 
 
-def test_of_two_exports_at_a_time_the_first_to_end_is_kept(exports: Exports, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_concurrent_exports_the_first_to_finish_is_kept(
+    exports: Exports, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = exports.folder / f"embedder-{DIGEST}-full-{EXPORT}"
 
     def overtaken(*_: object) -> None:
@@ -132,7 +134,7 @@ def test_of_two_exports_at_a_time_the_first_to_end_is_kept(exports: Exports, mon
     assert [path.name for path in exports.folder.iterdir()] == [folder.name]
 
 
-def test_a_model_without_a_fast_tokenizer_is_told_to_use_torch(exports: Exports) -> None:
+def test_a_model_without_a_fast_tokenizer_needs_torch(exports: Exports) -> None:
     exports.model = Model(fast=False)
     with pytest.raises(UserError, match=r"no tokenizer\.json\): set embed\.backend: torch in params\.yaml"):
         openvino_folder("a", DIGEST, "full")
@@ -146,7 +148,7 @@ def test_openvino_is_imported_without_its_telemetry() -> None:
     assert sys.modules.get("openvino_telemetry") is None
 
 
-def test_a_model_that_cannot_be_traced_is_told_to_use_torch() -> None:
+def test_a_model_that_cannot_be_traced_needs_torch() -> None:
     import torch
 
     class Branching(torch.nn.Module):
@@ -154,26 +156,25 @@ def test_a_model_that_cannot_be_traced_is_told_to_use_torch() -> None:
             raise NotImplementedError("not with this shape\nof input")
 
     with pytest.raises(UserError, match=r"set embed\.backend: torch in params\.yaml") as refusal:
-        openvino_export._graph(Branching(), ("input_ids", "attention_mask"))
+        openvino_export._trace_graph(Branching(), ("input_ids", "attention_mask"))
     assert "not with this shape" in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_eight_bits_without_nncf_are_refused_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_without_nncf_is_an_error_that_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
     card = EmbedderCard(dimensions=16, max_tokens=32, inputs=("input_ids",))
     with pytest.raises(UserError) as refusal:
-        openvino_export._quantized("graph", Model(), card)
-    said = "embed.precision = int8 needs nncf: pip install 'ragtide[int8]', or embed.precision: full"
-    assert str(refusal.value) == said
+        openvino_export._quantize("graph", Model(), card)
+    assert "pip install 'ragtide[int8]'" in str(refusal.value)
 
 
-def test_an_embedder_of_eight_bits_without_nncf_is_refused_and_leaves_nothing(
+def test_an_int8_embedder_without_nncf_fails_and_leaves_nothing(
     tmp_path: Path, exports: Exports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
     monkeypatch.setattr(
-        openvino_export, "_write_graph", lambda graph, model, card, *_: openvino_export._quantized(graph, model, card)
+        openvino_export, "_write_graph", lambda graph, model, card, *_: openvino_export._quantize(graph, model, card)
     )
     monkeypatch.setattr(OpenVinoEmbedder, "_revision", DIGEST)
     made = OpenVinoEmbedder(

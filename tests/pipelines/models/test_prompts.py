@@ -1,4 +1,4 @@
-"""Is the model asked in one form, with the passages before the question and the rest of the conversation untouched?"""
+"""Tests of the prompt format: numbered passages before the last question, earlier turns unchanged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_earlier_turns_stay_as_they_were_and_the_passages_go_into_the_last() -> 
     assert "[1] passage" in last.content
 
 
-def test_a_conversation_without_passages_is_left_alone() -> None:
+def test_a_conversation_without_passages_is_unchanged() -> None:
     assert conversation_prompt((*EARLIER, ASKED), []) == (*EARLIER, ASKED)
 
 

