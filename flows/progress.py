@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from enum import Enum
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,6 +13,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ragtide.pipelines.ports import Advance, no_progress
 
 console = Console(stderr=True)
+
+
+class Verbosity(Enum):
+    """How much is printed beside a result."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VERBOSE = "verbose"
+
+
+_verbosity = Verbosity.NORMAL
+
+
+def configure(verbosity: Verbosity) -> None:
+    """Set how much progress this process prints."""
+    global _verbosity  # noqa: PLW0603
+    _verbosity = verbosity
 
 
 @contextmanager
@@ -27,7 +45,7 @@ def progress_bars(label: str, total: int) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    screen = Progress(*columns, console=console, disable=not console.is_terminal)
+    screen = Progress(*columns, console=console, disable=not console.is_terminal or _verbosity is Verbosity.QUIET)
     with screen as progress, _on_page(label, total) as tell:
         task = progress.add_task(label, total=total)
 
