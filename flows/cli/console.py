@@ -13,11 +13,14 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from ragtide.pipelines.records.decision import Plan
 
 out = Console()
 err = Console(stderr=True)
@@ -28,7 +31,7 @@ ProjectFolder = Annotated[
 Port = Annotated[int, typer.Option("--port", help="Port on this machine.", min=1, max=65535)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only results and errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also show what Prefect logs.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also show the log of Ragtide and Prefect.")]
 MAX_ERROR_LENGTH = 2000
 # If set, the traceback of a defect is shown instead of being written to a file.
 TRACEBACKS = "RAGTIDE_TRACEBACKS"
@@ -102,6 +105,17 @@ def emit_json(kind: str, **content: object) -> None:
     stream = _json_output.get() or sys.stdout
     stream.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
     stream.flush()
+
+
+def pending_approval(plan: Plan) -> dict[str, object] | None:
+    """What a plan needs an approval for, for `emit_json`: an action, removals (document -> digest), or both."""
+    if not plan.needs_approval:
+        return None
+    return {
+        "plan": plan.content_digest(),
+        "action": plan.decision.proposed,
+        "removals": plan.deletions_to_approve,
+    }
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from ragtide.flows.cli.console import (
     emit_json,
     escape_markup,
     out,
+    pending_approval,
     print_parts,
     print_text,
     report_errors,
@@ -62,7 +63,7 @@ def plan_command(as_json: AsJson = False, project: ProjectFolder = HERE) -> None
     plan = make_plan(opened, opened.corpus(take_snapshot(opened.workspace)))
     digest = save_plan(opened, plan)
     if as_json:
-        emit_json("plan", digest=digest, plan=plan, pending_approval=_pending_approval(plan))
+        emit_json("plan", digest=digest, plan=plan, pending_approval=pending_approval(plan))
     else:
         _print_plan(plan, digest)
 
@@ -85,13 +86,6 @@ def _print_plan(plan: Plan, digest: str) -> None:
         )
     if not plan.needs_approval and not plan.decision.action.builds:
         print_text(f"plan {digest}: there is nothing to do")
-
-
-def _pending_approval(plan: Plan) -> dict[str, object] | None:
-    """The part of a plan that needs an approval: an action, documents to remove (document -> digest), or both."""
-    if not plan.needs_approval:
-        return None
-    return {"action": plan.decision.proposed, "removals": plan.deletions_to_approve}
 
 
 @app.command("run")
@@ -119,7 +113,7 @@ def run_command(
     cycle = _run_cycle(opened, project, plan_digest)
     plan = read_plan(opened, cycle.plan)
     if as_json:
-        emit_json("run", cycle=cycle, plan=cycle.plan, pending_approval=_pending_approval(plan))
+        emit_json("run", cycle=cycle, plan=cycle.plan, pending_approval=pending_approval(plan))
     else:
         _print_outcome(cycle)
     if cycle.outcome.startswith("refused"):

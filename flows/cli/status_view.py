@@ -11,6 +11,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
+from ragtide.flows.cli.console import pending_approval
 from ragtide.pipelines.data.diff import diff_snapshots
 from ragtide.pipelines.data.documents import DocumentReader
 from ragtide.pipelines.history.freshness import Freshness, format_duration
@@ -83,6 +84,7 @@ def status_document(report: StatusReport) -> Mapping[str, object]:
         "quarantined": report.quarantined,
         "filtered_examples": report.filtered_examples,
         "deleted_documents_seen": report.deleted_seen,
+        "pending_approval": pending_approval(status.asked) if status.asked else None,
     }
 
 

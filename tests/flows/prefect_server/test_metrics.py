@@ -18,7 +18,7 @@ from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.release import Cycle
 from tests.conftest import write_project
 from tests.fakes import CountingEmbedder, CountingReader, forget
-from tests.flows.cli.test_main import PAGE, fill, ragtide
+from tests.flows.cli.commands import PAGE, fill, ragtide
 
 MakeProject = Callable[..., Path]
 
