@@ -1,4 +1,4 @@
-"""The `ragtide` command as `python -m ragtide`."""
+"""Entry point of `python -m ragtide`."""
 
 from ragtide.flows.cli.main import main
 

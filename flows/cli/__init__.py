@@ -1,1 +1,1 @@
-"""The `ragtide` command, a module for each group of commands."""
+"""The `ragtide` command line: one module a help panel, and the views that they print."""

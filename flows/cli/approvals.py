@@ -1,29 +1,38 @@
-"""Which commands say yes or no to what a plan holds back, and tell people? approve, reject, notify."""
+"""Commands about approvals and notifications: approve, reject, notify."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragtide.flows.cli.console import HERE, ProjectFolder, out, report_errors
+from ragtide.flows.cli.console import HERE, ProjectFolder, print_text, report_errors
 from ragtide.flows.environment import make_prefect_home, prepare_environment
 from ragtide.pipelines.errors import UnavailableError, UserError
 
+if TYPE_CHECKING:
+    from ragtide.flows.prefect_server.approvals import ApprovalInput
+    from ragtide.pipelines.project import Project
+    from ragtide.pipelines.records.decision import Plan
+
 app = typer.Typer()
+PlanDigest = Annotated[str, typer.Argument(help="Digest of a plan that needs approval.")]
 
 
 @app.command("approve")
 @report_errors
 def approve_command(
-    digest: Annotated[str, typer.Argument(help="The digest of a plan that holds something back.")],
-    why: Annotated[str, typer.Option("--why", help="Kept with the approval.")] = "by hand",
+    digest: PlanDigest,
+    why: Annotated[str, typer.Option("--why", help="Reason, stored with the approval.")] = "by hand",
     project: ProjectFolder = HERE,
 ) -> None:
-    """Say yes to what a plan holds back, and to nothing else: those removals, or an action that waits."""
+    """Approve what a plan is waiting for.
+
+    The approval covers the plan's removals or its action, on the plan's data, and nothing else.
+    """
     prepare_environment(project)
     from ragtide.flows.prefect_server.approvals import ApprovalInput
-    from ragtide.pipelines.history.approvals import record_approval as give
+    from ragtide.pipelines.history.approvals import record_approval
     from ragtide.pipelines.planning.plan import read_plan
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
@@ -31,24 +40,27 @@ def approve_command(
     opened = Project.open(project, no_progress)
     with opened.workspace.write_lock():
         plan = read_plan(opened, digest)
-        given = give(opened.workspace, digest, plan, why)
-    what = [f"{len(given.removals)} removals"] if given.removals else []
-    what += [str(given.action)] if given.action else []
-    who = _resumed(opened, plan, ApprovalInput(approve=True, why=why))
-    out.print(f"approved: {' and '.join(what)}; {who} goes ahead with it, on this very data")
+        approval = record_approval(opened.workspace, digest, plan, why)
+    approved = [f"the removal of {len(approval.removals)} documents"] if approval.removals else []
+    approved += [str(approval.action)] if approval.action else []
+    run = _answered_run(opened, plan, ApprovalInput(approve=True, why=why))
+    print_text(f"approved: {' and '.join(approved)}; {run} carries it out, on the plan's data only")
 
 
 @app.command("reject")
 @report_errors
 def reject_command(
-    digest: Annotated[str, typer.Argument(help="The digest of a plan that holds something back.")],
-    why: Annotated[str, typer.Option("--why", help="Kept, and given as the reason in later decisions.")],
+    digest: PlanDigest,
+    why: Annotated[str, typer.Option("--why", help="Reason, stored and shown in later decisions.")],
     project: ProjectFolder = HERE,
 ) -> None:
-    """Say no to what a plan holds back: it is not proposed again for this data."""
+    """Decline what a plan is waiting for.
+
+    It is not proposed again for the same data and settings.
+    """
     prepare_environment(project)
     from ragtide.flows.prefect_server.approvals import ApprovalInput
-    from ragtide.pipelines.history.approvals import record_rejection as refuse
+    from ragtide.pipelines.history.approvals import record_rejection
     from ragtide.pipelines.planning.plan import read_plan
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
@@ -56,23 +68,22 @@ def reject_command(
     opened = Project.open(project, no_progress)
     with opened.workspace.write_lock():
         plan = read_plan(opened, digest)
-        said = refuse(opened.workspace, digest, plan, why)
-    what = [f"{len(said.removals)} removals"] if said.removals else []
-    what += [" and ".join(map(str, said.actions))] if said.actions else []
-    out.print(
-        f"rejected: {' and '.join(what)}; {_resumed(opened, plan, ApprovalInput(approve=False, why=why))} goes on without it"
-    )
+        rejection = record_rejection(opened.workspace, digest, plan, why)
+    declined = [f"the removal of {len(rejection.removals)} documents"] if rejection.removals else []
+    declined += [" and ".join(map(str, rejection.actions))] if rejection.actions else []
+    run = _answered_run(opened, plan, ApprovalInput(approve=False, why=why))
+    print_text(f"declined: {' and '.join(declined)}; {run} continues without it")
 
 
-def _resumed(opened: Any, plan: Any, answer: Any) -> str:
-    """Who takes the answer up: the run that waits for it, where a server has one, else the next."""
+def _answered_run(opened: Project, plan: Plan, answer: ApprovalInput) -> str:
+    """The run that takes up an answer: the suspended one, if a server has it, otherwise the next."""
     from ragtide.flows.prefect_server.approvals import resume_runs
 
     try:
         names = resume_runs(opened.workspace, plan, answer)
     except UnavailableError:
         names = []
-    return f"the run {' and '.join(names)}, resumed," if names else "the next `ragtide run`"
+    return f"the resumed run {' and '.join(names)}" if names else "the next `ragtide run`"
 
 
 @app.command("notify")
@@ -81,26 +92,29 @@ def notify_command(
     test: Annotated[bool, typer.Option("--test", help="Send a message to every block of `notify.blocks`.")] = False,
     project: ProjectFolder = HERE,
 ) -> None:
-    """List who is told of what, and see whether Prefect has these blocks; with --test, send each a message."""
+    """List who is notified of what, or send a test message.
+
+    Checks that Prefect has the blocks that `notify.blocks` names.
+    """
     prepare_environment(project)
     from ragtide.pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
     params = workspace.params.notify
     if not params.blocks:
-        out.print("nobody is told of anything: `notify.blocks` in params.yaml names nobody")
+        print_text("nobody is notified: `notify.blocks` in params.yaml is empty")
         return
     make_prefect_home()
     from ragtide.flows.prefect_server.notifications import Notification, check_blocks, send_notification
 
     check_blocks(params)
-    out.print(f"{', '.join(params.blocks)}: told of {', '.join(params.kinds)}", soft_wrap=True)
-    news = Notification(
+    print_text(f"{', '.join(params.blocks)}: notified of {', '.join(params.kinds)}")
+    message = Notification(
         "waits", f"ragtide: a test from {workspace.root.name}", "`ragtide notify --test` was called.", ""
     )
     for block in params.blocks if test else ():
         try:
-            send_notification(block, news)
+            send_notification(block, message)
         except Exception as problem:
-            raise UserError(f"{block} did not take the message: {' '.join(str(problem).split())}") from problem
-        out.print(f"{block}: sent")
+            raise UserError(f"{block} did not accept the message: {' '.join(str(problem).split())}") from problem
+        print_text(f"{block}: message sent")

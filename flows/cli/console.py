@@ -1,31 +1,42 @@
-"""What do all commands share? Where they print, how a refusal is told, and which project they are for."""
+"""Parts that all commands share: consoles, common options, JSON output and error reporting."""
 
 from __future__ import annotations
 
 import errno
+import inspect
 import os
+import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
-from ragtide.pipelines.errors import UserError, summarize_error
+if TYPE_CHECKING:
+    from ragtide.pipelines.records.decision import Plan
 
 out = Console()
 err = Console(stderr=True)
-ProjectFolder = Annotated[Path, typer.Option("--project", "-p", help="The project's folder.", envvar="RAGTIDE_PROJECT")]
-Port = Annotated[int, typer.Option("--port", help="On which port of this machine.", min=1, max=65535)]
 HERE = Path()
-LONGEST_LINE = 2000
-# Set to anything, it shows the traceback of a defect in place of the file that keeps it.
+ProjectFolder = Annotated[
+    Path, typer.Option("--project", "-p", help="Folder of the project.", envvar="RAGTIDE_PROJECT")
+]
+Port = Annotated[int, typer.Option("--port", help="Port on this machine.", min=1, max=65535)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also show the log of Ragtide and Prefect.")]
+MAX_ERROR_LENGTH = 2000
+# If set, the traceback of a defect is shown instead of being written to a file.
 TRACEBACKS = "RAGTIDE_TRACEBACKS"
-# What a disk, a folder's rights or the name of a file forbid: for whoever runs the machine, and no defect of Ragtide.
-OF_THE_MACHINE = {
+# Errors caused by disks, permissions or file names: for whoever runs the machine, and no defects of Ragtide.
+MACHINE_ERRORS = {
     errno.EACCES,
     errno.EDQUOT,
     errno.EEXIST,
@@ -41,39 +52,122 @@ OF_THE_MACHINE = {
     errno.EPERM,
     errno.EROFS,
 }
+_json_output: ContextVar[TextIO | None] = ContextVar("json_output", default=None)
 
 
 def report_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a RefusalError, or what the machine refuses, into one clear line and exit code 1.
+    """Report the errors of a command in one line on stderr with exit code 1, and give it the options -q and -v.
 
-    So is a defect told, whose traceback is kept for the report.
+    Covers user errors, errors of the machine, and defects, whose traceback is written to a file. While a command runs
+    with `--json`, only `emit_json` writes to stdout.
     """
 
     @wraps(command)
-    def wrapped(*arguments: Any, **options: Any) -> None:
-        try:
-            _refuse_broken_text(options)
+    def wrapped(*arguments: Any, quiet: bool = False, verbose: bool = False, **options: Any) -> None:
+        if quiet or verbose:
+            set_verbosity(quiet, verbose)
+        with _stdout_for_json() if options.get("as_json") else nullcontext(), _errors_in_one_line(options):
             command(*arguments, **options)
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
-        except UserError as problem:
-            exit_with_error(str(problem))
-        except OSError as problem:
-            if problem.errno not in OF_THE_MACHINE:
-                raise
-            exit_with_error(f"{problem.filename or 'the machine'}: {summarize_error(problem)}")
-        except Exception as problem:
-            kept = _keep_traceback(options.get("project"))
-            if kept is None:
-                raise
-            what = f"this is a defect in Ragtide: {type(problem).__name__}: {summarize_error(problem)}"
-            exit_with_error(f"{what}; please report it with its traceback, which is in {kept}")
 
+    # What typer reads the options from.
+    signature = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in (("quiet", Quiet), ("verbose", Verbose))
+    ]
+    wrapped.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *added]
+    )
     return wrapped
 
 
-def _keep_traceback(project: object) -> Path | None:
-    """Where the traceback of the error at hand now lies; None where it is wanted on the terminal, or has no place."""
+def set_verbosity(quiet: bool, verbose: bool) -> None:
+    """Set how much is printed beside the result. Raises BadParameter for both at once."""
+    if quiet and verbose:
+        raise typer.BadParameter("--quiet and --verbose exclude each other")
+    from ragtide.flows.progress import Verbosity, configure
+
+    configure(Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL)
+    if verbose:
+        os.environ["PREFECT_LOGGING_LEVEL"] = "INFO"
+
+
+def emit_json(kind: str, **content: object) -> None:
+    """Write one JSON document to stdout: `kind`, the version of the records, and `content`.
+
+    `content` may hold records, dataclasses, collections and plain values. Numbers that JSON lacks become null.
+    """
+    from pydantic_core import to_json
+
+    from ragtide.pipelines.records.base import RECORD_VERSION
+
+    document = {"kind": kind, "record_version": RECORD_VERSION, **content}
+    stream = _json_output.get() or sys.stdout
+    stream.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
+    stream.flush()
+
+
+def pending_approval(plan: Plan) -> dict[str, object] | None:
+    """What a plan needs an approval for, for `emit_json`: an action, removals (document -> digest), or both."""
+    if not plan.needs_approval:
+        return None
+    return {
+        "plan": plan.content_digest(),
+        "action": plan.decision.proposed,
+        "removals": plan.deletions_to_approve,
+    }
+
+
+@contextmanager
+def _stdout_for_json() -> Iterator[None]:
+    """Redirect stdout to stderr, also for libraries and child processes; `emit_json` alone writes to stdout."""
+    with ExitStack() as stack:
+        token = _json_output.set(_claim_stdout(stack))
+        stack.callback(_json_output.reset, token)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
+
+
+def _claim_stdout(stack: ExitStack) -> TextIO:
+    """A stream to stdout that outlives the redirection of its file descriptor, which lasts as long as `stack`."""
+    try:
+        descriptor, stderr = sys.stdout.fileno(), sys.stderr.fileno()
+    except (OSError, ValueError):  # A stream in memory, as in tests.
+        return sys.stdout
+    sys.stdout.flush()
+    stream = stack.enter_context(os.fdopen(os.dup(descriptor), "w", encoding="utf-8"))
+    os.dup2(stderr, descriptor)
+    stack.callback(os.dup2, stream.fileno(), descriptor)
+    stack.callback(sys.stdout.flush)
+    return stream
+
+
+@contextmanager
+def _errors_in_one_line(options: Mapping[str, object]) -> Iterator[None]:
+    # Imports pydantic, which `ragtide --help` does not need.
+    from ragtide.pipelines.errors import UserError, summarize_error
+
+    try:
+        _check_encoding(options)
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except UserError as problem:
+        exit_with_error(str(problem))
+    except OSError as problem:
+        if problem.errno not in MACHINE_ERRORS:
+            raise
+        exit_with_error(f"{problem.filename or 'this machine'}: {summarize_error(problem)}")
+    except Exception as problem:
+        path = _write_traceback(options.get("project"))
+        if path is None:
+            raise
+        defect = f"this is a defect in Ragtide: {type(problem).__name__}: {summarize_error(problem)}"
+        exit_with_error(f"{defect}; please report this line and the traceback, which is in {path}")
+
+
+def _write_traceback(project: object) -> Path | None:
+    """Write the traceback of the current error; None if it is wanted on the terminal or there is no project."""
     if os.environ.get(TRACEBACKS) or not isinstance(project, Path) or not (project / ".ragtide").is_dir():
         return None
     # The records take a tenth of a second to import, which every command would pay.
@@ -87,21 +181,35 @@ def _keep_traceback(project: object) -> Path | None:
     return path
 
 
-def _refuse_broken_text(options: Mapping[str, object]) -> None:
-    """Neither MLflow nor Prefect nor a file keeps what is no UTF-8."""
+def _check_encoding(options: Mapping[str, object]) -> None:
+    """Raise UserError for text that is not UTF-8, which MLflow, Prefect and files cannot store."""
+    from ragtide.pipelines.errors import UserError
+
     for name, value in options.items():
         if isinstance(value, str) and value != value.encode("utf-8", "replace").decode():
             raise UserError(f"{name}: {value!r} is not UTF-8")
 
 
-def exit_with_error(what: str) -> NoReturn:
-    """End with one line and exit code 1; what would break the line, or cannot be shown, is escaped."""
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in what)
-    shown = shown if len(shown) <= LONGEST_LINE else f"{shown[:LONGEST_LINE]}…"
-    err.print(f"[bold red]ragtide:[/] {escape_markup(shown)}", soft_wrap=True, highlight=False)
+def exit_with_error(message: str) -> NoReturn:
+    """Print `message` as one line on stderr and exit with code 1; unprintable characters are escaped."""
+    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in message)
+    line = line if len(line) <= MAX_ERROR_LENGTH else f"{line[:MAX_ERROR_LENGTH]}…"
+    err.print(f"[bold red]ragtide:[/] {escape_markup(line)}", soft_wrap=True, highlight=False)
     raise typer.Exit(1) from None
 
 
 def escape_markup(text: str) -> str:
-    """`text` as it is, where rich would read markup in it; bytes of a name that are no UTF-8 become escapes."""
+    """`text` with rich's markup escaped, and with bytes that are not UTF-8 as escapes."""
     return text.encode("utf-8", "backslashreplace").decode().replace("[", r"\[")
+
+
+def print_text(*lines: str) -> None:
+    """Print lines as they are: no markup, no highlighting, no line breaks added."""
+    text = "\n".join(lines).encode("utf-8", "backslashreplace").decode()
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_parts(parts: Iterable[RenderableType]) -> None:
+    """Print what a view consists of, one part below the other; the terminal breaks the lines of text."""
+    for part in parts:
+        out.print(part, soft_wrap=isinstance(part, Text))

@@ -1,26 +1,43 @@
-"""Which commands make a project, version its data and build from it? init, snapshot, diff, examples, stage."""
+"""Commands for a project's data: init, snapshot, diff, examples, stage."""
 
 from __future__ import annotations
 
 import shutil
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 import ragtide
-from ragtide.flows.cli.console import HERE, ProjectFolder, escape_markup, out, report_errors
+from ragtide.flows.cli.console import (
+    HERE,
+    AsJson,
+    ProjectFolder,
+    emit_json,
+    escape_markup,
+    out,
+    print_text,
+    report_errors,
+)
 from ragtide.flows.environment import prepare_environment
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.errors import UserError, summarize_error
 
+if TYPE_CHECKING:
+    from ragtide.pipelines.corpus import TrainingSet
+    from ragtide.pipelines.records.data import Snapshot
+    from ragtide.pipelines.workspace import Workspace
+
 app = typer.Typer()
 TEMPLATES = ("params.yaml", "dvc.yaml", "prefect.yaml")
+IGNORED_BY_GIT = (".ragtide/", "artifacts/", "export/")
 
 
 class Stage(StrEnum):
+    """The stages of dvc.yaml."""
+
     INDEX = "index"
     FINETUNE = "finetune"
     SCORE = "score"
@@ -28,8 +45,11 @@ class Stage(StrEnum):
 
 @app.command("init")
 @report_errors
-def init_command(folder: Annotated[Path, typer.Argument(help="Where the project is to be.")] = HERE) -> None:
-    """Make a project: params.yaml, dvc.yaml, prefect.yaml and the three data folders. Existing files stay."""
+def init_command(folder: Annotated[Path, typer.Argument(help="Folder of the new project.")] = HERE) -> None:
+    """Create a project: its settings, pipeline files and data folders.
+
+    Files that exist already are kept.
+    """
     prepare_environment(folder)
     from ragtide.pipelines.data.dvc import ensure_repository
 
@@ -38,52 +58,55 @@ def init_command(folder: Annotated[Path, typer.Argument(help="Where the project 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
-        raise UserError(f"{folder} cannot be made: {summarize_error(problem)}") from problem
+        raise UserError(f"{folder} cannot be created: {summarize_error(problem)}") from problem
     for name in TEMPLATES:
         if not (folder / name).exists():
             shutil.copy(_template(name), folder / name)
     for name in ("kb", "train", "golden"):
         (folder / "data" / name).mkdir(parents=True, exist_ok=True)
-    _ignore(folder / ".gitignore", [".ragtide/", "artifacts/", "export/"])
+    _add_lines(folder / ".gitignore", IGNORED_BY_GIT)
     ensure_repository(folder)
-    out.print(
-        f"{escape_markup(str(folder.resolve()))} is a project. Put documents into data/kb, examples into data/train, "
-        "golden questions"
+    print_text(
+        f"{folder.resolve()} is now a Ragtide project.",
+        "Put documents into data/kb, training examples into data/train and golden questions into data/golden.",
+        "Then `ragtide plan` shows what a first cycle would do, and `ragtide run` runs it.",
     )
-    out.print("into data/golden; then `ragtide plan` says what it would do, and `ragtide run` does it.")
 
 
 @app.command("snapshot")
 @report_errors
 def snapshot_command(project: ProjectFolder = HERE) -> None:
-    """Version what is in the data folders, with DVC."""
+    """Record a version of the data folders with DVC."""
     prepare_environment(project)
     from ragtide.pipelines.data.snapshot import record_snapshot
     from ragtide.pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
     with workspace.write_lock():
-        taken = record_snapshot(workspace)
-    out.print(f"snapshot {taken.id}", highlight=False)
-    out.print(
-        f"{len(taken.documents)} documents, {len(taken.examples)} example files, {len(taken.questions)} golden files"
+        snapshot = record_snapshot(workspace)
+    print_text(
+        f"snapshot {snapshot.id}",
+        f"{len(snapshot.documents)} documents, {len(snapshot.examples)} files of training examples, "
+        f"{len(snapshot.questions)} files of golden questions",
     )
 
 
 @app.command("diff")
 @report_errors
 def diff_command(
-    before: Annotated[str | None, typer.Argument(help="A snapshot's id; without one, the live release's.")] = None,
-    after: Annotated[
-        str | None, typer.Argument(help="A snapshot's id; without one, what is in the folders now.")
-    ] = None,
+    before: Annotated[str | None, typer.Argument(help="Older snapshot's id; default: the live release's.")] = None,
+    after: Annotated[str | None, typer.Argument(help="Newer snapshot's id; default: the data folders now.")] = None,
+    as_json: AsJson = False,
     project: ProjectFolder = HERE,
 ) -> None:
-    """List the documents added, edited, renamed and removed between two snapshots."""
+    """List the documents that differ between two snapshots.
+
+    Documents are added, edited, renamed or removed.
+    """
     prepare_environment(project)
     from rich.markdown import Markdown
 
-    from ragtide.pipelines.data.diff import diff_snapshots as compare
+    from ragtide.pipelines.data.diff import diff_snapshots
     from ragtide.pipelines.data.snapshot import take_snapshot
     from ragtide.pipelines.registry.releases import Registry
     from ragtide.pipelines.reports.markdown import changes_markdown
@@ -91,66 +114,93 @@ def diff_command(
 
     workspace = Workspace.open(project)
     live = None if before else Registry(workspace).champion()
-    old = _kept_snapshot(workspace, before) if before else live.snapshot if live else None
-    new = _kept_snapshot(workspace, after) if after else take_snapshot(workspace)
-    out.print(Markdown(changes_markdown(compare(old, new))))
+    old = _read_snapshot(workspace, before) if before else live.snapshot if live else None
+    new = _read_snapshot(workspace, after) if after else take_snapshot(workspace)
+    changes = diff_snapshots(old, new)
+    if as_json:
+        emit_json("diff", changes=changes)
+    else:
+        out.print(Markdown(changes_markdown(changes)))
 
 
 @app.command("examples")
 @report_errors
-def examples_command(project: ProjectFolder = HERE) -> None:
-    """List the training lines that nothing is learnt from, and why; exit 1 where examples.on_invalid refuses them.
+def examples_command(as_json: AsJson = False, project: ProjectFolder = HERE) -> None:
+    """List the training examples that are filtered out, and why.
 
-    Contradictions are listed too where examples.contradictions keeps them.
+    Contradicting examples that `examples.contradictions: keep` keeps are listed too. The exit code is 1 if
+    examples are filtered out and `examples.on_invalid` is `refuse`.
     """
     prepare_environment(project)
     from ragtide.pipelines.data.snapshot import take_snapshot
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
-    from ragtide.pipelines.records.data import count_issues
-    from ragtide.pipelines.reports.signals import describe_issues
 
     opened = Project.open(project, no_progress)
     training = opened.inspect_corpus(take_snapshot(opened.workspace)).training
-    table = Table("line", "what", "why")
-    for one in training.filtered:
-        table.add_row(*map(escape_markup, (one.where, one.kind, one.why)))
-    for one in training.contradictory:
-        table.add_row(escape_markup(one.where), f"{one.kind}, kept", escape_markup(one.why))
-    for orphan in training.orphans:
-        table.add_row(escape_markup(orphan.where), "no page", escape_markup(f"{orphan.doc} is gone, or holds no text"))
-    if table.row_count:
-        out.print(table)
-    told = describe_issues(count_issues(training.filtered)) if training.filtered else "no line left out"
-    contradictory = f"; {len(training.contradictory)} of them contradict each other" if training.contradictory else ""
-    out.print(
-        f"{len(training.examples)} examples to learn from{contradictory}; {told}; {len(training.orphans)} whose page is gone"
-    )
+    if as_json:
+        orphans = [{"where": example.where, "document": example.doc} for example in training.orphans]
+        emit_json(
+            "examples",
+            usable=len(training.examples),
+            filtered=training.filtered,
+            contradictory=training.contradictory,
+            without_document=orphans,
+        )
+    else:
+        _print_examples(training)
     if training.filtered and opened.workspace.params.examples.on_invalid == "refuse":
         raise typer.Exit(1)
+
+
+def _print_examples(training: TrainingSet) -> None:
+    from ragtide.pipelines.records.data import count_issues
+    from ragtide.pipelines.reports.signals import describe_issues
+
+    table = Table("line", "problem", "why")
+    for issue in training.filtered:
+        table.add_row(*map(escape_markup, (issue.where, issue.kind, issue.why)))
+    for issue in training.contradictory:
+        table.add_row(escape_markup(issue.where), f"{issue.kind}, kept", escape_markup(issue.why))
+    for orphan in training.orphans:
+        why = escape_markup(f"{orphan.doc} was deleted, or holds no text")
+        table.add_row(escape_markup(orphan.where), "no document", why)
+    if table.row_count:
+        out.print(table)
+    contradictory = f" ({len(training.contradictory)} contradict each other)" if training.contradictory else ""
+    print_text(
+        f"usable training examples: {len(training.examples)}{contradictory}",
+        describe_issues(count_issues(training.filtered)) if training.filtered else "no line is filtered out",
+        f"examples of deleted documents: {len(training.orphans)}",
+    )
 
 
 @app.command("stage")
 @report_errors
 def stage_command(
-    name: Stage,
-    rebuild: Annotated[bool, typer.Option(help="Make all rows anew where they are another embedder's.")] = False,
+    name: Annotated[Stage, typer.Argument(help="Name of the stage.")],
+    rebuild: Annotated[
+        bool, typer.Option(help="Rebuild the index if it was built with another embedder or other settings.")
+    ] = False,
     project: ProjectFolder = HERE,
 ) -> None:
-    """Run one stage of dvc.yaml; `dvc repro` calls this. `index` brings the index alone up to the documents."""
+    """Run one stage of dvc.yaml, as `dvc repro` does.
+
+    The stage `index` updates the index alone. Prints the record of what was built, as JSON.
+    """
     prepare_environment(project)
     from ragtide.pipelines.stages import run_stage
 
     built = run_stage(name, project, progress_bars, rebuild)
-    out.print(built.model_dump_json(exclude={"graded", "settings"}), markup=False, highlight=False, soft_wrap=True)
+    print_text(built.model_dump_json(exclude={"graded", "settings"}))
 
 
-def _kept_snapshot(workspace: Any, snapshot_id: str) -> Any:
+def _read_snapshot(workspace: Workspace, snapshot_id: str) -> Snapshot:
     from ragtide.pipelines.records.data import Snapshot
 
     path = workspace.snapshot_file(snapshot_id)
     if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.json"))[:5]) or "none yet"
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.json"))[:5]) or "none yet"
         raise UserError(f"there is no snapshot {snapshot_id}; known: {known}")
     return Snapshot.read(path)
 
@@ -161,8 +211,9 @@ def _template(name: str) -> Path:
     return package.parent / name if (package.parent / "pyproject.toml").is_file() else package / "templates" / name
 
 
-def _ignore(path: Path, lines: list[str]) -> None:
-    known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    new = [line for line in lines if line not in known]
-    if new:
-        path.write_text("\n".join([*known, *new]) + "\n", encoding="utf-8")
+def _add_lines(path: Path, lines: tuple[str, ...]) -> None:
+    """Add those of `lines` to a text file that it does not have yet."""
+    present = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    missing = [line for line in lines if line not in present]
+    if missing:
+        path.write_text("\n".join([*present, *missing]) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How is an adapter's lineage read in a terminal? Tables of what went into it, and of who has seen a document."""
+"""Terminal view of an adapter's lineage: tables of its training data, and of the adapters that saw a document."""
 
 from __future__ import annotations
 
@@ -13,46 +13,53 @@ from ragtide.pipelines.reports.markdown import escape_controls
 
 
 def lineage_tables(lineage: Lineage) -> list[RenderableType]:
-    """The adapter in one line, then a row an example and a row a document."""
-    model, gone = lineage.model, sum(one.state is DocumentState.DELETED for one in lineage.documents)
-    releases = ", ".join(lineage.releases)
-    told = f"adapter {model.adapter} on {model.base}, of release {releases}: {len(lineage.examples)} examples"
-    told += f", {len(lineage.documents)} documents" + (f", {gone} of them gone" if gone else "")
-    return [Text(told, "bold"), _examples(lineage.examples), _documents(lineage.documents)]
+    """A line about the adapter, then a table with a row for each example and one with a row for each document."""
+    model, deleted = lineage.model, sum(map(_is_deleted, lineage.documents))
+    summary = f"adapter {model.adapter} on {model.base}, of release {', '.join(lineage.releases)}: "
+    summary += f"{len(lineage.examples)} examples, {len(lineage.documents)} documents"
+    summary += f", {deleted} of them deleted" if deleted else ""
+    return [Text(summary, "bold"), _examples_table(lineage.examples), _documents_table(lineage.documents)]
 
 
 def sightings_table(document: str, sightings: Sequence[Sighting]) -> RenderableType:
-    """A row a release."""
+    """A row for each release whose adapter saw `document` in training."""
     if not sightings:
-        return _plain(f"no release's adapter has seen {document}, as far as it is written down")
-    table = Table("release", "adapter", "how", title=f"Who has seen {escape_controls(document)}", title_justify="left")
-    for one in sightings:
-        live = " (live)" if one.is_live else ""
-        table.add_row(f"{one.release}{live}", _plain(one.adapter), _role(one.is_source))
+        return _plain(f"no recorded adapter has seen {document}")
+    title = f"Adapters that have seen {escape_controls(document)}"
+    table = Table("release", "adapter", "role", title=title, title_justify="left")
+    for sighting in sightings:
+        live = " (live)" if sighting.is_live else ""
+        table.add_row(f"{sighting.release}{live}", _plain(sighting.adapter), _role(sighting.is_source))
     return table
 
 
-def _examples(examples: Sequence[SeenExample]) -> Table:
-    table = Table("example", "line", "question", "page", title="Examples", title_justify="left")
-    for one in examples:
-        if one.content is None:
-            table.add_row(one.digest, "", _plain("stands in no file that is left", "dim"), "")
+def _examples_table(examples: Sequence[SeenExample]) -> Table:
+    table = Table("example", "line", "question", "document", title="Examples", title_justify="left")
+    for example in examples:
+        content = example.content
+        if content is None:
+            table.add_row(example.digest, "", _plain("in no file that still exists", "dim"), "")
         else:
-            question = " ".join(one.content.question.split())
-            table.add_row(one.digest, _plain(one.content.where), _plain(question), _plain(one.content.doc or ""))
+            question = " ".join(content.question.split())
+            table.add_row(example.digest, _plain(content.where), _plain(question), _plain(content.doc or ""))
     return table
 
 
-def _documents(documents: Sequence[SeenDocument]) -> Table:
-    table = Table("document", "how", "now", title="Documents", title_justify="left")
-    for one in documents:
-        style = "bold red" if one.state is DocumentState.DELETED else ""
-        table.add_row(_plain(one.name, style), _role(one.is_source), _plain(one.state, style))
+def _documents_table(documents: Sequence[SeenDocument]) -> Table:
+    table = Table("document", "role", "now", title="Documents", title_justify="left")
+    for document in documents:
+        style = "bold red" if _is_deleted(document) else ""
+        table.add_row(_plain(document.name, style), _role(document.is_source), _plain(document.state, style))
     return table
+
+
+def _is_deleted(document: SeenDocument) -> bool:
+    return document.state is DocumentState.DELETED
 
 
 def _role(is_source: bool) -> str:
-    return "taught from" if is_source else "stood beside"
+    """What a document was in training: the source of an answer, or a passage in the prompt beside it."""
+    return "source of answers" if is_source else "context only"
 
 
 def _plain(words: str, style: str = "") -> Text:

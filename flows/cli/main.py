@@ -1,39 +1,171 @@
-"""The `ragtide` command: look, decide, run, ask, go back. Each command imports the heavy libraries that it needs."""
+"""The `ragtide` command: a group that imports a command's module only when the command is used."""
 
 from __future__ import annotations
 
-import typer
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
 
-from ragtide.flows.cli import approvals, data, maintenance, plan_and_run, releases, services, triggers
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from ragtide.flows.cli.console import Quiet, Verbose, set_verbosity
 from ragtide.flows.environment import exit_on_sigterm, fast_exit
 
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel of `ragtide --help`: its title, the module of its commands, and what each command's help says first.
+
+    The texts stand here, equal to the first lines of the commands' docstrings, so that help needs none of the modules.
+    """
+
+    title: str
+    module: str
+    commands: dict[str, str]
+
+
+PANELS = (
+    Panel(
+        "Data",
+        "data",
+        {
+            "init": "Create a project: its settings, pipeline files and data folders.",
+            "snapshot": "Record a version of the data folders with DVC.",
+            "diff": "List the documents that differ between two snapshots.",
+            "examples": "List the training examples that are filtered out, and why.",
+            "stage": "Run one stage of dvc.yaml, as `dvc repro` does.",
+        },
+    ),
+    Panel(
+        "Plan and run",
+        "plan_and_run",
+        {
+            "plan": "Show what `run` would do, why, and what it would cost.",
+            "run": "Run one cycle: observe, decide, build, prove, publish.",
+            "history": "List past cycles with their decisions and outcomes.",
+            "policies": "List the decision policies and mark the active one.",
+            "replay": "Show what other policies would have decided in recorded cycles.",
+        },
+    ),
+    Panel(
+        "Approvals",
+        "approvals",
+        {
+            "approve": "Approve what a plan is waiting for.",
+            "reject": "Decline what a plan is waiting for.",
+            "notify": "List who is notified of what, or send a test message.",
+        },
+    ),
+    Panel(
+        "Releases",
+        "releases",
+        {
+            "status": "Show the live release and how far it is behind the data.",
+            "evaluate": "Score the live release on the current golden questions.",
+            "ask": "Answer a question from the live release and name the sources.",
+            "serve": "Serve the live release over HTTP, on this machine only.",
+            "rollback": "Make an earlier release live again, index and model together.",
+            "export": "Write a release's model to a folder for other servers.",
+            "lineage": "Show what an adapter was trained on, or which adapters saw a document.",
+            "metrics": "Print the project's metrics in Prometheus' text format.",
+        },
+    ),
+    Panel(
+        "Triggers",
+        "triggers",
+        {
+            "trigger": "Request a run for the current data.",
+            "watch": "Watch the data folders and request a run after changes.",
+            "webhook": "Accept requests for runs over HTTP.",
+            "hooks": "Install or remove git hooks that request a run.",
+        },
+    ),
+    Panel(
+        "Services",
+        "services",
+        {
+            "up": "Start Prefect, MLflow, a worker, the watcher and the webhook.",
+            "down": "Stop all services that `ragtide up` started.",
+            "deploy": "Deploy prefect.yaml to the Prefect server at PREFECT_API_URL.",
+            "ui": "Serve MLflow's web interface for this project, on this machine only.",
+        },
+    ),
+    Panel(
+        "Maintenance",
+        "maintenance",
+        {
+            "verify": "Check that index, tags, registry and snapshots agree.",
+            "maintain": "Compact the index and delete what no release needs.",
+        },
+    ),
+)
+
+
+class LazyCommand(TyperCommand):
+    """A command or group that is known by name and help; its module is imported when it is used."""
+
+    def __init__(self, name: str, panel: Panel) -> None:
+        super().__init__(name, help=panel.commands[name], rich_help_panel=panel.title)
+        self._module = f"ragtide.flows.cli.{panel.module}"
+
+    def load(self) -> Any:
+        """The command itself."""
+        return typer.main.get_group(import_module(self._module).app).commands[self.name or ""]
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """The context of the command itself, which is thereby what is invoked, completed or explained."""
+        return self.load().make_context(*arguments, **options)
+
+
+class LazyGroup(TyperGroup):
+    """The commands of all panels, in the order of `ragtide --help`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": {command.name: command for command in _lazy_commands()}})
+
+
+def _lazy_commands() -> Iterator[LazyCommand]:
+    for panel in PANELS:
+        for name in panel.commands:
+            yield LazyCommand(name, panel)
+
+
 app = typer.Typer(
+    cls=LazyGroup,
     help="Keeps the index and the fine-tuned model of a question-answering assistant current.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-# A panel of `--help` and a chapter of docs/reference/commands.md each.
-TOPICS = {
-    "Data": data,
-    "Decide and act": plan_and_run,
-    "Say yes or no": approvals,
-    "What is live": releases,
-    "Say that data has moved": triggers,
-    "Upkeep": maintenance,
-    "What runs beside it": services,
-}
-for topic, group in TOPICS.items():
-    for command in (*group.app.registered_commands, *group.app.registered_groups):
-        command.rich_help_panel = topic
-    app.add_typer(group.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import ragtide
+
+        typer.echo(f"ragtide {ragtide.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def set_global_options(
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Apply the options that stand before the command."""
+    set_verbosity(quiet, verbose)
 
 
 def main() -> None:
-    """Entry point of the `ragtide` script."""
+    """Run the command line and end the process with its exit code."""
     exit_on_sigterm()
     try:
-        app()
+        app(prog_name="ragtide")
     except SystemExit as end:
         fast_exit(end.code if isinstance(end.code, int) else int(bool(end.code)))
 

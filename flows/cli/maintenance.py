@@ -1,4 +1,4 @@
-"""Which commands look after what is kept? verify, maintain."""
+"""Commands that check and clean up what is stored: verify, maintain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from ragtide.flows.cli.console import HERE, ProjectFolder, escape_markup, out, report_errors
+from ragtide.flows.cli.console import (
+    HERE,
+    AsJson,
+    ProjectFolder,
+    emit_json,
+    escape_markup,
+    out,
+    print_text,
+    report_errors,
+)
 from ragtide.flows.environment import prepare_environment
 
 app = typer.Typer()
@@ -15,28 +24,40 @@ app = typer.Typer()
 @app.command("verify")
 @report_errors
 def verify_command(
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended without losing anything.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired without losing data.")] = False,
+    as_json: AsJson = False,
     project: ProjectFolder = HERE,
 ) -> None:
-    """Compare table, tags, registry and snapshots, and name everything that does not agree."""
+    """Check that index, tags, registry and snapshots agree.
+
+    Each mismatch is named. The exit code is 1 if any is left.
+    """
     prepare_environment(project)
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
-    from ragtide.pipelines.release.verify import repair_mismatches as mend
-    from ragtide.pipelines.release.verify import verify_project as compare
+    from ragtide.pipelines.release.verify import repair_mismatches, verify_project
 
     opened = Project.open(project, no_progress)
     with opened.workspace.write_lock():
-        found = compare(opened)
-        mended, left = mend(found) if repair else ([], [(one, one.remedy) for one in found])
-    for one in mended:
-        out.print(f"[green]mended[/] {escape_markup(f'{one.where}: {one.what}: {one.remedy}')}", soft_wrap=True)
-    for one, remedy in left:
-        out.print(
-            f"[red]{escape_markup(one.where)}[/]: {escape_markup(one.what)}: {escape_markup(remedy)}", soft_wrap=True
+        mismatches = verify_project(opened)
+        repaired, left = (
+            repair_mismatches(mismatches) if repair else ([], [(mismatch, mismatch.remedy) for mismatch in mismatches])
         )
-    if not found:
-        out.print("table, tags, registry and snapshots agree")
+    if as_json:
+        emit_json(
+            "verify",
+            repaired=[{"where": found.where, "what": found.what, "remedy": found.remedy} for found in repaired],
+            mismatches=[{"where": found.where, "what": found.what, "remedy": remedy} for found, remedy in left],
+        )
+    else:
+        for mismatch in repaired:
+            text = escape_markup(f"{mismatch.where}: {mismatch.what}: {mismatch.remedy}")
+            out.print(f"[green]repaired[/] {text}", soft_wrap=True)
+        for mismatch, remedy in left:
+            text = escape_markup(f"{mismatch.what}: {remedy}")
+            out.print(f"[red]{escape_markup(mismatch.where)}[/]: {text}", soft_wrap=True)
+        if not mismatches:
+            print_text("index, tags, registry and snapshots agree")
     if left:
         raise typer.Exit(1)
 
@@ -44,21 +65,23 @@ def verify_command(
 @app.command("maintain")
 @report_errors
 def maintain_command(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be done.")] = False,
     project: ProjectFolder = HERE,
 ) -> None:
-    """Compact the index, take away what no release needs, sweep up after killed writers; and say why."""
+    """Compact the index and delete what no release needs.
+
+    Also deletes files that killed writers left behind. Each step is listed with the reason why it was done or not.
+    """
     prepare_environment(project)
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
-    from ragtide.pipelines.release.cleanup import maintain_project as keep_up
+    from ragtide.pipelines.release.cleanup import maintain_project
 
     opened = Project.open(project, no_progress)
     with opened.workspace.write_lock():
-        steps = keep_up(opened, dry_run)
+        steps = maintain_project(opened, dry_run)
     if not steps:
-        out.print("there is no index yet: nothing to keep up")
+        print_text("there is no index yet: nothing to maintain")
     for step in steps:
-        out.print(
-            f"[bold]{step.step}[/]: {'done' if step.done else 'not done'}: {escape_markup(step.why)}", soft_wrap=True
-        )
+        state = "done" if step.done else "not done"
+        out.print(f"[bold]{step.step}[/]: {state}: {escape_markup(step.why)}", soft_wrap=True)

@@ -1,10 +1,11 @@
-"""Which commands decide and act? plan, run, history, policies, replay."""
+"""Commands that decide and act: plan, run, history, policies, replay."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,121 +13,175 @@ from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 
-from ragtide.flows.cli.console import HERE, ProjectFolder, escape_markup, out, report_errors
+from ragtide.flows.cli.console import (
+    HERE,
+    AsJson,
+    ProjectFolder,
+    emit_json,
+    escape_markup,
+    out,
+    pending_approval,
+    print_parts,
+    print_text,
+    report_errors,
+)
 from ragtide.flows.environment import make_prefect_home, prepare_environment
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
 
 if TYPE_CHECKING:
+    from ragtide.pipelines.planning.policy_replay import ReplayedCycle
+    from ragtide.pipelines.project import Project
+    from ragtide.pipelines.records.decision import Plan
     from ragtide.pipelines.records.release import Cycle
 
 app = typer.Typer()
 
 
 class ErrorLogFilter(logging.Filter):
-    """Keeps Prefect from logging a refusal with its traceback: the command says it in one line."""
+    """Keeps Prefect from logging the traceback of a user error, which the command reports in one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        said = record.getMessage()
-        return not any(kind.__name__ in said for kind in (UserError, UnavailableError))
+        """False for a record about a user error."""
+        message = record.getMessage()
+        return not any(kind.__name__ in message for kind in (UserError, UnavailableError))
 
 
 @app.command("plan")
 @report_errors
-def plan_command(project: ProjectFolder = HERE) -> None:
-    """Say what `run` would do, why, and what it would cost. Changes neither data nor index nor what is live."""
+def plan_command(as_json: AsJson = False, project: ProjectFolder = HERE) -> None:
+    """Show what `run` would do, why, and what it would cost.
+
+    Changes neither the data nor the index nor the live release.
+    """
     prepare_environment(project)
-    from ragtide.flows.cli.decision_view import decision_renderables
     from ragtide.pipelines.data.snapshot import take_snapshot
     from ragtide.pipelines.planning.plan import make_plan, save_plan
     from ragtide.pipelines.project import Project
 
     opened = Project.open(project, progress_bars)
-    made = make_plan(opened, opened.corpus(take_snapshot(opened.workspace)))
-    digest = save_plan(opened, made)
-    for part in decision_renderables(made):
-        out.print(part)
-    if made.needs_approval:
-        what = made.decision.proposed or f"{len(made.deletions_to_approve)} removals"
-        out.print(f"\nplan {digest} holds {what} back: `ragtide approve {digest}` says yes to it, `ragtide reject` no.")
-    if made.decision.action.builds:
-        out.print(f"\nplan {digest}: `ragtide run --plan {digest}` does just this, or nothing if the world has moved.")
-    if not made.needs_approval and not made.decision.action.builds:
-        out.print(f"\nplan {digest}: there is nothing to do.")
+    plan = make_plan(opened, opened.corpus(take_snapshot(opened.workspace)))
+    digest = save_plan(opened, plan)
+    if as_json:
+        emit_json("plan", digest=digest, plan=plan, pending_approval=pending_approval(plan))
+    else:
+        _print_plan(plan, digest)
+
+
+def _print_plan(plan: Plan, digest: str) -> None:
+    from ragtide.flows.cli.decision_view import decision_renderables
+
+    print_parts(decision_renderables(plan))
+    print_text("")
+    if plan.needs_approval:
+        what = plan.decision.proposed or f"the removal of {len(plan.deletions_to_approve)} documents"
+        print_text(
+            f"plan {digest}: {what} needs approval: "
+            f"`ragtide approve {digest}` approves, `ragtide reject {digest} --why TEXT` declines"
+        )
+    if plan.decision.action.builds:
+        print_text(
+            f"plan {digest}: `ragtide run --plan {digest}` runs exactly this plan; "
+            "it fails if data, params or the live release changed"
+        )
+    if not plan.needs_approval and not plan.decision.action.builds:
+        print_text(f"plan {digest}: there is nothing to do")
 
 
 @app.command("run")
 @report_errors
 def run_command(
-    plan_digest: Annotated[str | None, typer.Option("--plan", help="Carry out exactly this plan, or nothing.")] = None,
+    plan_digest: Annotated[
+        str | None,
+        typer.Option("--plan", help="Run exactly this plan; fails if data, params or the live release changed."),
+    ] = None,
+    as_json: AsJson = False,
     project: ProjectFolder = HERE,
 ) -> None:
-    """Do what the plan says: observe, decide, build, prove, publish."""
+    """Run one cycle: observe, decide, build, prove, publish.
+
+    The exit code is 3 if something needs approval, and 5 if the gate rejected the candidate.
+    """
     prepare_environment(project)
     from ragtide.pipelines.planning.plan import read_plan
     from ragtide.pipelines.project import Project
+    from ragtide.pipelines.records.release import Outcome
 
-    # No project, or no such plan, is said before anything is made.
+    # A missing project or plan is an error before anything is created.
     opened = Project.open(project, progress_bars)
     if plan_digest is not None:
         read_plan(opened, plan_digest)
-    make_prefect_home()
-    from ragtide.flows.keep_current import keep_current
-    from ragtide.flows.prefect_server.notifications import check_blocks
-    from ragtide.pipelines.records.release import Outcome
-    from ragtide.pipelines.reports.wording import describe_outcome
-
-    check_blocks(opened.workspace.params.notify)
-
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(ErrorLogFilter())
-    with _reaching_prefect():
-        cycle = keep_current(project=str(project), plan=plan_digest)
-    out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
-    out.print(
-        f"{describe_outcome(cycle)}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
-    )
+    cycle = _run_cycle(opened, project, plan_digest)
+    plan = read_plan(opened, cycle.plan)
+    if as_json:
+        emit_json("run", cycle=cycle, plan=cycle.plan, pending_approval=pending_approval(plan))
+    else:
+        _print_outcome(cycle)
     if cycle.outcome is Outcome.REJECTED:
-        raise typer.Exit(5)  # 2 is what the command line itself says to a word that it does not know.
-    if read_plan(opened, cycle.plan).needs_approval:
-        out.print(f"something waits: `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`")
+        raise typer.Exit(5)  # 2 is the code of a usage error.
+    if plan.needs_approval:
+        if not as_json:
+            print_text(f"approval needed: `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`")
         raise typer.Exit(3)
 
 
+def _run_cycle(opened: Project, project: Path, plan_digest: str | None) -> Cycle:
+    make_prefect_home()
+    from ragtide.flows.keep_current import keep_current
+    from ragtide.flows.prefect_server.notifications import check_blocks
+
+    check_blocks(opened.workspace.params.notify)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(ErrorLogFilter())
+    with _prefect_errors_in_one_line():
+        return keep_current(project=str(project), plan=plan_digest)
+
+
 @contextmanager
-def _reaching_prefect() -> Iterator[None]:
-    """Tell in one line where it is Prefect's server that is away. What was done by then is whole; the rest is not."""
+def _prefect_errors_in_one_line() -> Iterator[None]:
+    """Raise UnavailableError if Prefect's server does not answer. What was completed by then is kept."""
     from httpx import HTTPError
 
     try:
         yield
     except (HTTPError, RuntimeError) as problem:
-        said = summarize_error(problem)
-        if not isinstance(problem, HTTPError) and "API" not in said:
+        message = summarize_error(problem)
+        if not isinstance(problem, HTTPError) and "API" not in message:
             raise
         raise UnavailableError(
-            f"Prefect's server does not answer: {said}; see PREFECT_API_URL, or run again"
+            f"Prefect's server does not answer: {message}; check PREFECT_API_URL, or run again"
         ) from problem
+
+
+def _print_outcome(cycle: Cycle) -> None:
+    from ragtide.pipelines.reports.wording import describe_outcome
+
+    out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
+    out.print(
+        f"{describe_outcome(cycle)}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
+    )
 
 
 @app.command("history")
 @report_errors
-def history_command(project: ProjectFolder = HERE) -> None:
-    """List what was decided each time, why, and what came of it."""
+def history_command(as_json: AsJson = False, project: ProjectFolder = HERE) -> None:
+    """List past cycles with their decisions and outcomes."""
     prepare_environment(project)
     from ragtide.pipelines.registry.releases import Registry
     from ragtide.pipelines.workspace import Workspace
 
     cycles = Registry(Workspace.open(project)).history()
-    if not cycles:
-        out.print("no runs yet")
+    if as_json:
+        emit_json("history", cycles=cycles)
         return
+    if not cycles:
+        print_text("no cycle has run yet: `ragtide run` runs the first")
     for cycle in cycles:
         out.print(cycle_lines(cycle))
 
 
 def cycle_lines(cycle: Cycle) -> Group:
-    """A turn of the loop: what was done, and below it why, which may be long."""
+    """A cycle in a line, with the reason of its decision below, which may be long."""
     from ragtide.pipelines.reports.wording import describe_outcome
 
     parts = [
@@ -141,44 +196,69 @@ def cycle_lines(cycle: Cycle) -> Group:
 
 @app.command("policies")
 @report_errors
-def policies_command(project: ProjectFolder = HERE) -> None:
-    """List the policies that `policy.name` can name, and the one that decides now."""
+def policies_command(as_json: AsJson = False, project: ProjectFolder = HERE) -> None:
+    """List the decision policies and mark the active one.
+
+    The setting `policy.name` selects the active one.
+    """
     from ragtide.pipelines.policy.registry import describe_policy, known_policies, load_policy
     from ragtide.pipelines.workspace import Workspace
 
-    chosen = Workspace.open(project).params.policy.name
-    load_policy(chosen)
-    table = Table("", "policy", "what it goes by")
-    for name in dict.fromkeys([*known_policies(), chosen]):
-        table.add_row("→" if name == chosen else "", escape_markup(name), escape_markup(describe_policy(name)))
+    active = Workspace.open(project).params.policy.name
+    load_policy(active)
+    policies = {name: describe_policy(name) for name in dict.fromkeys([*known_policies(), active])}
+    if as_json:
+        emit_json("policies", active=active, policies=policies)
+        return
+    table = Table("", "policy", "what it does")
+    for name, description in policies.items():
+        table.add_row("→" if name == active else "", escape_markup(name), escape_markup(description))
     out.print(table)
 
 
 @app.command("replay")
 @report_errors
 def replay_command(
-    policy: Annotated[list[str] | None, typer.Option(help="A policy of `ragtide policies`; without one, all.")] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Policy to replay, from `ragtide policies`; repeatable; default: all.")
+    ] = None,
+    as_json: AsJson = False,
     project: ProjectFolder = HERE,
 ) -> None:
-    """Say what other policies would have decided on the recorded turns, each with the evidence that it had."""
+    """Show what other policies would have decided in recorded cycles.
+
+    Each cycle is decided with the evidence that was recorded for it. With `--policy`, each cycle is listed.
+    """
     prepare_environment(project)
-    from ragtide.flows.cli.replay_view import cycles_table, reasons_for_changes, totals_table
-    from ragtide.pipelines.planning.policy_replay import recorded_cycles, replay_total
-    from ragtide.pipelines.planning.policy_replay import replay_policy as play
+    from ragtide.pipelines.planning.policy_replay import recorded_cycles, replay_policy, replay_total
     from ragtide.pipelines.policy.registry import known_policies
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
 
     opened = Project.open(project, no_progress)
     params, recorded = opened.workspace.params.policy, recorded_cycles(opened)
-    names = policy or list(known_policies())
-    played = {name: play(recorded, params.model_copy(update={"name": name})) for name in names}
-    for name, turns in played.items() if policy else ():
-        out.print(cycles_table(name, turns), *reasons_for_changes(turns), sep="\n")
-    out.print(totals_table([replay_total(name, turns) for name, turns in played.items()], next(iter(played.values()))))
+    replays = {
+        name: replay_policy(recorded, params.model_copy(update={"name": name})) for name in policy or known_policies()
+    }
+    if as_json:
+        totals = [replay_total(name, cycles) for name, cycles in replays.items()]
+        emit_json("replay", totals=totals, cycles=replays)
+    else:
+        _print_replays(replays, list_cycles=bool(policy))
+
+
+def _print_replays(replays: dict[str, list[ReplayedCycle]], list_cycles: bool) -> None:
+    from ragtide.flows.cli.replay_view import cycles_table, reasons_for_changes, totals_table
+    from ragtide.pipelines.planning.policy_replay import replay_total
+
+    if list_cycles:
+        for name, cycles in replays.items():
+            out.print(cycles_table(name, cycles), *reasons_for_changes(cycles), sep="\n")
+    totals = [replay_total(name, cycles) for name, cycles in replays.items()]
+    out.print(totals_table(totals, next(iter(replays.values()))))
     out.print(
-        "Each turn is taken from what was really live then. Where a policy decides as was decided, what really came of "
-        "it counts; elsewhere the forecast and the expected gain.",
+        "Each cycle starts from the release that was live then. Where a policy decides as was decided, the measured "
+        "points and seconds count; elsewhere the expected gain and the forecast.",
         style="dim",
     )
 

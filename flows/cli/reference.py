@@ -1,9 +1,9 @@
-"""What can be set, and what can be typed? The pages of docs/reference/, made from the code and from params.yaml.
+"""Reference pages of docs/reference/, generated from the settings, params.yaml and the commands.
 
     python -m ragtide.flows.cli.reference
 
-A key is explained where it is set, in the comment beside it in params.yaml; its type and limits are those of params.py.
-A command is explained by its own `--help`. So nothing is said twice, and tests/test_docs.py fails where a page is old.
+A setting is explained by its comment in params.yaml, else by its description in params.py, where its type and limits
+are. A command is explained by its own `--help`. tests/flows/cli/test_reference.py fails if a page is out of date.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.main import get_command
 
 import ragtide
 from ragtide.flows.cli.main import app
@@ -28,7 +27,7 @@ from ragtide.pipelines.reports.markdown import markdown_table
 ROOT = Path(ragtide.__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
 SETTING = re.compile(r"(?P<indent> *)(?P<key>\w+):(?P<value>[^#]*)(?:# (?P<comment>.+))?")
-MADE = "Made from the code by `python -m ragtide.flows.cli.reference`: do not edit."
+GENERATED = "Generated from the code by `python -m ragtide.flows.cli.reference`; do not edit."
 KINDS = {
     "null": "`null`",
     "boolean": "`true`, `false`",
@@ -39,97 +38,112 @@ KINDS = {
     "array": "list, each:",
 }
 Schema = Mapping[str, Any]
+# Explained once for all commands.
+COMMON_OPTIONS = {"help", "quiet", "verbose", "project"}
 
 
 def reference_pages() -> dict[str, str]:
-    """Every page of the reference: its file's name, and its text."""
+    """Every page of the reference: file name -> text."""
     return {"params.md": params_page(), "commands.md": commands_page()}
 
 
 def params_page() -> str:
-    """A chapter a block of params.yaml, a row a key."""
+    """A section for each block of settings, with a row for each setting, shipped in params.yaml or not."""
     schema = Params.model_json_schema()
-    said = read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    comments = read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
     parts = [
-        "# params.yaml",
-        f"{MADE} A key is explained in `params.yaml`, its limits are in `pipelines/params.py`.",
-        "What a project's file does not name has its default; an unknown key is an error that names it.",
+        "# Settings",
+        f"{GENERATED} Types and limits are defined in `pipelines/params.py`.",
+        "Settings stand in the project's `params.yaml`. A setting that the file does not contain has its default. "
+        "An unknown setting is an error that names it.",
     ]
-    for block, where in schema["properties"].items():
-        about = _definition(schema, where)
-        parts += [f"## {block}", " ".join(about["description"].split()), _keys(schema, block, said)]
+    for block, reference in schema["properties"].items():
+        description = _definition(schema, reference)["description"]
+        parts += [f"## {block}", " ".join(description.split()), _settings_table(schema, block, comments)]
     return "\n\n".join(parts) + "\n"
 
 
 def read_comments(text: str) -> dict[str, str]:
-    """The comment beside each key of a params.yaml, by the key's full name; a key without one has an empty comment."""
-    found: dict[str, str] = {}
-    above: list[tuple[int, str]] = []
+    """The comment beside each setting of a params.yaml, by the setting's full name; empty if it has none."""
+    comments: dict[str, str] = {}
+    parents: list[tuple[int, str]] = []
     for line in text.splitlines():
         if setting := SETTING.fullmatch(line):
             indent = len(setting["indent"])
-            above = [(deep, name) for deep, name in above if deep < indent] + [(indent, setting["key"])]
-            found[".".join(name for _, name in above)] = (setting["comment"] or "").strip()
-    return found
+            parents = [(depth, name) for depth, name in parents if depth < indent] + [(indent, setting["key"])]
+            comments[".".join(name for _, name in parents)] = (setting["comment"] or "").strip()
+    return comments
 
 
 def commands_page() -> str:
-    """A chapter a topic of `ragtide --help`, a section a command."""
-    parts = ["# Commands", f"{MADE} `ragtide COMMAND --help` says the same."]
-    parts.append("What a command's end says to a script: [exit codes](../runbook.md#exit-codes).")
-    for topic, commands in groupby(every_command(), lambda one: one.topic):
-        parts.append(f"## {topic}")
-        for one in commands:
-            parts += _told(one)
+    """A chapter for each panel of `ragtide --help`, with a section for each command."""
+    parts = [
+        "# Commands",
+        f"{GENERATED} `ragtide COMMAND --help` shows the same.",
+        "Every command takes `--quiet`, `--verbose` and, except for `init`, `--project FOLDER`. With `--json`, stdout "
+        "holds one JSON document with `kind` and `record_version`; progress and errors go to stderr. "
+        "What the codes mean that a command ends with: [exit codes](../runbook.md#exit-codes).",
+    ]
+    for panel, commands in groupby(every_command(), lambda command: command.panel):
+        parts.append(f"## {panel}")
+        for command in commands:
+            parts += _command_section(command)
     return "\n\n".join(parts) + "\n"
 
 
 @dataclass(frozen=True)
-class TypedCommand:
-    """A command as it is typed after `ragtide`, with the topic that it stands under."""
+class CommandEntry:
+    """A command: the words typed after `ragtide`, its help panel, and the command itself."""
 
     words: str
-    topic: str
+    panel: str
     command: Any
 
 
-def every_command() -> Iterator[TypedCommand]:
-    """Each command in the order of `ragtide --help`; of a group, such as `hooks`, those in it."""
-    root: Any = get_command(app)
-    for name, command in root.commands.items():
-        within = getattr(command, "commands", {"": command})
-        for last, one in within.items():
-            yield TypedCommand(f"{name} {last}".strip(), command.rich_help_panel, one)
+def every_command() -> Iterator[CommandEntry]:
+    """Every command in the order of `ragtide --help`; for a group, such as `hooks`, the commands in it."""
+    root: Any = typer.main.get_command(app)
+    for name, lazy in root.commands.items():
+        command = lazy.load()
+        for subcommand, entry in getattr(command, "commands", {"": command}).items():
+            yield CommandEntry(f"{name} {subcommand}".strip(), lazy.rich_help_panel, entry)
 
 
-def _told(typed: TypedCommand) -> Iterator[str]:
-    command, context = typed.command, typer.Context(typed.command)
-    yield f"### ragtide {typed.words}"
+def _command_section(entry: CommandEntry) -> Iterator[str]:
+    command, context = entry.command, typer.Context(entry.command)
+    yield f"### ragtide {entry.words}"
     yield command.help or ""
-    yield f"    ragtide {typed.words} {' '.join(command.collect_usage_pieces(context))}"
-    records = [record for one in command.get_params(context) if (record := one.get_help_record(context))]
-    rows = [(f"`{name}`", about) for name, about in records if name != "--help"]
+    yield f"    ragtide {entry.words} {' '.join(command.collect_usage_pieces(context))}"
+    options = [option for option in command.get_params(context) if option.name not in COMMON_OPTIONS]
+    rows = [(f"`{record[0]}`", record[1]) for option in options if (record := option.get_help_record(context))]
     if rows:
-        yield markdown_table(("argument or option", "what it is"), rows)
+        yield markdown_table(("argument or option", "meaning"), rows)
 
 
-def _keys(schema: Schema, block: str, said: Mapping[str, str]) -> str:
-    rows = [(f"`{name}`", _default(key), _allowed(key), said.get(name, "")) for name, key in _flat(schema, block)]
-    return markdown_table(("key", "default", "allowed", "what it means"), rows)
+def _settings_table(schema: Schema, block: str, comments: Mapping[str, str]) -> str:
+    rows = [
+        (f"`{name}`", _default(key), _allowed(key), comments.get(name) or _description(key))
+        for name, key in _settings(schema, block)
+    ]
+    return markdown_table(("setting", "default", "allowed", "meaning"), rows)
 
 
-def _flat(schema: Schema, above: str, block: Schema | None = None) -> Iterator[tuple[str, Schema]]:
-    """The keys of a block by their full names, those of a block within it too."""
-    for name, key in _definition(schema, block or schema["properties"][above])["properties"].items():
+def _settings(schema: Schema, parent: str, block: Schema | None = None) -> Iterator[tuple[str, Schema]]:
+    """The settings of a block by their full names, including those of blocks within it."""
+    for name, key in _definition(schema, block or schema["properties"][parent])["properties"].items():
         if "$ref" in key:
-            yield from _flat(schema, f"{above}.{name}", key)
+            yield from _settings(schema, f"{parent}.{name}", key)
         else:
-            yield f"{above}.{name}", key
+            yield f"{parent}.{name}", key
 
 
-def _definition(schema: Schema, where: Schema) -> Schema:
-    found: Schema = schema["$defs"][where["$ref"].rpartition("/")[2]]
-    return found
+def _definition(schema: Schema, reference: Schema) -> Schema:
+    definition: Schema = schema["$defs"][reference["$ref"].rpartition("/")[2]]
+    return definition
+
+
+def _description(key: Schema) -> str:
+    return " ".join(str(key.get("description", "")).split())
 
 
 def _default(key: Schema) -> str:
@@ -137,11 +151,11 @@ def _default(key: Schema) -> str:
 
 
 def _allowed(key: Schema) -> str:
-    """The values that a key takes, in words."""
+    """The values that a setting takes, in words."""
     if "anyOf" in key:
         return ", or ".join(map(_allowed, key["anyOf"]))
     if "enum" in key:
-        return ", ".join(f"`{one}`" for one in key["enum"])
+        return ", ".join(f"`{value}`" for value in key["enum"])
     if "pattern" in key:
         return f"text of the form `{key['pattern']}`"
     inner = key.get("additionalProperties") or key.get("items")
@@ -150,12 +164,12 @@ def _allowed(key: Schema) -> str:
 
 def _limits(key: Schema) -> str:
     words = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "up to", "exclusiveMaximum": "below"}
-    told = [f"{word} {key[limit]:,}" for limit, word in words.items() if limit in key]
-    return " " + " ".join(told) if told else ""
+    limits = [f"{word} {key[limit]:,}" for limit, word in words.items() if limit in key]
+    return " " + " ".join(limits) if limits else ""
 
 
 def write_reference() -> None:
-    """Write every page."""
+    """Write every page to docs/reference/."""
     for name, text in reference_pages().items():
         write_text_atomically(FOLDER / name, text)
         print(FOLDER / name)

@@ -1,4 +1,4 @@
-"""Which commands say that data has moved? trigger, watch, door, hooks."""
+"""Commands that request runs when data changes: trigger, watch, webhook, hooks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ from typing import Annotated
 
 import typer
 
-from ragtide.flows.cli.console import HERE, ProjectFolder, escape_markup, out, report_errors
+from ragtide.flows.cli.console import HERE, ProjectFolder, print_text, report_errors
 from ragtide.flows.environment import make_prefect_home, prepare_environment
 from ragtide.pipelines.errors import UnavailableError
 
 app = typer.Typer()
-hooks = typer.Typer(no_args_is_help=True, help="Have git ask for a run after a commit, a merge, a checkout, a rebase.")
+hooks = typer.Typer(no_args_is_help=True, help="Install or remove git hooks that request a run.")
 app.add_typer(hooks, name="hooks")
 
 
 @app.command("trigger")
 @report_errors
 def trigger_command(
-    source: Annotated[str, typer.Option("--source", help="Who says so; it stands in the event.")] = "command",
-    if_moved: Annotated[bool, typer.Option("--if-moved", help="Send nothing where nothing has moved.")] = False,
+    source: Annotated[str, typer.Option("--source", help="Name of the sender, kept in the event.")] = "command",
+    if_moved: Annotated[
+        bool, typer.Option("--if-moved", help="Send nothing if the current data was decided already.")
+    ] = False,
     project: ProjectFolder = HERE,
 ) -> None:
-    """Ask the Prefect server for a run on what is in the data folders now. Safe to repeat: a run of no use is short."""
+    """Request a run for the current data.
+
+    Sends an event to the Prefect server. Safe to repeat: a run that finds nothing new is short.
+    """
     prepare_environment(project)
     from ragtide.pipelines.planning.missed_runs import check_missed_run
     from ragtide.pipelines.registry.releases import Registry
@@ -36,25 +41,29 @@ def trigger_command(
     make_prefect_home()
     from ragtide.flows.triggers.events import send_event
 
-    known = None
-    with suppress(UnavailableError):  # Without MLflow, nobody knows what was judged; the news goes out all the same.
-        known = check_missed_run(workspace, Registry(workspace).history(), datetime.now(UTC))
-    if if_moved and known and not known.is_due:
-        out.print(f"not sent: {escape_markup(known.why)}", highlight=False, soft_wrap=True)
+    check = None
+    # Without MLflow it is unknown what was decided; the event is sent all the same.
+    with suppress(UnavailableError):
+        check = check_missed_run(workspace, Registry(workspace).history(), datetime.now(UTC))
+    if if_moved and check and not check.is_due:
+        print_text(f"not sent: {check.why}")
         return
-    out.print(f"sent: the data is at {send_event(project, source)}", highlight=False, soft_wrap=True)
-    if known and not known.is_due:
-        out.print(f"the run will find nothing new: {escape_markup(known.why)}", highlight=False, soft_wrap=True)
+    print_text(f"sent: run requested for revision {send_event(project, source)}")
+    if check and not check.is_due:
+        print_text(f"the run will find nothing new: {check.why}")
 
 
 @app.command("watch")
 @report_errors
 def watch_command(project: ProjectFolder = HERE) -> None:
-    """Watch the data folders and ask for a run after each batch of changes. Ends on SIGTERM or Ctrl-C."""
+    """Watch the data folders and request a run after changes.
+
+    Ends on SIGTERM or Ctrl-C.
+    """
     prepare_environment(project)
     from ragtide.pipelines.workspace import Workspace
 
-    Workspace.open(project)  # Says so where there is no project, before anything is made.
+    Workspace.open(project)  # A missing project is an error before anything is created.
     make_prefect_home()
     from ragtide.flows.triggers.watcher import Watcher
 
@@ -67,38 +76,47 @@ def watch_command(project: ProjectFolder = HERE) -> None:
 @app.command("webhook")
 @report_errors
 def webhook_command(project: ProjectFolder = HERE) -> None:
-    """Take triggers over HTTP, from whoever shows the token: where services.host and webhook_port say."""
+    """Accept requests for runs over HTTP.
+
+    A request must show the token. The settings `services.host` and `services.webhook_port` name the address.
+    """
     prepare_environment(project)
     from ragtide.pipelines.workspace import Workspace
 
-    Workspace.open(project)  # Says so where there is no project, before anything is made.
+    Workspace.open(project)  # A missing project is an error before anything is created.
     make_prefect_home()
     from ragtide.flows.triggers.webhook import serve_webhook
 
-    serve_webhook(project, lambda line: out.print(line, highlight=False, markup=False, soft_wrap=True))
+    serve_webhook(project, print_text)
 
 
 @hooks.command("install")
 @report_errors
 def install_hooks_command(project: ProjectFolder = HERE) -> None:
-    """Write a block into git's hooks; what stands there stays."""
+    """Add a block to git's hooks that requests a run.
+
+    A commit, a merge, a checkout or a rebase then requests a run. What the hooks hold already is kept.
+    """
     prepare_environment(project)
     from ragtide.flows.triggers.git_hooks import install_hooks
     from ragtide.pipelines.workspace import Workspace
 
     for hook in install_hooks(Workspace.open(project).root):
-        out.print(f"asks for a run: {hook}", highlight=False, markup=False, soft_wrap=True)
+        print_text(f"installed in {hook}")
 
 
 @hooks.command("uninstall")
 @report_errors
 def uninstall_hooks_command(project: ProjectFolder = HERE) -> None:
-    """Take the block out of git's hooks again, and nothing else."""
+    """Remove the block from git's hooks.
+
+    Whatever else the hooks hold is kept.
+    """
     prepare_environment(project)
     from ragtide.flows.triggers.git_hooks import uninstall_hooks
 
-    held = uninstall_hooks(project)
-    for hook in held:
-        out.print(f"asks no more: {hook}", highlight=False, markup=False, soft_wrap=True)
-    if not held:
-        out.print("no hook holds a block of this project")
+    removed = uninstall_hooks(project)
+    for hook in removed:
+        print_text(f"removed from {hook}")
+    if not removed:
+        print_text("no git hook holds a block of this project")

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from ragtide.flows.cli.main import app
+from ragtide.flows.cli.reference import every_command
 from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
 from ragtide.pipelines.planning.plan import make_plan, save_plan
 from ragtide.pipelines.ports import no_progress
@@ -37,17 +37,8 @@ PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
 GOLDEN = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["pump.md"]}
 
 
-def commands(group: Any, *before: str) -> dict[str, Any]:
-    """Every command, by its name with the names of its groups."""
-    collected: dict[str, Any] = {}
-    for name, command in group.commands.items():
-        is_group = hasattr(command, "commands")
-        collected |= commands(command, *before, name) if is_group else {" ".join([*before, name]): command}
-    return collected
-
-
-COMMANDS = commands(typer.main.get_command(app))
-# 1 and 2: an error; 3: an approval is pending; 4: a freshness limit is exceeded; 5: the gate rejected the candidate.
+COMMANDS: dict[str, Any] = {entry.words: entry.command for entry in every_command()}
+# These say what they did wrong, and no more; 3 waits for an approval, 4 is past a limit, 5 is the gate's no.
 CODES = range(6)
 # Files that may change although nothing was done: locks, logs, caches, and Prefect's own folder.
 IGNORED = (

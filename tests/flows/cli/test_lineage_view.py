@@ -1,4 +1,4 @@
-"""Can an adapter's lineage be read in a terminal: what went into it, what is gone, and who has seen a document?"""
+"""Tests of the terminal view of a lineage: training data, deleted documents, and adapters that saw a document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ragtide.pipelines.release.lineage import DocumentState, Lineage, SeenDocume
 from ragtide.pipelines.training.examples import Example
 
 MODEL = BuiltModel(base="reader-1", adapter="a1b2", examples=None, settings=None)
-ASKED = Example((Message("user", "When does [bold]Pump 1\nend?"),), "2027", "pump.md", where="t.jsonl:3")
+EXAMPLE = Example((Message("user", "When does [bold]Pump 1\nend?"),), "2027", "pump.md", where="t.jsonl:3")
+DELETED, UNCHANGED = DocumentState.DELETED, DocumentState.UNCHANGED
 
 
 def shown(*parts: RenderableType) -> str:
@@ -23,48 +24,42 @@ def shown(*parts: RenderableType) -> str:
 
 
 def lineage(*documents: SeenDocument) -> Lineage:
-    return Lineage(MODEL, ("1", "4"), (SeenExample("d1", ASKED), SeenExample("d2", None)), documents)
+    return Lineage(MODEL, ("1", "4"), (SeenExample("d1", EXAMPLE), SeenExample("d2", None)), documents)
 
 
-def row(text: str, first: str) -> str:
-    [found] = [line for line in text.splitlines() if first in line]
-    return found
+def row(text: str, first: str) -> list[str]:
+    """The cells of the only row that holds `first`."""
+    [line] = [line for line in text.splitlines() if first in line]
+    return [cell.strip() for cell in line.strip("│").split("│")]
 
 
-def test_the_adapter_is_told_with_its_releases_and_how_much_of_it_is_gone() -> None:
-    gone, there = (
-        SeenDocument("pump.md", True, DocumentState.DELETED),
-        SeenDocument("tank.md", False, DocumentState.UNCHANGED),
-    )
-    first = "adapter a1b2 on reader-1, of release 1, 4: 2 examples, 2 documents, 1 of them gone"
-    assert shown(*lineage_tables(lineage(gone, there))).startswith(first)
-    assert shown(*lineage_tables(lineage(there))).splitlines()[0].endswith("2 examples, 1 documents")
+def test_the_summary_counts_examples_documents_and_deleted_ones() -> None:
+    deleted, unchanged = SeenDocument("pump.md", True, DELETED), SeenDocument("tank.md", False, UNCHANGED)
+    first = shown(*lineage_tables(lineage(deleted, unchanged))).splitlines()[0]
+    assert all(part in first for part in ("a1b2", "reader-1", "1, 4", "2 examples", "2 documents", "1 of them deleted"))
+    assert shown(*lineage_tables(lineage(unchanged))).splitlines()[0].endswith("2 examples, 1 documents")
 
 
-def test_each_example_is_told_by_line_and_question_or_that_nothing_holds_it() -> None:
+def test_an_example_is_shown_by_line_and_question_if_a_file_holds_it() -> None:
     text = shown(*lineage_tables(lineage()))
-    known = row(text, "d1")
-    assert all(part in known for part in ("t.jsonl:3", "When does [bold]Pump 1 end?", "pump.md"))
-    assert "stands in no file that is left" in row(text, "d2")
+    assert row(text, "d1") == ["d1", "t.jsonl:3", "When does [bold]Pump 1 end?", "pump.md"]
+    assert [cell == "" for cell in row(text, "d2")] == [False, True, False, True]
 
 
-def test_each_document_is_told_by_what_it_was_for_and_what_it_is_now() -> None:
-    gone, there = (
-        SeenDocument("old\n.md", True, DocumentState.DELETED),
-        SeenDocument("tank.md", False, DocumentState.EDITED),
-    )
-    text = shown(*lineage_tables(lineage(gone, there)))
-    assert all(part in row(text, r"old\n.md") for part in ("taught from", "deleted"))
-    assert all(part in row(text, "tank.md") for part in ("stood beside", "edited since"))
+def test_a_document_is_shown_by_its_role_and_its_state() -> None:
+    deleted, unchanged = SeenDocument("old\n.md", True, DELETED), SeenDocument("tank.md", False, UNCHANGED)
+    text = shown(*lineage_tables(lineage(deleted, unchanged)))
+    assert row(text, r"old\n.md") == [r"old\n.md", "source of answers", str(DELETED)]
+    assert row(text, "tank.md") == ["tank.md", "context only", str(UNCHANGED)]
 
 
-def test_who_has_seen_a_document_is_told_release_by_release() -> None:
+def test_the_adapters_that_saw_a_document_are_shown_release_by_release() -> None:
     seen = Sighting("2", "a1", is_live=True, is_source=True), Sighting("1", "a0", False, False)
     text = shown(sightings_table("pump.md", seen))
-    assert all(part in row(text, "2 (live)") for part in ("a1", "taught from"))
-    assert all(part in row(text, "a0") for part in ("1", "stood beside"))
-    assert "Who has seen pump.md" in text
+    assert row(text, "2 (live)") == ["2 (live)", "a1", "source of answers"]
+    assert row(text, "a0") == ["1", "a0", "context only"]
+    assert "pump.md" in text.splitlines()[0]
 
 
-def test_a_document_that_nobody_saw_is_told_so() -> None:
-    assert shown(sightings_table("x[b].md", ())).startswith("no release's adapter has seen x[b].md")
+def test_a_document_that_no_adapter_saw_is_named() -> None:
+    assert "x[b].md" in shown(sightings_table("x[b].md", ()))

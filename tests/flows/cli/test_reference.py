@@ -1,12 +1,15 @@
-"""Is the reference what the code says, and is every setting and every command in it?"""
+"""Tests of the generated reference: pages are up to date and hold every setting and every command."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
+from ragtide.flows.cli.main import PANELS
 from ragtide.flows.cli.reference import (
     FOLDER,
     commands_page,
@@ -20,44 +23,62 @@ from ragtide.pipelines.params import Params
 ROOT = Path(__file__).parents[3]
 
 
+def setting_names(model: type[BaseModel], parent: str = "") -> Iterator[str]:
+    """The full name of every typed setting."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from setting_names(field.annotation, f"{parent}{name}.")
+        else:
+            yield f"{parent}{name}"
+
+
 @pytest.mark.parametrize("name", ["params.md", "commands.md"])
-def test_a_page_is_what_the_code_says(name: str) -> None:
-    kept = (FOLDER / name).read_text(encoding="utf-8")
-    assert kept == reference_pages()[name], f"docs/reference/{name} is old: `make reference` makes it anew"
+def test_a_page_is_up_to_date(name: str) -> None:
+    written = (FOLDER / name).read_text(encoding="utf-8")
+    assert written == reference_pages()[name], f"docs/reference/{name} is out of date: run `make reference`"
 
 
-def test_every_setting_is_explained_where_it_is_set() -> None:
-    said = read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert not [key for key, comment in said.items() if not comment]
+def test_every_shipped_setting_has_a_comment() -> None:
+    comments = read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert not [key for key, comment in comments.items() if not comment]
 
 
-def test_a_setting_in_a_block_within_a_block_has_its_full_name() -> None:
-    said = read_comments("a:  # one\n  b:  # two\n    c: 1  # three\n  d: 2\n# a line\ne:\n")
-    assert said == {"a": "one", "a.b": "two", "a.b.c": "three", "a.d": "", "e": ""}
+def test_comments_are_read_by_the_full_name_of_a_setting() -> None:
+    comments = read_comments("a:  # one\n  b:  # two\n    c: 1  # three\n  d: 2\n# a line\ne:\n")
+    assert comments == {"a": "one", "a.b": "two", "a.b.c": "three", "a.d": "", "e": ""}
 
 
-def test_the_page_of_settings_has_a_row_for_each() -> None:
-    page = params_page()
-    told = read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    blocks = {*Params.model_fields, "policy.baseline"}
-    assert len(told) > 80
-    assert not [key for key in told if f"| `{key}` |" not in page and key not in blocks]
+def test_the_page_of_settings_has_a_row_for_each_typed_setting_once() -> None:
+    page, names = params_page(), list(setting_names(Params))
+    assert len(names) > 80
+    assert {name: page.count(f"\n| `{name}` |") for name in names} == dict.fromkeys(names, 1)
+
+
+def test_a_setting_that_params_yaml_does_not_ship_has_the_description_of_its_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text("index:\n  search: hybrid  # how it searches\n", encoding="utf-8")
+    monkeypatch.setattr("ragtide.flows.cli.reference.ROOT", tmp_path)
+    monkeypatch.setattr("ragtide.flows.cli.reference._description", lambda key: f"type {key.get('type')}")
+    rows = params_page().splitlines()
+    assert next(row for row in rows if row.startswith("| `index.search` |")).endswith("| how it searches |")
+    assert next(row for row in rows if row.startswith("| `index.top_k` |")).endswith("| type integer |")
 
 
 @pytest.mark.parametrize(
     "row",
     [
-        "| `index.top_k` | `3` | whole number from 1 | chunks that are put before the model |",
-        "| `embed.query_prefix` | empty | text | the same for questions |",
-        "| `gate.general` | `false` | `true`, `false` | true: plain instructions are a skill too; for larger models",
-        "| `finetune.max_minutes` | `null` | number above 0, or `null` | training ends after so long",
-        "| `gate.skills` | `{}` | names, each: number from 0 up to 1 | what else a skill may lose",
-        "| `services.allowed_hosts` | `[]` | list, each: text | names under which",
-        "| `policy.baseline.period_cycles` | `2` | whole number from 1 | periodic |",
+        "| `index.top_k` | `3` | whole number from 1 | ",
+        "| `embed.query_prefix` | empty | text | ",
+        "| `gate.general` | `false` | `true`, `false` | ",
+        "| `finetune.max_minutes` | `null` | number above 0, or `null` | ",
+        "| `gate.skills` | `{}` | names, each: number from 0 up to 1 | ",
+        "| `services.allowed_hosts` | `[]` | list, each: text | ",
+        "| `policy.baseline.period_cycles` | `2` | whole number from 1 | ",
     ],
 )
-def test_a_setting_is_told_with_default_limits_and_meaning(row: str) -> None:
-    assert row in params_page()
+def test_a_setting_is_described_with_default_and_limits(row: str) -> None:
+    assert f"\n{row}" in params_page()
 
 
 def test_defaults_are_those_of_the_file() -> None:
@@ -65,11 +86,12 @@ def test_defaults_are_those_of_the_file() -> None:
     assert f"| `score.target` | `{content['score']['target']}` |" in params_page()
 
 
-def test_the_page_of_commands_has_a_section_for_each_and_those_within_a_group() -> None:
-    known = [one.words for one in every_command()]
-    assert {"plan", "run", "hooks install"} <= {*known}
-    assert not [words for words in known if f"\n### ragtide {words}\n" not in commands_page()]
+def test_the_page_of_commands_has_a_section_for_each_and_for_those_within_a_group() -> None:
+    page, names = commands_page(), [entry.words for entry in every_command()]
+    assert {"plan", "run", "hooks install"} <= {*names}
+    assert not [name for name in names if f"\n### ragtide {name}\n" not in page]
 
 
-def test_every_command_stands_under_a_topic() -> None:
-    assert not [one.words for one in every_command() if not isinstance(one.topic, str)]
+def test_every_command_stands_below_its_panel() -> None:
+    panels = {name: panel.title for panel in PANELS for name in panel.commands}
+    assert not [entry.words for entry in every_command() if panels[entry.words.split()[0]] != entry.panel]

@@ -17,7 +17,7 @@ from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from tests.conftest import write_project
 from tests.fakes import CountingEmbedder, CountingReader, forget
-from tests.flows.cli.test_main import PAGE, fill, ragtide
+from tests.flows.cli.commands import PAGE, fill, ragtide
 
 MakeProject = Callable[..., Path]
 

@@ -35,7 +35,7 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.release import Cycle, Outcome
 from tests.factories import delta, evidence, write
-from tests.flows.cli.test_main import fill, ragtide
+from tests.flows.cli.commands import fill, ragtide
 from tests.projects import release_of
 from tests.servers import free_port
 
