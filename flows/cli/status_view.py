@@ -84,7 +84,7 @@ def status_document(report: StatusReport) -> Mapping[str, object]:
         "quarantined": report.quarantined,
         "filtered_examples": report.filtered_examples,
         "deleted_documents_seen": report.deleted_seen,
-        "pending_approval": pending_approval(status.pending) if status.asked else None,
+        "pending_approval": pending_approval(status.pending) if status.pending else None,
     }
 
 
