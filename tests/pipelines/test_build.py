@@ -88,7 +88,7 @@ class Yard:
         return read_corpus(self.workspace, take_snapshot(self.workspace), IndexVersion(self.table, self.table.latest()))
 
     def index(self, rebuild: bool = False) -> BuiltIndex:
-        return build_index(self.workspace, LoadedEmbedder(self.models.embedder), self.corpus, no_progress, rebuild)
+        return build_index(self.workspace, LoadedEmbedder(self.models.embedder), self.corpus.knowledge, no_progress, rebuild)
 
     def alone(self, rebuild: bool = False) -> BuiltIndex:
         """The index without the loop."""
@@ -139,7 +139,7 @@ def test_the_index_is_built_from_the_corpus_and_written_for_dvc(tmp_path: Path) 
     assert built.documents == made.corpus.snapshot.kb_id
     assert built.fingerprint == index_fingerprint(made.models.embedder, params.chunk, params.embed)
     assert BuiltIndex.read(made.workspace.artifacts / "index.json") == built
-    assert set(made.table.rows(built.version)) == {chunk.key for chunk in made.corpus.chunks}
+    assert set(made.table.rows(built.version)) == {chunk.key for chunk in made.corpus.knowledge.chunks}
 
 
 def test_going_back_to_an_index_writes_down_its_version_again(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_the_index_lies_where_the_settings_say(tmp_path: Path) -> None:
     made = yard(tmp_path)
     assert Path(made.index().uri) == tmp_path / ".ragtide/lance"
     elsewhere = workspace(tmp_path, index={"uri": str(tmp_path / "elsewhere")})
-    built = build_index(elsewhere, LoadedEmbedder(made.models.embedder), made.corpus, no_progress)
+    built = build_index(elsewhere, LoadedEmbedder(made.models.embedder), made.corpus.knowledge, no_progress)
     assert (built.uri, built.rows) == (str(tmp_path / "elsewhere"), 3)
     assert (tmp_path / "elsewhere").is_dir()
 
@@ -331,7 +331,7 @@ def test_a_model_says_what_it_was_built_from(tmp_path: Path) -> None:
 def test_a_model_names_the_examples_that_it_saw_in_an_order_of_their_own(tmp_path: Path) -> None:
     made = yard(tmp_path)
     seen = made.model().taught
-    assert seen == tuple(sorted(one.digest for one in made.corpus.examples))
+    assert seen == tuple(sorted(one.digest for one in made.corpus.training.examples))
     assert len(seen) == 4
     rows = (made.workspace.train / "rows.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     write(made.workspace.train / "rows.jsonl", "".join([*rows[::-1], rows[0]]))
@@ -344,7 +344,7 @@ def test_an_example_whose_page_is_gone_is_not_among_those_that_were_seen(tmp_pat
     made = yard(tmp_path)
     made.teach(4)
     write(made.workspace.train / "gone.jsonl", json.dumps({"prompt": "Who?", "completion": "I", "doc": "gone.md"}))
-    [orphan] = made.corpus.orphans
+    [orphan] = made.corpus.training.orphans
     seen = made.model().taught
     assert (len(seen), orphan.digest in seen) == (4, False)
 
@@ -354,9 +354,9 @@ def test_a_model_names_what_was_replayed_and_every_file_that_it_and_those_before
     old = Example((Message("user", "When was it?"),), "June", "b.md")
     older = ReplayExamples((old,), {"gone.jsonl": "0" * 32})
     reader = made.table.retriever(made.index().version)
-    built, _ = build_model(made.workspace, made.models, replace(made.corpus, replay=older), reader, no_progress)
+    built, _ = build_model(made.workspace, made.models, replace(made.corpus, training=replace(made.corpus.training, replay=older)), reader, no_progress)
     assert built.replayed == (old.digest,)
-    assert built.trained_on == tuple(sorted([old.digest, *(one.digest for one in made.corpus.examples)]))
+    assert built.trained_on == tuple(sorted([old.digest, *(one.digest for one in made.corpus.training.examples)]))
     assert built.files == {"gone.jsonl": "0" * 32, **made.corpus.snapshot.examples}
     assert built.source_documents == ("a.md", "b.md")
     assert [lesson.completion for lesson in CountingTrainer.lessons] == ["May"] * 4 + ["June"]

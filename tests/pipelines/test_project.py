@@ -103,22 +103,22 @@ def test_what_the_live_model_has_learnt_from_files_that_are_gone_is_taught_again
     digest = md5(line)
     write(opened.workspace.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:], line)
     write(opened.workspace.train / "new.jsonl", "".join(line.replace("Who", f"Who {at}") + "\n" for at in range(4)))
-    assert corpus_of(opened).older == ReplayExamples()
+    assert corpus_of(opened).training.replay == ReplayExamples()
     release_of(opened, live(opened).model.model_copy(update={"files": {"gone.jsonl": digest}}))
     corpus = corpus_of(opened)
-    assert [one.question for one in corpus.replay.examples] == ["Who?"]
-    assert corpus.training_examples == (*corpus.examples, *corpus.replay.examples)
+    assert [one.question for one in corpus.training.replay.examples] == ["Who?"]
+    assert corpus.training.with_replay == (*corpus.training.examples, *corpus.training.replay.examples)
 
 
 def test_training_lines_that_are_not_fit_are_left_out_or_refused_as_the_params_say(opened: Project) -> None:
     leak = {"prompt": PUMP.lower(), "completion": NEW, "doc": "pump.md"}
     write(opened.workspace.train / "new.jsonl", json.dumps(leak) + "\n")
-    assert [(one.where, one.kind) for one in corpus_of(opened).filtered] == [("data/train/new.jsonl:1", IssueKind.LEAK)]
+    assert [(one.where, one.kind) for one in corpus_of(opened).training.filtered] == [("data/train/new.jsonl:1", IssueKind.LEAK)]
     strict = opened.workspace.params.model_copy(update={"examples": ExampleParams(on_invalid="refuse")})
     refusing = replace(opened, workspace=replace(opened.workspace, params=strict))
     with pytest.raises(UserError, match=r"1 training line is not fit to learn from \(data/train/new\.jsonl:1: leak"):
         corpus_of(refusing)
-    assert len(refusing.inspect_corpus(take_snapshot(refusing.workspace)).filtered) == 1
+    assert len(refusing.inspect_corpus(take_snapshot(refusing.workspace)).training.filtered) == 1
 
 
 def test_before_the_first_release_the_base_model_alone_is_measured(make_project: MakeProject) -> None:
@@ -166,7 +166,7 @@ def test_after_a_rollback_the_next_question_is_answered_from_the_release_before(
 
 def test_what_was_built_and_not_released_is_never_answered_from(opened: Project) -> None:
     fill(opened.workspace.root, "2044-04-04", answers=("2044-04-04",))
-    build_index(opened.workspace, LoadedEmbedder(opened.models.embedder), corpus_of(opened), no_progress)
+    build_index(opened.workspace, LoadedEmbedder(opened.models.embedder), corpus_of(opened).knowledge, no_progress)
     assert opened.ask(PUMP)[1].text == NEW
 
 
@@ -213,7 +213,7 @@ def test_examining_asks_only_what_the_documents_can_answer(opened: Project) -> N
     root = opened.workspace.root
     stale = {"id": "late", "question": "When?", "answers": ["2099-09-09"], "docs": ["pump.md"]}
     write(root / "data/golden/late.jsonl", json.dumps(stale) + "\n")
-    golden = opened.evaluator(corpus_of(opened)).golden
+    golden = opened.evaluator(corpus_of(opened).knowledge).golden
     assert [one.question for one in golden.questions] == [PUMP]
     assert golden.stale == ("late",)
 
@@ -228,5 +228,5 @@ def test_the_progress_of_the_project_shows_what_is_asked(opened: Project) -> Non
 
     watched = replace(opened, progress=noting)
     watched.ask(PUMP)
-    watched.evaluator(corpus_of(watched)).with_gold(watched.system_under_test(None))
+    watched.evaluator(corpus_of(watched).knowledge).with_gold(watched.system_under_test(None))
     assert seen == [("answering", 1), ("answering with the right passage", 1)]

@@ -11,11 +11,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from ragtide.flows.keep_current import keep_current
-from ragtide.flows.prefect_server.metrics import metrics_text, outcome_of, write_metrics
+from ragtide.flows.prefect_server.metrics import metrics_text, write_metrics
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
-from ragtide.pipelines.records.release import Cycle
 from tests.conftest import write_project
 from tests.fakes import CountingEmbedder, CountingReader, forget
 from tests.flows.cli.test_main import PAGE, fill, ragtide

@@ -30,8 +30,8 @@ from ragtide.pipelines.params import NotifyParams, PolicyParams
 from ragtide.pipelines.policy.decide import decide
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
-from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.release import Cycle, Outcome
 from tests.factories import delta, evidence, write
 from tests.flows.cli.test_main import fill, ragtide

@@ -64,7 +64,13 @@ class Record:
         number = len(self._told.cycles) + 1
         at = f"2030-01-0{number}T00:00:00+00:00"
         usual: dict[str, Any] = {"run": "", "at": at, "outcome": "released", "reason": "", "plan": ""}
-        self._told.cycles.append(Cycle(name=f"cycle-{number:04d}", action=None if decision in ("ROLLBACK", "undecided") else decision, **(usual | fields)))
+        self._told.cycles.append(
+            Cycle(
+                name=f"cycle-{number:04d}",
+                action=None if decision in ("ROLLBACK", "undecided") else decision,
+                **(usual | fields),
+            )
+        )
 
     def replay(self, params: PolicyParams) -> list[ReplayedCycle]:
         return replay_policy(recorded_cycles(self.project), params)
@@ -129,7 +135,7 @@ def test_the_reason_given_is_that_of_the_action(record: Record) -> None:
     record.turn("NOTHING", plan=record.planned(gathered))
     [one] = record.replay(DEFAULT)
     assert one.would == Action.RETRAIN
-    assert one.because.startswith("The decision is RETRAIN. RETRAIN is called for: with the right passage")
+    assert "60 points" in one.why
 
 
 def test_turns_are_given_oldest_first_by_the_evidence_of_each(record: Record) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragtide.pipelines.corpus import Corpus, ReplayExamples
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, ReplayExamples, TrainingSet
 from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
 from ragtide.pipelines.ports import Message
 from ragtide.pipelines.records.release import BuiltModel
@@ -69,7 +69,8 @@ class Training:
         snapshot = take_snapshot(self.space)
         lines = read_examples(self.space.train, snapshot.examples)
         examples = tuple(one for one in lines if isinstance(one, Example))
-        return Corpus(snapshot, tuple(document(f"{name}.md", text) for name, text in pages.items()), (), examples)
+        documents = tuple(document(f"{name}.md", text) for name, text in pages.items())
+        return Corpus(KnowledgeBase(snapshot, documents, ()), TrainingSet(examples))
 
     def older(self, *golden: str, **pages: str) -> ReplayExamples:
         return replay_examples(self.space, self.model, self.corpus(**pages).current_examples, golden)
@@ -129,7 +130,8 @@ def test_of_a_file_that_is_gone_no_conversation_comes_back_that_is_held_today(tm
 def test_a_conversation_of_today_counts_though_nothing_is_learnt_from_its_line(tmp_path: Path) -> None:
     made = training(tmp_path, 0.9).put(calls=rows("call", 9)).learnt()
     made.put(shell=[*rows("shell", 9), *rows("call", 1, answer="no"), *rows("call", 1, answer="never")])
-    corpus = Corpus(take_snapshot(made.space), (), (), tuple(made.corpus().examples[:9]))
+    few = TrainingSet(made.corpus().training.examples[:9])
+    corpus = Corpus(KnowledgeBase(take_snapshot(made.space), (), ()), few)
     found = replay_examples(made.space, made.model, corpus.current_examples, ())
     assert sorted(one.question for one in found.examples) == [f"call {number}?" for number in range(1, 9)]
 
