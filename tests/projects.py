@@ -54,7 +54,7 @@ def release_of(project: Project, model: BuiltModel, tuned: BuiltEmbedder | None 
     space = project.workspace
     corpus = project.corpus(take_snapshot(space))
     corpus.snapshot.write(space.snapshot_file(corpus.snapshot.id))
-    index = build_index(space, LoadedEmbedder(project.models.embedder, tuned), corpus, no_progress)
+    index = build_index(space, LoadedEmbedder(project.models.embedder, tuned), corpus.knowledge, no_progress)
     card = scorecard(snapshot=corpus.snapshot.id)
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
     live = project.registry.live_release_id()

@@ -206,7 +206,7 @@ REASONS: dict[ReasonCode, Text] = {
         f"staleness has cost {v['points']:.4g} points since the last action, and index and model cost {v['price']:.4g}"
     ),
     C.BACKLOG: _backlog,
-    C.IF_REJECTED_BEFORE: "only had it been rejected before",
+    C.IF_REJECTED_BEFORE: "had it been rejected for this data before",
     C.IF_OTHER_DATA: "only with other data or other params",
     C.IF_BUDGET_LEFT: "with more left of policy.budget_hours_per_week",
     C.IF_COOLED_DOWN: "after the cool-down",

@@ -18,7 +18,7 @@ from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import GoldenSet
-from ragtide.pipelines.evidence.text_signals import excess_loss_on_new, split_seen_examples
+from ragtide.pipelines.evidence.training_data import excess_loss_on_new, split_seen_examples
 from ragtide.pipelines.models.load import LoadedEmbedder, Models
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.ports import Message, Prompt, TrainingSample, no_progress
@@ -34,7 +34,7 @@ from tests.factories import BASE, Shelf, question, workspace, write
 from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
 
 CAREFUL = {"max_removed_documents": 1, "max_removed_share": 0.0}
-PARAMS = Params.model_validate({"guard": CAREFUL, "chunk": {"max_words": 20}})
+PARAMS = Params.model_validate({"deletion_guard": CAREFUL, "chunk": {"max_words": 20}})
 LONG = "# Long\n\n" + "\n\n".join(f"Paragraph {number} has some words of its own to tell." for number in range(6))
 
 # --- a step's data -------------------------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ def example(doc: str | None) -> dict[str, str]:
 
 def rows(documents: dict[str, str]) -> tuple[Chunk, ...]:
     """What an index of these documents holds."""
-    return corpus_of(step(documents), {}, PARAMS).chunks
+    return corpus_of(step(documents), {}, PARAMS).knowledge.chunks
 
 
 def indexed(documents: dict[str, str]) -> dict[str, str]:
@@ -67,41 +67,44 @@ def after(before: dict[str, str], now: Step) -> Corpus:
 
 
 def names(corpus: Corpus) -> list[str]:
-    return list(dict.fromkeys(chunk.document for chunk in corpus.chunks))
+    return list(dict.fromkeys(chunk.document for chunk in corpus.knowledge.chunks))
 
 
 def test_what_may_go_is_gone() -> None:
     corpus = after(pages(1, 2, 3), step(pages(2, 3)))
-    assert (names(corpus), corpus.pending_deletions, corpus.waiting) == (["2.md", "3.md"], {}, 0)
+    assert (names(corpus), corpus.knowledge.pending_deletions, corpus.knowledge.waiting) == (["2.md", "3.md"], {}, 0)
 
 
 def test_pages_that_vanish_together_stay_as_the_rows_have_them() -> None:
     before = pages(1, 2, 3) | {"long.md": LONG}
     corpus = after(before, step(pages(2) | {"4.md": "# Page 4\n\nNew.\n"}))
-    assert list(corpus.pending_deletions) == ["1.md", "3.md", "long.md"]
-    assert corpus.waiting == 3
+    assert list(corpus.knowledge.pending_deletions) == ["1.md", "3.md", "long.md"]
+    assert corpus.knowledge.waiting == 3
     assert names(corpus) == ["1.md", "2.md", "3.md", "4.md", "long.md"]
-    assert set(rows(before)) < set(corpus.chunks)
-    assert list(corpus.chunks) == sorted(corpus.chunks, key=lambda chunk: chunk.key)
+    assert set(rows(before)) < set(corpus.knowledge.chunks)
+    assert list(corpus.knowledge.chunks) == sorted(corpus.knowledge.chunks, key=lambda chunk: chunk.key)
 
 
 def test_a_page_that_has_only_another_name_is_no_removal() -> None:
     corpus = after(pages(1, 2, 3), step({f"moved/{name}": text for name, text in pages(1, 2, 3).items()}))
-    assert (corpus.pending_deletions, names(corpus)) == ({}, ["moved/1.md", "moved/2.md", "moved/3.md"])
+    assert (corpus.knowledge.pending_deletions, names(corpus)) == ({}, ["moved/1.md", "moved/2.md", "moved/3.md"])
 
 
 def test_a_held_page_can_still_be_asked_about() -> None:
     corpus = after({"long.md": LONG, **pages(1, 2)}, step(pages(2)))
-    assert list(corpus.texts) == ["1.md", "2.md", "long.md"]
-    assert all(f"Paragraph {number} has" in corpus.texts["long.md"] for number in range(6))
+    assert list(corpus.knowledge.texts) == ["1.md", "2.md", "long.md"]
+    assert all(f"Paragraph {number} has" in corpus.knowledge.texts["long.md"] for number in range(6))
 
 
 def test_an_example_is_an_orphan_only_when_its_page_is_really_gone() -> None:
     taught = [example("1.md"), example("2.md"), example(None)]
     waits = after(pages(1, 2, 3), step(pages(2), *taught))
     gone = after(pages(1, 2), step(pages(2), *taught))
-    assert ([one.doc for one in waits.examples], waits.orphans) == (["1.md", "2.md", None], ())
-    assert ([one.doc for one in gone.examples], [one.doc for one in gone.orphans]) == (["2.md", None], ["1.md"])
+    assert ([one.doc for one in waits.training.examples], waits.training.orphans) == (["1.md", "2.md", None], ())
+    assert ([one.doc for one in gone.training.examples], [one.doc for one in gone.training.orphans]) == (
+        ["2.md", None],
+        ["1.md"],
+    )
 
 
 def test_what_is_held_does_not_change_what_the_data_is_called() -> None:
@@ -120,7 +123,7 @@ def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tu
         {"long.md": LONG, **pages(2, 3, 4), **pages(1)},
         step(pages(*left), *map(example, ("4.md", None, "4.md"))),
     )
-    space = workspace(tmp_path, guard=CAREFUL, chunk={"max_words": 20})
+    space = workspace(tmp_path, deletion_guard=CAREFUL, chunk={"max_words": 20})
     shelf = Shelf(space.index_uri, chunk=space.params.chunk)
     shelf.refresh(rows(before))
     for name, text in now.documents.items():
@@ -128,15 +131,15 @@ def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tu
     write(space.train / "a.jsonl", "".join(json.dumps(one) + "\n" for one in now.examples))
     real = read_corpus(space, take_snapshot(space), IndexVersion(shelf.index, shelf.latest))
     made = corpus_of(now, shelf.index.documents(), PARAMS, shelf.index.chunks(sorted(before), shelf.latest))
-    assert (made.chunks, made.documents, made.pending_deletions) == (
-        real.chunks,
-        real.documents,
-        real.pending_deletions,
+    assert (made.knowledge.chunks, made.knowledge.documents, made.knowledge.pending_deletions) == (
+        real.knowledge.chunks,
+        real.knowledge.documents,
+        real.knowledge.pending_deletions,
     )
-    assert made.waiting == real.waiting
-    assert [one.doc for one in made.examples] == [one.doc for one in real.examples]
-    assert [one.doc for one in made.orphans] == [one.doc for one in real.orphans]
-    assert [one.kind for one in made.filtered] == [one.kind for one in real.filtered]
+    assert made.knowledge.waiting == real.knowledge.waiting
+    assert [one.doc for one in made.training.examples] == [one.doc for one in real.training.examples]
+    assert [one.doc for one in made.training.orphans] == [one.doc for one in real.training.orphans]
+    assert [one.kind for one in made.training.filtered] == [one.kind for one in real.training.filtered]
     assert made.snapshot.kb_id == real.snapshot.kb_id
 
 
@@ -195,12 +198,18 @@ def test_what_the_evidence_asks_is_heard_under_the_names_that_are_paid_for(tmp_p
     write(tmp_path / ".ragtide/adapters/a1/skills.json", '{"reads": true}')
     corpus = corpus_of(step({"pump.md": PUMP}, example("pump.md")), {}, PARAMS)
     shelf = Shelf(str(tmp_path / "lance"), CountingEmbedder())
-    shelf.refresh(corpus.chunks)
+    shelf.refresh(corpus.knowledge.chunks)
     reader, model = shelf.index.retriever(shelf.latest), BASE.model_copy(update={"adapter": "a1"})
-    examiner = Evaluator(corpus, GoldenSet((ASKS,), ()), answerer, PARAMS)
+    examiner = Evaluator(corpus.knowledge, GoldenSet((ASKS,), ()), answerer, PARAMS)
     examiner.with_gold(SystemUnderTest(reader, model))
     examiner.with_retrieval(SystemUnderTest(reader, model))
-    excess_loss_on_new(split_seen_examples(corpus, model, "s"), corpus, reader, answerer, PARAMS)
+    excess_loss_on_new(
+        split_seen_examples(corpus.training.examples, model, "s"),
+        corpus.knowledge.chunks_by_document,
+        reader,
+        answerer,
+        PARAMS,
+    )
     asked = answerer.take()
     assert [len(one) for one in (asked.found, asked.gold, asked.losses)] == [1, 1, 1]
 
@@ -273,8 +282,8 @@ def carried(tmp_path_factory: pytest.TempPathFactory) -> Carried:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recording, "PARAMS", recording.PARAMS | fakes)
         patch.setitem(recording.BESIDES, TUNED, {"embedder_tuning": {"batch_size": 2, "epochs": 3}})
-        patch.setattr(recording, "build_retriever", tuner.build)
-        patch.setattr(recording, "retriever_of", tuner.load)
+        patch.setattr(recording, "build_embedder", tuner.build)
+        patch.setattr(recording, "load_index_embedder", tuner.load)
         plain = carried_out(PLAIN, root / PLAIN)
         tuned = carried_out(TUNED, root / TUNED)
         given = list(tuner.given)
@@ -326,7 +335,7 @@ def test_a_stream_that_cannot_tune_knows_nothing_of_retrievers(carried: Carried)
         assert (one.actions, one.tuned, one.all_chunks, one.scorecard.retrieval) == (ACTIONS, "", 0, {})
         assert one.state.key == f"{one.state.index}/{one.state.model}"
         assert one.evidence is not None
-        assert (one.evidence.min_pairs or 0) > (one.evidence.pairs or 0) > 0
+        assert (one.evidence.training.min_pairs or 0) > (one.evidence.training.pairs or 0) > 0
 
 
 def test_where_nothing_is_tuned_a_stream_that_can_tune_records_the_same(carried: Carried) -> None:
@@ -346,10 +355,14 @@ def test_what_a_tuning_takes_is_told_by_its_pairs_and_all_chunks(carried: Carrie
     assert of.trained_pairs == {first.tuned: 18, second.tuned: 18}
     assert (first.all_chunks, first.to_embed, second.all_chunks, second.to_embed) == (4, 0, 4, 1)
     assert first.evidence is not None
-    assert (first.evidence.pairs, first.evidence.min_pairs, first.evidence.new_pairs) == (6, 2, 1.0)
+    assert (first.evidence.training.pairs, first.evidence.training.min_pairs, first.evidence.training.new_pairs) == (
+        6,
+        2,
+        1.0,
+    )
     after = of.turns[1].seen[first.after(Action.TUNE_EMBEDDER).key]
     assert after.evidence is not None
-    assert 0 < (after.evidence.new_pairs or 0) < 1
+    assert 0 < (after.evidence.training.new_pairs or 0) < 1
 
 
 def test_a_refresh_keeps_the_tuned_retriever_and_another_tuning_takes_its_place(carried: Carried) -> None:
@@ -357,9 +370,9 @@ def test_a_refresh_keeps_the_tuned_retriever_and_another_tuning_takes_its_place(
     tuned = of.turns[0].seen[of.start.key].after(Action.TUNE_EMBEDDER)
     later = of.turns[1].seen[tuned.key]
     refreshed, again = later.after(Action.REFRESH), later.after(Action.TUNE_EMBEDDER.with_retrain())
-    assert (refreshed.tuned_embedder, refreshed.model) == (tuned.tuned_embedder, tuned.model)
+    assert (refreshed.retriever, refreshed.model) == (tuned.retriever, tuned.model)
     assert refreshed.index == again.index != tuned.index
-    assert again.tuned_embedder not in ("", tuned.tuned_embedder)
+    assert again.retriever not in ("", tuned.retriever)
     assert of.turns[1].seen[refreshed.key].score > of.turns[1].seen[tuned.key].score
 
 
@@ -374,13 +387,6 @@ def test_a_run_that_was_broken_off_tunes_nothing_twice(carried: Carried) -> None
     assert [turn.seen.keys() for turn in carried.again.turns] == [turn.seen.keys() for turn in carried.tuned.turns]
 
 
-def test_a_recording_of_before_there_were_tuned_retrievers_can_still_be_read(carried: Carried, tmp_path: Path) -> None:
+def test_a_recording_is_read_as_it_was_written(carried: Carried, tmp_path: Path) -> None:
     carried.plain.write(tmp_path / "new.json")
     assert Recording.read(tmp_path / "new.json") == carried.plain
-    old = json.loads((tmp_path / "new.json").read_text(encoding="utf-8"))
-    del old["trained_pairs"]
-    del old["start"]["retriever"]
-    for seen in (one for turn in old["turns"] for one in turn["seen"].values()):
-        del seen["tuned"], seen["all_chunks"], seen["state"]["retriever"]
-    write(tmp_path / "old.json", json.dumps(old))
-    assert Recording.read(tmp_path / "old.json") == carried.plain

@@ -22,7 +22,8 @@ from ragtide.pipelines.policy.weigh import weigh_components
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evaluation import RetrievalMetrics, Scorecard
 from ragtide.pipelines.records.evidence import Evidence, Measure
-from tests.factories import evidence, graded, measure, past, scorecard
+from ragtide.pipelines.records.reason import Reason
+from tests.factories import evidence, graded, measure, past, scorecard, with_signals
 
 QUESTIONS = 4
 INDEXES, MODELS = ("i0", "i1"), ("m0", "m1")
@@ -82,7 +83,7 @@ def states(retriever: str = "") -> list[State]:
     return [State(index=index, model=model, retriever=retriever) for index in INDEXES for model in MODELS]
 
 
-def turn(*right: int, data: str = "s1", should: tuple[str, ...] | None = None, **fields: Any) -> Turn:
+def turn(*right: int, data: str = "s1", should: tuple[Action, ...] | None = None, **fields: Any) -> Turn:
     """A step at which (i0, m0), (i0, m1), (i1, m0) and (i1, m1) answer so many of 4 questions right."""
     seen = {state.key: look(state, number, data, **fields) for state, number in zip(states(), right, strict=True)}
     return Turn(what="a step", right=should, snapshot=data, seen=seen)
@@ -133,7 +134,7 @@ def recordings(draw: st.DrawFn) -> Recording:
             "retrained": draw(st.sampled_from(MODELS)),
         }
         if tunes:
-            gathered = gathered.model_copy(update=enough(draw(gaps)))
+            gathered = with_signals(gathered, **enough(draw(gaps)))
             onward |= {"tuned": "t1", "all_chunks": draw(some)}
         truth = draw(some) / QUESTIONS
         return look(state, draw(some), data, score=truth, to_embed=draw(some), evidence=gathered, **onward)
@@ -236,10 +237,10 @@ class Script:
     left: list[Action]
     shown: list[Evidence] = field(default_factory=list)
 
-    def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations:
+    def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations:
         action = self.left.pop(0)
         self.shown.append(evidence)
-        yes, no = (Recommendation(wanted, "it stands in the script", "it stood otherwise") for wanted in (True, False))
+        yes, no = (Recommendation(wanted, (Reason.custom("it is in the script"),)) for wanted in (True, False))
         return Recommendations(
             refresh=yes if action.refreshes and not action.tunes else no,
             retrain=yes if action.retrains else no,
@@ -314,7 +315,7 @@ def test_what_was_refused_is_not_tried_again_on_the_same_data(scripted: Scripted
     same = recording(turn(3, 3, 1, 4), turn(3, 3, 1, 4), turn(3, 3, 4, 4, data="s2"))
     walked = scripted.walk(same, REFRESH, REFRESH, REFRESH)
     assert [one.action for one in walked.taken] == [REFRESH, NEITHER, REFRESH]
-    assert [list(one.refused) for one in scripted.shown] == [[], ["REFRESH"], []]
+    assert [list(one.limits.rejected_actions) for one in scripted.shown] == [[], [REFRESH], []]
     assert [one.accepted for one in walked.taken] == [False, False, True]
 
 
@@ -350,7 +351,7 @@ def test_a_tuned_retriever_is_paid_for_with_its_pairs_and_every_chunk(scripted: 
 def test_what_tuning_takes_is_learnt_from_what_it_took(scripted: Scripted) -> None:
     steps = [tuning(4, turn(1, 1, 1, 1)), tuning(4, turn(1, 1, 1, 1, data="s2"))]
     scripted.walk(recording(*steps), TUNE, NEITHER)
-    first, second = (one.costs for one in scripted.shown)
+    first, second = (one.limits.costs for one in scripted.shown)
     assert 0 < first.tune_seconds < second.tune_seconds
     assert second.tune_seconds == pytest.approx(TUNED, rel=1e-2)
 
@@ -460,7 +461,7 @@ def test_a_policy_decides_the_same_without_what_it_does_not_pay_for(
     blank = {one: Measure.unmeasured("not paid for") for what in unpaid for one in SIGNALS[what]}
     gone = {field: None for what, fields in OF_THE_PAST.items() if what in unpaid for field in fields}
     history = tuple(one.model_copy(update=gone) for one in before)
-    blind = seen.model_copy(update=blank | {"past": history})
+    blind = with_signals(seen, **(blank | {"past": history}))
     assert wishes(name, blind) == wishes(name, seen)
 
 
@@ -485,7 +486,7 @@ def test_who_has_not_looked_pays_for_both_sides_of_the_proof() -> None:
 def test_the_history_of_a_walk_is_what_the_next_decision_sees(scripted: Scripted) -> None:
     of = recording(turn(1, 1, 3, 3), turn(1, 1, 3, 3, data="s2"), turn(1, 1, 3, 3, data="s3"))
     walked = scripted.walk(of, REFRESH, NEITHER, NEITHER)
-    first, second, third = (one.past for one in scripted.shown)
+    first, second, third = (one.limits.past for one in scripted.shown)
     [done, left] = third
     assert (first, second) == ((), (done,))
     assert (done.action, done.accepted, done.score) == (REFRESH, True, 0.25)
@@ -502,17 +503,17 @@ def test_the_history_of_a_walk_is_read_as_the_registrys_is(monkeypatch: pytest.M
     for number, one in enumerate(walker.recording.turns, start=1):
         before = past_decisions(walker.history)
         walker.step(number, one)
-        assert script.shown[-1].past == before
+        assert script.shown[-1].limits.past == before
     last = walker.history[-1]
     assert [one.cycle for one in past_decisions(walker.history)] == ["cycle-1", "cycle-2"]
-    assert (last.outcome, last.release, last.snapshot, walker.state.key) == ("refused", None, "s2", "i1/m0")
+    assert (last.outcome, last.release, last.snapshot, walker.state.key) == ("rejected", None, "s2", "i1/m0")
     assert past_decisions(walker.history)[-1].recovered_points == -75.0
 
 
 def test_a_forecast_is_compared_with_what_it_took_from_the_second_step_on(scripted: Scripted) -> None:
     of = recording(turn(1, 1, 1, 1), turn(1, 1, 1, 1, data="s2"))
     walked = scripted.walk(of, REFRESH, NEITHER)
-    first, second = (one.costs for one in scripted.shown)
+    first, second = (one.limits.costs for one in scripted.shown)
     took = walked.taken[0].action_seconds
     told = first.refresh_seconds + first.prove_seconds
     assert (first.error_share, first.error_runs, second.error_runs) == (None, 0, 1)
@@ -521,7 +522,7 @@ def test_a_forecast_is_compared_with_what_it_took_from_the_second_step_on(script
 
 def test_costs_are_learnt_from_what_it_took(scripted: Scripted) -> None:
     scripted.walk(recording(turn(1, 1, 1, 1), turn(1, 1, 1, 1, data="s2")), REFRESH, NEITHER)
-    first, second = (one.costs for one in scripted.shown)
+    first, second = (one.limits.costs for one in scripted.shown)
     # The first release has been trained, so the rate of training is known from the start.
     assert first.retrain_seconds == TRAINING
     assert first.refresh_seconds < second.refresh_seconds == pytest.approx(REFRESHING, rel=1e-3)
@@ -530,17 +531,17 @@ def test_costs_are_learnt_from_what_it_took(scripted: Scripted) -> None:
 # --- where one action is clearly right -----------------------------------------------------------------------------
 
 
-def taken(action: Action, right: tuple[str, ...] | None) -> Taken:
+def taken(action: Action, right: tuple[Action, ...] | None) -> Taken:
     return Taken(action, right, accepted=True, score=1.0, evidence_seconds=0.0, action_seconds=0.0)
 
 
 def test_only_steps_with_a_clear_answer_are_counted() -> None:
-    first = Walk((taken(REFRESH, None), taken(REFRESH, ("REFRESH",)), taken(BOTH, ("REFRESH",))))
-    second = Walk((taken(NEITHER, ("HOLD", "NOTHING")), taken(RETRAIN, ("RETRAIN", "REFRESH+RETRAIN"))))
+    first = Walk((taken(REFRESH, None), taken(REFRESH, (REFRESH,)), taken(BOTH, (REFRESH,))))
+    second = Walk((taken(NEITHER, (Action.HOLD, NEITHER)), taken(RETRAIN, (RETRAIN, BOTH))))
     assert clear_cut([first, second]) == (3, 4)
     assert clear_cut([]) == (0, 0)
 
 
 def test_a_walk_carries_what_was_right_at_each_step(scripted: Scripted) -> None:
-    walked = scripted.walk(recording(turn(1, 1, 3, 3, should=("REFRESH",)), turn(1, 1, 3, 3)), REFRESH, REFRESH)
+    walked = scripted.walk(recording(turn(1, 1, 3, 3, should=(REFRESH,)), turn(1, 1, 3, 3)), REFRESH, REFRESH)
     assert clear_cut([walked]) == (1, 1)

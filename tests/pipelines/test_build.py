@@ -88,7 +88,9 @@ class Yard:
         return read_corpus(self.workspace, take_snapshot(self.workspace), IndexVersion(self.table, self.table.latest()))
 
     def index(self, rebuild: bool = False) -> BuiltIndex:
-        return build_index(self.workspace, LoadedEmbedder(self.models.embedder), self.corpus, no_progress, rebuild)
+        return build_index(
+            self.workspace, LoadedEmbedder(self.models.embedder), self.corpus.knowledge, no_progress, rebuild
+        )
 
     def alone(self, rebuild: bool = False) -> BuiltIndex:
         """Build the index as the DVC stage does, without a cycle."""
@@ -136,7 +138,7 @@ def test_the_index_is_built_from_the_corpus_and_written_for_dvc(tmp_path: Path) 
     assert built.documents == made.corpus.snapshot.kb_id
     assert built.fingerprint == index_fingerprint(made.models.embedder, params.chunk, params.embed)
     assert BuiltIndex.read(made.workspace.artifacts / "index.json") == built
-    assert set(made.table.rows(built.version)) == {chunk.key for chunk in made.corpus.chunks}
+    assert set(made.table.rows(built.version)) == {chunk.key for chunk in made.corpus.knowledge.chunks}
 
 
 def test_rolling_back_an_index_writes_its_artifact_again(tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_the_index_is_stored_where_the_settings_say(tmp_path: Path) -> None:
     made = yard(tmp_path)
     assert Path(made.index().uri) == tmp_path / ".ragtide/lance"
     elsewhere = workspace(tmp_path, index={"uri": str(tmp_path / "elsewhere")})
-    built = build_index(elsewhere, LoadedEmbedder(made.models.embedder), made.corpus, no_progress)
+    built = build_index(elsewhere, LoadedEmbedder(made.models.embedder), made.corpus.knowledge, no_progress)
     assert (built.uri, built.rows) == (str(tmp_path / "elsewhere"), 3)
     assert (tmp_path / "elsewhere").is_dir()
 
@@ -328,7 +330,7 @@ def test_a_model_records_what_it_was_built_from(tmp_path: Path) -> None:
 def test_a_model_records_the_digests_of_its_examples_in_sorted_order(tmp_path: Path) -> None:
     made = yard(tmp_path)
     seen = made.model().trained_on
-    assert seen == tuple(sorted(example.digest for example in made.corpus.examples))
+    assert seen == tuple(sorted(example.digest for example in made.corpus.training.examples))
     assert len(seen) == 4
     rows = (made.workspace.train / "rows.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     write(made.workspace.train / "rows.jsonl", "".join([*rows[::-1], rows[0]]))
@@ -341,7 +343,7 @@ def test_an_example_of_a_deleted_page_is_not_trained_on(tmp_path: Path) -> None:
     made = yard(tmp_path)
     made.write_examples(4)
     write(made.workspace.train / "gone.jsonl", json.dumps({"prompt": "Who?", "completion": "I", "doc": "gone.md"}))
-    [orphan] = made.corpus.orphans
+    [orphan] = made.corpus.training.orphans
     seen = made.model().trained_on
     assert (len(seen), orphan.digest in seen) == (4, False)
 
@@ -351,9 +353,17 @@ def test_a_model_records_replayed_examples_and_all_training_files_so_far(tmp_pat
     old = Example((Message("user", "When was it?"),), "June", "b.md")
     replay = ReplayExamples((old,), {"gone.jsonl": "0" * 32})
     retriever = made.table.retriever(made.index().version)
-    built, _ = build_model(made.workspace, made.models, replace(made.corpus, replay=replay), retriever, no_progress)
+    built, _ = build_model(
+        made.workspace,
+        made.models,
+        replace(made.corpus, training=replace(made.corpus.training, replay=replay)),
+        retriever,
+        no_progress,
+    )
     assert built.replayed == (old.digest,)
-    assert built.trained_on == tuple(sorted([old.digest, *(example.digest for example in made.corpus.examples)]))
+    assert built.trained_on == tuple(
+        sorted([old.digest, *(example.digest for example in made.corpus.training.examples)])
+    )
     assert built.files == {"gone.jsonl": "0" * 32, **made.corpus.snapshot.examples}
     assert built.source_documents == ("a.md", "b.md")
     assert [sample.completion for sample in CountingTrainer.lessons] == ["May"] * 4 + ["June"]

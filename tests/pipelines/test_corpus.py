@@ -79,27 +79,35 @@ def names(chunks: Sequence[Chunk]) -> list[str]:
 
 def test_documents_and_chunks_are_those_of_the_snapshot_in_order_of_path(tmp_path: Path) -> None:
     corpus = read(project(tmp_path))
-    assert [document.id for document in corpus.documents] == ["deep/ink.txt", "quill.md"]
-    assert [chunk.key for chunk in corpus.chunks] == [("deep/ink.txt", 0), ("quill.md", 0), ("quill.md", 1)]
-    digests = {document.id: document.digest for document in corpus.documents}
+    assert [document.id for document in corpus.knowledge.documents] == ["deep/ink.txt", "quill.md"]
+    assert [chunk.key for chunk in corpus.knowledge.chunks] == [("deep/ink.txt", 0), ("quill.md", 0), ("quill.md", 1)]
+    digests = {document.id: document.digest for document in corpus.knowledge.documents}
     assert digests == {path: corpus.snapshot.documents[path] for path in ("deep/ink.txt", "quill.md")}
-    assert {chunk.document_digest for chunk in corpus.chunks} == {digests["deep/ink.txt"], digests["quill.md"]}
+    assert {chunk.document_digest for chunk in corpus.knowledge.chunks} == {
+        digests["deep/ink.txt"],
+        digests["quill.md"],
+    }
 
 
 def test_texts_and_chunks_are_found_by_document(tmp_path: Path) -> None:
     corpus = read(project(tmp_path))
-    assert corpus.texts == {"deep/ink.txt": "Blue.", "quill.md": PAGE}
-    assert {name: len(chunks) for name, chunks in corpus.chunks_by_document.items()} == {
+    assert corpus.knowledge.texts == {"deep/ink.txt": "Blue.", "quill.md": PAGE}
+    assert {name: len(chunks) for name, chunks in corpus.knowledge.chunks_by_document.items()} == {
         "deep/ink.txt": 1,
         "quill.md": 2,
     }
-    assert [chunk for chunks in corpus.chunks_by_document.values() for chunk in chunks] == list(corpus.chunks)
+    assert [chunk for chunks in corpus.knowledge.chunks_by_document.values() for chunk in chunks] == list(
+        corpus.knowledge.chunks
+    )
 
 
 def test_an_example_whose_page_is_gone_or_empty_is_set_aside(tmp_path: Path) -> None:
     corpus = read(project(tmp_path))
-    assert [example.question for example in corpus.examples] == ["Q0", "Q1"]
-    assert [(example.question, example.doc) for example in corpus.orphans] == [("Q2", "gone.md"), ("Q3", "empty.md")]
+    assert [example.question for example in corpus.training.examples] == ["Q0", "Q1"]
+    assert [(example.question, example.doc) for example in corpus.training.orphans] == [
+        ("Q2", "gone.md"),
+        ("Q3", "empty.md"),
+    ]
 
 
 def test_an_orphan_comes_back_with_its_page(tmp_path: Path) -> None:
@@ -110,8 +118,8 @@ def test_an_orphan_comes_back_with_its_page(tmp_path: Path) -> None:
 
 def test_every_example_that_is_kept_has_a_passage_to_learn_from(tmp_path: Path) -> None:
     corpus = read(project(tmp_path))
-    assert all(corpus.chunks_by_document[one.doc] for one in corpus.examples if one.doc is not None)
-    assert [one.doc for one in corpus.examples] == ["quill.md", None]
+    assert all(corpus.knowledge.chunks_by_document[one.doc] for one in corpus.training.examples if one.doc is not None)
+    assert [one.doc for one in corpus.training.examples] == ["quill.md", None]
 
 
 def test_the_settings_of_the_project_are_followed(tmp_path: Path) -> None:
@@ -135,17 +143,17 @@ def test_without_examples_the_documents_are_read_all_the_same(tmp_path: Path) ->
     made = workspace(tmp_path)
     write(made.kb / "a.md", "text")
     corpus = read(made)
-    assert (len(corpus.chunks), corpus.examples, corpus.orphans) == (1, (), ())
+    assert (len(corpus.knowledge.chunks), corpus.training.examples, corpus.training.orphans) == (1, (), ())
 
 
 def test_a_bad_line_of_the_examples_is_listed_and_spoils_no_other(tmp_path: Path) -> None:
     made = project(tmp_path)
     write(made.train / "bad.jsonl", "\n{]\n")
     corpus = read(made)
-    [finding] = corpus.filtered
+    [finding] = corpus.training.filtered
     assert (finding.where, finding.kind) == ("data/train/bad.jsonl:2", IssueKind.BAD_LINE)
     assert finding.why.startswith("is not JSON")
-    assert [example.question for example in corpus.examples] == ["Q0", "Q1"]
+    assert [example.question for example in corpus.training.examples] == ["Q0", "Q1"]
 
 
 def test_an_example_is_checked_against_its_page_and_the_golden_questions(tmp_path: Path) -> None:
@@ -159,8 +167,8 @@ def test_an_example_is_checked_against_its_page_and_the_golden_questions(tmp_pat
     write(made.train / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     index = Index(made.index_uri, HashEmbedder(), made.params.chunk)
     corpus = read_corpus(made, take_snapshot(made), IndexVersion(index, None), golden=["What ends in May?"])
-    assert [example.question for example in corpus.examples] == ["When will it end?"]
-    assert [(one.where, one.kind) for one in corpus.filtered] == [
+    assert [example.question for example in corpus.training.examples] == ["When will it end?"]
+    assert [(one.where, one.kind) for one in corpus.training.filtered] == [
         ("data/train/rows.jsonl:1", IssueKind.STALE),
         ("data/train/rows.jsonl:3", IssueKind.LEAK),
     ]
@@ -193,12 +201,12 @@ def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(
     made = project(tmp_path, data={"max_document_bytes": 500})
     write(made.kb / name, content)
     corpus = read(made)
-    aside = {one.document: one for one in corpus.quarantined}
+    aside = {one.document: one for one in corpus.knowledge.quarantined}
     assert set(aside) == {name, "empty.md"}
     assert said in aside[name].reason
-    assert names(corpus.chunks) == ["deep/ink.txt", "quill.md"]
+    assert names(corpus.knowledge.chunks) == ["deep/ink.txt", "quill.md"]
     # Both will be tried again.
-    assert corpus.waiting == 2
+    assert corpus.knowledge.waiting == 2
 
 
 def test_what_is_set_aside_is_written_down_only_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -216,11 +224,11 @@ def test_a_document_that_became_unreadable_stays_as_the_index_holds_it(tmp_path:
     before = made.read()
     write(made.workspace.kb / "3.md", BROKEN)
     corpus = made.read()
-    assert corpus.chunks == before.chunks
-    assert [one.document for one in corpus.quarantined] == ["3.md"]
-    assert corpus.texts["3.md"].split() == ["Page", "3", "Text", "of", "3."]
+    assert corpus.knowledge.chunks == before.knowledge.chunks
+    assert [one.document for one in corpus.knowledge.quarantined] == ["3.md"]
+    assert corpus.knowledge.texts["3.md"].split() == ["Page", "3", "Text", "of", "3."]
     # Its rows still stand for the content that they were made of, so that no refresh takes them for the new one.
-    assert corpus.source.documents["3.md"] == md5("# Page 3\n\nText of 3.\n")
+    assert corpus.knowledge.source.documents["3.md"] == md5("# Page 3\n\nText of 3.\n")
     version = made.shelf.latest
     assert (made.refresh(), made.shelf.latest) == (version, version)
 
@@ -230,7 +238,10 @@ def test_a_document_that_was_given_up_is_not_tried_again_and_keeps_its_rows(tmp_
     write(made.workspace.kb / "3.md", BROKEN)
     for waiting in (1, 0, 0):
         corpus = read(made.workspace, made.shelf.latest, keep=True)
-        assert (corpus.waiting, names(corpus.chunks)) == (waiting, [f"{number}.md" for number in range(5)])
+        assert (corpus.knowledge.waiting, names(corpus.knowledge.chunks)) == (
+            waiting,
+            [f"{number}.md" for number in range(5)],
+        )
     [aside] = Quarantine.read(made.workspace.quarantine_file).documents
     assert aside.attempts == 2
 
@@ -241,7 +252,7 @@ def test_a_document_that_was_mended_is_read_again(tmp_path: Path) -> None:
     read(made.workspace, made.shelf.latest, keep=True)
     write(made.workspace.kb / "3.md", "Mended.")
     corpus = read(made.workspace, made.shelf.latest, keep=True)
-    assert (corpus.texts["3.md"], corpus.quarantined) == ("Mended.", ())
+    assert (corpus.knowledge.texts["3.md"], corpus.knowledge.quarantined) == ("Mended.", ())
     assert Quarantine.read(made.workspace.quarantine_file).documents == ()
 
 
@@ -299,7 +310,11 @@ def test_few_removals_are_followed(tmp_path: Path) -> None:
     made = indexed(tmp_path, guard=CAREFUL)
     remove(made, 2)
     corpus = made.read()
-    assert (names(corpus.chunks), corpus.pending_deletions, corpus.waiting) == (["0.md", "1.md", "3.md", "4.md"], {}, 0)
+    assert (names(corpus.knowledge.chunks), corpus.knowledge.pending_deletions, corpus.knowledge.waiting) == (
+        ["0.md", "1.md", "3.md", "4.md"],
+        {},
+        0,
+    )
 
 
 def test_too_many_removals_are_held_and_their_rows_stay(tmp_path: Path) -> None:
@@ -307,9 +322,9 @@ def test_too_many_removals_are_held_and_their_rows_stay(tmp_path: Path) -> None:
     before = made.read()
     gone = remove(made, 1, 2)
     corpus = made.read()
-    assert corpus.chunks == before.chunks
-    assert (corpus.pending_deletions, corpus.waiting) == (gone, 2)
-    assert {one.id for one in corpus.documents} == {one.id for one in before.documents}
+    assert corpus.knowledge.chunks == before.knowledge.chunks
+    assert (corpus.knowledge.pending_deletions, corpus.knowledge.waiting) == (gone, 2)
+    assert {one.id for one in corpus.knowledge.documents} == {one.id for one in before.knowledge.documents}
 
 
 def test_approved_removals_are_followed(tmp_path: Path) -> None:
@@ -318,7 +333,7 @@ def test_approved_removals_are_followed(tmp_path: Path) -> None:
     given = Approval(plan="0123456789ab", removals=gone, why="they are out of print", at="2030-01-01T00:00:00+00:00")
     given.write(made.workspace.approvals / f"{given.plan}.json")
     corpus = made.read()
-    assert (names(corpus.chunks), corpus.pending_deletions) == (["0.md", "3.md", "4.md"], {})
+    assert (names(corpus.knowledge.chunks), corpus.knowledge.pending_deletions) == (["0.md", "3.md", "4.md"], {})
 
 
 def test_pages_that_were_renamed_and_then_edited_hold_nothing_back(tmp_path: Path) -> None:
@@ -341,7 +356,10 @@ def test_a_folder_that_moved_as_a_whole_holds_nothing_back(tmp_path: Path) -> No
         write(made.workspace.kb / f"deep/{number}.md", (made.workspace.kb / f"{number}.md").read_bytes())
         (made.workspace.kb / f"{number}.md").unlink()
     corpus = made.read()
-    assert (corpus.pending_deletions, names(corpus.chunks)) == ({}, [f"deep/{number}.md" for number in range(5)])
+    assert (corpus.knowledge.pending_deletions, names(corpus.knowledge.chunks)) == (
+        {},
+        [f"deep/{number}.md" for number in range(5)],
+    )
 
 
 def test_an_example_about_a_page_whose_removal_waits_is_no_orphan(tmp_path: Path) -> None:
@@ -374,12 +392,12 @@ def test_a_folder_and_a_corpus_bring_the_same_rows(tmp_path: Path) -> None:
     write(made.workspace.kb / "3.md", BROKEN)
     remove(made, 1, 2)
     corpus, folder = made.read(), made.folder()
-    assert (folder.pending_deletions, folder.waiting) == (corpus.pending_deletions, 2)
+    assert (folder.pending_deletions, folder.waiting) == (corpus.knowledge.pending_deletions, 2)
     made.shelf.index.refresh(folder, "s", no_progress)
-    assert set(made.shelf.index.rows()) == {one.key for one in corpus.chunks}
-    assert made.shelf.index.documents() == corpus.source.documents
+    assert set(made.shelf.index.rows()) == {one.key for one in corpus.knowledge.chunks}
+    assert made.shelf.index.documents() == corpus.knowledge.source.documents
     # What was asked for is known only after it was read.
-    assert folder.waiting == corpus.waiting == 3
+    assert folder.waiting == corpus.knowledge.waiting == 3
 
 
 def test_a_folder_yields_nothing_of_what_waits_and_of_what_cannot_be_read(tmp_path: Path) -> None:

@@ -103,24 +103,24 @@ def test_examples_of_deleted_files_are_replayed(opened: Project) -> None:
     digest = md5(line)
     write(opened.workspace.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:], line)
     write(opened.workspace.train / "new.jsonl", "".join(line.replace("Who", f"Who {at}") + "\n" for at in range(4)))
-    assert corpus_of(opened).replay == ReplayExamples()
+    assert corpus_of(opened).training.replay == ReplayExamples()
     release_of(opened, live(opened).model.model_copy(update={"files": {"gone.jsonl": digest}}))
     corpus = corpus_of(opened)
-    assert [item.question for item in corpus.replay.examples] == ["Who?"]
-    assert corpus.training_examples == (*corpus.examples, *corpus.replay.examples)
+    assert [one.question for one in corpus.training.replay.examples] == ["Who?"]
+    assert corpus.training.with_replay == (*corpus.training.examples, *corpus.training.replay.examples)
 
 
 def test_invalid_training_lines_are_filtered_or_raise_as_configured(opened: Project) -> None:
     leak = {"prompt": PUMP.lower(), "completion": NEW, "doc": "pump.md"}
     write(opened.workspace.train / "new.jsonl", json.dumps(leak) + "\n")
-    assert [(issue.where, issue.kind) for issue in corpus_of(opened).filtered] == [
+    assert [(issue.where, issue.kind) for issue in corpus_of(opened).training.filtered] == [
         ("data/train/new.jsonl:1", IssueKind.LEAK)
     ]
     strict = opened.workspace.params.model_copy(update={"examples": ExampleParams(on_invalid="refuse")})
     refusing = replace(opened, workspace=replace(opened.workspace, params=strict))
     with pytest.raises(UserError, match=r"data/train/new\.jsonl:1: leak"):
         corpus_of(refusing)
-    assert len(refusing.inspect_corpus(take_snapshot(refusing.workspace)).filtered) == 1
+    assert len(refusing.inspect_corpus(take_snapshot(refusing.workspace)).training.filtered) == 1
 
 
 def test_before_the_first_release_the_base_model_alone_is_evaluated(make_project: MakeProject) -> None:
@@ -168,7 +168,7 @@ def test_after_a_rollback_the_next_question_is_answered_from_the_release_before(
 
 def test_an_unreleased_build_is_not_used_for_answers(opened: Project) -> None:
     fill(opened.workspace.root, "2044-04-04", answers=("2044-04-04",))
-    build_index(opened.workspace, LoadedEmbedder(opened.models.embedder), corpus_of(opened), no_progress)
+    build_index(opened.workspace, LoadedEmbedder(opened.models.embedder), corpus_of(opened).knowledge, no_progress)
     assert opened.ask(PUMP)[1].text == NEW
 
 
@@ -215,7 +215,7 @@ def test_the_evaluator_skips_stale_questions(opened: Project) -> None:
     root = opened.workspace.root
     stale = {"id": "late", "question": "When?", "answers": ["2099-09-09"], "docs": ["pump.md"]}
     write(root / "data/golden/late.jsonl", json.dumps(stale) + "\n")
-    golden = opened.evaluator(corpus_of(opened)).golden
+    golden = opened.evaluator(corpus_of(opened).knowledge).golden
     assert [item.question for item in golden.questions] == [PUMP]
     assert golden.stale == ("late",)
 
@@ -230,5 +230,5 @@ def test_progress_is_reported_for_each_batch_of_answers(opened: Project) -> None
 
     watched = replace(opened, progress=recording)
     watched.ask(PUMP)
-    watched.evaluator(corpus_of(watched)).with_gold(watched.system_under_test(None))
+    watched.evaluator(corpus_of(watched).knowledge).with_gold(watched.system_under_test(None))
     assert seen == [("answering", 1), ("answering with gold context", 1)]

@@ -22,7 +22,7 @@ def replayed(was: str = "REFRESH", would: Action = Action.REFRESH, **fields: Any
         "would_seconds": 42.4,
         "was_points": 2.0,
         "would_points": 2.0,
-        "because": "it is called for",
+        "why": "it pays",
     }
     return ReplayedCycle(was=Action.named(was), would=would, **(usual | fields))
 
@@ -50,13 +50,11 @@ def test_a_turn_is_a_row_of_what_was_and_what_would_have_been() -> None:
 
 
 def test_why_is_said_of_each_turn_that_would_have_been_decided_otherwise() -> None:
-    assert [line.plain for line in reasons_for_changes([replayed(), OTHER])] == [
-        "2030-01-01 12:34 NOTHING: it is called for"
-    ]
+    assert [line.plain for line in reasons_for_changes([replayed(), OTHER])] == ["2030-01-01 12:34 NOTHING: it pays"]
 
 
 def test_the_table_says_whose_decisions_it_shows() -> None:
-    assert "Every recorded turn under 'never'" in shown(cycles_table("never", [OTHER]))
+    assert "Every recorded cycle under 'never'" in shown(cycles_table("never", [OTHER]))
 
 
 def test_only_another_decision_stands_out() -> None:
@@ -67,9 +65,9 @@ def test_only_another_decision_stands_out() -> None:
 def test_below_what_was_really_done_each_policy_has_a_row_of_sums() -> None:
     turns = [replayed(), OTHER, replayed("REFRESH+RETRAIN", Action.REFRESH.with_retrain())]
     table = totals_table([replay_total("evidence", turns), replay_total("never", [OTHER])], turns)
-    assert "What 3 recorded turns come to" in shown(table)
+    assert "Totals of 3 recorded cycles" in shown(table)
     assert rows(table) == [
-        ["as it was", "+2.8", "385", "2", ""],
+        ["as recorded", "+2.8", "385", "2", ""],
         ["evidence", "+4.0", "85", "1", "1"],
         ["never", "+0.0", "0", "0", "1"],
     ]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ragtide.pipelines.build import base_model_only, open_index
-from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.data.dvc import ensure_repository
 from ragtide.pipelines.data.snapshot import compose_snapshot
 from ragtide.pipelines.errors import UserError
@@ -62,14 +62,14 @@ def lines(*rows: Mapping[str, Any]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def corpus_of(space: Workspace, text: str = PAGE, **files: str) -> Corpus:
+def corpus_of(space: Workspace, text: str = PAGE, **files: str) -> KnowledgeBase:
     """A corpus of one page with these golden files (name without ending -> content)."""
     golden = {f"{name}.jsonl": content for name, content in files.items()}
     for path, content in golden.items():
         write(space.golden / path, content)
     data = compose_snapshot({"pump.md": md5(text)}, {}, {path: md5(content) for path, content in golden.items()})
     page = document("pump.md", text)
-    return Corpus(data, (page,), tuple(chunk_document(page, space.params.chunk)), ())
+    return KnowledgeBase(data, (page,), tuple(chunk_document(page, space.params.chunk)))
 
 
 def remember(space: Workspace, **files: str) -> None:
@@ -83,7 +83,7 @@ def remember(space: Workspace, **files: str) -> None:
     earlier.write(space.snapshot_file(earlier.id))
 
 
-def suites_of(space: Workspace, corpus: Corpus, *golden: GoldenQuestion) -> dict[str, list[str]]:
+def suites_of(space: Workspace, corpus: KnowledgeBase, *golden: GoldenQuestion) -> dict[str, list[str]]:
     """Suite -> the questions in it."""
     suites = regression_suites(space, corpus, GoldenSet(golden or (question(),), ()))
     return {suite.name: [item.question for item in suite.questions] for suite in suites}
@@ -160,7 +160,7 @@ def test_a_suite_that_may_lose_everything_is_skipped(tmp_path: Path) -> None:
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 
-def system(space: Workspace, corpus: Corpus, reads: bool) -> SystemUnderTest:
+def system(space: Workspace, corpus: KnowledgeBase, reads: bool) -> SystemUnderTest:
     index = open_index(space, MODELS.embedder)
     model = base_model_only(MODELS)
     if reads:

@@ -17,18 +17,11 @@ from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.evaluator import SystemUnderTest
 from ragtide.pipelines.history.approvals import record_approval
-from ragtide.pipelines.history.history import past_decisions, spent_hours
+from ragtide.pipelines.history.history import past_decisions, rejected_before, spent_hours
 from ragtide.pipelines.index import fingerprint
 from ragtide.pipelines.models.load import LoadedEmbedder, Models
 from ragtide.pipelines.params import PolicyParams
-from ragtide.pipelines.planning.plan import (
-    headline,
-    load_current_plan,
-    make_plan,
-    read_plan,
-    rejected_before,
-    save_plan,
-)
+from ragtide.pipelines.planning.plan import load_current_plan, make_plan, read_plan, save_plan
 from ragtide.pipelines.policy.decide import decide
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
@@ -36,12 +29,26 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import ChangeSet, Snapshot
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evaluation import Verdict
+from ragtide.pipelines.records.reason import ReasonCode
 from ragtide.pipelines.records.release import BuiltModel, Candidate, Cycle, Release
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.release.publish import publish_candidate
+from ragtide.pipelines.reports.wording import HEADLINE, headline
 from ragtide.pipelines.workspace import Workspace
 from tests import fakes
-from tests.factories import UNCHANGED, UNMOVED, evidence, measure, release, snapshot, workspace, write
+from tests.factories import (
+    UNCHANGED,
+    UNMOVED,
+    codes,
+    evidence,
+    measure,
+    option_of,
+    release,
+    snapshot,
+    values_of,
+    workspace,
+    write,
+)
 from tests.fakes import SKILLS, CountingEmbedder, CountingReader, CountingTrainer
 
 SNAPSHOT = snapshot()
@@ -104,9 +111,7 @@ def test_a_plan_for_a_retrain_names_another_base_model_in_the_params_as_a_reason
 ) -> None:
     plan = plan_for(project(tmp_path, release(3)), model_gap=measure(0.9), new_base_model=base)
     assert plan.decision.action.retrains
-    told = [one for one in plan.decision.reasons if "names another base model now, packaged:other" in one]
-    assert [one.startswith("Yes to RETRAIN: ") for one in told] == ([True] if base else [])
-    assert ("another base model" in headline(plan)) is bool(base)
+    assert (ReasonCode.NEW_BASE_MODEL in codes(option_of(plan.decision, Action.RETRAIN).reasons)) is bool(base)
 
 
 # --- kept by digest ------------------------------------------------------------------------------------------------
@@ -180,7 +185,7 @@ def test_a_plan_is_void_once_the_world_has_moved(moved: Any, what: str, tmp_path
 def test_a_plan_made_before_the_first_release_is_void_after_it(tmp_path: Path) -> None:
     before = project(tmp_path)
     digest = save_plan(before, plan_for(before))
-    assert load_current_plan(before, digest, SNAPSHOT).evidence.live_release is None
+    assert load_current_plan(before, digest, SNAPSHOT).evidence.data.live_release is None
     with pytest.raises(UserError, match="the live release changed since"):
         load_current_plan(project(tmp_path, release(1)), digest, SNAPSHOT)
 
@@ -189,7 +194,7 @@ def test_a_plan_made_before_the_first_release_is_void_after_it(tmp_path: Path) -
 def test_a_plan_is_void_once_another_turn_was_decided(decision: str, tmp_path: Path) -> None:
     before = after(project(tmp_path, release(3)), turn(name="cycle-0003", score_after=0.9))
     digest = save_plan(before, plan_for(before))
-    assert load_current_plan(before, digest, SNAPSHOT).evidence.past
+    assert load_current_plan(before, digest, SNAPSHOT).evidence.limits.past
     later = turn(action=decision, score_after=0.9 if decision == "REFRESH" else None)
     now = after(before, *before.registry.history(), later)
     with pytest.raises(UserError) as refusal:
@@ -233,7 +238,16 @@ def turn(**fields: Any) -> Cycle:
 
 
 def undone(release_id: str, why: str = "wrong answers") -> Cycle:
-    return turn(name="rollback", action="ROLLBACK", reason=why, snapshot="", params="", release="1", undone=release_id)
+    return turn(
+        name="rollback",
+        action=None,
+        outcome="rolled_back",
+        reason=why,
+        snapshot="",
+        params="",
+        release="1",
+        undone=release_id,
+    )
 
 
 REFUSED_TURN = turn(outcome="rejected", release=None)
@@ -241,8 +255,9 @@ REFUSED_TURN = turn(outcome="rejected", release=None)
 
 @pytest.mark.parametrize("decision", ["REFRESH", "RETRAIN", "REFRESH+RETRAIN"])
 def test_what_the_gate_refused_for_this_data_is_not_tried_again(decision: str) -> None:
-    refused = rejected_before([REFUSED_TURN.model_copy(update={"decision": decision})], "s1", "p1")
-    assert refused == {decision: "the gate refused it for this very data in cycle-0004"}
+    refused = rejected_before([turn(action=decision, outcome="rejected", release=None)], "s1", "p1")
+    assert [str(action) for action in refused] == [decision]
+    assert "cycle-0004" in refused[Action.named(decision)]
 
 
 @pytest.mark.parametrize(
@@ -255,8 +270,8 @@ def test_what_the_gate_refused_for_this_data_is_not_tried_again(decision: str) -
 )
 def test_what_was_taken_back_is_not_brought_back_whole_or_in_parts(decision: str, actions: set[str]) -> None:
     refused = rejected_before([turn(action=decision), undone("2")], "s1", "p1")
-    assert set(refused) == actions
-    assert set(refused.values()) == {"release 2, made from this very data, was rolled back (wrong answers)"}
+    assert set(map(str, refused)) == actions
+    assert set(refused.values()) == {"release 2, made from this data, was rolled back (wrong answers)"}
 
 
 def test_going_forward_again_clears_what_going_back_had_marked() -> None:
@@ -292,48 +307,54 @@ def test_what_went_well_or_never_ended_may_be_tried_again(history: list[Cycle]) 
 def said(limit: float | None = None, **signals: Any) -> str:
     gathered = evidence(**signals)
     decision = decide(gathered, PolicyParams(approve_above_seconds=limit))
-    return headline(Plan(evidence=gathered, action=decision, params="p1"))
+    return headline(Plan(evidence=gathered, decision=decision, params="p1"))
 
 
 def test_the_headline_of_data_that_has_not_moved_says_so() -> None:
     assert said(changes=UNCHANGED, delta=UNMOVED) == "nothing has changed since the live release"
 
 
+def test_the_headline_is_one_line_of_a_hundred_characters() -> None:
+    long = "release 2, made from this data, was rolled back (" + "it gave wrong answers; " * 9 + ")"
+    for line in (said(), said(limit=29), said(rejected_actions={"REFRESH": long}), said(live_release=None)):
+        assert len(line) <= HEADLINE
+        assert "\n" not in line
+
+
 def test_the_headline_names_only_what_is_worth_it() -> None:
-    assert said().startswith("1 of 10 chunks are new, 1 old ones are gone")
+    assert "10 points" in said()
     assert "model" not in said()
 
 
-def test_the_headline_of_a_rebuild_that_was_refused_on_data_that_has_not_moved_says_why() -> None:
+def test_the_headline_of_a_rebuild_that_was_rejected_on_unchanged_data_says_why() -> None:
     anew = UNMOVED.model_copy(update={"rebuild": "the index was built with another embedder"})
     line = said(changes=UNCHANGED, delta=anew, rejected_actions={"REBUILD": "release 2 was rolled back (a test)"})
     assert "release 2 was rolled back (a test)" in line
 
 
-def test_the_headline_of_two_halves_names_both() -> None:
-    both = said(model_gap=measure(0.6), score_gold=measure(0.35))
-    refresh, retrain = both.rsplit("; ", 1)
-    assert refresh.startswith("1 of 10 chunks are new")
-    assert retrain == "with the right passage the model scores 0.35, 60 points below the target"
+def test_the_headline_of_a_joint_action_names_both_components() -> None:
+    refresh, retrain = said(model_gap=measure(0.6), score_gold=measure(0.35)).split("; ")
+    assert ("index" in refresh, "10 points" in refresh) == (True, True)
+    assert ("model" in retrain, "60 points" in retrain) == (True, True)
 
 
 def test_the_headline_of_an_action_that_waits_names_it_and_says_why() -> None:
-    assert said(limit=29).startswith("REFRESH waits for an approval: 1 of 10 chunks are new")
-    assert "waits" not in said(limit=30)
+    assert said(limit=29).startswith("REFRESH is pending approval: ")
+    assert "pending" not in said(limit=30)
 
 
-def test_the_headline_of_removals_that_wait_alone_counts_them() -> None:
+def test_the_headline_of_deletions_that_wait_alone_counts_them() -> None:
     line = said(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md": "1", "b.md": "2"})
-    assert line == "2 removals wait for an approval; nothing else has changed"
+    assert line.startswith("2 deletions pending approval")
 
 
-def test_the_headline_of_a_change_that_is_left_alone_says_why_of_each_half() -> None:
+def test_the_headline_of_a_change_that_is_not_worth_it_says_so() -> None:
     line = said(delta=UNMOVED, changes=ChangeSet(before="s0", after="s1", examples_changed=True))
-    assert line.startswith("not worth its cost: REFRESH (the live index holds these very chunks); RETRAIN (")
+    assert line.startswith("no action is worth its cost: ")
 
 
-def test_a_refused_action_is_told_in_the_headline() -> None:
-    assert "the gate refused it" in said(rejected_actions={"REFRESH": "the gate refused it"})
+def test_a_rejected_action_is_in_the_headline() -> None:
+    assert "the gate rejected it" in said(rejected_actions={"REFRESH": "the gate rejected it"})
 
 
 # --- made without changing anything --------------------------------------------------------------------------------
@@ -355,8 +376,8 @@ def released(opened: Project, data: Snapshot) -> Release:
     write(space.adapters / "a1" / SKILLS, '{"reads": true}')
     model = BuiltModel(base="reader-1", adapter="a1", examples=data.train_id, settings="s")
     corpus = opened.corpus(data)
-    index = build_index(space, LoadedEmbedder(opened.models.embedder), corpus, no_progress)
-    card = opened.evaluator(corpus).scorecard(SystemUnderTest(opened.index.retriever(index.version), model))
+    index = build_index(space, LoadedEmbedder(opened.models.embedder), corpus.knowledge, no_progress)
+    card = opened.evaluator(corpus.knowledge).scorecard(SystemUnderTest(opened.index.retriever(index.version), model))
     verdict = Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0))
     live = opened.registry.live_release_id()
     candidate = Candidate(snapshot=data, index=index, model=model, decision=Action.REFRESH, previous=live)
@@ -407,9 +428,9 @@ def test_a_plan_weighs_the_data_against_the_live_release(opened: Project) -> Non
     live = opened.registry.champion()
     assert live is not None
     plan = planned(opened, fill(opened.workspace, "2031-05-05"))
-    assert plan.evidence.live_release == live.id
-    assert plan.evidence.changes.edited == ("pump.md",)
-    assert (plan.evidence.index_gap.value, plan.decision.action) == (1.0, Action.REFRESH)
+    assert plan.evidence.data.live_release == live.id
+    assert plan.evidence.data.changes.edited == ("pump.md",)
+    assert (plan.evidence.scores.index_gap.value, plan.decision.action) == (1.0, Action.REFRESH)
     assert plan.params == opened.workspace.params.digest()
 
 
@@ -431,8 +452,8 @@ def test_data_as_the_live_release_knows_it_calls_for_nothing(opened: Project) ->
 def test_stale_questions_are_named_in_the_evidence(opened: Project) -> None:
     write(opened.workspace.golden / "late.jsonl", json.dumps(QUESTION | {"id": "late", "answers": ["2044"]}) + "\n")
     plan = planned(opened, fill(opened.workspace, "2031-05-05"))
-    assert plan.evidence.stale_questions == ("late",)
-    assert plan.evidence.score_gold.n == 1
+    assert plan.evidence.scores.stale_questions == ("late",)
+    assert plan.evidence.scores.score_gold.n == 1
 
 
 # --- what waits, and what is set aside -----------------------------------------------------------------------------
@@ -465,13 +486,13 @@ def test_removals_past_the_limit_wait_and_what_the_index_holds_of_them_stays(
     shelved(opened, 12)
     remove(opened, gone)
     plan = plan_now(opened)
-    assert len(plan.evidence.pending_deletions) == (gone if waits else 0)
-    assert plan.evidence.delta.documents_deleted == (0 if waits else gone)
+    assert len(plan.evidence.data.pending_deletions) == (gone if waits else 0)
+    assert plan.evidence.data.delta.documents_deleted == (0 if waits else gone)
     assert plan.decision.action == (Action.HOLD if waits else Action.REFRESH)
     if waits:
         assert plan.decision.proposed == Action.REFRESH
-        assert headline(plan) == f"{gone} removals wait for an approval; nothing else has changed"
-        assert "`ragtide approve` with this plan's digest" in "\n".join(plan.decision.reasons)
+        assert headline(plan).startswith(f"{gone} deletions pending approval")
+        assert values_of(plan.decision.reasons, ReasonCode.DELETIONS_PENDING) == {"documents": gone}
 
 
 def test_additions_and_edits_go_ahead_while_removals_wait(opened: Project) -> None:
@@ -479,18 +500,18 @@ def test_additions_and_edits_go_ahead_while_removals_wait(opened: Project) -> No
     remove(opened, 12)
     write(opened.workspace.kb / "late.md", "# Late\n\nCame later.\n")
     plan = planned(opened, fill(opened.workspace, "2031-05-05"))
-    assert (len(plan.evidence.pending_deletions), plan.decision.action) == (12, Action.REFRESH)
-    assert (plan.evidence.delta.new, plan.evidence.delta.documents_deleted) == (2, 0)
+    assert (len(plan.evidence.data.pending_deletions), plan.decision.action) == (12, Action.REFRESH)
+    assert (plan.evidence.data.delta.new, plan.evidence.data.delta.documents_deleted) == (2, 0)
 
 
 def test_documents_that_come_back_wait_no_longer(opened: Project) -> None:
     shelved(opened, 12)
     content = {path: path.read_text(encoding="utf-8") for path in pages(opened)}
     remove(opened, 12)
-    assert len(plan_now(opened).evidence.pending_deletions) == 12
+    assert len(plan_now(opened).evidence.data.pending_deletions) == 12
     for path, text in list(content.items())[:2]:
         write(path, text)
-    assert plan_now(opened).evidence.pending_deletions == {}
+    assert plan_now(opened).evidence.data.pending_deletions == {}
 
 
 def test_a_folder_that_is_renamed_is_no_removal(opened: Project) -> None:
@@ -499,8 +520,8 @@ def test_a_folder_that_is_renamed_is_no_removal(opened: Project) -> None:
         write(opened.workspace.kb / "moved" / path.name, path.read_text(encoding="utf-8"))
         path.unlink()
     plan = plan_now(opened)
-    assert (plan.evidence.pending_deletions, plan.decision.action) == ({}, Action.NOTHING)
-    assert (plan.evidence.delta.to_embed, plan.evidence.delta.documents_renamed) == (0, 12)
+    assert (plan.evidence.data.pending_deletions, plan.decision.action) == ({}, Action.NOTHING)
+    assert (plan.evidence.data.delta.to_embed, plan.evidence.data.delta.documents_renamed) == (0, 12)
     eager = opened.workspace.params.policy.model_copy(update={"refresh_on_rename": True})
     assert decide(plan.evidence, eager).action == Action.REFRESH
 
@@ -509,7 +530,7 @@ def test_documents_that_are_renamed_to_what_nobody_reads_are_removed(opened: Pro
     shelved(opened, 12)
     for path in pages(opened):
         path.rename(path.with_suffix(".md.bak"))
-    assert len(plan_now(opened).evidence.pending_deletions) == 12
+    assert len(plan_now(opened).evidence.data.pending_deletions) == 12
 
 
 def test_an_approval_covers_the_plans_documents_and_no_others(opened: Project) -> None:
@@ -518,12 +539,12 @@ def test_an_approval_covers_the_plans_documents_and_no_others(opened: Project) -
     plan = plan_now(opened)
     record_approval(opened.workspace, save_plan(opened, plan), plan, "discontinued")
     approved = plan_now(opened)
-    assert (approved.evidence.pending_deletions, approved.evidence.delta.documents_deleted) == ({}, 12)
+    assert (approved.evidence.data.pending_deletions, approved.evidence.data.delta.documents_deleted) == ({}, 12)
     remove(opened, 12)
     more = plan_now(opened)
-    assert len(more.evidence.pending_deletions) == 12
-    assert not more.evidence.pending_deletions.keys() & plan.evidence.pending_deletions.keys()
-    assert more.evidence.delta.documents_deleted == 12
+    assert len(more.evidence.data.pending_deletions) == 12
+    assert not more.evidence.data.pending_deletions.keys() & plan.evidence.data.pending_deletions.keys()
+    assert more.evidence.data.delta.documents_deleted == 12
 
 
 def test_a_plan_is_void_once_what_it_holds_back_was_approved(opened: Project) -> None:
@@ -531,7 +552,7 @@ def test_a_plan_is_void_once_what_it_holds_back_was_approved(opened: Project) ->
     remove(opened, 12)
     plan, data = plan_now(opened), take_snapshot(opened.workspace)
     digest = save_plan(opened, plan)
-    assert load_current_plan(opened, digest, data, plan.evidence.pending_deletions) == plan
+    assert load_current_plan(opened, digest, data, plan.evidence.data.pending_deletions) == plan
     with pytest.raises(UserError, match="what is approved changed since plan"):
         load_current_plan(opened, digest, data, {})
     assert read_plan(opened, digest) == plan
@@ -545,26 +566,26 @@ def test_an_action_above_the_limit_waits_until_it_is_approved_for_this_very_data
     assert (waits.decision.action, waits.decision.proposed) == (Action.HOLD, Action.REFRESH)
     record_approval(careful.workspace, save_plan(careful, waits), waits, "by hand")
     assert (approved := planned(careful, data)).decision.action == Action.REFRESH
-    assert (approved.evidence.approved_actions, approved.decision.proposed) == (("REFRESH",), None)
+    assert (approved.evidence.limits.approved_actions, approved.decision.proposed) == ((Action.REFRESH,), None)
     other = planned(careful, fill(careful.workspace, "2033-03-03"))
-    assert (other.evidence.approved_actions, other.decision.action) == ((), Action.HOLD)
+    assert (other.evidence.limits.approved_actions, other.decision.action) == ((), Action.HOLD)
 
 
 def test_a_plan_knows_what_was_decided_before_and_what_the_week_has_cost(opened: Project) -> None:
     data = fill(opened.workspace, "2031-05-05")
     first = planned(opened, data)
-    assert (first.evidence.past, first.evidence.hours_since_retrain) == ((), None)
+    assert (first.evidence.limits.past, first.evidence.limits.hours_since_retrain) == ((), None)
     digest = save_plan(opened, first)
     with opened.registry.cycle() as log:
-        log.tags({"action": "RETRAIN", "outcome": "released", "release": "2"})
+        log.tags({"decision": "RETRAIN", "outcome": "released", "release": "2"})
         log.metrics({"expected_points": 20, "score_before": 0.5, "score_after": 0.6})
     with pytest.raises(UserError, match=f"^what was decided and done changed since plan {digest}"):
         load_current_plan(opened, digest, data)
     second = planned(opened, data)
-    [past] = second.evidence.past
-    assert (past.action, past.expected_points, past.recovered_points) == ("RETRAIN", 20, 10)
-    assert second.evidence.hours_since_retrain == 0
-    assert second.evidence.spent_hours == spent_hours(opened.registry.history(), datetime.now(UTC))
+    [past] = second.evidence.limits.past
+    assert (past.action, past.expected_points, past.recovered_points) == (Action.RETRAIN, 20, 10)
+    assert second.evidence.limits.hours_since_retrain == 0
+    assert second.evidence.limits.spent_hours == spent_hours(opened.registry.history(), datetime.now(UTC))
     assert second.content_digest() != digest
 
 
@@ -591,9 +612,9 @@ def test_a_plan_that_was_changed_by_hand_is_refused(opened: Project) -> None:
 def test_what_cannot_be_read_is_in_the_plan_and_the_rest_goes_ahead(opened: Project) -> None:
     write(opened.workspace.kb / "bad.md", b"caf\xe9 \xff\x00")
     plan = planned(opened, fill(opened.workspace, "2031-05-05"))
-    assert list(plan.evidence.quarantined) == ["bad.md"]
+    assert list(plan.evidence.data.quarantined) == ["bad.md"]
     assert plan.decision.action == Action.REFRESH
-    assert "1 documents cannot be read and are set aside" in "\n".join(plan.decision.reasons)
+    assert values_of(plan.decision.reasons, ReasonCode.QUARANTINED) == {"documents": 1}
     assert not opened.workspace.quarantine_file.exists()
 
 
@@ -601,8 +622,12 @@ def test_a_page_that_becomes_unreadable_stays_as_the_index_has_it(opened: Projec
     write(opened.workspace.kb / "pump.md", b"caf\xe9 \xff\x00")
     write(opened.workspace.kb / "late.md", "# Late\n\nCame later.\n")
     plan = plan_now(opened)
-    assert (plan.evidence.pending_deletions, plan.evidence.stale_questions) == ({}, ())
-    assert (plan.evidence.delta.new, plan.evidence.delta.gone, plan.evidence.delta.documents_deleted) == (1, 0, 0)
+    assert (plan.evidence.data.pending_deletions, plan.evidence.scores.stale_questions) == ({}, ())
+    assert (
+        plan.evidence.data.delta.new,
+        plan.evidence.data.delta.gone,
+        plan.evidence.data.delta.documents_deleted,
+    ) == (1, 0, 0)
 
 
 def test_a_plan_of_the_same_world_has_one_digest_whenever_it_is_made(
@@ -650,11 +675,12 @@ def test_other_settings_call_for_a_rebuild_and_say_what_it_costs(
     rows = files(opened.workspace.root / ".ragtide/lance")
     plan = plan_now(now)
     assert plan.decision.action == Action.REBUILD
-    assert plan.evidence.delta.rebuild is not None
-    assert plan.evidence.delta.to_embed == to_embed
-    assert f"all 1 chunks anew, {to_embed} of them to be embedded" in headline(plan)
+    assert plan.evidence.data.delta.rebuild is not None
+    assert plan.evidence.data.delta.to_embed == to_embed
+    rebuild = option_of(plan.decision, Action.REBUILD).reasons
+    assert values_of(rebuild, ReasonCode.REBUILT_CHUNKS) == {"chunks": 1, "to_embed": to_embed}
     # Looked at through the settings that it was built under: the live release answers as before.
-    assert plan.evidence.score_retrieved == plan_now(before).evidence.score_retrieved
+    assert plan.evidence.scores.score_retrieved == plan_now(before).evidence.scores.score_retrieved
     assert files(opened.workspace.root / ".ragtide/lance") == rows
     assert (
         open_built_index(now.workspace, now.models.embedder, live.index).settings
@@ -673,7 +699,7 @@ def test_a_new_version_of_ragtide_that_reads_or_cuts_otherwise_calls_for_a_rebui
     later = under(opened)
     assert later.ask(QUESTION["question"])[1].text == "2027-01-01"
     plan = plan_now(later)
-    assert (plan.decision.action, plan.evidence.delta.to_embed) == (Action.REBUILD, 0)
+    assert (plan.decision.action, plan.evidence.data.delta.to_embed) == (Action.REBUILD, 0)
 
 
 def test_settings_of_the_hardware_call_for_nothing(opened: Project) -> None:

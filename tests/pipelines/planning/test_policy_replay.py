@@ -135,7 +135,7 @@ def test_the_reason_given_is_that_of_the_action(record: Record) -> None:
     record.turn("NOTHING", plan=record.planned(gathered))
     [one] = record.replay(DEFAULT)
     assert one.would == Action.RETRAIN
-    assert one.because.startswith("The decision is RETRAIN. RETRAIN is called for: with the right passage")
+    assert "60 points" in one.why
 
 
 def test_turns_are_given_oldest_first_by_the_evidence_of_each(record: Record) -> None:

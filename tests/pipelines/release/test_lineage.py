@@ -128,7 +128,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "data/golden/q.jsonl", json.dumps({"question": "Is Tank 1 old?", "answers": ["2027"]}) + "\n")
     record_snapshot(project.workspace)
     corpus = project.corpus(take_snapshot(project.workspace))
-    built = build_index(project.workspace, LoadedEmbedder(project.models.embedder), corpus, no_progress)
+    built = build_index(project.workspace, LoadedEmbedder(project.models.embedder), corpus.knowledge, no_progress)
     model, _ = build_model(project.workspace, project.models, corpus, project.retriever(built), no_progress)
     for released in (model, model, BASE):
         release_of(project, released)

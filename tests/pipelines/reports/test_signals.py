@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ragtide.pipelines.evidence.drift import BY_CHANCE, SHIFTED
-from ragtide.pipelines.policy.decide import SIGNALS
+from ragtide.pipelines.policy.decide import LISTED_SIGNALS
 from ragtide.pipelines.records.evidence import NOT_REQUESTED, Costs, Evidence, Measure
 from ragtide.pipelines.reports.signals import (
-    SCORES,
     SignalRow,
     evidence_metrics,
     format_percent,
-    points_are,
+    format_points,
+    signal_name,
     signal_rows,
 )
 from tests.factories import evidence, measure
@@ -42,86 +42,79 @@ def told(gathered: Evidence, name: str) -> SignalRow:
 
 
 @pytest.mark.parametrize(
-    ("name", "signals", "means"),
+    ("field", "measured", "number"),
     [
-        (
-            "score with the right passage",
-            {"score_gold": measure(0.81)},
-            "the model answers 81 % right; what is missing",
-        ),
-        ("score with retrieved passages", {"score_retrieved": measure(0.5)}, "50 % are answered right"),
-        ("the index's gap", {"index_gap": measure(0.14)}, "14 points are lost because the index does not bring up"),
-        ("the index's gap", {"index_gap": measure(0.0)}, "nothing is lost in it"),
-        ("the index's gap", {"index_gap": measure(-0.02)}, "nothing is lost in it"),
-        ("the model's gap", {"model_gap": measure(0.01)}, "1 point is missing to the target"),
-        ("the model's gap", {"model_gap": measure(-0.05)}, "reaches the target"),
-        ("what a refresh can win back", {"refresh_gain": measure(0.1)}, "new rows can win them"),
-        ("what a refresh can win back", {"refresh_gain": measure(0.0)}, "would win nothing"),
-        ("answers that the live rows lack", {"missing_answers": measure(0.2)}, "to 20 % of the questions no live row"),
-        (
-            "answers that the live rows lack",
-            {"missing_answers": measure(0.0)},
-            "hold the answer to every golden question",
-        ),
-        ("what only a better retriever can win back", {"embedder_gap": measure(0.04)}, "4 points are lost although"),
-        ("what only a better retriever can win back", {"embedder_gap": measure(0.0)}, "the search brings up"),
-        ("malformed answers", {"malformed_share": measure(0.06)}, "6 % of the answers break their format"),
-        ("malformed answers", {"malformed_share": measure(0.0)}, "no answer breaks its format"),
-        ("sentences that are news", {"changed_sentence_share": measure(0.021)}, "2.1 % of the sentences"),
-        ("sentences that are news", {"changed_sentence_share": measure(0.0)}, "no sentence says anything new"),
-        ("stale answers", {"stale_facts": measure(0.3, n=10)}, "3 of 10 moved facts are still answered from the old"),
-        ("stale answers", {"stale_facts": measure(0.0, n=10)}, "no moved fact"),
-        (
-            "removed text that comes back",
-            {"resurfaced_deletions": measure(0.05, n=20)},
-            "1 of 20 removed sentences is still",
-        ),
-        ("removed text that comes back", {"resurfaced_deletions": measure(0.0)}, "no removed sentence"),
-        ("novelty of new chunks", {"novelty": measure(0.3, low=BY_CHANCE + 0.01)}, "a new subject"),
-        ("novelty of new chunks", {"novelty": measure(0.3, low=BY_CHANCE)}, "nothing unusual"),
-        ("shift of the documents", {"shift": measure(0.2, low=SHIFTED + 0.01)}, "of another subject"),
-        ("shift of the documents", {"shift": measure(0.2, low=SHIFTED)}, "of the old ones' subject"),
-        ("new vocabulary", {"vocabulary": measure(0.25)}, "25 % stand in no old one"),
-        ("new vocabulary", {"vocabulary": measure(0.0)}, "no new words"),
-        ("surprise of new examples", {"excess_loss": measure(0.42, low=0.1)}, "0.42 nats a token more"),
-        ("surprise of new examples", {"excess_loss": measure(0.42, low=-0.1)}, "little to learn"),
-        ("training examples", {"new_examples": 12}, "12 of them are new to the adapter"),
-        ("training examples", {"new_examples": 0}, "none of them are new to the adapter"),
-        ("training examples", {"examples": 3}, "too few to learn from: it takes 20"),
-        ("training examples", {"adapter_is_current": True}, "would bring the same adapter"),
-        ("training examples", {"new_examples": 100, "new_base_model": "b2"}, "names b2 now, another base model"),
-        ("the last retrain", {"hours_since_retrain": 30}, "policy.cool_down_hours"),
+        ("score_gold", measure(0.81), "81 %"),
+        ("score_retrieved", measure(0.5), "50 %"),
+        ("index_gap", measure(0.14), "14 points"),
+        ("model_gap", measure(0.01), "1 point is"),
+        ("refresh_gain", measure(0.1), "10 points"),
+        ("missing_answers", measure(0.2), "20 %"),
+        ("embedder_gap", measure(0.04), "4 points"),
+        ("malformed_share", measure(0.06), "6 %"),
+        ("changed_sentence_share", measure(0.021), "2.1 %"),
+        ("stale_facts", measure(0.3, n=10), "3 of 10"),
+        ("resurfaced_deletions", measure(0.05, n=20), "1 of 20 removed sentences is"),
+        ("vocabulary", measure(0.25), "25 %"),
+        ("excess_loss", measure(0.42, low=0.1), "0.42 nats"),
     ],
 )
-def test_a_value_is_put_into_words_that_follow_from_it(name: str, signals: dict[str, object], means: str) -> None:
-    assert means in told(evidence(**signals), name).means
+def test_a_meaning_has_the_number_and_a_value_of_0_has_another_meaning(
+    field: str, measured: Measure, number: str
+) -> None:
+    meaning = told(evidence(**{field: measured}), signal_name(field)).means
+    assert number in meaning
+    if not field.startswith("score_"):
+        assert number not in told(evidence(**{field: measure(0.0)}), signal_name(field)).means
+
+
+@pytest.mark.parametrize(("field", "edge"), [("novelty", BY_CHANCE), ("shift", SHIFTED), ("excess_loss", 0.0)])
+def test_the_lower_end_decides_what_drift_means(field: str, edge: float) -> None:
+    within, beyond = (
+        told(evidence(**{field: measure(0.3, low=low)}), signal_name(field)).means for low in (edge, edge + 0.01)
+    )
+    assert within != beyond
+
+
+@pytest.mark.parametrize(
+    ("signals", "number"),
+    [
+        ({"new_examples": 12}, "12 of them"),
+        ({"new_examples": 0}, "none of them"),
+        ({"examples": 3}, "20 are needed"),
+        ({"adapter_is_current": True}, "the same adapter"),
+        ({"new_examples": 100, "new_base_model": "b2"}, "b2"),
+    ],
+)
+def test_the_training_examples_say_what_there_is_to_learn(signals: dict[str, object], number: str) -> None:
+    assert number in told(evidence(**signals), "training examples").means
 
 
 @pytest.mark.parametrize("field", ["index_gap", "model_gap", "refresh_gain", "embedder_gap"])
 @pytest.mark.parametrize(("low", "chance"), [(-0.01, True), (0.0, True), (0.01, False)])
 def test_a_gap_whose_interval_reaches_nought_may_be_chance(field: str, low: float, chance: bool) -> None:
-    [name] = [one.name for one in SCORES if one.field == field]
-    means = told(evidence(**{field: measure(0.1, low=low, high=0.2)}), name).means
+    means = told(evidence(**{field: measure(0.1, low=low, high=0.2)}), signal_name(field)).means
     assert ("may be chance" in means) is chance
 
 
 # --- what was not measured -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name, field in SIGNALS if field in OPTIONAL])
-def test_a_signal_that_was_not_asked_for_has_no_row(name: str) -> None:
-    assert name not in {row.signal for row in signal_rows(evidence())}
+@pytest.mark.parametrize("field", OPTIONAL)
+def test_a_signal_that_was_not_requested_has_no_row(field: str) -> None:
+    assert signal_name(field) not in {row.signal for row in signal_rows(evidence())}
 
 
-@pytest.mark.parametrize(("name", "field"), SIGNALS)
-def test_a_signal_that_could_not_be_measured_says_why_and_means_nothing(name: str, field: str) -> None:
-    """Under the name that the decision's list of what it lacks has for it."""
-    row = told(evidence(**{field: NOT_MEASURED}), name)
+@pytest.mark.parametrize("field", LISTED_SIGNALS)
+def test_a_signal_that_could_not_be_measured_says_why_and_means_nothing(field: str) -> None:
+    row = told(evidence(**{field: NOT_MEASURED}), signal_name(field))
     assert (row.written, row.means) == ("not measured (no probes)", "")
 
 
 def test_a_score_that_was_not_asked_for_has_no_row_either() -> None:
-    assert "malformed answers" not in {row.signal for row in signal_rows(evidence(malformed_share=NOT_REQUESTED))}
+    assert signal_name("malformed_share") not in {
+        row.signal for row in signal_rows(evidence(malformed_share=NOT_REQUESTED))
+    }
 
 
 @pytest.mark.parametrize(
@@ -131,8 +124,8 @@ def test_the_time_that_a_signal_took_stands_beside_it_where_it_was_taken(
     signal_seconds: dict[str, float], took: str
 ) -> None:
     gathered = evidence(signal_seconds=signal_seconds)
-    assert told(gathered, "score with the right passage").took == took
-    assert told(gathered, "the index's gap").took == ""
+    assert told(gathered, signal_name("score_gold")).took == took
+    assert told(gathered, signal_name("index_gap")).took == ""
 
 
 # --- metrics -------------------------------------------------------------------------------------------------------
@@ -191,9 +184,11 @@ def test_a_share_is_said_in_per_cent(share: float, words: str) -> None:
     assert format_percent(share) == words
 
 
-@pytest.mark.parametrize(("share", "words"), [(0.01, "1 point is"), (0.004, "0.4 points are"), (0.14, "14 points are")])
-def test_a_difference_is_said_in_points(share: float, words: str) -> None:
-    assert points_are(share) == words
+@pytest.mark.parametrize(
+    ("points", "words"), [(1.0, "1 point"), (0.4, "0.4 points"), (14.2, "14 points"), (-0.0, "0 points")]
+)
+def test_points_are_rounded(points: float, words: str) -> None:
+    assert format_points(points) == words
 
 
 @given(st.floats(0, 1))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragtide.pipelines.corpus import Corpus, ReplayExamples
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, ReplayExamples, TrainingSet
 from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
 from ragtide.pipelines.ports import Message
 from ragtide.pipelines.records.release import BuiltModel
@@ -69,7 +69,8 @@ class Training:
         snapshot = take_snapshot(self.space)
         lines = read_examples(self.space.train, snapshot.examples)
         examples = tuple(line for line in lines if isinstance(line, Example))
-        return Corpus(snapshot, tuple(document(f"{name}.md", text) for name, text in pages.items()), (), examples)
+        documents = tuple(document(f"{name}.md", text) for name, text in pages.items())
+        return Corpus(KnowledgeBase(snapshot, documents, ()), TrainingSet(examples))
 
     def replayed(self, *golden: str, **pages: str) -> ReplayExamples:
         return replay_examples(self.space, self.model, self.corpus(**pages).current_examples, golden)
@@ -131,9 +132,10 @@ def test_current_conversations_are_not_replayed(tmp_path: Path) -> None:
 def test_a_filtered_current_conversation_is_not_replayed_either(tmp_path: Path) -> None:
     made = training(tmp_path, 0.9).put(calls=rows("call", 9)).trained()
     made.put(shell=[*rows("shell", 9), *rows("call", 1, answer="no"), *rows("call", 1, answer="never")])
-    corpus = Corpus(take_snapshot(made.space), (), (), tuple(made.corpus().examples[:9]))
-    replay = replay_examples(made.space, made.model, corpus.current_examples, ())
-    assert sorted(item.question for item in replay.examples) == [f"call {number}?" for number in range(1, 9)]
+    few = TrainingSet(made.corpus().training.examples[:9])
+    corpus = Corpus(KnowledgeBase(take_snapshot(made.space), (), ()), few)
+    found = replay_examples(made.space, made.model, corpus.current_examples, ())
+    assert sorted(example.question for example in found.examples) == [f"call {number}?" for number in range(1, 9)]
 
 
 def test_the_last_version_of_a_deleted_file_is_replayed(tmp_path: Path) -> None:
