@@ -39,7 +39,7 @@ class DataParams(Block):
 class DeletionGuardParams(Block):
     """How many documents may be deleted in one cycle without an approval: the larger of the two limits."""
 
-    max_removed_documents: Annotated[int, Field(ge=0)] = 10
+    max_removed_documents: Annotated[int, Field(ge=0)] = 10  # deletions of fewer documents need no approval
     max_removed_share: Share = 0.1  # of the documents in the index
 
     def limit(self, documents: int) -> float:
@@ -70,7 +70,7 @@ class IndexParams(Block):
 
     uri: str | None = None  # None: .ragtide/lance; or s3://bucket/folder
     top_k: Count = 3  # passages in the model's context
-    search: Literal["hybrid", "vector", "text"] = "hybrid"
+    search: Literal["hybrid", "vector", "text"] = "hybrid"  # how the index is searched
     fusion: Literal["scores", "ranks"] = (
         "scores"  # of hybrid search: normalised score sum, or RRF (docs/decisions/0009)
     )
@@ -129,7 +129,7 @@ class EmbedderTuningParams(Block):
     negatives: Annotated[int, Field(ge=0)] = 1  # hard negatives per pair; 0: in-batch negatives alone
     learning_rate: Positive = 1e-4  # of AdamW
     batch_size: Annotated[int, Field(ge=2)] = 32  # pairs per step
-    epochs: Count = 1
+    epochs: Count = 1  # passes over the pairs
     max_tokens: Annotated[int, Field(ge=16)] = 96  # of a passage in training; the rest is truncated
     share: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the tuned weights in their average with the base weights
     max_seconds: Positive | None = None  # time limit
@@ -203,7 +203,7 @@ class CostParams(Block):
     seconds_per_question: Positive = 0.5  # of the evaluation of a candidate
     seconds_fixed: Annotated[float, Field(ge=0)] = 10.0  # of every action
     price_per_hour: Annotated[float, Field(ge=0)] | None = None  # of compute; None: no prices are shown
-    currency: str = "EUR"
+    currency: str = "EUR"  # of that price
 
 
 class GateParams(Block):
@@ -261,16 +261,22 @@ class NotifyParams(Block):
     """Notifications through Prefect's notification blocks (docs/approvals.md)."""
 
     blocks: list[Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]] = []  # such as slack-webhook/ops
-    kinds: list[NotificationKind] = ["waits", "refused", "rolled_back", "failed", "recovered"]
+    kinds: list[NotificationKind] = [
+        "waits",
+        "refused",
+        "rolled_back",
+        "failed",
+        "recovered",
+    ]  # the events that are notified
 
 
 class ServicesParams(Block):
     """The services that `ragtide up` starts. Passwords come from the environment: docs/production.md."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"  # an address of other machines requires passwords
-    prefect_port: Port = 4200
-    mlflow_port: Port = 5000
-    webhook_port: Port = 5002
+    prefect_port: Port = 4200  # port of the Prefect server
+    mlflow_port: Port = 5000  # port of the MLflow server
+    webhook_port: Port = 5002  # port of the webhook
     runs_at_once: Count = 2  # concurrent flow runs of the worker; one of them may write
     allowed_hosts: tuple[str, ...] = ()  # host names, besides localhost, under which MLflow may be called
     cors_origins: tuple[str, ...] = ()  # origins that may call Prefect and MLflow from a browser

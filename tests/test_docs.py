@@ -280,7 +280,6 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
-@pytest.mark.xfail(strict=True, reason="the policy interface with coded reasons is not in this tree yet")
 def test_the_example_of_a_policy_runs() -> None:
     from tests.factories import evidence, measure
 

@@ -2,12 +2,15 @@
 
     python -m ragtide.flows.cli.reference
 
-A setting is explained by its comment in params.yaml, else by its description in params.py, where its type and limits
-are. A command is explained by its own `--help`. tests/flows/cli/test_reference.py fails if a page is out of date.
+A setting is explained by its comment in params.yaml where it is shipped there, else by its comment in params.py, where
+its type and limits are. A command is explained by its own `--help`. tests/flows/cli/test_reference.py fails if a page
+is out of date.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -20,6 +23,7 @@ import typer
 
 import ragtide
 from ragtide.flows.cli.main import app
+from ragtide.pipelines import params
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.records.base import write_text_atomically
 from ragtide.pipelines.reports.markdown import markdown_table
@@ -50,7 +54,8 @@ def reference_pages() -> dict[str, str]:
 def params_page() -> str:
     """A section for each block of settings, with a row for each setting, shipped in params.yaml or not."""
     schema = Params.model_json_schema()
-    comments = read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    shipped = read_comments((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    comments = field_comments() | {name: comment for name, comment in shipped.items() if comment}
     parts = [
         "# Settings",
         f"{GENERATED} Types and limits are defined in `pipelines/params.py`.",
@@ -73,6 +78,26 @@ def read_comments(text: str) -> dict[str, str]:
             parents = [(depth, name) for depth, name in parents if depth < indent] + [(indent, setting["key"])]
             comments[".".join(name for _, name in parents)] = (setting["comment"] or "").strip()
     return comments
+
+
+def field_comments() -> dict[str, str]:
+    """The comment beside each setting's default in params.py, by the setting's full name."""
+    source = inspect.getsource(params)
+    lines = source.splitlines()
+    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+
+    def comments_of(name: str, prefix: str) -> Iterator[tuple[str, str]]:
+        for node in classes[name].body:
+            if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+                continue
+            key = f"{prefix}{node.target.id}"
+            if (block := ast.unparse(node.annotation)) in classes:
+                yield from comments_of(block, f"{key}.")
+            else:
+                beside = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+                yield key, " ".join(re.findall(r"  # (.+)", beside))
+
+    return dict(comments_of("Params", ""))
 
 
 def commands_page() -> str:
@@ -121,10 +146,7 @@ def _command_section(entry: CommandEntry) -> Iterator[str]:
 
 
 def _settings_table(schema: Schema, block: str, comments: Mapping[str, str]) -> str:
-    rows = [
-        (f"`{name}`", _default(key), _allowed(key), comments.get(name) or _description(key))
-        for name, key in _settings(schema, block)
-    ]
+    rows = [(f"`{name}`", _default(key), _allowed(key), comments[name]) for name, key in _settings(schema, block)]
     return markdown_table(("setting", "default", "allowed", "meaning"), rows)
 
 
@@ -140,10 +162,6 @@ def _settings(schema: Schema, parent: str, block: Schema | None = None) -> Itera
 def _definition(schema: Schema, reference: Schema) -> Schema:
     definition: Schema = schema["$defs"][reference["$ref"].rpartition("/")[2]]
     return definition
-
-
-def _description(key: Schema) -> str:
-    return " ".join(str(key.get("description", "")).split())
 
 
 def _default(key: Schema) -> str:
