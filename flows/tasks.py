@@ -196,14 +196,11 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
         corpus = cycle.read(snapshot)
         pending = corpus.knowledge.pending_deletions
         decided = load_current_plan(project, plan, snapshot, pending) if plan else make_plan(project, corpus)
-        flag_releases(project, releases_to_flag(project, decided.evidence), _deleted(project, corpus.knowledge))
+        deleted = DeletedDocuments(project.workspace, snapshot, pending)
+        flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
         log_decision(project, StepLogs(log, cycle.log), decided, save_plan(project, decided))
         log_issues(cycle.log, corpus)
         return decided
-
-
-def _deleted(project: Project, knowledge: KnowledgeBase) -> DeletedDocuments:
-    return DeletedDocuments(project.workspace, knowledge.snapshot, knowledge.pending_deletions)
 
 
 @step("tune-embedder")
@@ -310,7 +307,8 @@ def publish(
         action = plan.decision.action
         candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=action, previous=before)
         release = publish_candidate(project, cycle.log, candidate, verdict, cycle.lease.check)
-        flag_releases(project, [release], _deleted(project, cycle.read(snapshot).knowledge))
+        pending = cycle.read(snapshot).knowledge.pending_deletions
+        flag_releases(project, [release], DeletedDocuments(project.workspace, snapshot, pending))
         consume_approvals(project.workspace, project.index.documents(release.index_tag), release)
         return release
 

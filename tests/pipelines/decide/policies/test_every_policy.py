@@ -146,4 +146,4 @@ def test_a_policy_that_cannot_tell_the_halves_apart_wants_both_or_neither(
 ) -> None:
     choice = choose(name, seen, params)
     assert choice.refresh.wanted is choice.retrain.wanted
-    assert choice.refresh.because == choice.retrain.because
+    assert choice.refresh.reasons == choice.retrain.reasons
