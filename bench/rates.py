@@ -63,7 +63,9 @@ def measure(stream: Stream) -> Rates:
         models.embedder.embed(["warm"])
         whole = _seconds(lambda: index.refresh(corpus.knowledge.source, "all", no_progress))
         moved = corpus_of(stream.steps[1], {}, params)
-        new = len({chunk.digest for chunk in moved.knowledge.chunks} - {chunk.digest for chunk in corpus.knowledge.chunks})
+        new = len(
+            {chunk.digest for chunk in moved.knowledge.chunks} - {chunk.digest for chunk in corpus.knowledge.chunks}
+        )
         some = _seconds(lambda: index.refresh(moved.knowledge.source, "moved", no_progress))
         each = max(0.0, whole - some) / (len(corpus.knowledge.chunks) - new)
         reader = index.retriever(1)

@@ -404,7 +404,11 @@ class Stage:
     def _retrain(self, corpus: Corpus) -> str:
         """Train on the corpus's examples, unless that was done already: the same examples bring the same adapter."""
         key = json_digest(sorted(example.digest for example in corpus.training.examples))
-        if self._taught and key not in self._taught and len(corpus.training.examples) < self.params.finetune.min_examples:
+        if (
+            self._taught
+            and key not in self._taught
+            and len(corpus.training.examples) < self.params.finetune.min_examples
+        ):
             return next(reversed(self._taught))
         if key not in self._taught:
             self._taught[key] = self._kept(key) or self._train(key, corpus)
@@ -457,7 +461,9 @@ def corpus_of(
 
 def _pairs(step: Step, corpus: Corpus) -> list[TrainingPair]:
     """What the retriever can learn from; no golden question is among it."""
-    return build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, [question.question for question in step.truth])
+    return build_pairs(
+        corpus.knowledge.chunks_by_document, corpus.training.examples, [question.question for question in step.truth]
+    )
 
 
 def _read(kind: type[R], file: Path) -> R | None:

@@ -119,7 +119,8 @@ class School:
         built, _ = build_model(self.workspace, self.models, corpus, reader, no_progress)
         answerer = Answerer(self.workspace, self.models, no_progress)
         return Step(
-            SystemUnderTest(reader, built), Evaluator(corpus.knowledge, GoldenSet((), ()), answerer, self.workspace.params)
+            SystemUnderTest(reader, built),
+            Evaluator(corpus.knowledge, GoldenSet((), ()), answerer, self.workspace.params),
         )
 
     def _corpus(self, skill: str, before: BuiltModel) -> Corpus:

@@ -58,6 +58,7 @@ from ragtide.pipelines.reports.data import maintenance_markdown
 from ragtide.pipelines.reports.markdown import list_some, markdown_table
 from ragtide.pipelines.reports.verdict import failed_checks
 from ragtide.pipelines.training.embedder_tuning import build_embedder
+from ragtide.pipelines.training.pairs import build_pairs
 from ragtide.pipelines.workspace import Workspace
 
 P = ParamSpec("P")
@@ -210,7 +211,8 @@ def tune_embedder(cycle: CycleContext, snapshot: Snapshot, plan: Plan) -> BuiltE
     if not plan.decision.action.tunes or live is None:
         return live.index.tuned_embedder if live else None
     with project.registry.step("tune-embedder", cycle.log) as log:
-        pairs, retriever = project.pairs(cycle.read(snapshot)), project.retriever(live.index, live.index_tag)
+        corpus, retriever = cycle.read(snapshot), project.retriever(live.index, live.index_tag)
+        pairs = build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, corpus.training.golden)
         built = build_embedder(project.workspace, pairs, retriever, project.progress)
         # Stored once, in the run that made it: a hundred megabytes that every later release would store again.
         log.folder("retriever", project.workspace.tuned_embedders / built.digest)

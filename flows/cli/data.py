@@ -124,7 +124,8 @@ def examples_command(project: ProjectFolder = HERE) -> None:
     told = describe_issues(count_issues(training.filtered)) if training.filtered else "no line left out"
     contradictory = f"; {len(training.contradictory)} of them contradict each other" if training.contradictory else ""
     out.print(
-        f"{len(training.examples)} examples to learn from{contradictory}; {told}; {len(training.orphans)} whose page is gone"
+        f"{len(training.examples)} examples to learn from{contradictory}; {told}; "
+        f"{len(training.orphans)} whose page is gone"
     )
     if training.filtered and opened.workspace.params.examples.on_invalid == "refuse":
         raise typer.Exit(1)

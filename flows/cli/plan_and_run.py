@@ -84,7 +84,8 @@ def run_command(
         cycle = keep_current(project=str(project), plan=plan_digest)
     out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
     out.print(
-        f"{describe_outcome(cycle)}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
+        f"{describe_outcome(cycle)}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; "
+        f"{cycle.seconds:.0f} s"
     )
     if cycle.outcome is Outcome.REJECTED:
         raise typer.Exit(5)  # 2 is what the command line itself says to a word that it does not know.
