@@ -143,7 +143,7 @@ class Drift:
     Documents: `shift`, the energy distance of the new chunks' vectors to the old ones (0-1), above
     `policy.baseline.drift_limit`. Examples: `excess_loss`, the live model's extra loss on new ones (nats a token),
     above `policy.excess_loss_full`. In the manner of Modyn's DataDriftTrigger (Böther et al. 2025, "Modyn: Data-Centric
-    Machine Learning Pipeline Orchestration"): it takes the value, not the lower end, and considers neither gain nor cost.
+    Machine Learning Pipeline Orchestration"): it takes the value, not the lower end, whatever the gain and the cost.
     """
 
     def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations:  # noqa: ARG002 - at any price

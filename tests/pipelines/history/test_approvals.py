@@ -253,7 +253,7 @@ def test_an_approval_covers_what_the_plan_holds_back_and_no_more(
     assert plan.decision.action == decided
     given = record_approval(space, PLAN, plan, "by hand")
     assert (given.removals, given.action) == (pages(removals), action)
-    assert given.snapshot == (plan.evidence.snapshot if action else None)
+    assert given.snapshot == (plan.evidence.data.snapshot if action else None)
     assert read_approvals(space) == [given]
 
 
@@ -368,7 +368,7 @@ COSTLY = PolicyParams(approve_above_seconds=0)
 
 def kept(space: Workspace, params: PolicyParams, **signals: Any) -> tuple[str, Plan]:
     """A plan for that evidence, kept under its digest as every turn keeps it."""
-    found = evidence(**({"approved": ()} | signals))
+    found = evidence(**({"approved_actions": ()} | signals))
     plan = Plan(evidence=found, decision=decide(found, params), params="p1")
     plan.write(space.plan_file(plan.content_digest()))
     return plan.content_digest(), plan
