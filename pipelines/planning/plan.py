@@ -19,7 +19,7 @@ from ragtide.pipelines.evidence.training_data import measure_training_data
 from ragtide.pipelines.history.approvals import read_rejections
 from ragtide.pipelines.history.history import past_decisions
 from ragtide.pipelines.planning.workload import forecast_workload, live_embedder, tuning_data_of, view_live_index
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.registry import load_policy
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.data import Snapshot
@@ -34,7 +34,7 @@ def make_plan(project: Project, corpus: Corpus) -> Plan:
     # An unknown name is reported before the model is asked anything.
     load_policy(params.policy.name)
     evidence = gather_evidence(project, corpus)
-    return Plan(evidence=evidence, decision=decide(evidence, params.policy), params=params.digest())
+    return Plan(evidence=evidence, decision=make_decision(evidence, params.policy), params=params.digest())
 
 
 def gather_evidence(project: Project, corpus: Corpus) -> Evidence:

@@ -28,7 +28,7 @@ from ragtide.pipelines.evaluation.gate import judge_candidate
 from ragtide.pipelines.history.history import ACTION_SECONDS
 from ragtide.pipelines.lease import describe_holder
 from ragtide.pipelines.params import PolicyParams, TriggerParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
@@ -204,7 +204,7 @@ def verdict(project: Project, score: float) -> Verdict:
 
 def plan_of(limit: float | None = None, **signals: Any) -> Plan:
     gathered = evidence(**signals)
-    decision = decide(gathered, PolicyParams(approve_above_seconds=limit))
+    decision = make_decision(gathered, PolicyParams(approve_above_seconds=limit))
     return Plan(evidence=gathered, decision=decision, params="p1")
 
 

@@ -18,7 +18,7 @@ from ragtide.pipelines.history.history import ACTION_SECONDS, FILTERED_EXAMPLES
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.planning.plan import save_plan
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.interface import ComponentOptions, Recommendation, Recommendations
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
@@ -473,7 +473,7 @@ def recorded(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, **block
     """A project with one recorded turn: a refresh that took 42 s and brought 25 points."""
     root = make_project(**blocks)
     seen = evidence()
-    made = Plan(evidence=seen, decision=decide(seen, PolicyParams()), params="p1")
+    made = Plan(evidence=seen, decision=make_decision(seen, PolicyParams()), params="p1")
     turn = Cycle(
         name="cycle-0001",
         run="",

@@ -27,7 +27,7 @@ from ragtide.flows.prefect_server.notifications import (
 )
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import NotifyParams, PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
@@ -87,7 +87,7 @@ def received(blocks: None) -> list[dict[str, Any]]:
 
 def plan(params: PolicyParams = COSTLY, **signals: Any) -> Plan:
     found = evidence(**signals)
-    return Plan(evidence=found, decision=decide(found, params), params="p")
+    return Plan(evidence=found, decision=make_decision(found, params), params="p")
 
 
 def turn(outcome: str, decision: str = "REFRESH", of: Plan | None = None, detail: str = "") -> Cycle:

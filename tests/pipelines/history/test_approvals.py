@@ -24,7 +24,7 @@ from ragtide.pipelines.history.approvals import (
 )
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
 from ragtide.pipelines.params import DeletionGuardParams, PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Approval, Plan
@@ -195,7 +195,7 @@ def plan_of(limit: float | None = None, **signals: Any) -> Plan:
     A refresh takes 30 s here, a retrain 320 s, both 330 s.
     """
     gathered = evidence(**signals)
-    decision = decide(gathered, PolicyParams(approve_above_seconds=limit))
+    decision = make_decision(gathered, PolicyParams(approve_above_seconds=limit))
     return Plan(evidence=gathered, decision=decision, params="p1")
 
 
@@ -369,7 +369,7 @@ COSTLY = PolicyParams(approve_above_seconds=0)
 def kept(space: Workspace, params: PolicyParams, **signals: Any) -> tuple[str, Plan]:
     """A plan for that evidence, kept under its digest as every turn keeps it."""
     found = evidence(**({"approved_actions": ()} | signals))
-    plan = Plan(evidence=found, decision=decide(found, params), params="p1")
+    plan = Plan(evidence=found, decision=make_decision(found, params), params="p1")
     plan.write(space.plan_file(plan.content_digest()))
     return plan.content_digest(), plan
 

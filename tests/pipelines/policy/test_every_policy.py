@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragtide.pipelines.params import BaselineParams, PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.registry import BUILT_IN, load_policy
 from ragtide.pipelines.policy.weigh import weigh_components
@@ -117,7 +117,7 @@ def test_evidence_of_which_nothing_was_measured_and_no_past_is_no_trouble(
         assert not choice.refresh.wanted
         assert not choice.retrain.wanted
     named = params.model_copy(update={"name": name})
-    assert decide(seen, named).policy == name
+    assert make_decision(seen, named).policy == name
 
 
 @every_baseline
