@@ -1,4 +1,4 @@
-"""Do the nouns keep their laws? Frozen, versioned, written whole, and named by their content."""
+"""Tests of the records: frozen, versioned, written whole, named by their content."""
 
 from __future__ import annotations
 

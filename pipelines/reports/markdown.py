@@ -1,4 +1,4 @@
-"""How do lists, tables and changes become Markdown that no document's name and no answer can break?"""
+"""Markdown lists, tables and changes that no document's name and no answer can break."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a recording take a step's data as the project takes its folders, and note all that the model is asked?"""
+"""Tests of recordings: the data of a step, and everything that the model is asked."""
 
 from __future__ import annotations
 
@@ -101,7 +101,10 @@ def test_an_example_is_an_orphan_only_when_its_page_is_really_gone() -> None:
     waits = after(pages(1, 2, 3), step(pages(2), *taught))
     gone = after(pages(1, 2), step(pages(2), *taught))
     assert ([one.doc for one in waits.training.examples], waits.training.orphans) == (["1.md", "2.md", None], ())
-    assert ([one.doc for one in gone.training.examples], [one.doc for one in gone.training.orphans]) == (["2.md", None], ["1.md"])
+    assert ([one.doc for one in gone.training.examples], [one.doc for one in gone.training.orphans]) == (
+        ["2.md", None],
+        ["1.md"],
+    )
 
 
 def test_what_is_held_does_not_change_what_the_data_is_called() -> None:
@@ -200,7 +203,13 @@ def test_what_the_evidence_asks_is_heard_under_the_names_that_are_paid_for(tmp_p
     examiner = Evaluator(corpus.knowledge, GoldenSet((ASKS,), ()), answerer, PARAMS)
     examiner.with_gold(SystemUnderTest(reader, model))
     examiner.with_retrieval(SystemUnderTest(reader, model))
-    excess_loss_on_new(split_seen_examples(corpus.training.examples, model, "s"), corpus.knowledge.chunks_by_document, reader, answerer, PARAMS)
+    excess_loss_on_new(
+        split_seen_examples(corpus.training.examples, model, "s"),
+        corpus.knowledge.chunks_by_document,
+        reader,
+        answerer,
+        PARAMS,
+    )
     asked = answerer.take()
     assert [len(one) for one in (asked.found, asked.gold, asked.losses)] == [1, 1, 1]
 
@@ -346,7 +355,11 @@ def test_what_a_tuning_takes_is_told_by_its_pairs_and_all_chunks(carried: Carrie
     assert of.trained_pairs == {first.tuned: 18, second.tuned: 18}
     assert (first.all_chunks, first.to_embed, second.all_chunks, second.to_embed) == (4, 0, 4, 1)
     assert first.evidence is not None
-    assert (first.evidence.training.pairs, first.evidence.training.min_pairs, first.evidence.training.new_pairs) == (6, 2, 1.0)
+    assert (first.evidence.training.pairs, first.evidence.training.min_pairs, first.evidence.training.new_pairs) == (
+        6,
+        2,
+        1.0,
+    )
     after = of.turns[1].seen[first.after(Action.TUNE_EMBEDDER).key]
     assert after.evidence is not None
     assert 0 < (after.evidence.training.new_pairs or 0) < 1

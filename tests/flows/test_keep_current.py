@@ -1,4 +1,4 @@
-"""Is a turn of the loop one run with its steps, and does nothing but a proven candidate go live? Real parts, fakes."""
+"""Tests of whole cycles with real parts and fake models."""
 
 from __future__ import annotations
 
@@ -398,7 +398,10 @@ def test_removals_that_a_person_said_no_to_stay_and_are_not_asked_about_again(ho
 
 def test_a_turn_closes_the_record_of_a_killed_one_and_leaves_a_rollback_alone(house: House) -> None:
     registry = house.project.registry
-    killed, going_back = registry.cycle(), registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "1"})
+    killed, going_back = (
+        registry.cycle(),
+        registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "1"}),
+    )
     with going_back:
         killed.__enter__()
         house.turn()

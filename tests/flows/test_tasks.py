@@ -1,4 +1,4 @@
-"""Is a step tried again where that may help, and is a turn written down whatever comes of it?"""
+"""Tests of the steps: retries, leases, outcomes and imports."""
 
 from __future__ import annotations
 
@@ -274,7 +274,12 @@ def test_a_source_that_is_away_stops_no_turn_and_is_written_down(project: Projec
 
 def test_imports_are_left_as_they_are_for_a_yes_to_this_very_data(project: Project, looked: list[Workspace]) -> None:
     given = Approval(
-        plan="p", removals={}, why="", at="2030-01-01", action=Action.RETRAIN, snapshot=take_snapshot(project.workspace).id
+        plan="p",
+        removals={},
+        why="",
+        at="2030-01-01",
+        action=Action.RETRAIN,
+        snapshot=take_snapshot(project.workspace).id,
     )
     given.write(project.workspace.approvals / "p.json")
     with tasks.open_cycle(project) as turn:

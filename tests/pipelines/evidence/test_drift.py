@@ -1,4 +1,4 @@
-"""Is what came in called new where it is new, and only there? Clouds of vectors whose distances are known."""
+"""Tests of novelty, shift and vocabulary on clouds of vectors with known distances."""
 
 from __future__ import annotations
 

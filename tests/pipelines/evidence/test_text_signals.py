@@ -1,4 +1,4 @@
-"""Do changed text, vectors and new examples say what they should, and why where they say nothing?"""
+"""Tests of the signals of changed text, vectors and new examples."""
 
 from __future__ import annotations
 

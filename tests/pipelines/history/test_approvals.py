@@ -1,4 +1,4 @@
-"""Does a removal of many documents wait until somebody has agreed to it, and to these very documents? (law 8)"""
+"""Tests of the deletion guard, approvals and rejections (invariant no-mass-deletion)."""
 
 from __future__ import annotations
 
@@ -318,7 +318,11 @@ def test_an_action_is_approved_for_the_very_data_of_its_plan() -> None:
 
 
 def test_who_says_yes_to_both_halves_says_yes_to_each() -> None:
-    assert approved_actions([leave("REBUILD+RETRAIN")], NOW.id) == (Action.REBUILD, Action.RETRAIN, Action.REBUILD.with_retrain())
+    assert approved_actions([leave("REBUILD+RETRAIN")], NOW.id) == (
+        Action.REBUILD,
+        Action.RETRAIN,
+        Action.REBUILD.with_retrain(),
+    )
     assert approved_actions([leave("REBUILD"), leave("RETRAIN")], NOW.id) == (Action.REBUILD, Action.RETRAIN)
 
 

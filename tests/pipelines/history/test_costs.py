@@ -1,4 +1,4 @@
-"""Does a forecast follow the runs that there were, and the prior where there was none?"""
+"""Tests of cost forecasts from recorded runs and from the prior."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ AMOUNTS = st.integers(0, 10**6)
 
 
 def cycle(**work: float) -> Cycle:
-    return Cycle(name="c", run="r", at="2030-01-01", action=Action.REFRESH, outcome=Outcome.RELEASED, reason="why", work=work)
+    return Cycle(
+        name="c", run="r", at="2030-01-01", action=Action.REFRESH, outcome=Outcome.RELEASED, reason="why", work=work
+    )
 
 
 def rates(amount: str, seconds: str, *each: float) -> list[Cycle]:

@@ -1,4 +1,4 @@
-"""Is the turn that nobody asked for noticed, and one that cannot succeed not asked for over and over?"""
+"""Tests of the missed-run check and its growing waits."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def test_a_turn_that_died_is_due_again(workspace: Workspace, outcome: str) -> No
 
 
 def test_a_rollback_is_no_turn_that_judged(workspace: Workspace) -> None:
-    known = check_missed_run(workspace, [turn(workspace), turn(workspace, 2, action=None, undone="2", snapshot="")], NOW)
+    known = check_missed_run(
+        workspace, [turn(workspace), turn(workspace, 2, action=None, undone="2", snapshot="")], NOW
+    )
     assert not known.is_due
 
 

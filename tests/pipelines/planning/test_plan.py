@@ -1,4 +1,4 @@
-"""Is a plan what happens? It is made without changing anything, kept by digest, and void once the world has moved."""
+"""Tests of plans: made without changes, stored by digest, void once data or params changed."""
 
 from __future__ import annotations
 

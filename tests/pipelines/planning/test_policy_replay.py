@@ -1,4 +1,4 @@
-"""Does a replay count what really came of a decision, and only where another one was made what was expected of that?"""
+"""Tests of the policy replay: measured results for the recorded decision, forecasts for another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the decision a pure function of the evidence, does it follow what was measured, and does it say why?"""
+"""Tests of the decision: purity, monotonicity in what was measured, rules, limits and reasons."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ GONE = ChangeSet(before="s0", after="s1", removed=("b.md",))
 MOVED = ChangeSet(before="s0", after="s1", renamed=(Rename(before="b.md", after="c.md"),))
 
 PRICES = st.builds(PolicyParams, points_per_hour=st.integers(0, 500))
-CHANGES = st.sampled_from([UNCHANGED, evidence().data.changes, GONE, MOVED, GONE.model_copy(update={"added": ("c.md",)})])
+CHANGES = st.sampled_from(
+    [UNCHANGED, evidence().data.changes, GONE, MOVED, GONE.model_copy(update={"added": ("c.md",)})]
+)
 FEW = st.integers(0, 12)
 REBUILD = "the index was built with another embedder or chunker (1, now 2)"
 PLAIN = st.builds(
@@ -301,7 +303,9 @@ def test_costs_and_value_that_grow_together_change_no_action(
         price = beside * edge.points_per_hour
         before = make_decision(world, PARAMS.model_copy(update={"points_per_hour": price}))
         scaled = but(world, costs=times(world.limits.costs, factor))
-        assert make_decision(scaled, PARAMS.model_copy(update={"points_per_hour": price / factor})).action == before.action
+        assert (
+            make_decision(scaled, PARAMS.model_copy(update={"points_per_hour": price / factor})).action == before.action
+        )
 
 
 @law
@@ -383,7 +387,9 @@ UNTRIED = ("RETRAIN", BOTH, "REBUILD+RETRAIN")
 def test_what_is_gone_is_taken_out_at_any_price(world: Evidence, gone: int) -> None:
     renamed = len(world.data.changes.renamed)
     moved = delta(new=0, gone=0, documents_deleted=gone + renamed, documents_renamed=renamed)
-    decision = make_decision(but(world, delta=moved, live_release="1"), PARAMS.model_copy(update={"points_per_hour": 1e9}))
+    decision = make_decision(
+        but(world, delta=moved, live_release="1"), PARAMS.model_copy(update={"points_per_hour": 1e9})
+    )
     assert decision.action.refreshes
     assert refresh_reasons(decision)[0] == Reason.of(ReasonCode.DELETED_IN_INDEX, documents=gone)
 
@@ -432,7 +438,10 @@ def test_what_is_set_aside_is_told_and_decides_nothing(world: Evidence, params: 
 @law
 @given(worlds(), PRICES)
 def test_what_is_left_out_of_the_examples_is_told_and_decides_nothing(world: Evidence, params: PolicyParams) -> None:
-    before, after = make_decision(world, params), make_decision(but(world, filtered={"leak": 2, "duplicate": 1}), params)
+    before, after = (
+        make_decision(world, params),
+        make_decision(but(world, filtered={"leak": 2, "duplicate": 1}), params),
+    )
     assert (after.action, after.options) == (before.action, before.options)
     [added] = [reason for reason in after.reasons if reason not in before.reasons]
     assert added == Reason.of(ReasonCode.FILTERED, lines=3)
@@ -715,7 +724,9 @@ def test_where_both_were_refused_together_the_refresh_goes_first_and_the_retrain
 
 def test_no_model_is_released_without_an_index() -> None:
     refused = {"REFRESH": "the gate", "REFRESH+RETRAIN": "the gate"}
-    decision = make_decision(evidence(live_release=None, model_gap=measure(0.5), rejected_actions=refused), PolicyParams())
+    decision = make_decision(
+        evidence(live_release=None, model_gap=measure(0.5), rejected_actions=refused), PolicyParams()
+    )
     assert decision.action == Action.NOTHING
     assert retrain_reasons(decision)[0].code is ReasonCode.INDEX_FIRST
 

@@ -1,4 +1,4 @@
-"""Does every simpler policy keep what all policies promise: pure, never in want of a measure, never at a loss?"""
+"""Tests that every baseline policy passes: purity, unmeasured evidence, readable reasons."""
 
 from __future__ import annotations
 
@@ -49,7 +49,11 @@ BASELINE_PARAMS = st.builds(
 )
 PARAMS = st.builds(PolicyParams, points_per_hour=st.integers(0, 500), baseline=BASELINE_PARAMS)
 CHANGES = st.sampled_from(
-    [UNCHANGED, evidence().data.changes, ChangeSet(before=None, after="s1", examples_changed=True, questions_changed=True)]
+    [
+        UNCHANGED,
+        evidence().data.changes,
+        ChangeSet(before=None, after="s1", examples_changed=True, questions_changed=True),
+    ]
 )
 REBUILD = "the index was built with another embedder"
 DELTAS = st.sampled_from([UNMOVED, delta(), delta(chunks_after=0), delta().model_copy(update={"rebuild": REBUILD})])

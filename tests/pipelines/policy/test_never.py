@@ -1,4 +1,4 @@
-"""Does "never" want nothing, whatever is lost, and do the rules of every policy still hold?"""
+"""Tests of the policy "never": it wants nothing, and the rules still hold."""
 
 from __future__ import annotations
 

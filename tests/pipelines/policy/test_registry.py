@@ -1,4 +1,4 @@
-"""Is a policy found by its name, by a package's entry point or by its class, and is everything else refused by name?"""
+"""Tests of loading a policy by name, entry point or class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the retriever tuned where it fails, can learn, and pays, and does everything else decide as before without it?"""
+"""Tests of decisions to tune the embedder."""
 
 from __future__ import annotations
 

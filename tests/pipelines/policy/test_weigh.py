@@ -1,4 +1,4 @@
-"""Is each gain what was measured, times what such actions recover, and each cost the forecast with its proof?"""
+"""Tests of expected gains and forecast costs."""
 
 from __future__ import annotations
 
@@ -108,7 +108,8 @@ def test_a_gap_that_stands_for_longer_never_makes_an_action_less_likely(
     world = untaught(model_gap=gap, refresh_gain=gap, delta=delta() if moved else UNMOVED)
     params = PolicyParams(points_per_hour=price, gain_lasts_cycles=1)
     sooner, later = (
-        make_decision(with_signals(world, **{"past": (WAITED,) * cycles}), params).action for cycles in (waited, waited + more)
+        make_decision(with_signals(world, **{"past": (WAITED,) * cycles}), params).action
+        for cycles in (waited, waited + more)
     )
     assert sooner.refreshes <= later.refreshes
     assert sooner.retrains <= later.retrains
