@@ -29,7 +29,7 @@ from ragtide.pipelines.history.history import (
     rejected_before,
 )
 from ragtide.pipelines.params import Params, PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision
 from ragtide.pipelines.records.evidence import Costs, Evidence
@@ -167,7 +167,7 @@ class Walker:
         seen = turn.seen[self.state.key]
         evidence_seconds = self._look(seen)
         evidence = self._evidence(seen, turn)
-        decision = decide(evidence, self.params)
+        decision = make_decision(evidence, self.params)
         action = decision.action
         work = self._work(action, seen, turn)
         after = turn.seen[seen.after(action).key]

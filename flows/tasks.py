@@ -58,6 +58,7 @@ from ragtide.pipelines.reports.data import maintenance_markdown
 from ragtide.pipelines.reports.markdown import list_some, markdown_table
 from ragtide.pipelines.reports.verdict import failed_checks
 from ragtide.pipelines.training.embedder_tuning import build_embedder
+from ragtide.pipelines.training.pairs import build_pairs
 from ragtide.pipelines.workspace import Workspace
 
 P = ParamSpec("P")
@@ -196,14 +197,11 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
         corpus = cycle.read(snapshot)
         pending = corpus.knowledge.pending_deletions
         decided = load_current_plan(project, plan, snapshot, pending) if plan else make_plan(project, corpus)
-        flag_releases(project, releases_to_flag(project, decided.evidence), _deleted(project, corpus.knowledge))
+        deleted = DeletedDocuments(project.workspace, snapshot, pending)
+        flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
         log_decision(project, StepLogs(log, cycle.log), decided, save_plan(project, decided))
         log_issues(cycle.log, corpus)
         return decided
-
-
-def _deleted(project: Project, knowledge: KnowledgeBase) -> DeletedDocuments:
-    return DeletedDocuments(project.workspace, knowledge.snapshot, knowledge.pending_deletions)
 
 
 @step("tune-embedder")
@@ -213,7 +211,8 @@ def tune_embedder(cycle: CycleContext, snapshot: Snapshot, plan: Plan) -> BuiltE
     if not plan.decision.action.tunes or live is None:
         return live.index.tuned_embedder if live else None
     with project.registry.step("tune-embedder", cycle.log) as log:
-        pairs, retriever = project.pairs(cycle.read(snapshot)), project.retriever(live.index, live.index_tag)
+        corpus, retriever = cycle.read(snapshot), project.retriever(live.index, live.index_tag)
+        pairs = build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, corpus.training.golden)
         built = build_embedder(project.workspace, pairs, retriever, project.progress)
         # Stored once, in the run that made it: a hundred megabytes that every later release would store again.
         log.folder("retriever", project.workspace.tuned_embedders / built.digest)
@@ -310,7 +309,8 @@ def publish(
         action = plan.decision.action
         candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=action, previous=before)
         release = publish_candidate(project, cycle.log, candidate, verdict, cycle.lease.check)
-        flag_releases(project, [release], _deleted(project, cycle.read(snapshot).knowledge))
+        pending = cycle.read(snapshot).knowledge.pending_deletions
+        flag_releases(project, [release], DeletedDocuments(project.workspace, snapshot, pending))
         consume_approvals(project.workspace, project.index.documents(release.index_tag), release)
         return release
 

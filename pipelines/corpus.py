@@ -113,7 +113,8 @@ class TrainingSet:
     """The training examples of a snapshot, and the lines that are not trained on.
 
     `orphans` are examples whose document is deleted, `filtered` the issues of lines that are not trained on,
-    `contradictory` those of examples that contradict each other, `replay` the examples of deleted files.
+    `contradictory` those of examples that contradict each other, `replay` the examples of deleted files,
+    `golden` the wordings of golden questions, which nothing may be trained on.
     """
 
     examples: tuple[Example, ...]
@@ -121,6 +122,7 @@ class TrainingSet:
     filtered: tuple[DataIssue, ...] = ()
     contradictory: tuple[DataIssue, ...] = ()
     replay: ReplayExamples = field(default_factory=ReplayExamples)
+    golden: tuple[str, ...] = ()
 
     @property
     def with_replay(self) -> tuple[Example, ...]:
@@ -202,7 +204,13 @@ def read_training_set(workspace: Workspace, knowledge: KnowledgeBase, golden: Se
     files = {f"{train}/{path}": digest for path, digest in knowledge.snapshot.examples.items()}
     texts = {name: text for name, text in knowledge.texts.items() if name in knowledge.chunks_by_document}
     validated = validate_examples(read_examples(workspace.root, files), texts, golden, workspace.params)
-    return TrainingSet(validated.examples, validated.orphans, validated.filtered, validated.contradictory)
+    return TrainingSet(
+        examples=validated.examples,
+        orphans=validated.orphans,
+        filtered=validated.filtered,
+        contradictory=validated.contradictory,
+        golden=tuple(golden),
+    )
 
 
 def documents_from_chunks(chunks: Sequence[Chunk]) -> list[Document]:

@@ -21,7 +21,6 @@ from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.release import BuiltEmbedder, BuiltIndex, BuiltModel, Release
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.training.examples import require_valid
-from ragtide.pipelines.training.pairs import TrainingPair, build_pairs
 from ragtide.pipelines.training.replay import ReplayExamples, replay_examples
 from ragtide.pipelines.workspace import Workspace
 
@@ -84,11 +83,6 @@ class Project:
             replay_examples(self.workspace, live.model, corpus.current_examples, golden) if live else ReplayExamples()
         )
         return replace(corpus, training=replace(corpus.training, replay=replay))
-
-    def pairs(self, corpus: Corpus) -> list[TrainingPair]:
-        """Return the pairs on which an embedder can be fine-tuned, without any golden question."""
-        golden = golden_wordings(self.workspace, corpus.snapshot.questions)
-        return build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, golden)
 
     def evaluator(self, knowledge: KnowledgeBase) -> Evaluator:
         """Return an evaluator on the golden questions that the knowledge base can answer. Raises UserError for none."""

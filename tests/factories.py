@@ -1,4 +1,4 @@
-"""What do several test files need? Small records with sensible values, a counting embedder, and an index to fill."""
+"""Factories of small records, a counting embedder and an index to fill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the nouns keep their laws? Frozen, versioned, written whole, and named by their content."""
+"""Tests of the records: frozen, versioned, written whole, named by their content."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ASIDE = QuarantinedDocument(
         release(2),
         Quarantine(converter="convert-1", documents=(ASIDE,)),
         APPROVAL,
-        APPROVAL.model_copy(update={"removals": {}, "action": "RETRAIN", "snapshot": "s1"}),
+        APPROVAL.model_copy(update={"removals": {}, "action": Action.RETRAIN, "snapshot": "s1"}),
         evidence(
             past=(past(), past("HOLD", accepted=False)), approved_actions=("RETRAIN",), signal_seconds={"novelty": 0.25}
         ),

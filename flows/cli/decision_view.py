@@ -27,7 +27,9 @@ def decision_renderables(plan: Plan) -> list[RenderableType]:
     Values are Text and never markup, so that no document's name and no reason is taken for a style.
     """
     page = decision_page(plan)
-    changes: list[RenderableType] = [Text("\nWhat has changed", "bold"), Markdown(page.changes or "")]
+    changes: list[RenderableType] = []
+    if page.changes:
+        changes = [Text("\nWhat has changed", "bold"), Markdown(page.changes)]
     return [
         _plain(page.headline, "bold"),
         _panel(page),
@@ -36,7 +38,7 @@ def decision_renderables(plan: Plan) -> list[RenderableType]:
         _evidence(page),
         *_lines("What would have changed it", page.counterfactuals),
         *_lines("Quarantined documents", _quarantined(page)),
-        *(changes if page.changes else ()),
+        *changes,
     ]
 
 

@@ -162,7 +162,7 @@ Losses = NDArray[np.float64]
 
 
 def excess_loss(new: Sequence[float], old: Sequence[float], params: ScoreParams) -> Measure:
-    """mean(new) - mean(old) in nats per answer token, one loss an example; above 0, the model predicts the new ones worse.
+    """mean(new) - mean(old) in nats per answer token, one loss an example; above 0 where new ones are predicted worse.
 
     The interval is that of the percentile bootstrap for two independent samples (Efron and Tibshirani 1993, ch. 8):
     each is resampled by itself, since no new example is paired with an old one. `n` counts the new ones.

@@ -60,8 +60,8 @@ class TextChanges:
     """Changes counted in sentences (a list item, a row of a table and a line of code are one each).
 
     `sentences` counts those of the changed documents as they are now. A change of markup, link targets, punctuation,
-    case or wrapping, and a spelling mistake, do not count. `edited_facts` mostly have a fact check: a sentence whose old
-    version is still under the same heading has none.
+    case or wrapping, and a spelling mistake, do not count. `edited_facts` mostly have a fact check: a sentence whose
+    old version is still under the same heading has none.
     """
 
     sentences: int
@@ -144,8 +144,8 @@ class _Unmatched:
 def compare_texts(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Sequence[Chunk]]) -> TextChanges:
     """Compare the changed documents (document -> passages), as indexed and as they are now.
 
-    A new document is in `after` alone, a deleted one in `before` alone. The same input gives the same changes in the same
-    order; before and after swapped give the same pairs the other way round. Takes seconds for 10,000
+    A new document is in `after` alone, a deleted one in `before` alone. The same input gives the same changes in
+    the same order; before and after swapped give the same pairs the other way round. Takes seconds for 10,000
     sentences.
     """
     old, new = read_sentences(before), read_sentences(after)

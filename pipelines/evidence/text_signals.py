@@ -72,7 +72,7 @@ class TextComparison:
         )
 
     def changed_sentence_share(self) -> Measure:
-        """The share of the corpus's sentences that say something else or new; those of unchanged documents are estimated."""
+        """The share of the corpus's sentences that say something else or new, of an estimated total."""
         total = self._sentences()
         return Measure(value=round(min(1.0, self.changes.changed / total), 6) if total else 0.0, n=total)
 

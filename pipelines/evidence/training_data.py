@@ -1,4 +1,4 @@
-"""Training data: what a retrain or an embedder tuning could learn from, compared with what the live models have seen."""
+"""Training data: what a retrain or an embedder tuning could learn from, compared with the live release."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from ragtide.pipelines.corpus import Corpus, KnowledgeBase
+from ragtide.pipelines.corpus import Corpus
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evidence.answer_scores import measure_answers
 from ragtide.pipelines.evidence.data_change import describe_data_change
@@ -19,14 +19,13 @@ from ragtide.pipelines.evidence.training_data import measure_training_data
 from ragtide.pipelines.history.approvals import read_rejections
 from ragtide.pipelines.history.history import past_decisions
 from ragtide.pipelines.planning.workload import forecast_workload, live_embedder, tuning_data_of, view_live_index
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.registry import load_policy
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evidence import Evidence
 from ragtide.pipelines.release.lineage import DeletedDocuments, deleted_training_documents
-from ragtide.pipelines.workspace import Workspace
 
 
 def make_plan(project: Project, corpus: Corpus) -> Plan:
@@ -35,7 +34,7 @@ def make_plan(project: Project, corpus: Corpus) -> Plan:
     # An unknown name is reported before the model is asked anything.
     load_policy(params.policy.name)
     evidence = gather_evidence(project, corpus)
-    return Plan(evidence=evidence, decision=decide(evidence, params.policy), params=params.digest())
+    return Plan(evidence=evidence, decision=make_decision(evidence, params.policy), params=params.digest())
 
 
 def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
@@ -46,7 +45,8 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     embedder = live_embedder(project, release).embedder
     index = view_live_index(project, knowledge, evaluator.golden, release)
     tuning = tuning_data_of(project, corpus, release)
-    deleted = deleted_training_documents(release.model, _deleted_documents(workspace, knowledge)) if release else ()
+    deletions = DeletedDocuments(workspace, knowledge.snapshot, knowledge.pending_deletions)
+    deleted = deleted_training_documents(release.model, deletions) if release else ()
     data = describe_data_change(knowledge, release, index.delta, read_rejections(workspace), deleted)
     workload = forecast_workload(project, corpus, evaluator.golden, index, tuning)
     limits = read_limits(workspace, history, workload, data.snapshot, now)
@@ -56,10 +56,6 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     with watch("excess_loss"):
         training = measure_training_data(corpus, release, live, evaluator.answerer, tuning, params)
     return Evidence(data=data, scores=scores, text=text, training=training, limits=limits, signal_seconds=watch.seconds)
-
-
-def _deleted_documents(workspace: Workspace, knowledge: KnowledgeBase) -> DeletedDocuments:
-    return DeletedDocuments(workspace, knowledge.snapshot, knowledge.pending_deletions)
 
 
 def save_plan(project: Project, plan: Plan) -> str:

@@ -14,7 +14,7 @@ from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.history import ACTION_SECONDS, rolled_back_releases
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.planning.plan import read_plan
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision, Option, Plan
@@ -79,7 +79,7 @@ def recorded_cycles(project: Project) -> list[RecordedCycle]:
 
 def replay_policy(cycles: Sequence[RecordedCycle], params: PolicyParams) -> list[ReplayedCycle]:
     """Each recorded cycle under the policy of `params`."""
-    return [_replayed(recorded, decide(recorded.evidence, params)) for recorded in cycles]
+    return [_replayed(recorded, make_decision(recorded.evidence, params)) for recorded in cycles]
 
 
 def replay_total(policy: str, replayed: Sequence[ReplayedCycle]) -> ReplayTotal:

@@ -15,6 +15,7 @@ from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.data import IndexDelta
 from ragtide.pipelines.records.release import Release
 from ragtide.pipelines.training.embedder_tuning import TuningData, tuning_data
+from ragtide.pipelines.training.pairs import build_pairs
 from ragtide.pipelines.training.samples import draw_unanswerable
 
 
@@ -50,7 +51,9 @@ def tuning_data_of(project: Project, corpus: Corpus, release: Release | None) ->
     params = project.workspace.params
     if release is None or is_plugin(params.embed.model):
         return None
-    return tuning_data(params, project.pairs(corpus), live_embedder(project, release).tuned)
+    training = corpus.training
+    pairs = build_pairs(corpus.knowledge.chunks_by_document, training.examples, training.golden)
+    return tuning_data(params, pairs, live_embedder(project, release).tuned)
 
 
 def forecast_workload(

@@ -39,8 +39,8 @@ def if_quantity(quantity: str, limit: float) -> Reason:
 class Always:
     """Refresh and retrain in each cycle in which a document, an example or a question changed.
 
-    The model is trained where only documents changed, too: that is what "always" means. The usual baseline of the papers
-    on retraining (Mahadevan & Mathioudakis 2024, "Cost-aware retraining for machine learning").
+    The model is trained where only documents changed, too: that is what "always" means. The usual baseline of the
+    papers on retraining (Mahadevan & Mathioudakis 2024, "Cost-aware retraining for machine learning").
     """
 
     def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations:  # noqa: ARG002 - at any price
@@ -141,9 +141,9 @@ class Drift:
     """Refresh where the documents drifted, retrain where the examples did.
 
     Documents: `shift`, the energy distance of the new chunks' vectors to the old ones (0-1), above
-    `policy.baseline.drift_limit`. Examples: `excess_loss`, the live model's extra loss on new ones (nats a token), above
-    `policy.excess_loss_full`. In the manner of Modyn's DataDriftTrigger (Böther et al. 2025, "Modyn: Data-Centric Machine
-    Learning Pipeline Orchestration"): it takes the value, not the lower end, and considers neither gain nor cost.
+    `policy.baseline.drift_limit`. Examples: `excess_loss`, the live model's extra loss on new ones (nats a token),
+    above `policy.excess_loss_full`. In the manner of Modyn's DataDriftTrigger (Böther et al. 2025, "Modyn: Data-Centric
+    Machine Learning Pipeline Orchestration"): it takes the value, not the lower end, whatever the gain and the cost.
     """
 
     def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations:  # noqa: ARG002 - at any price
@@ -165,8 +165,8 @@ class Cara:
     In the manner of CARA's cumulative threshold (Mahadevan & Mathioudakis 2024, "Cost-aware retraining for machine
     learning", Knowledge-Based Systems; arXiv:2310.04216). There a stale model costs what the queries lose by it, and
     the threshold is fitted on an earlier stretch of the stream. Here each cycle costs the points (0-100) by which the
-    live score lies below that after the last action, and the threshold is the price of index and model with their proof:
-    `policy.points_per_hour` times the hours. A score alone has no attribution, so it is always both.
+    live score lies below that after the last action, and the threshold is the price of index and model with their
+    proof: `policy.points_per_hour` times the hours. A score alone has no attribution, so it is always both.
     """
 
     def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations:

@@ -34,7 +34,7 @@ LISTED_SIGNALS = (
 )
 
 
-def decide(evidence: Evidence, params: PolicyParams) -> Decision:
+def make_decision(evidence: Evidence, params: PolicyParams) -> Decision:
     """The action that the evidence calls for. Same evidence and params, same decision to the byte."""
     options = weigh_components(evidence, params)
     recommended = load_policy(params.name).choose(evidence, options, params)

@@ -26,7 +26,7 @@ BUILT_IN = {
 
 
 def known_policies() -> dict[str, str]:
-    """Name -> `module:Class`: the built-in ones first, then those of other packages, which cannot replace a built-in name."""
+    """Name -> `module:Class`: the built-in ones first, then those of other packages, under other names."""
     others = {point.name: point.value for point in entry_points(group=GROUP)}
     return BUILT_IN | {name: path for name, path in sorted(others.items()) if name not in BUILT_IN}
 

@@ -52,7 +52,7 @@ def gain_cycles(limits: Limits, params: PolicyParams, component: Component) -> f
     """The number of cycles that a gain is counted for: `gain_lasts_cycles`, or more where the gap has been open longer.
 
     How long it will stay open is not known. Who rents by the day and could buy does well to buy once the rent has come
-    to the price (ski rental: Karlin et al. 1988, "Competitive snoopy caching"). So a gap that has been open for N cycles
+    to the price (ski rental: Karlin et al. 1988, "Competitive snoopy caching"). So a gap that was open for N cycles
     is counted for N + 1, and what is not worth its cost today is worth it in the end if nothing changes.
     """
     open_cycles = 0
@@ -68,7 +68,7 @@ def gain_cycles(limits: Limits, params: PolicyParams, component: Component) -> f
 
 
 def refresh_gain(evidence: Evidence, trained_points: float = 0.0) -> ExpectedGain:
-    """The gain of new chunks: measured on the golden questions that need them, and at least the changed sentences' share.
+    """The gain of new chunks: measured on the golden questions, and at least the share of changed sentences.
 
     The golden questions sample the documents; users ask about changed passages that none of them asks about. Where the
     model fails with any context, its answers do not show what the index lacks: then what a retrain could add
@@ -145,7 +145,7 @@ def retrain_gain(evidence: Evidence, params: PolicyParams) -> ExpectedGain:
 def add_forgetting(gain: ExpectedGain, evidence: Evidence, params: PolicyParams) -> ExpectedGain:
     """A retrain's gain, and what it is worth besides that another adapter has not seen deleted documents.
 
-    The passages in its training samples are others without the deleted documents, so that the same examples make another adapter too.
+    Its training samples hold no passages of the deleted documents, so that the same examples make another adapter too.
     """
     documents = len(evidence.data.deleted_training_documents)
     worth = min(100.0, params.forget_points * documents)

@@ -82,7 +82,7 @@ class Decision(Record):
 
 
 class Plan(Record):
-    """A decision with the evidence that it was made on; `ragtide run --plan DIGEST` fails where the data changed since."""
+    """A decision and its evidence; `ragtide run --plan DIGEST` fails where the data changed since."""
 
     evidence: Evidence
     decision: Decision

@@ -59,9 +59,9 @@ class Costs(Record):
 class PastDecision(Record):
     """An earlier decision and what it brought: what a policy may learn from.
 
-    `expected_points` is the gain that was predicted for the action, `recovered_points` the measured gain, both in points
-    of answer score (0-100). `score` (0-1) is that of the release that was live before, `shift` how far the documents
-    had drifted, `index_gap` and `model_gap` (0-1) the gaps at that time. What was not measured is None.
+    `expected_points` is the gain that was predicted for the action, `recovered_points` the measured gain, both in
+    points of answer score (0-100). `score` (0-1) is that of the release that was live before, `shift` how far the
+    documents had drifted, `index_gap` and `model_gap` (0-1) the gaps at that time. What was not measured is None.
     """
 
     cycle: str
@@ -144,9 +144,9 @@ class AnswerScores(Record):
 class TextSignals(Record):
     """Signals of the changed text itself; no question is needed for them.
 
-    `changed_sentence_share`: sentences of the corpus that say something else or new; `stale_facts`: the share of changed
-    facts for which the live index still gives the old value; `resurfaced_deletions`: the share of removed sentences
-    that a search still finds; `novelty` and `shift` of the new chunks' vectors, and `vocabulary` of their words.
+    `changed_sentence_share`: sentences of the corpus that say something else or new; `stale_facts`: the share of
+    changed facts for which the live index still gives the old value; `resurfaced_deletions`: the share of removed
+    sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors, and `vocabulary` of their words.
     """
 
     changed_sentence_share: Measure = NOT_REQUESTED

@@ -1,4 +1,4 @@
-"""Does a recording take a step's data as the project takes its folders, and note all that the model is asked?"""
+"""Tests of recordings: the data of a step, and everything that the model is asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the oracle the best that there is, and does a policy pay for what it looks at, builds and proves, no more?"""
+"""Tests of walks and regret: the oracle, and what a policy pays for."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from bench.streams.names import IN_HOUSE, TAUGHT_A_NAME
 from bench.streams.world import World
 from ragtide.pipelines.data.text import holds_answer
 from ragtide.pipelines.evaluation.scoring import grade_answer
-from ragtide.pipelines.records.action import ACTIONS
+from ragtide.pipelines.records.action import ACTIONS, Action
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SHARED_START = ("facts", "cosmetic", "gutted", "mixed", "rename", "domain")

@@ -1,4 +1,4 @@
-"""Is a turn of the loop one run with its steps, and does nothing but a proven candidate go live? Real parts, fakes."""
+"""Tests of whole cycles with real parts and fake models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a step tried again where that may help, and is a turn written down whatever comes of it?"""
+"""Tests of the steps: retries, leases, outcomes and imports."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ from ragtide.pipelines.evaluation.gate import judge_candidate
 from ragtide.pipelines.history.history import ACTION_SECONDS
 from ragtide.pipelines.lease import describe_holder
 from ragtide.pipelines.params import PolicyParams, TriggerParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Approval, Plan
 from ragtide.pipelines.records.evaluation import GradedAnswer, Verdict
@@ -185,10 +186,10 @@ def test_the_data_is_read_once_a_turn_and_what_cannot_be_read_is_written_down(
     monkeypatch.setattr(Project, "corpus", counted)
     first = take_snapshot(project.workspace)
     with tasks.open_cycle(project) as turn:
-        assert turn.corpus(first) is turn.corpus(first)
+        assert turn.read(first) is turn.read(first)
         write(project.workspace.kb / "late.md", "# Late\n\nCame later.\n")
         second = take_snapshot(project.workspace)
-        assert set(turn.corpus(second).texts) == {"pump.md", "late.md"}
+        assert set(turn.read(second).knowledge.texts) == {"pump.md", "late.md"}
     assert read == [(first.id, True), (second.id, True)]
 
 
@@ -203,8 +204,8 @@ def verdict(project: Project, score: float) -> Verdict:
 
 def plan_of(limit: float | None = None, **signals: Any) -> Plan:
     gathered = evidence(**signals)
-    decision = decide(gathered, PolicyParams(approve_above_seconds=limit))
-    return Plan(evidence=gathered, action=decision, params="p1")
+    decision = make_decision(gathered, PolicyParams(approve_above_seconds=limit))
+    return Plan(evidence=gathered, decision=decision, params="p1")
 
 
 NOTHING = plan_of(changes=UNCHANGED, delta=UNMOVED)
@@ -226,7 +227,7 @@ REMOVALS = plan_of(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md": 
             "rejected",
             "False",
         ),
-        (REFRESH, 1.0, release(4), "release 4", "True"),
+        (REFRESH, 1.0, release(4), "released", "True"),
     ],
     ids=["nothing", "an action waits", "removals wait", "refused", "released"],
 )
@@ -273,7 +274,12 @@ def test_a_source_that_is_away_stops_no_turn_and_is_written_down(project: Projec
 
 def test_imports_are_left_as_they_are_for_a_yes_to_this_very_data(project: Project, looked: list[Workspace]) -> None:
     given = Approval(
-        plan="p", removals={}, why="", at="2030-01-01", action="RETRAIN", snapshot=take_snapshot(project.workspace).id
+        plan="p",
+        removals={},
+        why="",
+        at="2030-01-01",
+        action=Action.RETRAIN,
+        snapshot=take_snapshot(project.workspace).id,
     )
     given.write(project.workspace.approvals / "p.json")
     with tasks.open_cycle(project) as turn:

@@ -1,4 +1,4 @@
-"""Is a snapshot read as one whole, with what cannot be read or learnt from set aside and nothing lost by mistake?"""
+"""Tests of reading a corpus: documents, examples, quarantine and pending deletions."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ragtide.flows.cli.decision_view import decision_renderables
 from ragtide.pipelines.params import PolicyParams
-from ragtide.pipelines.policy.decide import LISTED_SIGNALS, decide
+from ragtide.pipelines.policy.decide import LISTED_SIGNALS, make_decision
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evidence import Costs, Measure
 from ragtide.pipelines.reports.signals import signal_rows
@@ -20,6 +20,7 @@ from tests.pipelines.reports.pages import full_plan
 from tests.snapshots import assert_snapshot
 
 WIDTHS = [80, 120]
+PARAMS = PolicyParams()
 FULL = {
     **{field: measure(0.3, 0.2, 0.4, n=3104) for field in LISTED_SIGNALS},
     "signal_seconds": {"score_gold": 1234.5},
@@ -29,9 +30,9 @@ FULL = {
 }
 
 
-def decided(params: PolicyParams = PolicyParams(), **signals: object) -> Plan:
+def decided(params: PolicyParams = PARAMS, **signals: object) -> Plan:
     gathered = evidence(**signals)
-    return Plan(evidence=gathered, decision=decide(gathered, params), params="p1")
+    return Plan(evidence=gathered, decision=make_decision(gathered, params), params="p1")
 
 
 def shown(plan: Plan, width: int = 120, styles: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""Can replayed turns be read in a terminal: what was, what would have been, and what each comes to?"""
+"""Tests of the replay tables in a terminal."""
 
 from __future__ import annotations
 

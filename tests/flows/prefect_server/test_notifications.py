@@ -28,7 +28,7 @@ from ragtide.flows.prefect_server.notifications import (
 )
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import NotifyParams, PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
@@ -87,8 +87,8 @@ def received(blocks: None) -> list[dict[str, Any]]:
 
 
 def plan(params: PolicyParams = COSTLY, **signals: Any) -> Plan:
-    measured = evidence(**signals)
-    return Plan(evidence=measured, decision=decide(measured, params), params="p")
+    found = evidence(**signals)
+    return Plan(evidence=found, decision=make_decision(found, params), params="p")
 
 
 def make_cycle(outcome: str, decision: str = "REFRESH", applied: Plan | None = None, detail: str = "") -> Cycle:

@@ -1,4 +1,4 @@
-"""Is what came in called new where it is new, and only there? Clouds of vectors whose distances are known."""
+"""Tests of novelty, shift and vocabulary on clouds of vectors with known distances."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_copies_of_the_only_text_there_is_are_not_novel_for_rounding() -> None:
     ("new", "old", "why"),
     [
         (NONE, cloud(30, 1), "there are no new chunks"),
-        (cloud(5, 1), cloud(19, 1), "19 old chunks are no yardstick: it takes 20"),
-        (cloud(5, 1), NONE, "0 old chunks are no yardstick: it takes 20"),
+        (cloud(5, 1), cloud(19, 1), "19 old chunks are too few to compare with: 20 are needed"),
+        (cloud(5, 1), NONE, "0 old chunks are too few to compare with: 20 are needed"),
     ],
 )
 def test_novelty_is_not_measured_where_there_is_too_little(new: Vectors, old: Vectors, why: str) -> None:
@@ -138,7 +138,7 @@ def test_two_points_are_wholly_apart_and_one_point_is_not_apart_from_itself() ->
 
 @pytest.mark.parametrize(("new", "old"), [(4, 30), (30, 4), (0, 30)])
 def test_shift_is_not_measured_where_there_is_too_little(new: int, old: int) -> None:
-    why = f"{new} new and {old} old chunks: it takes 5 of both"
+    why = f"{new} new and {old} old chunks: 5 of each are needed"
     assert shift(cloud(new, 1), cloud(old, 2), PARAMS) == Measure.unmeasured(why)
 
 
@@ -196,7 +196,7 @@ def test_old_texts_bring_no_new_word(texts: list[str]) -> None:
 @pytest.mark.parametrize(
     ("new", "old", "why"),
     [
-        (["The pump."], OLD_TEXTS[:4], "4 old texts are no vocabulary: it takes 5"),
+        (["The pump."], OLD_TEXTS[:4], "4 old texts are too few to compare with: 5 are needed"),
         ([], OLD_TEXTS, "there are no new texts with words"),
         (["1.2", ""], OLD_TEXTS, "there are no new texts with words"),
     ],

@@ -1,4 +1,4 @@
-"""Is it told which half is out of date? Small cases by hand: a stale index, a model that cannot read, and neither."""
+"""Tests of gathered evidence: a stale index, a model that cannot read, and neither."""
 
 from __future__ import annotations
 

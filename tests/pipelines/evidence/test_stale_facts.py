@@ -1,4 +1,4 @@
-"""Is an index called stale exactly where it gives the old value in the right place?"""
+"""Tests of fact checks and deletion checks against passages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is news told from what only moved or looks different? And does a probe hold the two values of one edit?"""
+"""Tests of text comparison: edited facts, reworded, moved and removed sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do changed text, vectors and new examples say what they should, and why where they say nothing?"""
+"""Tests of the signals of changed text, vectors and new examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ragtide.pipelines.build import training_settings
 from ragtide.pipelines.corpus import Corpus, KnowledgeBase, TrainingSet
 from ragtide.pipelines.evaluation.assistant import Answerer
-from ragtide.pipelines.evidence import text_signals as signals_module
+from ragtide.pipelines.evidence import live_index as watch_module
 from ragtide.pipelines.evidence.live_index import LiveIndexView, Stopwatch
 from ragtide.pipelines.evidence.text_signals import FIRST, OFF, TextComparison, measure_text
 from ragtide.pipelines.evidence.training_data import SeenExamples, excess_loss_on_new, split_seen_examples
@@ -229,7 +229,7 @@ def test_a_sample_of_the_rows_is_as_large_as_asked_for_and_none_where_none_is(li
 
 def test_the_watch_adds_up_the_seconds_of_a_signal_even_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([10.0, 11.5, 20.0, 20.25, 30.0, 34.0])
-    monkeypatch.setattr(signals_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(watch_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     watch = Stopwatch()
     with watch("novelty"):
         pass
@@ -413,7 +413,7 @@ def test_without_new_chunks_there_is_nothing_to_call_new(live: Shelf) -> None:
 def test_vectors_of_other_settings_are_compared_with_none(live: Shelf) -> None:
     now = chunks_of(pages(*TOOLS))
     text = TextComparison(corpus_of(now).knowledge, before(live, now, limit=0), PARAMS)
-    other = Measure.unmeasured("the rows' vectors are those of other settings")
+    other = Measure.unmeasured("the index's vectors are of other settings")
     assert text.vectors(CountingEmbedder()) == (other, other)
     assert CountingEmbedder.embedded == []
 
@@ -504,7 +504,7 @@ class Classroom:
     def corpus(self, *examples: Example) -> Corpus:
         return corpus_of(chunks_of(pages()), *examples)
 
-    def surprise(
+    def excess_loss(
         self,
         model: BuiltModel,
         *examples: Example,
@@ -562,8 +562,8 @@ def test_examples_are_read_as_they_would_be_taught_and_no_more_than_the_settings
         (model(*PLAIN[:2]), {"examples": 0}, OFF),
         (model(*PLAIN[:2], adapter=None), {}, "there is no adapter yet"),
         (model(*PLAIN[:2]), {"index": False}, "there is no adapter yet"),
-        (model(*PLAIN), {}, "the adapter has seen every example"),
-        (model(*PLAIN[:2]), {"generator": Silent()}, "this generator does not tell its loss"),
+        (model(*PLAIN), {}, "the adapter was trained on every example already"),
+        (model(*PLAIN[:2]), {"generator": Silent()}, "this generator does not compute its loss"),
         (model(), {}, "no old training examples to compare with"),
     ],
     ids=["off", "no adapter", "no release", "nothing new", "no losses", "nothing known"],

@@ -1,4 +1,4 @@
-"""Does a removal of many documents wait until somebody has agreed to it, and to these very documents? (law 8)"""
+"""Tests of the deletion guard, approvals and rejections (invariant no-mass-deletion)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ragtide.pipelines.history.approvals import (
 )
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
 from ragtide.pipelines.params import DeletionGuardParams, PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Approval, Plan
@@ -195,7 +195,7 @@ def plan_of(limit: float | None = None, **signals: Any) -> Plan:
     A refresh takes 30 s here, a retrain 320 s, both 330 s.
     """
     gathered = evidence(**signals)
-    decision = decide(gathered, PolicyParams(approve_above_seconds=limit))
+    decision = make_decision(gathered, PolicyParams(approve_above_seconds=limit))
     return Plan(evidence=gathered, decision=decision, params="p1")
 
 
@@ -253,7 +253,7 @@ def test_an_approval_covers_what_the_plan_holds_back_and_no_more(
     assert plan.decision.action == decided
     given = record_approval(space, PLAN, plan, "by hand")
     assert (given.removals, given.action) == (pages(removals), action)
-    assert given.snapshot == (plan.evidence.snapshot if action else None)
+    assert given.snapshot == (plan.evidence.data.snapshot if action else None)
     assert read_approvals(space) == [given]
 
 
@@ -372,8 +372,8 @@ COSTLY = PolicyParams(approve_above_seconds=0)
 
 def kept(space: Workspace, params: PolicyParams, **signals: Any) -> tuple[str, Plan]:
     """A plan for that evidence, kept under its digest as every turn keeps it."""
-    found = evidence(**({"approved": ()} | signals))
-    plan = Plan(evidence=found, decision=decide(found, params), params="p1")
+    found = evidence(**({"approved_actions": ()} | signals))
+    plan = Plan(evidence=found, decision=make_decision(found, params), params="p1")
     plan.write(space.plan_file(plan.content_digest()))
     return plan.content_digest(), plan
 

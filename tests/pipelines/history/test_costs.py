@@ -1,4 +1,4 @@
-"""Does a forecast follow the runs that there were, and the prior where there was none?"""
+"""Tests of cost forecasts from recorded runs and from the prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is every decision that came to its end told with what came of it, and no other?"""
+"""Tests of recorded cycles as past decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the turn that nobody asked for noticed, and one that cannot succeed not asked for over and over?"""
+"""Tests of the missed-run check and its growing waits."""
 
 from __future__ import annotations
 
@@ -58,11 +58,13 @@ def test_a_turn_that_waits_for_an_approval_has_judged(workspace: Workspace) -> N
 @pytest.mark.parametrize("outcome", ["running", "failed", "killed"])
 def test_a_turn_that_died_is_due_again(workspace: Workspace, outcome: str) -> None:
     known = check_missed_run(workspace, [turn(workspace), turn(workspace, 2, outcome=outcome)], NOW)
-    assert (known.is_due, known.why) == (True, f"cycle-2 came to no end ({outcome})")
+    assert (known.is_due, known.why) == (True, f"cycle-2 did not finish ({outcome})")
 
 
 def test_a_rollback_is_no_turn_that_judged(workspace: Workspace) -> None:
-    known = check_missed_run(workspace, [turn(workspace), turn(workspace, 2, action="ROLLBACK", snapshot="")], NOW)
+    known = check_missed_run(
+        workspace, [turn(workspace), turn(workspace, 2, action=None, undone="2", snapshot="")], NOW
+    )
     assert not known.is_due
 
 

@@ -1,4 +1,4 @@
-"""Is a plan what happens? It is made without changing anything, kept by digest, and void once the world has moved."""
+"""Tests of plans: made without changes, stored by digest, void once data or params changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ragtide.pipelines.index import fingerprint
 from ragtide.pipelines.models.load import LoadedEmbedder, Models
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.planning.plan import load_current_plan, make_plan, read_plan, save_plan
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
@@ -95,7 +95,7 @@ def plan_for(opened: Project, **signals: Any) -> Plan:
     known["past"] = past_decisions(opened.registry.history())
     gathered = evidence(**(known | signals))
     params = opened.workspace.params
-    return Plan(evidence=gathered, decision=decide(gathered, params.policy), params=params.digest())
+    return Plan(evidence=gathered, decision=make_decision(gathered, params.policy), params=params.digest())
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -306,7 +306,7 @@ def test_what_went_well_or_never_ended_may_be_tried_again(history: list[Cycle]) 
 
 def said(limit: float | None = None, **signals: Any) -> str:
     gathered = evidence(**signals)
-    decision = decide(gathered, PolicyParams(approve_above_seconds=limit))
+    decision = make_decision(gathered, PolicyParams(approve_above_seconds=limit))
     return headline(Plan(evidence=gathered, decision=decision, params="p1"))
 
 
@@ -523,7 +523,7 @@ def test_a_folder_that_is_renamed_is_no_removal(opened: Project) -> None:
     assert (plan.evidence.data.pending_deletions, plan.decision.action) == ({}, Action.NOTHING)
     assert (plan.evidence.data.delta.to_embed, plan.evidence.data.delta.documents_renamed) == (0, 12)
     eager = opened.workspace.params.policy.model_copy(update={"refresh_on_rename": True})
-    assert decide(plan.evidence, eager).action == Action.REFRESH
+    assert make_decision(plan.evidence, eager).action == Action.REFRESH
 
 
 def test_documents_that_are_renamed_to_what_nobody_reads_are_removed(opened: Project) -> None:

@@ -1,4 +1,4 @@
-"""Does a replay count what really came of a decision, and only where another one was made what was expected of that?"""
+"""Tests of the policy replay: measured results for the recorded decision, forecasts for another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ragtide.pipelines.planning.policy_replay import (
     replay_policy,
     replay_total,
 )
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
@@ -58,7 +58,7 @@ class Record:
     def planned(self, gathered: Evidence | None = None) -> str:
         """Keep a plan of the default policy; its digest."""
         seen = gathered or evidence()
-        return save_plan(self.project, Plan(evidence=seen, decision=decide(seen, DEFAULT), params="p1"))
+        return save_plan(self.project, Plan(evidence=seen, decision=make_decision(seen, DEFAULT), params="p1"))
 
     def turn(self, decision: str = "REFRESH", **fields: Any) -> None:
         number = len(self._told.cycles) + 1

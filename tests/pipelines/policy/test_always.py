@@ -1,4 +1,4 @@
-"""Does "always" do everything whenever anything moved, and nothing where nothing did?"""
+"""Tests of the policy "always": everything on any change, nothing without one."""
 
 from __future__ import annotations
 

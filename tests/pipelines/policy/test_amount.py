@@ -1,4 +1,4 @@
-"""Does "amount" act on each half by the share of its own data that is new?"""
+"""Tests of the policy "amount": each component by the new share of its own data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are the cycles and scores since the last action counted from the right one?"""
+"""Tests of the cycles and scores since the last action."""
 
 from __future__ import annotations
 

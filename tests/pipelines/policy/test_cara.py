@@ -1,4 +1,4 @@
-"""Does cost-aware retraining act once the points that were lost pay for both halves, and not before?"""
+"""Tests of the policy "cara": action once the lost points reach the price of both components."""
 
 from __future__ import annotations
 

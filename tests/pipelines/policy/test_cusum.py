@@ -1,4 +1,4 @@
-"""Does the sum of the score's falls follow Page's rule, and start anew after an action that stands?"""
+"""Tests of the policy "cusum": Page's rule, reset by an action in effect."""
 
 from __future__ import annotations
 

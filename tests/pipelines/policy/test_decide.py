@@ -1,4 +1,4 @@
-"""Is the decision a pure function of the evidence, does it follow what was measured, and does it say why?"""
+"""Tests of the decision: purity, monotonicity in what was measured, rules, limits and reasons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ragtide.pipelines.params import PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.weigh import forecast_seconds, points_per_hour, weigh_components
 from ragtide.pipelines.records.action import ACTIONS, Action
 from ragtide.pipelines.records.data import ChangeSet, QuarantinedDocument, Rename
@@ -198,7 +198,7 @@ def anew(**signals: Any) -> Evidence:
 
 
 def action_at(points_per_hour: float, **signals: Any) -> Action:
-    return decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": points_per_hour})).action
+    return make_decision(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": points_per_hour})).action
 
 
 # --- the laws ------------------------------------------------------------------------------------------------------
@@ -208,10 +208,10 @@ def action_at(points_per_hour: float, **signals: Any) -> Action:
 @given(worlds(), PRICES)
 def test_the_same_evidence_brings_the_same_decision_to_the_byte(world: Evidence, params: PolicyParams) -> None:
     before = world.model_dump_json()
-    first = decide(world, params).model_dump_json()
+    first = make_decision(world, params).model_dump_json()
     again = Evidence.model_validate_json(before)
     turned = but(again, rejected_actions=dict(reversed(again.limits.rejected_actions.items())))
-    assert decide(turned, params).model_dump_json() == first
+    assert make_decision(turned, params).model_dump_json() == first
     assert world.model_dump_json() == before
     assert Decision.model_validate_json(first).model_dump_json() == first
 
@@ -219,7 +219,7 @@ def test_the_same_evidence_brings_the_same_decision_to_the_byte(world: Evidence,
 @law
 @given(worlds(), PRICES)
 def test_every_action_is_weighed_and_every_reason_given(world: Evidence, params: PolicyParams) -> None:
-    decision, index = decide(world, params), on_index(world)
+    decision, index = make_decision(world, params), on_index(world)
     joint = index.with_retrain()
     assert [one.action for one in decision.options] == [Action.NOTHING, index, Action.RETRAIN, joint]
     assert all(one.reasons for one in decision.options)
@@ -231,7 +231,7 @@ def test_every_action_is_weighed_and_every_reason_given(world: Evidence, params:
 @law
 @given(worlds(refusable=ALONE), PRICES)
 def test_the_action_is_what_is_worth_it(world: Evidence, params: PolicyParams) -> None:
-    decision, index = decide(world, params), on_index(world)
+    decision, index = make_decision(world, params), on_index(world)
     assert decision.action.refreshes is option_of(decision, index).worth_it
     assert decision.action.rebuilds is (option_of(decision, index).worth_it and index == Action.REBUILD)
     assert decision.action.retrains is option_of(decision, Action.RETRAIN).worth_it
@@ -241,7 +241,7 @@ def test_the_action_is_what_is_worth_it(world: Evidence, params: PolicyParams) -
 @law
 @given(worlds(), PRICES)
 def test_what_was_refused_is_not_chosen_again(world: Evidence, params: PolicyParams) -> None:
-    assert decide(world, params).action not in world.limits.rejected_actions
+    assert make_decision(world, params).action not in world.limits.rejected_actions
 
 
 DAMAGE = ("refresh_gain", "changed_sentence_share", "model_gap", "excess_loss", "new_examples")
@@ -255,7 +255,7 @@ def test_more_damage_never_brings_a_cheaper_action_and_drops_no_half_of_it(
 ) -> None:
     damaged = [worse(world, signal, by) for signal in DAMAGE]
     for one, edge in product(damaged, on_the_edge(params, world)):
-        before, after = decide(world, edge).action, decide(one, edge).action
+        before, after = make_decision(world, edge).action, make_decision(one, edge).action
         assert rank(after) >= rank(before)
         assert after.refreshes >= before.refreshes
         assert after.retrains >= before.retrains
@@ -265,7 +265,7 @@ def test_more_damage_never_brings_a_cheaper_action_and_drops_no_half_of_it(
 @given(worlds(all_measured=True), PRICES, st.integers(0, 100))
 def test_a_larger_gain_never_makes_a_refresh_less_likely(world: Evidence, params: PolicyParams, more: int) -> None:
     larger = but(world, refresh_gain=raised(world.scores.refresh_gain, more))
-    assert decide(larger, params).action.refreshes >= decide(world, params).action.refreshes
+    assert make_decision(larger, params).action.refreshes >= make_decision(world, params).action.refreshes
 
 
 @law
@@ -275,7 +275,7 @@ def test_a_wider_interval_never_makes_a_retrain_more_likely(
 ) -> None:
     less_sure = but(world, **{signal: lower(signal_of(world, signal), by)})
     for edge in on_the_edge(params, world, less_sure):
-        assert decide(less_sure, edge).action.retrains <= decide(world, edge).action.retrains
+        assert make_decision(less_sure, edge).action.retrains <= make_decision(world, edge).action.retrains
 
 
 @law
@@ -285,7 +285,7 @@ def test_a_wider_interval_of_what_a_refresh_gains_makes_nothing_more_likely(
 ) -> None:
     less_sure = but(world, refresh_gain=lower(world.scores.refresh_gain, by))
     for edge in on_the_edge(params, world, less_sure):
-        before, after = decide(world, edge).action, decide(less_sure, edge).action
+        before, after = make_decision(world, edge).action, make_decision(less_sure, edge).action
         assert after.refreshes <= before.refreshes
         assert after.retrains == before.retrains
 
@@ -301,9 +301,11 @@ def test_costs_and_value_that_grow_together_change_no_action(
     )
     for edge in on_the_edge(params, world):
         price = beside * edge.points_per_hour
-        before = decide(world, PARAMS.model_copy(update={"points_per_hour": price}))
+        before = make_decision(world, PARAMS.model_copy(update={"points_per_hour": price}))
         scaled = but(world, costs=times(world.limits.costs, factor))
-        assert decide(scaled, PARAMS.model_copy(update={"points_per_hour": price / factor})).action == before.action
+        assert (
+            make_decision(scaled, PARAMS.model_copy(update={"points_per_hour": price / factor})).action == before.action
+        )
 
 
 @law
@@ -313,7 +315,7 @@ def test_more_documents_to_forget_never_make_a_retrain_less_wanted(
 ) -> None:
     less, much = (but(world, deleted_training_documents=tuple(map(str, range(many)))) for many in (few, few + more))
     for edge in on_the_edge(params, less, much):
-        before, after = decide(less, edge).action, decide(much, edge).action
+        before, after = make_decision(less, edge).action, make_decision(much, edge).action
         assert after.retrains >= before.retrains
         assert after.refreshes == before.refreshes
 
@@ -323,12 +325,12 @@ def test_more_documents_to_forget_never_make_a_retrain_less_wanted(
 def test_where_nothing_is_to_be_forgotten_it_makes_no_difference_what_that_is_worth(
     world: Evidence, params: PolicyParams, points: int
 ) -> None:
-    assert decide(world, params.model_copy(update={"forget_points": points})) == decide(world, params)
+    assert make_decision(world, params.model_copy(update={"forget_points": points})) == make_decision(world, params)
 
 
 def test_a_model_that_knows_what_is_gone_is_told_of_and_trained_again_where_that_is_worth_it() -> None:
     world = evidence(delta=UNMOVED, changes=UNCHANGED, adapter_is_current=True, deleted_training_documents=("a.md",))
-    dear, cheap = decide(world, PARAMS), decide(world, PARAMS.model_copy(update={"forget_points": 10}))
+    dear, cheap = make_decision(world, PARAMS), make_decision(world, PARAMS.model_copy(update={"forget_points": 10}))
     assert (dear.action, cheap.action) == (Action.NOTHING, Action.RETRAIN)
     for decision in (dear, cheap):
         assert values_of(decision.reasons, ReasonCode.TRAINED_ON_DELETED) == {"documents": 1}
@@ -345,7 +347,7 @@ def test_a_retrain_that_brought_nothing_never_makes_the_next_more_likely(
     accepted, undone = how != "refused", how == "undone"
     failed = also(world, past(action, recovered_points=recovered, accepted=accepted, rolled_back=undone))
     for edge in on_the_edge(params, world, failed):
-        assert decide(failed, edge).action.retrains <= decide(world, edge).action.retrains
+        assert make_decision(failed, edge).action.retrains <= make_decision(world, edge).action.retrains
 
 
 @law
@@ -355,14 +357,14 @@ def test_a_retrain_that_brought_all_never_makes_the_next_less_likely(
 ) -> None:
     worked = also(world, past(action, recovered_points=recovered))
     for edge in on_the_edge(params, world, worked):
-        assert decide(worked, edge).action.retrains >= decide(world, edge).action.retrains
+        assert make_decision(worked, edge).action.retrains >= make_decision(world, edge).action.retrains
 
 
 @law
 @given(worlds(refusable=ALONE), st.integers(0, 500), st.integers(0, 500))
 def test_a_higher_price_never_makes_an_action_more_likely(world: Evidence, price: int, more: int) -> None:
-    cheap = decide(world, PARAMS.model_copy(update={"points_per_hour": price})).action
-    dear = decide(world, PARAMS.model_copy(update={"points_per_hour": price + more})).action
+    cheap = make_decision(world, PARAMS.model_copy(update={"points_per_hour": price})).action
+    dear = make_decision(world, PARAMS.model_copy(update={"points_per_hour": price + more})).action
     assert dear.refreshes <= cheap.refreshes
     assert dear.retrains <= cheap.retrains
 
@@ -372,7 +374,7 @@ def test_a_higher_price_never_makes_an_action_more_likely(world: Evidence, price
 def test_dearer_steps_never_make_an_action_more_likely(world: Evidence, params: PolicyParams, more: Costs) -> None:
     steps = ("refresh_seconds", "retrain_seconds", "prove_seconds")
     dear = more.model_copy(update={step: getattr(more, step) + getattr(world.limits.costs, step) for step in steps})
-    before, after = decide(world, params).action, decide(but(world, costs=dear), params).action
+    before, after = make_decision(world, params).action, make_decision(but(world, costs=dear), params).action
     assert after.refreshes <= before.refreshes
     assert after.retrains <= before.retrains
 
@@ -385,7 +387,9 @@ UNTRIED = ("RETRAIN", BOTH, "REBUILD+RETRAIN")
 def test_what_is_gone_is_taken_out_at_any_price(world: Evidence, gone: int) -> None:
     renamed = len(world.data.changes.renamed)
     moved = delta(new=0, gone=0, documents_deleted=gone + renamed, documents_renamed=renamed)
-    decision = decide(but(world, delta=moved, live_release="1"), PARAMS.model_copy(update={"points_per_hour": 1e9}))
+    decision = make_decision(
+        but(world, delta=moved, live_release="1"), PARAMS.model_copy(update={"points_per_hour": 1e9})
+    )
     assert decision.action.refreshes
     assert refresh_reasons(decision)[0] == Reason.of(ReasonCode.DELETED_IN_INDEX, documents=gone)
 
@@ -393,7 +397,7 @@ def test_what_is_gone_is_taken_out_at_any_price(world: Evidence, gone: int) -> N
 @law
 @given(worlds(refusable=UNTRIED))
 def test_rows_of_another_embedder_are_made_anew_at_any_price(world: Evidence) -> None:
-    decision = decide(
+    decision = make_decision(
         but(world, delta=anew().data.delta, live_release="1"), PARAMS.model_copy(update={"points_per_hour": 1e9})
     )
     assert decision.action.rebuilds
@@ -403,7 +407,7 @@ def test_rows_of_another_embedder_are_made_anew_at_any_price(world: Evidence) ->
 @law
 @given(worlds(), PRICES)
 def test_an_index_is_made_anew_only_where_its_rows_cannot_stay(world: Evidence, params: PolicyParams) -> None:
-    assert decide(world, params).action.rebuilds <= bool(world.data.delta.rebuild)
+    assert make_decision(world, params).action.rebuilds <= bool(world.data.delta.rebuild)
 
 
 @law
@@ -411,7 +415,7 @@ def test_an_index_is_made_anew_only_where_its_rows_cannot_stay(world: Evidence, 
 def test_what_is_held_back_makes_of_nothing_a_wait_and_changes_nothing_else(
     world: Evidence, params: PolicyParams
 ) -> None:
-    before, after = decide(world, params), decide(but(world, pending_deletions=HELD), params)
+    before, after = make_decision(world, params), make_decision(but(world, pending_deletions=HELD), params)
     waits = before.action == Action.NOTHING
     assert after.action == (Action.HOLD if waits else before.action)
     assert after.proposed == (Action.REFRESH if waits else None)
@@ -424,8 +428,8 @@ def test_what_is_held_back_makes_of_nothing_a_wait_and_changes_nothing_else(
 @law
 @given(worlds(), PRICES)
 def test_what_is_set_aside_is_told_and_decides_nothing(world: Evidence, params: PolicyParams) -> None:
-    before = decide(world, params)
-    after = decide(but(world, quarantined={ASIDE.document: ASIDE.reason}), params)
+    before = make_decision(world, params)
+    after = make_decision(but(world, quarantined={ASIDE.document: ASIDE.reason}), params)
     assert (after.action, after.options) == (before.action, before.options)
     [added] = [reason for reason in after.reasons if reason not in before.reasons]
     assert added == Reason.of(ReasonCode.QUARANTINED, documents=1)
@@ -434,7 +438,10 @@ def test_what_is_set_aside_is_told_and_decides_nothing(world: Evidence, params: 
 @law
 @given(worlds(), PRICES)
 def test_what_is_left_out_of_the_examples_is_told_and_decides_nothing(world: Evidence, params: PolicyParams) -> None:
-    before, after = decide(world, params), decide(but(world, filtered={"leak": 2, "duplicate": 1}), params)
+    before, after = (
+        make_decision(world, params),
+        make_decision(but(world, filtered={"leak": 2, "duplicate": 1}), params),
+    )
     assert (after.action, after.options) == (before.action, before.options)
     [added] = [reason for reason in after.reasons if reason not in before.reasons]
     assert added == Reason.of(ReasonCode.FILTERED, lines=3)
@@ -443,7 +450,7 @@ def test_what_is_left_out_of_the_examples_is_told_and_decides_nothing(world: Evi
 @law
 @given(worlds(refusable=UNTRIED))
 def test_without_a_live_release_an_index_is_made_at_any_price(world: Evidence) -> None:
-    decision = decide(but(world, live_release=None), PARAMS.model_copy(update={"points_per_hour": 1e9}))
+    decision = make_decision(but(world, live_release=None), PARAMS.model_copy(update={"points_per_hour": 1e9}))
     assert decision.action.refreshes
     assert refresh_reasons(decision)[0].code is ReasonCode.NO_INDEX
 
@@ -452,21 +459,21 @@ def test_without_a_live_release_an_index_is_made_at_any_price(world: Evidence) -
 @given(worlds())
 def test_an_index_that_holds_these_very_chunks_is_left_alone(world: Evidence) -> None:
     still = but(world, live_release="1", delta=UNMOVED)
-    assert not decide(still, PARAMS.model_copy(update={"points_per_hour": 0})).action.refreshes
+    assert not make_decision(still, PARAMS.model_copy(update={"points_per_hour": 0})).action.refreshes
 
 
 @law
 @given(worlds())
 def test_what_was_not_measured_earns_no_retrain(world: Evidence) -> None:
     blind = but(world, model_gap=UNMEASURED)
-    assert not decide(blind, PARAMS.model_copy(update={"points_per_hour": 0})).action.retrains
+    assert not make_decision(blind, PARAMS.model_copy(update={"points_per_hour": 0})).action.retrains
 
 
 @law
 @given(worlds())
 def test_nothing_measured_at_all_still_brings_a_decision(world: Evidence) -> None:
     blind = but(world, **dict.fromkeys(MEASURES, UNMEASURED), new_examples=None, past=())
-    decision = decide(blind, PARAMS)
+    decision = make_decision(blind, PARAMS)
     assert not decision.action.retrains
     assert values_of(retrain_reasons(decision), ReasonCode.MODEL_GAP_UNMEASURED) == {"why": "no questions"}
     assert "nan" not in decision.model_dump_json().lower()
@@ -480,7 +487,7 @@ def test_whatever_is_missing_there_is_a_decision_that_lists_what_was_asked_for_i
     measures = {field: measure(0.2, 0.1, 0.3) for field in MEASURES}
     measures |= {field: Measure.unmeasured(f"{field} went wrong") for field in missing}
     measures |= dict.fromkeys(unasked, NOT_REQUESTED)
-    decision = decide(but(world, **measures, new_examples=None, past=()), params)
+    decision = make_decision(but(world, **measures, new_examples=None, past=()), params)
     listed = {*LISTED, "changed_sentence_share"} & (missing - unasked)
     assert decision.unmeasured_signals == {field: f"{field} went wrong" for field in listed}
     assert all(decision_sentences(decision))
@@ -488,19 +495,19 @@ def test_whatever_is_missing_there_is_a_decision_that_lists_what_was_asked_for_i
 
 @pytest.mark.parametrize("field", [*LISTED, "changed_sentence_share"])
 def test_a_signal_that_was_asked_for_and_not_measured_is_listed_with_its_reason(field: str) -> None:
-    decision = decide(evidence(**{field: Measure.unmeasured("the disk was full")}), PARAMS)
+    decision = make_decision(evidence(**{field: Measure.unmeasured("the disk was full")}), PARAMS)
     assert decision.unmeasured_signals == {field: "the disk was full"}
 
 
 def test_a_decision_with_every_signal_in_hand_or_unasked_lacks_nothing() -> None:
-    assert decide(evidence(), PARAMS).unmeasured_signals == {}
+    assert make_decision(evidence(), PARAMS).unmeasured_signals == {}
 
 
 @law
 @given(worlds(), PRICES, st.sampled_from([None, 2.5]))
 def test_each_line_of_the_bill_adds_up(world: Evidence, params: PolicyParams, price: float | None) -> None:
     world = but(world, costs=world.limits.costs.model_copy(update={"price_per_hour": price}))
-    nothing, refresh, retrain, both = decide(world, params).options
+    nothing, refresh, retrain, both = make_decision(world, params).options
     assert (nothing.cost_seconds, nothing.gain_points) == (0, 0)
     steps, prove = (
         world.limits.costs.refresh_seconds + world.limits.costs.retrain_seconds,
@@ -524,7 +531,7 @@ def test_each_line_of_the_bill_adds_up(world: Evidence, params: PolicyParams, pr
 @law
 @given(worlds(), PRICES)
 def test_the_explanation_tells_of_both_halves(world: Evidence, params: PolicyParams) -> None:
-    decision = decide(world, params)
+    decision = make_decision(world, params)
     _, refresh, retrain, _ = decision.options
     text = " ".join(decision_sentences(decision))
     for half in (refresh, retrain):
@@ -562,7 +569,7 @@ def test_the_explanation_tells_of_both_halves(world: Evidence, params: PolicyPar
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_each_half_is_mended_where_it_is_out_of_date(signals: dict[str, Any], action: Action) -> None:
-    assert decide(evidence(**signals), PARAMS).action == action
+    assert make_decision(evidence(**signals), PARAMS).action == action
 
 
 @pytest.mark.parametrize(
@@ -584,25 +591,25 @@ def test_each_half_is_mended_where_it_is_out_of_date(signals: dict[str, Any], ac
 def test_a_retrain_that_brings_nothing_is_not_made_and_the_reason_is_said(
     signals: dict[str, Any], code: ReasonCode
 ) -> None:
-    decision = decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 0}))
+    decision = make_decision(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 0}))
     assert not decision.action.retrains
     assert retrain_reasons(decision)[0].code is code
 
 
 def test_a_gap_that_may_be_none_at_all_gains_nothing_at_the_lower_end() -> None:
     retrain = option_of(
-        decide(evidence(model_gap=measure(0.3, low=-0.01)), PARAMS.model_copy(update={"points_per_hour": 0})),
+        make_decision(evidence(model_gap=measure(0.3, low=-0.01)), PARAMS.model_copy(update={"points_per_hour": 0})),
         Action.RETRAIN,
     )
     assert (retrain.gain_points, retrain.gain_points_low, retrain.worth_it) == (15, 0, False)
 
 
 def test_as_many_examples_as_are_needed_are_enough() -> None:
-    assert decide(evidence(model_gap=measure(0.3), examples=20, min_examples=20), PARAMS).action.retrains
+    assert make_decision(evidence(model_gap=measure(0.3), examples=20, min_examples=20), PARAMS).action.retrains
 
 
 def test_the_share_of_new_chunks_stands_in_for_a_gain_that_was_not_measured() -> None:
-    decision = decide(evidence(refresh_gain=UNMEASURED, delta=delta(new=2, gone=1)), PARAMS)
+    decision = make_decision(evidence(refresh_gain=UNMEASURED, delta=delta(new=2, gone=1)), PARAMS)
     refresh = option_of(decision, Action.REFRESH)
     assert (refresh.gain_points, refresh.gain_points_low) == (15.2, 15.2)
     assert values_of(refresh.reasons, ReasonCode.CHANGED_CHUNKS) == {"new": 2, "chunks": 10, "deleted": 1}
@@ -613,7 +620,7 @@ def test_the_share_of_new_chunks_stands_in_for_a_gain_that_was_not_measured() ->
 def test_a_refresh_gains_what_questions_show_and_at_least_the_share_of_new_chunks(
     measured: float, expected: float
 ) -> None:
-    decision = decide(evidence(refresh_gain=measure(measured), delta=delta(new=2)), PARAMS)
+    decision = make_decision(evidence(refresh_gain=measure(measured), delta=delta(new=2)), PARAMS)
     refresh = option_of(decision, Action.REFRESH)
     assert (refresh.gain_points, refresh.gain_points_low) == (expected, expected)
 
@@ -630,15 +637,15 @@ def test_the_lower_end_of_a_gain_decides(
     signals: dict[str, Any], action: Action, points: float, low: float, buys: float
 ) -> None:
     costs = Costs(refresh_seconds=26, retrain_seconds=26, prove_seconds=10, source="prior")
-    weighed = option_of(decide(evidence(costs=costs, **signals), PARAMS), action)
+    weighed = option_of(make_decision(evidence(costs=costs, **signals), PARAMS), action)
     assert (weighed.gain_points, weighed.gain_points_low, weighed.points_per_hour) == (points, low, buys)
     for price, worth_it in ((buys, True), (buys + 1, False)):
-        decision = decide(evidence(costs=costs, **signals), PARAMS.model_copy(update={"points_per_hour": price}))
+        decision = make_decision(evidence(costs=costs, **signals), PARAMS.model_copy(update={"points_per_hour": price}))
         assert option_of(decision, action).worth_it is worth_it
 
 
 def test_chunks_that_only_moved_are_called_so() -> None:
-    decision = decide(evidence(changes=MOVED, delta=delta(new=0, gone=0)), PARAMS)
+    decision = make_decision(evidence(changes=MOVED, delta=delta(new=0, gone=0)), PARAMS)
     assert refresh_reasons(decision)[0].code is ReasonCode.MOVED_CHUNKS
 
 
@@ -660,7 +667,7 @@ def test_the_price_that_would_have_changed_a_decision_changes_it(percent: int, s
         "model_gap": measure(percent / 100),
         "costs": Costs(refresh_seconds=1, retrain_seconds=seconds, prove_seconds=1, source="prior"),
     }
-    decision = decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 0}))
+    decision = make_decision(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 0}))
     price = float(counterfactual(decision, Action.RETRAIN, ReasonCode.IF_PRICE_ABOVE)["points_per_hour"] or 0)
     assert action_at(price + 0.1, **signals) == Action.NOTHING
     assert action_at(max(0.0, price - 0.1), **signals) == Action.RETRAIN
@@ -674,7 +681,7 @@ def test_the_gain_that_would_have_changed_a_decision_changes_it(percent: int, se
         "changes": UNCHANGED,
         "costs": Costs(refresh_seconds=1, retrain_seconds=seconds, prove_seconds=1, source="prior"),
     }
-    decision = decide(
+    decision = make_decision(
         evidence(model_gap=measure(percent / 100), **signals), PARAMS.model_copy(update={"points_per_hour": price})
     )
     assume(decision.action == Action.NOTHING)
@@ -687,25 +694,25 @@ def test_the_gain_that_would_have_changed_a_decision_changes_it(percent: int, se
 
 
 def test_what_was_refused_is_weighed_again_on_other_data() -> None:
-    decision = decide(evidence(rejected_actions={"REFRESH": "the gate refused it"}), PARAMS)
+    decision = make_decision(evidence(rejected_actions={"REFRESH": "the gate refused it"}), PARAMS)
     refresh = option_of(decision, Action.REFRESH)
     assert refresh.counterfactual == Reason.of(ReasonCode.IF_OTHER_DATA)
     assert refresh.reasons[0] == Reason.of(ReasonCode.REJECTED_BEFORE, why="the gate refused it")
 
 
 def test_stale_questions_are_counted() -> None:
-    decision = decide(evidence(stale_questions=("q1", "q2")), PARAMS)
+    decision = make_decision(evidence(stale_questions=("q1", "q2")), PARAMS)
     assert decision.reasons == (Reason.of(ReasonCode.STALE_QUESTIONS, questions=2),)
 
 
 @pytest.mark.parametrize(("changes", "code"), [(UNCHANGED, ReasonCode.NOTHING_CHANGED), (GONE, ReasonCode.KEEPS_LIVE)])
 def test_nothing_is_weighed_too(changes: ChangeSet, code: ReasonCode) -> None:
-    nothing = option_of(decide(evidence(changes=changes), PARAMS), Action.NOTHING)
+    nothing = option_of(make_decision(evidence(changes=changes), PARAMS), Action.NOTHING)
     assert (codes(nothing.reasons), nothing.worth_it, nothing.points_per_hour) == ([code], False, None)
 
 
 def test_where_both_were_refused_together_the_refresh_goes_first_and_the_retrain_says_why_it_waits() -> None:
-    decision = decide(
+    decision = make_decision(
         evidence(model_gap=measure(0.3), rejected_actions={"REFRESH+RETRAIN": "the gate"}), PolicyParams()
     )
     assert decision.action == Action.REFRESH
@@ -717,7 +724,9 @@ def test_where_both_were_refused_together_the_refresh_goes_first_and_the_retrain
 
 def test_no_model_is_released_without_an_index() -> None:
     refused = {"REFRESH": "the gate", "REFRESH+RETRAIN": "the gate"}
-    decision = decide(evidence(live_release=None, model_gap=measure(0.5), rejected_actions=refused), PolicyParams())
+    decision = make_decision(
+        evidence(live_release=None, model_gap=measure(0.5), rejected_actions=refused), PolicyParams()
+    )
     assert decision.action == Action.NOTHING
     assert retrain_reasons(decision)[0].code is ReasonCode.INDEX_FIRST
 
@@ -730,19 +739,19 @@ def test_no_model_is_released_without_an_index() -> None:
     ],
 )
 def test_what_blocks_a_retrain_is_what_would_have_changed_it(signals: dict[str, Any], code: ReasonCode) -> None:
-    assert counterfactual(decide(evidence(**signals), PolicyParams()), Action.RETRAIN, code) is not None
+    assert counterfactual(make_decision(evidence(**signals), PolicyParams()), Action.RETRAIN, code) is not None
 
 
 def test_a_forced_refresh_does_not_say_that_a_price_would_have_stopped_it() -> None:
     for signals in ({"live_release": None}, {"delta": delta(documents_deleted=1)}, {"delta": anew().data.delta}):
-        decision = decide(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 1e9}))
+        decision = make_decision(evidence(**signals), PARAMS.model_copy(update={"points_per_hour": 1e9}))
         assert decision.action.refreshes
         assert counterfactual(decision, decision.action, ReasonCode.IF_REJECTED_BEFORE) == {}
 
 
 def test_a_bar_that_was_missed_is_above_the_gain_as_it_is_written() -> None:
     costs = Costs(refresh_seconds=1, retrain_seconds=23, prove_seconds=1, source="prior")
-    decision = decide(
+    decision = make_decision(
         evidence(model_gap=measure(0.002), costs=costs), PARAMS.model_copy(update={"points_per_hour": 50})
     )
     values = counterfactual(decision, Action.RETRAIN, ReasonCode.IF_GAIN_AT_LEAST)
@@ -753,7 +762,7 @@ def test_a_bar_that_was_missed_is_above_the_gain_as_it_is_written() -> None:
 
 
 def test_a_rebuild_says_what_it_would_cost() -> None:
-    decision = decide(anew(), PARAMS)
+    decision = make_decision(anew(), PARAMS)
     rebuild = option_of(decision, Action.REBUILD)
     assert decision.action == Action.REBUILD
     assert values_of(rebuild.reasons, ReasonCode.REBUILT_CHUNKS) == {"chunks": 10, "to_embed": 10}
@@ -761,27 +770,27 @@ def test_a_rebuild_says_what_it_would_cost() -> None:
 
 
 def test_a_rebuild_and_a_retrain_go_together() -> None:
-    decision = decide(anew(model_gap=measure(0.6), score_gold=measure(0.35)), PARAMS)
+    decision = make_decision(anew(model_gap=measure(0.6), score_gold=measure(0.35)), PARAMS)
     assert decision.action == Action.REBUILD.with_retrain()
     assert option_of(decision, Action.REBUILD.with_retrain()).cost_seconds == 330
 
 
 def test_a_rebuild_that_was_refused_is_weighed_again_on_other_data_or_params() -> None:
-    decision = decide(anew(rejected_actions={"REBUILD": "the gate refused it"}), PARAMS)
+    decision = make_decision(anew(rejected_actions={"REBUILD": "the gate refused it"}), PARAMS)
     assert decision.action == Action.NOTHING
     assert counterfactual(decision, Action.REBUILD, ReasonCode.IF_OTHER_DATA) == {}
 
 
 def test_where_both_at_once_were_refused_the_rebuild_goes_first() -> None:
     signals = {"model_gap": measure(0.6), "score_gold": measure(0.35)}
-    decision = decide(anew(rejected_actions={"REBUILD+RETRAIN": "the gate refused it"}, **signals), PARAMS)
+    decision = make_decision(anew(rejected_actions={"REBUILD+RETRAIN": "the gate refused it"}, **signals), PARAMS)
     assert decision.action == Action.REBUILD
     rejected = Reason.of(ReasonCode.REJECTED_WITH_REFRESH, why="the gate refused it")
     assert retrain_reasons(decision)[0] == rejected
 
 
 def test_before_the_first_release_there_is_nothing_to_make_anew() -> None:
-    assert decide(evidence(live_release=None), PARAMS).action == Action.REFRESH
+    assert make_decision(evidence(live_release=None), PARAMS).action == Action.REFRESH
 
 
 # --- a rename is not a removal ---------------------------------------------------------------------------------------
@@ -795,13 +804,13 @@ RENAMED = {
 
 
 def test_another_name_alone_is_nothing_to_do() -> None:
-    decision = decide(evidence(**RENAMED), PARAMS.model_copy(update={"points_per_hour": 0}))
+    decision = make_decision(evidence(**RENAMED), PARAMS.model_copy(update={"points_per_hour": 0}))
     assert decision.action == Action.NOTHING
     assert refresh_reasons(decision)[0].code is ReasonCode.MOVED_CHUNKS
 
 
 def test_another_name_is_written_where_one_asks_for_that() -> None:
-    decision = decide(evidence(**RENAMED), PolicyParams(points_per_hour=1e9, refresh_on_rename=True))
+    decision = make_decision(evidence(**RENAMED), PolicyParams(points_per_hour=1e9, refresh_on_rename=True))
     assert decision.action == Action.REFRESH
     assert refresh_reasons(decision)[0] == Reason.of(ReasonCode.RENAMED_IN_INDEX, documents=1)
 
@@ -809,7 +818,7 @@ def test_another_name_is_written_where_one_asks_for_that() -> None:
 def test_a_removal_beside_a_rename_is_taken_out() -> None:
     both = MOVED.model_copy(update={"removed": ("d.md",)})
     moved = delta(new=0, gone=1, deleted=2, documents_deleted=2, documents_renamed=1)
-    decision = decide(
+    decision = make_decision(
         evidence(**RENAMED | {"changes": both, "delta": moved}), PARAMS.model_copy(update={"points_per_hour": 1e9})
     )
     assert decision.action == Action.REFRESH
@@ -821,7 +830,7 @@ def test_a_removal_is_taken_out_though_a_document_that_has_no_rows_was_renamed()
     both = ChangeSet(before="s0", after="s1", renamed=(Rename(before="bad.pdf", after="old.pdf"),), removed=("d.md",))
     gone = delta(new=0, gone=1, upserted=0, deleted=1, documents_deleted=1)
     aside = {"old.pdf": "is scanned"}
-    decision = decide(
+    decision = make_decision(
         evidence(changes=both, delta=gone, quarantined=aside), PARAMS.model_copy(update={"points_per_hour": 1e9})
     )
     assert decision.action == Action.REFRESH
@@ -844,8 +853,8 @@ def test_a_limit_never_makes_an_action_more_likely(
     world: Evidence, params: PolicyParams, spent: float, since: int | None
 ) -> None:
     world = but(world, spent_hours=spent, hours_since_retrain=since)
-    free = decide(world, PARAMS.model_copy(update={"points_per_hour": params.points_per_hour})).action
-    limited = decide(world, params).action
+    free = make_decision(world, PARAMS.model_copy(update={"points_per_hour": params.points_per_hour})).action
+    limited = make_decision(world, params).action
     assert limited.refreshes <= free.refreshes
     assert limited.retrains <= free.retrains
 
@@ -862,7 +871,7 @@ def test_a_limit_never_makes_an_action_more_likely(
 def test_what_does_not_fit_into_the_budget_of_the_week_is_not_done(
     budget: float | None, spent: float, action: Action
 ) -> None:
-    decision = decide(evidence(**NEEDY, spent_hours=spent), PolicyParams(budget_hours_per_week=budget))
+    decision = make_decision(evidence(**NEEDY, spent_hours=spent), PolicyParams(budget_hours_per_week=budget))
     assert decision.action == action
     if_budget = [one for one in decision.options if one.counterfactual == Reason.of(ReasonCode.IF_BUDGET_LEFT)]
     assert len(if_budget) == 2 - action.refreshes - action.retrains
@@ -870,19 +879,19 @@ def test_what_does_not_fit_into_the_budget_of_the_week_is_not_done(
 
 def test_both_halves_together_fit_into_the_budget_or_the_cheap_one_goes_alone() -> None:
     # 30 s and 320 s each fit into 324 s; both with one proof take 330 s.
-    decision = decide(evidence(**NEEDY), PolicyParams(budget_hours_per_week=0.09))
+    decision = make_decision(evidence(**NEEDY), PolicyParams(budget_hours_per_week=0.09))
     assert decision.action == Action.REFRESH
     assert counterfactual(decision, Action.RETRAIN, ReasonCode.IF_BUDGET_LEFT) == {}
 
 
 def test_what_is_gone_is_taken_out_with_the_budget_spent() -> None:
     gone = evidence(changes=GONE, delta=delta(documents_deleted=1), spent_hours=9.0)
-    assert decide(gone, PolicyParams(budget_hours_per_week=1.0)).action == Action.REFRESH
+    assert make_decision(gone, PolicyParams(budget_hours_per_week=1.0)).action == Action.REFRESH
 
 
 @pytest.mark.parametrize(("since", "retrains"), [(None, True), (0, False), (23, False), (24, True)])
 def test_a_retrain_waits_for_the_cool_down(since: int | None, retrains: bool) -> None:
-    decision = decide(evidence(**NEEDY, hours_since_retrain=since), PolicyParams(cool_down_hours=24))
+    decision = make_decision(evidence(**NEEDY, hours_since_retrain=since), PolicyParams(cool_down_hours=24))
     assert decision.action == (Action.REFRESH.with_retrain() if retrains else Action.REFRESH)
     cooling = option_of(decision, Action.RETRAIN).counterfactual == Reason.of(ReasonCode.IF_COOLED_DOWN)
     assert cooling is not retrains
@@ -896,9 +905,9 @@ def test_a_retrain_waits_for_the_cool_down(since: int | None, retrains: bool) ->
 def test_what_is_over_the_limit_waits_for_a_yes_and_goes_ahead_with_it(
     world: Evidence, params: PolicyParams, limit: int
 ) -> None:
-    free = decide(world, params)
+    free = make_decision(world, params)
     limited = params.model_copy(update={"approve_above_seconds": float(limit)})
-    decision = decide(world, limited)
+    decision = make_decision(world, limited)
     if decision.action == free.action:
         assert decision.proposed is None
     else:
@@ -906,12 +915,12 @@ def test_what_is_over_the_limit_waits_for_a_yes_and_goes_ahead_with_it(
         assert decision.proposed == free.action
         assert decision.reasons[-1].code is ReasonCode.OVER_COST_LIMIT
     assert not decision.action.builds or forecast_seconds(decision.action, world.limits) <= limit
-    yes = decide(but(world, approved_actions=(free.action,)), limited)
+    yes = make_decision(but(world, approved_actions=(free.action,)), limited)
     assert (yes.action, yes.proposed) == (free.action, None)
 
 
 def test_nothing_is_built_while_one_waits_for_a_yes() -> None:
-    decision = decide(evidence(), PolicyParams(approve_above_seconds=29))
+    decision = make_decision(evidence(), PolicyParams(approve_above_seconds=29))
     assert (decision.action, decision.proposed) == (Action.HOLD, Action.REFRESH)
     assert not decision.action.builds
     values = {"action": "REFRESH", "seconds": 30.0, "limit": 29.0, "meanwhile": None}
@@ -919,37 +928,37 @@ def test_nothing_is_built_while_one_waits_for_a_yes() -> None:
 
 
 def test_the_cheap_half_goes_ahead_while_the_dear_one_waits() -> None:
-    decision = decide(evidence(**NEEDY), PolicyParams(approve_above_seconds=30))
+    decision = make_decision(evidence(**NEEDY), PolicyParams(approve_above_seconds=30))
     assert (decision.action, decision.proposed) == (Action.REFRESH, Action.REFRESH.with_retrain())
     assert decision.reasons[-1].values["meanwhile"] == "REFRESH"
 
 
 def test_a_yes_to_another_action_is_none_to_this() -> None:
     world = evidence(**NEEDY, delta=UNMOVED, changes=UNCHANGED, approved_actions=("REFRESH", BOTH))
-    decision = decide(world, PolicyParams(approve_above_seconds=30))
+    decision = make_decision(world, PolicyParams(approve_above_seconds=30))
     assert (decision.action, decision.proposed) == (Action.HOLD, Action.RETRAIN)
 
 
 def test_a_half_that_a_person_said_yes_to_goes_ahead_though_the_other_half_came_to_be_wanted_since() -> None:
-    decision = decide(evidence(**NEEDY, approved_actions=("REFRESH",)), PolicyParams(approve_above_seconds=5))
+    decision = make_decision(evidence(**NEEDY, approved_actions=("REFRESH",)), PolicyParams(approve_above_seconds=5))
     assert (decision.action, decision.proposed) == (Action.REFRESH, Action.REFRESH.with_retrain())
 
 
 @law
 @given(worlds(), PRICES)
 def test_in_suggest_mode_nothing_is_built_before_a_person_has_said_yes(world: Evidence, params: PolicyParams) -> None:
-    free = decide(but(world, approved_actions=()), params)
+    free = make_decision(but(world, approved_actions=()), params)
     careful = params.model_copy(update={"mode": "suggest"})
-    decision = decide(but(world, approved_actions=()), careful)
+    decision = make_decision(but(world, approved_actions=()), careful)
     assert decision.action == (Action.HOLD if free.action.builds else free.action)
     assert decision.proposed == (free.action if free.action.builds else free.proposed)
     assert decision.options == free.options
-    yes = decide(but(world, approved_actions=(free.action,)), careful)
+    yes = make_decision(but(world, approved_actions=(free.action,)), careful)
     assert yes.action == free.action
 
 
 def test_in_suggest_mode_the_half_that_was_said_yes_to_goes_ahead() -> None:
-    decision = decide(evidence(**NEEDY, approved_actions=("REFRESH",)), PolicyParams(mode="suggest"))
+    decision = make_decision(evidence(**NEEDY, approved_actions=("REFRESH",)), PolicyParams(mode="suggest"))
     assert (decision.action, decision.proposed) == (Action.REFRESH, Action.REFRESH.with_retrain())
     assert decision.reasons[-1] == Reason.of(ReasonCode.SUGGEST_MODE, action=BOTH, meanwhile="REFRESH")
 
@@ -961,20 +970,20 @@ def test_removals_that_a_person_said_no_to_are_not_asked_about_again() -> None:
         "delta": UNMOVED,
         "refresh_gain": measure(0.0),
     }
-    decision = decide(evidence(**no), PARAMS)
+    decision = make_decision(evidence(**no), PARAMS)
     assert (decision.action, decision.proposed) == (Action.NOTHING, None)
     assert decision.reasons == (Reason.of(ReasonCode.DELETIONS_DECLINED, documents=2, why="a mistake"),)
 
 
 def test_an_action_that_a_person_said_no_to_is_not_proposed() -> None:
     no = {"REFRESH": "it was rejected by a person: not before the fair"}
-    decision = decide(evidence(rejected_actions=no), PolicyParams(mode="suggest"))
+    decision = make_decision(evidence(rejected_actions=no), PolicyParams(mode="suggest"))
     assert (decision.action, decision.proposed) == (Action.NOTHING, None)
     assert refresh_reasons(decision)[0].values == {"why": no["REFRESH"]}
 
 
 def test_removals_that_wait_stand_in_no_way_of_an_action() -> None:
-    decision = decide(evidence(pending_deletions=HELD), PARAMS)
+    decision = make_decision(evidence(pending_deletions=HELD), PARAMS)
     assert (decision.action, decision.proposed) == (Action.REFRESH, None)
 
 
@@ -994,5 +1003,5 @@ def test_removals_that_wait_stand_in_no_way_of_an_action() -> None:
 def test_enough_of_each_signal_tips_the_decision(signal: str, little: object, much: object) -> None:
     still = {"changed_sentence_share": measure(0.0), "refresh_gain": UNMEASURED}
     needy = {} if signal in ("refresh_gain", "changed_sentence_share") else {"model_gap": measure(0.4)}
-    before, after = (decide(evidence(**still | needy | {signal: one}), PARAMS).action for one in (little, much))
+    before, after = (make_decision(evidence(**still | needy | {signal: one}), PARAMS).action for one in (little, much))
     assert (before, after.builds) == (Action.NOTHING, True)

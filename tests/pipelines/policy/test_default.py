@@ -1,4 +1,4 @@
-"""Does the default policy want exactly what buys its price, and does it say what would have turned that round?"""
+"""Tests of the default policy: the price as threshold, and exact counterfactuals."""
 
 from __future__ import annotations
 

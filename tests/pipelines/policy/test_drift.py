@@ -1,4 +1,4 @@
-"""Does the drift of the documents bring a refresh, and that of the examples a retrain, and neither the other?"""
+"""Tests of the policy "drift": documents and examples are judged apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is what an action is trusted to recover learnt from what such actions brought, and from nothing else?"""
+"""Tests of the gain share that is learnt from past actions of the same kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the data that waits trigger its own half once it has waited for long enough, whatever the answers say?"""
+"""Tests of the policy "modyn": a backlog triggers its own component, whatever the answers."""
 
 from __future__ import annotations
 

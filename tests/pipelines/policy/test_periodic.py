@@ -1,4 +1,4 @@
-"""Does "periodic" act in every so-manieth cycle after the last build, and in no other?"""
+"""Tests of the policy "periodic": every N-th cycle after the last build, and no other."""
 
 from __future__ import annotations
 

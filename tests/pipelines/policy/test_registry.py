@@ -1,4 +1,4 @@
-"""Is a policy found by its name, by a package's entry point or by its class, and is everything else refused by name?"""
+"""Tests of loading a policy by name, entry point or class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.default import EvidencePolicy
 from ragtide.pipelines.policy.interface import ComponentOptions, Recommendation, Recommendations
 from ragtide.pipelines.policy.registry import BUILT_IN, GROUP, known_policies, load_policy
@@ -85,7 +85,7 @@ def test_no_package_takes_a_built_in_name(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_class_of_ones_own_decides_under_the_rules_that_hold_for_all() -> None:
     params = PolicyParams(name=OF_THE_USER, approve_above_seconds=100)
-    decision = decide(
+    decision = make_decision(
         evidence(delta=UNMOVED, changes=UNCHANGED, rejected_actions={"REFRESH": "the gate refused it"}), params
     )
     assert decision.policy == OF_THE_USER
@@ -96,7 +96,7 @@ def test_a_class_of_ones_own_decides_under_the_rules_that_hold_for_all() -> None
 
 
 def test_a_policy_that_always_wants_to_train_has_no_examples_to_do_it_with() -> None:
-    decision = decide(evidence(examples=19), PolicyParams(name=OF_THE_USER))
+    decision = make_decision(evidence(examples=19), PolicyParams(name=OF_THE_USER))
     assert decision.action == Action.REFRESH
     few = values_of(option_of(decision, Action.RETRAIN).reasons, ReasonCode.TOO_FEW_EXAMPLES)
     assert few == {"examples": 19, "needed": 20}

@@ -1,4 +1,4 @@
-"""Is each gain what was measured, times what such actions recover, and each cost the forecast with its proof?"""
+"""Tests of expected gains and forecast costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragtide.pipelines.params import PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.interface import ExpectedGain
 from ragtide.pipelines.policy.weigh import (
     LEAST_SECONDS,
@@ -108,7 +108,8 @@ def test_a_gap_that_stands_for_longer_never_makes_an_action_less_likely(
     world = untaught(model_gap=gap, refresh_gain=gap, delta=delta() if moved else UNMOVED)
     params = PolicyParams(points_per_hour=price, gain_lasts_cycles=1)
     sooner, later = (
-        decide(with_signals(world, **{"past": (WAITED,) * cycles}), params).action for cycles in (waited, waited + more)
+        make_decision(with_signals(world, **{"past": (WAITED,) * cycles}), params).action
+        for cycles in (waited, waited + more)
     )
     assert sooner.refreshes <= later.refreshes
     assert sooner.retrains <= later.retrains
@@ -117,7 +118,7 @@ def test_a_gap_that_stands_for_longer_never_makes_an_action_less_likely(
 def test_what_is_not_worth_its_cost_today_is_at_last_chosen_if_nothing_changes() -> None:
     params = PolicyParams(points_per_hour=150, gain_lasts_cycles=1)
     world = untaught(delta=UNMOVED)
-    chosen = [decide(with_signals(world, **{"past": (WAITED,) * waited}), params).action for waited in range(6)]
+    chosen = [make_decision(with_signals(world, **{"past": (WAITED,) * waited}), params).action for waited in range(6)]
     assert chosen[0] == Action.NOTHING
     assert chosen[-1] == Action.RETRAIN
     assert sorted(chosen) == chosen

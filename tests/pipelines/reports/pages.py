@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ragtide.pipelines.params import PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.records.data import ChangeSet, Rename
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evidence import Costs, Gap, Measure
@@ -71,5 +71,5 @@ def full_plan() -> Plan:
         hours_since_retrain=30,
         signal_seconds={"score_gold": 31.2, "novelty": 0.01},
     )
-    decision = decide(gathered, PolicyParams(approve_above_seconds=200))
+    decision = make_decision(gathered, PolicyParams(approve_above_seconds=200))
     return Plan(evidence=gathered, decision=decision, params="p1")

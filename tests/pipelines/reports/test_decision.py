@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ragtide.pipelines.params import Params, PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Option, Plan
 from ragtide.pipelines.records.evidence import Costs, Gap, Measure, PastDecision
@@ -28,7 +28,7 @@ NOT_MEASURED = Measure.unmeasured("no questions")
 
 def decided(**signals: object) -> Plan:
     gathered = evidence(**signals)
-    return Plan(evidence=gathered, decision=decide(gathered, PolicyParams()), params="p1")
+    return Plan(evidence=gathered, decision=make_decision(gathered, PolicyParams()), params="p1")
 
 
 def section(text: str, title: str) -> str:

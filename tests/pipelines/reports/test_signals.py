@@ -1,4 +1,4 @@
-"""Is every signal put into words that follow from its value, and none told that was not measured? Pure."""
+"""Tests of signal rows and metrics."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ragtide.pipelines.params import Params, PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.records.data import ChangeSet, DataIssue, IssueKind, QuarantinedDocument, Rename
 from ragtide.pipelines.records.decision import Decision
 from ragtide.pipelines.records.evaluation import Check, GradedAnswer, SuiteScore, Verdict
@@ -106,7 +106,7 @@ def verdict_with(answer: str) -> Verdict:
 
 def decided(**signals: object) -> tuple[Evidence, Decision]:
     gathered = evidence(**signals)
-    return gathered, decide(gathered, PolicyParams())
+    return gathered, make_decision(gathered, PolicyParams())
 
 
 def signals_of(gathered: Evidence) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Does a surprise say how much worse the model foretells new examples than old ones, and how sure that is?"""
+"""Tests of the excess loss and its interval."""
 
 from __future__ import annotations
 

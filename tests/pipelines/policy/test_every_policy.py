@@ -1,4 +1,4 @@
-"""Does every simpler policy keep what all policies promise: pure, never in want of a measure, never at a loss?"""
+"""Tests that every baseline policy passes: purity, unmeasured evidence, readable reasons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragtide.pipelines.params import BaselineParams, PolicyParams
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.registry import BUILT_IN, load_policy
 from ragtide.pipelines.policy.weigh import weigh_components
@@ -121,7 +121,7 @@ def test_evidence_of_which_nothing_was_measured_and_no_past_is_no_trouble(
         assert not choice.refresh.wanted
         assert not choice.retrain.wanted
     named = params.model_copy(update={"name": name})
-    assert decide(seen, named).policy == name
+    assert make_decision(seen, named).policy == name
 
 
 @every_baseline
@@ -150,4 +150,4 @@ def test_a_policy_that_cannot_tell_the_halves_apart_wants_both_or_neither(
 ) -> None:
     choice = choose(name, seen, params)
     assert choice.refresh.wanted is choice.retrain.wanted
-    assert choice.refresh.because == choice.retrain.because
+    assert choice.refresh.reasons == choice.retrain.reasons
