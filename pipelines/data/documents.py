@@ -144,6 +144,6 @@ def require_documents(folder: Path, readable: Mapping[str, str], quarantined: tu
         return
     if quarantined:
         first = quarantined[0]
-        reason = f"none of the {len(quarantined)} documents can be read ({first.document}: {first.reason})"
+        reason = f"none of its {len(quarantined)} documents can be read ({first.document}: {first.reason})"
         raise UserError(f"{folder}: {reason}; `ragtide status` lists them")
     raise UserError(f"{folder} holds no documents: README.md lists the supported formats")

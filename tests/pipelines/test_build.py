@@ -25,7 +25,7 @@ from ragtide.pipelines.build import (
     write_index_artifact,
     write_model_artifact,
 )
-from ragtide.pipelines.corpus import Corpus, IndexVersion, ReplayExamples, read_corpus
+from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.index.fingerprint import index_fingerprint
@@ -37,6 +37,7 @@ from ragtide.pipelines.params import ExampleParams, FinetuneParams, GeneratePara
 from ragtide.pipelines.ports import Message, TrainingSample, no_progress
 from ragtide.pipelines.records.release import BuiltIndex, BuiltModel
 from ragtide.pipelines.training.examples import Example
+from ragtide.pipelines.training.replay import ReplayExamples
 from ragtide.pipelines.workspace import Workspace
 from tests import fakes
 from tests.factories import HashEmbedder, workspace, write

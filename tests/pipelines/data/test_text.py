@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ragtide.pipelines.data.text import NumberSet, holds_answer, json_fields
 
 law = settings(derandomize=True, deadline=None)
-ANSWERS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+ANSWERS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).map(str.strip).filter(bool)
 PARTS = st.lists(st.integers(0, 99), min_size=2, max_size=4)
 DATES = st.dates(min_value=date(1000, 1, 1))
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
