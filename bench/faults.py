@@ -68,7 +68,7 @@ class Library:
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(self.root, Params(maintain=MaintenanceParams(keep_days=0)))
+        return Workspace(self.root, Params(maintenance=MaintenanceParams(keep_days=0)))
 
     @property
     def index(self) -> Index:
@@ -95,7 +95,7 @@ class Library:
         found = {(page, part): of for part, page, of in map(says, chunks)}
         return sum(found.get(key) != of for key, of in wanted.items()) + len(set(found) - set(wanted))
 
-    def held(self, version: int | str | None = None) -> tuple[int, int]:
+    def rows_held(self, version: int | str | None = None) -> tuple[int, int]:
         """(generation, wrong rows) of a version of the index, or of the latest; (-1, 0) without a table."""
         chunks = self.index.chunks(self.names, version)
         generation = max((of for _, _, of in map(says, chunks)), default=-1)
@@ -137,7 +137,7 @@ def write_for_ever(library: Library) -> None:
     _announce(VectorCache, "put", VECTORS)
     _announce(Index, "_merge", COMMIT)
     _announce(maintenance, "index_text", TEXT_INDEX)
-    generation = library.pending_deletions()[0] + 1
+    generation = library.rows_held()[0] + 1
     _say("ready")
     while True:
         library.write(generation)
@@ -209,7 +209,7 @@ def torn(library: Library, page: int) -> str | None:
     """What is not of one generation in what a reader of the live version gets; None where all is."""
     reader = library.index.retriever(LIVE)
     found = [one for some in reader.search([f"part 3 of page {page}"], 5) for one in some]
-    generation, wrong = library.pending_deletions(reader.version)
+    generation, wrong = library.rows_held(reader.version)
     if wrong:
         return f"version {reader.version}: {wrong} rows are not of generation {generation}"
     others = [one for one in found if says(one)[2] != edited(says(one)[1], generation)]
@@ -253,7 +253,7 @@ def endure(library: Library, kills: int) -> Faults:
     steps: list[MaintenanceStep] = maintain_index(library.workspace, HashEmbedder())
     faults.upkeep = [f"{one.step}: {'done' if one.done else 'not done'}: {one.why}" for one in steps]
     faults.leaked_after = leaked(library.database)
-    faults.tagged_are_whole = library.pending_deletions(FIRST) == (0, 0) and library.pending_deletions(LIVE)[1] == 0
+    faults.tagged_are_whole = library.rows_held(FIRST) == (0, 0) and library.rows_held(LIVE)[1] == 0
     faults.seconds = round(time.perf_counter() - started, 1)
     return faults
 
@@ -280,7 +280,7 @@ def _reading(library: Library, faults: Faults) -> Iterator[None]:
 
 
 def _kill_once(library: Library, delay: float, faults: Faults) -> None:
-    before, temporary = library.pending_deletions()[0], _temporary(library)
+    before, temporary = library.rows_held()[0], _temporary(library)
     writer = _start("writer", library)
     assert writer.stdout
     first = writer.stdout.readline().strip()
@@ -298,7 +298,7 @@ def _kill_once(library: Library, delay: float, faults: Faults) -> None:
 
 def _look(library: Library, done: int, faults: Faults) -> None:
     """The latest version is one whole generation, and none that was called done is gone."""
-    generation, wrong = library.pending_deletions()
+    generation, wrong = library.rows_held()
     if generation < done:
         wrong = library.wrong_rows(library.index.chunks(library.names), done)
         faults.problems.append(f"generation {done} was done, {generation} is there")

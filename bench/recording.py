@@ -87,11 +87,11 @@ class State(Record):
 
     index: str
     model: str
-    retriever: str = ""
+    tuned_embedder: str = ""
 
     @property
     def key(self) -> str:
-        return "/".join(part for part in (self.index, self.model, self.tuned_embedder) if part)
+        return "/".join(filter(None, (self.index, self.model, self.tuned_embedder)))
 
 
 class Asked(Record):
@@ -134,7 +134,7 @@ class Seen(Record):
         return State(
             index=self.refreshed if action.refreshes else self.state.index,
             model=self.retrained if action.retrains else self.state.model,
-            retriever=self.tuned if action.tunes else self.state.tuned_embedder,
+            tuned_embedder=self.tuned if action.tunes else self.state.tuned_embedder,
         )
 
 
@@ -218,7 +218,7 @@ class Live:
     state: State
     rows: Rows
     index: Index
-    retriever: LoadedEmbedder
+    tuned_embedder: LoadedEmbedder
     model: BuiltModel
 
     @property
@@ -294,10 +294,10 @@ class Stage:
         examiner = kind(corpus, golden, self._answerer, self.params)
         self._answerer.take()
         evidence = self._evidence(corpus, live, examiner, there) if decide else None
-        scorecard = examiner.scorecard(live.subject)
+        scorecard = examiner.scorecard(live.system_under_test)
         asked = self._answerer.take()
         truth = PlainExaminer(corpus, GoldenSet(step.truth, ()), self._answerer, self.params)
-        scores = [one.score for one in truth.with_retrieval(live.subject)]
+        scores = [one.score for one in truth.with_retrieval(live.system_under_test)]
         seconds = evidence.signal_seconds if evidence else {}
         return Seen(
             state=state,
@@ -335,7 +335,7 @@ class Stage:
             before=LiveIndexView.of(index, version, corpus, asked, self.params.evidence.old_chunks),
             tunable=there,
         )
-        return gather_evidence(world, examiner, live.subject, live.tuned_embedder.embedder, self.params)
+        return gather_evidence(world, examiner, live.system_under_test, live.tuned_embedder.embedder, self.params)
 
     # --- acting on one state ---------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """How much better does a tuned retriever find, and what does it forget? Held-out headings, and a domain never taught.
 
-    python -m bench.tuned_embedder --data FOLDER
+    python -m bench.retriever --data FOLDER
 
 FOLDER holds django_docs/ (617 pages of snapshot_00, 498 headings as questions) and medquad/ (5,000 passages, 400
 questions). The retriever is taught the headings of django_docs alone, and none that a question asks for: a pair whose
@@ -75,7 +75,7 @@ def main() -> int:
     options = parser.parse_args()
     missing = [needed for needed in NEEDED if not (options.data / needed).exists()]
     if missing:
-        sys.stderr.write(f"bench.tuned_embedder: {options.data} has no {missing[0]}: name the data with --data\n")
+        sys.stderr.write(f"bench.retriever: {options.data} has no {missing[0]}: name the data with --data\n")
         return 1
     apply_offline_defaults()
     measure({"django_docs": read_django(options.data), "medquad": read_medquad(options.data)}, options.work)
@@ -89,7 +89,7 @@ def measure(collections: dict[str, Collection], work: Path) -> None:
         (name, way): judge(search(readers[name], one, way), one) for name, one in collections.items() for way in WAYS
     }
     taught = teach(collections["django_docs"], readers["django_docs"], work / "retrievers")
-    tuned = load_embedder(PARAMS.embed, work / "retrievers" / taught.tuned_embedder.digest)
+    tuned = load_embedder(PARAMS.embed, work / "retrievers" / taught.retriever.digest)
     compared = []
     for name, one in collections.items():
         reader, _ = build(one, work / name, tuned)
@@ -129,8 +129,8 @@ def report(taught: Taught, compared: Sequence[Compared]) -> None:
         "other_after": round(other.after.at10.ndcg10, 4),
         "seconds": taught.seconds,
         "cores": available_cores(),
-        "pairs": {"there are": taught.there, "taught": taught.tuned_embedder.pairs},
-        "steps": taught.tuned_embedder.steps,
+        "pairs": {"there are": taught.there, "taught": taught.retriever.pairs},
+        "steps": taught.retriever.steps,
         "settings": PARAMS.embedder_tuning.model_dump(mode="json"),
         "searches": {f"{one.collection}, {one.way}": one.row() for one in compared},
         "made by": provenance(),
@@ -157,7 +157,7 @@ def table(compared: Sequence[Compared]) -> str:
 
 def told(taught: Taught) -> str:
     """What the training was, in a sentence."""
-    made = taught.tuned_embedder
+    made = taught.retriever
     pairs = f"{made.pairs} of {taught.there} pairs, {made.steps} steps"
     return f"Taught {pairs}: {taught.seconds:.0f} s on {available_cores()} core(s), looking for near misses included."
 

@@ -34,7 +34,7 @@ from tests.factories import BASE, Shelf, question, workspace, write
 from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
 
 CAREFUL = {"max_removed_documents": 1, "max_removed_share": 0.0}
-PARAMS = Params.model_validate({"guard": CAREFUL, "chunk": {"max_words": 20}})
+PARAMS = Params.model_validate({"deletion_guard": CAREFUL, "chunk": {"max_words": 20}})
 LONG = "# Long\n\n" + "\n\n".join(f"Paragraph {number} has some words of its own to tell." for number in range(6))
 
 # --- a step's data -------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tu
         {"long.md": LONG, **pages(2, 3, 4), **pages(1)},
         step(pages(*left), *map(example, ("4.md", None, "4.md"))),
     )
-    space = workspace(tmp_path, guard=CAREFUL, chunk={"max_words": 20})
+    space = workspace(tmp_path, deletion_guard=CAREFUL, chunk={"max_words": 20})
     shelf = Shelf(space.index_uri, chunk=space.params.chunk)
     shelf.refresh(rows(before))
     for name, text in now.documents.items():
@@ -273,8 +273,8 @@ def carried(tmp_path_factory: pytest.TempPathFactory) -> Carried:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recording, "PARAMS", recording.PARAMS | fakes)
         patch.setitem(recording.BESIDES, TUNED, {"embedder_tuning": {"batch_size": 2, "epochs": 3}})
-        patch.setattr(recording, "build_retriever", tuner.build)
-        patch.setattr(recording, "retriever_of", tuner.load)
+        patch.setattr(recording, "build_embedder", tuner.build)
+        patch.setattr(recording, "load_index_embedder", tuner.load)
         plain = carried_out(PLAIN, root / PLAIN)
         tuned = carried_out(TUNED, root / TUNED)
         given = list(tuner.given)
@@ -379,8 +379,8 @@ def test_a_recording_of_before_there_were_tuned_retrievers_can_still_be_read(car
     assert Recording.read(tmp_path / "new.json") == carried.plain
     old = json.loads((tmp_path / "new.json").read_text(encoding="utf-8"))
     del old["trained_pairs"]
-    del old["start"]["retriever"]
+    del old["start"]["tuned_embedder"]
     for seen in (one for turn in old["turns"] for one in turn["seen"].values()):
-        del seen["tuned"], seen["all_chunks"], seen["state"]["retriever"]
+        del seen["tuned"], seen["all_chunks"], seen["state"]["tuned_embedder"]
     write(tmp_path / "old.json", json.dumps(old))
     assert Recording.read(tmp_path / "old.json") == carried.plain

@@ -79,7 +79,7 @@ def look(state: State, right: int, data: str = "s1", **fields: Any) -> Seen:
 
 
 def states(retriever: str = "") -> list[State]:
-    return [State(index=index, model=model, retriever=retriever) for index in INDEXES for model in MODELS]
+    return [State(index=index, model=model, tuned_embedder=retriever) for index in INDEXES for model in MODELS]
 
 
 def turn(*right: int, data: str = "s1", should: tuple[str, ...] | None = None, **fields: Any) -> Turn:
@@ -314,7 +314,7 @@ def test_what_was_refused_is_not_tried_again_on_the_same_data(scripted: Scripted
     same = recording(turn(3, 3, 1, 4), turn(3, 3, 1, 4), turn(3, 3, 4, 4, data="s2"))
     walked = scripted.walk(same, REFRESH, REFRESH, REFRESH)
     assert [one.action for one in walked.taken] == [REFRESH, NEITHER, REFRESH]
-    assert [list(one.refused) for one in scripted.shown] == [[], ["REFRESH"], []]
+    assert [list(one.rejected_actions) for one in scripted.shown] == [[], ["REFRESH"], []]
     assert [one.accepted for one in walked.taken] == [False, False, True]
 
 

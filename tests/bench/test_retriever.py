@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench.tuned_embedder import held_in
+from bench.retriever import held_in
 
 from bench import retriever
 from bench.retrieval import Collection
@@ -42,6 +42,6 @@ def test_a_tested_heading_is_not_taught_on_another_page_either() -> None:
 def test_missing_data_is_said_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["bench.tuned_embedder", "--data", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["bench.retriever", "--data", str(tmp_path)])
     assert retriever.main() == 1
-    assert capsys.readouterr().err.startswith(f"bench.tuned_embedder: {tmp_path} has no medquad/corpus.jsonl")
+    assert capsys.readouterr().err.startswith(f"bench.retriever: {tmp_path} has no medquad/corpus.jsonl")
