@@ -201,7 +201,12 @@ class Walker:
         expected: Costs = forecast_costs(workload, self.history, SETTINGS.costs)
         refused = rejected_before(self.history, turn.snapshot, "")
         return seen.evidence.model_copy(
-            update={"costs": expected, "past": past_decisions(self.history), "rejected_actions": refused, "signal_seconds": {}}
+            update={
+                "costs": expected,
+                "past": past_decisions(self.history),
+                "rejected_actions": refused,
+                "signal_seconds": {},
+            }
         )
 
     def _work(self, action: Action, seen: Seen, turn: Turn) -> dict[str, float]:

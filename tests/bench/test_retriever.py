@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench.retriever import held_in
 
 from bench import retriever
 from bench.retrieval import Collection
+from bench.retriever import held_in
 from tests.factories import document
 
 PAGE = "# The cache\n\nIt is.\n\n## Setting it up\n\nSet it up.\n\n## What is kept?\n\nAll.\n\n## Keys\n\nNames.\n"
