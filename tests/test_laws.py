@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import get_client
 
-from bench.faults import Library, endure, leaked
+from bench.faults import Library, endure
+from bench.leaked_files import leaked
 from ragtide.flows.keep_current import keep_current
 from ragtide.pipelines.build import build_index_only, maintain_index
 from ragtide.pipelines.data.formats import convert_document
