@@ -129,6 +129,7 @@ def _write(path: Path, rows: Sequence[dict[str, object]]) -> None:
 def run_cycle(work: Path, data: str) -> dict[str, object]:
     """Run one cycle of the flow, and return it as a row of the table."""
     from ragtide.flows.keep_current import keep_current
+    from ragtide.pipelines.reports.wording import describe_outcome
 
     started = time.perf_counter()
     cycle = keep_current(project=str(work))
@@ -136,7 +137,7 @@ def run_cycle(work: Path, data: str) -> dict[str, object]:
     return {
         "data": data,
         "decision": cycle.decision,
-        "outcome": cycle.outcome,
+        "outcome": describe_outcome(cycle),
         "before": "" if cycle.score_before is None else f"{cycle.score_before:.3f}",
         "after": "" if cycle.score_after is None else f"{cycle.score_after:.3f}",
         "embedded": int(cycle.work.get("embedded_chunks", 0)),

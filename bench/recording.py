@@ -74,8 +74,8 @@ NO_COSTS = Costs(refresh_seconds=0, retrain_seconds=0, prove_seconds=0, source="
 GOLD, FOUND, READING = "answering with the right passage", "answering with retrieved passages", "reading new examples"
 TEXT_SIGNALS = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "vocabulary")
 VECTOR_SIGNALS = ("novelty",)
-ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH_RETRAIN)
-TUNING = (Action.TUNE_EMBEDDER, Action.TUNE_RETRAIN)
+ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH.with_retrain())
+TUNING = (Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain())
 R = TypeVar("R", bound=Record)
 
 
@@ -142,7 +142,7 @@ class Turn(Record):
     """One step of a stream: what happened, what is right, and every state that may be live before or after it."""
 
     what: str
-    right: tuple[str, ...] | None
+    right: tuple[Action, ...] | None
     snapshot: str
     seen: dict[str, Seen]
 

@@ -24,17 +24,16 @@ from ragtide.pipelines.history.history import (
     INDEX_GAP,
     LIVE_SCORE,
     MODEL_GAP,
-    REFUSED,
     SHIFT,
     past_decisions,
+    rejected_before,
 )
 from ragtide.pipelines.params import Params, PolicyParams
-from ragtide.pipelines.planning.plan import rejected_before
 from ragtide.pipelines.policy.decide import decide
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision
 from ragtide.pipelines.records.evidence import Costs, Evidence
-from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.records.release import Cycle, Outcome
 
 SETTINGS = Params.model_validate(PARAMS)
 DAY = timedelta(days=1)
@@ -60,7 +59,7 @@ class Taken:
     """One step of a walk: what was decided, what it led to, and what was paid for it."""
 
     action: Action
-    right: tuple[str, ...] | None
+    right: tuple[Action, ...] | None
     accepted: bool
     score: float
     evidence_seconds: float
@@ -121,8 +120,10 @@ class Happened:
         return sum(self.work.get(key, 0.0) for key in PAID)
 
     @property
-    def outcome(self) -> str:
-        return ("release" if self.accepted else REFUSED) if self.builds else "nothing to do"
+    def outcome(self) -> Outcome:
+        if not self.builds:
+            return Outcome.HELD if self.decision.action == Action.HOLD else Outcome.NOTHING
+        return Outcome.RELEASED if self.accepted else Outcome.REJECTED
 
     @property
     def signals(self) -> dict[str, float]:
@@ -136,7 +137,7 @@ class Happened:
             MODEL_GAP: self.seen.evidence.model_gap.value,
         }
         if self.builds:
-            [told] = [one for one in self.decision.options if one.action is self.decision.action]
+            [told] = [one for one in self.decision.options if one.action == self.decision.action]
             found |= {EXPECTED_POINTS: told.gap_points, FORECAST_SECONDS: told.cost_seconds}
             found[ACTION_SECONDS] = self.seconds
         return {name: value for name, value in found.items() if value is not None}
@@ -236,8 +237,8 @@ class Walker:
             name="cycle-0",
             run="",
             at=BEGIN.isoformat(),
-            decision=Action.REFRESH_RETRAIN,
-            outcome="release 0",
+            action=Action.REFRESH.with_retrain(),
+            outcome=Outcome.RELEASED,
             reason="the first",
             release="0",
             work=work,
@@ -251,7 +252,7 @@ def _cycle(number: int, happened: Happened) -> Cycle:
         name=f"cycle-{number}",
         run="",
         at=(BEGIN + number * DAY).isoformat(),
-        decision=happened.decision.action,
+        action=happened.decision.action,
         outcome=happened.outcome,
         reason="",
         snapshot=happened.turn.snapshot,

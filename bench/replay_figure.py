@@ -45,7 +45,7 @@ def _quality(panel: Any, recording: Recording, best: Walk, walks: Walks) -> None
         taken = walks[name][(recording.name, PRICE)].taken
         panel.plot([one.score for one in taken], color=colour, linewidth=1.5, label=name)
         for mark, half in (("^", Component.MODEL), ("s", Component.EMBEDDER)):
-            done = [at for at, one in enumerate(taken) if one.action.is_about(half)]
+            done = [at for at, one in enumerate(taken) if one.action.touches(half)]
             panel.plot(done, [taken[at].score for at in done], mark, color=colour, markersize=5)
     panel.set_title(f"{recording.name} ({recording.half})", fontsize=9)
     panel.set_ylim(-0.02, 1.05)

@@ -26,6 +26,7 @@ from demo.pages import (
 )
 from ragtide.flows.environment import exit_on_sigterm, make_prefect_home, prepare_environment
 from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.reports.wording import describe_outcome
 
 QUESTION = "What is the latest release of Node.js 22?"
 
@@ -125,7 +126,7 @@ def _take(step: Step, number: int, project: Path, console: Console) -> Told:
     cycle = keep_current(project=str(project))
     seconds = time.perf_counter() - started
     release, answer = Project.open(project, no_progress).ask(QUESTION)
-    console.print(Markdown(f"**{cycle.decision}**: {cycle.reason}. → {cycle.outcome}, {seconds:.0f} s"))
+    console.print(Markdown(f"**{cycle.decision}**: {cycle.reason}. → {describe_outcome(cycle)}, {seconds:.0f} s"))
     console.print(f"{QUESTION} → {answer.text}  [dim](release {release.id}, {answer.sources[0]})[/]", highlight=False)
     return Told(step, cycle, answer.text, seconds)
 
@@ -137,7 +138,7 @@ def _row(told: Told) -> tuple[str, ...]:
     cycle = told.cycle
     before = "" if cycle.score_before is None else f"{cycle.score_before:.2f}"
     after = "" if cycle.score_after is None else f"{cycle.score_after:.2f}"
-    return (told.step.title, cycle.decision, cycle.reason, cycle.outcome, before, after, f"{told.seconds:.0f} s")
+    return (told.step.title, cycle.decision, cycle.reason, describe_outcome(cycle), before, after, f"{told.seconds:.0f} s")
 
 
 def _table(told: list[Told]) -> Table:

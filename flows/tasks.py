@@ -41,8 +41,6 @@ from ragtide.pipelines.history.history import (
     EXPECTED_POINTS,
     FORECAST_SECONDS,
     LAG_SECONDS,
-    REFUSED,
-    ROLLBACK,
 )
 from ragtide.pipelines.lease import Lease
 from ragtide.pipelines.planning.plan import headline, load_current_plan, make_plan, save_plan
@@ -58,6 +56,7 @@ from ragtide.pipelines.records.release import (
     Candidate,
     Cycle,
     MaintenanceStep,
+    Outcome,
     Release,
 )
 from ragtide.pipelines.registry.runs import RunLog
@@ -123,7 +122,7 @@ def open_cycle(project: Project, revision: str | None = None) -> Iterator[CycleC
 def _close_killed(project: Project, log: RunLog) -> None:
     """Turns that say that they are running were killed: this one holds the project. A rollback needs no lease."""
     for one in project.registry.running_cycles():
-        if one.run != log.id and one.decision != ROLLBACK:
+        if one.run != log.id and not one.is_rollback:
             project.registry.close_killed(one)
 
 
@@ -365,28 +364,29 @@ def run_maintenance(turn: CycleContext) -> list[MaintenanceStep]:
         return steps
 
 
-def conclude(turn: CycleContext, plan: Plan, verdict: Verdict | None, release: Release | None) -> Cycle:
-    """Write down what came of the turn; a "nothing" is recorded too."""
-    outcome = "nothing to do"
-    if plan.decision.action is Action.HOLD:
-        outcome = f"waits for `ragtide approve {plan.content_digest()}`"
+def conclude(cycle: CycleContext, plan: Plan, verdict: Verdict | None, release: Release | None) -> Cycle:
+    """Log what came of the cycle, a NOTHING as well, and return it as it is recorded."""
+    action, detail = plan.decision.action, ""
+    outcome = Outcome.HELD if action == Action.HOLD else Outcome.NOTHING
     if release is not None:
-        outcome = f"release {release.id}"
-        rename_run(f"keep-current {turn.project.workspace.root.name}: {plan.decision.action}, {outcome}")
-        turn.log.tags({"release": release.id, "index_version": release.index.version})
+        outcome = Outcome.RELEASED
+        cycle.log.tags({"release": release.id, "index_version": release.index.version})
     elif verdict is not None:
-        rename_run(f"keep-current {turn.project.workspace.root.name}: {plan.decision.action}, refused")
-        outcome = f"{REFUSED}: {failed_checks(verdict.checks)}"
-    turn.log.metrics({ACTION_SECONDS: _action_seconds(turn)} if plan.decision.action.builds else {})
-    turn.log.tags({"outcome": outcome, "accepted": verdict.accepted if verdict else "no candidate"})
-    return turn.project.registry.read(turn.log)
+        outcome, detail = Outcome.REJECTED, failed_checks(verdict.checks)
+    if verdict is not None:
+        name = f"release {release.id}" if release else str(outcome)
+        rename_run(f"keep-current {cycle.project.workspace.root.name}: {action}, {name}")
+    cycle.log.metrics({ACTION_SECONDS: _action_seconds(cycle)} if action.builds else {})
+    accepted = verdict.accepted if verdict else "no candidate"
+    cycle.log.tags({"outcome": outcome.value, "outcome_detail": detail, "accepted": accepted})
+    return cycle.project.registry.read(cycle.log)
 
 
 def _expected(decision: Decision) -> dict[str, float | None]:
     """What the chosen action was thought to bring and to take: the next decisions learn from it."""
     if not decision.action.builds:
         return {}
-    [chosen] = [one for one in decision.options if one.action is decision.action]
+    [chosen] = [one for one in decision.options if one.action == decision.action]
     return {EXPECTED_POINTS: chosen.gap_points, FORECAST_SECONDS: chosen.cost_seconds}
 
 

@@ -213,7 +213,7 @@ def past(action: str = "RETRAIN", **fields: Any) -> PastDecision:
         "expected_points": 20.0,
         "recovered_points": 10.0,
     }
-    return PastDecision(action=action, **(usual | fields))
+    return PastDecision(action=Action.named(action), **(usual | fields))
 
 
 def question(name: str = "q1", **fields: Any) -> GoldenQuestion:

@@ -49,7 +49,7 @@ def rows(stream: Stream) -> Iterator[tuple[str, ...]]:
     for number, (before, after) in enumerate(pairwise(stream.steps), start=1):
         found = changes(before, after)
         counts = [len(some) for some in (found.added, found.edited, found.removed, found.renamed)]
-        right = " or ".join(sorted(after.right)) if after.right else "not clear-cut"
+        right = " or ".join(map(str, sorted(after.right))) if after.right else "not clear-cut"
         told = [str(count) for count in (*counts, new_examples(before, after), answers_changed(before, after))]
         yield (stream.name, str(number), after.what, *told, right)
 

@@ -15,9 +15,8 @@ from bench.streams.world import PLAIN, World
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evaluation import GoldenQuestion
 
-NOTHING, REFRESH, RETRAIN = Action.NOTHING.value, Action.REFRESH.value, Action.RETRAIN.value
-BOTH, HOLD = Action.REFRESH_RETRAIN.value, Action.HOLD.value
-TUNE = Action.TUNE_EMBEDDER.value
+NOTHING, REFRESH, RETRAIN, TUNE = Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.TUNE_EMBEDDER
+BOTH, HOLD = Action.REFRESH.with_retrain(), Action.HOLD
 START, STILL = "the start", "nothing happens"
 NEEDED = (
     *(f"eol/snapshot_{number}/facts.jsonl" for number in QUARTERS),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 
@@ -24,7 +25,7 @@ class Step:
     examples: tuple[dict[str, str], ...]
     questions: tuple[GoldenQuestion, ...]
     truth: tuple[GoldenQuestion, ...]
-    right: frozenset[str] | None
+    right: frozenset[Action] | None
     what: str
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from bench.streams.edits import EDITS
 from bench.streams.lifecycle import ASKED, Fact, Ground
 from bench.streams.records import Step
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 SEED = 20261124
@@ -82,7 +83,7 @@ class World:
 
     # --- how it reads ----------------------------------------------------------------------------------------------
 
-    def step(self, what: str, *right: str) -> Step:
+    def step(self, what: str, *right: Action) -> Step:
         """The data as it stands; without `right` it is not clear what should be done."""
         truth = (*(self._question(key) for key in self.ground.asked[: self.asked]), *self.more_questions)
         documents = {self._path(name): self._text(name) for name in (*self.ground.names, *self.others)}

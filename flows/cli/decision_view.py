@@ -52,8 +52,8 @@ def _actions(evidence: Evidence, decision: Decision) -> Table:
         column.justify = "right"
     for option in decision.options:
         buys = "" if option.points_per_hour is None else f"{option.points_per_hour:,.0f}"
-        style = "bold" if option.action is decision.action else ""
-        cells = (option.action, format_gain(option), format_cost(option, evidence.costs), buys)
+        style = "bold" if option.action == decision.action else ""
+        cells = (str(option.action), format_gain(option), format_cost(option, evidence.costs), buys)
         table.add_row(*(_plain(cell, style) for cell in cells), _mark(option))
     return table
 

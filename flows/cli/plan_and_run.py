@@ -73,6 +73,8 @@ def run_command(
     make_prefect_home()
     from ragtide.flows.keep_current import keep_current
     from ragtide.flows.prefect_server.notifications import check_blocks
+    from ragtide.pipelines.records.release import Outcome
+    from ragtide.pipelines.reports.wording import describe_outcome
 
     check_blocks(opened.workspace.params.notify)
 
@@ -82,9 +84,9 @@ def run_command(
         cycle = keep_current(project=str(project), plan=plan_digest)
     out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
     out.print(
-        f"{cycle.outcome}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
+        f"{describe_outcome(cycle)}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
     )
-    if cycle.outcome.startswith("refused"):
+    if cycle.outcome is Outcome.REJECTED:
         raise typer.Exit(5)  # 2 is what the command line itself says to a word that it does not know.
     if read_plan(opened, cycle.plan).needs_approval:
         out.print(f"something waits: `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`")
@@ -125,10 +127,12 @@ def history_command(project: ProjectFolder = HERE) -> None:
 
 def cycle_lines(cycle: Cycle) -> Group:
     """A turn of the loop: what was done, and below it why, which may be long."""
+    from ragtide.pipelines.reports.wording import describe_outcome
+
     parts = [
         f"[dim]{cycle.at[:16].replace('T', ' ')}[/]",
         f"[bold]{escape_markup(cycle.decision)}[/]",
-        escape_markup(cycle.outcome),
+        escape_markup(describe_outcome(cycle)),
     ]
     if cycle.score_after is not None:
         parts.append(f"score {_score(cycle.score_before)} -> {_score(cycle.score_after)}")

@@ -21,8 +21,8 @@ def cycles_table(policy: str, turns: Sequence[ReplayedCycle]) -> Table:
     for one in turns:
         table.add_row(
             one.at[:16].replace("T", " "),
-            one.was,
-            Text(one.would, style="" if one.same else "bold yellow"),
+            str(one.was),
+            Text(str(one.would), style="" if one.same else "bold yellow"),
             f"{one.was_points:+.1f} → {one.would_points:+.1f}",
             f"{one.was_seconds:.0f} → {one.would_seconds:.0f}",
         )
@@ -40,7 +40,7 @@ def totals_table(totals: Sequence[ReplayTotal], turns: Sequence[ReplayedCycle]) 
     for name in ("points", "seconds", "retrains", "decided otherwise"):
         table.add_column(name, justify="right")
     points, seconds = sum(one.was_points for one in turns), sum(one.was_seconds for one in turns)
-    retrains = sum("RETRAIN" in one.was for one in turns)
+    retrains = sum(one.was.retrains for one in turns)
     table.add_row("as it was", f"{points:+.1f}", f"{seconds:.0f}", str(retrains), "", end_section=True)
     for one in totals:
         table.add_row(one.policy, f"{one.points:+.1f}", f"{one.seconds:.0f}", str(one.retrains), str(one.others))

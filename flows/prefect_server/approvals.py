@@ -108,7 +108,7 @@ def approval_form(project: Project, cycle: Cycle, plan: Plan) -> str:
 
 
 def _cost(plan: Plan) -> str:
-    found = [one for one in plan.decision.options if one.action is plan.decision.proposed]
+    found = [one for one in plan.decision.options if one.action == plan.decision.proposed]
     return f", about {found[0].cost_seconds:.0f} s" if found else ""
 
 

@@ -15,13 +15,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from ragtide.flows.prefect_server.notifications import project_folder, run_logger
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.history.costs import EMBEDDED_CHUNKS
-from ragtide.pipelines.history.history import INDEX_GAP, LIVE_SCORE, MODEL_GAP, NOT_ENDED, REFUSED, ROLLBACK, live_since
+from ragtide.pipelines.history.history import INDEX_GAP, LIVE_SCORE, MODEL_GAP, live_since
 from ragtide.pipelines.planning.status import ProjectStatus, project_status
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
-from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.base import write_text_atomically
-from ragtide.pipelines.records.release import Cycle, Release
+from ragtide.pipelines.records.release import Release
 
 FILE = "metrics.prom"
 # When a counter was made says nothing here: each answer makes its own, with all turns in it.
@@ -66,7 +65,7 @@ def _freshness(metrics: CollectorRegistry, found: ProjectStatus, project: Projec
         _gauge(metrics, "source_age_seconds", "Since anything in the data folders was written.", age)
     alarms = fresh.alarms(project.workspace.params.freshness)
     _gauge(metrics, "freshness_alarm", "1 past a limit of params.yaml, freshness.", float(bool(alarms)))
-    _gauge(metrics, "pending_approvals", "Plans that wait for a yes or a no.", float(found.asked is not None))
+    _gauge(metrics, "pending_approvals", "Plans that wait for a yes or a no.", float(found.pending is not None))
 
 
 def _live(metrics: CollectorRegistry, live: Release, found: ProjectStatus) -> None:
@@ -83,7 +82,7 @@ def _live(metrics: CollectorRegistry, live: Release, found: ProjectStatus) -> No
 
 def _turns(metrics: CollectorRegistry, found: ProjectStatus) -> None:
     turns = Counter("ragtide_cycles", "Turns of the loop.", ["decision", "outcome"], registry=metrics)
-    for (decision, outcome), number in Count((one.decision, outcome_of(one)) for one in found.history).items():
+    for (decision, outcome), number in Count((one.decision, one.outcome) for one in found.history).items():
         turns.labels(decision=decision, outcome=outcome).inc(number)
     embedded = Counter("ragtide_embedded_chunks", "Chunks embedded by all turns.", registry=metrics)
     embedded.inc(sum(one.work.get(EMBEDDED_CHUNKS, 0.0) for one in found.history))
@@ -91,7 +90,7 @@ def _turns(metrics: CollectorRegistry, found: ProjectStatus) -> None:
         return
     last = found.history[-1]
     info = Gauge("ragtide_last_turn_info", "The last turn.", ["turn", "decision", "outcome"], registry=metrics)
-    info.labels(turn=last.name, decision=last.decision, outcome=outcome_of(last)).set(1)
+    info.labels(turn=last.name, decision=last.decision, outcome=last.outcome).set(1)
     started = datetime.fromisoformat(last.at).timestamp()
     _gauge(metrics, "last_cycle_timestamp_seconds", "When the last turn began.", started)
     _gauge(metrics, "last_cycle_duration_seconds", "How long the last turn took, or takes.", last.seconds)
@@ -99,16 +98,6 @@ def _turns(metrics: CollectorRegistry, found: ProjectStatus) -> None:
         measured = [one.signals[signal] for one in found.history if signal in one.signals]
         if measured:
             _gauge(metrics, signal, "As the last turn that measured it has found it.", measured[-1])
-
-
-def outcome_of(cycle: Cycle) -> str:
-    """What came of a turn, in one word."""
-    if cycle.decision == ROLLBACK:
-        return "gone back"
-    told = (REFUSED, *NOT_ENDED)
-    if word := next((one for one in told if cycle.outcome.startswith(one)), None):
-        return word
-    return "released" if cycle.release else "waits" if cycle.decision == Action.HOLD else "nothing"
 
 
 def _gauge(metrics: CollectorRegistry, name: str, about: str, value: float) -> None:

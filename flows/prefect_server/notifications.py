@@ -23,12 +23,13 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from ragtide.flows.prefect_server.runs import current_run, deployed_run, run_url
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
-from ragtide.pipelines.history.history import NOT_ENDED, REFUSED, ROLLBACK, last_decided_cycle
+from ragtide.pipelines.history.history import last_decided_cycle
 from ragtide.pipelines.params import NotificationKind, NotifyParams
 from ragtide.pipelines.planning.plan import read_plan
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.decision import Plan
-from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.records.release import Cycle, Outcome
+from ragtide.pipelines.reports.wording import describe_outcome
 from ragtide.pipelines.workspace import Workspace
 
 LONGEST_WHY = 500
@@ -91,7 +92,7 @@ def notify_of_cycle(project: Project, cycle: Cycle) -> None:
     if not params.blocks:
         return
     with _logged():
-        earlier = [one for one in project.registry.history() if one.run != cycle.run and one.decision != ROLLBACK]
+        earlier = [one for one in project.registry.history() if one.run != cycle.run and not one.is_rollback]
         judged = last_decided_cycle(earlier)
         before = EarlierCycle(earlier[-1] if earlier else None, _plan(project, judged.plan) if judged else None)
         notify_all(params, cycle_notifications(cycle, read_plan(project, cycle.plan), before, run_url(deployed_run())))
@@ -108,11 +109,12 @@ class EarlierCycle:
 def cycle_notifications(cycle: Cycle, plan: Plan, before: EarlierCycle, link: str | None) -> list[Notification]:
     """What is worth a message of a turn that came to its end."""
     found: list[Notification] = []
-    if before.cycle and before.cycle.outcome.startswith(NOT_ENDED):
-        line = f"{cycle.name} came to its end again: {cycle.outcome}"
-        found.append(Notification("recovered", line, f"{before.cycle.name} had not: {before.cycle.outcome}", "", link))
-    if cycle.outcome.startswith(REFUSED):
-        line = f"{cycle.name}: the gate {cycle.outcome}"
+    if before.cycle and not before.cycle.outcome.is_final:
+        line = f"{cycle.name} came to its end again: {describe_outcome(cycle)}"
+        why = f"{before.cycle.name} had not: {describe_outcome(before.cycle)}"
+        found.append(Notification("recovered", line, why, "", link))
+    if cycle.outcome is Outcome.REJECTED:
+        line = f"{cycle.name}: {describe_outcome(cycle)}"
         remedy = "The live release stays. The turn's verdict in MLflow says which questions were lost."
         if gone := plan.evidence.delta.documents_deleted - plan.evidence.delta.documents_renamed:
             remedy += f" Readers still find {gone} documents that are gone, until data or params.yaml change."

@@ -27,6 +27,7 @@ from ragtide.pipelines.evidence.text_signals import (
 from ragtide.pipelines.models.adapters import is_same_base
 from ragtide.pipelines.params import Params, ScoreParams
 from ragtide.pipelines.ports import Embedder
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import ChangeSet, IndexDelta, count_issues
 from ragtide.pipelines.records.evaluation import GoldenQuestion, GradedAnswer
 from ragtide.pipelines.records.evidence import Costs, Evidence, Gap, Measure, PastDecision
@@ -49,9 +50,9 @@ class EvidenceInputs:
     delta: IndexDelta
     live: Release | None
     costs: Costs
-    rejected_actions: dict[str, str]
+    rejected_actions: dict[Action, str]
     before: LiveIndexView | None = None
-    approved_actions: tuple[str, ...] = ()
+    approved_actions: tuple[Action, ...] = ()
     deletions_rejected_reason: str | None = None
     past: tuple[PastDecision, ...] = ()
     spent_hours: float = 0.0

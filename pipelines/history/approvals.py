@@ -1,6 +1,7 @@
-"""What waits for a person's yes, and what has been said? Past a limit, removals wait for an approval (law 8).
+"""Approvals and rejections of what a plan holds back.
 
-An answer covers what one plan holds back and no more; the last word about the same thing counts.
+An answer covers what one plan holds back and no more; the last answer about the same thing counts (invariant
+no-mass-deletion, docs/invariants.md).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.action import Action
@@ -15,112 +17,124 @@ from ragtide.pipelines.records.decision import Approval, Plan, Rejection
 from ragtide.pipelines.records.release import Release
 from ragtide.pipelines.workspace import Workspace
 
+# A document with the digest of its rows, or an action with its snapshot.
+Scope: TypeAlias = set[tuple[str | Action, str | None]]
+
 
 def read_approvals(workspace: Workspace) -> list[Approval]:
-    """Those that were given and are not used up."""
+    """The approvals that are not used up."""
     return [Approval.read(path) for path in sorted(workspace.approvals.glob("*.json"))]
 
 
-def approved_actions(approvals: Iterable[Approval], snapshot: str) -> tuple[str, ...]:
-    """The actions above the cost limit that a person said yes to for this very snapshot, and the parts of each."""
-    given = {one.action for one in approvals if one.action and one.snapshot == snapshot}
-    return tuple(sorted(given | {part for action in given for part in action.split("+")}))
+def approved_actions(approvals: Iterable[Approval], snapshot: str) -> tuple[Action, ...]:
+    """The actions that a person approved for this very snapshot, and the parts of each; the cheapest first."""
+    given = {approval.action for approval in approvals if approval.action and approval.snapshot == snapshot}
+    return tuple(sorted(given | {part for action in given for part in action.parts}))
 
 
 def record_approval(workspace: Workspace, digest: str, plan: Plan, why: str) -> Approval:
-    """Give leave for what a plan holds back, and strike off any no to it. Raises RefusalError where that is nothing."""
-    removals = plan.evidence.pending_deletions
+    """Approve what a plan holds back, and delete rejections of it. Raises UserError where it holds nothing back."""
+    deletions = plan.evidence.pending_deletions
     proposed = _proposed(workspace, plan)
-    if not removals and proposed is None:
+    if not deletions and proposed is None:
         raise UserError(f"plan {digest} holds nothing back: there is nothing to approve")
-    given = Approval(
+    approval = Approval(
         plan=digest,
-        removals=dict(removals),
+        removals=dict(deletions),
         why=why,
         at=_now(),
         action=proposed,
         snapshot=plan.evidence.snapshot if proposed else None,
     )
-    given.write(_file(workspace, digest))
-    for said in read_rejections(workspace):
-        if _scope(said) & _scope(given):
-            (workspace.rejections / f"{said.plan}.json").unlink()
-    return given
+    approval.write(_file(workspace, digest))
+    for rejection in read_rejections(workspace):
+        if _scope(rejection) & _scope(approval):
+            (workspace.rejections / f"{rejection.plan}.json").unlink()
+    return approval
 
 
 def record_rejection(workspace: Workspace, digest: str, plan: Plan, why: str) -> Rejection:
-    """Say no to what a plan holds back: it is not proposed again. Raises RefusalError where it asks for nothing.
+    """Decline what a plan holds back, so that it is not proposed again, and delete approvals of any of it.
 
-    As with a yes, what was said the other way about any of it is struck off: the last word counts.
+    Raises UserError where the plan holds nothing back.
     """
     if not plan.needs_approval:
         raise UserError(f"plan {digest} holds nothing back: there is nothing to reject")
-    said = Rejection(
+    rejection = Rejection(
         plan=digest,
         removals=dict(plan.deletions_to_approve),
-        actions=_left_out(plan) if _proposed(workspace, plan) else (),
+        actions=_declined_actions(plan) if _proposed(workspace, plan) else (),
         snapshot=plan.evidence.snapshot,
         params=plan.params,
         why=why,
         at=_now(),
     )
-    said.write(workspace.rejections / f"{digest}.json")
-    for given in read_approvals(workspace):
-        if _scope(given) & _scope(said):
-            _file(workspace, given.plan).unlink()
-    return said
+    rejection.write(workspace.rejections / f"{digest}.json")
+    for approval in read_approvals(workspace):
+        if _scope(approval) & _scope(rejection):
+            _file(workspace, approval.plan).unlink()
+    return rejection
 
 
 def read_rejections(workspace: Workspace) -> list[Rejection]:
-    """Every no that stands, oldest first."""
-    return sorted((Rejection.read(path) for path in workspace.rejections.glob("*.json")), key=lambda one: one.at)
+    """Every rejection that is in force, oldest first."""
+    rejections = (Rejection.read(path) for path in workspace.rejections.glob("*.json"))
+    return sorted(rejections, key=lambda rejection: rejection.at)
 
 
-def rejected_actions(rejections: Iterable[Rejection], snapshot: str, params: str) -> dict[str, str]:
-    """Action -> why, for what a person said no to on this very snapshot and under these params."""
-    said = [one for one in rejections if (one.snapshot, one.params) == (snapshot, params)]
-    return {action: f"it was rejected by a person: {one.why}" for one in said for action in one.actions}
+def rejected_actions(rejections: Iterable[Rejection], snapshot: str, params: str) -> dict[Action, str]:
+    """Action -> why, for what a person declined for this very snapshot and these params."""
+    about_this = [rejection for rejection in rejections if (rejection.snapshot, rejection.params) == (snapshot, params)]
+    return {
+        action: f"a person declined it: {rejection.why}" for rejection in about_this for action in rejection.actions
+    }
 
 
-def rejected_deletions_reason(rejections: Iterable[Rejection], held: Mapping[str, str]) -> str | None:
-    """Why the removals that are held are not to be made; None where a person has not said no to each of them."""
-    said = list(rejections)
-    kept = {pair for one in said for pair in one.removals.items()}
-    if not held or not held.items() <= kept:
+def rejected_deletions_reason(rejections: Iterable[Rejection], pending: Mapping[str, str]) -> str | None:
+    """Why the pending deletions are not to be made; None where a person has not declined each of them."""
+    rejections = list(rejections)
+    kept = {pair for rejection in rejections for pair in rejection.removals.items()}
+    if not pending or not pending.items() <= kept:
         return None
-    return next(one.why for one in reversed(said) if one.removals.items() & held.items())
+    return next(
+        rejection.why for rejection in reversed(rejections) if rejection.removals.items() & pending.items()
+    )
 
 
 def is_answered(workspace: Workspace, plan: Plan) -> bool:
-    """Whether a person has said yes or no to all that a plan asks for, by this plan's digest or another's."""
+    """Whether a person has answered all that a plan asks for, under this plan's digest or another's."""
     proposed = _proposed(workspace, plan)
-    asked = {*plan.deletions_to_approve.items(), *([(str(proposed), plan.evidence.snapshot)] if proposed else [])}
+    asked: Scope = {*plan.deletions_to_approve.items()}
+    if proposed:
+        asked.add((proposed, plan.evidence.snapshot))
     answers: list[Approval | Rejection] = [*read_approvals(workspace), *read_rejections(workspace)]
-    return any(asked <= _scope(one) for one in answers)
+    return any(asked <= _scope(answer) for answer in answers)
 
 
-def _scope(answer: Approval | Rejection) -> set[tuple[str, str | None]]:
-    """What an answer is about: documents with their digests, and actions with their snapshot."""
+def _scope(answer: Approval | Rejection) -> Scope:
+    """What an answer is about."""
     if isinstance(answer, Rejection):
         actions = set(answer.actions)
     else:
-        actions = {answer.action, *answer.action.split("+")} if answer.action else set()
+        actions = {answer.action, *answer.action.parts} if answer.action else set()
     return {*answer.removals.items(), *((action, answer.snapshot) for action in actions)}
 
 
 def _proposed(workspace: Workspace, plan: Plan) -> Action | None:
-    """The action that a plan asks for. Where none is worth it, it is the removals themselves that it asks for.
+    """The action that a plan asks for; None where it is the deletions themselves that it asks for.
 
-    In suggest mode they need a yes as an action too.
+    In suggest mode these need an approval as an action too.
     """
     wanted = any(option.worth_it for option in plan.decision.options) or workspace.params.policy.mode == "suggest"
     return plan.decision.proposed if wanted else None
 
 
-def _left_out(plan: Plan) -> tuple[str, ...]:
-    """What a no is said to: the action that is proposed, and the part of it that does not go ahead meanwhile."""
-    proposed, ahead = str(plan.decision.proposed), plan.decision.action
-    parts = set(proposed.split("+")) - set(ahead.split("+")) if ahead.builds else set()
+def _declined_actions(plan: Plan) -> tuple[Action, ...]:
+    """The proposed action, and the part of it that does not go ahead meanwhile."""
+    proposed, ahead = plan.decision.proposed, plan.decision.action
+    if proposed is None:
+        return ()
+    parts = set(proposed.parts) - set(ahead.parts) if ahead.builds else set()
     return tuple(sorted({proposed} | parts))
 
 
@@ -129,21 +143,20 @@ def _now() -> str:
 
 
 def consume_approvals(workspace: Workspace, indexed: Mapping[str, str], release: Release | None = None) -> None:
-    """Strike off approvals of which nothing is left to do: what comes back later is asked about again.
+    """Delete approvals that have nothing left to allow, so that a later change is asked about again.
 
-    One for an action has done its work, or has nothing to work on any more, with the next `release`.
+    An approval of an action is used up, or has no data left that it is about, with the next `release`.
     """
     for approval in read_approvals(workspace):
-        if not _waits(approval, release) and not approval.removals.items() & indexed.items():
+        if not _is_open(approval, release) and not approval.removals.items() & indexed.items():
             _file(workspace, approval.plan).unlink()
 
 
-def _waits(approval: Approval, release: Release | None) -> bool:
-    """Whether an action that was approved is still to be carried out: of two halves the model comes last."""
+def _is_open(approval: Approval, release: Release | None) -> bool:
+    """Whether an approved action is still to be carried out: of two components the model comes last."""
     if approval.action is None or release is None:
         return approval.action is not None
-    last = approval.action.split("+")[-1]
-    return approval.snapshot == release.snapshot.id and last not in release.decision.split("+")
+    return approval.snapshot == release.snapshot.id and approval.action.parts[-1] not in release.decision.parts
 
 
 def _file(workspace: Workspace, plan: str) -> Path:

@@ -1,4 +1,4 @@
-"""What will each action cost? Forecasts in seconds, from the rates of the runs that MLflow holds."""
+"""Cost forecasts of each action, in seconds, from the rates of the runs that MLflow holds."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from ragtide.pipelines.params import CostParams
 from ragtide.pipelines.records.evidence import Costs
 from ragtide.pipelines.records.release import Cycle
 
-# A step's work and its time are recorded under these names (units in the names), and so found again here.
+# A step's work and its time are logged under these names, with their units, and read again here.
 EMBEDDED_CHUNKS, INDEX_SECONDS = "embedded_chunks", "index_seconds"
 TRAINED_EXAMPLES, TRAIN_SECONDS = "trained_examples", "train_seconds"
 TRAINED_PAIRS, TUNE_SECONDS = "trained_pairs", "tune_seconds"
 GRADED_QUESTIONS, PROVE_SECONDS = "graded_questions", "prove_seconds"
 RECENT = 5
-# A run of less than this much work tells what starting up costs, not what the work does.
+# A run of less work than this shows what starting up takes, not what the work takes.
 ENOUGH = {EMBEDDED_CHUNKS: 100, TRAINED_EXAMPLES: 20, TRAINED_PAIRS: 100, GRADED_QUESTIONS: 20}
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How much each step would have to do; `suite_questions_asked` are asked besides where the model is another one.
+    """The amount of work of each step.
 
-    Another retriever takes `pairs` to tune it, counted with their repeats, and `all_chunks` to be embedded.
+    `suite_questions_asked` are the questions of the regression suites, asked only where the model is another one.
+    Another embedder is tuned on `pairs`, counted with their repeats, and then embeds `all_chunks`.
     """
 
     chunks: int
@@ -38,7 +39,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class CostStep:
-    """Under which names a step's seconds and its amount of work are recorded."""
+    """The names under which a step's seconds and its amount of work are logged."""
 
     seconds: str
     amount: str
@@ -46,7 +47,7 @@ class CostStep:
 
 @dataclass(frozen=True)
 class CostRate:
-    """Seconds that a step takes whatever it does, seconds for each piece of work, and the runs behind them."""
+    """Fixed seconds of a step, seconds for each unit of work, and the number of runs that they were learnt from."""
 
     fixed: float
     each: float
@@ -63,9 +64,9 @@ PROVE = CostStep(PROVE_SECONDS, GRADED_QUESTIONS)
 
 
 def forecast_costs(workload: Workload, history: Sequence[Cycle], prior: CostParams) -> Costs:
-    """Seconds of a refresh, a retrain and the proof after either, by the median rate of the last runs of each.
+    """Seconds of a refresh, a retrain, a tuning and the proof after each, by the median rate of their last runs.
 
-    `examples` counts examples times the passes over them. Without a run to learn from, the rate is the prior.
+    `workload.examples` counts examples times the passes over them. Without a run to learn from, the rate is the prior.
     """
     refresh = _rate(history, REFRESH, CostRate(prior.seconds_fixed, prior.seconds_per_chunk, 0))
     retrain = _rate(history, RETRAIN, CostRate(prior.seconds_fixed, prior.seconds_per_example, 0))
@@ -88,12 +89,12 @@ def forecast_costs(workload: Workload, history: Sequence[Cycle], prior: CostPara
 
 
 def _rate(history: Sequence[Cycle], step: CostStep, prior: CostRate) -> CostRate:
-    """What one piece of work takes, from the runs that had enough of it; what is left over is what each run takes."""
+    """Seconds for a unit of work, from the runs that had enough of it; the remainder is what every run takes."""
     works = [cycle.work for cycle in history if step.seconds in cycle.work and cycle.work.get(step.amount)]
     enough = [work for work in works if work[step.amount] >= ENOUGH[step.amount]][-RECENT:]
     each = median(work[step.seconds] / work[step.amount] for work in enough) if enough else prior.each
     few = [work for work in works if work[step.amount] < ENOUGH[step.amount]][-RECENT:]
-    # Runs with enough work have what is fixed in their rate; a first run says nothing of it otherwise.
+    # The rate of runs with enough work includes what is fixed.
     fixed = 0.0 if enough else prior.fixed
     if few:
         fixed = median(max(0.0, work[step.seconds] - each * work[step.amount]) for work in few)
@@ -101,6 +102,6 @@ def _rate(history: Sequence[Cycle], step: CostStep, prior: CostRate) -> CostRate
 
 
 def _errors(history: Sequence[Cycle]) -> list[float]:
-    """How far the last forecasts were off, as a share of what it really took."""
-    pairs = [(one.signals.get(FORECAST_SECONDS), one.signals.get(ACTION_SECONDS)) for one in history]
-    return [abs(told - took) / took for told, took in pairs if told is not None and took][-RECENT:]
+    """Errors of the last forecasts, as a share of the seconds that were really taken."""
+    pairs = [(cycle.signals.get(FORECAST_SECONDS), cycle.signals.get(ACTION_SECONDS)) for cycle in history]
+    return [abs(forecast - took) / took for forecast, took in pairs if forecast is not None and took][-RECENT:]

@@ -1,6 +1,6 @@
-"""What waits for a person's yes, and what has been said? Past a limit, removals wait for an approval (law 8).
+"""Deleted documents, and the guard against mass deletion.
 
-An answer covers what one plan holds back and no more; the last word about the same thing counts.
+Past a limit, deletions wait for an approval (invariant no-mass-deletion, docs/invariants.md).
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ def find_deleted(
     kept: Iterable[str],
     earlier: Iterable[Mapping[str, str]] = (),
 ) -> dict[str, str]:
-    """Indexed documents (with the digest of their rows) that are gone from the folder; no renamed and no `kept` one.
+    """Indexed documents (name -> digest of their rows) that are deleted from the folder: neither renamed nor `kept`.
 
-    A document whose very content stands in the folder under another name has moved: nothing is lost with its old name.
-    So has one that was renamed and then edited: its content stood under a name that is still in the folder, in one of
-    the `earlier` states of it (name -> digest), which are looked at only where something seems to be gone.
+    A document whose content is in the folder under another name was renamed: nothing is lost with its old name. So was
+    one that was renamed and then edited: its content was under a name that is still in the folder, in one of the
+    `earlier` states (name -> digest), which are read only where something seems to be deleted.
     """
-    there, staying = set(folder.values()), set(kept)
-    gone = {
+    present, staying = set(folder.values()), set(kept)
+    deleted = {
         document: digest
         for document, digest in sorted(indexed.items())
-        if document not in folder and document not in staying and digest not in there
+        if document not in folder and document not in staying and digest not in present
     }
-    if not gone:
+    if not deleted:
         return {}
-    moved = {digest for documents in earlier for name, digest in documents.items() if name in folder}
-    return {document: digest for document, digest in gone.items() if digest not in moved}
+    renamed = {digest for documents in earlier for name, digest in documents.items() if name in folder}
+    return {document: digest for document, digest in deleted.items() if digest not in renamed}
 
 
 def pending_deletions(
     removals: Mapping[str, str], documents: int, approvals: Iterable[Approval], params: DeletionGuardParams
 ) -> dict[str, str]:
-    """The removals that have to wait: all that no approval covers, where these are more than the guard's limit.
+    """The deletions that need an approval: all that none covers, where these are more than the guard's limit.
 
-    `documents` is how many are indexed now. An approval covers a document in the very form that it named.
+    `documents` counts those that are indexed now. An approval covers a document at the digest that it named.
     """
     covered = {pair for approval in approvals for pair in approval.removals.items()}
     rest = {document: digest for document, digest in removals.items() if (document, digest) not in covered}

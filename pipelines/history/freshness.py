@@ -1,7 +1,7 @@
-"""How far is what is live behind the data? An old index is one alarm, a source that brings nothing new another.
+"""Freshness of the live release: its lag behind the data, and the age of the data itself.
 
-The clock, the times of files and the turns come from outside, and any of them may be wrong: what lies in the future
-counts for nothing.
+An old index is one alarm, a source that brings nothing new another. The clock and the times of files and cycles come
+from outside, and any of them may be wrong: what lies in the future is ignored.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ragtide.pipelines.history.history import (
-    NOT_ENDED,
-    REFUSED,
-    ROLLBACK,
     failed_since_decided,
     last_decided_cycle,
     rolled_back_releases,
@@ -23,15 +20,15 @@ from ragtide.pipelines.history.history import (
 from ragtide.pipelines.params import FreshnessParams
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
-from ragtide.pipelines.records.release import Cycle, Release
+from ragtide.pipelines.records.release import Cycle, Outcome, Release
 from ragtide.pipelines.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class SourceTimes:
-    """The data folders: what is in them, when each file came there (unix seconds), and when one was last written.
+    """The data folders: their snapshot, when each file arrived (unix seconds), and when one was last written.
 
-    `arrived` knows folders too, under their names with a slash: what was taken out of one moves its time.
+    `arrived` has folders too, under their names with a slash: a deletion moves a folder's time.
     """
 
     snapshot: Snapshot
@@ -41,9 +38,10 @@ class SourceTimes:
 
 @dataclass(frozen=True)
 class Freshness:
-    """`stale_since`: when the first change came that is neither live nor decided about; None where there is none.
+    """Whether the live release is behind the data at `now`, and since when.
 
-    `why` says what it waits for, or why nothing does. `source_changed` is None where no file has a time that can be.
+    `stale_since` is when the first change arrived that is neither live nor decided about; None where there is none.
+    `why` says what it waits for, or why nothing does. `source_changed` is None where no file has a usable time.
     """
 
     now: datetime
@@ -60,18 +58,18 @@ class Freshness:
         return (self.now - self.source_changed).total_seconds() if self.source_changed else None
 
     def alarms(self, params: FreshnessParams) -> list[str]:
-        """What is past its limit, in words; empty where all is well."""
-        found: list[str] = []
+        """What is past its limit, a sentence each; empty where nothing is."""
+        alarms: list[str] = []
         if params.max_lag_hours is not None and self.lag_seconds > params.max_lag_hours * 3600:
             limit = f"freshness.max_lag_hours is {params.max_lag_hours:g}"
-            found.append(
-                f"the index is old: {format_duration(self.lag_seconds)} behind the data, and {limit}; {self.why}"
+            alarms.append(
+                f"the index is {format_duration(self.lag_seconds)} behind the data, and {limit}; {self.why}"
             )
         age = self.source_age_seconds
         if params.max_source_days is not None and age is not None and age > params.max_source_days * 86400:
             limit = f"freshness.max_source_days is {params.max_source_days:g}"
-            found.append(f"the source is old: nothing new for {format_duration(age)}, and {limit}")
-        return found
+            alarms.append(f"no data has changed for {format_duration(age)}, and {limit}")
+        return alarms
 
 
 def read_source_times(workspace: Workspace, snapshot: Snapshot, now: datetime) -> SourceTimes:
@@ -80,86 +78,90 @@ def read_source_times(workspace: Workspace, snapshot: Snapshot, now: datetime) -
     written: list[float] = []
     for name, path in _files(workspace, snapshot):
         with suppress(OSError):
-            found = path.stat()
-            # The inode's time: `cp -p`, `mv` and an archive bring old times of writing along.
-            arrived[name] = found.st_ctime
-            written.append(found.st_mtime)
+            stat = path.stat()
+            # The inode's time: `cp -p`, `mv` and an archive keep old modification times.
+            arrived[name] = stat.st_ctime
+            written.append(stat.st_mtime)
             parent = f"{name.rpartition('/')[0]}/"
             arrived.setdefault(parent, path.parent.stat().st_ctime)
-    return SourceTimes(snapshot, arrived, max((one for one in written if one <= now.timestamp()), default=None))
+    return SourceTimes(snapshot, arrived, max((seconds for seconds in written if seconds <= now.timestamp()), default=None))
 
 
 def measure_freshness(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> Freshness:
-    """How what is live stands to the data at `now` (UTC); `history` is oldest first.
+    """Freshness of the live release at `now` (UTC); `history` is oldest first.
 
-    A state that a turn looked at and let be is not stale: nothing in it was worth a change. One that was refused,
-    taken back, held, or that no turn has come to an end about, is.
+    Data counts as fresh once a cycle decided NOTHING for it. Data whose candidate was rejected, whose release was
+    rolled back, whose action is held, or about which no cycle has come to its end, is stale.
     """
-    changed = _moment(source.written, now)
-    judged = last_decided_cycle(history)
-    waits = _waits(source.snapshot, live, judged, history)
-    if waits is None:
-        why = f"{judged.name} judged this very data: {judged.decision}" if judged else "nothing was ever judged"
+    changed = _to_datetime(source.written, now)
+    decided = last_decided_cycle(history)
+    obstacle = _obstacle(source.snapshot, live, decided, history)
+    if obstacle is None:
+        why = f"{decided.name} decided {decided.decision} for this data" if decided else "no cycle has decided yet"
         return Freshness(now, None, changed, why)
-    return Freshness(now, _since(source, live, history, now), changed, waits)
+    return Freshness(now, _stale_since(source, live, history, now), changed, obstacle)
 
 
 def format_duration(seconds: float) -> str:
-    """A span of time as people say it."""
+    """Seconds in minutes, hours or days, whichever reads best."""
     minutes = int(seconds // 60)
     if minutes < 120:
         return f"{minutes} min"
     return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"
 
 
-def _waits(snapshot: Snapshot, live: Release | None, judged: Cycle | None, history: Sequence[Cycle]) -> str | None:
-    """What stands between the data and what is live; None where nothing does."""
-    died = failed_since_decided(history)
-    last = f"; {died[-1].name}: {died[-1].outcome}" if died else ""
-    if live is None or judged is None:
-        return f"nothing is live yet{last}"
-    if judged.snapshot != snapshot.id:
-        return f"no turn since {judged.name} has judged the data{last}"
-    if judged.run not in _settled(history):
-        return f"{judged.name}: {judged.outcome}{last}"
-    if judged.release and live.index.waiting:
-        return f"release {live.id} went ahead without {live.index.waiting} documents, which wait or are tried again"
+def _obstacle(snapshot: Snapshot, live: Release | None, decided: Cycle | None, history: Sequence[Cycle]) -> str | None:
+    """Why the data is not live; None where it is, or needs not be."""
+    failed = failed_since_decided(history)
+    last = f"; {failed[-1].name} {failed[-1].outcome}" if failed else ""
+    if live is None or decided is None:
+        return f"no release is live yet{last}"
+    if decided.snapshot != snapshot.id:
+        return f"no cycle since {decided.name} has decided about the data{last}"
+    if decided.run not in _settled_runs(history):
+        return f"{decided.name} decided {decided.decision} for this data: {decided.outcome}{last}"
+    if decided.release and live.index.waiting:
+        return f"release {live.id} lacks {live.index.waiting} documents, which wait for an approval or are tried again"
     return None
 
 
-def _settled(history: Sequence[Cycle]) -> set[str]:
-    """The turns (by their run) that have done with their data: by a release that stands, or by letting well alone."""
+def _settled_runs(history: Sequence[Cycle]) -> set[str]:
+    """The runs of cycles whose data needs nothing more: their release is in effect, or NOTHING was decided for it."""
     undone = rolled_back_releases(history)
-    failed = {(one.snapshot, one.params) for one in history if one.outcome.startswith(REFUSED) or one.release in undone}
+    failed = {
+        (cycle.snapshot, cycle.params)
+        for cycle in history
+        if cycle.outcome is Outcome.REJECTED or cycle.release in undone
+    }
     return {
-        one.run
-        for one in history
-        if one.decision in set(Action)
-        and (one.release not in undone if one.release else one.decision == Action.NOTHING)
-        and (one.release or (one.snapshot, one.params) not in failed)
-        and not one.outcome.startswith(NOT_ENDED)
+        cycle.run
+        for cycle in history
+        if cycle.action
+        and (cycle.release not in undone if cycle.release else cycle.action == Action.NOTHING)
+        and (cycle.release or (cycle.snapshot, cycle.params) not in failed)
+        and cycle.outcome.is_final
     }
 
 
-def _since(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> datetime:
-    """When the first change came that waits: after the last turn that had done, and before the first that had not."""
-    turns, settled = [one for one in history if one.decision != ROLLBACK and _at(one) <= now], _settled(history)
-    after = max((number + 1 for number, one in enumerate(turns) if one.run in settled), default=0)
-    lower = _at(turns[after - 1]) if after else datetime.fromtimestamp(0, UTC)
-    upper = min([now, *(_at(one) for one in turns[after:])])
-    times = (datetime.fromtimestamp(one, UTC) for one in _arrivals(source, live) if one > 0)
-    return min([one for one in times if lower < one <= upper] or [upper])
+def _stale_since(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> datetime:
+    """When the first waiting change arrived: after the last settled cycle, and before the first that is not settled."""
+    cycles, settled = [cycle for cycle in history if not cycle.is_rollback and _at(cycle) <= now], _settled_runs(history)
+    after = max((number + 1 for number, cycle in enumerate(cycles) if cycle.run in settled), default=0)
+    lower = _at(cycles[after - 1]) if after else datetime.fromtimestamp(0, UTC)
+    upper = min([now, *(_at(cycle) for cycle in cycles[after:])])
+    arrivals = (datetime.fromtimestamp(seconds, UTC) for seconds in _arrivals(source, live) if seconds > 0)
+    return min([arrival for arrival in arrivals if lower < arrival <= upper] or [upper])
 
 
 def _arrivals(source: SourceTimes, live: Release | None) -> Iterator[float]:
-    """When what differs from the live release came: a file by its own time, one that is gone by its folder's."""
+    """When each difference from the live release arrived: a file at its own time, a deleted one at its folder's."""
     before = _digests(live.snapshot) if live else {}
     after = _digests(source.snapshot)
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
-            where = name if name in after else f"{name.rpartition('/')[0]}/"
-            if where in source.arrived:
-                yield source.arrived[where]
+            path = name if name in after else f"{name.rpartition('/')[0]}/"
+            if path in source.arrived:
+                yield source.arrived[path]
 
 
 def _digests(snapshot: Snapshot) -> dict[str, str]:
@@ -178,5 +180,5 @@ def _at(cycle: Cycle) -> datetime:
     return datetime.fromisoformat(cycle.at)
 
 
-def _moment(seconds: float | None, now: datetime) -> datetime | None:
+def _to_datetime(seconds: float | None, now: datetime) -> datetime | None:
     return None if seconds is None else min(datetime.fromtimestamp(seconds, UTC), now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from ragtide.pipelines.build import open_index
@@ -21,13 +21,7 @@ from ragtide.pipelines.history.approvals import (
     rejected_deletions_reason,
 )
 from ragtide.pipelines.history.costs import Workload, forecast_costs
-from ragtide.pipelines.history.history import (
-    REFUSED,
-    hours_since_retrain,
-    past_decisions,
-    rolled_back_releases,
-    spent_hours,
-)
+from ragtide.pipelines.history.history import hours_since_retrain, past_decisions, rejected_before, spent_hours
 from ragtide.pipelines.models.load import LoadedEmbedder, is_plugin
 from ragtide.pipelines.policy.decide import decide
 from ragtide.pipelines.policy.registry import load_policy
@@ -35,7 +29,7 @@ from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Plan
-from ragtide.pipelines.records.release import Cycle, Release
+from ragtide.pipelines.records.release import Release
 from ragtide.pipelines.release.lineage import DeletedDocuments, deleted_training_documents
 from ragtide.pipelines.training.embedder_tuning import TuningData, tuning_data
 from ragtide.pipelines.training.samples import draw_unanswerable
@@ -97,21 +91,6 @@ def load_current_plan(project: Project, digest: str, snapshot: Snapshot, held: M
     if moved:
         raise UserError(f"{' and '.join(moved)} changed since plan {digest}: make a new one with `ragtide plan`")
     return plan
-
-
-def rejected_before(history: Sequence[Cycle], snapshot: str, params: str) -> dict[str, str]:
-    """Action -> why, for what the gate refused or an operator took back on this very snapshot and these params."""
-    undone = rolled_back_releases(history)
-    refused: dict[str, str] = {}
-    for cycle in history:
-        if (cycle.snapshot, cycle.params) != (snapshot, params):
-            continue
-        if cycle.outcome.startswith(REFUSED):
-            refused[cycle.decision] = f"the gate refused it for this very data in {cycle.name}"
-        if cycle.release in undone:
-            why = f"release {cycle.release}, made from this very data, was rolled back ({undone[cycle.release]})"
-            refused |= dict.fromkeys([*cycle.decision.split("+"), cycle.decision], why)
-    return refused
 
 
 def _world(project: Project, corpus: Corpus, golden: GoldenSet) -> EvidenceInputs:
@@ -189,11 +168,11 @@ def headline(plan: Plan) -> str:
     """The decision in one line, for the history."""
     evidence = plan.evidence
     unmoved = evidence.changes.is_empty and evidence.delta.is_empty and not evidence.pending_deletions
-    if plan.decision.action is Action.NOTHING and unmoved:
+    if plan.decision.action == Action.NOTHING and unmoved:
         return "nothing has changed since the live release"
-    single = [one for one in plan.decision.options if not one.action.is_joint and one.action is not Action.NOTHING]
+    single = [one for one in plan.decision.options if not one.action.is_joint and one.action != Action.NOTHING]
     chosen = [one for one in single if one.worth_it]
-    if plan.decision.action is Action.HOLD and plan.decision.proposed and chosen:
+    if plan.decision.action == Action.HOLD and plan.decision.proposed and chosen:
         return f"{plan.decision.proposed} waits for an approval: " + "; ".join(one.because for one in chosen)
     if not chosen and plan.deletions_to_approve and plan.evidence.delta.is_empty:
         return f"{len(plan.deletions_to_approve)} removals wait for an approval; nothing else has changed"

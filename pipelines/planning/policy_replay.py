@@ -1,8 +1,8 @@
-"""What would another policy have decided? The recorded turns once more, each with the evidence that it had.
+"""Replay of recorded cycles under other policies, each with the evidence that the cycle had.
 
-Each turn is taken from the state that was really live then, since what another decision would have led to was not built
-(bench/replay.py builds it). Where the other policy decides as was decided, what really came of it counts; elsewhere the
-forecast and the expected gain do.
+Each cycle starts from the state that was live then, since what another decision would have led to was never built
+(bench/replay.py builds it). Where the other policy makes the recorded decision, what that brought counts; elsewhere
+the forecast cost and the expected gain do.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from ragtide.pipelines.records.release import Cycle
 
 @dataclass(frozen=True)
 class RecordedCycle:
-    """A turn with the evidence that it had; `lasting` says whether its release, if any, was never rolled back."""
+    """A cycle with the evidence that it had; `lasting` says whether its release, if any, was never rolled back."""
 
     cycle: Cycle
+    action: Action
     evidence: Evidence
     lasting: bool
 
 
 @dataclass(frozen=True)
 class ReplayedCycle:
-    """One recorded turn under another policy: seconds of compute and points of answer score (0-100), of both."""
+    """A recorded cycle under another policy: action, seconds of compute and points of answer score (0-100), of both."""
 
     cycle: str
     at: str
-    was: str
+    was: Action
     would: Action
     was_seconds: float
     would_seconds: float
@@ -52,7 +53,7 @@ class ReplayedCycle:
 
 @dataclass(frozen=True)
 class ReplayTotal:
-    """What one policy's decisions come to."""
+    """The sums over all cycles under one policy; `others` counts those that it would have decided otherwise."""
 
     policy: str
     seconds: float
@@ -62,52 +63,52 @@ class ReplayTotal:
 
 
 def recorded_cycles(project: Project) -> list[RecordedCycle]:
-    """Every turn whose plan is kept, oldest first. Raises RefusalError where there is none."""
+    """Every cycle whose plan is stored, oldest first. Raises UserError where there is none."""
     history = project.registry.history()
     undone = rolled_back_releases(history)
-    found = [
-        RecordedCycle(cycle, plan.evidence, lasting=cycle.release not in undone)
+    recorded = [
+        RecordedCycle(cycle, cycle.action, plan.evidence, lasting=cycle.release not in undone)
         for cycle in history
-        if (plan := _plan(project, cycle)) is not None
+        if cycle.action and (plan := _stored_plan(project, cycle)) is not None
     ]
-    if not found:
-        raise UserError("no recorded turn has a plan to replay: `ragtide run` records one each time")
-    return found
+    if not recorded:
+        raise UserError("no recorded cycle has a plan to replay: `ragtide run` stores one each time")
+    return recorded
 
 
-def replay_policy(turns: Sequence[RecordedCycle], params: PolicyParams) -> list[ReplayedCycle]:
-    """Each recorded turn under the policy of `params`."""
-    return [_replayed(turn, decide(turn.evidence, params)) for turn in turns]
+def replay_policy(cycles: Sequence[RecordedCycle], params: PolicyParams) -> list[ReplayedCycle]:
+    """Each recorded cycle under the policy of `params`."""
+    return [_replayed(recorded, decide(recorded.evidence, params)) for recorded in cycles]
 
 
 def replay_total(policy: str, replayed: Sequence[ReplayedCycle]) -> ReplayTotal:
-    """The sums over all turns, and how many of them were decided otherwise."""
+    """The sums over all cycles, and how many of them would have been decided otherwise."""
     return ReplayTotal(
         policy=policy,
-        seconds=sum(one.would_seconds for one in replayed),
-        points=sum(one.would_points for one in replayed),
-        retrains=sum(one.would.retrains for one in replayed),
-        others=sum(not one.same for one in replayed),
+        seconds=sum(cycle.would_seconds for cycle in replayed),
+        points=sum(cycle.would_points for cycle in replayed),
+        retrains=sum(cycle.would.retrains for cycle in replayed),
+        others=sum(not cycle.same for cycle in replayed),
     )
 
 
-def _plan(project: Project, cycle: Cycle) -> Plan | None:
-    """A turn's plan; None for a turn without a decision, or whose plan was cleared away."""
-    if cycle.decision not in set(Action) or not project.workspace.plan_file(cycle.plan or "none").is_file():
+def _stored_plan(project: Project, cycle: Cycle) -> Plan | None:
+    """A cycle's plan; None where it was deleted."""
+    if not project.workspace.plan_file(cycle.plan or "none").is_file():
         return None
     return read_plan(project, cycle.plan)
 
 
-def _replayed(turn: RecordedCycle, decision: Decision) -> ReplayedCycle:
-    cycle = turn.cycle
-    same, option = decision.action == cycle.decision, _option(decision)
-    was_seconds, was_points = cycle.signals.get(ACTION_SECONDS, 0.0), _gained(cycle) if turn.lasting else 0.0
+def _replayed(recorded: RecordedCycle, decision: Decision) -> ReplayedCycle:
+    cycle, same, option = recorded.cycle, decision.action == recorded.action, _chosen_option(decision)
+    was_seconds = cycle.signals.get(ACTION_SECONDS, 0.0)
+    was_points = _gained_points(cycle) if recorded.lasting else 0.0
     expected_seconds = option.cost_seconds if option else 0.0
     expected_points = (option.gain_points or 0.0) if option else 0.0
     return ReplayedCycle(
         cycle=cycle.name,
         at=cycle.at,
-        was=cycle.decision,
+        was=recorded.action,
         would=decision.action,
         was_seconds=was_seconds,
         would_seconds=was_seconds if same else expected_seconds,
@@ -117,13 +118,15 @@ def _replayed(turn: RecordedCycle, decision: Decision) -> ReplayedCycle:
     )
 
 
-def _gained(cycle: Cycle) -> float:
-    """What a release has really brought; what was refused has brought nothing."""
+def _gained_points(cycle: Cycle) -> float:
+    """The measured gain of a release; a rejected candidate has gained nothing."""
     if cycle.release is None or cycle.score_before is None or cycle.score_after is None:
         return 0.0
     return 100 * (cycle.score_after - cycle.score_before)
 
 
-def _option(decision: Decision) -> Option | None:
-    """The row of what is decided; None where nothing is built."""
-    return next((one for one in decision.options if one.action is decision.action and one.action.builds), None)
+def _chosen_option(decision: Decision) -> Option | None:
+    """The option that was decided for; None where nothing is built."""
+    if not decision.action.builds:
+        return None
+    return next((option for option in decision.options if option.action == decision.action), None)

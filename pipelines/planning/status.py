@@ -1,4 +1,4 @@
-"""How does a project stand? What is live, how far it is behind the data, what came last, and what waits for a person.
+"""Status of a project: the live release, its lag behind the data, the last cycles and what is pending approval.
 
 Cheap: no model is loaded, and nothing changes.
 """
@@ -24,28 +24,28 @@ from ragtide.pipelines.records.release import Cycle, Release
 
 @dataclass(frozen=True)
 class ProjectStatus:
-    """`history` is oldest first; `asked` is the plan that waits for a yes or a no."""
+    """A project at one moment; `history` is oldest first, `pending` is the plan that waits for an approval, if any."""
 
     snapshot: Snapshot
     live: Release | None
     history: Sequence[Cycle]
     freshness: Freshness
-    asked: Plan | None
+    pending: Plan | None
 
 
 def project_status(project: Project, now: datetime) -> ProjectStatus:
-    """How a project stands at `now` (UTC)."""
+    """The status of a project at `now` (UTC)."""
     live, history, snapshot = project.registry.champion(), project.registry.history(), take_snapshot(project.workspace)
     fresh = measure_freshness(read_source_times(project.workspace, snapshot, now), live, history, now)
-    return ProjectStatus(snapshot, live, history, fresh, _asked(project, history))
+    return ProjectStatus(snapshot, live, history, fresh, _pending_plan(project, history))
 
 
-def _asked(project: Project, history: Sequence[Cycle]) -> Plan | None:
-    """What the last turn held back, unless a person has answered since."""
-    judged = last_decided_cycle(history)
-    if judged is None:
+def _pending_plan(project: Project, history: Sequence[Cycle]) -> Plan | None:
+    """The plan of the last cycle where it holds something back that no person has answered yet."""
+    decided = last_decided_cycle(history)
+    if decided is None:
         return None
     with suppress(UserError):
-        plan = read_plan(project, judged.plan)
+        plan = read_plan(project, decided.plan)
         return plan if plan.needs_approval and not is_answered(project.workspace, plan) else None
     return None

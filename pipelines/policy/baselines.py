@@ -18,22 +18,22 @@ from ragtide.pipelines.records.evidence import Evidence, Measure, PastDecision
 
 def since_build(past: Sequence[PastDecision]) -> Sequence[PastDecision]:
     """The cycles after the last one that built anything, accepted or not; all of them where none did."""
-    return past[_after_last(past, lambda one: one.did.builds) :]
+    return past[_after_last(past, lambda one: one.action.builds) :]
 
 
 def since_action(past: Sequence[PastDecision]) -> Sequence[PastDecision]:
     """The cycles after the last action that stands; all of them where there is none."""
-    return past[_after_last(past, lambda one: one.stands) :]
+    return past[_after_last(past, lambda one: one.is_in_effect) :]
 
 
 def since_refresh(past: Sequence[PastDecision]) -> Sequence[PastDecision]:
     """The cycles after the last refresh or rebuild that stands; all of them where there is none."""
-    return past[_after_last(past, lambda one: one.stands and one.did.refreshes) :]
+    return past[_after_last(past, lambda one: one.is_in_effect and one.action.refreshes) :]
 
 
 def since_retrain(past: Sequence[PastDecision]) -> Sequence[PastDecision]:
     """The cycles after the last retrain that stands; all of them where there is none."""
-    return past[_after_last(past, lambda one: one.stands and one.did.retrains) :]
+    return past[_after_last(past, lambda one: one.is_in_effect and one.action.retrains) :]
 
 
 def _after_last(past: Sequence[PastDecision], claim: Callable[[PastDecision], bool]) -> int:

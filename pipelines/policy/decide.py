@@ -64,7 +64,7 @@ def decide(evidence: Evidence, params: PolicyParams) -> Decision:
     action = _allowed(wanted, (index, refresh), evidence, params)
     proposed = _proposed(action, wanted, evidence)
     reasons = (*(f"{_yes(one)} {one.action}: {one.wish.because}." for one in settled), *_also(evidence))
-    if wanted is not action:
+    if wanted != action:
         reasons += (_over_limit(wanted, action, evidence, params),)
     return Decision(
         action=action,
@@ -91,7 +91,7 @@ def _settle_refresh(refresh: FinalDecision, evidence: Evidence, params: PolicyPa
         return _not(refresh, refused, _weighed_again(action))
     if not must and refresh.wanted and (broke := _broke(refresh.weighed.seconds, evidence, params)):
         return _not(refresh, broke, f"{action} would have been chosen with more left of policy.budget_hours_per_week")
-    if {action.with_retrain(), Action.REFRESH_RETRAIN} & set(evidence.rejected_actions) and not refresh.wanted:
+    if {action.with_retrain(), Action.REFRESH.with_retrain()} & set(evidence.rejected_actions) and not refresh.wanted:
         return _not(refresh, None, _weighed_again(action))
     return refresh
 
@@ -205,7 +205,7 @@ def _allowed(wanted: Action, index: Sequence[FinalDecision], evidence: Evidence,
 
     `index` is what is wanted for the index, and the least that would do for it.
     """
-    if wanted is Action.NOTHING:
+    if wanted == Action.NOTHING:
         return Action.HOLD if _asks_to_remove(evidence) else wanted
     parts = [one.action for one in index if one.wanted] if wanted.refreshes else []
     for action in (wanted, *parts):
@@ -222,9 +222,9 @@ def _is_free(action: Action, evidence: Evidence, params: PolicyParams) -> bool:
 
 def _proposed(action: Action, wanted: Action, evidence: Evidence) -> Action | None:
     """What a yes would set going: what was wanted, or the removals that the guard holds back."""
-    if wanted is not action and wanted is not Action.NOTHING:
+    if wanted != action and wanted != Action.NOTHING:
         return wanted
-    return Action.REFRESH if _asks_to_remove(evidence) and action is Action.HOLD else None
+    return Action.REFRESH if _asks_to_remove(evidence) and action == Action.HOLD else None
 
 
 def _asks_to_remove(evidence: Evidence) -> bool:
@@ -232,9 +232,9 @@ def _asks_to_remove(evidence: Evidence) -> bool:
 
 
 def _over_limit(wanted: Action, action: Action, evidence: Evidence, params: PolicyParams) -> str:
-    if wanted is Action.NOTHING:
+    if wanted == Action.NOTHING:
         return "Nothing else is called for: this waits."
-    meanwhile = "" if action is Action.HOLD else f"; {action} goes ahead meanwhile"
+    meanwhile = "" if action == Action.HOLD else f"; {action} goes ahead meanwhile"
     if params.mode == "suggest":
         return f"policy.mode is suggest: {wanted} waits for `ragtide approve` with this plan's digest{meanwhile}."
     cost = f"{wanted} would take about {forecast_seconds(wanted, evidence):.0f} s"

@@ -55,7 +55,7 @@ def gain_cycles(evidence: Evidence, params: PolicyParams, half: Component) -> fl
     stood = 0
     for one in reversed(evidence.past):
         gap = one.model_gap if half is Component.MODEL else one.index_gap
-        if (gap or 0.0) < STANDS or (one.stands and one.touched(half)):
+        if (gap or 0.0) < STANDS or (one.is_in_effect and one.touched(half)):
             break
         stood += 1
     return max(params.gain_lasts_cycles, stood + 1.0)

@@ -1,75 +1,151 @@
-"""Which nouns does Ragtide speak of? Frozen records, written and read as versioned JSON.
+"""Actions and the components that they change.
 
-The vocabulary is the same in the code, on the command line, in MLflow and in the documentation.
+The names are the same in the code, on the command line, in MLflow and in the documentation.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import total_ordering
+from typing import Any, ClassVar
 
-# --- decide --------------------------------------------------------------------------------------------------------
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 
 class Component(StrEnum):
-    """What an action makes anew: the index's rows, the retriever that made their vectors, or the model."""
+    """What can be out of date: the index, the embedder that made its vectors, or the model."""
 
     INDEX = "index"
     EMBEDDER = "embedder"
     MODEL = "model"
 
 
-class Action(StrEnum):
-    """What can be done about a change, ordered by cost; HOLD is to do nothing before a person has said yes."""
+@total_ordering
+@dataclass(frozen=True)
+class Action:
+    """The components that are made current, ordered by cost; its text is that of its parts: `REFRESH+RETRAIN`.
 
-    NOTHING = "NOTHING"
-    REFRESH = "REFRESH"
-    REBUILD = "REBUILD"
-    TUNE_EMBEDDER = "TUNE_EMBEDDER"
-    RETRAIN = "RETRAIN"
-    REFRESH_RETRAIN = "REFRESH+RETRAIN"
-    REBUILD_RETRAIN = "REBUILD+RETRAIN"
-    TUNE_RETRAIN = "TUNE_EMBEDDER+RETRAIN"
-    HOLD = "HOLD"
+    `rebuilds` says that every vector of the index is made again. A tuned embedder implies that, and a rebuilt index is
+    part of it, so the index is no component of its own then. `is_held` marks HOLD: nothing is done before a person
+    has approved.
+    """
+
+    components: frozenset[Component] = frozenset()
+    rebuilds: bool = False
+    is_held: bool = False
+
+    NOTHING: ClassVar[Action]
+    REFRESH: ClassVar[Action]
+    REBUILD: ClassVar[Action]
+    TUNE_EMBEDDER: ClassVar[Action]
+    RETRAIN: ClassVar[Action]
+    HOLD: ClassVar[Action]
+
+    @classmethod
+    def named(cls, text: str) -> Action:
+        """The action whose text is `text`. Raises ValueError where there is none."""
+        if text not in ACTIONS:
+            raise ValueError(f"{text!r} is no action: known are {', '.join(ACTIONS)}")
+        return ACTIONS[text]
+
+    def __str__(self) -> str:
+        if self.is_held:
+            return "HOLD"
+        return "+".join(_NAMES[part] for part in self.parts) or "NOTHING"
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+    def __or__(self, other: Action) -> Action:
+        """Both actions at once."""
+        components = self.components | other.components
+        if Component.EMBEDDER in components:
+            components -= {Component.INDEX}
+        return Action(components, self.rebuilds or other.rebuilds)
+
+    def __lt__(self, other: Action) -> bool:
+        return _COST_ORDER[self] < _COST_ORDER[other]
+
+    @property
+    def parts(self) -> tuple[Action, ...]:
+        """The actions on single components that it consists of, the model's last."""
+        index = Action.REBUILD if self.rebuilds else Action.REFRESH
+        by_component = {
+            Component.EMBEDDER: Action.TUNE_EMBEDDER,
+            Component.INDEX: index,
+            Component.MODEL: Action.RETRAIN,
+        }
+        return tuple(part for component, part in by_component.items() if component in self.components)
 
     @property
     def builds(self) -> bool:
-        """Whether a candidate comes of it."""
-        return self not in (Action.NOTHING, Action.HOLD)
+        """Whether it makes a candidate."""
+        return bool(self.components)
 
     @property
     def refreshes(self) -> bool:
-        """Whether the index becomes another one: by new rows, or by all of them anew."""
-        return self in (Action.REFRESH, Action.REFRESH_RETRAIN) or self.rebuilds
-
-    @property
-    def rebuilds(self) -> bool:
-        return self in (Action.REBUILD, Action.REBUILD_RETRAIN) or self.tunes
+        """Whether it makes another version of the index."""
+        return bool(self.components & {Component.INDEX, Component.EMBEDDER})
 
     @property
     def tunes(self) -> bool:
-        """Whether the retriever becomes another one, and with it every vector."""
-        return self in (Action.TUNE_EMBEDDER, Action.TUNE_RETRAIN)
+        """Whether it makes another embedder, and with it every vector."""
+        return Component.EMBEDDER in self.components
 
     @property
     def retrains(self) -> bool:
-        return self is Action.RETRAIN or self.is_joint
+        """Whether it makes another model."""
+        return Component.MODEL in self.components
 
     @property
     def is_joint(self) -> bool:
-        """Whether index and model both become other ones."""
-        return self in (Action.REFRESH_RETRAIN, Action.REBUILD_RETRAIN, Action.TUNE_RETRAIN)
+        """Whether it makes another index and another model."""
+        return self.refreshes and self.retrains
 
     def with_retrain(self) -> Action:
-        """This action on the index, and a retrain besides."""
-        if self.tunes:
-            return Action.TUNE_RETRAIN
-        return Action.REBUILD_RETRAIN if self.rebuilds else Action.REFRESH_RETRAIN
+        """This action, and a retrain besides."""
+        return self | Action.RETRAIN
 
-    def is_about(self, half: Component) -> bool:
-        """Whether it is done for this half; that a tuned retriever needs new rows does not make it about the index."""
-        about = {
-            Component.INDEX: self.refreshes and not self.tunes,
-            Component.EMBEDDER: self.tunes,
-            Component.MODEL: self.retrains,
-        }
-        return about[half]
+    def touches(self, component: Component) -> bool:
+        """Whether it is done for this component; that a tuned embedder needs new vectors does not touch the index."""
+        return component in self.components
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Written as its text; read from its text, or taken as it is."""
+        from_text = core_schema.no_info_after_validator_function(cls.named, core_schema.str_schema())
+        return core_schema.json_or_python_schema(
+            json_schema=from_text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_text]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                str, return_schema=core_schema.str_schema(), when_used="json"
+            ),
+        )
+
+
+Action.NOTHING, Action.HOLD = Action(), Action(is_held=True)
+Action.REFRESH = Action(frozenset({Component.INDEX}))
+Action.REBUILD = Action(frozenset({Component.INDEX}), rebuilds=True)
+Action.TUNE_EMBEDDER = Action(frozenset({Component.EMBEDDER}), rebuilds=True)
+Action.RETRAIN = Action(frozenset({Component.MODEL}))
+
+_NAMES = {
+    Action.REFRESH: "REFRESH",
+    Action.REBUILD: "REBUILD",
+    Action.TUNE_EMBEDDER: "TUNE_EMBEDDER",
+    Action.RETRAIN: "RETRAIN",
+}
+_INDEX_PARTS = (Action.REFRESH, Action.REBUILD, Action.TUNE_EMBEDDER)
+# Every action by its text, the cheapest first, and HOLD last.
+ACTIONS: dict[str, Action] = {
+    str(action): action
+    for action in (
+        Action.NOTHING,
+        *_NAMES,
+        *(part.with_retrain() for part in _INDEX_PARTS),
+        Action.HOLD,
+    )
+}
+_COST_ORDER = {action: place for place, action in enumerate(ACTIONS.values())}

@@ -20,7 +20,7 @@ class Approval(Record):
     removals: dict[str, str]
     why: str
     at: str
-    action: str | None = None
+    action: Action | None = None
     snapshot: str | None = None
 
 
@@ -33,7 +33,7 @@ class Rejection(Record):
 
     plan: str
     removals: dict[str, str]
-    actions: tuple[str, ...]
+    actions: tuple[Action, ...]
     snapshot: str
     params: str
     why: str
@@ -96,7 +96,7 @@ class Plan(Record):
     def approval_digest(self) -> str:
         """A digest of what is asked for: plans with the same one are answered by the same yes or no."""
         proposed = self.decision.proposed
-        return json_digest([self.deletions_to_approve, proposed, self.evidence.snapshot if proposed else None])
+        return json_digest([self.deletions_to_approve, str(proposed), self.evidence.snapshot if proposed else None])
 
     def content_digest(self) -> str:
         """The same world and the same decision, the same digest: however long it took to measure."""

@@ -70,7 +70,7 @@ class PastDecision(Record):
     """
 
     cycle: str
-    action: str
+    action: Action
     accepted: bool
     rolled_back: bool = False
     expected_points: float | None = None
@@ -84,18 +84,13 @@ class PastDecision(Record):
     model_gap: float | None = None
 
     @property
-    def did(self) -> Action:
-        """What was done; an action of another version of Ragtide, whose name is not known here, counts as nothing."""
-        return Action(self.action) if self.action in set(Action) else Action.NOTHING
-
-    @property
-    def stands(self) -> bool:
+    def is_in_effect(self) -> bool:
         """Whether something was built, accepted and not rolled back."""
-        return self.did.builds and self.accepted and not self.rolled_back
+        return self.action.builds and self.accepted and not self.rolled_back
 
-    def touched(self, half: Component) -> bool:
-        """Whether its action was about this half."""
-        return self.did.is_about(half)
+    def touched(self, component: Component) -> bool:
+        """Whether its action was done for this component."""
+        return self.action.touches(component)
 
 
 class Gap(Record):
@@ -166,8 +161,8 @@ class Evidence(Record):
     filtered: dict[str, int] = Field(default_factory=dict)
     min_examples: int
     adapter_is_current: bool
-    rejected_actions: dict[str, str] = Field(default_factory=dict)
-    approved_actions: tuple[str, ...] = ()
+    rejected_actions: dict[Action, str] = Field(default_factory=dict)
+    approved_actions: tuple[Action, ...] = ()
     pending_deletions: dict[str, str] = Field(default_factory=dict)
     deletions_rejected_reason: str | None = None
     quarantined: dict[str, str] = Field(default_factory=dict)

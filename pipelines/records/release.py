@@ -5,6 +5,7 @@ The vocabulary is the same in the code, on the command line, in MLflow and in th
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
@@ -13,6 +14,9 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.evaluation import Scorecard
+
+# How the decision of a cycle that is a rollback is displayed.
+ROLLBACK = "ROLLBACK"
 
 
 class MaintenanceStep(Record):
@@ -118,17 +122,38 @@ class Release(Candidate):
     created: str
 
 
-class Cycle(Record):
-    """One turn of the loop as MLflow recorded it: what was decided, what came of it, and the work and time it took.
+class Outcome(StrEnum):
+    """What came of a cycle."""
 
-    `signals` are the evidence's numbers and the forecast, as they were logged.
+    RUNNING = "running"
+    RELEASED = "released"
+    REJECTED = "rejected"
+    NOTHING = "nothing"
+    HELD = "held"
+    FAILED = "failed"
+    KILLED = "killed"
+    ROLLED_BACK = "rolled_back"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the cycle came to its end: it neither runs nor failed nor was killed."""
+        return self not in (Outcome.RUNNING, Outcome.FAILED, Outcome.KILLED)
+
+
+class Cycle(Record):
+    """A cycle of the loop, or a rollback, as MLflow recorded it: decision, outcome, work and time.
+
+    `action` is None where nothing was decided: the cycle failed before, or it is a rollback, which names the release
+    that it took back in `undone`. `detail` says more about the outcome: the failed checks of a rejected candidate, or
+    the error of a failed cycle. `signals` are the numbers of the evidence and the forecast, as they were logged.
     """
 
     name: str
     run: str
     at: str
-    decision: str
-    outcome: str
+    action: Action | None
+    outcome: Outcome
+    detail: str = ""
     reason: str
     snapshot: str = ""
     params: str = ""
@@ -140,3 +165,15 @@ class Cycle(Record):
     seconds: float = 0.0
     work: dict[str, float] = Field(default_factory=dict)
     signals: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def is_rollback(self) -> bool:
+        """Whether a person made an earlier release live again."""
+        return self.undone is not None
+
+    @property
+    def decision(self) -> str:
+        """What was decided, as it is displayed."""
+        if self.is_rollback:
+            return ROLLBACK
+        return "undecided" if self.action is None else str(self.action)

@@ -21,6 +21,7 @@ _COLUMNS = (
     "tags.`accepted`",
     "tags.`index_version`",
     "tags.`outcome`",
+    "tags.`outcome_detail`",
 )
 
 

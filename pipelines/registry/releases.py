@@ -22,9 +22,9 @@ from mlflow.entities import Run, RunStatus
 from mlflow.exceptions import MlflowException
 
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
-from ragtide.pipelines.history.history import RUNNING
+from ragtide.pipelines.records.action import ACTIONS
 from ragtide.pipelines.records.base import PARTIAL_PREFIX
-from ragtide.pipelines.records.release import BuiltEmbedder, Cycle, Release
+from ragtide.pipelines.records.release import BuiltEmbedder, Cycle, Outcome, Release
 from ragtide.pipelines.registry.client import ALREADY_THERE, NOT_THERE, MlflowStore, RegistryClient, store_unavailable
 from ragtide.pipelines.registry.layout import (
     cycle_chart_metrics,
@@ -130,7 +130,8 @@ class Registry:
         except BaseException as problem:
             # Where MLflow is what is away, the next turn closes the run.
             with suppress(UnavailableError):
-                log.tags({"outcome": f"failed: {' '.join(str(problem).split())[:200] or type(problem).__name__}"})
+                detail = " ".join(str(problem).split())[:200] or type(problem).__name__
+                log.tags({"outcome": Outcome.FAILED.value, "outcome_detail": detail})
                 self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FAILED))
             raise
         self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FINISHED))
@@ -173,11 +174,11 @@ class Registry:
 
     def running_cycles(self) -> list[Cycle]:
         """Turns that are recorded as running; with the project held for writing, they were killed."""
-        return [cycle for cycle in self.history() if cycle.outcome == RUNNING]
+        return [cycle for cycle in self.history() if cycle.outcome is Outcome.RUNNING]
 
     def close_killed(self, cycle: Cycle) -> None:
         """Write down that a turn did not come to its end."""
-        self._client.set_tag(cycle.run, "outcome", "killed")
+        self._client.set_tag(cycle.run, "outcome", Outcome.KILLED.value)
         steps = self._client.search_runs([self.experiment], f"tags.`{PARENT}` = '{cycle.run}'")
         running = RunStatus.to_string(RunStatus.RUNNING)
         for run in [cycle.run, *(step.info.run_id for step in steps if step.info.status == running)]:
@@ -375,7 +376,7 @@ def _release_tags(release: Release) -> dict[str, str]:
         "index_tag": release.index_tag,
         "adapter": release.model.adapter or "none",
         "retriever": release.index.tuned_embedder.digest if release.index.tuned_embedder else "none",
-        "decision": release.decision,
+        "decision": str(release.decision),
         "answer_score": str(release.scorecard.answer_score.value),
         "previous": release.previous or "none",
     }
@@ -390,8 +391,9 @@ def _cycle(run: Run) -> Cycle:
         name=tags.get("cycle", run.info.run_name),
         run=run.info.run_id,
         at=started.isoformat(timespec="seconds"),
-        decision=tags.get("decision", "?"),
-        outcome=tags.get("outcome", RUNNING),
+        action=ACTIONS.get(tags.get("decision", "")),
+        outcome=Outcome(tags.get("outcome", Outcome.RUNNING)),
+        detail=tags.get("outcome_detail", ""),
         reason=tags.get("reason", ""),
         snapshot=tags.get("data_rev", ""),
         params=tags.get("params", ""),

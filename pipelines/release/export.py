@@ -80,7 +80,7 @@ def _card(release: Release, form: ExportFormat) -> ReleaseCard:
         data=release.snapshot.id,
         base=release.model.base,
         adapter=release.model.adapter,
-        decision=release.decision,
+        decision=str(release.decision),
         created=release.created,
         answer_score=release.scorecard.answer_score.value,
         format=form,

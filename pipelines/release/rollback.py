@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.history.history import ROLLBACK
-from ragtide.pipelines.records.release import Release
+from ragtide.pipelines.records.release import ROLLBACK, Outcome, Release
 from ragtide.pipelines.registry.releases import Registry
 
 
@@ -35,6 +34,6 @@ def _go_back(registry: Registry, release_id: str | None, why: str, serves: Calla
     # What is undone is written down before the pointer moves: a kill in between must not let the next turn redo it.
     with registry.manual_cycle("rollback", {"decision": ROLLBACK, "reason": why, "undone_release": live.id}) as log:
         registry.set_live(target)
-        log.tags({"outcome": f"release {target.id} is live again", "release": target.id})
+        log.tags({"outcome": Outcome.ROLLED_BACK.value, "release": target.id})
         registry.tag_release(live.id, {"rolled_back": why})
     return target

@@ -124,7 +124,7 @@ def _actions(evidence: Evidence, decision: Decision) -> str:
 
 def _action(option: Option, evidence: Evidence, decision: Decision) -> tuple[str, ...]:
     return (
-        f"**{option.action}**" if option.action is decision.action else str(option.action),
+        f"**{option.action}**" if option.action == decision.action else str(option.action),
         format_gain(option),
         format_cost(option, evidence.costs),
         "" if option.points_per_hour is None else f"{option.points_per_hour:.0f}",
@@ -135,16 +135,16 @@ def _action(option: Option, evidence: Evidence, decision: Decision) -> tuple[str
 
 def _past(past: Sequence[PastDecision]) -> str:
     """The last few that built something, the oldest first; of the others nothing came."""
-    built = [one for one in past if one.action in set(Action) and Action(one.action).builds]
+    built = [one for one in past if one.action.builds]
     head = ("cycle", "action", "expected points", "recovered points", "forecast", "took", "outcome")
     return markdown_table(head, [_came_of(one) for one in built[-PAST_SHOWN:]]) if built else ""
 
 
 def _came_of(one: PastDecision) -> tuple[str, ...]:
-    outcome = "rolled back" if one.rolled_back else "accepted" if one.accepted else "refused"
+    outcome = "rolled back" if one.rolled_back else "accepted" if one.accepted else "rejected"
     expected, recovered = (_number(value, ".1f") for value in (one.expected_points, one.recovered_points))
     forecast, took = (_number(value, ".0f", " s") for value in (one.forecast_seconds, one.seconds))
-    return (one.cycle, one.action, expected, recovered, forecast, took, outcome)
+    return (one.cycle, str(one.action), expected, recovered, forecast, took, outcome)
 
 
 def _number(value: float | None, form: str, unit: str = "") -> str:
@@ -163,7 +163,7 @@ def decision_plot(evidence: Evidence, decision: Decision, params: Params) -> Fig
     if options:
         _draw_gains(gains, options)
         for label, option in zip(gains.get_yticklabels(), options, strict=True):
-            label.set_fontweight("bold" if option.action is decision.action else "normal")
+            label.set_fontweight("bold" if option.action == decision.action else "normal")
         _draw_hours(hours, options, params.policy.points_per_hour)
     else:
         for panel in (gains, hours):
@@ -232,7 +232,7 @@ def _draw_hours(axes: Axes, options: Sequence[Option], wanted: float) -> None:
 
 
 def _name_actions(axes: Axes, options: Sequence[Option]) -> None:
-    names = [option.action.replace("+", "+\n") for option in options]
+    names = ["+\n".join(map(str, option.action.parts)) for option in options]
     axes.set_yticks(range(len(options)), names)
     axes.set_ylim(len(options) - 0.4, -0.6)
 

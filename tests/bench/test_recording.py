@@ -356,7 +356,7 @@ def test_a_refresh_keeps_the_tuned_retriever_and_another_tuning_takes_its_place(
     of = carried.tuned
     tuned = of.turns[0].seen[of.start.key].after(Action.TUNE_EMBEDDER)
     later = of.turns[1].seen[tuned.key]
-    refreshed, again = later.after(Action.REFRESH), later.after(Action.TUNE_RETRAIN)
+    refreshed, again = later.after(Action.REFRESH), later.after(Action.TUNE_EMBEDDER.with_retrain())
     assert (refreshed.tuned_embedder, refreshed.model) == (tuned.tuned_embedder, tuned.model)
     assert refreshed.index == again.index != tuned.index
     assert again.tuned_embedder not in ("", tuned.tuned_embedder)

@@ -147,7 +147,7 @@ def test_a_turn_is_one_run_with_a_run_for_each_step(first: House) -> None:
     [cycle] = first.history
     names = ["observe", "decide", "refresh-index", "retrain-model", "prove accepted", "publish", "maintain"]
     assert first.steps(cycle) == [(name, FINISHED) for name in names]
-    assert (cycle.decision, cycle.outcome) == ("REFRESH+RETRAIN", "release 1")
+    assert (cycle.decision, cycle.release) == ("REFRESH+RETRAIN", "1")
     run = first.run(cycle)
     assert (run.info.run_name, run.info.status) == ("cycle-0001 REFRESH+RETRAIN", FINISHED)
     assert run.data.tags["index_version"] == str(first.live.index.version)
@@ -184,7 +184,7 @@ def test_what_the_gate_refuses_does_not_go_live_and_is_not_tried_again_on_the_sa
     house.page("Pump", NEW)
     refused = house.turn()
     assert refused.decision == "REFRESH"
-    assert refused.outcome.startswith("refused: answer score: candidate - live = -0.33")
+    assert refused.outcome == "rejected"
     assert (refused.release, house.run(refused).data.tags["accepted"]) == (None, "False")
     assert [name for name, _ in house.steps(refused)] == [
         "observe",
@@ -197,7 +197,7 @@ def test_what_the_gate_refuses_does_not_go_live_and_is_not_tried_again_on_the_sa
     assert house.answer("Pump") == OLD
 
     again = house.turn()
-    assert (again.decision, again.outcome) == ("NOTHING", "nothing to do")
+    assert (again.decision, again.outcome) == ("NOTHING", "nothing")
     assert "the gate refused it for this very data in cycle-0002" in again.reason
     assert house.steps(again) == [("observe", FINISHED), ("decide", FINISHED)]
     assert not fakes.CountingTrainer.lessons
@@ -206,7 +206,7 @@ def test_what_the_gate_refuses_does_not_go_live_and_is_not_tried_again_on_the_sa
     # Once somebody mends the stale question, the rows are there already and only have to be proven.
     house.golden(Pump=NEW)
     mended = house.turn()
-    assert (mended.decision, mended.outcome) == ("REFRESH", "release 2")
+    assert (mended.decision, mended.release) == ("REFRESH", "2")
     assert mended.work["embedded_chunks"] == 0
     assert (house.answer("Pump"), house.live.previous) == (NEW, "1")
 
@@ -215,7 +215,7 @@ def test_a_run_in_a_terminal_whose_candidate_the_gate_refuses_ends_with_a_code_o
     house.page("Pump", NEW)
     ended = CliRunner().invoke(app, ["run", "-p", str(house.root)])
     assert (ended.exit_code, ended.stdout.split(":")[0]) == (5, "REFRESH"), ended.output
-    assert "refused: answer score" in " ".join(ended.stdout.split())
+    assert "rejected" in " ".join(ended.stdout.split())
 
 
 def test_a_second_writer_is_refused_at_once_and_leaves_no_trace(house: House) -> None:
@@ -239,13 +239,13 @@ def test_a_turn_that_dies_while_publishing_leaves_what_is_live_and_the_next_one_
         with pytest.raises(ConnectionError):
             house.turn()
     died = house.history[-1]
-    assert died.outcome == "failed: the store went away"
+    assert died.outcome == "failed"
     assert house.run(died).info.status == "FAILED"
     assert house.steps(died)[-1] == ("publish", "FAILED")
     assert (house.live, house.answer("Tank")) == (before, OLD)
 
     cycle = house.turn()
-    assert (cycle.decision, cycle.outcome) == ("REFRESH", "release 3")
+    assert (cycle.decision, cycle.release) == ("REFRESH", "3")
     assert cycle.work["embedded_chunks"] == 0
     assert (house.live.previous, house.answer("Tank")) == (before.id, NEW)
 
@@ -268,7 +268,7 @@ def test_a_rollback_while_a_turn_is_at_work_is_not_undone_by_it(house: House, mo
         with pytest.raises(UserError, match="release 1 is live by now, and the candidate was held against release 2"):
             house.turn()
     assert house.live == first
-    assert [turn.outcome.split(":")[0] for turn in house.history[-2:]] == ["failed", "release 1 is live again"]
+    assert [turn.outcome for turn in house.history[-2:]] == ["failed", "rolled_back"]
 
     assert house.turn().outcome == "release 3"
     assert (house.live.previous, house.answer("Valve")) == (first.id, NEW)
@@ -319,7 +319,7 @@ def test_a_store_that_is_away_for_a_moment_costs_one_more_try(house: House, monk
     at_once(monkeypatch, "decide", retries=2)
     failing(monkeypatch, tasks, "make_plan", times=1)
     cycle = house.turn()
-    assert (cycle.decision, cycle.outcome) == ("NOTHING", "nothing to do")
+    assert (cycle.decision, cycle.outcome) == ("NOTHING", "nothing")
     assert house.steps(cycle) == [("observe", FINISHED), ("decide", "FAILED"), ("decide", FINISHED)]
     assert house.run(cycle).info.status == FINISHED
 
@@ -332,7 +332,7 @@ def test_data_that_cannot_be_used_is_refused_once_and_the_turn_says_what_to_do(h
         house.turn()
     cycle = house.history[-1]
     assert house.steps(cycle) == [("observe", FINISHED), ("decide", "FAILED")]
-    assert cycle.outcome.startswith("failed: ")
+    assert cycle.outcome == "failed"
     assert str(refusal.value)[:150] in cycle.outcome
     assert house.live == before
 
@@ -348,12 +348,12 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
         (house.root / f"data/kb/{name}.md").unlink()
     house.page("Late", OLD)
     added = house.turn()
-    assert (added.decision, added.outcome) == ("REFRESH", "release 2")
+    assert (added.decision, added.release) == ("REFRESH", "2")
     assert house.documents() == everything | {"Late.md"}
 
     waits = house.turn()
     digest = house.run(waits).data.tags["plan"]
-    assert (waits.decision, waits.outcome) == ("HOLD", f"waits for `ragtide approve {digest}`")
+    assert (waits.decision, waits.outcome) == ("HOLD", "held")
     assert waits.reason == "2 removals wait for an approval; nothing else has changed"
     plan = read_plan(house.project, digest)
     held = plan.evidence.pending_deletions
@@ -361,7 +361,7 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
     with pytest.raises(UserError, match="what was decided and done changed since plan"):
         keep_current(project=str(house.root), plan=digest)
     done = house.turn()
-    assert (done.decision, done.outcome) == ("REFRESH", "release 3")
+    assert (done.decision, done.release) == ("REFRESH", "3")
     assert house.documents() == (everything | {"Late.md"}) - set(held)
     assert read_approvals(house.project.workspace) == []
 
@@ -385,7 +385,7 @@ def test_removals_that_a_person_said_no_to_stay_and_are_not_asked_about_again(ho
         house.project.workspace, waits.plan, read_plan(house.project, waits.plan), "it comes back on Monday"
     )
     after = house.turn()
-    assert (after.decision, after.outcome) == ("NOTHING", "nothing to do")
+    assert (after.decision, after.outcome) == ("NOTHING", "nothing")
     assert not read_plan(house.project, after.plan).needs_approval
     # Another page is another matter, and whatever else changes goes ahead.
     house.page("Late", OLD)
@@ -398,11 +398,11 @@ def test_removals_that_a_person_said_no_to_stay_and_are_not_asked_about_again(ho
 
 def test_a_turn_closes_the_record_of_a_killed_one_and_leaves_a_rollback_alone(house: House) -> None:
     registry = house.project.registry
-    killed, going_back = registry.cycle(), registry.manual_cycle("rollback", {"decision": "ROLLBACK"})
+    killed, going_back = registry.cycle(), registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "1"})
     with going_back:
         killed.__enter__()
         house.turn()
-        assert [one.outcome for one in house.history] == ["release 1", "running", "killed", "nothing to do"]
+        assert [one.outcome for one in house.history] == ["released", "running", "killed", "nothing"]
         killed.__exit__(None, None, None)
 
 
@@ -418,7 +418,7 @@ def test_an_action_above_the_limit_builds_nothing_and_is_carried_out_once_on_the
     before = house.live
     waits = house.turn()
     digest = house.run(waits).data.tags["plan"]
-    assert (waits.decision, waits.outcome) == ("HOLD", f"waits for `ragtide approve {digest}`")
+    assert (waits.decision, waits.outcome) == ("HOLD", "held")
     assert house.steps(waits) == [("observe", FINISHED), ("decide", FINISHED)]
     assert house.run(waits).data.tags["proposed"] == "REFRESH"
     assert (house.live, house.answer("Tank")) == (before, OLD)
@@ -428,14 +428,14 @@ def test_an_action_above_the_limit_builds_nothing_and_is_carried_out_once_on_the
 
     record_approval(house.project.workspace, digest, read_plan(house.project, digest), "worth it")
     house.page("Valve", NEW)
-    assert house.planned().decision.action is Action.HOLD
+    assert house.planned().decision.action == Action.HOLD
     house.page("Valve", OLD)
     done = house.turn()
     assert (done.decision, done.outcome, house.answer("Tank")) == ("REFRESH", "release 2", NEW)
     assert read_approvals(house.project.workspace) == []
     house.page("Tank", OLD)
     house.golden()
-    assert house.planned().decision.action is Action.HOLD
+    assert house.planned().decision.action == Action.HOLD
 
 
 def test_what_a_turn_expected_and_took_is_learnt_from(first: House) -> None:
@@ -474,7 +474,7 @@ def test_a_document_that_cannot_be_read_is_set_aside_and_the_rest_goes_live(hous
     house.page("Tank", NEW)
     house.golden(Tank=NEW)
     cycle = house.turn()
-    assert (cycle.decision, cycle.outcome) == ("REFRESH", "release 2")
+    assert (cycle.decision, cycle.release) == ("REFRESH", "2")
     assert (house.answer("Pump"), house.answer("Tank")) == (OLD, NEW)
     assert "quarantined.md" in house.artifacts(cycle)
     assert house.run(cycle).data.metrics["documents_quarantined"] == 1
@@ -523,7 +523,7 @@ def test_a_retrain_alone_keeps_the_live_index_under_its_own_settings(name: str, 
     with tasks.open_cycle(house.project) as turn:
         snapshot = take_snapshot(turn.project.workspace)
         made = make_plan(turn.project, turn.corpus(snapshot))
-        assert made.decision.action is Action.REBUILD
+        assert made.decision.action == Action.REBUILD
         plan = made.model_copy(update={"decision": made.decision.model_copy(update={"action": Action.RETRAIN})})
         index = tasks.refresh_index.fn(turn, snapshot, plan, None)
         assert index == house.live.index
@@ -547,7 +547,7 @@ def test_a_new_model_that_has_lost_an_earlier_skill_is_refused_unless_it_may(hou
 
     refused = house.turn()
     assert (refused.decision, refused.release) == ("RETRAIN", None)
-    assert refused.outcome == "refused: skill dates: 1.00 -> 0.00; may lose 0.05"
+    assert refused.outcome == "rejected"
     assert read_plan(house.project, refused.plan).evidence.costs.suite_seconds > 0
     [prove] = [run for run in house.runs_below(refused) if run.info.run_name == "prove refused"]
     metrics = prove.data.metrics

@@ -260,7 +260,7 @@ def test_an_action_above_the_limit_is_carried_out_once_somebody_says_yes(make_pr
     code, out, _ = at(root, "run")
     assert (code, out.split(":")[0]) == (3, "HOLD")
     [digest] = [path.stem for path in (root / ".ragtide/plans").iterdir()]
-    assert f"waits for `ragtide approve {digest}`" in " ".join(out.split())
+    assert "pending approval" in " ".join(out.split())
     assert not files(root / ".ragtide/lance")
     code, out, _ = at(root, "approve", digest)
     assert (code, " ".join(out.split())) == (
@@ -478,8 +478,8 @@ def recorded(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, **block
         name="cycle-0001",
         run="",
         at="2030-01-01T12:34:56+00:00",
-        decision="REFRESH",
-        outcome="release 2",
+        action="REFRESH",
+        outcome="released",
         reason="",
         plan=save_plan(Project.open(root, no_progress), made),
         release="2",

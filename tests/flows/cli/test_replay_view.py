@@ -24,7 +24,7 @@ def replayed(was: str = "REFRESH", would: Action = Action.REFRESH, **fields: Any
         "would_points": 2.0,
         "because": "it is called for",
     }
-    return ReplayedCycle(was=was, would=would, **(usual | fields))
+    return ReplayedCycle(was=Action.named(was), would=would, **(usual | fields))
 
 
 OTHER = replayed("RETRAIN", Action.NOTHING, was_points=-1.25, would_points=0.0, would_seconds=0.0, was_seconds=300.0)
@@ -65,7 +65,7 @@ def test_only_another_decision_stands_out() -> None:
 
 
 def test_below_what_was_really_done_each_policy_has_a_row_of_sums() -> None:
-    turns = [replayed(), OTHER, replayed("REFRESH+RETRAIN", Action.REFRESH_RETRAIN)]
+    turns = [replayed(), OTHER, replayed("REFRESH+RETRAIN", Action.REFRESH.with_retrain())]
     table = totals_table([replay_total("evidence", turns), replay_total("never", [OTHER])], turns)
     assert "What 3 recorded turns come to" in shown(table)
     assert rows(table) == [

@@ -31,7 +31,8 @@ from ragtide.pipelines.policy.decide import decide
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.decision import Plan
-from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.release import Cycle, Outcome
 from tests.factories import delta, evidence, write
 from tests.flows.cli.test_main import fill, ragtide
 from tests.projects import release_of
@@ -89,10 +90,10 @@ def plan(params: PolicyParams = COSTLY, **signals: Any) -> Plan:
     return Plan(evidence=found, decision=decide(found, params), params="p")
 
 
-def turn(outcome: str, decision: str = "REFRESH", of: Plan | None = None) -> Cycle:
+def turn(outcome: str, decision: str = "REFRESH", of: Plan | None = None, detail: str = "") -> Cycle:
     digest = of.content_digest() if of else ""
     at = "2030-01-01T00:00:00+00:00"
-    return Cycle(name="cycle-7", run="r7", at=at, reason="it pays", plan=digest, outcome=outcome, decision=decision)
+    return Cycle(name="cycle-7", run="r7", at=at, detail=detail, reason="it pays", plan=digest, outcome=Outcome(outcome), action=Action.named(decision))
 
 
 NEVER = EarlierCycle(None, None)
@@ -105,7 +106,7 @@ def occasions(cycle: Cycle, of: Plan, before: EarlierCycle = NEVER) -> list[str]
 
 def test_what_waits_is_told_with_its_why_and_both_answers() -> None:
     asked = plan()
-    [news] = cycle_notifications(turn("waits", "HOLD", asked), asked, NEVER, "http://page/run")
+    [news] = cycle_notifications(turn("held", "HOLD", asked), asked, NEVER, "http://page/run")
     digest = asked.content_digest()
     assert news.body == (
         "cycle-7: REFRESH wait for a yes or a no\nit pays\n"
@@ -116,30 +117,30 @@ def test_what_waits_is_told_with_its_why_and_both_answers() -> None:
 def test_the_same_question_is_told_once() -> None:
     asked, again = plan(), plan(spent_hours=3.0)
     assert asked.content_digest() != again.content_digest()
-    assert occasions(turn("waits", "HOLD", again), again, EarlierCycle(turn("waits", "HOLD", asked), asked)) == []
+    assert occasions(turn("held", "HOLD", again), again, EarlierCycle(turn("held", "HOLD", asked), asked)) == []
     other = plan(pending_deletions={"a.md": "1"})
-    assert occasions(turn("waits", "HOLD", other), other, EarlierCycle(turn("waits", "HOLD", asked), asked)) == [
+    assert occasions(turn("held", "HOLD", other), other, EarlierCycle(turn("held", "HOLD", asked), asked)) == [
         "waits"
     ]
 
 
 def test_a_release_is_no_news_and_a_refusal_is() -> None:
-    assert occasions(turn("release 2"), plan(FREE)) == []
-    [news] = cycle_notifications(turn("refused: the score fell by 0.3"), plan(FREE), NEVER, None)
-    assert (news.occasion, news.line) == ("refused", "cycle-7: the gate refused: the score fell by 0.3")
+    assert occasions(turn("released"), plan(FREE)) == []
+    [news] = cycle_notifications(turn("rejected", detail="the score fell by 0.3"), plan(FREE), NEVER, None)
+    assert (news.occasion, news.line) == ("refused", "cycle-7: rejected by the gate: the score fell by 0.3")
 
 
 def test_a_refusal_says_that_what_is_gone_is_still_served() -> None:
     [news] = cycle_notifications(
-        turn("refused: the score fell"), plan(FREE, delta=delta(documents_deleted=3, documents_renamed=1)), NEVER, None
+        turn("rejected"), plan(FREE, delta=delta(documents_deleted=3, documents_renamed=1)), NEVER, None
     )
     assert news.remedy.endswith("Readers still find 2 documents that are gone, until data or params.yaml change.")
 
 
-@pytest.mark.parametrize("outcome", ["failed: the disk is full", "killed"])
+@pytest.mark.parametrize("outcome", ["failed", "killed"])
 def test_the_first_turn_that_comes_to_its_end_after_one_that_did_not_is_told(outcome: str) -> None:
-    assert occasions(turn("release 2"), plan(FREE), EarlierCycle(turn(outcome), None)) == ["recovered"]
-    assert occasions(turn("release 2"), plan(FREE), EarlierCycle(turn("release 1"), None)) == []
+    assert occasions(turn("released"), plan(FREE), EarlierCycle(turn(outcome), None)) == ["recovered"]
+    assert occasions(turn("released"), plan(FREE), EarlierCycle(turn("released"), None)) == []
 
 
 def test_a_long_why_is_cut() -> None:

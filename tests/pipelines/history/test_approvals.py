@@ -231,12 +231,12 @@ def test_a_plan_that_holds_nothing_back_cannot_be_approved(space: Workspace) -> 
 @pytest.mark.parametrize(
     ("plan", "decided", "removals", "action"),
     [
-        (holding(pages(2)), "HOLD", 2, None),
-        (plan_of(pending_deletions=pages(2)), "REFRESH", 2, None),
-        (plan_of(limit=29), "HOLD", 0, "REFRESH"),
-        (plan_of(limit=29, pending_deletions=pages(2)), "HOLD", 2, "REFRESH"),
-        (plan_of(limit=100, pending_deletions=pages(2), **STILL, **WEAK), "HOLD", 2, "RETRAIN"),
-        (plan_of(limit=100, **WEAK), "REFRESH", 0, "REFRESH+RETRAIN"),
+        (holding(pages(2)), Action.HOLD, 2, None),
+        (plan_of(pending_deletions=pages(2)), Action.REFRESH, 2, None),
+        (plan_of(limit=29), Action.HOLD, 0, Action.REFRESH),
+        (plan_of(limit=29, pending_deletions=pages(2)), Action.HOLD, 2, Action.REFRESH),
+        (plan_of(limit=100, pending_deletions=pages(2), **STILL, **WEAK), Action.HOLD, 2, Action.RETRAIN),
+        (plan_of(limit=100, **WEAK), Action.REFRESH, 0, Action.REFRESH.with_retrain()),
     ],
     ids=[
         "removals alone",
@@ -248,7 +248,7 @@ def test_a_plan_that_holds_nothing_back_cannot_be_approved(space: Workspace) -> 
     ],
 )
 def test_an_approval_covers_what_the_plan_holds_back_and_no_more(
-    plan: Plan, decided: str, removals: int, action: str | None, space: Workspace
+    plan: Plan, decided: Action, removals: int, action: Action | None, space: Workspace
 ) -> None:
     assert plan.decision.action == decided
     given = record_approval(space, PLAN, plan, "by hand")
@@ -304,7 +304,7 @@ OTHER = snapshot({"late.md": "0" * 32})
 
 def leave(action: str, plan: str = PLAN, **removals: str) -> Approval:
     given = given_for({f"{name}.md": digest for name, digest in removals.items()}, plan)
-    return given.model_copy(update={"action": action, "snapshot": NOW.id})
+    return given.model_copy(update={"action": Action.named(action), "snapshot": NOW.id})
 
 
 def made(decision: str, data: Snapshot = NOW) -> Release:
@@ -313,13 +313,13 @@ def made(decision: str, data: Snapshot = NOW) -> Release:
 
 def test_an_action_is_approved_for_the_very_data_of_its_plan() -> None:
     given = [leave("RETRAIN"), given_for(pages(2))]
-    assert approved_actions(given, NOW.id) == ("RETRAIN",)
+    assert approved_actions(given, NOW.id) == (Action.RETRAIN,)
     assert approved_actions(given, OTHER.id) == ()
 
 
 def test_who_says_yes_to_both_halves_says_yes_to_each() -> None:
-    assert approved_actions([leave("REBUILD+RETRAIN")], NOW.id) == ("REBUILD", "REBUILD+RETRAIN", "RETRAIN")
-    assert approved_actions([leave("REBUILD"), leave("RETRAIN")], NOW.id) == ("REBUILD", "RETRAIN")
+    assert approved_actions([leave("REBUILD+RETRAIN")], NOW.id) == (Action.REBUILD, Action.RETRAIN, Action.REBUILD.with_retrain())
+    assert approved_actions([leave("REBUILD"), leave("RETRAIN")], NOW.id) == (Action.REBUILD, Action.RETRAIN)
 
 
 @pytest.mark.parametrize(
@@ -376,10 +376,10 @@ def kept(space: Workspace, params: PolicyParams, **signals: Any) -> tuple[str, P
 
 def test_a_no_to_an_action_stands_for_this_data_under_these_params(space: Workspace) -> None:
     digest, plan = kept(space, COSTLY)
-    assert plan.decision.proposed is Action.REFRESH
+    assert plan.decision.proposed == Action.REFRESH
     record_rejection(space, digest, plan, "not before the fair")
     said = read_rejections(space)
-    assert rejected_actions(said, "s1", "p1") == {"REFRESH": "it was rejected by a person: not before the fair"}
+    assert rejected_actions(said, "s1", "p1") == {Action.REFRESH: "a person declined it: not before the fair"}
     assert rejected_actions(said, "s2", "p1") == {}
     assert rejected_actions(said, "s1", "p2") == {}
 
@@ -397,14 +397,14 @@ def test_a_no_to_removals_stands_for_these_removals_and_no_more(space: Workspace
 
 def test_a_no_to_both_halves_is_one_to_the_half_that_does_not_go_ahead(space: Workspace) -> None:
     digest, plan = kept(space, PolicyParams(approve_above_seconds=60), model_gap=measure(0.3))
-    assert (plan.decision.action, plan.decision.proposed) == (Action.REFRESH, Action.REFRESH_RETRAIN)
-    assert record_rejection(space, digest, plan, "too dear").actions == ("REFRESH+RETRAIN", "RETRAIN")
+    assert (plan.decision.action, plan.decision.proposed) == (Action.REFRESH, Action.REFRESH.with_retrain())
+    assert record_rejection(space, digest, plan, "too dear").actions == (Action.RETRAIN, Action.REFRESH.with_retrain())
 
 
 def test_the_last_word_about_the_same_thing_counts(space: Workspace) -> None:
     first, plan = kept(space, COSTLY)
     again, later = kept(space, COSTLY, spent_hours=1.0)
-    assert (first != again, plan.approval_digest()) == (True, later.question())
+    assert (first != again, plan.approval_digest()) == (True, later.approval_digest())
     assert not is_answered(space, plan)
     record_approval(space, first, plan, "yes")
     assert is_answered(space, later)
@@ -435,7 +435,7 @@ def test_there_is_nothing_to_reject_where_nothing_is_held_back(space: Workspace)
 def test_in_suggest_mode_a_yes_to_removals_is_one_to_the_action_that_makes_them(tmp_path: Path) -> None:
     params = {"mode": "suggest"}
     careful = workspace(tmp_path, policy=params)
-    still = {"held": pages(2), "delta": UNMOVED, "refresh_gain": measure(0.0)}
+    still = {"pending_deletions": pages(2), "delta": UNMOVED, "refresh_gain": measure(0.0)}
     digest, plan = kept(careful, PolicyParams.model_validate(params), **still)
     given = record_approval(careful, digest, plan, "yes")
-    assert (given.removals, given.action) == (pages(2), "REFRESH")
+    assert (given.removals, given.action) == (pages(2), Action.REFRESH)

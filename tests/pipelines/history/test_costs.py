@@ -19,7 +19,8 @@ from ragtide.pipelines.history.costs import (
 )
 from ragtide.pipelines.history.history import ACTION_SECONDS, FORECAST_SECONDS
 from ragtide.pipelines.params import CostParams
-from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.release import Cycle, Outcome
 
 PRIOR = CostParams(seconds_per_chunk=0.5, seconds_per_example=2, seconds_per_question=0.25, seconds_fixed=10)
 WORK = Workload(chunks=100, examples=40, questions=8)
@@ -33,7 +34,7 @@ AMOUNTS = st.integers(0, 10**6)
 
 
 def cycle(**work: float) -> Cycle:
-    return Cycle(name="c", run="r", at="2030-01-01", decision="REFRESH", outcome="release 1", reason="why", work=work)
+    return Cycle(name="c", run="r", at="2030-01-01", action=Action.REFRESH, outcome=Outcome.RELEASED, reason="why", work=work)
 
 
 def rates(amount: str, seconds: str, *each: float) -> list[Cycle]:

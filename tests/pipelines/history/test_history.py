@@ -26,7 +26,7 @@ from ragtide.pipelines.history.history import (
     rolled_back_releases,
     spent_hours,
 )
-from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.action import ACTIONS, Action
 from ragtide.pipelines.records.evidence import PastDecision
 from ragtide.pipelines.records.release import Cycle
 
@@ -47,8 +47,8 @@ def turn(number: int = 1, **fields: Any) -> Cycle:
         "name": f"cycle-{number}",
         "run": "r",
         "at": NOW.isoformat(),
-        "decision": "REFRESH",
-        "outcome": f"release {number}",
+        "action": "REFRESH",
+        "outcome": "released",
         "reason": "",
         "release": str(number),
         "score_before": 0.5,
@@ -60,16 +60,16 @@ def turn(number: int = 1, **fields: Any) -> Cycle:
 
 def idle(number: int = 1, **fields: Any) -> Cycle:
     """A turn that built nothing."""
-    usual = {"decision": "NOTHING", "outcome": "nothing to do", "release": None, "signals": {LIVE_SCORE: 0.5}}
+    usual = {"action": "NOTHING", "outcome": "nothing", "release": None, "signals": {LIVE_SCORE: 0.5}}
     return turn(number, **(usual | {"score_before": None, "score_after": None} | fields))
 
 
 def refused(number: int = 1) -> Cycle:
-    return turn(number, outcome="refused: answer score", release=None, score_after=0.4)
+    return turn(number, outcome="rejected", detail="answer score", release=None, score_after=0.4)
 
 
 def rollback(undone: int, to: int, why: str = "wrong answers") -> Cycle:
-    return idle(decision="ROLLBACK", name="rollback", outcome="done", undone=str(undone), release=str(to), reason=why)
+    return idle(action=None, name="rollback", outcome="rolled_back", undone=str(undone), release=str(to), reason=why)
 
 
 def days_ago(days: float) -> str:
@@ -83,7 +83,7 @@ def test_a_decision_is_told_with_what_was_expected_and_what_came_of_it() -> None
     assert past_decisions([turn(3)]) == (
         PastDecision(
             cycle="cycle-3",
-            action="REFRESH",
+            action=Action.REFRESH,
             accepted=True,
             expected_points=20,
             recovered_points=10,
@@ -109,8 +109,8 @@ def test_what_the_gate_refused_is_told_with_the_loss_that_it_would_have_been() -
 
 @pytest.mark.parametrize("decision", ["NOTHING", "HOLD"])
 def test_a_turn_that_built_nothing_is_told_too(decision: str) -> None:
-    [one] = past_decisions([idle(decision=decision)])
-    assert (one.action, one.accepted, one.recovered_points, one.score) == (decision, False, None, 0.5)
+    [one] = past_decisions([idle(action=decision)])
+    assert (str(one.action), one.accepted, one.recovered_points, one.score) == (decision, False, None, 0.5)
 
 
 @settings(derandomize=True, deadline=None)
@@ -118,24 +118,24 @@ def test_a_turn_that_built_nothing_is_told_too(decision: str) -> None:
 def test_the_order_is_that_of_the_turns(kinds: list[Any]) -> None:
     history = [make(number) for number, make in enumerate(kinds, start=1)]
     told = past_decisions(history)
-    assert [(one.cycle, one.action) for one in told] == [(cycle.name, cycle.decision) for cycle in history]
+    assert [(one.cycle, one.action) for one in told] == [(cycle.name, cycle.action) for cycle in history]
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.lists(st.sampled_from(["REFRESH", "RETRAIN", "NOTHING", "HOLD"]), max_size=6), st.data())
 def test_turns_that_never_ended_change_nothing_of_what_is_told(decisions: list[str], data: st.DataObject) -> None:
-    history = [turn(number, decision=decision) for number, decision in enumerate(decisions)]
-    outcomes = data.draw(st.lists(st.sampled_from(["failed: the store went away", "killed", "running"]), max_size=4))
+    history = [turn(number, action=decision) for number, decision in enumerate(decisions)]
+    outcomes = data.draw(st.lists(st.sampled_from(["failed", "killed", "running"]), max_size=4))
     mixed = list(history)
     for outcome in outcomes:
-        decision = data.draw(st.sampled_from(["REFRESH", "NOTHING", "HOLD", "?"]))
-        broken = turn(99, decision=decision, outcome=outcome, release=None)
+        decision = data.draw(st.sampled_from(["REFRESH", "NOTHING", "HOLD", None]))
+        broken = turn(99, action=decision, outcome=outcome, release=None)
         mixed.insert(data.draw(st.integers(0, len(mixed))), broken)
     assert past_decisions(mixed) == past_decisions(history)
 
 
 def test_a_release_by_hand_is_no_decision() -> None:
-    assert past_decisions([turn(decision="?"), rollback(2, to=1)]) == ()
+    assert past_decisions([turn(action=None), rollback(2, to=1)]) == ()
 
 
 def test_only_so_many_are_remembered_and_the_last_ones() -> None:
@@ -165,7 +165,7 @@ def test_the_hours_of_a_week_are_those_of_every_turn_whatever_came_of_it() -> No
     history = [
         turn(at=days_ago(7.1), seconds=7200),
         turn(at=days_ago(6.9), seconds=3600),
-        turn(at=days_ago(3), seconds=1800, outcome="failed: no space"),
+        turn(at=days_ago(3), seconds=1800, outcome="failed"),
         idle(at=days_ago(1), seconds=90),
     ]
     assert spent_hours(history, NOW) == 1.525
@@ -178,12 +178,12 @@ def test_a_turn_that_still_goes_on_counts_for_no_hours_however_long_it_has_been_
         assert spent_hours([ended, turn(at=days_ago(1.5), seconds=seconds, outcome="running")], NOW) == 1.0
 
 
-@pytest.mark.parametrize("decision", [action for action in Action if action.retrains])
+@pytest.mark.parametrize("decision", [action for action in ACTIONS.values() if action.retrains])
 def test_the_cool_down_runs_from_the_last_turn_that_trained(decision: Action) -> None:
     history = [
-        turn(decision=decision, at=days_ago(3)),
-        turn(decision=decision, at=days_ago(2), outcome="failed: no space", release=None, score_after=None),
-        turn(decision="REFRESH", at=days_ago(1)),
+        turn(action=decision, at=days_ago(3)),
+        turn(action=decision, at=days_ago(2), outcome="failed", release=None, score_after=None),
+        turn(action="REFRESH", at=days_ago(1)),
         rollback(3, to=1),
     ]
     assert hours_since_retrain(history, NOW) == 48
@@ -214,9 +214,9 @@ def test_the_last_turn_that_looked_at_the_training_lines_is_found() -> None:
 
 
 def test_the_last_turn_that_judged_is_one_that_decided_and_came_to_its_end() -> None:
-    died = [turn(2, outcome="failed: no space"), turn(3, outcome="killed"), turn(4, outcome="running")]
-    by_hand = turn(5, decision="ROLLBACK", outcome="release 1 is live again")
-    judged = turn(1, decision="NOTHING", outcome="nothing to do")
+    died = [turn(2, outcome="failed"), turn(3, outcome="killed"), turn(4, outcome="running")]
+    by_hand = turn(5, action=None, undone="2", outcome="released")
+    judged = turn(1, action="NOTHING", outcome="nothing")
     assert last_decided_cycle([judged, *died, by_hand]) == judged
     assert failed_since_decided([judged, *died, by_hand]) == died
     assert failed_since_decided([*died, judged]) == []

@@ -27,18 +27,18 @@ def workspace(make_project: Callable[..., Path]) -> Workspace:
 def turn(workspace: Workspace, number: int = 1, **fields: Any) -> Cycle:
     """A turn that judged what is there now, a day ago."""
     usual = {"name": f"cycle-{number}", "run": "r", "at": (NOW - timedelta(days=1)).isoformat(), "reason": ""}
-    usual |= {"decision": "NOTHING", "outcome": "nothing to do", "snapshot": take_snapshot(workspace).id}
+    usual |= {"action": "NOTHING", "outcome": "nothing", "snapshot": take_snapshot(workspace).id}
     return Cycle.model_validate(usual | {"params": workspace.params.digest()} | fields)
 
 
 def test_before_the_first_turn_one_is_due(workspace: Workspace) -> None:
     known = check_missed_run(workspace, [], NOW)
-    assert (known.is_due, known.revision, known.why) == (True, take_snapshot(workspace).id, "nothing was ever judged")
+    assert (known.is_due, known.revision, known.why) == (True, take_snapshot(workspace).id, "no cycle has decided yet")
 
 
 def test_what_was_judged_is_not_due(workspace: Workspace) -> None:
     known = check_missed_run(workspace, [turn(workspace)], NOW)
-    assert (known.is_due, known.why) == (False, "cycle-1 judged this very data: NOTHING, nothing to do")
+    assert (known.is_due, known.why) == (False, "cycle-1 decided NOTHING for this data (nothing)")
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,18 @@ def test_data_or_settings_that_moved_since_are_due(workspace: Workspace, moved: 
 
 
 def test_a_turn_that_waits_for_an_approval_has_judged(workspace: Workspace) -> None:
-    waits = turn(workspace, decision="HOLD", outcome="waits for `ragtide approve 1`")
+    waits = turn(workspace, action="HOLD", outcome="held")
     assert not check_missed_run(workspace, [waits], NOW).is_due
 
 
-@pytest.mark.parametrize("outcome", ["running", "failed: no space left on device", "killed"])
+@pytest.mark.parametrize("outcome", ["running", "failed", "killed"])
 def test_a_turn_that_died_is_due_again(workspace: Workspace, outcome: str) -> None:
     known = check_missed_run(workspace, [turn(workspace), turn(workspace, 2, outcome=outcome)], NOW)
     assert (known.is_due, known.why) == (True, f"cycle-2 came to no end ({outcome})")
 
 
 def test_a_rollback_is_no_turn_that_judged(workspace: Workspace) -> None:
-    known = check_missed_run(workspace, [turn(workspace), turn(workspace, 2, decision="ROLLBACK", snapshot="")], NOW)
+    known = check_missed_run(workspace, [turn(workspace), turn(workspace, 2, action="ROLLBACK", snapshot="")], NOW)
     assert not known.is_due
 
 

@@ -63,8 +63,8 @@ class Record:
     def turn(self, decision: str = "REFRESH", **fields: Any) -> None:
         number = len(self._told.cycles) + 1
         at = f"2030-01-0{number}T00:00:00+00:00"
-        usual: dict[str, Any] = {"run": "", "at": at, "outcome": "release 2", "reason": "", "plan": ""}
-        self._told.cycles.append(Cycle(name=f"cycle-{number:04d}", decision=decision, **(usual | fields)))
+        usual: dict[str, Any] = {"run": "", "at": at, "outcome": "released", "reason": "", "plan": ""}
+        self._told.cycles.append(Cycle(name=f"cycle-{number:04d}", action=None if decision in ("ROLLBACK", "undecided") else decision, **(usual | fields)))
 
     def replay(self, params: PolicyParams) -> list[ReplayedCycle]:
         return replay_policy(recorded_cycles(self.project), params)
@@ -78,7 +78,7 @@ def record(tmp_path: Path) -> Record:
 def test_where_the_same_is_decided_what_really_came_of_it_counts(record: Record) -> None:
     record.turn(plan=record.planned(), **SCORED)
     [one] = record.replay(DEFAULT)
-    assert (one.was, one.would, one.same) == ("REFRESH", Action.REFRESH, True)
+    assert (str(one.was), one.would, one.same) == ("REFRESH", Action.REFRESH, True)
     assert (one.was_seconds, one.would_seconds) == (42.0, 42.0)
     assert (one.was_points, one.would_points) == (25.0, 25.0)
 
@@ -86,7 +86,7 @@ def test_where_the_same_is_decided_what_really_came_of_it_counts(record: Record)
 def test_where_another_is_decided_its_forecast_and_its_expected_gain_count(record: Record) -> None:
     record.turn(plan=record.planned(), **SCORED)
     [one] = record.replay(ALWAYS)
-    assert (one.was, one.would, one.same) == ("REFRESH", Action.REFRESH_RETRAIN, False)
+    assert (str(one.was), one.would, one.same) == ("REFRESH", Action.REFRESH.with_retrain(), False)
     assert (one.was_seconds, one.would_seconds) == (42.0, BOTH_SECONDS)
     assert (one.was_points, one.would_points) == (25.0, REFRESH_POINTS)
 
@@ -96,20 +96,20 @@ def test_who_would_build_nothing_spends_and_gains_nothing(waits: bool, record: R
     record.turn(plan=record.planned(), **SCORED)
     params = DEFAULT.model_copy(update={"approve_above_seconds": 1.0}) if waits else NEVER
     [one] = record.replay(params)
-    assert one.would is (Action.HOLD if waits else Action.NOTHING)
+    assert one.would == (Action.HOLD if waits else Action.NOTHING)
     assert (one.would_seconds, one.would_points) == (0.0, 0.0)
     assert (one.was_seconds, one.was_points) == (42.0, 25.0)
 
 
 def test_who_would_have_done_something_where_nothing_was_done_is_told_what_to_expect(record: Record) -> None:
-    record.turn("NOTHING", plan=record.planned(), outcome="nothing to do")
+    record.turn("NOTHING", plan=record.planned(), outcome="nothing")
     [one] = record.replay(DEFAULT)
     assert (one.was_seconds, one.was_points) == (0.0, 0.0)
     assert (one.would, one.would_seconds, one.would_points) == (Action.REFRESH, REFRESH_SECONDS, REFRESH_POINTS)
 
 
 def test_what_was_refused_took_its_time_and_brought_nothing(record: Record) -> None:
-    record.turn(plan=record.planned(), outcome="refused: worse", **(SCORED | {"release": None}))
+    record.turn(plan=record.planned(), outcome="rejected", **(SCORED | {"release": None}))
     [one] = record.replay(DEFAULT)
     assert (one.would_seconds, one.would_points) == (42.0, 0.0)
 
@@ -128,7 +128,7 @@ def test_the_reason_given_is_that_of_the_action(record: Record) -> None:
     gathered = evidence(delta=UNMOVED, score_gold=measure(0.35), model_gap=measure(0.6))
     record.turn("NOTHING", plan=record.planned(gathered))
     [one] = record.replay(DEFAULT)
-    assert one.would is Action.RETRAIN
+    assert one.would == Action.RETRAIN
     assert one.because.startswith("The decision is RETRAIN. RETRAIN is called for: with the right passage")
 
 
@@ -147,17 +147,17 @@ def test_turns_are_given_oldest_first_by_the_evidence_of_each(record: Record) ->
 def test_turns_without_a_plan_that_is_kept_are_left_out(record: Record) -> None:
     record.turn(plan=record.planned(), **SCORED)
     record.turn("ROLLBACK", plan=record.planned())
-    record.turn("?", outcome="failed: the store went away")
+    record.turn("undecided", outcome="failed")
     record.turn("REFRESH", plan="0123456789ab")
     record.turn("REFRESH")
     assert [one.cycle for one in record.replay(DEFAULT)] == ["cycle-0001"]
 
 
-@pytest.mark.parametrize("turns", [(), ("ROLLBACK", "?", "REFRESH")], ids=["no turn", "no plan"])
+@pytest.mark.parametrize("turns", [(), ("ROLLBACK", "undecided", "REFRESH")], ids=["no turn", "no plan"])
 def test_without_any_plan_it_is_said_what_to_do(turns: tuple[str, ...], record: Record) -> None:
     for decision in turns:
         record.turn(decision)
-    with pytest.raises(UserError, match="no recorded turn has a plan to replay: `ragtide run` records one"):
+    with pytest.raises(UserError, match="no recorded cycle has a plan to replay"):
         record.replay(DEFAULT)
 
 

@@ -93,7 +93,7 @@ def test_a_class_of_ones_own_decides_under_the_rules_that_hold_for_all() -> None
 
 def test_a_policy_that_always_wants_to_train_has_no_examples_to_do_it_with() -> None:
     decision = decide(evidence(examples=19), PolicyParams(name=OF_THE_USER))
-    assert decision.action is Action.REFRESH
+    assert decision.action == Action.REFRESH
     assert "19 examples are too few to learn from" in decision.reasons[1]
 
 

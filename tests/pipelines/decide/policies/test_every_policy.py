@@ -13,6 +13,7 @@ from ragtide.pipelines.policy.decide import decide
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.registry import BUILT_IN, load_policy
 from ragtide.pipelines.policy.weigh import weigh_components
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import ChangeSet
 from ragtide.pipelines.records.evidence import Costs, Evidence, Measure, PastDecision
 from tests.factories import UNCHANGED, UNMOVED, delta, evidence, measure
@@ -28,7 +29,7 @@ PERHAPS = st.none() | SHARES
 PASTS = st.builds(
     PastDecision,
     cycle=st.just("c"),
-    action=st.sampled_from(["NOTHING", "HOLD", "REFRESH", "RETRAIN", "REBUILD+RETRAIN", "UNHEARD OF"]),
+    action=st.sampled_from(["NOTHING", "HOLD", "REFRESH", "RETRAIN", "REBUILD+RETRAIN"]).map(Action.named),
     accepted=st.booleans(),
     rolled_back=st.booleans(),
     recovered_points=st.none() | st.integers(-100, 100).map(float),
