@@ -135,7 +135,9 @@ def make_prompts(data: Path, work: Path) -> Prompts:
     params, questions = Params(), _golden_questions(data)
     pages = sorted((data / f"snapshot_{QUARTERS[0]}/kb").glob("*.md"))
     documents = {page.name: page.read_text(encoding="utf-8") for page in pages}
-    step = Step(documents=documents, examples=(), questions=questions, truth=questions, right=None, what="a quarter")
+    step = Step(
+        documents=documents, examples=(), questions=questions, truth=questions, right=None, description="a quarter"
+    )
     corpus = corpus_of(step, {}, params)
     index = Index(str(work / "index"), load_embedder(params.embed), params.chunk)
     built = index.refresh(corpus.source, corpus.snapshot.id, progress_bars, rebuild=True)

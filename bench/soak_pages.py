@@ -86,7 +86,8 @@ def page_text(facts: Sequence[Fact], page: int, edition: int) -> str:
     """Return the text of a page of release lines; each section names the page's edition."""
     edition_line = f"This is edition {edition} of page {page}."
     lines = (
-        f"## {fact.name} {fact.cycle} ({page})\n\n{edition_line}\n\n- Released: {fact.released}\n- End of life: {fact.eol}\n"
+        f"## {fact.name} {fact.cycle} ({page})\n\n{edition_line}\n\n"
+        f"- Released: {fact.released}\n- End of life: {fact.eol}\n"
         for fact in facts[:6]
     )
     return f"# {facts[0].name} ({page})\n\n{edition_line}\n\n" + "\n".join(lines)
