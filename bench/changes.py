@@ -23,7 +23,7 @@ import numpy as np
 
 from bench.tables import markdown_table, provenance, put_table
 from ragtide.pipelines.build import build_index_only
-from ragtide.pipelines.data.formats import convert_document
+from ragtide.pipelines.data.formats.converter import convert_document
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.index.chunking import chunk_document
 from ragtide.pipelines.models.load import LoadedEmbedder

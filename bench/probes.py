@@ -140,12 +140,13 @@ def make_prompts(data: Path, work: Path) -> Prompts:
     )
     corpus = corpus_of(step, {}, params)
     index = Index(str(work / "index"), load_embedder(params.embed), params.chunk)
-    built = index.refresh(corpus.source, corpus.snapshot.id, progress_bars, rebuild=True)
+    built = index.refresh(corpus.knowledge.source, corpus.snapshot.id, progress_bars, rebuild=True)
     texts = [question.question for question in questions]
     pairs = list(zip(questions, index.retriever(built.version).search(texts, params.index.top_k), strict=True))
     retrieved = [question_prompt(question.question, [passage.text for passage in found]) for question, found in pairs]
     gold = [
-        question_prompt(question.question, gold_context(question, corpus, params.index.top_k)) for question, _ in pairs
+        question_prompt(question.question, gold_context(question, corpus.knowledge, params.index.top_k))
+        for question, _ in pairs
     ]
     missed = [not any(is_gold_passage(passage, question) for passage in found) for question, found in pairs]
     return Prompts(retrieved, gold, missed)

@@ -170,7 +170,7 @@ def _evaluator(work: Path):  # type: ignore[no-untyped-def]
     from ragtide.pipelines.data.snapshot import take_snapshot
 
     project = _project(work)
-    return project, project.evaluator(project.corpus(take_snapshot(project.workspace)))
+    return project, project.evaluator(project.corpus(take_snapshot(project.workspace)).knowledge)
 
 
 def _project(work: Path):  # type: ignore[no-untyped-def]

@@ -64,14 +64,15 @@ def measure(stream: Stream) -> Rates:
         space, models = Workspace(Path(folder), params), load_models(params)
         corpus, index = corpus_of(step, {}, params), open_index(space, models.embedder)
         models.embedder.embed(["warm"])
-        whole = _seconds(lambda: index.refresh(corpus.source, "all", no_progress))
+        whole = _seconds(lambda: index.refresh(corpus.knowledge.source, "all", no_progress))
         changed = corpus_of(stream.steps[1], {}, params)
-        new = len({chunk.digest for chunk in changed.chunks} - {chunk.digest for chunk in corpus.chunks})
-        partial = _seconds(lambda: index.refresh(changed.source, "changed", no_progress))
-        per_chunk = max(0.0, whole - partial) / (len(corpus.chunks) - new)
+        old = {chunk.digest for chunk in corpus.knowledge.chunks}
+        new = len({chunk.digest for chunk in changed.knowledge.chunks} - old)
+        partial = _seconds(lambda: index.refresh(changed.knowledge.source, "changed", no_progress))
+        per_chunk = max(0.0, whole - partial) / (len(corpus.knowledge.chunks) - new)
         retriever = index.retriever(1)
         samples = samples_with_passages(
-            corpus.examples[:SAMPLED], corpus.chunks_by_document, retriever, params.index.top_k, 7
+            corpus.training.examples[:SAMPLED], corpus.knowledge.chunks_by_document, retriever, params.index.top_k, 7
         )
         prompts = _prompts(retriever, [question.question for question in step.questions[:SAMPLED]], params.index.top_k)
         return Rates(
@@ -91,8 +92,8 @@ def _prompts(retriever: Retriever, questions: Sequence[str], top_k: int) -> list
 
 def pair_seconds(space: Workspace, corpus: Corpus, retriever: Retriever) -> float:
     """Measure the seconds per pair of fine-tuning on all pairs of the corpus, with the default settings."""
-    tuning = replace(space, params=space.params.model_copy(update={"tune": EmbedderTuningParams()}))
-    pairs = build_pairs(corpus.chunks_by_document, corpus.examples)
+    tuning = replace(space, params=space.params.model_copy(update={"embedder_tuning": EmbedderTuningParams()}))
+    pairs = build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples)
     built = build_embedder(tuning, pairs, retriever, no_progress)
     return round(built.seconds / tuning.params.embedder_tuning.trained_pairs(built.pairs), 4)
 

@@ -11,21 +11,23 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.streams import Step, Stream
 from ragtide.pipelines.build import build_model, open_index
-from ragtide.pipelines.corpus import Corpus, documents_from_chunks
-from ragtide.pipelines.data.diff import diff_snapshots
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, TrainingSet, documents_from_chunks
 from ragtide.pipelines.data.snapshot import compose_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import GoldenSet, split_stale
-from ragtide.pipelines.evidence.gather import EvidenceInputs, gather_evidence
-from ragtide.pipelines.evidence.text_signals import LiveIndexView
+from ragtide.pipelines.evidence.answer_scores import measure_answers
+from ragtide.pipelines.evidence.data_change import describe_data_change
+from ragtide.pipelines.evidence.live_index import LiveIndexView, Stopwatch
+from ragtide.pipelines.evidence.text_signals import measure_text
+from ragtide.pipelines.evidence.training_data import measure_training_data
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
 from ragtide.pipelines.index.chunking import chunk_document
 from ragtide.pipelines.index.table import Index
@@ -36,7 +38,7 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.base import Record, json_digest
 from ragtide.pipelines.records.data import Chunk, Document, Snapshot
 from ragtide.pipelines.records.evaluation import RetrievalMetrics, Scorecard
-from ragtide.pipelines.records.evidence import Costs, Evidence, Measure
+from ragtide.pipelines.records.evidence import Costs, Evidence, Limits, Measure
 from ragtide.pipelines.records.release import BuiltEmbedder, BuiltIndex, BuiltModel, Release
 from ragtide.pipelines.training.embedder_tuning import (
     TuningData,
@@ -70,7 +72,7 @@ STREAM_PARAMS: dict[str, dict[str, Any]] = {
 _NONE = Measure.unmeasured("not asked for")
 NO_COSTS = Costs(refresh_seconds=0, retrain_seconds=0, prove_seconds=0, source="")
 GOLD, RETRIEVED, LOSSES = (
-    "answering with the right passage",
+    "answering with gold context",
     "answering with retrieved passages",
     "reading new examples",
 )
@@ -293,15 +295,15 @@ class Stage:
     def _assess(self, step: Step, state: State, decide: bool) -> Seen:
         live = self._live(state)
         corpus = self._corpus(step, live)
-        golden = split_stale(step.truth, corpus.texts)
+        golden = split_stale(step.truth, corpus.knowledge.texts)
         tunable = tuning_data(self.params, _pairs(step, corpus), live.tuned_embedder.tuned)
         kind = EvaluatorWithoutSearches if tunable.pairs < tunable.least else Evaluator
-        evaluator = kind(corpus, golden, self._answerer, self.params)
+        evaluator = kind(corpus.knowledge, golden, self._answerer, self.params)
         self._answerer.take()
         evidence = self._evidence(corpus, live, evaluator, tunable) if decide else None
         scorecard = evaluator.scorecard(live.system_under_test)
         asked = self._answerer.take()
-        truth = EvaluatorWithoutSearches(corpus, GoldenSet(step.truth, ()), self._answerer, self.params)
+        truth = EvaluatorWithoutSearches(corpus.knowledge, GoldenSet(step.truth, ()), self._answerer, self.params)
         scores = [answer.score for answer in truth.with_retrieval(live.system_under_test)]
         seconds = evidence.signal_seconds if evidence else {}
         return Seen(
@@ -330,17 +332,19 @@ class Stage:
         )
         now = corpus.snapshot.model_copy(update={"questions": then.questions, "golden_id": then.golden_id})
         asked = {doc for question in golden.questions for doc in question.docs}
-        inputs = EvidenceInputs(
-            corpus=corpus,
-            changes=diff_snapshots(then, now),
-            delta=index.delta(corpus.chunks, version),
-            live=_release(then, live.rows, live.model),
-            costs=NO_COSTS,
-            rejected_actions={},
-            before=LiveIndexView.of(index, version, corpus, asked, self.params.evidence.old_chunks),
-            tunable=tunable,
+        knowledge, params, watch = replace(corpus.knowledge, snapshot=now), self.params, Stopwatch()
+        view = LiveIndexView.of(index, version, knowledge.chunks, asked, params.evidence.old_chunks)
+        release, system = _release(then, live.rows, live.model), live.system_under_test
+        data = describe_data_change(knowledge, release, index.delta(knowledge.chunks, version))
+        scores = measure_answers(evaluator, system, view, data.changes.renamed, params.score, watch)
+        text = measure_text(knowledge, view, system.reader, live.tuned_embedder.embedder, params, watch)
+        training = measure_training_data(corpus, release, system, evaluator.answerer, tunable, params)
+        # Evidence is about the step's snapshot, whatever the questions of its release were.
+        data = data.model_copy(update={"snapshot": corpus.snapshot.id})
+        limits = Limits(costs=NO_COSTS)
+        return Evidence(
+            data=data, scores=scores, text=text, training=training, limits=limits, signal_seconds=watch.seconds
         )
-        return gather_evidence(inputs, evaluator, live.system_under_test, live.tuned_embedder.embedder, self.params)
 
     # --- actions in one state --------------------------------------------------------------------------------------
 
@@ -367,12 +371,12 @@ class Stage:
 
     def _refresh(self, corpus: Corpus, tuned_embedder: str = "") -> str:
         """Refresh the table to a corpus, unless a version of it already holds it; return the state's key."""
-        key = json_digest(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.chunks))
+        key = json_digest(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.knowledge.chunks))
         if (tuned_embedder, key) not in self._rows:
             index = self._index(tuned_embedder)
             # As in the product, another embedder's index is a new version of the same table.
-            built = index.refresh(corpus.source, corpus.snapshot.kb_id, self._progress, rebuild=True)
-            digests = frozenset(chunk.digest for chunk in corpus.chunks)
+            built = index.refresh(corpus.knowledge.source, corpus.snapshot.kb_id, self._progress, rebuild=True)
+            digests = frozenset(chunk.digest for chunk in corpus.knowledge.chunks)
             self._rows[tuned_embedder, key] = IndexState(built.version, index.documents(built.version), digests)
         return key
 
@@ -404,8 +408,9 @@ class Stage:
 
     def _retrain(self, corpus: Corpus) -> str:
         """Train on the corpus's examples, unless that was done before (the same examples give the same adapter)."""
-        key = json_digest(sorted(example.digest for example in corpus.examples))
-        if self._trained and key not in self._trained and len(corpus.examples) < self.params.finetune.min_examples:
+        key = json_digest(sorted(example.digest for example in corpus.training.examples))
+        too_few = len(corpus.training.examples) < self.params.finetune.min_examples
+        if self._trained and key not in self._trained and too_few:
             return next(reversed(self._trained))
         if key not in self._trained:
             self._trained[key] = self._kept(key) or self._train(key, corpus)
@@ -446,21 +451,20 @@ def corpus_of(
     pages = {chunk.document for chunk in [*chunks, *kept]}
     texts = {document.id: document.text for document in documents if document.id in pages}
     validated = validate_examples(_examples(step), texts, [question.question for question in step.truth], params)
-    return Corpus(
+    knowledge = KnowledgeBase(
         snapshot=_snapshot(step),
         documents=tuple(sorted(documents, key=lambda document: document.id)),
         chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
-        examples=validated.examples,
-        orphans=validated.orphans,
-        filtered=validated.filtered,
         pending_deletions=pending,
         waiting=len(pending),
     )
+    return Corpus(knowledge, TrainingSet(validated.examples, validated.orphans, validated.filtered))
 
 
 def _pairs(step: Step, corpus: Corpus) -> list[TrainingPair]:
     """Return the pairs for tuning the embedder, without those of golden questions."""
-    return build_pairs(corpus.chunks_by_document, corpus.examples, [question.question for question in step.truth])
+    golden = [question.question for question in step.truth]
+    return build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, golden)
 
 
 def _read(kind: type[R], file: Path) -> R | None:

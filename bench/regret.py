@@ -132,10 +132,10 @@ class StepOutcome:
         assert self.seen.evidence is not None
         signals: dict[str, float | None] = {
             LIVE_SCORE: self.seen.scorecard.answer_score.value,
-            CHANGED_SHARE: self.seen.evidence.delta.changed_share,
-            SHIFT: self.seen.evidence.shift.value,
-            INDEX_GAP: self.seen.evidence.index_gap.value,
-            MODEL_GAP: self.seen.evidence.model_gap.value,
+            CHANGED_SHARE: self.seen.evidence.data.delta.changed_share,
+            SHIFT: self.seen.evidence.text.shift.value,
+            INDEX_GAP: self.seen.evidence.scores.index_gap.value,
+            MODEL_GAP: self.seen.evidence.scores.model_gap.value,
         }
         if self.builds:
             [chosen] = [option for option in self.decision.options if option.action == self.decision.action]
@@ -202,14 +202,10 @@ class PolicyRunner:
         workload = Workload(seen.to_embed, examples, questions, pairs=pairs, all_chunks=seen.all_chunks)
         expected: Costs = forecast_costs(workload, self.history, SETTINGS.costs)
         rejected = rejected_before(self.history, step.snapshot, "")
-        return seen.evidence.model_copy(
-            update={
-                "costs": expected,
-                "past": past_decisions(self.history),
-                "rejected_actions": rejected,
-                "signal_seconds": {},
-            }
+        limits = seen.evidence.limits.model_copy(
+            update={"costs": expected, "past": past_decisions(self.history), "rejected_actions": rejected}
         )
+        return seen.evidence.model_copy(update={"limits": limits, "signal_seconds": {}})
 
     def _work(self, action: Action, seen: Seen, step: RecordedStep) -> dict[str, float]:
         """Return an action's amounts of work and its seconds, by name."""

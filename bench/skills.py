@@ -114,11 +114,11 @@ class SkillProject:
         """Train a model after `previous`, with the examples of `skill` alone in the folder."""
         corpus = self._corpus(skill, previous)
         index = open_index(self.workspace, self.models.embedder)
-        built = build_index(self.workspace, LoadedEmbedder(self.models.embedder), corpus, no_progress)
+        built = build_index(self.workspace, LoadedEmbedder(self.models.embedder), corpus.knowledge, no_progress)
         retriever = index.retriever(built.version)
         model, _ = build_model(self.workspace, self.models, corpus, retriever, no_progress)
         answerer = Answerer(self.workspace, self.models, no_progress)
-        evaluator = Evaluator(corpus, GoldenSet((), ()), answerer, self.workspace.params)
+        evaluator = Evaluator(corpus.knowledge, GoldenSet((), ()), answerer, self.workspace.params)
         return Step(SystemUnderTest(retriever, model), evaluator)
 
     def _corpus(self, skill: str, previous: BuiltModel) -> Corpus:
@@ -128,7 +128,8 @@ class SkillProject:
         (self.workspace.train / f"{skill}.jsonl").write_text("".join(lines), encoding="utf-8")
         index = open_index(self.workspace, self.models.embedder)
         corpus = read_corpus(self.workspace, record_snapshot(self.workspace), IndexVersion(index, index.latest()))
-        return replace(corpus, replay=replay_examples(self.workspace, previous, corpus.current_examples, ()))
+        replayed = replay_examples(self.workspace, previous, corpus.current_examples, ())
+        return replace(corpus, training=replace(corpus.training, replay=replayed))
 
 
 def main() -> int:

@@ -42,7 +42,7 @@ from ragtide.pipelines.build import build_index_only, open_index
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answer
-from ragtide.pipelines.index.table import rows_digest
+from ragtide.pipelines.index.rows import rows_digest
 from ragtide.pipelines.models.load import LoadedEmbedder, load_models
 from ragtide.pipelines.params import IndexParams, read_params
 from ragtide.pipelines.ports import Advance, Prompt, no_progress

@@ -1,6 +1,7 @@
-"""Which switches keep the embedded default offline and on this machine? Set before a heavy library is imported.
+"""Process environment: offline and telemetry switches, credentials of the servers, and the end of the program.
 
-A user with a hub or a server sets any of them beforehand, and theirs stands.
+Importing the package sets no environment variable. The command line, the services of `ragtide up`, the pull step of
+prefect.yaml and the flows set what is missing before a heavy library is imported; what the user has set stays.
 """
 
 from __future__ import annotations
@@ -11,43 +12,80 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
+if TYPE_CHECKING:
+    from ragtide.pipelines.params import Params
+
+# Keep huggingface_hub and transformers from the network. Both are read when these libraries are imported.
+HUB_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+# Telemetry, progress bars, logging and retries of the libraries, whichever models a project uses.
+LIBRARY_DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "TOKENIZERS_PARALLELISM": "false",
-    # Ragtide shows its own progress bars; those of the libraries would break into them.
+    # Ragtide shows its own progress (flows/progress.py), which bars of the libraries would overwrite.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    # MLflow tries a server that is away seven times, for minutes; so it is known after some seconds.
+    # MLflow's default of seven retries takes minutes to report a server that is down; this takes seconds.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+OFFLINE = HUB_OFFLINE | LIBRARY_DEFAULTS
 PREFECT_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 MLFLOW_AUTH = "MLFLOW_AUTH_ADMIN_PASSWORD"
 
 
-def apply_offline_defaults() -> None:
-    """Fill in what the user has not set; for the command line and for a worker alike."""
-    for key, value in OFFLINE.items():
+def apply_offline_defaults(project: Path | str | None = None) -> None:
+    """Set the variables above that the user has not set.
+
+    HUB_OFFLINE is not set where params.yaml of `project` names a model by its hub id. Without a project, or with a
+    params.yaml that cannot be read, all are set. Also a pull step of prefect.yaml.
+    """
+    defaults = LIBRARY_DEFAULTS if project is not None and _project_uses_hub(Path(project)) else OFFLINE
+    for key, value in defaults.items():
         os.environ.setdefault(key, value)
-    # Who names an S3 server by plain HTTP means it; LanceDB asks to be told so once more.
+    # LanceDB refuses an S3 server over plain HTTP without this variable, although the address was set on purpose.
     if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
         os.environ.setdefault("AWS_ALLOW_HTTP", "true")
 
 
+def uses_hub_model(params: Params, root: Path) -> bool:
+    """Whether `params` name a model by its Hugging Face hub id: neither packaged, nor a folder, nor `module:Class`.
+
+    A relative folder is looked for in the current directory and in the project's folder `root`.
+    """
+    from ragtide.pipelines.models.load import is_plugin
+
+    models = [params.embed.model, params.generate.model, params.index.rerank]
+    named = [model for model in models if model and not model.startswith("packaged:") and not is_plugin(model)]
+    return any(not Path(model).is_dir() and not (root / model).is_dir() for model in named)
+
+
+def _project_uses_hub(project: Path) -> bool:
+    from ragtide.pipelines.errors import UserError
+    from ragtide.pipelines.params import read_params
+
+    try:
+        return uses_hub_model(read_params(project / "params.yaml"), project)
+    except (UserError, OSError, ValueError):
+        # The command or the flow opens the project next and reports what is wrong with it.
+        return False
+
+
 def prepare_environment(project: Path) -> None:
-    """For the command line: without a Prefect server, its state stays in the project's folder, and it logs little."""
+    """Prepare the environment of a command: offline defaults, quiet Prefect logs, credentials and Prefect's state.
+
+    Where no Prefect server is set or running, its state is kept in the project's folder.
+    """
+    apply_offline_defaults(project)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-    # Prefect gives the server that it starts for a run 20 s; a loaded machine has been seen to need more.
+    # Prefect waits 20 s for the server that it starts for a run; on a loaded machine the start has taken longer.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.update(credentials(os.environ))
     if "PREFECT_API_URL" in os.environ:
@@ -58,18 +96,18 @@ def prepare_environment(project: Path) -> None:
 
 
 def server_file(project: Path) -> Path:
-    """Where `ragtide up` notes its Prefect server."""
+    """The file in which `ragtide up` records its Prefect server: address, process id and start time."""
     return project.resolve() / ".ragtide" / "services" / "server.json"
 
 
 def running_server(project: Path) -> str | None:
-    """The API of the Prefect server that `ragtide up` keeps running for a project; None where it does not.
+    """The API address of the Prefect server that `ragtide up` keeps running for a project; None if there is none.
 
-    The number of a process says little alone, since it is given again: its start counts too.
+    The start time is compared as well, since the system reuses process ids.
     """
     try:
-        noted = json.loads(server_file(project).read_text(encoding="utf-8"))
-        pid, started, api = int(noted["pid"]), float(noted["started"]), str(noted["api"])
+        recorded = json.loads(server_file(project).read_text(encoding="utf-8"))
+        pid, started, api = int(recorded["pid"]), float(recorded["started"]), str(recorded["api"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     import psutil
@@ -80,26 +118,27 @@ def running_server(project: Path) -> str | None:
         return None
 
 
-def credentials(given: Mapping[str, str]) -> dict[str, str]:
-    """What clients of the servers show: the servers' own passwords, where the user has not set others."""
-    shown = {}
-    if PREFECT_AUTH in given:
-        shown["PREFECT_API_AUTH_STRING"] = given[PREFECT_AUTH]
-    if MLFLOW_AUTH in given:
-        shown["MLFLOW_TRACKING_USERNAME"] = given.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin")
-        shown["MLFLOW_TRACKING_PASSWORD"] = given[MLFLOW_AUTH]
-    return {key: value for key, value in shown.items() if key not in given}
+def credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """The clients' credentials, derived from the servers' passwords in `environment`, except those set already."""
+    derived = {}
+    if PREFECT_AUTH in environment:
+        derived["PREFECT_API_AUTH_STRING"] = environment[PREFECT_AUTH]
+    if MLFLOW_AUTH in environment:
+        derived["MLFLOW_TRACKING_USERNAME"] = environment.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin")
+        derived["MLFLOW_TRACKING_PASSWORD"] = environment[MLFLOW_AUTH]
+    return {key: value for key, value in derived.items() if key not in environment}
 
 
 def exit_on_sigterm() -> None:
-    """Have SIGTERM end the program as Ctrl-C does, so that Prefect stops the server that it started for the run."""
+    """Exit on SIGTERM as on Ctrl-C, so that Prefect stops the server that it started for the run."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def fast_exit(code: int) -> NoReturn:
-    """End the program with `code`. What has nothing left to do at the end is not taken down piece by piece.
+    """End the program with `code`, without the interpreter's teardown where no library needs it.
 
-    LanceDB and pandas need half a second for that, which is a fifth of a small refresh (docs/log.md).
+    The teardown of LanceDB and pandas takes half a second, a fifth of a small refresh (docs/log.md). Prefect, MLflow
+    and torch run exit handlers of their own, so these programs end in the usual way.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -109,6 +148,6 @@ def fast_exit(code: int) -> NoReturn:
 
 
 def make_prefect_home() -> None:
-    """Prefect makes its folder, but not the folders above it."""
+    """Create PREFECT_HOME with its parents: Prefect itself creates only the last folder."""
     if "PREFECT_HOME" in os.environ:
         Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)

@@ -23,34 +23,34 @@ from ragtide.pipelines.records.release import Cycle
     on_crashed=[notifications.notify_failure, metrics.record_failure],
 )
 def keep_current(project: str = ".", plan: str | None = None, revision: str | None = None) -> Cycle:
-    """Bring the live release up to the data, if the evidence says that it is worth it.
+    """Make the live release current with the data, where the evidence says that it is worth its cost.
 
     `project` is the project's folder. `plan` is the digest of a plan that `ragtide plan` printed: exactly that is
-    carried out, or nothing where the world has moved since. `revision` is what a trigger says that the data is at:
-    it is written down, and what is in the folders counts. Returns what was decided and what came of it; a deployed run
-    that holds something back is suspended until a person has answered, and begins anew then.
+    carried out, and it fails where data, params or the live release changed since. `revision` is the data revision that
+    a trigger named: it is recorded, and what is in the folders counts. Returns the decision and its outcome; a deployed
+    run that holds something back is suspended until a person has answered, and starts over then.
     """
     opened = Project.open(Path(project), progress_bars)
-    with tasks.open_cycle(opened, revision) as turn:
+    with tasks.open_cycle(opened, revision) as cycle:
         answered = approvals.record_answer(opened)
-        cycle = _turn(turn, None if answered else plan)
+        recorded = _run_cycle(cycle, None if answered else plan)
     metrics.write_metrics(opened)
-    notifications.notify_of_cycle(opened, cycle)
-    approvals.request_approval(opened, cycle)
-    return cycle
+    notifications.notify_of_cycle(opened, recorded)
+    approvals.request_approval(opened, recorded)
+    return recorded
 
 
-def _turn(turn: tasks.CycleContext, plan: str | None) -> Cycle:
-    snapshot = tasks.observe(turn, plan)
-    decided = tasks.decide(turn, snapshot, plan)
+def _run_cycle(cycle: tasks.CycleContext, plan: str | None) -> Cycle:
+    snapshot = tasks.observe(cycle, plan)
+    decided = tasks.decide(cycle, snapshot, plan)
     if not decided.decision.action.builds:
-        return tasks.conclude(turn, decided, None, None)
+        return tasks.conclude(cycle, decided, None, None)
 
-    retriever = tasks.tune_embedder(turn, snapshot, decided)
-    index = tasks.refresh_index(turn, snapshot, decided, retriever)
-    model = tasks.retrain_model(turn, snapshot, decided, index)
+    embedder = tasks.tune_embedder(cycle, snapshot, decided)
+    index = tasks.refresh_index(cycle, snapshot, decided, embedder)
+    model = tasks.retrain_model(cycle, snapshot, decided, index)
 
-    verdict = tasks.prove(turn, snapshot, decided, index, model)
-    release = tasks.publish(turn, snapshot, decided, index, model, verdict) if verdict.accepted else None
-    tasks.run_maintenance(turn)
-    return tasks.conclude(turn, decided, verdict, release)
+    verdict = tasks.prove(cycle, snapshot, decided, index, model)
+    release = tasks.publish(cycle, snapshot, decided, index, model, verdict) if verdict.accepted else None
+    tasks.run_maintenance(cycle)
+    return tasks.conclude(cycle, decided, verdict, release)

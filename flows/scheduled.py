@@ -1,4 +1,4 @@
-"""How well does the live release answer now? The golden questions of now, asked apart from any decision."""
+"""Scheduled flows beside keep-current: reconcile (missed runs), evaluate (live release) and maintain (cleanup)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_HOME
 from prefect.states import Crashed
 
+from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.prefect_server.artifacts import show_markdown
 from ragtide.flows.prefect_server.client import server_client
 from ragtide.flows.prefect_server.runs import run_name_for
@@ -25,106 +26,108 @@ from ragtide.pipelines.records.evaluation import Scorecard
 from ragtide.pipelines.records.release import MaintenanceStep, Release
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.release import live_evaluation
-from ragtide.pipelines.release.cleanup import maintain_project as keep_up
-from ragtide.pipelines.release.cleanup import store_sizes, store_sizes_markdown
+from ragtide.pipelines.release.cleanup import maintain_project, store_sizes, store_sizes_markdown
 from ragtide.pipelines.reports.data import maintenance_markdown
 from ragtide.pipelines.workspace import Workspace
+
+# Maintenance waits as long for the project as a long cycle may take: an hour more is no matter once a week.
+WAIT_SECONDS = 3600.0
+DEPLOYMENT = "keep-current/keep-current"
+# A scheduled run that begins this soon makes another one unnecessary.
+SOON = timedelta(minutes=5)
+# A run that has been pending for this long will never begin.
+LONG_PENDING = timedelta(minutes=5)
+AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
 
 
 @flow(name="evaluate", flow_run_name=run_name_for("evaluate"), persist_result=False)
 def evaluate(project: str = ".") -> Scorecard | None:
-    """Score the live release and log it as an MLflow run with a row a question; None where nothing is live yet."""
+    """Score the live release on today's golden questions, as an MLflow run with one row per question.
+
+    Returns None where there is no live release.
+    """
+    apply_offline_defaults(project)
     opened = Project.open(Path(project), progress_bars)
     release = opened.registry.champion()
     if release is None:
-        get_run_logger().info("nothing is live yet: there is nothing to score")
+        get_run_logger().info("there is no live release to score")
         return None
     return score_live(opened, release)
 
 
 @step("score-live")
 def score_live(project: Project, release: Release) -> Scorecard:
-    """The scores in MLflow and on Prefect's page."""
-    done = live_evaluation.evaluate_release(project, release)
-    show_markdown("evaluation", done.markdown, f"release {release.id}, MLflow {done.address}")
-    return done.scorecard
-
-
-# As long as a long run may take: upkeep is a week old by then, an hour more is no matter.
-WAIT_SECONDS = 3600.0
+    """Score `release`, log the evaluation to MLflow and show it on the run's page in Prefect."""
+    evaluation = live_evaluation.evaluate_release(project, release)
+    show_markdown("evaluation", evaluation.markdown, f"release {release.id}, MLflow {evaluation.address}")
+    return evaluation.scorecard
 
 
 @flow(name="maintain", flow_run_name=run_name_for("maintain"), persist_result=False)
 def maintain(project: str = ".") -> list[MaintenanceStep]:
-    """Compact the index, take away what no release needs, and tell how large everything has become."""
+    """Compact the index, delete what no release needs, and report the size of every store."""
+    apply_offline_defaults(project)
     return maintain_step(Project.open(Path(project), progress_bars))
 
 
-@step("look-after")
+@step("maintain-project")
 def maintain_step(project: Project) -> list[MaintenanceStep]:
-    """Every step of upkeep, done or not and why, on Prefect's page; with what is on the disk of this machine."""
+    """Run every maintenance step; show what was done or skipped, why, and the sizes of the stores on the run's page."""
     with project.workspace.write_lock(WAIT_SECONDS, "maintain"):
-        steps = keep_up(project)
-    weighed = store_sizes(project.workspace, PREFECT_HOME.value() / "prefect.db")
-    markdown = f"{maintenance_markdown(steps)}\n\n{store_sizes_markdown(weighed)}"
-    show_markdown("maintenance", markdown, "what was done, and what lies on this machine")
+        steps = maintain_project(project)
+    sizes = store_sizes(project.workspace, PREFECT_HOME.value() / "prefect.db")
+    markdown = f"{maintenance_markdown(steps)}\n\n{store_sizes_markdown(sizes)}"
+    show_markdown("maintenance", markdown, "maintenance steps, and the sizes of the stores on this machine")
     return steps
-
-
-DEPLOYMENT = "keep-current/keep-current"
-# A scheduled run that begins so soon makes another needless.
-SOON = timedelta(minutes=5)
-# A run that a worker took so long ago, and that has not begun, never will.
-LONG_PENDING = timedelta(minutes=5)
-AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
 
 
 @flow(name="reconcile", flow_run_name=run_name_for("reconcile"), persist_result=False)
 def reconcile(project: str = ".") -> str:
-    """Ask for a run of keep-current where one is missing. Returns what was found, in a line."""
+    """Request a run of keep-current where a trigger was lost or a run was killed. Returns the result in one line."""
+    apply_offline_defaults(project)
     workspace = Workspace.open(Path(project))
-    known = check_missed_run(workspace, Registry(workspace).history(), datetime.now(UTC))
-    told = known.why
-    if known.is_due:
-        asked = request_run(workspace, known.revision)
-        told += f": asked for {asked}" if asked else ": a run is at work or due that will see it"
-    get_run_logger().info(told)
-    return told
+    check = check_missed_run(workspace, Registry(workspace).history(), datetime.now(UTC))
+    result = check.why
+    if check.is_due:
+        requested = request_run(workspace, check.revision)
+        result += f": requested run {requested}" if requested else ": a run that will see this is active or due soon"
+    get_run_logger().info(result)
+    return result
 
 
 def request_run(workspace: Workspace, revision: str) -> str | None:
-    """The name of a new run of keep-current; None where one is at work, or due soon.
+    """Create a run of keep-current and return its name; None where one is active or due soon.
 
-    Raises UnavailableError where the server does not answer, or knows no such deployment.
+    Raises UnavailableError where the server does not answer, or has no such deployment.
     """
     with server_client(workspace) as server:
         try:
             deployment = server.read_deployment_by_name(DEPLOYMENT).id
         except ObjectNotFound as problem:
-            raise UnavailableError(f"the server has no deployment {DEPLOYMENT}: `ragtide up` deploys it") from problem
-        _give_up_what_never_began(server, deployment)
-        if _expected(server, deployment):
+            message = f"the Prefect server has no deployment {DEPLOYMENT}: `ragtide up` or `ragtide deploy` creates it"
+            raise UnavailableError(message) from problem
+        _crash_stuck_runs(server, deployment)
+        if _has_upcoming_run(server, deployment):
             return None
-        asked = server.create_flow_run_from_deployment(
-            deployment, parameters={"revision": revision}, tags=["reconcile"]
-        )
-        return asked.name
+        parameters = {"revision": revision}
+        return server.create_flow_run_from_deployment(deployment, parameters=parameters, tags=["reconcile"]).name
 
 
-def _give_up_what_never_began(server: SyncPrefectClient, deployment: UUID) -> None:
+def _crash_stuck_runs(server: SyncPrefectClient, deployment: UUID) -> None:
     """Crash pending runs whose worker died before they started and that no automation has caught."""
-    taken = {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": ["PENDING"]}}}
-    for run in server.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(taken)):
+    pending = {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": ["PENDING"]}}}
+    for run in server.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(pending)):
         if run.state and datetime.now(UTC) - run.state.timestamp > LONG_PENDING:
-            message = f"not begun within {LONG_PENDING}: the worker that had taken it was killed"
+            minutes = LONG_PENDING.total_seconds() / 60
+            message = f"the run did not start within {minutes:.0f} min: its worker was killed"
             server.set_flow_run_state(run.id, Crashed(message=message))
 
 
-def _expected(server: SyncPrefectClient, deployment: UUID) -> bool:
-    """Whether a run is at work or due soon; one that is suspended for an approval looks at older data."""
-    of_ours = {"deployment_id": {"any_": [deployment]}}
-    at_work = of_ours | {"state": {"type": {"any_": AT_WORK}}}
-    soon = {"before_": datetime.now(UTC) + SOON}
-    waiting = of_ours | {"state": {"type": {"any_": ["SCHEDULED"]}}, "next_scheduled_start_time": soon}
-    filters = [FlowRunFilter.model_validate(one) for one in (at_work, waiting)]
-    return any(server.read_flow_runs(flow_run_filter=one, limit=1) for one in filters)
+def _has_upcoming_run(server: SyncPrefectClient, deployment: UUID) -> bool:
+    """Whether a run is active or due soon; a run suspended for an approval does not count, since it saw older data."""
+    of_deployment = {"deployment_id": {"any_": [deployment]}}
+    active = of_deployment | {"state": {"type": {"any_": AT_WORK}}}
+    before = {"before_": datetime.now(UTC) + SOON}
+    due = of_deployment | {"state": {"type": {"any_": ["SCHEDULED"]}}, "next_scheduled_start_time": before}
+    filters = [FlowRunFilter.model_validate(conditions) for conditions in (active, due)]
+    return any(server.read_flow_runs(flow_run_filter=run_filter, limit=1) for run_filter in filters)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ragtide.pipelines.corpus import Corpus, DocumentFolder
+from ragtide.pipelines.corpus import Corpus, DocumentFolder, KnowledgeBase
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.approvals import consume_approvals
 from ragtide.pipelines.index.fingerprint import local_table_folder
@@ -48,12 +48,12 @@ def open_built_index(workspace: Workspace, embedder: Embedder, built: BuiltIndex
 
 
 def build_index(
-    workspace: Workspace, retriever: LoadedEmbedder, corpus: Corpus, progress: Progress, rebuild: bool = False
+    workspace: Workspace, retriever: LoadedEmbedder, knowledge: KnowledgeBase, progress: Progress, rebuild: bool = False
 ) -> BuiltIndex:
-    """Bring the index up to the corpus, in one commit, and write artifacts/index.json for DVC."""
+    """Refresh the index to the knowledge base, in one commit, and write artifacts/index.json for DVC."""
     index = open_index(workspace, retriever.embedder)
-    built = index.refresh(corpus.source, corpus.snapshot.kb_id, progress, rebuild)
-    left = {"waiting": corpus.waiting, "quarantined": len(corpus.quarantined)}
+    built = index.refresh(knowledge.source, knowledge.snapshot.kb_id, progress, rebuild)
+    left = {"waiting": knowledge.waiting, "quarantined": len(knowledge.quarantined)}
     built = built.model_copy(update={**left, "tuned_embedder": retriever.tuned})
     write_index_artifact(workspace, built)
     return built
@@ -113,14 +113,12 @@ def build_model(
     training was. Raises RefusalError where there are fewer examples than finetune.min_examples.
     """
     started = time.perf_counter()
-    params = workspace.params
-    if len(corpus.examples) < params.finetune.min_examples:
+    params, training, chunks = workspace.params, corpus.training, corpus.knowledge.chunks_by_document
+    if len(training.examples) < params.finetune.min_examples:
         needed = f"finetune.min_examples is {params.finetune.min_examples}"
-        left = f" ({len(corpus.filtered)} lines are left out: `ragtide examples`)" if corpus.filtered else ""
-        raise UserError(f"{workspace.train} holds {len(corpus.examples)} examples{left} and {needed}: add some")
-    taught = _that_fit(
-        training_samples(corpus.training_examples, corpus.chunks_by_document, reader, params), models.trainer, params
-    )
+        left = f" ({len(training.filtered)} lines are left out: `ragtide examples`)" if training.filtered else ""
+        raise UserError(f"{workspace.train} holds {len(training.examples)} examples{left} and {needed}: add some")
+    taught = _that_fit(training_samples(training.with_replay, chunks, reader, params), models.trainer, params)
     unfinished = workspace.state / "adapter.new"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
@@ -131,11 +129,11 @@ def build_model(
         examples=corpus.snapshot.train_id,
         settings=training_settings(params, models.generator.base),
         trained_examples=trained.seen or len(taught) * params.finetune.passes(len(taught)),
-        trained_on=tuple(sorted({example.digest for example in corpus.training_examples})),
-        replayed=tuple(sorted({example.digest for example in corpus.replay.examples})),
-        files={**corpus.replay.files, **corpus.snapshot.examples},
-        documents=documents_in(taught, corpus.chunks_by_document),
-        source_documents=tuple(sorted({example.doc for example in corpus.training_examples if example.doc})),
+        trained_on=tuple(sorted({example.digest for example in training.with_replay})),
+        replayed=tuple(sorted({example.digest for example in training.replay.examples})),
+        files={**training.replay.files, **corpus.snapshot.examples},
+        documents=documents_in(taught, chunks),
+        source_documents=tuple(sorted({example.doc for example in training.with_replay if example.doc})),
         final_loss=round(trained.final_loss, 6),
         stopped=trained.stopped,
         seconds=round(time.perf_counter() - started, 3),

@@ -1,4 +1,4 @@
-"""What is there to build from? One snapshot, read once: documents, their chunks, and the training examples."""
+"""Corpus of a snapshot, read once: the knowledge base as the index is to hold it, and the training set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.history.approvals import read_approvals
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
 from ragtide.pipelines.index.chunking import chunk_document
-from ragtide.pipelines.index.table import ChunkedDocument, Index
+from ragtide.pipelines.index.source import ChunkedDocument
+from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk, DataIssue, Document, QuarantinedDocument, Snapshot
 from ragtide.pipelines.training.examples import Example, read_examples, validate_examples
@@ -20,29 +21,33 @@ from ragtide.pipelines.workspace import Workspace
 
 
 class DocumentFolder:
-    """The knowledge base as a source of the index: read when it is asked for, document by document.
+    """The folder of documents as a source of the index: each document is read when it is asked for.
 
-    Rows stay, in the form that `indexed` names (document -> digest), of documents that cannot be read, and of those
-    whose removal is `held`.
+    Chunks stay, at the digest that `indexed` names (document -> digest), of documents that cannot be read, and of those
+    whose deletion is pending.
     """
 
     def __init__(self, workspace: Workspace, snapshot: Snapshot, indexed: Mapping[str, str]) -> None:
         self._chunk: ChunkParams = workspace.params.chunk
         self.library = DocumentReader(workspace, snapshot)
-        unreadable = {one.document for one in self.library.quarantined if one.document not in self.library.due}
-        gone = find_deleted(indexed, supported_documents(snapshot), unreadable, earlier_documents(workspace))
+        unreadable = {
+            quarantined.document
+            for quarantined in self.library.quarantined
+            if quarantined.document not in self.library.due
+        }
+        deleted = find_deleted(indexed, supported_documents(snapshot), unreadable, earlier_documents(workspace))
         self.pending_deletions = pending_deletions(
-            gone, len(indexed), read_approvals(workspace), workspace.params.deletion_guard
+            deleted, len(indexed), read_approvals(workspace), workspace.params.deletion_guard
         )
-        stays = {
+        kept = {
             name: digest for name, digest in indexed.items() if name in unreadable or name in self.pending_deletions
         }
-        self.documents = self.library.due | stays
+        self.documents = self.library.due | kept
         require_documents(workspace.kb, self.documents, self.library.quarantined)
 
     @property
     def waiting(self) -> int:
-        """What may bring another index although the folder stays as it is."""
+        """How many documents may change the index although the folder stays as it is."""
         return len(self.pending_deletions) + self.library.retries
 
     def read(self, documents: Sequence[str]) -> Iterator[ChunkedDocument]:
@@ -52,54 +57,8 @@ class DocumentFolder:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """The content of a snapshot, as the index is to hold it; `orphans` are examples whose page is gone.
-
-    `filtered` says of lines of the training files why nothing is learnt from them, `contradictory` of examples that they
-    contradict each other.
-    Documents that cannot be read, or whose removal is `held`, are in it as the live index has them.
-    """
-
-    snapshot: Snapshot
-    documents: tuple[Document, ...]
-    chunks: tuple[Chunk, ...]
-    examples: tuple[Example, ...]
-    orphans: tuple[Example, ...] = ()
-    filtered: tuple[DataIssue, ...] = ()
-    contradictory: tuple[DataIssue, ...] = ()
-    pending_deletions: Mapping[str, str] = field(default_factory=dict)
-    quarantined: tuple[QuarantinedDocument, ...] = ()
-    waiting: int = 0
-    replay: ReplayExamples = field(default_factory=ReplayExamples)
-
-    @property
-    def training_examples(self) -> tuple[Example, ...]:
-        """What a retrain learns from."""
-        return (*self.examples, *self.replay.examples)
-
-    @property
-    def current_examples(self) -> CurrentExamples:
-        """What a replay of older examples is drawn beside."""
-        return CurrentExamples(self.snapshot.examples, self.texts, len(self.examples))
-
-    @cached_property
-    def texts(self) -> dict[str, str]:
-        """Document id -> text."""
-        return {document.id: document.text for document in self.documents}
-
-    @cached_property
-    def source(self) -> InMemorySource:
-        """What the index is to hold."""
-        return InMemorySource.of(self.chunks)
-
-    @property
-    def chunks_by_document(self) -> Mapping[str, Sequence[Chunk]]:
-        return self.source.by_document
-
-
-@dataclass(frozen=True)
 class InMemorySource:
-    """Documents that are cut already, as a source of the index."""
+    """Chunked documents as a source of the index."""
 
     by_document: Mapping[str, Sequence[Chunk]]
 
@@ -117,6 +76,73 @@ class InMemorySource:
 
     def read(self, documents: Sequence[str]) -> Iterator[ChunkedDocument]:
         return (ChunkedDocument(name, self.by_document[name]) for name in documents)
+
+
+@dataclass(frozen=True)
+class KnowledgeBase:
+    """The documents of a snapshot and their chunks, as the index is to hold them.
+
+    Documents that cannot be read, or whose deletion is pending (document -> digest), are in it as the live index has
+    them. `waiting` counts those that may change the index although the folder stays as it is.
+    """
+
+    snapshot: Snapshot
+    documents: tuple[Document, ...]
+    chunks: tuple[Chunk, ...]
+    pending_deletions: Mapping[str, str] = field(default_factory=dict)
+    quarantined: tuple[QuarantinedDocument, ...] = ()
+    waiting: int = 0
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """Document id -> text."""
+        return {document.id: document.text for document in self.documents}
+
+    @cached_property
+    def source(self) -> InMemorySource:
+        """The chunks as a source of the index."""
+        return InMemorySource.of(self.chunks)
+
+    @property
+    def chunks_by_document(self) -> Mapping[str, Sequence[Chunk]]:
+        return self.source.by_document
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The training examples of a snapshot, and the lines that are not trained on.
+
+    `orphans` are examples whose document is deleted, `filtered` the issues of lines that are not trained on,
+    `contradictory` those of examples that contradict each other, `replay` the examples of deleted files.
+    """
+
+    examples: tuple[Example, ...]
+    orphans: tuple[Example, ...] = ()
+    filtered: tuple[DataIssue, ...] = ()
+    contradictory: tuple[DataIssue, ...] = ()
+    replay: ReplayExamples = field(default_factory=ReplayExamples)
+
+    @property
+    def with_replay(self) -> tuple[Example, ...]:
+        """The examples that a retrain is trained on."""
+        return (*self.examples, *self.replay.examples)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a snapshot holds: each step takes the part that it needs."""
+
+    knowledge: KnowledgeBase
+    training: TrainingSet
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.knowledge.snapshot
+
+    @property
+    def current_examples(self) -> CurrentExamples:
+        """The examples that a replay of older ones must not repeat or contradict."""
+        return CurrentExamples(self.snapshot.examples, self.knowledge.texts, len(self.training.examples))
 
 
 @dataclass(frozen=True)
@@ -138,46 +164,54 @@ class IndexVersion:
 def read_corpus(
     workspace: Workspace, snapshot: Snapshot, before: IndexVersion, keep: bool = False, golden: Sequence[str] = ()
 ) -> Corpus:
-    """Read what `snapshot` names; what cannot be read stays as the rows `before` hold it.
+    """Read what `snapshot` names.
 
-    With `keep` it is written down what could not be read. An example that asks what one of `golden` asks is left out.
-    Raises RefusalError where there is nothing to index.
+    With `keep` it is recorded which documents could not be read. An example that asks what one of the `golden`
+    questions asks is filtered. Raises UserError where there is nothing to index.
     """
+    knowledge = read_knowledge(workspace, snapshot, before, keep)
+    return Corpus(knowledge, read_training_set(workspace, knowledge, golden))
+
+
+def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersion, keep: bool = False) -> KnowledgeBase:
+    """Read and chunk the documents; those that cannot be read stay as the index `before` has them."""
     folder = DocumentFolder(workspace, snapshot, before.documents())
     library = folder.library
     read = {name: library.read(name) for name in sorted(library.due)}
     if keep:
         library.keep()
-    lost = [name for name in folder.documents if read.get(name) is None]
-    kept = before.chunks(lost)
+    kept = before.chunks([name for name in folder.documents if read.get(name) is None])
     documents = [*(document for document in read.values() if document), *documents_from_chunks(kept)]
     require_documents(workspace.kb, {document.id: document.digest for document in documents}, library.quarantined)
-    cut = [
+    chunks = [
         chunk for document in read.values() if document for chunk in chunk_document(document, workspace.params.chunk)
     ]
-    chunks = sorted([*cut, *kept], key=lambda chunk: chunk.key)
-    pages = {chunk.document for chunk in chunks}
-    texts = {document.id: document.text for document in documents if document.id in pages}
-    train = workspace.params.data.train
-    lines = read_examples(workspace.root, {f"{train}/{path}": digest for path, digest in snapshot.examples.items()})
-    sifted = validate_examples(lines, texts, golden, workspace.params)
-    return Corpus(
+    return KnowledgeBase(
         snapshot=snapshot,
         documents=tuple(sorted(documents, key=lambda document: document.id)),
-        chunks=tuple(chunks),
-        examples=sifted.examples,
-        orphans=sifted.orphans,
-        filtered=sifted.filtered,
-        contradictory=sifted.contradictory,
+        chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
         pending_deletions=folder.pending_deletions,
         quarantined=library.quarantined,
         waiting=folder.waiting,
     )
 
 
+def read_training_set(workspace: Workspace, knowledge: KnowledgeBase, golden: Sequence[str]) -> TrainingSet:
+    """Read and validate the training files of a snapshot, without replay."""
+    train = workspace.params.data.train
+    files = {f"{train}/{path}": digest for path, digest in knowledge.snapshot.examples.items()}
+    texts = {name: text for name, text in knowledge.texts.items() if name in knowledge.chunks_by_document}
+    validated = validate_examples(read_examples(workspace.root, files), texts, golden, workspace.params)
+    return TrainingSet(validated.examples, validated.orphans, validated.filtered, validated.contradictory)
+
+
 def documents_from_chunks(chunks: Sequence[Chunk]) -> list[Document]:
-    """Documents of which only the rows are left."""
+    """Documents of which only the chunks are left."""
     return [
-        Document(id=name, text="\n\n".join(chunk.text for chunk in some), digest=some[0].document_digest)
-        for name, some in InMemorySource.of(chunks).by_document.items()
+        Document(
+            id=name,
+            text="\n\n".join(chunk.text for chunk in of_document),
+            digest=of_document[0].document_digest,
+        )
+        for name, of_document in InMemorySource.of(chunks).by_document.items()
     ]

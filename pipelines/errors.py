@@ -1,4 +1,4 @@
-"""How does Ragtide say no? One error for everything that the user can put right, and one line for what went wrong."""
+"""Errors that the user can fix, reported in one line."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from pydantic import ValidationError
 
 
 class UserError(Exception):
-    """Something is wrong that the user can mend: the message says what, where and what to do, in one line.
+    """A problem that the user can fix: the message says what happened, where, and what to do, in one line.
 
     Raised before anything is changed; the command line prints it without a traceback and exits with 1.
     """
 
 
 class UnavailableError(UserError):
-    """A service that the project needs does not answer. It may pass: unlike another refusal, it is tried again."""
+    """A service that the project needs does not answer. Often temporary: unlike other user errors, it is retried."""
 
 
 def summarize_error(problem: Exception) -> str:
-    """What a library said, in one line: of several wrong fields the first, of a file's trouble the reason alone."""
+    """An error of a library in one line: the first of several invalid fields, or the reason of an OSError."""
     if isinstance(problem, ValidationError):
         first = problem.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -1,9 +1,10 @@
-"""Who may write to a project? One at a time, who shows that it is alive, or is followed by the next.
+"""Single-writer lease with heartbeat and takeover of dead owners (invariant single-writer, docs/invariants.md).
 
-The lease is filelock's: a file that names its owner, and whose time the owner moves on while it lives. An owner whose
-process is gone is followed at once; one that is stopped, or on another machine, once whoever waits has seen no sign of
-life for LEASE_SECONDS of its own monotonic clock. A clock that jumps takes nobody's lease. Nothing ends an owner that
-was followed: so it asks `Lease.check` before anything of its becomes final (docs/decisions/0017).
+The lease is filelock's: a file that names its owner, and whose modification time the owner updates while it is alive.
+The lease of a dead process is taken over at once; that of a stopped one, or of one on another machine, after the
+waiting process has seen no heartbeat for LEASE_SECONDS of its own monotonic clock. A clock that jumps costs nobody the
+lease. Nothing stops an owner that lost its lease, so it calls `Lease.check` before it makes anything final
+(docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 90.0
 BEAT_SECONDS = 15.0
 POLL_SECONDS = 0.5
-# How long a missing or strange file is looked at again: a process that follows another swaps the file for a moment.
+# Delay before a missing or foreign file is checked again: a takeover replaces the file for a moment.
 SWAP_SECONDS = 0.2
 
 
 class LeaseHolder(Record):
-    """Who holds the lease: the claim's token, what it does, and since when (ISO 8601, UTC)."""
+    """The holder of the lease: its token, the operation, and the start time (ISO 8601, UTC)."""
 
     token: str
     what: str
@@ -40,10 +41,10 @@ class LeaseHolder(Record):
 
 @dataclass(frozen=True)
 class WaitPolicy:
-    """How long to wait for the holder, and whom to tell that one waits."""
+    """How long to wait for the holder, and who receives the message that this process waits."""
 
     seconds: float = 0.0
-    tell: Callable[[str], object] = log.warning
+    notify: Callable[[str], object] = log.warning
 
 
 NO_WAIT = WaitPolicy()
@@ -51,64 +52,65 @@ NO_WAIT = WaitPolicy()
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to write, as long as nobody has taken it over."""
+    """The exclusive right to write, until another process takes it over."""
 
     file: SoftFileLease
     token: str
 
     @property
     def is_held(self) -> bool:
+        """Whether this process still owns the lease."""
         owner = self.file.owner
         return owner is not None and owner.token == self.token
 
     def check(self) -> None:
-        """Raise RefusalError where another has taken the lease over: what was begun under it must not become final."""
+        """Raise UserError if another process has taken the lease over: unfinished work must then not become final."""
         if self.is_held:
             return
         time.sleep(SWAP_SECONDS)
         if not self.is_held:
-            silent = f"this run gave no sign of life for {LEASE_SECONDS:.0f} s and another has taken its place"
-            raise UserError(f"{silent}: nothing more of it is kept; the next run looks at the data anew")
+            message = f"this run sent no heartbeat for {LEASE_SECONDS:.0f} s and another run has taken over its lease"
+            raise UserError(f"{message}: it stops without publishing; the next run starts from the current data")
 
 
 @contextmanager
 def acquire_lease(folder: Path, what: str = "", wait: WaitPolicy = NO_WAIT) -> Iterator[Lease]:
     """Hold the lease of a project whose state is in `folder`.
 
-    Raises RefusalError, with who holds it since when, where another does, at once or when the waiting is over; and
-    where the folder cannot be written to.
+    Raises UserError naming the holder and its start time if another process holds the lease until the wait is over,
+    and if the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = _file(folder)
+        file = _lease_file(folder)
         _acquire(file, folder, wait)
         lease = _claim(file, folder, what)
     except OSError as problem:
-        why = f"{folder} cannot be written to ({summarize_error(problem)})"
-        raise UserError(f"{why}: free space there, or mend its permissions") from problem
+        message = f"{folder} cannot be written to ({summarize_error(problem)})"
+        raise UserError(f"{message}: free disk space, or fix the permissions") from problem
     try:
         yield lease
     finally:
         if lease.is_held:
-            _note(folder).unlink(missing_ok=True)
+            _holder_file(folder).unlink(missing_ok=True)
         file.release()
 
 
 def describe_holder(folder: Path) -> str:
-    """Who holds the lease, in words; empty where nobody does."""
-    owner = _file(folder).owner
+    """A description of the lease's holder; empty if it is free."""
+    owner = _lease_file(folder).owner
     if owner is None:
         return ""
-    where = f"process {owner.pid} on {owner.hostname.partition('?')[0]}"
+    process = f"process {owner.pid} on {owner.hostname.partition('?')[0]}"
     try:
-        writer = LeaseHolder.read(_note(folder))
+        holder = LeaseHolder.read(_holder_file(folder))
     except UserError:
-        return where
-    return f"{writer.what}, {where}, since {writer.since}" if writer.token == owner.token else where
+        return process
+    return f"{holder.what}, {process}, since {holder.since}" if holder.token == owner.token else process
 
 
-def _file(folder: Path) -> SoftFileLease:
-    # Of one process, two threads may both want it, and steps ask from threads of their own.
+def _lease_file(folder: Path) -> SoftFileLease:
+    # Not thread-local: two threads of a process exclude each other, and steps call `check` from their own threads.
     return SoftFileLease(
         folder / "writer.lock",
         lease_duration=LEASE_SECONDS,
@@ -123,32 +125,35 @@ def _acquire(file: SoftFileLease, folder: Path, wait: WaitPolicy) -> None:
         file.acquire(timeout=0)
         return
     except Timeout:
-        who = describe_holder(folder) or "another"
+        holder = describe_holder(folder) or "another process"
     except LeaseSettingsMismatch as problem:
-        raise UserError(f"another version of Ragtide is at work in {folder.parent}: wait for it") from problem
+        raise UserError(f"another version of Ragtide is at work in {folder.parent}: wait until it is done") from problem
     try:
         if wait.seconds > 0:
-            wait.tell(f"waits for {who}")
+            wait.notify(f"this run waits for {holder}")
             file.acquire(timeout=wait.seconds)
         else:
-            _watch(file, who, wait)
+            _take_over_silent(file, holder, wait)
     except Timeout as problem:
-        busy = f"another run is at work in {folder.parent}: wait for it, or see what it does with `ragtide history`"
-        raise UserError(f"{busy} ({who})") from problem
+        message = f"another run is at work in {folder.parent}: wait until it is done, or see `ragtide history`"
+        raise UserError(f"{message} ({holder})") from problem
 
 
-def _watch(file: SoftFileLease, who: str, wait: WaitPolicy) -> None:
-    """Take a lease whose owner seems to be gone, by clocks that may have jumped; the first sign of life ends it."""
+def _take_over_silent(file: SoftFileLease, holder: str, wait: WaitPolicy) -> None:
+    """Take over a lease without recent heartbeats after watching it, since clocks may have jumped.
+
+    Raises Timeout if the last heartbeat is recent, or at the next one.
+    """
     last = _last_beat(file)
     silent_seconds = time.time() - last
     if silent_seconds < LEASE_SECONDS:
         raise Timeout(str(file.lock_file))
-    wait.tell(f"no sign of life for {silent_seconds:.0f} s from {who}: watching it for {LEASE_SECONDS:.0f} s")
+    wait.notify(f"no heartbeat for {silent_seconds:.0f} s from {holder}: watching it for {LEASE_SECONDS:.0f} s")
     file.acquire(timeout=LEASE_SECONDS + 2 * POLL_SECONDS, cancel_check=lambda: _last_beat(file) != last)
 
 
 def _last_beat(file: SoftFileLease) -> float:
-    """When the owner last gave a sign of life, by the clock of whoever keeps the file; now where there is none."""
+    """The time of the owner's last heartbeat, by the clock of the file system; now if there is no file."""
     try:
         return Path(file.lock_file).stat().st_mtime
     except OSError:
@@ -156,21 +161,21 @@ def _last_beat(file: SoftFileLease) -> float:
 
 
 def _claim(file: SoftFileLease, folder: Path, what: str) -> Lease:
-    """The lease that was acquired, with a note of who holds it: who cannot write that can write nothing else."""
+    """The acquired lease, with its holder written to a file; if that fails, the lease is freed."""
     token = str(file.token)
     since = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        LeaseHolder(token=token, what=what or _command(), since=since).write(_note(folder))
+        LeaseHolder(token=token, what=what or _command(), since=since).write(_holder_file(folder))
     except OSError:
         file.release()
         raise
     return Lease(file, token)
 
 
-def _note(folder: Path) -> Path:
+def _holder_file(folder: Path) -> Path:
     return folder / "writer.json"
 
 
 def _command() -> str:
-    """The program and its command, and no more: arguments may hold what is nobody's business."""
+    """The program and its subcommand, without arguments, which may be confidential."""
     return " ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:2]])

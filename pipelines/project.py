@@ -1,4 +1,4 @@
-"""What belongs to one project? Its folder, models and registry, opened once and passed from step to step."""
+"""Composition root: wires workspace, models, index and registry of one project together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ragtide.pipelines.build import base_model_only, load_generator_for, open_built_index, open_index
-from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
+from ragtide.pipelines.corpus import Corpus, IndexVersion, KnowledgeBase, read_corpus
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answer, Answerer, Assistant
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
@@ -28,80 +28,82 @@ from ragtide.pipelines.workspace import Workspace
 
 @dataclass(frozen=True)
 class Project:
-    """Everything that a step needs besides its input."""
+    """One open project: everything that a step needs besides its input."""
 
     workspace: Workspace
     models: Models
     registry: Registry
     progress: Progress
-    _retrievers: dict[str, LoadedEmbedder] = field(default_factory=dict, repr=False, compare=False)
+    _embedders: dict[str, LoadedEmbedder] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, root: Path, progress: Progress) -> Project:
-        """Open the project at `root`; no model is loaded before it is used."""
+        """Open the project at `root`; models are loaded at their first use."""
         workspace = Workspace.open(root)
         return cls(workspace, load_models(workspace.params), Registry(workspace), progress)
 
     @property
     def index(self) -> Index:
-        """The table; how a release's rows are searched and compared depends on its `retriever` besides."""
+        """The index with the base embedder; `index_of` opens one as a release built it, with its own embedder."""
         return open_index(self.workspace, self.models.embedder)
 
     def embedder_for(self, tuned: BuiltEmbedder | None) -> LoadedEmbedder:
-        """The retriever that made an index, fetched where this machine does not have it, and opened once."""
+        """Return a fine-tuned embedder (None: the base one), downloaded where it is missing here, and loaded once."""
         name = tuned.digest if tuned else ""
-        if name not in self._retrievers:
+        if name not in self._embedders:
             if tuned:
-                self.registry.fetch_retriever(tuned, self.workspace.tuned_embedders / tuned.digest)
-            self._retrievers[name] = load_index_embedder(self.workspace, self.models.embedder, tuned)
-        return self._retrievers[name]
+                self.registry.fetch_embedder(tuned, self.workspace.tuned_embedders / tuned.digest)
+            self._embedders[name] = load_index_embedder(self.workspace, self.models.embedder, tuned)
+        return self._embedders[name]
 
     def index_of(self, built: BuiltIndex) -> Index:
-        """An index as it was built, under the settings of that time."""
+        """Open an index under the embedder and settings that it was built with."""
         return open_built_index(self.workspace, self.embedder_for(built.tuned_embedder).embedder, built)
 
     def retriever(self, built: BuiltIndex, tag: str | None = None) -> Retriever:
-        """A reader of an index as it was built, by its tag or its version."""
+        """Open a retriever on a built index, at its tag or its version."""
         return self.index_of(built).retriever(tag or built.version)
 
     def corpus(self, snapshot: Snapshot, keep: bool = False) -> Corpus:
-        """What `snapshot` holds, as the index is to have it; with `keep` it is written down what cannot be read.
+        """Read the documents and training examples of `snapshot`; `keep` also records what is quarantined.
 
-        Raises RefusalError for training lines that cannot be learnt from, where examples.on_invalid is "refuse".
+        Raises UserError for invalid training lines where examples.on_invalid is "refuse".
         """
         corpus = self.inspect_corpus(snapshot, keep)
-        require_valid(corpus.filtered, self.workspace.params)
+        require_valid(corpus.training.filtered, self.workspace.params)
         return corpus
 
     def inspect_corpus(self, snapshot: Snapshot, keep: bool = False) -> Corpus:
-        """As `corpus`, whatever is wrong with the training lines."""
+        """Read the corpus as `corpus` does, but accept invalid training lines."""
         live = self.registry.champion()
-        # Before the first release, what an index that was built alone holds is not to vanish unasked either.
+        # Before the first release, documents of an index that was built alone must not be deleted unapproved either.
         version = live.index_tag if live else self.index.latest()
         golden = golden_wordings(self.workspace, snapshot.questions)
         corpus = read_corpus(self.workspace, snapshot, IndexVersion(self.index, version), keep, golden)
-        older = (
+        replay = (
             replay_examples(self.workspace, live.model, corpus.current_examples, golden) if live else ReplayExamples()
         )
-        return replace(corpus, replay=older)
+        return replace(corpus, training=replace(corpus.training, replay=replay))
 
     def pairs(self, corpus: Corpus) -> list[TrainingPair]:
-        """What the retriever can learn from; no golden question is among it."""
+        """Return the pairs on which an embedder can be fine-tuned, without any golden question."""
         golden = golden_wordings(self.workspace, corpus.snapshot.questions)
-        return build_pairs(corpus.chunks_by_document, corpus.examples, golden)
+        return build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, golden)
 
-    def evaluator(self, corpus: Corpus) -> Evaluator:
-        """Asks the golden questions that the corpus can answer."""
-        golden = read_golden(self.workspace.golden, corpus.snapshot.questions, corpus.texts)
+    def evaluator(self, knowledge: KnowledgeBase) -> Evaluator:
+        """Return an evaluator on the golden questions that the knowledge base can answer. Raises UserError for none."""
+        golden = read_golden(self.workspace.golden, knowledge.snapshot.questions, knowledge.texts)
         if not golden.questions:
-            what = f"all {len(golden.stale)} golden questions are stale: their documents hold none of their answers"
-            raise UserError(f"{self.workspace.golden}: {what}; mend `answers` and `docs`")
+            raise UserError(
+                f"{self.workspace.golden}: all {len(golden.stale)} golden questions are stale, since their documents "
+                "state none of their answers: correct `answers` and `docs`"
+            )
         judge = load_judge(self.workspace.params.score)
         answerer = Answerer(self.workspace, self.models, self.progress, judge)
-        return Evaluator(corpus, golden, answerer, self.workspace.params)
+        return Evaluator(knowledge, golden, answerer, self.workspace.params)
 
     def system_under_test(self, release: Release | None) -> SystemUnderTest:
-        """A release, or before the first the base model alone, to be measured."""
+        """Return a release for evaluation; before the first one, the base model alone."""
         model = self.current_model(release)
         if release is None:
             return SystemUnderTest(reader=None, model=model)
@@ -110,9 +112,9 @@ class Project:
         return SystemUnderTest(reader=self.retriever(release.index, release.index_tag), model=model)
 
     def current_model(self, release: Release | None) -> BuiltModel:
-        """The model that goes on where nothing is trained: a release's, or today's base alone.
+        """Return the model that a cycle without training uses: the release's, or today's base model alone.
 
-        The latter before the first release, and where a release's own base is gone: a turn must find a way on.
+        The latter before the first release, and where the release's own base model is missing: the cycle must not fail.
         """
         if release is None:
             return base_model_only(self.models)
@@ -123,27 +125,30 @@ class Project:
         return release.model
 
     def check_servable(self, release: Release) -> None:
-        """Raise RefusalError where a release's index, retriever, adapter or base model is gone; loads no model."""
+        """Raise UserError where a release's index, embedder, adapter or base model is missing; loads no weights."""
         if not self.index.has_tag(release.index_tag):
-            raise UserError(f"the index has no tag {release.index_tag} any more: release {release.id} is not whole")
+            raise UserError(
+                f"release {release.id} cannot be served: the index has no tag {release.index_tag}; "
+                "`ragtide verify --repair` restores it where its rows still exist"
+            )
         self.embedder_for(release.index.tuned_embedder)
         self.adapter(release)
         load_generator_for(self.workspace, self.models, release.model)
 
     def assistant(self) -> Assistant:
-        """The live release, whole, to be asked. Raises RefusalError where nothing is live."""
+        """Open the live release for answering. Raises UserError where no release is live."""
         release = self.registry.live()
         self.embedder_for(release.index.tuned_embedder)
         self.adapter(release)
         return Assistant.of(release, self.workspace, self.models, self.progress)
 
     def ask(self, question: str) -> tuple[Release, Answer]:
-        """Answer from the live release. Raises RefusalError where nothing is live."""
+        """Answer a question from the live release. Raises UserError where no release is live."""
         assistant = self.assistant()
         return assistant.release, assistant.ask(question)
 
     def adapter(self, release: Release) -> Path | None:
-        """The folder of a release's adapter, fetched where this machine does not have it; None for the base alone."""
+        """Return the folder of a release's adapter, downloaded where it is missing; None for a base model alone."""
         if release.model.adapter is not None:
             self.registry.fetch_adapter(release, self.workspace.adapters / release.model.adapter)
         return adapter_folder(self.workspace, release.model)

@@ -1,8 +1,4 @@
-"""How new is what came in? Distance of new chunks to the old ones, in meaning and in words; numpy alone.
-
-Vectors are unit vectors, float32, of shape (chunks, dimensions). More than `LIMIT` of either side are thinned out
-evenly, so that a matrix of distances stays within 2000 x 2000 numbers. Same input, same numbers.
-"""
+"""Evenly spaced samples, and means with bootstrap intervals; deterministic for the same input and seed."""
 
 from __future__ import annotations
 
@@ -18,16 +14,16 @@ T = TypeVar("T")
 
 
 def evenly_spaced(items: Sequence[T], limit: int) -> list[T]:
-    """At most `limit` of `items`, evenly spaced and in their order; all of them where they are no more."""
+    """At most `limit` of `items`, evenly spaced and in their order; all of them if there are no more."""
     count = min(limit, len(items))
-    return [items[at * len(items) // count] for at in range(count)]
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def measure_mean(values: Sequence[float], params: ScoreParams) -> Measure:
-    """The mean of `values` with its percentile bootstrap interval (Efron 1979); None where there are none.
+    """The mean of `values` with its percentile bootstrap interval (Efron 1979); unmeasured if there are none.
 
-    For a paired comparison pass the differences. The interval of values that are all alike has no width: with few
-    questions that says little, which is why `n` stands beside it.
+    For a paired comparison pass the differences. If all values are equal the interval has no width, which means little
+    for few questions: read it together with `n`.
     """
     if not values:
         return Measure.unmeasured("no questions")
@@ -42,5 +38,5 @@ def measure_mean(values: Sequence[float], params: ScoreParams) -> Measure:
 
 
 def paired_difference(before: Sequence[float], after: Sequence[float], params: ScoreParams) -> Measure:
-    """after - before, question by question, with its interval."""
+    """The mean of after - before over the same questions, with its interval."""
     return measure_mean([new - old for old, new in zip(before, after, strict=True)], params)

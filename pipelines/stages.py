@@ -58,11 +58,11 @@ def _with_models(name: str, root: Path, progress: Progress) -> Record:
         # brought up to date where it is not, but artifacts/index.json belongs to the stage `index`.
         noted = last_built_index(workspace)
         index = open_index(workspace, project.embedder_for(noted.tuned_embedder if noted else None).embedder)
-        version = index.refresh(corpus.source, corpus.snapshot.kb_id, progress).version
+        version = index.refresh(corpus.knowledge.source, corpus.snapshot.kb_id, progress).version
         model, _ = build_model(workspace, project.models, corpus, index.retriever(version), progress)
         return model
     built = BuiltIndex.read(workspace.artifacts / "index.json")
     subject = SystemUnderTest(project.retriever(built), BuiltModel.read(workspace.artifacts / "model.json"))
-    scorecard = project.evaluator(corpus).scorecard(subject)
+    scorecard = project.evaluator(corpus.knowledge).scorecard(subject)
     scorecard.write(workspace.artifacts / "scorecard.json")
     return scorecard

@@ -1,4 +1,4 @@
-"""Where does a project keep its things? Every path below a project's folder has its one name here."""
+"""Paths of a project: every file and folder below the project's root, and the locks on them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.lease import NO_WAIT, Lease, WaitPolicy, acquire_lease
 from ragtide.pipelines.params import Params, read_params
 
-# A publish or a rollback holds the pointer for a second or two, longer where weights are fetched for it first.
+# A publish or a rollback holds the pointer for a second or two, longer if it has to download weights first.
 POINTER_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A project's folder with its settings: data/, params.yaml and dvc.yaml in it, state under .ragtide/."""
+    """A project's root folder with its settings: it holds data/, params.yaml and dvc.yaml, and state in .ragtide/."""
 
     root: Path
     params: Params
 
     @classmethod
     def open(cls, root: Path) -> Workspace:
-        """Open the project at `root`. Raises RefusalError for no readable params.yaml, or data outside the project."""
+        """Open the project at `root`. Raises UserError for an unreadable params.yaml, or data outside the project."""
         root = root.resolve()
         workspace = cls(root=root, params=read_params(root / "params.yaml"))
         for key in ("kb", "train", "golden"):
             folder = getattr(workspace, key)
             if root not in Path(os.path.normpath(folder)).parents:
-                message = f"observe.{key} = {folder} is not below the project's folder {root}"
-                raise UserError(f"{root / 'params.yaml'}: {message}: DVC versions what lies there")
+                message = f"data.{key} = {folder} is not below the project's folder {root}"
+                raise UserError(f"{root / 'params.yaml'}: {message}: move the data there, so that DVC can version it")
         return workspace
 
     @property
@@ -51,7 +51,7 @@ class Workspace:
 
     @property
     def imports(self) -> Path:
-        """What DVC imports from elsewhere; from here it is copied to the folders above."""
+        """Where DVC puts imported data, which is then copied to the folders above."""
         return self.root / "data" / "imports"
 
     @property
@@ -68,7 +68,7 @@ class Workspace:
 
     @property
     def artifact_store(self) -> str:
-        """Where MLflow keeps files."""
+        """The URI of MLflow's artifact store."""
         return self.params.registry.artifacts or (self.state / "mlartifacts").as_uri()
 
     @property
@@ -77,12 +77,12 @@ class Workspace:
 
     @property
     def tuned_embedders(self) -> Path:
-        """Tuned embedders, each under the digest of its weights."""
+        """Fine-tuned embedders, each in a folder named by the digest of its weights."""
         return self.state / "embedders"
 
     @property
     def artifacts(self) -> Path:
-        """What the DVC stages write."""
+        """The outputs of the DVC stages."""
         return self.root / "artifacts"
 
     @property
@@ -99,7 +99,7 @@ class Workspace:
 
     @property
     def texts(self) -> Path:
-        """Documents that are slow to convert, as text."""
+        """The cached text of documents in formats that are slow to convert."""
         return self.state / "texts"
 
     def snapshot_file(self, snapshot_id: str) -> Path:
@@ -110,26 +110,26 @@ class Workspace:
 
     @contextmanager
     def write_lock(
-        self, wait_seconds: float = 0, what: str = "", tell: Callable[[str], object] = NO_WAIT.tell
+        self, wait_seconds: float = 0, what: str = "", notify: Callable[[str], object] = NO_WAIT.notify
     ) -> Iterator[Lease]:
-        """Hold the project for writing, as the one who does `what`; another holder is waited for up to `wait_seconds`.
+        """Hold the project's write lock for the operation `what`; wait up to `wait_seconds` for another holder.
 
-        Raises RefusalError, with who holds it, where that is not enough; whoever waits is told once for whom, by
-        `tell`. A killed holder blocks nobody: see ragtide.pipelines.lease.
+        Raises UserError naming the holder if the wait is too short. `notify` receives one message that names the
+        holder before the wait. The lock of a killed process is taken over: see ragtide.pipelines.lease.
         """
-        with acquire_lease(self.state, what, WaitPolicy(wait_seconds, tell)) as lease:
+        with acquire_lease(self.state, what, WaitPolicy(wait_seconds, notify)) as lease:
             yield lease
 
     @contextmanager
     def pointer_lock(self) -> Iterator[None]:
-        """Be the only one who moves the pointer to what is live: for moments, and during a run too.
+        """Hold the lock on the pointer to the live release, for a moment; independent of the write lock.
 
-        The operating system frees this lock with its holder. Raises RefusalError where it is not free for long.
+        The operating system frees this lock when its holder dies. Raises UserError after POINTER_SECONDS.
         """
         self.state.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.state / "pointer.lock", timeout=POINTER_SECONDS):
                 yield
         except Timeout as problem:
-            message = f"another process has been moving the pointer to what is live for {POINTER_SECONDS:.0f} s"
-            raise UserError(f"{message} in {self.root}: wait for it, or end it") from problem
+            message = f"another process has held the lock on the live release for {POINTER_SECONDS:.0f} s"
+            raise UserError(f"{message} in {self.root}: wait for it, or stop it") from problem

@@ -1,10 +1,10 @@
-"""How does a writer die at a given point of its work? A child that does one thing, and kills itself there by SIGKILL.
+"""A child process that does one operation and kills itself by SIGKILL at a given point of it.
 
-    python -m tests.crash refresh PROJECT WHEN PLACE [NTH]    the index alone, of a project that `laboratory` made
+    python -m tests.crash refresh PROJECT WHEN PLACE [NTH]    the index alone, of a project from `small_project`
     python -m tests.crash loop PROJECT WHEN PLACE [NTH]       the whole loop
 
-WHEN and PLACE: `before` or `after` one of PLACES, or `within` a glob: as soon as a new file that it matches stands
-below the index's folder, which is in the midst of a commit.
+WHEN and PLACE: `before` or `after` one of PLACES, or `within` a glob: as soon as a new file below the index's folder
+matches it, which is during a commit.
 """
 
 from __future__ import annotations
@@ -29,25 +29,28 @@ from ragtide.pipelines.workspace import Workspace
 from tests.factories import HashEmbedder, workspace
 
 ROOT = Path(__file__).parent.parent
-# Small, so that a few documents make several windows and a paragraph more than one chunk.
+# Small, so that a few documents take several windows and a paragraph makes several chunks.
 WINDOW = 3
 MAX_WORDS = 20
 PLACES = {
-    "window": ["ragtide.pipelines.index.table:Index._embed_missing"],
+    "window": ["ragtide.pipelines.index.writer:IndexWriter._embed_missing"],
     "vectors": ["ragtide.pipelines.index.vector_cache:VectorCache.put"],
-    "commit": ["ragtide.pipelines.index.table:Index._replace", "ragtide.pipelines.index.table:Index._merge"],
+    "commit": [
+        "ragtide.pipelines.index.writer:IndexWriter.replace",
+        "ragtide.pipelines.index.writer:IndexWriter.merge",
+    ],
     "text index": ["ragtide.pipelines.index.maintenance:update_text_index"],
     "note": ["ragtide.pipelines.build:write_index_artifact"],
     "tag": ["ragtide.pipelines.index.table:Index.tag"],
-    "description": ["ragtide.pipelines.registry.releases:Registry.describe"],
-    "pointer": ["ragtide.pipelines.registry.releases:Registry.point"],
+    "description": ["ragtide.pipelines.registry.releases:Registry.record_release"],
+    "pointer": ["ragtide.pipelines.registry.releases:Registry.set_live"],
 }
 Act = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where it happens: before or after the nth call of a place, or within a commit that writes a file."""
+    """Where a fault occurs: before or after the nth call of a place, or within a commit that writes a file."""
 
     when: Literal["before", "after", "within"]
     place: str
@@ -57,10 +60,10 @@ class Point:
         return " ".join([self.when, self.place, *([str(self.nth)] if self.nth > 1 else [])])
 
 
-class Witness(HashEmbedder):
-    """Keeps the texts call by call, in a file too where it has one: what a killed process embedded must be known.
+class RecordingEmbedder(HashEmbedder):
+    """Records the texts of each call, also in a file if given, to know what a killed process embedded.
 
-    `within` is how far two vectors of one text may lie apart.
+    `within` is the tolerance between two vectors of one text.
     """
 
     within = 1e-6
@@ -71,18 +74,18 @@ class Witness(HashEmbedder):
         self._file = file
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        at = len(self.embedded)
+        start = len(self.embedded)
         try:
             return super().embed(texts)
         finally:
-            self.calls.append(self.embedded[at:])
+            self.calls.append(self.embedded[start:])
             if self._file:
                 with self._file.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(self.calls[-1]) + "\n")
 
 
-def laboratory(root: Path) -> Workspace:
-    """A project whose documents are cut small, whose guard lets everything go, and whose upkeep spares nothing."""
+def small_project(root: Path) -> Workspace:
+    """A project with small chunks, no limit on deletions, and maintenance that keeps no old version."""
     blocks = {
         "chunk": {"max_words": MAX_WORDS},
         "deletion_guard": {"max_removed_share": 1.0},
@@ -92,25 +95,27 @@ def laboratory(root: Path) -> Workspace:
 
 
 @contextmanager
-def struck(point: Point, act: Act) -> Iterator[None]:
-    """Inside, `act` is called at that point."""
-    with ExitStack() as inside:
+def fault_at(point: Point, act: Act) -> Iterator[None]:
+    """Call `act` at that point, inside the context."""
+    with ExitStack() as patches:
         for target in PLACES[point.place]:
             owner, _, name = target.replace(":", ".").rpartition(".")
-            whole = pkgutil.resolve_name(target)
-            inside.enter_context(mock.patch.object(pkgutil.resolve_name(owner), name, _wrapped(whole, point, act)))
+            original = pkgutil.resolve_name(target)
+            patches.enter_context(
+                mock.patch.object(pkgutil.resolve_name(owner), name, _with_fault(original, point, act))
+            )
         yield
 
 
-def _wrapped(whole: Callable[..., Any], point: Point, act: Act) -> Callable[..., Any]:
+def _with_fault(original: Callable[..., Any], point: Point, act: Act) -> Callable[..., Any]:
     calls = iter(range(1, sys.maxsize))
 
     def call(*arguments: Any, **options: Any) -> Any:
-        here = next(calls) == point.nth
-        if here and point.when == "before":
+        is_nth = next(calls) == point.nth
+        if is_nth and point.when == "before":
             act()
-        result = whole(*arguments, **options)
-        if here and point.when == "after":
+        result = original(*arguments, **options)
+        if is_nth and point.when == "after":
             act()
         return result
 
@@ -118,7 +123,7 @@ def _wrapped(whole: Callable[..., Any], point: Point, act: Act) -> Callable[...,
 
 
 def kill_when_written(folder: Path, pattern: str) -> None:
-    """Watch a folder from a thread: LanceDB commits in one of its own, and lets go of the interpreter for it."""
+    """Watch a folder from a thread: LanceDB commits in a thread of its own, without the interpreter lock."""
     before = set(folder.glob(pattern))
 
     def watch() -> None:
@@ -130,24 +135,26 @@ def kill_when_written(folder: Path, pattern: str) -> None:
 
 
 def kill() -> None:
-    """The end, at once and for real."""
+    """Kill this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def refresh(root: Path) -> None:
-    """Bring the index alone up to the folder."""
+    """Refresh the index alone."""
     from ragtide.pipelines.build import build_index_only
     from ragtide.pipelines.data.snapshot import take_snapshot
-    from ragtide.pipelines.index import table
+    from ragtide.pipelines.index import source
     from ragtide.pipelines.models.load import LoadedEmbedder
 
-    table.WINDOW = WINDOW
-    project = laboratory(root)
-    build_index_only(project, LoadedEmbedder(Witness(root / "embedded.jsonl")), take_snapshot(project), no_progress)
+    source.WINDOW = WINDOW
+    project = small_project(root)
+    build_index_only(
+        project, LoadedEmbedder(RecordingEmbedder(root / "embedded.jsonl")), take_snapshot(project), no_progress
+    )
 
 
 def loop(root: Path) -> None:
-    """One turn of the whole loop."""
+    """Run one cycle of the whole loop."""
     from ragtide.flows.environment import prepare_environment
 
     prepare_environment(root)
@@ -157,7 +164,7 @@ def loop(root: Path) -> None:
 
 
 def die(what: str, root: Path, point: Point, **environment: str) -> None:
-    """Start a child that dies at `point`, and see that it does; nothing that it started outlives it."""
+    """Start a child that dies at `point`, check that it does, and end every process that it started."""
     command = [sys.executable, "-m", "tests.crash", what, str(root), point.when, point.place, str(point.nth)]
     child = subprocess.Popen(
         command,
@@ -169,10 +176,10 @@ def die(what: str, root: Path, point: Point, **environment: str) -> None:
         start_new_session=True,
     )
     try:
-        said, _ = child.communicate(timeout=200)
+        output, _ = child.communicate(timeout=200)
     finally:
         _end_group(child.pid)
-    assert child.returncode == -signal.SIGKILL, f"the child should have died {point}:\n{said}"
+    assert child.returncode == -signal.SIGKILL, f"the child should have died {point}:\n{output}"
 
 
 def _end_group(leader: int) -> None:
@@ -183,17 +190,17 @@ def _end_group(leader: int) -> None:
 
 
 def main(what: str, project: str, when: Literal["before", "after", "within"], place: str, nth: str = "1") -> NoReturn:
-    """Do it, and die; a child that comes to its end was not where it should have been."""
-    do, root = {"refresh": refresh, "loop": loop}[what], Path(project)
+    """Do the operation and die; a child that finishes never reached the point."""
+    operation, root = {"refresh": refresh, "loop": loop}[what], Path(project)
     if when == "within":
         kill_when_written(root / ".ragtide/lance", place)
-        do(root)
-        # A watcher that was slow to see it strikes after the end: a kill all the same.
+        operation(root)
+        # A slow watcher kills after the operation: also a valid kill.
         time.sleep(5)
     else:
-        with struck(Point(when, place, int(nth)), kill):
-            do(root)
-    sys.exit("came to its end")
+        with fault_at(Point(when, place, int(nth)), kill):
+            operation(root)
+    sys.exit("the operation finished without a kill")
 
 
 if __name__ == "__main__":

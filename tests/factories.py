@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -15,9 +15,22 @@ from ragtide.pipelines.data.snapshot import compose_snapshot
 from ragtide.pipelines.params import ChunkParams, EmbedParams, IndexParams, Params
 from ragtide.pipelines.ports import Vectors, no_progress
 from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.records.data import ChangeSet, Chunk, Document, IndexDelta, Snapshot
+from ragtide.pipelines.records.decision import Decision, Option
 from ragtide.pipelines.records.evaluation import GoldenQuestion, GradedAnswer, Scorecard
-from ragtide.pipelines.records.evidence import Costs, Evidence, Measure, PastDecision
+from ragtide.pipelines.records.evidence import (
+    AnswerScores,
+    Costs,
+    DataChange,
+    Evidence,
+    Limits,
+    Measure,
+    PastDecision,
+    TextSignals,
+    TrainingData,
+)
+from ragtide.pipelines.records.reason import Reason, ReasonCode, Value
 from ragtide.pipelines.records.release import BuiltIndex, BuiltModel, MaintenanceStep, Release
 from ragtide.pipelines.workspace import Workspace
 
@@ -184,8 +197,24 @@ UNMOVED = delta(new=0, gone=0, upserted=0, to_embed=0)
 UNCHANGED = ChangeSet(before="s0", after="s1")
 
 
+EVIDENCE_PARTS: dict[str, type[Record]] = {
+    "data": DataChange,
+    "scores": AnswerScores,
+    "text": TextSignals,
+    "training": TrainingData,
+    "limits": Limits,
+}
+# Signal -> the record of the evidence that it is in.
+PART_OF = {
+    signal: part for part, kind in EVIDENCE_PARTS.items() for signal in kind.model_fields if signal != "record_version"
+}
+
+
 def evidence(**signals: Any) -> Evidence:
-    """A live release, one edited document, a perfect model: only a refresh has something to win."""
+    """A live release, one edited document, a perfect model: only a refresh has something to gain.
+
+    `signals` are those of all five records, by name.
+    """
     usual: dict[str, Any] = {
         "snapshot": "s1",
         "live_release": "1",
@@ -202,7 +231,43 @@ def evidence(**signals: Any) -> Evidence:
         "adapter_is_current": False,
         "costs": Costs(refresh_seconds=10, retrain_seconds=300, prove_seconds=20, source="prior"),
     }
-    return Evidence(**(usual | signals))
+    given = usual | signals
+    seconds = given.pop("signal_seconds", {})
+    parts: dict[str, dict[str, Any]] = {part: {} for part in EVIDENCE_PARTS}
+    for signal, value in given.items():
+        parts[PART_OF[signal]][signal] = value
+    return Evidence(
+        **{part: kind(**parts[part]) for part, kind in EVIDENCE_PARTS.items()},  # type: ignore[arg-type]
+        signal_seconds=seconds,
+    )
+
+
+def signal_of(gathered: Evidence, name: str) -> Any:
+    """A signal by its name, whichever record it is in."""
+    return getattr(getattr(gathered, PART_OF[name]), name)
+
+
+def with_signals(gathered: Evidence, **signals: Any) -> Evidence:
+    """The same evidence with other signals."""
+    known = {name: signal_of(gathered, name) for name in PART_OF}
+    return evidence(**(known | {"signal_seconds": gathered.signal_seconds} | signals))
+
+
+def codes(reasons: Iterable[Reason]) -> list[ReasonCode]:
+    """The codes of reasons, in their order."""
+    return [reason.code for reason in reasons]
+
+
+def values_of(reasons: Iterable[Reason], code: ReasonCode) -> dict[str, Value]:
+    """The values of the one reason with that code."""
+    [reason] = [reason for reason in reasons if reason.code is code]
+    return reason.values
+
+
+def option_of(decision: Decision, action: Action) -> Option:
+    """The option of a decision with that action."""
+    [option] = [option for option in decision.options if option.action == action]
+    return option
 
 
 def past(action: str = "RETRAIN", **fields: Any) -> PastDecision:

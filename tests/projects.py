@@ -1,4 +1,4 @@
-"""What do tests of the whole loop share? A project's folder with what is live in it, and a release made by hand."""
+"""Test helpers for whole projects: a project folder, and releases made without a cycle's steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.factories import measure, scorecard
 
 @dataclass
 class Home:
-    """A project's folder; opened anew each time, as every command does."""
+    """A project folder, reopened at each access as every command does."""
 
     root: Path
 
@@ -38,7 +38,7 @@ class Home:
         (self.root / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
     def planned(self) -> Plan:
-        """What the next turn would do."""
+        """The plan of the next cycle."""
         project = self.project
         return make_plan(project, project.corpus(take_snapshot(project.workspace)))
 
@@ -50,7 +50,7 @@ class Home:
 
 
 def release_of(project: Project, model: BuiltModel, tuned: BuiltEmbedder | None = None) -> Release:
-    """Make a release of what is in the folders now, with that model, as if by that retriever, and no proof."""
+    """Release the current data with that model and, if given, that embedder, under a verdict without checks."""
     space = project.workspace
     corpus = project.corpus(take_snapshot(space))
     corpus.snapshot.write(space.snapshot_file(corpus.snapshot.id))
@@ -65,7 +65,7 @@ def release_of(project: Project, model: BuiltModel, tuned: BuiltEmbedder | None 
 
 
 def forget_databases() -> None:
-    """MLflow keeps a database open by its address; another file lies there now."""
+    """Close the databases that MLflow keeps open by address, where a test has put another file at the address."""
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Models
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as Runs
     from mlflow.tracking._model_registry.utils import _get_store_registry

@@ -1,4 +1,4 @@
-"""What do tests with real servers share? A free port on loopback, Prefect's server, and patience."""
+"""Helpers of tests with real servers: free ports, Prefect's server, child processes and waiting."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-# A deployed run takes 80 s and more where one core serves it, the servers and another test.
+# A deployed run takes 80 s and more where it shares one core with the servers and another test.
 PATIENCE_SECONDS = 240
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
-def eventually(claim: Any) -> Any:
-    """The first true answer of `claim` within the time that a loaded machine may need."""
+def eventually(condition: Any) -> Any:
+    """The first true result of `condition` within PATIENCE_SECONDS; None if there is none."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:
-            if found := claim():
-                return found
+            if result := condition():
+                return result
         except OSError:
             pass
         time.sleep(0.5)
@@ -46,7 +46,7 @@ def post(url: str, body: dict[str, Any], authorization: str | None = None) -> An
 
 @contextmanager
 def prefect_server(environment: dict[str, str], log: Path) -> Iterator[None]:
-    """A real server, stopped by its own id."""
+    """A Prefect server, stopped at the end."""
     port = str(urlsplit(environment["PREFECT_API_URL"]).port)
     command = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
     with log.open("w") as file, running(*command, env=environment, stdout=file, stderr=subprocess.STDOUT):
@@ -54,9 +54,9 @@ def prefect_server(environment: dict[str, str], log: Path) -> Iterator[None]:
 
 
 @contextmanager
-def running(*command: str, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A module that stays, such as a server or a worker; ended in order, and killed where it does not end."""
-    process = subprocess.Popen([sys.executable, "-m", *command], **how)
+def running(*command: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A long-running module, such as a server or a worker; terminated at the end, and killed if that fails."""
+    process = subprocess.Popen([sys.executable, "-m", *command], **options)
     try:
         yield process
     finally:

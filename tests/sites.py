@@ -1,4 +1,4 @@
-"""What do tests of `ragtide up` share? A project outside this repository whose commands run as a user's do."""
+"""Helpers of tests of `ragtide up`: a project outside this repository whose commands run as a user's."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass
 class Site:
-    """A project's folder with services on free ports, and what is in the environment of its commands."""
+    """A project's folder with services on free ports, and the environment of its commands."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def make(cls, root: Path, **blocks: dict[str, Any]) -> Site:
-        ports = {f"{name}_port": free_port() for name in ("prefect", "mlflow", "door")}
+        ports = {f"{name}_port": free_port() for name in ("prefect", "mlflow", "webhook")}
         write_project(root, **blocks | {"services": ports | blocks.get("services", {})})
         shutil.copy(ROOT / "prefect.yaml", root)
         write_quarter(root, quarters()[0])
@@ -45,27 +45,27 @@ class Site:
         return str(getattr(self.workspace.params.services, f"{name}_url"))
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        """`ragtide` with `words`, in the project's folder, knowing nothing of other servers."""
-        return self._start("ragtide.flows.cli.main", *words)
+        """Start `ragtide` with `words` in the project's folder, without variables of other servers."""
+        return self._start("ragtide", *words)
 
     def ragtide(self, *words: str) -> str:
-        """What a command that succeeds says."""
+        """The output of a command that succeeds."""
         return self._end(self.start(*words), 0)
 
     def refused(self, *words: str) -> str:
-        """What a command that is refused says."""
+        """The output of a command that fails with exit code 1."""
         return self._end(self.start(*words), 1)
 
     def live_release(self) -> str | None:
-        """The number of the live release, as `ragtide status` tells it."""
-        found = re.search(r"live release\s+(\d+),", self.ragtide("status"))
-        return found and found[1]
+        """The number of the live release, as shown by `ragtide status`."""
+        match = re.search(r"live release\s+(\d+),", self.ragtide("status"))
+        return match and match[1]
 
     def becomes_live(self, number: str) -> bool:
-        """Whether a release gets live in time: in the metrics' file, since a command at each look slows the run."""
+        """Whether a release becomes live in time, by the metrics file, since polling with a command slows the run."""
         metrics = self.workspace.state / METRICS
-        told = re.compile(rf'^ragtide_live_release_info{{.*release="{number}"}}', re.MULTILINE)
-        return bool(eventually(lambda: told.search(metrics.read_text()))) and self.live_release() == number
+        pattern = re.compile(rf'^ragtide_live_release_info{{.*release="{number}"}}', re.MULTILINE)
+        return bool(eventually(lambda: pattern.search(metrics.read_text()))) and self.live_release() == number
 
     def dvc(self, *words: str) -> str:
         return self._end(self._start("dvc", *words), 0)
@@ -83,13 +83,13 @@ class Site:
 
     @staticmethod
     def _end(process: subprocess.Popen[str], code: int) -> str:
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == code, said
-        return said
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == code, output
+        return output
 
     @contextmanager
     def up(self) -> Iterator[str]:
-        """The services, while they run; what `up` said."""
+        """Run the services; yields the output of `ragtide up`."""
         try:
             yield self.ragtide("up", "--detach")
         finally:

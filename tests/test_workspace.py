@@ -1,4 +1,4 @@
-"""Has everything below a project's folder its one place, and only one writer?"""
+"""Tests of the write lock across processes, and of paths that settings change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ with Workspace(Path(sys.argv[1]), Params()).write_lock():
 """
 
 
-def test_a_second_writer_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_second_writer_fails_at_once(tmp_path: Path) -> None:
     with (
         workspace(tmp_path).write_lock(),
         pytest.raises(UserError, match="another run is at work in"),
@@ -34,7 +34,7 @@ def test_a_second_writer_is_refused_at_once(tmp_path: Path) -> None:
         pytest.fail("two writers at once")
 
 
-def test_the_next_writer_may_begin_when_the_first_is_done(tmp_path: Path) -> None:
+def test_the_next_writer_can_start_after_the_first(tmp_path: Path) -> None:
     entered = []
     for name in ("first", "second"):
         with workspace(tmp_path).write_lock():
@@ -42,14 +42,14 @@ def test_the_next_writer_may_begin_when_the_first_is_done(tmp_path: Path) -> Non
     assert entered == ["first", "second"]
 
 
-def test_a_writer_that_fails_frees_the_project(tmp_path: Path) -> None:
+def test_a_failing_writer_frees_the_lock(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), workspace(tmp_path).write_lock():
         raise ZeroDivisionError
     with workspace(tmp_path).write_lock():
         assert (tmp_path / ".ragtide").is_dir()
 
 
-def test_a_killed_writer_blocks_nobody(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_writer_is_free(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -67,30 +67,30 @@ def test_two_projects_do_not_wait_for_each_other(tmp_path: Path) -> None:
         assert (tmp_path / "two" / ".ragtide" / "writer.lock").exists()
 
 
-def test_a_folder_without_params_is_no_project(tmp_path: Path) -> None:
+def test_a_folder_without_params_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params\.yaml is missing"):
         Workspace.open(tmp_path)
 
 
-def test_a_project_is_found_by_a_path_with_dots(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("observe: {kb: pages}\n", encoding="utf-8")
+def test_a_project_can_be_opened_by_a_path_with_dots(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("data: {kb: pages}\n", encoding="utf-8")
     (tmp_path / "deep").mkdir()
     opened = Workspace.open(tmp_path / "deep" / "..")
     assert opened.root == tmp_path.resolve()
     assert opened.kb == tmp_path.resolve() / "pages"
 
 
-def test_state_stays_in_the_project_unless_params_say_otherwise(tmp_path: Path) -> None:
-    usual = workspace(tmp_path)
-    assert usual.index_uri == str(tmp_path / ".ragtide" / "lance")
-    assert usual.tracking_uri == f"sqlite:///{tmp_path / '.ragtide' / 'mlflow.db'}"
+def test_state_is_in_the_project_by_default(tmp_path: Path) -> None:
+    default = workspace(tmp_path)
+    assert default.index_uri == str(tmp_path / ".ragtide" / "lance")
+    assert default.tracking_uri == f"sqlite:///{tmp_path / '.ragtide' / 'mlflow.db'}"
     elsewhere = workspace(tmp_path, index={"uri": "s3://here/lance"}, registry={"tracking_uri": "http://mlflow"})
     assert (elsewhere.index_uri, elsewhere.tracking_uri) == ("s3://here/lance", "http://mlflow")
 
 
-def test_looking_at_a_project_makes_no_folder(tmp_path: Path) -> None:
+def test_reading_paths_creates_no_folder(tmp_path: Path) -> None:
     before = set(tmp_path.rglob("*"))
-    looked = Workspace(tmp_path, workspace(tmp_path / "other").params)
-    assert looked.snapshot_file("x").name == "x.json"
-    assert looked.plan_file("y").parent.name == "plans"
+    project = Workspace(tmp_path, workspace(tmp_path / "other").params)
+    assert project.snapshot_file("x").name == "x.json"
+    assert project.plan_file("y").parent.name == "plans"
     assert set(tmp_path.rglob("*")) - before == set((tmp_path / "other").rglob("*")) | {tmp_path / "other"}

@@ -58,7 +58,7 @@ def reject_command(
         plan = read_plan(opened, digest)
         said = refuse(opened.workspace, digest, plan, why)
     what = [f"{len(said.removals)} removals"] if said.removals else []
-    what += [" and ".join(said.actions)] if said.actions else []
+    what += [" and ".join(map(str, said.actions))] if said.actions else []
     out.print(
         f"rejected: {' and '.join(what)}; {_resumed(opened, plan, ApprovalInput(approve=False, why=why))} goes on without it"
     )

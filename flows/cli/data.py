@@ -111,22 +111,22 @@ def examples_command(project: ProjectFolder = HERE) -> None:
     from ragtide.pipelines.reports.signals import describe_issues
 
     opened = Project.open(project, no_progress)
-    corpus = opened.inspect_corpus(take_snapshot(opened.workspace))
+    training = opened.inspect_corpus(take_snapshot(opened.workspace)).training
     table = Table("line", "what", "why")
-    for one in corpus.filtered:
+    for one in training.filtered:
         table.add_row(*map(escape_markup, (one.where, one.kind, one.why)))
-    for one in corpus.contradictory:
+    for one in training.contradictory:
         table.add_row(escape_markup(one.where), f"{one.kind}, kept", escape_markup(one.why))
-    for orphan in corpus.orphans:
+    for orphan in training.orphans:
         table.add_row(escape_markup(orphan.where), "no page", escape_markup(f"{orphan.doc} is gone, or holds no text"))
     if table.row_count:
         out.print(table)
-    told = describe_issues(count_issues(corpus.filtered)) if corpus.filtered else "no line left out"
-    contradictory = f"; {len(corpus.contradictory)} of them contradict each other" if corpus.contradictory else ""
+    told = describe_issues(count_issues(training.filtered)) if training.filtered else "no line left out"
+    contradictory = f"; {len(training.contradictory)} of them contradict each other" if training.contradictory else ""
     out.print(
-        f"{len(corpus.examples)} examples to learn from{contradictory}; {told}; {len(corpus.orphans)} whose page is gone"
+        f"{len(training.examples)} examples to learn from{contradictory}; {told}; {len(training.orphans)} whose page is gone"
     )
-    if corpus.filtered and opened.workspace.params.examples.on_invalid == "refuse":
+    if training.filtered and opened.workspace.params.examples.on_invalid == "refuse":
         raise typer.Exit(1)
 
 

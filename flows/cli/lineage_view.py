@@ -8,13 +8,13 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ragtide.pipelines.release.lineage import Lineage, SeenDocument, SeenExample, Sighting
+from ragtide.pipelines.release.lineage import DocumentState, Lineage, SeenDocument, SeenExample, Sighting
 from ragtide.pipelines.reports.markdown import escape_controls
 
 
 def lineage_tables(lineage: Lineage) -> list[RenderableType]:
     """The adapter in one line, then a row an example and a row a document."""
-    model, gone = lineage.model, sum(one.now == "gone" for one in lineage.documents)
+    model, gone = lineage.model, sum(one.state is DocumentState.DELETED for one in lineage.documents)
     releases = ", ".join(lineage.releases)
     told = f"adapter {model.adapter} on {model.base}, of release {releases}: {len(lineage.examples)} examples"
     told += f", {len(lineage.documents)} documents" + (f", {gone} of them gone" if gone else "")
@@ -46,8 +46,8 @@ def _examples(examples: Sequence[SeenExample]) -> Table:
 def _documents(documents: Sequence[SeenDocument]) -> Table:
     table = Table("document", "how", "now", title="Documents", title_justify="left")
     for one in documents:
-        style = "bold red" if one.now == "gone" else ""
-        table.add_row(_plain(one.name, style), _role(one.is_source), _plain(one.now, style))
+        style = "bold red" if one.state is DocumentState.DELETED else ""
+        table.add_row(_plain(one.name, style), _role(one.is_source), _plain(one.state, style))
     return table
 
 

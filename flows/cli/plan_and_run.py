@@ -44,7 +44,7 @@ def plan_command(project: ProjectFolder = HERE) -> None:
     opened = Project.open(project, progress_bars)
     made = make_plan(opened, opened.corpus(take_snapshot(opened.workspace)))
     digest = save_plan(opened, made)
-    for part in decision_renderables(made.evidence, made.decision):
+    for part in decision_renderables(made):
         out.print(part)
     if made.needs_approval:
         what = made.decision.proposed or f"{len(made.deletions_to_approve)} removals"

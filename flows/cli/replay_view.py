@@ -1,4 +1,4 @@
-"""How are replayed turns read in a terminal? A table of turns for one policy, and one of sums for all."""
+"""Replayed cycles in a terminal: a table of cycles for one policy, and one of totals for all."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from rich.text import Text
 from ragtide.pipelines.planning.policy_replay import ReplayedCycle, ReplayTotal
 
 
-def cycles_table(policy: str, turns: Sequence[ReplayedCycle]) -> Table:
-    """A row a turn: what was decided, what the policy would have decided, and what each comes to."""
-    table = Table(title=f"Every recorded turn under {policy!r}", show_lines=False)
+def cycles_table(policy: str, cycles: Sequence[ReplayedCycle]) -> Table:
+    """A row for each cycle: what was decided, what the policy would have decided, and points and seconds of both."""
+    table = Table(title=f"Every recorded cycle under {policy!r}", show_lines=False)
     table.add_column("when (UTC)", no_wrap=True)
     table.add_column("was")
     table.add_column("would be")
     table.add_column("points, was → would be", justify="right")
     table.add_column("seconds, was → would be", justify="right")
-    for one in turns:
+    for cycle in cycles:
         table.add_row(
-            one.at[:16].replace("T", " "),
-            str(one.was),
-            Text(str(one.would), style="" if one.same else "bold yellow"),
-            f"{one.was_points:+.1f} → {one.would_points:+.1f}",
-            f"{one.was_seconds:.0f} → {one.would_seconds:.0f}",
+            cycle.at[:16].replace("T", " "),
+            str(cycle.was),
+            Text(str(cycle.would), style="" if cycle.same else "bold yellow"),
+            f"{cycle.was_points:+.1f} → {cycle.would_points:+.1f}",
+            f"{cycle.was_seconds:.0f} → {cycle.would_seconds:.0f}",
         )
     return table
 
 
-def reasons_for_changes(turns: Sequence[ReplayedCycle]) -> list[Text]:
-    """A line for each turn that would have been decided otherwise, and why: in a column there is no room for it."""
-    return [Text(f"{one.at[:16].replace('T', ' ')} {one.would}: {one.because}") for one in turns if not one.same]
+def reasons_for_changes(cycles: Sequence[ReplayedCycle]) -> list[Text]:
+    """A line for each cycle that would have been decided otherwise, and why: a column has no room for it."""
+    return [Text(f"{cycle.at[:16].replace('T', ' ')} {cycle.would}: {cycle.why}") for cycle in cycles if not cycle.same]
 
 
-def totals_table(totals: Sequence[ReplayTotal], turns: Sequence[ReplayedCycle]) -> Table:
-    """A row a policy, below what was really done."""
-    table = Table("policy", title=f"What {len(turns)} recorded turns come to")
+def totals_table(totals: Sequence[ReplayTotal], cycles: Sequence[ReplayedCycle]) -> Table:
+    """A row for each policy, below what was really done."""
+    table = Table("policy", title=f"Totals of {len(cycles)} recorded cycles")
     for name in ("points", "seconds", "retrains", "decided otherwise"):
         table.add_column(name, justify="right")
-    points, seconds = sum(one.was_points for one in turns), sum(one.was_seconds for one in turns)
-    retrains = sum(one.was.retrains for one in turns)
-    table.add_row("as it was", f"{points:+.1f}", f"{seconds:.0f}", str(retrains), "", end_section=True)
-    for one in totals:
-        table.add_row(one.policy, f"{one.points:+.1f}", f"{one.seconds:.0f}", str(one.retrains), str(one.others))
+    points, seconds = sum(cycle.was_points for cycle in cycles), sum(cycle.was_seconds for cycle in cycles)
+    retrains = sum(cycle.was.retrains for cycle in cycles)
+    table.add_row("as recorded", f"{points:+.1f}", f"{seconds:.0f}", str(retrains), "", end_section=True)
+    for total in totals:
+        row = (f"{total.points:+.1f}", f"{total.seconds:.0f}", str(total.retrains), str(total.others))
+        table.add_row(total.policy, *row)
     return table

@@ -1,4 +1,4 @@
-"""What does Prefect's page show of a turn? Its name, decision and verdict, and how far a long step is."""
+"""Artifacts on Prefect's page of a run: its name, decision and verdict, and the progress of long steps."""
 
 from __future__ import annotations
 
@@ -19,75 +19,75 @@ from prefect.exceptions import PrefectException
 from ragtide.flows.prefect_server.runs import current_run
 from ragtide.pipelines.ports import Advance
 
-# A step that is shorter says nothing of how far it is; one that is longer says it no more often than that.
+# Progress is updated no more often than this; a shorter step shows none.
 EVERY_SECONDS = 5.0
-# What a server that is away, or that has forgotten the run, raises.
-AWAY = (HTTPError, PrefectException, OSError, RuntimeError)
+# Raised where the server does not answer, or no longer has the run.
+SERVER_ERRORS = (HTTPError, PrefectException, OSError, RuntimeError)
 
 
 def show_markdown(key: str, markdown: str, description: str) -> None:
-    """Put Markdown on the page of the run that is going on; a step that is called outside of a run has no page."""
+    """Put Markdown on the page of the current task run; does nothing outside of a run."""
     if TaskRunContext.get() is not None:
         create_markdown_artifact(markdown, key=key, description=description)
 
 
 def rename_run(name: str) -> None:
-    """Call the flow run that is going on by what came of it; its old name will do where the server is away."""
+    """Rename the current flow run after its result; keeps the old name where the server does not answer."""
     run = current_run()
     if run is not None:
-        with suppress(*AWAY), get_client(sync_client=True) as client:
+        with suppress(*SERVER_ERRORS), get_client(sync_client=True) as client:
             client.update_flow_run(run.id, name=name)
 
 
 @contextmanager
 def page_progress(label: str, total: int) -> Iterator[Advance]:
-    """Show on the page of the run that is going on how far a long step is."""
+    """Show the progress of a long step on the page of the current run."""
     if TaskRunContext.get() is None:
         yield lambda _: None
         return
-    shown = _Progress(label, total)
-    yield shown.advance
-    shown.end()
+    artifact = _ProgressArtifact(label, total)
+    yield artifact.advance
+    artifact.finish()
 
 
 @dataclass
-class _Progress:
-    """A progress artifact, made once a step takes long; a server that is away is not asked again."""
+class _ProgressArtifact:
+    """A progress artifact, created once a step takes long; after a failed request no other is made."""
 
     label: str
     total: int
     done: int = 0
     artifact: UUID | None = None
-    is_away: bool = False
+    has_failed: bool = False
 
     def __post_init__(self) -> None:
-        self.told_at = time.monotonic()
+        self.updated_at = time.monotonic()
 
     def advance(self, amount: int) -> None:
         self.done += amount
-        if time.monotonic() - self.told_at >= EVERY_SECONDS:
-            self._tell()
+        if time.monotonic() - self.updated_at >= EVERY_SECONDS:
+            self._update()
 
-    def end(self) -> None:
-        """A step that came to its end does not stay at what was last told."""
+    def finish(self) -> None:
+        """Show the final progress, if any was shown before."""
         if self.artifact is not None:
-            self._tell()
+            self._update()
 
-    def _tell(self) -> None:
-        if self.is_away:
+    def _update(self) -> None:
+        if self.has_failed:
             return
-        self.told_at = time.monotonic()
+        self.updated_at = time.monotonic()
         share = min(100.0, 100 * self.done / self.total)
-        told = f"{self.label}: {self.done} of {self.total}"
+        description = f"{self.label}: {self.done} of {self.total}"
         try:
             if self.artifact is None:
-                self.artifact = cast("UUID", create_progress_artifact(share, _key(self.label), told))
+                self.artifact = cast("UUID", create_progress_artifact(share, _key(self.label), description))
             else:
-                update_progress_artifact(self.artifact, progress=share, description=told)
-        except AWAY:
-            self.is_away = True
+                update_progress_artifact(self.artifact, progress=share, description=description)
+        except SERVER_ERRORS:
+            self.has_failed = True
 
 
 def _key(label: str) -> str:
-    """As Prefect wants it: lower-case letters, digits and dashes."""
+    """An artifact key in the form that Prefect requires: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

@@ -1,8 +1,4 @@
-"""How does the news that data has moved reach the flow? As one Prefect event, which an automation answers with a run.
-
-An event is a hint and no more: the run looks at what is in the folders itself. A hint that is lost is made up for by
-flows/scheduled.py.
-"""
+"""Client of the project's Prefect server, with its errors as UnavailableError."""
 
 from __future__ import annotations
 
@@ -21,15 +17,15 @@ from ragtide.pipelines.workspace import Workspace
 
 @contextmanager
 def server_client(workspace: Workspace | None = None) -> Iterator[SyncPrefectClient]:
-    """A client of the server at PREFECT_API_URL; where that is not set, of the one that `ragtide up` starts for a
+    """A client of the server at PREFECT_API_URL; where that is not set, of the server that `ragtide up` starts for the
     project.
 
-    Raises UnavailableError where no server answers, or where it says no: whoever asks can try again later.
+    Raises UnavailableError where no server answers or it refuses the request: the caller may try again later.
     """
-    usual = f"{workspace.params.services.prefect_url}/api" if workspace else None
-    address = PREFECT_API_URL.value() or usual
+    default = f"{workspace.params.services.prefect_url}/api" if workspace else None
+    address = PREFECT_API_URL.value() or default
     if address is None:
-        raise UnavailableError("PREFECT_API_URL names no Prefect server: `ragtide up` starts one and says its address")
+        raise UnavailableError("PREFECT_API_URL is not set: `ragtide up` starts a Prefect server and shows its address")
     auth = PREFECT_API_AUTH_STRING.value() or credentials(os.environ).get("PREFECT_API_AUTH_STRING")
     try:
         with (
@@ -39,10 +35,10 @@ def server_client(workspace: Workspace | None = None) -> Iterator[SyncPrefectCli
             yield client
     except HTTPStatusError as problem:
         code = problem.response.status_code
-        why = "PREFECT_API_AUTH_STRING is not its own" if code == 401 else f"status {code}"
-        raise UnavailableError(f"the Prefect server at {address} says no: {why}") from problem
+        why = "PREFECT_API_AUTH_STRING is not the server's" if code == 401 else f"status {code}"
+        raise UnavailableError(f"the Prefect server at {address} refused the request: {why}") from problem
     except HTTPError as problem:
-        how = "`ragtide up` starts one, or PREFECT_API_URL names another"
+        remedy = "start one with `ragtide up`, or set PREFECT_API_URL"
         raise UnavailableError(
-            f"no Prefect server answers at {address} ({summarize_error(problem)}): {how}"
+            f"no Prefect server answers at {address} ({summarize_error(problem)}): {remedy}"
         ) from problem

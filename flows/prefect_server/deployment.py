@@ -1,6 +1,6 @@
-"""What must a Prefect server know of a project? Work pool, deployments, and the automation that finds killed runs.
+"""Deployment to a Prefect server: work pool, deployments, and automations that mark dead flow runs as Crashed.
 
-Deploying once more changes nothing but what was edited.
+Deploying is idempotent: it changes only what was edited.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ragtide.pipelines.workspace import Workspace
 
 
 def deploy_project(workspace: Workspace) -> None:
-    """Tell the server at PREFECT_API_URL of the project.
+    """Deploy the project to the server at PREFECT_API_URL.
 
-    Raises UnavailableError where no server answers, RefusalError with Prefect's last words where it does not take
+    Raises UnavailableError where no server answers, UserError with Prefect's own message where it does not accept
     prefect.yaml.
     """
     make_pool()
@@ -37,7 +37,7 @@ def deploy_project(workspace: Workspace) -> None:
 
 
 def make_pool() -> None:
-    """The pool whose worker runs the flows as processes of its own machine; before its first run, the automation."""
+    """Create the process work pool, and the automations, which must exist before the first run."""
     template = ProcessWorker.get_default_base_job_template()
     pool = WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template)
     with server_client() as server, suppress(ObjectAlreadyExists):
@@ -46,43 +46,44 @@ def make_pool() -> None:
 
 
 def deploy_flows(workspace: Workspace) -> None:
-    """The deployments of prefect.yaml, with their schedules and triggers."""
+    """Create or update the deployments of prefect.yaml, with their schedules and triggers."""
     if not (workspace.root / "prefect.yaml").is_file():
-        raise UserError(f"{workspace.root / 'prefect.yaml'} is missing: `ragtide init` puts one there")
+        raise UserError(f"{workspace.root / 'prefect.yaml'} is missing: `ragtide init` writes one")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     environment = os.environ | {"RAGTIDE_PROJECT": str(workspace.root)}
     done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = " ".join((done.stderr or done.stdout).split())[-400:]
-        raise UserError(f"prefect deploy, in {workspace.root}: {said}")
+        output = " ".join((done.stderr or done.stdout).split())[-400:]
+        raise UserError(f"`prefect deploy` failed in {workspace.root}: {output}")
 
 
-SILENT = "ragtide: a killed run frees its place"
-NEVER_BEGAN = "ragtide: a run that never began frees its place"
-# What PREFECT_FLOWS_HEARTBEAT_FREQUENCY must be in the worker's environment: Prefect takes nothing shorter.
+NO_HEARTBEAT = "ragtide: crash runs without a heartbeat"
+NEVER_STARTED = "ragtide: crash runs that never started"
+# The value of PREFECT_FLOWS_HEARTBEAT_FREQUENCY in the worker's environment: the shortest that Prefect accepts.
 HEARTBEAT_SECONDS = 30
-# One beat may be lost. A living run that is thought dead does no harm: it still holds the project.
+# One heartbeat may be lost. A live run that is marked as dead does no harm: it still holds the project's lease.
 SILENT_SECONDS = 75
-# From a worker's hands to the run's first step: a process, and Prefect's import. A loaded machine has taken half of it.
+# From the worker's pick-up to the first step: a new process and the import of Prefect, about half of this on a loaded
+# machine.
 BEGIN_SECONDS = 75
 BEAT = "prefect.flow-run.heartbeat"
 TAKEN = frozenset(f"prefect.flow-run.{state}" for state in ("Pending", "Submitting", "InfrastructurePending"))
-# After these a run is silent by right. A suspended one beats again when it goes on.
+# After these events no heartbeat is expected. A suspended run sends them again once it is resumed.
 ENDS = frozenset(
     f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
 )
-# What becomes of a run that was taken: it begins, or it is to wait for its place.
-GOES_ON = frozenset(
+# The possible next events of a run that a worker has taken: it starts, or it is queued again.
+NEXT_EVENTS = frozenset(
     f"prefect.flow-run.{state}"
     for state in ("Running", "Scheduled", "Late", "AwaitingConcurrencySlot", "AwaitingRetry")
 )
 
 
 def ensure_automations() -> None:
-    """Have the automations on the server as they are here; once more changes nothing.
+    """Create or update the automations on the server; changes nothing where they are as they should be.
 
-    They see what comes after they were made: they must be there before the first run. Raises UnavailableError where no
-    server answers.
+    An automation sees only events that come after its creation, so it must exist before the first run. Raises
+    UnavailableError where no server answers.
     """
     with server_client() as server:
         for wanted in automations():
@@ -91,27 +92,27 @@ def ensure_automations() -> None:
 
 def _ensure(server: SyncPrefectClient, wanted: AutomationCore) -> None:
     known = server.read_automations_by_name(wanted.name)
-    for one in known[:1]:
-        if AutomationCore.model_validate(one.model_dump(exclude={"id"})) != wanted:
-            server.update_automation(one.id, wanted)
-    for double in known[1:]:
-        server.delete_automation(double.id)
+    for current in known[:1]:
+        if AutomationCore.model_validate(current.model_dump(exclude={"id"})) != wanted:
+            server.update_automation(current.id, wanted)
+    for duplicate in known[1:]:
+        server.delete_automation(duplicate.id)
     if not known:
         server.create_automation(wanted)
 
 
 def automations() -> Iterator[AutomationCore]:
-    """Crashed for a run that gave a sign of life and then neither another nor an end, or was taken and never began."""
-    silent = f"no sign of life for {SILENT_SECONDS} s: its process was killed, or its machine is away"
-    yield _crashed(SILENT, silent, {BEAT}, {BEAT, *ENDS}, SILENT_SECONDS)
-    never = f"not begun within {BEGIN_SECONDS} s: the worker that had taken it was killed"
-    yield _crashed(NEVER_BEGAN, never, set(TAKEN), {BEAT, *GOES_ON, *ENDS}, BEGIN_SECONDS)
+    """Two automations: one crashes runs whose heartbeat stops, the other runs that a worker took but never started."""
+    silent = f"no heartbeat for {SILENT_SECONDS} s: its process was killed or its machine is unreachable"
+    yield _crashed(NO_HEARTBEAT, silent, {BEAT}, {BEAT, *ENDS}, SILENT_SECONDS)
+    never = f"the run did not start within {BEGIN_SECONDS} s: its worker was killed"
+    yield _crashed(NEVER_STARTED, never, set(TAKEN), {BEAT, *NEXT_EVENTS, *ENDS}, BEGIN_SECONDS)
 
 
 def _crashed(name: str, why: str, after: set[str], expect: set[str], seconds: float) -> AutomationCore:
     return AutomationCore(
         name=name,
-        description=f"Crashed: {why}.",
+        description=f"Marks a flow run as Crashed: {why}.",
         trigger=EventTrigger(
             after=after,
             expect=expect,

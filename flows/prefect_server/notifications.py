@@ -1,6 +1,6 @@
-"""Who is told that something waits, was refused, was taken back or failed? Prefect's notification blocks.
+"""Notifications through Prefect's blocks: pending approval, rejected candidate, rollback, failure and recovery.
 
-A notifier that is away is a line in the log: it fails no run.
+A notifier that does not answer is logged as a warning and fails no run.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any, cast
@@ -32,21 +32,21 @@ from ragtide.pipelines.records.release import Cycle, Outcome
 from ragtide.pipelines.reports.wording import describe_outcome
 from ragtide.pipelines.workspace import Workspace
 
-LONGEST_WHY = 500
+MAX_WHY_CHARACTERS = 500
 SUBJECTS: dict[NotificationKind, str] = {
-    "waits": "Ragtide: something waits for a yes or a no",
-    "refused": "Ragtide: the gate refused a candidate",
+    "waits": "Ragtide: an approval is pending",
+    "refused": "Ragtide: the gate rejected a candidate",
     "rolled_back": "Ragtide: an earlier release is live again",
     "failed": "Ragtide: a run failed",
-    "recovered": "Ragtide: runs come to their end again",
+    "recovered": "Ragtide: runs complete again",
 }
 
 
 @dataclass(frozen=True)
 class Notification:
-    """What is told: one line, why, what to do, and where to look."""
+    """A message: what happened in one line, why, what to do, and a link to the run."""
 
-    occasion: NotificationKind
+    kind: NotificationKind
     line: str
     why: str
     remedy: str
@@ -54,96 +54,112 @@ class Notification:
 
     @property
     def body(self) -> str:
-        why = self.why if len(self.why) <= LONGEST_WHY else f"{self.why[:LONGEST_WHY]}…"
+        why = self.why if len(self.why) <= MAX_WHY_CHARACTERS else f"{self.why[:MAX_WHY_CHARACTERS]}…"
         return "\n".join(part for part in (self.line, why, self.remedy, self.link) if part)
 
 
-def notify_all(params: NotifyParams, news: Sequence[Notification]) -> None:
-    """Send what `notify.kinds` names to every block of `notify.blocks`. Never raises: what went wrong is logged."""
-    for one in news:
-        if one.occasion not in params.kinds:
+def notify_all(params: NotifyParams, notifications: Sequence[Notification]) -> None:
+    """Send the kinds in `notify.kinds` to every block of `notify.blocks`. Never raises: failures are logged."""
+    for notification in notifications:
+        if notification.kind not in params.kinds:
             continue
         for name in params.blocks:
             try:
-                send_notification(name, one)
+                send_notification(name, notification)
             except Exception as problem:  # noqa: BLE001 - whatever a notifier does, the run goes on
-                run_logger().warning("%s was not told that %s: %s", name, one.line, summarize_error(problem))
+                reason = summarize_error(problem)
+                run_logger().warning("block %s could not send %r: %s", name, notification.line, reason)
 
 
-def send_notification(block: str, news: Notification) -> None:
-    """Send to one block; raises whatever goes wrong on the way."""
+def send_notification(block: str, notification: Notification) -> None:
+    """Send to one block; raises whatever its notifier raises."""
     notifier = _load(block)
     with notifier.raise_on_failure():
-        done: Any = notifier.notify(body=news.body, subject=SUBJECTS[news.occasion])
-        # Prefect's own blocks are done by now; one of another package may know no other way than asyncio.
-        if isawaitable(done):
-            run_coro_as_sync(cast("Coroutine[Any, Any, None]", done))
+        result: Any = notifier.notify(body=notification.body, subject=SUBJECTS[notification.kind])
+        # Prefect's own blocks have sent it by now; blocks of other packages may return a coroutine.
+        if isawaitable(result):
+            run_coro_as_sync(cast("Coroutine[Any, Any, None]", result))
 
 
 def check_blocks(params: NotifyParams) -> None:
-    """Raise RefusalError for a block that Prefect does not have, or that notifies nobody."""
+    """Raise UserError for a block that does not exist in Prefect, or is no notification block."""
     for name in params.blocks:
         _load(name)
 
 
 def notify_of_cycle(project: Project, cycle: Cycle) -> None:
-    """What a turn has to tell, when it has come to its end. Never raises."""
+    """Send the notifications of a completed cycle. Never raises."""
     params = project.workspace.params.notify
     if not params.blocks:
         return
-    with _logged():
-        earlier = [one for one in project.registry.history() if one.run != cycle.run and not one.is_rollback]
-        judged = last_decided_cycle(earlier)
-        before = EarlierCycle(earlier[-1] if earlier else None, _plan(project, judged.plan) if judged else None)
+    with _log_user_errors():
+        history = project.registry.history()
+        earlier = [past for past in history if past.run != cycle.run and not past.is_rollback]
+        decided = last_decided_cycle(earlier)
+        before = EarlierCycle(earlier[-1] if earlier else None, _plan(project, decided.plan) if decided else None)
         notify_all(params, cycle_notifications(cycle, read_plan(project, cycle.plan), before, run_url(deployed_run())))
 
 
 @dataclass(frozen=True)
 class EarlierCycle:
-    """The turn before this one, and the plan before this one's: what was told then is not told again."""
+    """The preceding cycle and plan: what they have reported already is not sent again."""
 
     cycle: Cycle | None
     plan: Plan | None
 
 
 def cycle_notifications(cycle: Cycle, plan: Plan, before: EarlierCycle, link: str | None) -> list[Notification]:
-    """What is worth a message of a turn that came to its end."""
-    found: list[Notification] = []
-    if before.cycle and not before.cycle.outcome.is_final:
-        line = f"{cycle.name} came to its end again: {describe_outcome(cycle)}"
-        why = f"{before.cycle.name} had not: {describe_outcome(before.cycle)}"
-        found.append(Notification("recovered", line, why, "", link))
-    if cycle.outcome is Outcome.REJECTED:
-        line = f"{cycle.name}: {describe_outcome(cycle)}"
-        remedy = "The live release stays. The turn's verdict in MLflow says which questions were lost."
-        if gone := plan.evidence.delta.documents_deleted - plan.evidence.delta.documents_renamed:
-            remedy += f" Readers still find {gone} documents that are gone, until data or params.yaml change."
-        found.append(Notification("refused", line, f"It was to {cycle.decision}: {cycle.reason}", remedy, link))
-    if plan.needs_approval and not (
-        before.plan and before.plan.needs_approval and before.plan.approval_digest() == plan.approval_digest()
-    ):
-        what = [f"{len(plan.deletions_to_approve)} removals"] if plan.deletions_to_approve else []
-        what += [str(plan.decision.proposed)] if plan.decision.proposed else []
-        line = f"{cycle.name}: {' and '.join(what)} wait for a yes or a no"
-        answer = f"`ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`"
-        found.append(Notification("waits", line, cycle.reason, f"{answer}{', or on the page' if link else ''}", link))
-    return found
+    """The notifications that a completed cycle calls for, with `link` to its run."""
+    pending = _pending_approval(cycle, plan, before.plan)
+    if pending and link:
+        pending = replace(pending, remedy=f"{pending.remedy}, or on the page of the run")
+    candidates = [_recovery(cycle, before.cycle), _rejection(cycle, plan), pending]
+    return [replace(notification, link=link) for notification in candidates if notification]
+
+
+def _recovery(cycle: Cycle, before: Cycle | None) -> Notification | None:
+    if before is None or before.outcome.is_final:
+        return None
+    line = f"{cycle.name} completed: {describe_outcome(cycle)}"
+    return Notification("recovered", line, f"{before.name} had not completed: {describe_outcome(before)}", "")
+
+
+def _rejection(cycle: Cycle, plan: Plan) -> Notification | None:
+    if cycle.outcome is not Outcome.REJECTED:
+        return None
+    remedy = "The live release is unchanged. The cycle's verdict in MLflow lists the questions that were lost."
+    if deleted := plan.evidence.data.delta.documents_deleted - plan.evidence.data.delta.documents_renamed:
+        noun = "document remains" if deleted == 1 else "documents remain"
+        remedy += f" {deleted} deleted {noun} in the live index until data or params.yaml change."
+    line = f"{cycle.name}: the gate rejected the candidate: {cycle.detail}"
+    return Notification("refused", line, f"The decision was {cycle.decision}: {cycle.reason}", remedy)
+
+
+def _pending_approval(cycle: Cycle, plan: Plan, before: Plan | None) -> Notification | None:
+    if not plan.needs_approval:
+        return None
+    if before and before.needs_approval and before.approval_digest() == plan.approval_digest():
+        return None
+    subjects = [f"{len(plan.deletions_to_approve)} deletions"] if plan.deletions_to_approve else []
+    subjects += [str(plan.decision.proposed)] if plan.decision.proposed else []
+    remedy = f"Answer with `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`"
+    return Notification("waits", f"{cycle.name}: approval pending for {' and '.join(subjects)}", cycle.reason, remedy)
 
 
 def notify_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - Prefect's form
-    """Prefect's hook for a run that failed or crashed."""
-    with _logged():
+    """Hook of the flow: notify of a run that failed or crashed."""
+    with _log_user_errors():
         workspace = Workspace.open(project_folder(flow_run))
         line = f"{flow_run.name} {state.name.lower() if state.name else 'failed'}"
-        remedy = "The live release stays. The next run tries again; docs/runbook.md says what to look at."
+        remedy = "The live release is unchanged and the next run tries again. See docs/runbook.md for what to check."
         notify_all(
             workspace.params.notify, [Notification("failed", line, state.message or "", remedy, run_url(flow_run))]
         )
 
 
 def notify_rollback(params: NotifyParams, release: str, why: str) -> None:
-    """Tell that a release was gone back to."""
-    remedy = "The same data does not bring back what was taken back; `ragtide status` says what is live."
+    """Notify of a rollback to `release`."""
+    remedy = "The release that was rolled back is not rebuilt from the same data. `ragtide status` shows what is live."
     notify_all(params, [Notification("rolled_back", f"release {release} is live again", why, remedy)])
 
 
@@ -151,12 +167,12 @@ def _load(name: str) -> NotificationBlock:
     try:
         block = Block.load(name)
     except ValueError as problem:
-        how = "Prefect's page makes one under Blocks, `prefect block ls` lists them"
-        raise UserError(f"notify.blocks names {name}, and Prefect has no such block: {how}") from problem
+        remedy = "create it on Prefect's page under Blocks; `prefect block ls` lists the existing ones"
+        raise UserError(f"notify.blocks names {name}, which does not exist in Prefect: {remedy}") from problem
     except (HTTPError, RuntimeError) as problem:
-        raise UnavailableError(f"block {name} cannot be looked up: {summarize_error(problem)}") from problem
+        raise UnavailableError(f"block {name} cannot be read from Prefect: {summarize_error(problem)}") from problem
     if not isinstance(block, NotificationBlock):
-        raise UserError(f"notify.blocks names {name}, which is no notification block but a {type(block).__name__}")
+        raise UserError(f"notify.blocks names {name}, which is a {type(block).__name__} and not a notification block")
     return block
 
 
@@ -168,19 +184,19 @@ def _plan(project: Project, digest: str) -> Plan | None:
 
 
 def project_folder(run: FlowRun) -> Path:
-    """A run's project. A hook of a worker is not called in its folder: RAGTIDE_PROJECT is what prefect.yaml goes by."""
+    """A run's project folder: a worker calls hooks elsewhere, so RAGTIDE_PROJECT is used, as in prefect.yaml."""
     named = Path(str((run.parameters or {}).get("project", ".")))
     return named if (named / "params.yaml").is_file() else Path(os.environ.get("RAGTIDE_PROJECT", "."), named)
 
 
 @contextmanager
-def _logged() -> Iterator[None]:
+def _log_user_errors() -> Iterator[None]:
     try:
         yield
     except UserError as problem:
-        run_logger().warning("nobody was told: %s", problem)
+        run_logger().warning("no notification was sent: %s", problem)
 
 
 def run_logger() -> Any:
-    """The run's own log, which its page shows; outside of a run, Prefect's."""
+    """The logger of the current run, shown on its page; outside of a run, a logger of Prefect's."""
     return get_run_logger() if current_run() else get_logger(__name__)

@@ -1,8 +1,9 @@
-"""Which of the waiting runs does this one answer? One runs and one waits, however many triggers come.
+"""Coalesces queued runs: at most one running and one pending per project, however many triggers arrive.
 
-Correct by construction: a run looks at the data when it begins to work, so a run that waits will see whatever was asked
-for before; of many that wait, the newest is enough. It is kept until a run that looked later than it was asked for has
-come to its end: where that one is killed, or fails, the one that waits makes up for it (docs/decisions/0017).
+A run reads the data when it starts to work, so a pending run will see every change that was triggered before; of many
+pending runs the newest is enough. It stays until a run that read the data after it was requested has completed: where
+that run is killed or fails, the pending one takes its place (invariant single-writer, docs/invariants.md;
+docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ from ragtide.flows.prefect_server.client import server_client
 from ragtide.flows.prefect_server.runs import current_run
 from ragtide.pipelines.errors import UserError
 
-# How often the queue is looked at while a run is at work or waits for the project.
-THIN_SECONDS = 15.0
-# A run that was to begin so soon after it was asked for was asked for at once; later is a schedule's.
-AT_ONCE = timedelta(minutes=1)
-# States of a run whose time has come, and that has not begun. A suspended or resumed run is none of them, or has begun.
+# The interval at which the queue is coalesced while a run is active or waits for the project's lease.
+COALESCE_SECONDS = 15.0
+# A run that should start this soon after its creation was triggered; a later start comes from a schedule.
+TRIGGERED_WITHIN = timedelta(minutes=1)
+# States of a run that is due and has not started. A suspended or resumed run has another state, or has started.
 DUE = ("Late", "AwaitingConcurrencySlot")
 
 
 @dataclass(frozen=True)
 class RunQueue:
-    """The runs of one deployment that wait, as the run of that id and name sees them.
+    """The pending runs of one deployment, as seen by its active run, which has the id `run` and the name `name`.
 
-    A run that carries out a plan `is_planned`: it answers nobody, since it may refuse to do what others were asked for.
+    `is_planned`: the active run applies a given plan. It replaces no pending run, since it fails where the data has
+    changed since.
     """
 
     run: UUID
@@ -46,66 +48,67 @@ class RunQueue:
     deployment: UUID
     is_planned: bool
 
-    def waiting(self, server: SyncPrefectClient) -> list[FlowRun]:
-        """The runs that any later look at the data answers, oldest first."""
-        filtered = {"deployment_id": {"any_": [self.deployment]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
-        found: list[FlowRun] = []
+    def pending(self, server: SyncPrefectClient) -> list[FlowRun]:
+        """The pending runs that a later read of the data makes unnecessary, oldest first."""
+        conditions = {"deployment_id": {"any_": [self.deployment]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+        runs: list[FlowRun] = []
         while page := server.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate(filtered), limit=200, offset=len(found)
+            flow_run_filter=FlowRunFilter.model_validate(conditions), limit=200, offset=len(runs)
         ):
-            found += page
-        return sorted(filter(_can_be_answered, found), key=lambda run: (str(run.created), run.id))
+            runs += page
+        return sorted(filter(_is_replaceable, runs), key=lambda run: (str(run.created), run.id))
 
-    def thin(self) -> None:
-        """Of those that wait, the newest stays."""
+    def coalesce(self) -> None:
+        """Cancel all pending runs but the newest."""
         with server_client() as server:
-            waiting = self.waiting(server)
-            why = f"answered by {waiting[-1].name}, which waits and looks at the data later" if waiting else ""
-            _cancel(server, waiting[:-1], why)
+            pending = self.pending(server)
+            why = f"replaced by {pending[-1].name}, which is pending and will read the data later" if pending else ""
+            _cancel(server, pending[:-1], why)
 
-    def ids(self) -> frozenset[UUID]:
-        """Who waits now."""
+    def pending_ids(self) -> frozenset[UUID]:
+        """The ids of the pending runs."""
         with server_client() as server:
-            return frozenset(run.id for run in self.waiting(server))
+            return frozenset(run.id for run in self.pending(server))
 
-    def answer(self, asked: frozenset[UUID]) -> None:
-        """Cancel those of `asked` that still wait: the data was looked at after they were asked for."""
+    def cancel_answered(self, requested: frozenset[UUID]) -> None:
+        """Cancel those of `requested` that are still pending: the data was read after they were requested."""
         with server_client() as server:
-            why = f"answered by {self.name} ({self.run}), which has looked at the data since"
-            _cancel(server, [run for run in self.waiting(server) if run.id in asked], why)
+            why = f"replaced by {self.name} ({self.run}), which read the data after this run was requested"
+            _cancel(server, [run for run in self.pending(server) if run.id in requested], why)
 
 
 @contextmanager
 def coalesce_queue() -> Iterator[RunQueue | None]:
-    """While this run goes on, at most one other waits. None for a run without a deployment, which has no queue."""
+    """Keep at most one run pending while this one is active. None without a deployment, since there is no queue."""
     queue = _queue()
     if queue is None:
         yield None
         return
-    over = threading.Event()
-    # Prefect knows by its context which server a run belongs to.
+    finished = threading.Event()
+    # Prefect finds the run's server through its context.
     context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(_keep_thin, queue, over), name="one-waits", daemon=True)
+    arguments = (_coalesce_until, queue, finished)
+    thread = threading.Thread(target=context.run, args=arguments, name="coalesce-queue", daemon=True)
     thread.start()
     try:
         yield queue
     finally:
-        over.set()
+        finished.set()
 
 
 @contextmanager
 def answer_queued(queue: RunQueue | None) -> Iterator[None]:
-    """Inside, the data is looked at: whoever waits already is answered, once the work has come to a good end."""
+    """Cancel the runs that are pending at the start, once the body, which reads the data, has completed."""
     if queue is None or queue.is_planned:
         yield
         return
-    asked = frozenset[UUID]()
-    with _at_best("ask who waits"):
-        asked = queue.ids()
+    requested = frozenset[UUID]()
+    with _best_effort("list the pending runs"):
+        requested = queue.pending_ids()
     yield
-    with _at_best("tell those that wait"):
-        if asked:
-            queue.answer(asked)
+    with _best_effort("cancel the pending runs that this run has answered"):
+        if requested:
+            queue.cancel_answered(requested)
 
 
 def _queue() -> RunQueue | None:
@@ -115,18 +118,18 @@ def _queue() -> RunQueue | None:
     return RunQueue(run.id, run.name, run.deployment_id, is_planned=run.parameters.get("plan") is not None)
 
 
-def _can_be_answered(run: FlowRun) -> bool:
-    """Whether a run is due, has never begun, and is to look at the data rather than to carry out a plan.
+def _is_replaceable(run: FlowRun) -> bool:
+    """Whether a run is due, has never started, and applies no given plan.
 
-    No clock of this machine is asked: a run of next night must stay, whatever time it is here.
+    Does not use this machine's clock: the next scheduled run must stay, even where the clock is wrong.
     """
     if run.run_count > 0 or run.parameters.get("plan") is not None or run.state is None:
         return False
     if run.state.name in DUE:
         return True
     planned, created = run.expected_start_time, run.created
-    asked_at_once = planned is not None and created is not None and planned - created <= AT_ONCE
-    return run.state.name == "Scheduled" and not run.auto_scheduled and asked_at_once
+    was_triggered = planned is not None and created is not None and planned - created <= TRIGGERED_WITHIN
+    return run.state.name == "Scheduled" and not run.auto_scheduled and was_triggered
 
 
 def _cancel(server: SyncPrefectClient, runs: Sequence[FlowRun], why: str) -> None:
@@ -134,16 +137,16 @@ def _cancel(server: SyncPrefectClient, runs: Sequence[FlowRun], why: str) -> Non
         server.set_flow_run_state(run.id, Cancelled(message=why))
 
 
-def _keep_thin(queue: RunQueue, over: threading.Event) -> None:
-    while not over.wait(THIN_SECONDS):
-        with _at_best("thin the queue"):
-            queue.thin()
+def _coalesce_until(queue: RunQueue, finished: threading.Event) -> None:
+    while not finished.wait(COALESCE_SECONDS):
+        with _best_effort("coalesce the queue"):
+            queue.coalesce()
 
 
 @contextmanager
-def _at_best(what: str) -> Iterator[None]:
-    """A server that is away must fail no run: those that wait are answered by themselves, only later."""
+def _best_effort(action: str) -> Iterator[None]:
+    """Log errors of the server as a warning: a pending run that is not cancelled finds nothing new to do."""
     try:
         yield
     except (UserError, PrefectException, OSError) as problem:
-        get_run_logger().warning("cannot %s: %s", what, problem)
+        get_run_logger().warning("Prefect's server failed, so this run cannot %s: %s", action, problem)

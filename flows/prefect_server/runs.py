@@ -1,4 +1,4 @@
-"""Which flow run is going on, what is it called, and where does it stand on Prefect's page?"""
+"""The current flow run: its name, its deployment and its address on Prefect's page."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from prefect.utilities.urls import url_for
 
 
 def run_name_for(flow: str) -> Callable[[], str]:
-    """A name for the runs of a flow whose parameter `project` is a folder, which may be ".": Prefect's own templates
-    would call every run "reconcile ."."""
+    """A function that names the runs of `flow` after the project's folder.
+
+    Prefect's own templates would name every run "reconcile .", since the parameter `project` is usually ".".
+    """
 
     def name() -> str:
         return f"{flow} {Path(str(flow_run.parameters.get('project', '.'))).resolve().name}"
@@ -22,17 +24,17 @@ def run_name_for(flow: str) -> Callable[[], str]:
 
 
 def current_run() -> FlowRun | None:
-    """The run that is going on; None outside of one."""
+    """The current flow run; None outside of one."""
     context = FlowRunContext.get()
     return context.flow_run if context else None
 
 
 def deployed_run() -> FlowRun | None:
-    """The run that is going on, where it belongs to a deployment."""
+    """The current flow run if it belongs to a deployment, else None."""
     run = current_run()
     return run if run and run.deployment_id else None
 
 
 def run_url(run: FlowRun | None) -> str | None:
-    """Where a run stands on Prefect's page; None without a server that stays."""
+    """The address of a run on Prefect's page; None without a persistent server."""
     return url_for("flow-run", obj_id=str(run.id)) if run else None

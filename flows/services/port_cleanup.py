@@ -1,6 +1,6 @@
-"""What if a service was killed and its child holds the port? The child is ended, and the service starts anew.
+"""Ends orphaned children of a killed service, which may hold its port, before the service is restarted.
 
-`python -m ragtide.flows.services.port_cleanup MODULE ARGUMENTS…` execs `python -m MODULE ARGUMENTS…`.
+`python -m ragtide.flows.services.port_cleanup MODULE ARGUMENTS…` does so and then execs `python -m MODULE ARGUMENTS…`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ POLL_SECONDS = 0.1
 
 
 def terminate(processes: list[psutil.Process], grace_seconds: float) -> None:
-    """Ask them to end, and kill what has not done so after `grace_seconds`."""
+    """Send SIGTERM to `processes`, and SIGKILL to those that are alive after `grace_seconds`."""
     for process in processes:
         with suppress(psutil.Error):
             process.terminate()
@@ -31,24 +31,24 @@ def terminate(processes: list[psutil.Process], grace_seconds: float) -> None:
 
 def _alive_after(seconds: float, processes: list[psutil.Process]) -> list[psutil.Process]:
     deadline = time.monotonic() + seconds
-    while (alive := [one for one in processes if is_alive(one)]) and time.monotonic() < deadline:
+    while (alive := [process for process in processes if is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return alive
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process still does anything: one that has ended stays listed until its parent has taken note."""
+    """Whether a process is running and no zombie, which stays listed until its parent has waited for it."""
     with suppress(psutil.Error):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
 def leftover_processes() -> Iterator[psutil.Process]:
-    """What an earlier process of this very service has left: MLflow's server has a child that listens."""
+    """Processes left by an earlier instance of this service, such as the child of MLflow's server that listens."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            told, own = process.environ(), os.environ
-            is_same = all(told.get(key) == own.get(key) for key in (MARK, "SUPERVISOR_PROCESS_NAME"))
+            environment = process.environ()
+            is_same = all(environment.get(key) == os.environ.get(key) for key in (MARK, "SUPERVISOR_PROCESS_NAME"))
             if is_same and process.pid != os.getpid():
                 yield process
 

@@ -1,6 +1,6 @@
-"""Which services does a project have, what are they told, and what is refused before a start?
+"""Services of a project: their commands, environment and supervisor settings, and the checks before a start.
 
-Secrets are in the environment alone: they reach no file and no command line.
+Secrets stay in the environment: they are written to no file and no command line.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ragtide.flows.environment import MLFLOW_AUTH, PREFECT_AUTH, credentials
+from ragtide.flows.environment import LIBRARY_DEFAULTS, MLFLOW_AUTH, PREFECT_AUTH, credentials
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
 from ragtide.pipelines.workspace import Workspace
 
 POOL = "ragtide"
-# In the environment of whatever `ragtide up` starts, and so of all that those start: how `ragtide down` knows its own.
+# A variable of every process that `ragtide up` starts, and of their children: `ragtide down` finds them by it.
 MARK = "RAGTIDE_SERVICES"
 WEBHOOK_AUTH = "RAGTIDE_WEBHOOK_TOKEN"
-# Seconds that a service has to end by itself before it is killed.
+# Seconds that a service has to end after SIGTERM before it is killed.
 GRACE_SECONDS = 20
-# A path for a unix socket may have 107 bytes (macOS: 103); supervisor adds a dot and its process id for a moment.
+# The path of a unix socket may have 107 bytes (macOS: 103); supervisor temporarily appends a dot and its process id.
 SOCKET_BYTES = 90
 
 
 @dataclass(frozen=True)
 class Service:
-    """A program that supervisor keeps running: it is well when `url` answers, or when the file `beat` is touched.
+    """A program that supervisor keeps running: it is healthy when `url` answers, or when the file `beat` is written.
 
-    `needs_prefect`: it is started when Prefect's server answers.
+    `needs_prefect`: it is started only when Prefect's server answers.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Service:
 
     @property
     def command(self) -> str:
-        """As supervisor reads it: in the manner of a shell, and with `%` doubled."""
-        first = ("ragtide.flows.services.port_cleanup",) if self.port else ()
-        return " ".join(_quoted(word) for word in (sys.executable, "-m", *first, *self.arguments))
+        """The command line in supervisor's form: quoted as for a shell, and with `%` doubled."""
+        wrapper = ("ragtide.flows.services.port_cleanup",) if self.port else ()
+        return " ".join(_quoted(word) for word in (sys.executable, "-m", *wrapper, *self.arguments))
 
 
 def _quoted(word: str) -> str:
@@ -60,33 +60,31 @@ def _quoted(word: str) -> str:
 
 
 def services_folder(workspace: Workspace) -> Path:
-    """Where the services keep their settings and logs."""
+    """The folder of the services' settings and logs."""
     return workspace.state / "services"
 
 
 def control_socket(workspace: Workspace) -> Path:
-    """The socket over which supervisor is spoken to: beside its settings, or below a temporary folder of this user
-    alone where that path is too long for a socket.
-    """
-    here = services_folder(workspace) / "control"
-    if len(os.fsencode(here)) <= SOCKET_BYTES:
-        return here
-    name = sha256(os.fsencode(here)).hexdigest()[:16]
+    """Supervisor's control socket: beside its settings, or in a private temporary folder if that path is too long."""
+    path = services_folder(workspace) / "control"
+    if len(os.fsencode(path)) <= SOCKET_BYTES:
+        return path
+    name = sha256(os.fsencode(path)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"ragtide-{os.getuid()}" / name
 
 
 def list_services(workspace: Workspace) -> list[Service]:
-    """What `ragtide up` starts for a project, in the order in which it is needed."""
+    """The services that `ragtide up` starts for a project, in the order in which they depend on each other."""
     params = workspace.params.services
     mlflow = [_mlflow(workspace)] if starts_mlflow(workspace) else []
     project = ("--project", str(workspace.root))
-    watch, door = ("ragtide", "watch", *project), ("ragtide", "door", *project)
+    watch, webhook = ("ragtide", "watch", *project), ("ragtide", "webhook", *project)
     return [
         Service("prefect", _prefect(params), f"{params.prefect_url}/api/health", params.prefect_port),
         *mlflow,
         Service("worker", _worker(params), needs_prefect=True),
         Service("watcher", watch, beat=services_folder(workspace) / "watcher.json", needs_prefect=True),
-        Service("door", door, f"{params.webhook_url}/health", params.webhook_port, needs_prefect=True),
+        Service("webhook", webhook, f"{params.webhook_url}/health", params.webhook_port, needs_prefect=True),
     ]
 
 
@@ -95,8 +93,8 @@ def _prefect(params: ServicesParams) -> tuple[str, ...]:
 
 
 def _worker(params: ServicesParams) -> tuple[str, ...]:
-    named = ("--pool", POOL, "--type", "process", "--name", POOL)
-    return ("prefect", "worker", "start", *named, "--limit", str(params.runs_at_once))
+    pool = ("--pool", POOL, "--type", "process", "--name", POOL)
+    return ("prefect", "worker", "start", *pool, "--limit", str(params.runs_at_once))
 
 
 def _mlflow(workspace: Workspace) -> Service:
@@ -106,107 +104,117 @@ def _mlflow(workspace: Workspace) -> Service:
 
 
 def mlflow_arguments(workspace: Workspace, host: str, port: int) -> tuple[str, ...]:
-    """MLflow's server on the project's own store, light: one worker, 0.5 GB where its default takes 3 GB."""
+    """Arguments of MLflow's server on the project's own store; one worker takes 0.5 GB, MLflow's default 3 GB."""
     params = workspace.params.services
-    where = ("--host", host, "--port", str(port), "--workers", "1")
+    server = ("--host", host, "--port", str(port), "--workers", "1")
     store = ("--backend-store-uri", mlflow_store(workspace), "--artifacts-destination", workspace.artifact_store)
     hosts = [*params.allowed_hosts, *_own_hosts(host, port)] if params.allowed_hosts else []
-    named = ("--allowed-hosts", ",".join(hosts)) if hosts else ()
+    allowed = ("--allowed-hosts", ",".join(hosts)) if hosts else ()
     cors = ("--cors-allowed-origins", ",".join(params.cors_origins)) if params.cors_origins else ()
-    auth = ("--app-name", "basic-auth") if _mlflow_asks(os.environ) else ()
-    return ("mlflow", "server", *store, *where, *named, *cors, *auth)
+    auth = ("--app-name", "basic-auth") if _mlflow_needs_password(os.environ) else ()
+    return ("mlflow", "server", *store, *server, *allowed, *cors, *auth)
 
 
 def _own_hosts(host: str, port: int) -> list[str]:
-    """MLflow takes a list of hosts as the whole list: without these, this machine itself would be turned away."""
-    return [name for one in dict.fromkeys(("localhost", "127.0.0.1", host)) for name in (one, f"{one}:{port}")]
+    """The names of this machine: MLflow's list of allowed hosts replaces its default, which has them."""
+    names = dict.fromkeys(("localhost", "127.0.0.1", host))
+    return [address for name in names for address in (name, f"{name}:{port}")]
 
 
 def starts_mlflow(workspace: Workspace) -> bool:
-    """Whether MLflow's server is ours to start: not where the project names one that is elsewhere."""
+    """Whether `ragtide up` starts MLflow's server: not where registry.tracking_uri names another server."""
     uri = workspace.params.registry.tracking_uri
-    return uri is None or not uri.startswith("http") or _same_place(uri, workspace.params.services.mlflow_url)
+    return uri is None or not uri.startswith("http") or _same_server(uri, workspace.params.services.mlflow_url)
 
 
-def _same_place(one: str, other: str) -> bool:
-    left, right = urlsplit(one.replace("localhost", "127.0.0.1")), urlsplit(other)
+def _same_server(first: str, second: str) -> bool:
+    left, right = urlsplit(first.replace("localhost", "127.0.0.1")), urlsplit(second)
     return (left.hostname, left.port) == (right.hostname, right.port)
 
 
 def mlflow_store(workspace: Workspace) -> str:
-    """The database that MLflow's server reads: the one that the project's runs write to."""
+    """The database of MLflow's server: the one that the project's runs are written to."""
     if workspace.params.services.mlflow_database:
         return workspace.params.services.mlflow_database
     through_server = workspace.tracking_uri.startswith("http")
     return f"sqlite:///{workspace.state / 'mlflow.db'}" if through_server else workspace.tracking_uri
 
 
-# --- what they are told ---------------------------------------------------------------------------------------------
+# --- environment and settings ---------------------------------------------------------------------------------------
 
 
 def service_environment(workspace: Workspace, given: Mapping[str, str]) -> dict[str, str]:
-    """The environment of all services: what is `given`, what belongs to the project, and passwords for the clients."""
+    """The environment of all services: `given`, the project's own variables, and the clients' credentials."""
+    environment = {**LIBRARY_DEFAULTS, **_prefect_defaults(workspace), **given, **_project_variables(workspace)}
+    # Programs such as uvicorn must be found where the virtual environment was not activated.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    return environment | credentials(environment) | _mlflow_auth(workspace, environment)
+
+
+def _project_variables(workspace: Workspace) -> dict[str, str]:
+    """The variables that a user must not override."""
     params = workspace.params.services
     origins = [params.prefect_url, params.prefect_url.replace("127.0.0.1", "localhost"), *params.cors_origins]
-    ours = {
+    variables = {
         MARK: str(services_folder(workspace)),
         "RAGTIDE_PROJECT": str(workspace.root),
         "PREFECT_API_URL": f"{params.prefect_url}/api",
-        # Prefect's default is any page, and without a password that is any page that a user of this machine opens.
+        # Prefect allows any origin by default: without a password, any web page opened on this machine could call it.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(dict.fromkeys(origins)),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     if params.prefect_database:
-        ours["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = params.prefect_database
-    defaults = {
+        variables["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = params.prefect_database
+    return variables
+
+
+def _prefect_defaults(workspace: Workspace) -> dict[str, str]:
+    """Defaults that a user may override."""
+    return {
         "PREFECT_HOME": str(workspace.state / "prefect"),
-        # Of a killed run, the automation of flows/prefect_server/deployment.py learns by the beats that stay out.
+        # The automations of flows/prefect_server/deployment.py detect a killed run by its missing heartbeats.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        # A run that waits for its turn looks again so often. Prefect's default is half a minute.
+        # The interval at which a queued run tries to start. Prefect's default is 30 s.
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
-        # A burst of triggers on SQLite waits for the database, where Prefect's 10 s would drop what was asked for.
+        # During a burst of triggers SQLite is locked for longer than Prefect's default of 10 s, which would lose runs.
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PYTHONUNBUFFERED": "1",
     }
-    told = defaults | dict(given) | ours
-    # Programs of this environment, such as uvicorn, where it was not activated.
-    told["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), told.get("PATH", os.defpath)])
-    return told | credentials(told) | _mlflow_auth(workspace, told)
 
 
-def _mlflow_asks(given: Mapping[str, str]) -> bool:
+def _mlflow_needs_password(given: Mapping[str, str]) -> bool:
     return MLFLOW_AUTH in given or "MLFLOW_AUTH_CONFIG_PATH" in given
 
 
 def _mlflow_auth(workspace: Workspace, given: Mapping[str, str]) -> dict[str, str]:
-    """Where MLflow finds who may what. Its own default would be a database in the folder that it was started in."""
-    if not _mlflow_asks(given):
+    """MLflow's auth settings. By default MLflow would create its user database in the current directory."""
+    if not _mlflow_needs_password(given):
         return {}
-    told = {
+    variables = {
         "MLFLOW_AUTH_CONFIG_PATH": str(services_folder(workspace) / "mlflow-auth.ini"),
-        # Signs the forms of MLflow's pages; a new one ends what is open in a browser, and nothing else.
+        # Signs the forms of MLflow's pages: a new key invalidates forms that are open in a browser, and nothing else.
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
     }
-    return {key: value for key, value in told.items() if key not in given}
+    return {key: value for key, value in variables.items() if key not in given}
 
 
 def write_settings(workspace: Workspace) -> Path:
-    """Write what supervisor and MLflow's auth read; returns supervisor's file."""
-    where = services_folder(workspace)
-    where.mkdir(parents=True, exist_ok=True)
-    where.chmod(0o700)
+    """Write the settings of supervisor and of MLflow's auth; returns supervisor's file."""
+    folder = services_folder(workspace)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     socket = control_socket(workspace)
     socket.parent.mkdir(mode=0o700, exist_ok=True)
     if socket.parent.stat().st_uid != os.getuid():
-        raise UserError(f"{socket.parent} belongs to another user: set TMPDIR to a folder of your own")
+        raise UserError(f"the folder {socket.parent} belongs to another user: set TMPDIR to a folder of your own")
     auth = {"mlflow": {"default_permission": "READ", "admin_username": "admin"}}
     auth["mlflow"] |= {
         "database_uri": f"sqlite:///{workspace.state / 'mlflow-auth.db'}",
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
     }
-    _write_ini(where / "mlflow-auth.ini", auth)
-    _write_ini(where / "supervisord.conf", dict(supervisor_settings(workspace)))
-    return where / "supervisord.conf"
+    _write_ini(folder / "mlflow-auth.ini", auth)
+    _write_ini(folder / "supervisord.conf", dict(supervisor_settings(workspace)))
+    return folder / "supervisord.conf"
 
 
 def _write_ini(path: Path, sections: Mapping[str, Mapping[str, str]]) -> None:
@@ -218,81 +226,84 @@ def _write_ini(path: Path, sections: Mapping[str, Mapping[str, str]]) -> None:
 
 def supervisor_settings(workspace: Workspace) -> Iterator[tuple[str, dict[str, str]]]:
     """The sections of supervisord.conf."""
-    where = str(services_folder(workspace)).replace("%", "%%")
+    folder = str(services_folder(workspace)).replace("%", "%%")
     socket = str(control_socket(workspace)).replace("%", "%%")
-    runner = {"nodaemon": "true", "silent": "true", "logfile": f"{where}/supervisor.log", "logfile_maxbytes": "5MB"}
-    runner |= {
+    daemon = {
+        "nodaemon": "true",
+        "silent": "true",
+        "logfile": f"{folder}/supervisor.log",
+        "logfile_maxbytes": "5MB",
         "logfile_backups": "2",
-        "pidfile": f"{where}/supervisor.pid",
-        "childlogdir": where,
+        "pidfile": f"{folder}/supervisor.pid",
+        "childlogdir": folder,
         "umask": f"{_umask():03o}",
     }
-    # Without it, supervisor warns a user who is root.
-    runner |= {"user": "root"} if os.getuid() == 0 else {}
-    yield "supervisord", runner
+    # Supervisor warns when it runs as root without this setting.
+    daemon |= {"user": "root"} if os.getuid() == 0 else {}
+    yield "supervisord", daemon
     yield "unix_http_server", {"file": socket, "chmod": "0700"}
     factory = "supervisor.rpcinterface:make_main_rpcinterface"
     yield "rpcinterface:supervisor", {"supervisor.rpcinterface_factory": factory}
     yield "supervisorctl", {"serverurl": f"unix://{socket}"}
-    for place, service in enumerate(list_services(workspace), start=1):
-        yield f"program:{service.name}", _program(workspace, service, place)
+    for priority, service in enumerate(list_services(workspace), start=1):
+        yield f"program:{service.name}", _program(workspace, service, priority)
 
 
 def _umask() -> int:
-    """The user's own, which supervisor would replace by 022. There is no reading it without setting it."""
+    """The user's umask, which supervisor would replace by 022. It can be read only by setting it."""
     current = os.umask(0o077)
     os.umask(current)
     return current
 
 
-def _program(workspace: Workspace, service: Service, place: int) -> dict[str, str]:
-    where = str(services_folder(workspace)).replace("%", "%%")
+def _program(workspace: Workspace, service: Service, priority: int) -> dict[str, str]:
+    folder = str(services_folder(workspace)).replace("%", "%%")
     return {
         "command": service.command,
         "directory": str(workspace.root).replace("%", "%%"),
-        # Supervisor stops them in the opposite order.
-        "priority": str(place),
+        # Supervisor stops the programs in the opposite order.
+        "priority": str(priority),
         "autostart": str(not service.needs_prefect).lower(),
         "autorestart": "true",
         "startsecs": "5",
-        # A database may be away for a night: each try waits a second longer than the one before.
+        # A database may be down for a night. Each retry waits a second longer than the one before.
         "startretries": "10000",
         "stopwaitsecs": str(GRACE_SECONDS),
         "stopasgroup": "false",
         "killasgroup": "true",
         "redirect_stderr": "true",
-        "stdout_logfile": f"{where}/{service.name}.log",
+        "stdout_logfile": f"{folder}/{service.name}.log",
         "stdout_logfile_maxbytes": "10MB",
         "stdout_logfile_backups": "3",
     }
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
+# --- checks before a start ------------------------------------------------------------------------------------------
 
 
 def check_settings(workspace: Workspace, given: Mapping[str, str]) -> None:
-    """Raise RefusalError for what cannot be started as it is set, or should not be."""
+    """Raise UserError for settings with which the services cannot start, or would be unsafe."""
     params = workspace.params.services
     _check_ports(params)
     _check_host(params, given)
     _check_databases(workspace)
     _check_server(workspace, given)
     if not (workspace.root / "prefect.yaml").is_file():
-        raise UserError(f"{workspace.root / 'prefect.yaml'} is missing: `ragtide init` puts one there")
-    if starts_mlflow(workspace) and _mlflow_asks(given) and find_spec("flask_wtf") is None:
-        raise UserError("MLflow asks for passwords only with another package: pip install 'ragtide[auth]'")
+        raise UserError(f"{workspace.root / 'prefect.yaml'} is missing: `ragtide init` writes one")
+    if starts_mlflow(workspace) and _mlflow_needs_password(given) and find_spec("flask_wtf") is None:
+        raise UserError("passwords for MLflow need another package: pip install 'ragtide[auth]'")
     if MLFLOW_AUTH in given and len(given[MLFLOW_AUTH]) < 12:
-        raise UserError(f"{MLFLOW_AUTH} is too short: MLflow wants 12 characters")
+        raise UserError(f"{MLFLOW_AUTH} is too short: MLflow requires 12 characters")
 
 
 def _check_ports(params: ServicesParams) -> None:
     ports = [params.prefect_port, params.mlflow_port, params.webhook_port]
     if len(set(ports)) < len(ports):
-        raise UserError(f"params.yaml: services names one port twice: {', '.join(map(str, ports))}")
+        raise UserError(f"params.yaml: two services have the same port: {', '.join(map(str, ports))}")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on `host`."""
+    """Whether `host` is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -302,14 +313,14 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_host(params: ServicesParams, given: Mapping[str, str]) -> None:
-    """Elsewhere than on this machine, each door needs its password."""
+    """Require a password for each server where other machines can reach them."""
     if is_loopback(params.host):
         return
     mlflow = MLFLOW_AUTH if "MLFLOW_AUTH_CONFIG_PATH" not in given else "MLFLOW_AUTH_CONFIG_PATH"
     missing = [name for name in (PREFECT_AUTH, mlflow, WEBHOOK_AUTH) if not given.get(name)]
     if missing:
-        line = f"services.host = {params.host} can be reached from other machines, so all three need a password"
-        raise UserError(f"{line}: set {', '.join(missing)} in the environment, or host to 127.0.0.1")
+        problem = f"services.host = {params.host} is reachable from other machines, so each server needs a password"
+        raise UserError(f"{problem}: set {', '.join(missing)} in the environment, or services.host to 127.0.0.1")
 
 
 def _check_databases(workspace: Workspace) -> None:
@@ -321,16 +332,16 @@ def _check_databases(workspace: Workspace) -> None:
     }
     for key, url in databases.items():
         if url and urlsplit(url).password:
-            raise UserError(f"params.yaml: {key} holds a password: take it out, and set PGPASSWORD or ~/.pgpass")
-    if params.mlflow_database and not (uri and _same_place(uri, params.mlflow_url)):
-        line = "params.yaml: services.mlflow_database is for runs that are written through MLflow's server"
-        raise UserError(f"{line}: set registry.tracking_uri to {params.mlflow_url}, or to the database alone")
+            raise UserError(f"params.yaml: {key} contains a password: remove it, and set PGPASSWORD or ~/.pgpass")
+    if params.mlflow_database and not (uri and _same_server(uri, params.mlflow_url)):
+        problem = "params.yaml: services.mlflow_database needs runs that are written through MLflow's server"
+        raise UserError(f"{problem}: set registry.tracking_uri to {params.mlflow_url}, or only to the database")
     if mlflow_store(workspace).startswith("postgresql") and find_spec("psycopg2") is None:
         raise UserError("PostgreSQL needs its driver: pip install 'ragtide[postgres]'")
 
 
 def _check_server(workspace: Workspace, given: Mapping[str, str]) -> None:
-    ours, theirs = f"{workspace.params.services.prefect_url}/api", given.get("PREFECT_API_URL")
-    if theirs and not _same_place(theirs, ours):
-        line = f"PREFECT_API_URL names another server ({theirs}) than the one at {ours} that would be started"
-        raise UserError(f"{line}: unset it; or `ragtide deploy` and a worker, for the server that you have")
+    own, current = f"{workspace.params.services.prefect_url}/api", given.get("PREFECT_API_URL")
+    if current and not _same_server(current, own):
+        problem = f"PREFECT_API_URL is {current}, but `ragtide up` would start a server at {own}"
+        raise UserError(f"{problem}: unset it, or use `ragtide deploy` and a worker with the existing server")

@@ -1,7 +1,6 @@
-"""How does the news that data has moved reach the flow? As one Prefect event, which an automation answers with a run.
+"""The Prefect event that reports changed data; the trigger in prefect.yaml starts a run for it.
 
-An event is a hint and no more: the run looks at what is in the folders itself. A hint that is lost is made up for by
-flows/scheduled.py.
+An event is only a hint: the run reads the data folders itself. The flow `reconcile` makes up for a lost event.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ EVENT = "kb.data.updated"
 
 
 def send_event(project: Path, source: str) -> str:
-    """Say that the data of `project` may have moved; `source` is who says so. Returns the snapshot's id.
+    """Send an event that the data of `project` may have changed, reported by `source`. Returns the snapshot's id.
 
-    When this returns, the server has taken the event: it is posted and answered, where Prefect's `emit_event` leaves
-    it to a thread. Raises UnavailableError where no server answers, RefusalError where the data cannot be looked at.
+    The server has accepted the event when this returns; Prefect's `emit_event` would only hand it to a thread. Raises
+    UnavailableError where no server answers, UserError where the data cannot be read.
     """
     workspace = Workspace.open(project)
     revision = take_snapshot(workspace).id

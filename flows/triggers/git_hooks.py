@@ -1,7 +1,7 @@
-"""How does git say that data has moved? By a block in its hooks that runs `ragtide trigger` once they are through.
+"""Git hooks that run `ragtide trigger` after a commit, merge, checkout or rebase.
 
-The block stands at the top and has the rest of the hook run first, as a program of its own: a hook of DVC's ends in
-`exec`, others in `exit`, and what stands below would never be reached. Git's own command never fails by it.
+A block at the top of each hook runs the rest of the hook first, as a separate process: DVC's hooks end in `exec` and
+others in `exit`, so a block at the end would never be reached. The block never makes git's own command fail.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ragtide.pipelines.records.base import json_digest
 HOOKS = ("post-commit", "post-merge", "post-checkout", "post-rewrite")
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh")
 NEW = "#!/bin/sh\n"
-# In the middle of a rebase git calls hooks for every commit; at its end it calls post-rewrite.
+# During a rebase git calls the hooks for every commit; at its end it calls post-rewrite.
 BLOCK = """{begin}
 if [ -z "${guard}" ]; then
   {guard}=1 "$0" "$@"
   ragtide_status=$?
   case "$0 $1" in
-    *post-rewrite\\ rebase) ragtide_asks=1 ;;
-    *post-rewrite\\ *) ragtide_asks= ;;
-    *) [ -d "$(git rev-parse --git-path rebase-merge)" ] && ragtide_asks= || ragtide_asks=1 ;;
+    *post-rewrite\\ rebase) ragtide_triggers=1 ;;
+    *post-rewrite\\ *) ragtide_triggers= ;;
+    *) [ -d "$(git rev-parse --git-path rebase-merge)" ] && ragtide_triggers= || ragtide_triggers=1 ;;
   esac
-  [ -n "$ragtide_asks" ] && PREFECT_API_REQUEST_TIMEOUT=10 {command} </dev/null 1>&2
+  [ -n "$ragtide_triggers" ] && PREFECT_API_REQUEST_TIMEOUT=10 {command} </dev/null 1>&2
   exit $ragtide_status
 fi
 {end}
@@ -38,7 +38,7 @@ fi
 
 @dataclass(frozen=True)
 class HookBlock:
-    """What stands in every hook of a project."""
+    """The block of a project in each of its git hooks."""
 
     project: Path
 
@@ -58,24 +58,24 @@ class HookBlock:
         return BLOCK.format(begin=self.begin, end=self.end, guard=guard, command=shlex.join(command))
 
     def without(self, content: str) -> str:
-        """A hook's content as it was before this block came in."""
-        before, found, rest = content.partition(self.begin)
-        if not found:
+        """The content of a hook without this block."""
+        before, marker, rest = content.partition(self.begin)
+        if not marker:
             return content
         if self.end not in rest:
-            raise UserError(f"a hook holds the line {self.begin!r} and no {self.end!r}: take the block out by hand")
+            raise UserError(f"a git hook has the line {self.begin!r} but no {self.end!r}: remove the block by hand")
         return before + rest.partition(f"{self.end}\n")[2]
 
     def into(self, content: str) -> str:
-        """A hook's content with this block below its first line, and once only."""
+        """The content of a hook with this block once, below its first line."""
         first, _, rest = self.without(content).partition("\n")
         return f"{first}\n{self.text}{rest}"
 
 
 def install_hooks(project: Path) -> list[Path]:
-    """Write the block into git's hooks; what stands there stays. Returns the hooks.
+    """Write the block into git's hooks and keep their other content. Returns the hooks.
 
-    Raises RefusalError, before anything is written, for hooks that a block cannot go into.
+    Raises UserError, before anything is written, for a hook that is no executable shell script.
     """
     root, folder = project.resolve(), _hooks_folder(project.resolve())
     block, hooks = HookBlock(root), [folder / name for name in HOOKS]
@@ -88,53 +88,55 @@ def install_hooks(project: Path) -> list[Path]:
 
 
 def uninstall_hooks(project: Path) -> list[Path]:
-    """Take the block out again; a hook that held nothing else goes. Returns the hooks that held it."""
+    """Remove the block, and hooks that had no other content. Returns the hooks that had it."""
     root, folder = project.resolve(), _hooks_folder(project.resolve())
-    block, held = HookBlock(root), []
+    block, changed = HookBlock(root), []
     for hook in (folder / name for name in HOOKS):
         if not hook.is_file() or block.begin not in (content := hook.read_text(encoding="utf-8")):
             continue
-        left = block.without(content)
-        if left == NEW:
+        remaining = block.without(content)
+        if remaining == NEW:
             hook.unlink()
         else:
-            hook.write_text(left, encoding="utf-8")
-        held.append(hook)
-    return held
+            hook.write_text(remaining, encoding="utf-8")
+        changed.append(hook)
+    return changed
 
 
 def _read(hook: Path) -> str:
-    """A hook's content. Raises RefusalError for one that a shell does not run, or that git does not."""
-    by_hand = "call `ragtide trigger --source hook` in it yourself"
+    """The content of a hook. Raises UserError unless it is an executable shell script of this repository."""
+    by_hand = "add `ragtide trigger --source hook` to it yourself"
     if hook.is_symlink():
-        raise UserError(f"{hook} is a link to a file that others may share: {by_hand}")
+        raise UserError(f"{hook} is a link to a file that other repositories may share: {by_hand}")
     if not hook.exists():
         return NEW
     try:
         content = hook.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        raise UserError(f"{hook} is no shell script: {by_hand}") from problem
+        raise UserError(f"{hook} is not a shell script: {by_hand}") from problem
     shebang = content.partition("\n")[0].split()
     if not shebang or not shebang[0].startswith("#!") or Path(shebang[-1]).name not in SHELLS:
-        raise UserError(f"{hook} is no shell script: {by_hand}")
+        raise UserError(f"{hook} is not a shell script: {by_hand}")
     if not os.access(hook, os.X_OK):
-        raise UserError(f"{hook} is not executable, so git does not run it: make it so, or move it away")
+        raise UserError(f"{hook} is not executable, so git does not run it: make it executable or remove it")
     return content
 
 
 def _hooks_folder(root: Path) -> Path:
-    """Where git looks for this repository's hooks, and for no other's."""
-    folder, common = (_git(root, *ask) for ask in (("--git-path", "hooks"), ("--git-common-dir",)))
+    """The folder of this repository's hooks. Raises UserError for a folder that other repositories may share."""
+    folder, common = _git_path(root, "--git-path", "hooks"), _git_path(root, "--git-common-dir")
     if not folder.is_relative_to(common):
-        shared = f"git's core.hooksPath names {folder}, which other repositories or people may share"
-        raise UserError(f"{shared}: call `ragtide trigger --source hook` there yourself")
+        problem = f"git's core.hooksPath is {folder}, which other repositories may share"
+        raise UserError(f"{problem}: add `ragtide trigger --source hook` to the hooks there yourself")
     return folder
 
 
-def _git(root: Path, *ask: str) -> Path:
-    command = ["git", "rev-parse", *ask]
+def _git_path(root: Path, *arguments: str) -> Path:
+    command = ["git", "rev-parse", *arguments]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as problem:
-        raise UserError(f"{root} is in no git repository: `git init` makes one; hooks are git's") from problem
+        raise UserError(
+            f"{root} is not in a git repository, so it has no git hooks: `git init` creates one"
+        ) from problem
     return (root / done.stdout.strip()).resolve()

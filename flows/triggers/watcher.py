@@ -1,7 +1,7 @@
-"""What does the watcher do? It looks at the data folders and sends one event for each batch of changes.
+"""File watcher: sends one event for each batch of changes in the data folders.
 
-The operating system tells it of changes (inotify and the like, by watchfiles); on a network drive that tells nothing,
-WATCHFILES_FORCE_POLLING=1 has it look by itself.
+The operating system reports the changes (inotify and its equivalents, through watchfiles). On a network drive, which
+reports none, set WATCHFILES_FORCE_POLLING=1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.console import Console
 from watchfiles import Change, DefaultFilter, watch
 
 from ragtide.flows.triggers.events import send_event
-from ragtide.pipelines.data.snapshot import ignore_rules
+from ragtide.pipelines.data.ignore import ignore_rules
 from ragtide.pipelines.errors import UnavailableError, UserError
 from ragtide.pipelines.params import TriggerParams
 from ragtide.pipelines.planning.missed_runs import check_missed_run
@@ -34,9 +34,9 @@ console = Console(stderr=True)
 
 
 class Heartbeat(Record):
-    """What `ragtide up` and a restarted watcher look at: the time of the last beat, and the last state that was sent.
+    """The watcher's state for `ragtide up` and a restarted watcher: the last heartbeat and the last revision sent.
 
-    A beat older than two minutes means that the watcher hangs or is gone.
+    A heartbeat older than two minutes means that the watcher hangs or has ended.
     """
 
     at: str
@@ -52,7 +52,7 @@ def heartbeat_file(workspace: Workspace) -> Path:
 
 @dataclass
 class Batch:
-    """The changes since the last event; due when it has been quiet for long enough, or has gone on for too long."""
+    """The changes since the last event: due after a quiet period, or once the first change has waited for too long."""
 
     params: TriggerParams
     clock: Callable[[], float] = time.monotonic
@@ -73,7 +73,7 @@ class Batch:
 
 
 class DataFilter(DefaultFilter):
-    """Leaves out what DVC leaves out, and the files that programs write beside the one that they mean."""
+    """Ignores what DVC ignores, and temporary files that programs write beside the target file."""
 
     ignore_entity_patterns = (*DefaultFilter.ignore_entity_patterns, r"\.tmp$", r"\.part$", r"\.crdownload$", r"^\.~")
 
@@ -101,14 +101,14 @@ class Watcher:
             self._beat = Heartbeat.read(self._file)
 
     def run(self) -> None:
-        """Send what was missed while nobody watched, then an event a batch of changes."""
+        """Send an event for changes made before the start, then one for each batch of changes."""
         self._note(problem=None, pending_files=0)
-        batch, is_first_look = Batch(self._workspace.params.triggers), True
+        batch, is_first_pass = Batch(self._workspace.params.triggers), True
         for paths in self._changes():
-            # The folders are watched by now: no change falls between this look and the next.
-            if is_first_look and self._has_missed_something():
+            # The folders are being watched by now, so no change is lost between this check and the next one.
+            if is_first_pass and self._has_missed_changes():
                 self._deliver()
-            is_first_look = False
+            is_first_pass = False
             if paths:
                 batch.add(paths)
             if batch.is_due:
@@ -117,26 +117,26 @@ class Watcher:
                 batch = Batch(self._workspace.params.triggers)
             self._note(pending_files=len(batch.paths))
 
-    def _has_missed_something(self) -> bool:
+    def _has_missed_changes(self) -> bool:
         try:
-            known = check_missed_run(self._workspace, Registry(self._workspace).history(), datetime.now(UTC))
+            check = check_missed_run(self._workspace, Registry(self._workspace).history(), datetime.now(UTC))
         except UnavailableError:
             return True
         except UserError as problem:
-            self._say(str(problem))
+            self._report(str(problem))
             return False
-        return known.is_due and known.revision != self._beat.sent
+        return check.is_due and check.revision != self._beat.sent
 
     def _changes(self) -> Iterator[set[str]]:
-        """The paths that changed since the last look, twice a second, none most of the time.
+        """The paths that changed, twice a second; usually none.
 
-        A folder that is removed and made again is another one to the operating system: it is watched anew.
+        A folder that is deleted and created again is a different one to the operating system, so watching restarts.
         """
         while not self._stop.is_set():
-            watched = _footprint(self._workspace)
+            before = _footprint(self._workspace)
             for paths in self._watch_folders():
                 yield paths
-                if _footprint(self._workspace) != watched:
+                if _footprint(self._workspace) != before:
                     self._reopen()
                     yield {"the folders themselves, or the settings"}
                     break
@@ -159,43 +159,43 @@ class Watcher:
             yield {path for _, path in changes}
 
     def _reopen(self) -> None:
-        """Take params.yaml as it is now; one that cannot be read is told, and the settings so far stay."""
+        """Read params.yaml again; where it cannot be read, report that and keep the current settings."""
         try:
             self._workspace = Workspace.open(self._workspace.root)
         except UserError as problem:
-            self._say(str(problem))
+            self._report(str(problem))
 
     def _deliver(self) -> None:
-        """Send until the server has taken it; changes that come meanwhile are a batch of their own afterwards."""
+        """Send an event, retrying until the server accepts it; later changes make a batch of their own."""
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(UnavailableError),
             wait=tenacity.wait_random_exponential(max=LONGEST_RETRY_SECONDS),
             sleep=tenacity.sleep_using_event(self._stop),
             stop=tenacity.stop_when_event_set(self._stop),
-            before_sleep=self._wait,
+            before_sleep=self._record_retry,
             reraise=True,
         )
         try:
             revision = retrying(send_event, self._workspace.root, SOURCE)
         except UserError as problem:
-            self._say(str(problem))
+            self._report(str(problem))
             return
-        self._say(f"sent: the data is at {revision}", is_problem=False)
+        self._report(f"event sent for data revision {revision}", is_problem=False)
         self._note(sent=revision, sent_at=_now(), problem=None)
 
-    def _wait(self, state: tenacity.RetryCallState) -> None:
+    def _record_retry(self, state: tenacity.RetryCallState) -> None:
         problem = str(state.outcome.exception()) if state.outcome else ""
         if problem != self._beat.problem:
-            self._say(problem)
+            self._report(problem)
         self._note(problem=problem)
 
-    def _say(self, line: str, is_problem: bool = True) -> None:
+    def _report(self, line: str, is_problem: bool = True) -> None:
         console.print(f"ragtide watch: {line}", markup=False, highlight=False, soft_wrap=True)
         if is_problem:
             self._note(problem=line)
 
     def _note(self, **changed: str | int | None) -> None:
-        """A beat: written once in ten seconds where nothing is new."""
+        """Write the heartbeat: at once where a field changes, else every ten seconds."""
         now = datetime.now(UTC)
         is_new = any(getattr(self._beat, key) != value for key, value in changed.items())
         is_old = (now - datetime.fromisoformat(self._beat.at)).total_seconds() >= 10
@@ -209,18 +209,18 @@ def _folders(workspace: Workspace) -> tuple[Path, ...]:
 
 
 def _footprint(workspace: Workspace) -> tuple[tuple[int, ...] | None, ...]:
-    """Which folders these are, and in which state the two files are that say what is looked at and how."""
+    """The identity of the data folders, and the state of the two settings files, to detect when they are replaced."""
     files = (workspace.root / "params.yaml", workspace.root / ".dvcignore")
     return (*(_identity(folder, False) for folder in _folders(workspace)), *(_identity(file, True) for file in files))
 
 
 def _identity(path: Path, with_content: bool) -> tuple[int, ...] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    content = (found.st_mtime_ns, found.st_size) if with_content else ()
-    return (found.st_dev, found.st_ino, *content)
+    content = (status.st_mtime_ns, status.st_size) if with_content else ()
+    return (status.st_dev, status.st_ino, *content)
 
 
 def _now() -> str:

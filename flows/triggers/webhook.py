@@ -1,6 +1,6 @@
-"""How does another system say that data has moved? Over HTTP: `POST /trigger` with a token, on this machine alone.
+"""Webhook for other systems: `POST /trigger` with a token requests a run; also `/health` and `/metrics`.
 
-However many ask at once, Prefect hears of it at most once a second: its SQLite loses events when it is flooded.
+Requests are combined so that Prefect receives at most one event a second: its SQLite loses events when flooded.
 """
 
 from __future__ import annotations
@@ -33,60 +33,61 @@ from ragtide.pipelines.workspace import Workspace
 MAX_BODY_BYTES = 4096
 GAP_SECONDS = 1.0
 MIN_TOKEN = 16
-# An exporter's own form: https://prometheus.io/docs/instrumenting/exposition_formats/
+# The content type of Prometheus exporters: https://prometheus.io/docs/instrumenting/exposition_formats/
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class TriggerRequest(BaseModel):
-    """What a caller may say: who it is. It ends up in the event."""
+    """The body of a request: the name of the caller, which is recorded in the event."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     source: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")] = "http"
 
 
 class TooLargeError(Exception):
-    """A body of more than MAX_BODY_BYTES."""
+    """The body has more than MAX_BODY_BYTES."""
 
 
 class TriggerQueue:
-    """Takes any number of callers: one event is under way, and at most one more waits, for all who came meanwhile.
+    """Combines concurrent requests: at most one event is being sent and one more is pending for all other callers.
 
-    Whoever comes before the data is looked at is answered by that look; whoever comes later, by the next one.
+    `send` reads the data and sends an event for the source it is given. A request that arrives after this reading has
+    begun is answered by the next event.
     """
 
-    def __init__(self, tell: Callable[[str], str], gap_seconds: float = GAP_SECONDS) -> None:
-        self._tell = tell
+    def __init__(self, send: Callable[[str], str], gap_seconds: float = GAP_SECONDS) -> None:
+        self._send_event = send
         self._gap_seconds = gap_seconds
-        self._under_way: asyncio.Task[str] | None = None
-        self._next: asyncio.Task[str] | None = None
+        self._active: asyncio.Task[str] | None = None
+        self._pending: asyncio.Task[str] | None = None
 
-    async def ask(self, source: str) -> str:
-        """The revision that was sent for this caller. Raises what sending raises."""
-        if self._next is None:
-            self._next = asyncio.create_task(self._send(source, self._under_way))
-        return await asyncio.shield(self._next)
+    async def request(self, source: str) -> str:
+        """The data revision that was sent for this caller. Raises what `send` raises."""
+        if self._pending is None:
+            self._pending = asyncio.create_task(self._send(source, self._active))
+        return await asyncio.shield(self._pending)
 
     async def _send(self, source: str, before: asyncio.Task[str] | None) -> str:
         if before is not None:
             await asyncio.wait([before])
             await asyncio.sleep(self._gap_seconds)
-        self._under_way, self._next = self._next, None
-        return await asyncio.to_thread(self._tell, source)
+        self._active, self._pending = self._pending, None
+        return await asyncio.to_thread(self._send_event, source)
 
 
-def webhook_app(project: Path, token: str, tell: Callable[[str], str] | None = None) -> Starlette:
-    """The door of a project: POST /trigger, GET /health, GET /metrics. `tell` sends the event; others are for tests."""
-    desk = TriggerQueue(tell or (lambda source: send_event(project, source)))
+def webhook_app(project: Path, token: str, send: Callable[[str], str] | None = None) -> Starlette:
+    """The application: POST /trigger, GET /health, GET /metrics. Tests replace `send`, which sends the event."""
+    queue = TriggerQueue(send or (lambda source: send_event(project, source)))
 
     async def trigger(request: Request) -> Response:
         if not _is_allowed(request, token):
-            return JSONResponse({"error": "a token is needed"}, 401, {"WWW-Authenticate": "Bearer"})
+            return JSONResponse({"error": "a valid bearer token is required"}, 401, {"WWW-Authenticate": "Bearer"})
         try:
-            revision = await desk.ask((await _call(request)).source)
+            revision = await queue.request((await _read_body(request)).source)
         except TooLargeError:
             return JSONResponse({"error": f"the body is larger than {MAX_BODY_BYTES} bytes"}, 413)
         except ValidationError as problem:
-            return JSONResponse({"error": f'one field is known, "source": {summarize_error(problem)}'}, 400)
+            return JSONResponse({"error": f'the body may have one field, "source": {summarize_error(problem)}'}, 400)
         except UnavailableError as problem:
             return JSONResponse({"error": str(problem)}, 503, {"Retry-After": "30"})
         except UserError as problem:
@@ -112,53 +113,54 @@ def webhook_app(project: Path, token: str, tell: Callable[[str], str] | None = N
     return Starlette(routes=routes, middleware=_host_check(Workspace.open(project)))
 
 
-def serve_webhook(project: Path, say: Callable[[str], None]) -> None:
-    """Keep the door of `project` open until SIGTERM or Ctrl-C.
+def serve_webhook(project: Path, report: Callable[[str], None]) -> None:
+    """Serve the webhook of `project` until SIGTERM or Ctrl-C; `report` receives its address.
 
-    Raises RefusalError for an address of other machines without a token from the environment, and for a port in use.
+    Raises UserError for a host reachable from other machines without a token in the environment, and for a port in use.
     """
     workspace = Workspace.open(project)
     params = workspace.params.services
     if not is_loopback(params.host) and not os.environ.get(WEBHOOK_AUTH):
-        line = f"services.host = {params.host} can be reached from other machines"
-        raise UserError(f"{line}: set {WEBHOOK_AUTH} in the environment, or host to 127.0.0.1")
-    with _listening(params) as listening:
-        opened = webhook_app(workspace.root, read_token(workspace))
-        where = WEBHOOK_AUTH if os.environ.get(WEBHOOK_AUTH) else str(token_file(workspace))
-        say(f"POST {params.webhook_url}/trigger, with the token of {where}; /health and /metrics are open")
-        config = uvicorn.Config(opened, log_level="warning", access_log=False, server_header=False)
-        uvicorn.Server(config).run(sockets=[listening])
+        problem = f"services.host = {params.host} is reachable from other machines"
+        raise UserError(f"{problem}: set {WEBHOOK_AUTH} in the environment, or services.host to 127.0.0.1")
+    with _open_socket(params) as listener:
+        application = webhook_app(workspace.root, read_token(workspace))
+        source = WEBHOOK_AUTH if os.environ.get(WEBHOOK_AUTH) else str(token_file(workspace))
+        report(f"POST {params.webhook_url}/trigger needs the token in {source}; /health and /metrics need none")
+        config = uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listening(params: ServicesParams) -> socket.socket:
+def _open_socket(params: ServicesParams) -> socket.socket:
     family = socket.AF_INET6 if ":" in params.host else socket.AF_INET
     try:
         return socket.create_server((params.host, params.webhook_port), family=family)
     except OSError as problem:
-        where = f"{params.host}:{params.webhook_port} cannot be listened on ({summarize_error(problem)})"
-        raise UserError(f"{where}: change services.webhook_port") from problem
+        line = f"the webhook cannot listen on {params.host}:{params.webhook_port} ({summarize_error(problem)})"
+        raise UserError(f"{line}: change services.webhook_port") from problem
 
 
 def token_file(workspace: Workspace) -> Path:
+    """The file of the generated token."""
     return workspace.state / "services" / "token"
 
 
 def read_token(workspace: Workspace) -> str:
-    """The secret that callers show: from the environment, or made once and kept where only this user reads it."""
+    """The token that callers need: from the environment, or generated once into a file that only this user can read."""
     path = token_file(workspace)
-    given = os.environ.get(WEBHOOK_AUTH)
-    if not given:
+    token = os.environ.get(WEBHOOK_AUTH)
+    if not token:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             suppress(FileExistsError),
             os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as new,
         ):
             new.write(secrets.token_urlsafe(32))
-        given = path.read_text(encoding="utf-8").strip()
-    if len(given) < MIN_TOKEN or not given.isascii():
-        where = WEBHOOK_AUTH if os.environ.get(WEBHOOK_AUTH) else str(path)
-        raise UserError(f"{where} holds no token of {MIN_TOKEN} or more ASCII characters: set another, or remove it")
-    return given
+        token = path.read_text(encoding="utf-8").strip()
+    if len(token) < MIN_TOKEN or not token.isascii():
+        source = WEBHOOK_AUTH if os.environ.get(WEBHOOK_AUTH) else str(path)
+        raise UserError(f"the token in {source} is not {MIN_TOKEN} or more ASCII characters: change or remove it")
+    return token
 
 
 def _is_allowed(request: Request, token: str) -> bool:
@@ -167,7 +169,7 @@ def _is_allowed(request: Request, token: str) -> bool:
     return is_same and scheme.lower() == "bearer"
 
 
-async def _call(request: Request) -> TriggerRequest:
+async def _read_body(request: Request) -> TriggerRequest:
     body = b""
     async for part in request.stream():
         body += part
@@ -177,7 +179,7 @@ async def _call(request: Request) -> TriggerRequest:
 
 
 def _host_check(workspace: Workspace) -> list[Middleware]:
-    """On this machine alone, a page that a browser has open must not come in under a name of its own."""
+    """Check of the Host header: protects a loopback webhook from DNS rebinding by a page in a local browser."""
     params = workspace.params.services
     if not is_loopback(params.host):
         return []

@@ -1,1 +1,1 @@
-"""Data snapshots, document formats, imports and line files."""
+"""Data snapshots, DVC, documents and their formats, imports, line files, and values in texts."""

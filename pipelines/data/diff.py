@@ -1,4 +1,4 @@
-"""What has changed between two snapshots? Pure: two manifests in, one ChangeSet out."""
+"""Difference between two snapshots: pure, two manifests in, one ChangeSet out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ragtide.pipelines.records.data import ChangeSet, Rename, Snapshot
 
 
 def diff_snapshots(before: Snapshot | None, after: Snapshot) -> ChangeSet:
-    """Documents added, edited, renamed and removed, and whether examples or questions moved.
+    """Documents added, edited, renamed and removed, and whether examples or questions changed.
 
     A rename is the same content under another path; rename and edit together are a removal and an addition.
     """
     old = before.documents if before else {}
     new = after.documents
-    renames = _renames(
-        gone={path: digest for path, digest in old.items() if path not in new},
-        come={path: digest for path, digest in new.items() if path not in old},
+    renames = _pair_renames(
+        removed={path: digest for path, digest in old.items() if path not in new},
+        added={path: digest for path, digest in new.items() if path not in old},
     )
     sources = {rename.before for rename in renames}
     targets = {rename.after for rename in renames}
@@ -32,9 +32,11 @@ def diff_snapshots(before: Snapshot | None, after: Snapshot) -> ChangeSet:
     )
 
 
-def _renames(gone: dict[str, str], come: dict[str, str]) -> tuple[Rename, ...]:
-    """Pair equal contents in order of path, so that twins pair off the same way every time."""
-    homes = defaultdict(list)
-    for path in sorted(come):
-        homes[come[path]].append(path)
-    return tuple(Rename(before=path, after=homes[gone[path]].pop(0)) for path in sorted(gone) if homes[gone[path]])
+def _pair_renames(removed: dict[str, str], added: dict[str, str]) -> tuple[Rename, ...]:
+    """Pair equal contents in order of path, so that duplicates are always paired in the same way."""
+    targets = defaultdict(list)
+    for path in sorted(added):
+        targets[added[path]].append(path)
+    return tuple(
+        Rename(before=path, after=targets[removed[path]].pop(0)) for path in sorted(removed) if targets[removed[path]]
+    )

@@ -1,4 +1,4 @@
-"""What does a document say? Files of the knowledge base as text; what cannot be read is set aside, with its reason."""
+"""Documents of the knowledge base as text, and the quarantine of those that cannot be read."""
 
 from __future__ import annotations
 
@@ -7,134 +7,143 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ragtide.pipelines.data.formats import (
-    CONVERTER,
-    HTML,
-    DocumentError,
-    convert_document,
-    converter_signature,
-    is_document,
-)
-from ragtide.pipelines.data.snapshot import read_verified
+from ragtide.pipelines.data.formats.converter import CONVERTER, convert_document, converter_signature, is_document
+from ragtide.pipelines.data.formats.errors import DocumentError
+from ragtide.pipelines.data.formats.html import HTML
+from ragtide.pipelines.data.hashing import read_verified
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.base import write_text_atomically
 from ragtide.pipelines.records.data import Document, Quarantine, QuarantinedDocument, Snapshot
 from ragtide.pipelines.workspace import Workspace
 
-# Formats whose text is kept once it is converted.
+# Formats whose converted text is cached: conversion takes seconds.
 SLOW = frozenset({".pdf", ".docx", ".pptx", ".xlsx"}) | HTML
 
 
 def supported_documents(snapshot: Snapshot) -> dict[str, str]:
-    """Path -> digest of the files that Ragtide reads; others lie in the folder unread."""
+    """Path -> digest of the files in a supported format; the other files in the folder are ignored."""
     return {path: digest for path, digest in snapshot.documents.items() if is_document(path)}
 
 
 class DocumentReader:
-    """Reads the documents of one snapshot, and knows which of them could not be read, now or before.
+    """Reads the documents of one snapshot and keeps track of those that fail, now or in earlier runs.
 
-    What failed is tried again at most data.max_attempts times, or once its content or the converter has changed.
+    A failed document is retried up to data.max_attempts times, and again once its content or the converter has
+    changed (invariant bad-document-isolated, docs/invariants.md).
     """
 
     def __init__(self, workspace: Workspace, snapshot: Snapshot) -> None:
         self._workspace = workspace
         self._digests = supported_documents(snapshot)
-        kept = {one.document: one for one in read_quarantine(workspace).documents}
-        self._unusable = {path: _aside(path, None, why, kept.get(path)) for path, why in snapshot.unusable.items()}
-        # What is another content by now has not failed yet.
-        self._known = {path: one for path, one in kept.items() if one.digest and self._digests.get(path) == one.digest}
-        self._failed: dict[str, QuarantinedDocument] = {}
+        previous = {document.document: document for document in read_quarantine(workspace).documents}
+        self._unusable = {
+            path: _quarantined(path, None, reason, previous.get(path)) for path, reason in snapshot.unusable.items()
+        }
+        # A document whose content has changed since its failure starts without failures.
+        self._failed_before = {
+            path: document
+            for path, document in previous.items()
+            if document.digest and self._digests.get(path) == document.digest
+        }
+        self._failed_now: dict[str, QuarantinedDocument] = {}
         self._readable: set[str] = set()
 
     @cached_property
     def due(self) -> dict[str, str]:
-        """Path -> digest of what is to be read: everything but what has failed often enough in this form."""
-        return {path: digest for path, digest in self._digests.items() if not self._given_up(path)}
+        """Path -> digest of the documents to read: all but those that have used up their attempts."""
+        return {path: digest for path, digest in self._digests.items() if not self._is_exhausted(path)}
 
     @property
     def quarantined(self) -> tuple[QuarantinedDocument, ...]:
-        """What cannot be read, as far as is known by now: from earlier times, and from what was tried since."""
-        before = {path: one for path, one in self._known.items() if path not in self._readable}
-        return tuple(one for _, one in sorted({**before, **self._unusable, **self._failed}.items()))
+        """The unreadable documents known so far, from earlier runs and from this one, by path."""
+        before = {path: document for path, document in self._failed_before.items() if path not in self._readable}
+        return tuple(document for _, document in sorted({**before, **self._unusable, **self._failed_now}.items()))
 
     @property
     def retries(self) -> int:
-        """How many of them will be tried again although nothing has changed."""
+        """How many quarantined documents will be retried although nothing has changed."""
         limit = self._workspace.params.data.max_attempts
-        return sum(one.digest is not None and one.attempts < limit for one in self.quarantined)
+        return sum(document.digest is not None and document.attempts < limit for document in self.quarantined)
 
     def read(self, path: str) -> Document | None:
-        """A document's text; None where it cannot be read. Raises RefusalError where it changed since the snapshot."""
+        """A document's text; None if it cannot be read. Raises UserError if the file changed since the snapshot."""
         try:
-            document = Document(id=path, text=self._text(path), digest=self._digests[path])
+            document = Document(id=path, text=self._read_text(path), digest=self._digests[path])
         except DocumentError as problem:
-            self._failed[path] = _aside(path, self._digests[path], str(problem), self._known.get(path))
+            before = self._failed_before.get(path)
+            self._failed_now[path] = _quarantined(path, self._digests[path], str(problem), before)
             return None
         self._readable.add(path)
         return document
 
     def keep(self) -> None:
-        """Write down what is set aside; what can be read again, or is gone, is struck off."""
-        kept = Quarantine(converter=_means(self._workspace), documents=self.quarantined)
-        if kept.documents or self._workspace.quarantine_file.is_file():
-            kept.write(self._workspace.quarantine_file)
+        """Write the quarantine file, without documents that are readable again or deleted."""
+        quarantine = Quarantine(converter=_reading_conditions(self._workspace), documents=self.quarantined)
+        if quarantine.documents or self._workspace.quarantine_file.is_file():
+            quarantine.write(self._workspace.quarantine_file)
 
-    def _text(self, path: str) -> str:
+    def _read_text(self, path: str) -> str:
         file, limit = self._workspace.kb / path, self._workspace.params.data.max_document_bytes
         if file.is_file() and (size := file.stat().st_size) > limit:
-            raise DocumentError(f"{size} bytes, over data.max_document_bytes = {limit}: split it, or raise the limit")
+            raise DocumentError(
+                f"has {size} bytes, more than data.max_document_bytes = {limit}: split it, or raise the limit"
+            )
         content = read_verified(file, self._digests[path])
         if PurePosixPath(path).suffix.lower() in SLOW:
-            return self._converted(path, content)
+            return self._convert_cached(path, content)
         return convert_document(path, content)
 
-    def _converted(self, path: str, content: bytes) -> str:
-        """A PDF takes seconds to convert: its text is kept under the digest of its bytes."""
-        kept = self._workspace.texts / f"{self._digests[path]}-{CONVERTER}{PurePosixPath(path).suffix.lower()}"
-        if kept.is_file():
-            return kept.read_text(encoding="utf-8")
+    def _convert_cached(self, path: str, content: bytes) -> str:
+        """The converted text, from the cache where the digest, the converter and the format are the same."""
+        cached = self._workspace.texts / f"{self._digests[path]}-{CONVERTER}{PurePosixPath(path).suffix.lower()}"
+        if cached.is_file():
+            return cached.read_text(encoding="utf-8")
         text = convert_document(path, content)
-        write_text_atomically(kept, text)
+        write_text_atomically(cached, text)
         return text
 
-    def _given_up(self, path: str) -> bool:
-        known = self._known.get(path)
-        return known is not None and known.attempts >= self._workspace.params.data.max_attempts
+    def _is_exhausted(self, path: str) -> bool:
+        failed = self._failed_before.get(path)
+        return failed is not None and failed.attempts >= self._workspace.params.data.max_attempts
 
 
-def _aside(path: str, digest: str | None, reason: str, before: QuarantinedDocument | None) -> QuarantinedDocument:
-    """One more try of a document; the first of a content that was not tried before. A file that cannot be opened has
-    no content and counts no tries: it is looked at each time.
+def _quarantined(path: str, digest: str | None, reason: str, before: QuarantinedDocument | None) -> QuarantinedDocument:
+    """A quarantine entry with one more attempt; the first for a content that had not failed before.
+
+    A file that cannot be opened has no digest and counts no attempts: it is checked in every run.
     """
-    again = before if before is not None and before.digest == digest else None
+    same = before if before is not None and before.digest == digest else None
     return QuarantinedDocument(
         document=path,
         digest=digest,
         reason=reason,
-        attempts=(again.attempts if again else 0) + (digest is not None),
-        since=again.since if again else datetime.now(UTC).isoformat(timespec="seconds"),
+        attempts=(same.attempts if same else 0) + (digest is not None),
+        since=same.since if same else datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
 def read_quarantine(workspace: Workspace) -> Quarantine:
-    """What was set aside before; nothing counts against a document that failed by other means than today's."""
-    path, means = workspace.quarantine_file, _means(workspace)
-    kept = Quarantine.read(path) if path.is_file() else None
-    return kept if kept and kept.converter == means else Quarantine(converter=means)
+    """The quarantine of earlier runs; empty where the converter or the limits have changed since."""
+    path, conditions = workspace.quarantine_file, _reading_conditions(workspace)
+    quarantine = Quarantine.read(path) if path.is_file() else None
+    return quarantine if quarantine and quarantine.converter == conditions else Quarantine(converter=conditions)
 
 
-def _means(workspace: Workspace) -> str:
-    """What decides, besides its content, whether a document can be read."""
+def _reading_conditions(workspace: Workspace) -> str:
+    """What decides, besides its content, whether a document can be read: the converter and the limits."""
     data = workspace.params.data
     return f"{converter_signature()}/{data.max_document_bytes} bytes/{data.max_attempts} attempts"
 
 
 def require_documents(folder: Path, readable: Mapping[str, str], quarantined: tuple[QuarantinedDocument, ...]) -> None:
-    """Raise RefusalError where there is nothing to index: an empty folder never empties an index (law 8)."""
+    """Raise UserError where there is nothing to index.
+
+    An empty folder never empties an index (invariant no-mass-deletion, docs/invariants.md).
+    """
     if readable:
         return
     if quarantined:
         first = quarantined[0]
-        why = f"none of its {len(quarantined)} documents can be read ({first.document}: {first.reason})"
-        raise UserError(f"{folder}: {why}: `ragtide status` lists them")
-    raise UserError(f"{folder} holds no documents: README.md lists the formats that are read")
+        reason = f"none of the {len(quarantined)} documents can be read ({first.document}: {first.reason})"
+        raise UserError(f"{folder}: {reason}; `ragtide status` lists them")
+    raise UserError(f"{folder} holds no documents: README.md lists the supported formats")

@@ -1,8 +1,4 @@
-"""Which state is the data in? Snapshots by DVC's own content hash; the only module that calls DVC.
-
-Hashes are computed here in DVC's form, so that `ragtide plan` can look without changing anything; `record` lets DVC
-itself version the folders and refuses when the two disagree.
-"""
+"""All calls of DVC, and the layout of its pointer files, configuration and cache."""
 
 from __future__ import annotations
 
@@ -10,23 +6,47 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
+from ragtide.pipelines.data.hashing import read_verified
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
 from ragtide.pipelines.workspace import Workspace
 
 
+def run_dvc(root: Path, arguments: Sequence[str], timeout_seconds: float | None = None) -> str:
+    """Run DVC in a subprocess, since in-process it changes the working directory and keeps global state.
+
+    Raises UserError with DVC's own message, UnavailableError where it takes longer than `timeout_seconds`.
+    """
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    description = f"`dvc {' '.join(arguments)}` in {root}"
+    try:
+        finished = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds
+        )
+    except subprocess.TimeoutExpired as problem:
+        raise UnavailableError(f"{description} did not finish within {timeout_seconds:g} s") from problem
+    if finished.returncode != 0:
+        message = " ".join((finished.stderr or finished.stdout).split())
+        raise UserError(f"{description} failed: {message}")
+    return finished.stdout
+
+
 def ensure_repository(root: Path) -> None:
-    """Make `root` a DVC repository where it is none: inside git with it, elsewhere without."""
+    """Make `root` a DVC repository unless it is one: with git where `root` is a git repository, else without."""
     if not (root / ".dvc").is_dir():
         in_git = (root / ".git").exists()
         run_dvc(root, ["init"] if in_git else ["init", "--no-scm"])
 
 
 def check_stages(workspace: Workspace) -> None:
-    """Raise RefusalError where dvc.yaml names a block that params.yaml lacks: DVC would say so only after the work."""
+    """Raise UserError where dvc.yaml names a block that params.yaml lacks: DVC would fail only after the work."""
     pipeline, params = workspace.root / "dvc.yaml", workspace.root / "params.yaml"
     if not pipeline.is_file():
         return
@@ -35,34 +55,48 @@ def check_stages(workspace: Workspace) -> None:
         keys = [key for stage in stages.values() for key in stage.get("params", ()) if isinstance(key, str)]
     except (UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as problem:
         raise UserError(f"{pipeline} holds no stages that DVC can read: {summarize_error(problem)}") from problem
-    named = {key.split(".")[0] for key in keys}
-    missing = sorted(named - set(yaml.safe_load(params.read_text(encoding="utf-8")) or {}))
+    blocks = {key.split(".")[0] for key in keys}
+    missing = sorted(blocks - set(yaml.safe_load(params.read_text(encoding="utf-8")) or {}))
     if missing:
-        where = f"{params} has no block {', '.join(missing)}, which dvc.yaml names"
-        raise UserError(f"{where}: put it there (`{missing[0]}: {{}}` takes the defaults)")
+        message = f"{params} has no block {', '.join(missing)}, which dvc.yaml names"
+        raise UserError(f"{message}: add it (`{missing[0]}: {{}}` takes the defaults)")
 
 
 def commit_stages(workspace: Workspace, stages: Sequence[str]) -> None:
-    """Write into dvc.lock what the stages' artifacts were built from, so that `dvc status` calls them up to date."""
+    """Record in dvc.lock what the stages' artifacts were built from, so that `dvc status` calls them up to date."""
     if stages and (workspace.root / "dvc.yaml").is_file():
         run_dvc(workspace.root, ["commit", "--force", *stages])
 
 
-def run_dvc(root: Path, arguments: Sequence[str], timeout_seconds: float | None = None) -> str:
-    """Run DVC in a process of its own, since in-process it changes folder and keeps global state.
-
-    Raises RefusalError with DVC's own message, UnavailableError where it takes longer than `timeout_seconds`.
-    """
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
-    command = [sys.executable, "-m", "dvc", *arguments]
-    told = f"`dvc {' '.join(arguments)}` in {root}"
+def recorded_hash(folder: Path) -> str | None:
+    """The hash in the pointer file that DVC wrote for `folder`; None where DVC has not versioned it yet."""
+    pointer = folder.with_name(folder.name + ".dvc")
+    if not pointer.is_file():
+        return None
     try:
-        done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=timeout_seconds
-        )
-    except subprocess.TimeoutExpired as problem:
-        raise UnavailableError(f"{told} did not end within {timeout_seconds:g} s") from problem
-    if done.returncode != 0:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise UserError(f"{told} failed: {said}")
-    return done.stdout
+        return str(yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, IndexError, TypeError) as problem:
+        hint = "fix it, or remove it and Ragtide writes a new one"
+        raise UserError(f"{pointer} is not a pointer file that DVC wrote: {hint}") from problem
+
+
+def read_earlier_file(workspace: Workspace, digest: str) -> bytes | None:
+    """A file of an earlier snapshot by its MD5, from DVC's cache; None where the cache does not hold it whole.
+
+    Source of the layout: dvc_data.hashfile.db.local, dvc.cachemgr.
+    """
+    path = _cache_folder(workspace.root) / "files" / "md5" / digest[:2] / digest[2:]
+    with suppress(UserError):
+        return read_verified(path, digest)
+    return None
+
+
+def _cache_folder(root: Path) -> Path:
+    """The folder of DVC's cache; a relative path in DVC's configuration is relative to that file."""
+    config = ConfigParser()
+    try:
+        config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+    except (UnicodeDecodeError, ConfigParserError) as problem:
+        path = root / ".dvc" / "config"
+        raise UserError(f"{path} is not a valid DVC configuration: {summarize_error(problem)}") from problem
+    return root / ".dvc" / config.get("cache", "dir", fallback="cache")

@@ -1,8 +1,8 @@
-"""What have the sources elsewhere that documents are imported from? `dvc update`, then the same files in data/.
+"""Imports of data from other repositories and storage: `dvc update`, then a copy of the files into data/.
 
-An import lies in data/imports/kb/NAME (or train, golden), with its pointer NAME.dvc, and is copied to NAME in the
-knowledge base. It cannot lie there itself: DVC lets no output overlap another, and takes an import's files away where
-an update fails (docs/decisions/0020).
+An import lives in data/imports/kb/NAME (or train, golden), with its pointer file NAME.dvc, and is copied to NAME in
+the knowledge base. It cannot live there itself: DVC forbids overlapping outputs, and deletes an import's files when an
+update fails (docs/decisions/0020).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from ragtide.pipelines.data.dvc import run_dvc
-from ragtide.pipelines.data.snapshot import hash_files
+from ragtide.pipelines.data.hashing import hash_files
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.workspace import Workspace
@@ -29,7 +29,7 @@ PASSWORD = re.compile(r"(?<=://)[^/\s@]*@")
 
 @dataclass(frozen=True)
 class DataImport:
-    """A pointer below data/imports, where its files come from, and where they are copied to."""
+    """A pointer file below data/imports, the source of its files, and the path that they are copied to."""
 
     pointer: Path
     source: str
@@ -37,13 +37,13 @@ class DataImport:
 
     @property
     def files(self) -> Path:
-        """What DVC brings: a folder, or one file."""
+        """Where DVC puts the files: a folder, or a single file."""
         return self.pointer.with_suffix("")
 
 
 @dataclass(frozen=True)
 class ImportUpdate:
-    """What came of looking at one import's source. `problem` says why the files are still those of before."""
+    """The result of updating one import. `problem` says why its files are unchanged, if the update failed."""
 
     name: str
     source: str
@@ -52,7 +52,7 @@ class ImportUpdate:
 
 
 class ImportCopy(Record):
-    """The files of an import (path -> MD5) as they were last copied, and when its source last answered (UTC)."""
+    """The files of an import (path -> MD5) as last copied, and when its source last answered (ISO 8601, UTC)."""
 
     source: str
     files: dict[str, str]
@@ -60,100 +60,105 @@ class ImportCopy(Record):
 
 
 def update_imports(workspace: Workspace) -> list[ImportUpdate]:
-    """Bring every import up to its source. One whose source is away stays as it is, and says so.
+    """Update every import from its source. If a source is unavailable, its files stay and the result says why.
 
-    The project must be held for writing. Raises RefusalError for an import where it cannot be updated safely.
+    The caller must hold the project's write lock. Raises UserError for an import that cannot be updated safely.
     """
-    _refuse_inside(workspace)
-    return [*_whole(workspace), *(_update(workspace, one) for one in list_imports(workspace))]
+    _check_nested_imports(workspace)
+    return [*_folder_imports(workspace), *(_update(workspace, data_import) for data_import in list_imports(workspace))]
 
 
 def list_imports(workspace: Workspace) -> list[DataImport]:
-    """The imports of a project, by kind and name."""
+    """The imports of a project, in order of kind and name."""
     return [
         DataImport(pointer, source, target / pointer.stem)
-        for kind, target in _folders(workspace).items()
-        for pointer, source in _imported(sorted((workspace.imports / kind).glob("*.dvc")))
+        for kind, target in _data_folders(workspace).items()
+        for pointer, source in _with_sources(sorted((workspace.imports / kind).glob("*.dvc")))
     ]
 
 
-def _update(workspace: Workspace, one: DataImport) -> ImportUpdate:
-    name = one.pointer.relative_to(workspace.imports).with_suffix("").as_posix()
-    note = workspace.state / "imports" / f"{name}.json"
-    before = ImportCopy.read(note).files if note.is_file() else hash_files(one.files)
-    pointer = str(one.pointer.relative_to(workspace.root))
+def _update(workspace: Workspace, data_import: DataImport) -> ImportUpdate:
+    name = data_import.pointer.relative_to(workspace.imports).with_suffix("").as_posix()
+    record = workspace.state / "imports" / f"{name}.json"
+    before = ImportCopy.read(record).files if record.is_file() else hash_files(data_import.files)
+    pointer = str(data_import.pointer.relative_to(workspace.root))
     try:
         run_dvc(workspace.root, ["update", pointer], workspace.params.triggers.update_minutes * 60)
     except UserError as problem:
-        # A failed update has taken the files away; DVC's cache has them.
+        # A failed update has deleted the files; DVC's cache still has them.
         with suppress(UserError):
             run_dvc(workspace.root, ["checkout", pointer])
-        return ImportUpdate(name, one.source, PASSWORD.sub("", str(problem)))
-    now = hash_files(one.files)
+        return ImportUpdate(name, data_import.source, PASSWORD.sub("", str(problem)))
+    after = hash_files(data_import.files)
     try:
-        changed = _copy(one, before, now)
+        changed = _copy(data_import, before, after)
     except OSError as problem:
-        return ImportUpdate(
-            name, one.source, f"{problem.filename or one.target} cannot be written ({summarize_error(problem)})"
-        )
+        reason = f"{problem.filename or data_import.target} cannot be written ({summarize_error(problem)})"
+        return ImportUpdate(name, data_import.source, reason)
     except UserError as problem:
-        return ImportUpdate(name, one.source, str(problem))
-    ImportCopy(source=one.source, files=now, at=datetime.now(UTC).isoformat(timespec="seconds")).write(note)
-    return ImportUpdate(name, one.source, changed=changed)
+        return ImportUpdate(name, data_import.source, str(problem))
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    ImportCopy(source=data_import.source, files=after, at=at).write(record)
+    return ImportUpdate(name, data_import.source, changed=changed)
 
 
-def _copy(one: DataImport, before: dict[str, str], now: dict[str, str]) -> int:
-    """Make the target hold what the import holds now; a file there that no import brought stays. Counts changes."""
-    there = hash_files(one.target)
-    gone = [path for path in before if path not in now and there.get(path) == before[path]]
-    new = [path for path, digest in now.items() if there.get(path) != digest]
-    own = [path for path in new if path in there and path not in before]
+def _copy(data_import: DataImport, before: dict[str, str], after: dict[str, str]) -> int:
+    """Make the target equal to the import and return the number of changed files.
+
+    A file in the target that no import brought is kept. Raises UserError where the import would overwrite one.
+    """
+    target = data_import.target
+    existing = hash_files(target)
+    removed = [path for path in before if path not in after and existing.get(path) == before[path]]
+    changed = [path for path, digest in after.items() if existing.get(path) != digest]
+    own = [path for path in changed if path in existing and path not in before]
     if own:
-        raise UserError(f"{one.target / own[0]} is a file of your own that the import would replace: move it away")
-    for path in gone:
-        (one.target / path).unlink()
-    for path in new:
-        target = one.target / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f"{target.name}.tmp")
-        shutil.copyfile(one.files / path, unfinished)
-        unfinished.replace(target)
-    return len(gone) + len(new)
+        raise UserError(f"{target / own[0]} is a file of your own that the import would overwrite: move it away")
+    for path in removed:
+        (target / path).unlink()
+    for path in changed:
+        copy = target / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = copy.with_name(f"{copy.name}.tmp")
+        shutil.copyfile(data_import.files / path, unfinished)
+        unfinished.replace(copy)
+    return len(removed) + len(changed)
 
 
-def _refuse_inside(workspace: Workspace) -> None:
-    for kind, folder in _folders(workspace).items():
-        for pointer, _ in _imported(sorted(folder.rglob("*.dvc"))):
-            inside = f"{pointer} is an import inside a folder that is versioned as a whole, which DVC cannot do"
-            raise UserError(f"{inside}: `dvc remove` it, and import to data/imports/{kind}/{pointer.stem}")
+def _check_nested_imports(workspace: Workspace) -> None:
+    """Raise UserError for an import below a data folder, which DVC versions as a whole."""
+    for kind, folder in _data_folders(workspace).items():
+        for pointer, _ in _with_sources(sorted(folder.rglob("*.dvc"))):
+            message = f"{pointer} is an import inside a folder that is versioned as a whole, which DVC cannot handle"
+            raise UserError(f"{message}: `dvc remove` it, and import to data/imports/{kind}/{pointer.stem}")
 
 
-def _whole(workspace: Workspace) -> list[ImportUpdate]:
-    """A data folder that is an import itself stays as it is: DVC would take it away where an update fails."""
-    pointers = {kind: folder.with_name(f"{folder.name}.dvc") for kind, folder in _folders(workspace).items()}
+def _folder_imports(workspace: Workspace) -> list[ImportUpdate]:
+    """Data folders that are themselves imports, as failed updates: DVC would delete one whose update fails."""
+    pointers = {kind: folder.with_name(f"{folder.name}.dvc") for kind, folder in _data_folders(workspace).items()}
     return [
         ImportUpdate(kind, source, f"a whole folder is not updated: import to data/imports/{kind}/NAME instead")
         for kind, pointer in pointers.items()
-        for _, source in _imported([pointer])
+        for _, source in _with_sources([pointer])
     ]
 
 
-def _folders(workspace: Workspace) -> dict[str, Path]:
+def _data_folders(workspace: Workspace) -> dict[str, Path]:
     return {"kb": workspace.kb, "train": workspace.train, "golden": workspace.golden}
 
 
-def _imported(pointers: Iterable[Path]) -> Iterator[tuple[Path, str]]:
-    """Those that are imports, with their sources."""
-    return ((pointer, source) for pointer in pointers if (source := _source(pointer)) is not None)
+def _with_sources(pointers: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """(pointer, source) of the pointer files that are imports."""
+    return ((pointer, source) for pointer in pointers if (source := _source_of(pointer)) is not None)
 
 
-def _source(pointer: Path) -> str | None:
-    """Where a pointer's files come from, without passwords; None for one that is no import, or cannot be read."""
+def _source_of(pointer: Path) -> str | None:
+    """Where a pointer's files come from, without passwords; None if it is no import or cannot be read."""
     try:
         content: Any = yaml.safe_load(pointer.read_text(encoding="utf-8"))
         dependency = content["deps"][0]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, IndexError, TypeError):
         return None
     repository = dependency.get("repo", {}).get("url")
-    where = f"{repository} {dependency.get('path', '')}" if repository else str(dependency.get("path", ""))
-    return PASSWORD.sub("", where)
+    source = f"{repository} {dependency.get('path', '')}" if repository else str(dependency.get("path", ""))
+    return PASSWORD.sub("", source)

@@ -1,4 +1,4 @@
-"""Which values does an answer state, and does a text hold them? What can be told without a model."""
+"""Words, values and numbers in texts: which values an answer states, and whether a text contains them."""
 
 from __future__ import annotations
 
@@ -11,93 +11,99 @@ from decimal import Decimal
 from typing import Any, NoReturn, TypeAlias
 
 KeyPath: TypeAlias = tuple[str | int, ...]
-# A number as a page may write it: its thousands joined, its leading noughts gone.
+# A thousands separator in a number.
 _JOINED = re.compile(r"(?<=\d)[,'’](?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"\d+")
 
 
 def holds_answer(text: str, answers: Sequence[str]) -> bool:
-    """Whether `text` holds one of `answers` as a whole: not as part of a longer word, number, version or date.
+    """Whether `text` contains one of `answers` as a whole: not as part of a longer word, number, version or date.
 
     Case, the kind of white space, and a `v` before a version do not matter.
     """
     text = unicodedata.normalize("NFC", text)
-    return any(re.search(_whole(unicodedata.normalize("NFC", answer)), text, re.IGNORECASE) for answer in answers)
+    return any(
+        re.search(_whole_pattern(unicodedata.normalize("NFC", answer)), text, re.IGNORECASE) for answer in answers
+    )
 
 
-def _whole(answer: str) -> str:
-    """A pattern for `answer` that no letter or digit touches, be it across one of the marks that join numbers."""
+def _whole_pattern(answer: str) -> str:
+    """A pattern for `answer` with no letter or digit next to it, directly or across a mark that joins numbers."""
     words = r"\s+".join(re.escape(word) for word in answer.split())
     version = "v?" if answer[:1].isdigit() else ""
     return rf"(?<![\w\-])(?<!\w[.,:/]){version}{words}(?![\w\-+#]|[.,:/]\w)"
 
 
 def json_fields(text: str) -> dict[KeyPath, Any] | None:
-    """The leaves of a JSON text by their paths, an empty list or object being one; None where it is no JSON.
+    """Path -> leaf of a JSON text (an empty list or object is a leaf); None if the text is not JSON.
 
-    Numbers that are not whole are Decimals, which keep their noughts: 1.10 may be a version.
+    Fractional numbers are Decimals, which keep trailing zeros: 1.10 may be a version.
     """
     try:
-        return dict(_leaves(json.loads(text, parse_float=Decimal, parse_constant=_no_json), ()))
+        return dict(_leaves(json.loads(text, parse_float=Decimal, parse_constant=_reject_constant), ()))
     except (ValueError, RecursionError):
         return None
 
 
-def _no_json(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
 def _leaves(value: Any, path: KeyPath) -> list[tuple[KeyPath, Any]]:
     if isinstance(value, dict) and value:
-        return [leaf for key, one in value.items() for leaf in _leaves(one, (*path, key))]
+        return [leaf for key, member in value.items() for leaf in _leaves(member, (*path, key))]
     if isinstance(value, list) and value:
-        return [leaf for at, one in enumerate(value) for leaf in _leaves(one, (*path, at))]
+        return [leaf for index, item in enumerate(value) for leaf in _leaves(item, (*path, index))]
     return [(path, value)]
 
 
 def stated_values(answer: str) -> list[str]:
-    """What an answer states: the texts and numbers of a JSON object or list, any other answer as it is."""
-    found = json_fields(answer)
-    if found is None or () in found:
+    """The values that an answer states: the texts and numbers of a JSON object or list, any other answer as a whole."""
+    fields = json_fields(answer)
+    if fields is None or () in fields:
         return [answer]
-    return [str(one) for one in found.values() if isinstance(one, str | int | Decimal) and not isinstance(one, bool)]
+    return [
+        str(value)
+        for value in fields.values()
+        if isinstance(value, str | int | Decimal) and not isinstance(value, bool)
+    ]
 
 
 @dataclass(frozen=True)
 class NumberSet:
-    """The numbers that a text holds: those of each word together (a date, a version), and each alone."""
+    """The numbers in a text: those of each word together (a date, a version), and each on its own."""
 
     words: frozenset[tuple[str, ...]]
     alone: frozenset[str]
 
     @classmethod
     def of(cls, text: str) -> NumberSet:
-        found = [_numbers(word) for word in split_words(text)]
-        return cls(frozenset(found), frozenset(number for some in found for number in some))
+        words = [_numbers(word) for word in split_words(text)]
+        return cls(frozenset(words), frozenset(number for numbers in words for number in numbers))
 
     def lack(self, answer: str, question: str = "") -> str | None:
-        """The first value with a number in `answer` (of a JSON answer: among its fields) that stands nowhere here.
+        """The first word with a number in `answer` (for JSON: in its fields) that this set does not contain; else None.
 
-        Written in another way it is the same: 2026-05-01 and 1.5.2026, v1.2 and 1.2, 1,000 and 1000; and one number
-        alone stands wherever a longer value holds it. What the question says already is repeated, not stated.
+        Notation does not matter: 2026-05-01 equals 1.5.2026, v1.2 equals 1.2, 1,000 equals 1000. A single number is
+        contained if it is part of a longer value. Numbers that `question` contains are ignored.
         """
-        known = NumberSet.of(question).words
+        in_question = NumberSet.of(question).words
         for word in (word for text in stated_values(answer) for word in split_words(text)):
             numbers = _numbers(word)
-            if numbers and numbers not in known and not self._hold(numbers):
+            if numbers and numbers not in in_question and not self._contains(numbers):
                 return word.shown
         return None
 
-    def _hold(self, numbers: tuple[str, ...]) -> bool:
+    def _contains(self, numbers: tuple[str, ...]) -> bool:
         return numbers in self.words or (len(numbers) == 1 and numbers[0] in self.alone)
 
 
 def _numbers(word: Word) -> tuple[str, ...]:
-    """A word's numbers in an order of their own, so that a date is the same whichever way it is written."""
+    """A word's numbers without leading zeros, sorted, so that a date is the same in any notation."""
     return tuple(sorted(number.lstrip("0") for number in _NUMBER.findall(_JOINED.sub("", word.key))))
 
 
-# Han and kana are written without spaces: each sign counts as a word.
+# Han and kana are written without spaces: each character counts as a word.
 _SIGN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_SIGN}]|[^\s{_SIGN}]+")
 _SIGNS = "-+<>=≤≥$€£"
@@ -106,7 +112,7 @@ _MARKS = "+#%"
 
 @dataclass(frozen=True)
 class Word:
-    """A word without the punctuation around it, by what it is compared, and where it stands in its text."""
+    """A word without the punctuation around it: as written, as compared (`key`), and its place in the text."""
 
     shown: str
     key: str
@@ -115,21 +121,21 @@ class Word:
 
 
 def split_words(text: str) -> Iterator[Word]:
-    """The words of a text in their order; what is punctuation alone is none."""
+    """The words of a text in order, without those that are only punctuation."""
     for match in _WORD.finditer(text):
-        start, end = _core(match.group())
+        start, end = _strip_punctuation(match.group())
         if start < end:
             shown = match.group()[start:end]
-            yield Word(shown, _key(shown), match.start() + start, match.start() + end)
+            yield Word(shown, _comparison_key(shown), match.start() + start, match.start() + end)
 
 
 def is_value(word: Word) -> bool:
-    """Whether a word is a number, a date, a version or a name: with another one a sentence says something else."""
+    """Whether a word is a number, date, version or name: replacing it changes what a sentence states."""
     return has_digit(word.key) or is_name(word)
 
 
 def is_name(word: Word) -> bool:
-    """Whether it has a capital that is not that of a text's first word."""
+    """Whether a word begins with a capital letter and is not the first of its text."""
     return word.start > 0 and word.shown[:1].isupper()
 
 
@@ -137,8 +143,8 @@ def has_digit(word: str) -> bool:
     return any(map(str.isdigit, word))
 
 
-def _core(word: str) -> tuple[int, int]:
-    """Where a word's punctuation ends and begins again; signs before a number, and +, # and % behind, belong to it."""
+def _strip_punctuation(word: str) -> tuple[int, int]:
+    """(start, end) of a word without its punctuation; signs before a number and a trailing +, # or % belong to it."""
     start, end = 0, len(word)
     if word.isalnum():
         return start, end
@@ -149,15 +155,15 @@ def _core(word: str) -> tuple[int, int]:
     if start == end:
         return start, end
     before = word[:start].rstrip(_SIGNS) if word[start].isdigit() else word[:start]
-    behind = word[end:].lstrip(_MARKS)
-    return len(before), len(word) - len(behind)
+    after = word[end:].lstrip(_MARKS)
+    return len(before), len(word) - len(after)
 
 
-def _is_edge(sign: str) -> bool:
-    """Punctuation, and signs other than pictures: a tick in a table says something."""
-    return not sign.isalnum() and unicodedata.category(sign) not in ("So", "Mn", "Mc")
+def _is_edge(character: str) -> bool:
+    """Whether a character is punctuation or a sign; pictographs are not, since a tick in a table has a meaning."""
+    return not character.isalnum() and unicodedata.category(character) not in ("So", "Mn", "Mc")
 
 
-def _key(shown: str) -> str:
+def _comparison_key(shown: str) -> str:
     key = unicodedata.normalize("NFC", shown.casefold()).replace("’", "'")
     return key[1:] if key[:1] == "v" and key[1:2].isdigit() else key

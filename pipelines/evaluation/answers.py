@@ -1,4 +1,4 @@
-"""How did each question fare, live and candidate? A row a question, for MLflow's tables."""
+"""Answer rows: each golden question with its expected and actual answers, as tables and assessments for MLflow."""
 
 from __future__ import annotations
 
@@ -13,72 +13,75 @@ Columns = Mapping[str, list[Any]]
 
 @dataclass(frozen=True)
 class AnswerRow:
-    """One golden question with what is right, and what was answered; `live` is None where one release is scored."""
+    """One golden question and its graded answer; `live` is the live release's, None where one release is scored."""
 
     question: GoldenQuestion
-    answered: GradedAnswer
+    graded: GradedAnswer
     live: GradedAnswer | None = None
 
     @property
     def change(self) -> str:
-        """Against what is live."""
-        if self.live is None or self.live.score == self.answered.score:
+        """How the answer compares with that of the live release: "same", "better" or "worse"."""
+        if self.live is None or self.live.score == self.graded.score:
             return "same"
-        return "better" if self.answered.score > self.live.score else "worse"
+        return "better" if self.graded.score > self.live.score else "worse"
 
     @property
-    def why(self) -> str:
-        """Which half failed, as far as one answer tells."""
-        if self.answered.score >= 1:
-            return "right"
-        if not self.answered.well_formed:
-            return "not in the form that is asked for"
-        if self.answered.gold_retrieved is False:
-            return "the right passage was not among those found"
-        return "wrong, with the right passage found" if self.answered.gold_retrieved else "wrong"
+    def explanation(self) -> str:
+        """Why the answer got its score, and whether the index or the model is the likely cause."""
+        if self.graded.score >= 1:
+            return "correct"
+        if not self.graded.well_formed:
+            return "not in the required format"
+        if self.graded.gold_retrieved is False:
+            return "wrong: no gold passage was retrieved"
+        return "wrong although a gold passage was retrieved" if self.graded.gold_retrieved else "wrong"
 
     @property
     def expected(self) -> str:
+        """The accepted answers."""
         return " or ".join(self.question.answers)
 
     @property
-    def marks(self) -> dict[str, float | bool]:
-        """How the answer was judged, mark by mark; what was not measured is left out."""
-        found = {} if self.answered.gold_retrieved is None else {"passage found": self.answered.gold_retrieved}
-        return {"score": self.answered.score, "well-formed": self.answered.well_formed} | found
+    def assessments(self) -> dict[str, float | bool]:
+        """The answer's grades by name; what was not measured is missing."""
+        grades: dict[str, float | bool] = {"score": self.graded.score, "well_formed": self.graded.well_formed}
+        if self.graded.gold_retrieved is not None:
+            grades["gold_retrieved"] = self.graded.gold_retrieved
+        return grades
 
 
 def answer_rows(
     scorecard: Scorecard, questions: Sequence[GoldenQuestion], live: Scorecard | None = None
 ) -> list[AnswerRow]:
-    """What became worse first, then what is wrong; the rest in the order of asking."""
-    asked = {one.id: one for one in questions}
+    """Return one row per question: first those that became worse, then the lowest scores, else in their order."""
+    by_id = {question.id: question for question in questions}
     before = live.graded if live else (None,) * len(scorecard.graded)
-    rows = [AnswerRow(asked[one.question], one, old) for one, old in zip(scorecard.graded, before, strict=True)]
-    return sorted(rows, key=lambda row: (row.change != "worse", row.answered.score))
+    rows = [
+        AnswerRow(by_id[graded.question], graded, earlier)
+        for graded, earlier in zip(scorecard.graded, before, strict=True)
+    ]
+    return sorted(rows, key=lambda row: (row.change != "worse", row.graded.score))
 
 
 def verdict_rows(verdict: Verdict, questions: Sequence[GoldenQuestion]) -> list[AnswerRow]:
-    """The golden questions as the live release and the candidate answered them."""
+    """Return one row per golden question with the answers of the live release and of the candidate."""
     return answer_rows(verdict.after, questions, verdict.before)
 
 
 def answers_table(rows: Sequence[AnswerRow]) -> Columns:
-    """A row a question, as columns; the first say what a reviewer looks for."""
-    live = {"live answer": [row.live.answer if row.live else "" for row in rows]} if _compared(rows) else {}
-    change = {"against live": [row.change for row in rows]} if live else {}
+    """Return the rows as columns, those that a reviewer needs most first."""
+    compared = any(row.live is not None for row in rows)
+    live = {"live_answer": [row.live.answer if row.live else "" for row in rows]} if compared else {}
+    change = {"change": [row.change for row in rows]} if compared else {}
     return {
         "question": [row.question.question for row in rows],
-        "expected": [row.expected for row in rows],
+        "expected_answer": [row.expected for row in rows],
         **live,
-        "answer": [row.answered.answer for row in rows],
+        "answer": [row.graded.answer for row in rows],
         **change,
-        "why": [row.why for row in rows],
-        "score": [row.answered.score for row in rows],
-        "sources": [", ".join(row.answered.sources) for row in rows],
-        "id": [row.question.id for row in rows],
+        "explanation": [row.explanation for row in rows],
+        "score": [row.graded.score for row in rows],
+        "sources": [", ".join(row.graded.sources) for row in rows],
+        "question_id": [row.question.id for row in rows],
     }
-
-
-def _compared(rows: Sequence[AnswerRow]) -> bool:
-    return any(row.live is not None for row in rows)

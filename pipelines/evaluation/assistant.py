@@ -1,4 +1,4 @@
-"""What does the assistant answer? Retrieval and model together, and each answer kept so that none is computed twice."""
+"""Assistant: retrieval and model of one release, with a cache of answers, losses and judge scores."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from ragtide.pipelines.records.base import json_digest
 from ragtide.pipelines.records.release import BuiltModel, Release
 from ragtide.pipelines.workspace import Workspace
 
-Asked = TypeVar("Asked")
-Said = TypeVar("Said", str, float)
-Ask = Callable[[Sequence[Asked], Advance], list[Said]]
-Found = tuple[Passage, ...]
+Input = TypeVar("Input")
+Output = TypeVar("Output", str, float)
+Passages = tuple[Passage, ...]
+# A question whose answer nobody needs: it makes the models load.
+WARM_UP_QUESTION = "Are you there?"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and the passages that were before the model when it gave it."""
+    """An answer and the passages that the model had as context."""
 
     text: str
-    passages: Found
+    passages: Passages
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -41,25 +42,25 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class CachedRequest(Generic[Asked, Said]):
-    """What `ask` is asked, thing by thing: what it says depends on nothing that a thing's key leaves out."""
+class CachedRequest(Generic[Input, Output]):
+    """A computation over a batch of inputs; `keys` has one cache key per input, which determines its output."""
 
     label: str
     keys: Sequence[str]
-    ask: Ask[Asked, Said]
+    compute: Callable[[Sequence[Input], Advance], list[Output]]
 
 
 class Answerer:
-    """Asks the generator, and keeps what it says by model, adapter and prompt: a plan's answers serve its run.
+    """Runs the generator and caches its output by model, adapter and prompt: a plan's answers serve its run.
 
-    What the judge says of an answer, where there is one, is kept as well.
+    Losses, and the scores of the judge where there is one, are cached as well.
     """
 
     def __init__(self, workspace: Workspace, models: Models, progress: Progress, judge: Judge | None = None) -> None:
         self._workspace = workspace
         self._models = models
         self._progress = progress
-        self._kept = workspace.state / "answers"
+        self._cache_folder = workspace.state / "answers"
         self._generators: dict[str, Generator] = {}
         self._judge = judge
 
@@ -69,72 +70,76 @@ class Answerer:
         return self._models.generator.base
 
     def answer(self, label: str, prompts: Sequence[Prompt], model: BuiltModel) -> list[str]:
-        """One answer for each prompt, in order; `label` names the step on the progress bar."""
-        keys = [self._key(model, _turns(prompt)) for prompt in prompts]
+        """Return one answer per prompt, in order; `label` names the step on the progress bar."""
+        keys = [self._key(model, _messages(prompt)) for prompt in prompts]
         generator = self._generator(model)
 
-        def ask(new: Sequence[Prompt], advance: Advance) -> list[str]:
-            return generator.generate(new, adapter_folder(self._workspace, model), advance)
+        def generate(uncached: Sequence[Prompt], advance: Advance) -> list[str]:
+            return generator.generate(uncached, adapter_folder(self._workspace, model), advance)
 
-        return self._each_once(CachedRequest(label, keys, ask), prompts)
+        return self._through_cache(CachedRequest(label, keys, generate), prompts)
 
     def warm_up(self, model: BuiltModel) -> None:
-        """Have the generator say something that is not kept: what it was asked before would load no weights."""
-        prompts = [question_prompt("Are you there?", ())]
+        """Generate one answer that bypasses the cache: a cached one would not load the weights."""
+        prompts = [question_prompt(WARM_UP_QUESTION, ())]
         self._generator(model).generate(prompts, adapter_folder(self._workspace, model), lambda _: None)
 
-    def losses(self, label: str, lessons: Sequence[TrainingSample], model: BuiltModel) -> list[float] | None:
-        """Each lesson's loss per answer token in nats, in order; None where the generator cannot tell."""
-        # A generator of a user's own need not have it.
+    def losses(self, label: str, samples: Sequence[TrainingSample], model: BuiltModel) -> list[float] | None:
+        """Return each sample's loss per answer token in nats, in order; None where the generator reports no losses."""
+        # A custom generator may lack this method.
         losses = getattr(self._generator(model), "losses", None)
         if losses is None:
             return None
-        keys = [self._key(model, _turns(lesson.prompt), lesson.completion) for lesson in lessons]
+        keys = [self._key(model, _messages(sample.prompt), sample.completion) for sample in samples]
 
-        def ask(new: Sequence[TrainingSample], advance: Advance) -> list[float]:
-            return cast("list[float]", losses(new, adapter_folder(self._workspace, model), advance))
+        def compute(uncached: Sequence[TrainingSample], advance: Advance) -> list[float]:
+            return cast("list[float]", losses(uncached, adapter_folder(self._workspace, model), advance))
 
-        return self._each_once(CachedRequest(label, keys, ask), lessons)
+        return self._through_cache(CachedRequest(label, keys, compute), samples)
 
-    def opinions(self, claims: Sequence[JudgeRequest]) -> list[float]:
-        """How right the judge calls each claim, in order. Raises RefusalError where score.judge names none."""
+    def judge_scores(self, requests: Sequence[JudgeRequest]) -> list[float]:
+        """Return the judge's score (0 to 1) of each answer, in order. Raises UserError where score.judge is not set."""
         judge = self._judge
-        if not claims:
+        if not requests:
             return []
         if judge is None:
-            raise UserError("a golden question asks for a judge: name one in params.yaml (score.judge)")
-        keys = [json_digest([judge.identity, one.question, one.answer, one.right]) for one in claims]
+            raise UserError("a golden question needs a judge: set score.judge in params.yaml to a model")
+        keys = [json_digest([judge.identity, request.question, request.answer, request.right]) for request in requests]
 
-        def ask(new: Sequence[JudgeRequest], advance: Advance) -> list[float]:
-            said = []
-            for one in new:
-                said.append(judge.judge(one))
+        def compute(uncached: Sequence[JudgeRequest], advance: Advance) -> list[float]:
+            scores = []
+            for request in uncached:
+                scores.append(judge.judge(request))
                 advance(1)
-            return said
+            return scores
 
-        return self._each_once(CachedRequest("judging answers", keys, ask), claims)
+        return self._through_cache(CachedRequest("judging answers", keys, compute), requests)
 
-    def _each_once(self, asking: CachedRequest[Asked, Said], things: Sequence[Asked]) -> list[Said]:
-        """What is said to each of `things`, in order; only what was never asked is asked, and then kept."""
-        with self._cache() as kept:
-            said: dict[str, Said] = {key: kept[key] for key in dict.fromkeys(asking.keys) if key in kept}
-            new = {key: thing for key, thing in zip(asking.keys, things, strict=True) if key not in said}
-            if new:
-                with self._progress(asking.label, len(new)) as advance:
-                    said |= dict(zip(new, asking.ask(list(new.values()), advance), strict=True))
-                for key in new:
-                    kept[key] = said[key]
-        return [said[key] for key in asking.keys]
+    def _through_cache(self, request: CachedRequest[Input, Output], inputs: Sequence[Input]) -> list[Output]:
+        """Return the output for each of `inputs`, in order; only what is not cached is computed, and then cached."""
+        with self._open_cache() as cache:
+            outputs: dict[str, Output] = {key: cache[key] for key in dict.fromkeys(request.keys) if key in cache}
+            uncached = {key: value for key, value in zip(request.keys, inputs, strict=True) if key not in outputs}
+            if uncached:
+                with self._progress(request.label, len(uncached)) as advance:
+                    computed = request.compute(list(uncached.values()), advance)
+                outputs |= dict(zip(uncached, computed, strict=True))
+                for key in uncached:
+                    cache[key] = outputs[key]
+        return [outputs[key] for key in request.keys]
 
-    def _cache(self) -> Cache:
-        """What was said before. It can be asked again: where it is damaged, it begins anew."""
+    def _open_cache(self) -> Cache:
+        """Open the cache; a damaged one is deleted, since everything in it can be computed again."""
         try:
-            return Cache(str(self._kept), disk=JSONDisk)
+            return Cache(str(self._cache_folder), disk=JSONDisk)
         except sqlite3.OperationalError as problem:
-            raise UnavailableError(f"{self._kept} cannot be written: {summarize_error(problem)}") from problem
+            raise UnavailableError(
+                f"the answer cache {self._cache_folder} cannot be written: {summarize_error(problem)}; "
+                "check its permissions and the free disk space"
+            ) from problem
         except sqlite3.DatabaseError:
-            rmtree(self._kept)
-            return Cache(str(self._kept), disk=JSONDisk)
+            rmtree(self._cache_folder)
+            return Cache(str(self._cache_folder), disk=JSONDisk)
 
     def _generator(self, model: BuiltModel) -> Generator:
         if model.base not in self._generators:
@@ -145,42 +150,42 @@ class Answerer:
         return json_digest([self._generator(model).identity, model.adapter, FORM, *content])
 
 
-def _turns(prompt: Prompt) -> list[list[str]]:
-    return [[turn.role, turn.content] for turn in prompt]
+def _messages(prompt: Prompt) -> list[list[str]]:
+    return [[message.role, message.content] for message in prompt]
 
 
 class Assistant:
-    """A release at work: its index and its model, never those of two releases."""
+    """One release that answers questions with its own index and its own model, never those of two releases."""
 
-    def __init__(self, release: Release, reader: Retriever, answerer: Answerer, top_k: int) -> None:
+    def __init__(self, release: Release, retriever: Retriever, answerer: Answerer, top_k: int) -> None:
         self.release = release
-        self._reader = reader
+        self._retriever = retriever
         self._answerer = answerer
         self._top_k = top_k
 
     @classmethod
     def of(cls, release: Release, workspace: Workspace, models: Models, progress: Progress) -> Assistant:
         """Open a release: its index by its tag and its adapter by its digest."""
-        reader = open_built_index(workspace, models.embedder, release.index).retriever(release.index_tag)
-        return cls(release, reader, Answerer(workspace, models, progress), workspace.params.index.top_k)
+        retriever = open_built_index(workspace, models.embedder, release.index).retriever(release.index_tag)
+        return cls(release, retriever, Answerer(workspace, models, progress), workspace.params.index.top_k)
 
     def warm_up(self) -> None:
-        """Have the model loaded. Raises RefusalError where the adapter and the base model do not go together."""
+        """Load the model. Raises UserError where the adapter does not fit the base model, or either is missing."""
         self._answerer.warm_up(self.release.model)
 
-    def find(self, question: str) -> Found:
-        """The passages that are to be before the model, most relevant first."""
-        [passages] = self._reader.search([question], self._top_k)
+    def retrieve(self, question: str) -> Passages:
+        """Return the passages that the model gets as context, most relevant first."""
+        [passages] = self._retriever.search([question], self._top_k)
         return tuple(passages)
 
-    def say(self, questions: Sequence[str], found: Sequence[Found]) -> list[Answer]:
-        """An answer to each question from what was found for it, in order."""
-        pairs = zip(questions, found, strict=True)
-        prompts = [question_prompt(question, [one.text for one in passages]) for question, passages in pairs]
+    def generate(self, questions: Sequence[str], contexts: Sequence[Passages]) -> list[Answer]:
+        """Return an answer to each question from its passages, in order."""
+        pairs = zip(questions, contexts, strict=True)
+        prompts = [question_prompt(question, [passage.text for passage in passages]) for question, passages in pairs]
         texts = self._answerer.answer("answering", prompts, self.release.model)
-        return [Answer(text, passages) for text, passages in zip(texts, found, strict=True)]
+        return [Answer(text, passages) for text, passages in zip(texts, contexts, strict=True)]
 
     def ask(self, question: str) -> Answer:
         """Answer one question."""
-        [answer] = self.say([question], [self.find(question)])
+        [answer] = self.generate([question], [self.retrieve(question)])
         return answer

@@ -1,9 +1,9 @@
-"""Which half is out of date? Golden questions answered with the right passage, and with what retrieval finds.
+"""Evaluator: golden questions answered with gold and with retrieved context, which tells index and model errors apart.
 
-A wrong answer with the right page in front of the model is the model's fault; a wrong answer without it is the
-index's. score(gold) - score(retrieved) is the index's gap, target - score(gold) the model's. "With the right passage"
-is meant as the model serves: that passage among as many as retrieval brings up. Alone it makes a model look better than
-it is, above all one that has not learnt to choose (docs/log.md).
+A wrong answer with the gold passage in the context is the model's error; a wrong answer without it is the index's.
+score(gold) - score(retrieved) is the index gap, target - score(gold) the model gap. Gold context imitates serving: the
+gold passage among as many passages as retrieval returns. A gold passage alone makes a model look better than it is,
+above all one that has not learnt to choose among passages (docs/log.md).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evaluation.retrieval_metrics import score_rankings, unique_documents
@@ -27,120 +27,121 @@ from ragtide.pipelines.sampling import evenly_spaced, measure_mean
 from ragtide.pipelines.training.samples import rank_by_overlap
 
 SEARCHES = ("hybrid", "vector", "text")
-# Passages that are looked at to find ten documents: a document is often found by several of its own.
-PASSAGES = 30
+# Passages retrieved to rank ten documents: a document is often found by several of its passages.
+RANKED_PASSAGES = 30
+
+# Question id -> retrieved passages; None without an index.
+RetrievedPassages = Mapping[str, Sequence[Passage] | None]
 
 
 @dataclass(frozen=True)
 class SystemUnderTest:
-    """What is measured: a version of the index (None: none yet) and a model."""
+    """What is evaluated: a model, and a reader of one index version (None where there is no index yet)."""
 
     reader: Retriever | None
     model: BuiltModel
 
 
-# Question -> what was found for it; None without an index.
-FoundPassages = Mapping[str, Sequence[Passage] | None]
-
-
 class Evaluator:
-    """Asks one golden set of one corpus, under one answerer."""
+    """Evaluates systems on one golden set of one corpus."""
 
-    def __init__(self, corpus: Corpus, golden: GoldenSet, answerer: Answerer, params: Params) -> None:
-        self._corpus = corpus
+    def __init__(self, knowledge: KnowledgeBase, golden: GoldenSet, answerer: Answerer, params: Params) -> None:
+        self._knowledge = knowledge
         self.golden = golden
         self.answerer = answerer
         self._params = params
 
-    def with_gold(self, subject: SystemUnderTest) -> list[GradedAnswer]:
-        """Each question answered with the passage that holds its answer, among others of its page.
+    def asking(self, questions: Sequence[GoldenQuestion]) -> Evaluator:
+        """Return an evaluator with other questions on the same corpus."""
+        return Evaluator(self._knowledge, GoldenSet(tuple(questions), ()), self.answerer, self._params)
 
-        One that names no document has no right passage: it gets what is found, so that whatever is wrong with its
-        answer is the model's fault.
+    def with_gold(self, system: SystemUnderTest) -> list[GradedAnswer]:
+        """Answer each question with gold context: its gold passage among others of the same documents.
+
+        A question that names no document has no gold passage. It gets the retrieved passages, so that an error counts
+        as the model's.
         """
-        return self._with_gold(subject, self.golden.questions)
+        return self._with_gold(system, self.golden.questions)
 
-    def gold_scores(self, subject: SystemUnderTest, retrieved: Sequence[GradedAnswer]) -> list[float]:
-        """Each question's score with the right passage, asking little: looking must stay cheap beside acting.
+    def with_retrieval(self, system: SystemUnderTest) -> list[GradedAnswer]:
+        """Answer each question with the passages that the system retrieves; with none where it has no index."""
+        retrieved = self._retrieve(system.reader, self.golden.questions)
+        contexts = [[passage.text for passage in passages or ()] for passages in retrieved.values()]
+        label = "answering with retrieved passages"
+        return self._graded(label, self.golden.questions, contexts, system.model, retrieved)
 
-        What is right with retrieved passages is no fault of the index, and of the model neither: it counts as right.
-        Where the right passage was among those retrieved, or the question names no document, there is nothing else to
-        put before the model: the score stands. Of the rest a quarter is asked, and `evidence.questions` at least,
-        evenly spaced; each of the others takes the score of the nearest of them (hot-deck imputation).
+    def gold_scores(self, system: SystemUnderTest, retrieved: Sequence[GradedAnswer]) -> list[float]:
+        """Return each question's score with gold context from few answers, since measuring must stay cheap.
+
+        A question answered correctly with retrieved context scores 1 in both conditions and is not asked again. Where a
+        gold passage was retrieved, or the question names no document, gold context would be no different: the score
+        stands. Of the rest a quarter, and at least `evidence.questions`, is asked, evenly spaced; each of the others
+        takes the score of the nearest of these (hot-deck imputation).
         """
-        questions, scores = self.golden.questions, [one.score for one in retrieved]
-        open_ = [
-            at for at, one in enumerate(questions) if scores[at] < 1 and one.docs and not retrieved[at].gold_retrieved
+        questions, scores = self.golden.questions, [graded.score for graded in retrieved]
+        unknown = [
+            at
+            for at, question in enumerate(questions)
+            if scores[at] < 1 and question.docs and not retrieved[at].gold_retrieved
         ]
-        least = self._params.evidence.questions
-        asked = evenly_spaced(open_, max(least, len(open_) // 4) if least else len(open_))
-        graded = self._with_gold(subject, [questions[at] for at in asked])
-        told = {at: one.score for at, one in zip(asked, graded, strict=True)}
-        for at in open_:
-            scores[at] = told[min(asked, key=lambda other: (abs(other - at), other))]
+        minimum = self._params.evidence.questions
+        asked = evenly_spaced(unknown, max(minimum, len(unknown) // 4) if minimum else len(unknown))
+        graded = self._with_gold(system, [questions[at] for at in asked])
+        measured = {at: answer.score for at, answer in zip(asked, graded, strict=True)}
+        for at in unknown:
+            scores[at] = measured[min(asked, key=lambda other: (abs(other - at), other))]
         return scores
 
-    def _with_gold(self, subject: SystemUnderTest, questions: Sequence[GoldenQuestion]) -> list[GradedAnswer]:
-        found = self._found(subject.reader, [question for question in questions if not question.docs])
-        contexts = [
-            gold_context(question, self._corpus, self._params.index.top_k)
-            if question.docs
-            else [passage.text for passage in found[question.id] or ()]
-            for question in questions
-        ]
-        return self._graded("answering with the right passage", questions, contexts, subject.model)
-
-    def with_retrieval(self, subject: SystemUnderTest) -> list[GradedAnswer]:
-        """Each question answered with what the subject's index finds; with nothing where it has no index."""
-        found = self._found(subject.reader, self.golden.questions)
-        contexts = [[passage.text for passage in passages or ()] for passages in found.values()]
-        label = "answering with retrieved passages"
-        return self._graded(label, self.golden.questions, contexts, subject.model, found)
-
-    def _found(self, reader: Retriever | None, questions: Sequence[GoldenQuestion]) -> FoundPassages:
-        """Question -> its passages; None without an index, where there is nothing to measure of retrieval."""
-        if reader is None:
-            return {question.id: None for question in questions}
-        passages = reader.search([question.question for question in questions], self._params.index.top_k)
-        return {question.id: some for question, some in zip(questions, passages, strict=True)}
-
-    def asking(self, questions: Sequence[GoldenQuestion]) -> Evaluator:
-        """The same with other questions."""
-        return Evaluator(self._corpus, GoldenSet(tuple(questions), ()), self.answerer, self._params)
-
-    def scorecard(self, subject: SystemUnderTest, with_searches: bool = True) -> Scorecard:
-        """How the subject answers this golden set, and with `with_searches` how well each way to search finds it."""
-        graded = self.with_retrieval(subject)
+    def scorecard(self, system: SystemUnderTest, with_searches: bool = True) -> Scorecard:
+        """Score the system on this golden set; `with_searches` adds the retrieval metrics of each search mode."""
+        graded = self.with_retrieval(system)
         return Scorecard(
-            snapshot=self._corpus.snapshot.id,
+            snapshot=self._knowledge.snapshot.id,
             questions=self.golden.digest(),
-            index_version=subject.reader.version if subject.reader else None,
-            adapter=subject.model.adapter,
-            answer_score=measure_mean([one.score for one in graded], self._params.score),
+            index_version=system.reader.version if system.reader else None,
+            adapter=system.model.adapter,
+            answer_score=measure_mean([answer.score for answer in graded], self._params.score),
             retrieval_recall=_recall(graded, self._params.score),
-            malformed_share=measure_mean([float(not one.well_formed) for one in graded], self._params.score),
-            retrieval=self._retrieval(subject.reader) if with_searches else {},
+            malformed_share=measure_mean([float(not answer.well_formed) for answer in graded], self._params.score),
+            retrieval=self._retrieval_metrics(system.reader) if with_searches else {},
             graded=tuple(graded),
         )
 
-    def _retrieval(self, reader: Retriever | None) -> dict[str, RetrievalMetrics]:
-        """How well each way to search finds the documents that the questions name."""
-        asked = [question for question in self.golden.questions if question.docs]
-        if reader is None or not asked:
+    def _with_gold(self, system: SystemUnderTest, questions: Sequence[GoldenQuestion]) -> list[GradedAnswer]:
+        retrieved = self._retrieve(system.reader, [question for question in questions if not question.docs])
+        contexts = [
+            gold_context(question, self._knowledge, self._params.index.top_k)
+            if question.docs
+            else [passage.text for passage in retrieved[question.id] or ()]
+            for question in questions
+        ]
+        return self._graded("answering with gold context", questions, contexts, system.model)
+
+    def _retrieve(self, retriever: Retriever | None, questions: Sequence[GoldenQuestion]) -> RetrievedPassages:
+        """Return each question's passages; None for all without an index, where there is no retrieval to measure."""
+        if retriever is None:
+            return {question.id: None for question in questions}
+        results = retriever.search([question.question for question in questions], self._params.index.top_k)
+        return {question.id: passages for question, passages in zip(questions, results, strict=True)}
+
+    def _retrieval_metrics(self, retriever: Retriever | None) -> dict[str, RetrievalMetrics]:
+        """Return how well each search mode finds the documents that the questions name."""
+        questions = [question for question in self.golden.questions if question.docs]
+        if retriever is None or not questions:
             return {}
-        relevant = {question.id: dict.fromkeys(question.docs, 1) for question in asked}
+        relevant = {question.id: dict.fromkeys(question.docs, 1) for question in questions}
         top_k = self._params.index.top_k
-        found = {}
-        for by in SEARCHES:
-            passages = reader.search([question.question for question in asked], PASSAGES, by)
+        metrics = {}
+        for search in SEARCHES:
+            results = retriever.search([question.question for question in questions], RANKED_PASSAGES, search)
             rankings = {
-                question.id: unique_documents(passage.document for passage in some)
-                for question, some in zip(asked, passages, strict=True)
+                question.id: unique_documents(passage.document for passage in passages)
+                for question, passages in zip(questions, results, strict=True)
             }
-            judged = score_rankings(rankings, relevant, top_k)
-            recall, ndcg10, mrr10 = (round(value, 6) for value in (judged.recall, judged.ndcg10, judged.mrr))
-            found[by] = RetrievalMetrics(k=top_k, recall=recall, ndcg10=ndcg10, mrr10=mrr10, n=len(asked))
-        return found
+            scores = score_rankings(rankings, relevant, top_k)
+            recall, ndcg10, mrr10 = (round(value, 6) for value in (scores.recall, scores.ndcg10, scores.mrr))
+            metrics[search] = RetrievalMetrics(k=top_k, recall=recall, ndcg10=ndcg10, mrr10=mrr10, n=len(questions))
+        return metrics
 
     def _graded(
         self,
@@ -148,57 +149,66 @@ class Evaluator:
         questions: Sequence[GoldenQuestion],
         contexts: Sequence[Sequence[str]],
         model: BuiltModel,
-        found: FoundPassages | None = None,
+        retrieved: RetrievedPassages | None = None,
     ) -> list[GradedAnswer]:
-        prompts = [question_prompt(one.question, texts) for one, texts in zip(questions, contexts, strict=True)]
+        prompts = [
+            question_prompt(question.question, texts) for question, texts in zip(questions, contexts, strict=True)
+        ]
         answers = self.answerer.answer(label, prompts, model)
-        passages = found or {}
-        graded = [_grade(one, said, passages.get(one.id)) for one, said in zip(questions, answers, strict=True)]
+        passages = retrieved or {}
+        graded = [
+            _grade(question, answer, passages.get(question.id))
+            for question, answer in zip(questions, answers, strict=True)
+        ]
         return self._judged(questions, graded)
 
     def _judged(self, questions: Sequence[GoldenQuestion], graded: Sequence[GradedAnswer]) -> list[GradedAnswer]:
-        """The answers to questions that ask for a judge get the score that it gives."""
-        to_judge = [
-            (at, JudgeRequest(question.question, one.answer, question.answers))
-            for at, (question, one) in enumerate(zip(questions, graded, strict=True))
-            if question.scorer == "judge" and one.well_formed
+        """Replace the scores of the well-formed answers to questions whose scorer is the judge."""
+        requests = {
+            at: JudgeRequest(question.question, answer.answer, question.answers)
+            for at, (question, answer) in enumerate(zip(questions, graded, strict=True))
+            if question.scorer == "judge" and answer.well_formed
+        }
+        scores = dict(zip(requests, self.answerer.judge_scores([*requests.values()]), strict=True))
+        return [
+            answer.model_copy(update={"score": scores[at]}) if at in scores else answer
+            for at, answer in enumerate(graded)
         ]
-        opinions = self.answerer.opinions([claim for _, claim in to_judge])
-        scores = {at: opinion for (at, _), opinion in zip(to_judge, opinions, strict=True)}
-        return [one.model_copy(update={"score": scores[at]}) if at in scores else one for at, one in enumerate(graded)]
 
 
-def gold_context(question: GoldenQuestion, corpus: Corpus, passages: int) -> list[str]:
-    """So many passages of the question's own documents, the one that holds its answer among them.
+def gold_context(question: GoldenQuestion, knowledge: KnowledgeBase, passages: int) -> list[str]:
+    """Return up to `passages` texts of the question's own documents, with its gold passage among them.
 
-    The nearest to the question, in that order; fewer where there are not so many, none where it names no documents.
+    They are those nearest to the question, nearest first; none where the question names no documents.
     """
-    every = [chunk for doc in question.docs for chunk in corpus.chunks_by_document.get(doc, [])]
-    nearest = rank_by_overlap(question.question, every)
-    right = next((chunk for chunk in nearest if supports_answer(chunk.text, question)), None)
-    if right is None or right in nearest[:passages]:
+    chunks = [chunk for document in question.docs for chunk in knowledge.chunks_by_document.get(document, [])]
+    nearest = rank_by_overlap(question.question, chunks)
+    gold = next((chunk for chunk in nearest if supports_answer(chunk.text, question)), None)
+    if gold is None or gold in nearest[:passages]:
         return [chunk.text for chunk in nearest[:passages]]
-    return [chunk.text for chunk in (*nearest[: passages - 1], right)]
+    return [chunk.text for chunk in (*nearest[: passages - 1], gold)]
 
 
 def is_gold_passage(passage: Passage, question: GoldenQuestion) -> bool:
-    """Whether it is a right passage: of one of the question's documents, and it holds the answer."""
+    """Return whether a passage is of one of the question's documents and states an accepted answer."""
     return passage.document in question.docs and supports_answer(passage.text, question)
 
 
-def _grade(question: GoldenQuestion, answer: str, passages: Sequence[Passage] | None) -> GradedAnswer:
-    found = passages or ()
+def _grade(question: GoldenQuestion, answer: str, retrieved: Sequence[Passage] | None) -> GradedAnswer:
+    passages = retrieved or ()
+    measurable = retrieved is not None and bool(question.docs)
     return GradedAnswer(
         question=question.id,
         answer=answer,
         score=grade_answer(answer, question),
         well_formed=is_well_formed(answer, question),
-        gold_retrieved=None
-        if passages is None or not question.docs
-        else any(is_gold_passage(one, question) for one in found),
-        sources=tuple(dict.fromkeys(passage.document for passage in found)),
+        gold_retrieved=any(is_gold_passage(passage, question) for passage in passages) if measurable else None,
+        sources=tuple(dict.fromkeys(passage.document for passage in passages)),
     )
 
 
 def _recall(graded: Sequence[GradedAnswer], params: ScoreParams) -> Measure:
-    return measure_mean([float(one.gold_retrieved) for one in graded if one.gold_retrieved is not None], params)
+    """Return the share of questions for which a gold passage was retrieved."""
+    return measure_mean(
+        [float(answer.gold_retrieved) for answer in graded if answer.gold_retrieved is not None], params
+    )

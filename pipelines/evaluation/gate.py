@@ -1,4 +1,4 @@
-"""May the candidate go live? Compared with the live release on the same questions; refused where it is worse."""
+"""Release gate: compares a candidate with the live release on the same questions and rejects one that is worse."""
 
 from __future__ import annotations
 
@@ -11,107 +11,121 @@ from ragtide.pipelines.records.evaluation import Check, Scorecard, SuiteScore, V
 from ragtide.pipelines.records.evidence import Measure
 from ragtide.pipelines.sampling import paired_difference
 
-# With fewer than twenty questions, one of them is too much to lose unasked.
-LARGEST_QUESTION = 0.05
-Rows = Mapping[tuple[str, int], tuple[str, str]]
+# Below twenty questions, a single one is too large a share to be lost without the tolerance allowing for it.
+LARGEST_QUESTION_SHARE = 0.05
+# (document, position) -> (chunk digest, document digest).
+IndexRows = Mapping[tuple[str, int], tuple[str, str]]
 
 
 def judge_candidate(
-    before: Scorecard, after: Scorecard, rows: Rows, chunks: Iterable[Chunk], params: Params
+    before: Scorecard, after: Scorecard, rows: IndexRows, chunks: Iterable[Chunk], params: Params
 ) -> Verdict:
-    """Hold the candidate's scorecard against the live release's, and its rows against a clean cut of the snapshot.
+    """Compare the candidate's scorecard with the live release's, and its index rows with a clean build's.
 
-    `rows` is what the candidate index holds: (document, position) -> (chunk digest, document digest). Tolerances are
-    for the mean of the paired difference: with few questions an interval's lower end would refuse every refresh. For
+    `rows` is what the candidate's index holds, `chunks` those of a clean build of the snapshot. The tolerances apply to
+    the mean of the paired difference: with few questions, the lower end of an interval would reject every refresh. For
     the same reason a tolerance is at least one question where there are twenty or more of them.
     """
-    gained = _gained(before, after, params)
-    wanted = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
+    difference = _paired_difference(before, after, params)
+    expected = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
     checks = (
-        _same_questions(before, after),
-        _no_loss("answer score", gained, params.gate.max_score_loss),
-        _no_fall("retrieval recall", before.retrieval_recall, after.retrieval_recall, params.gate.max_retrieval_loss),
-        _no_fall("well-formed share", _rest(before), _rest(after), params.gate.max_score_loss),
-        _same_rows(rows, wanted),
+        _check_same_questions(before, after),
+        _check_difference("answer score", difference, params.gate.max_score_loss),
+        _check_drop(
+            "retrieval recall", before.retrieval_recall, after.retrieval_recall, params.gate.max_retrieval_loss
+        ),
+        _check_drop(
+            "well-formed share", _well_formed_share(before), _well_formed_share(after), params.gate.max_score_loss
+        ),
+        _check_rows(rows, expected),
     )
     return Verdict(
-        accepted=all(check.passed for check in checks), checks=checks, before=before, after=after, difference=gained
+        accepted=all(check.passed for check in checks), checks=checks, before=before, after=after, difference=difference
     )
 
 
-def check_suites(verdict: Verdict, skills: Sequence[SuiteScore], params: Params) -> Verdict:
-    """The verdict with a check for each skill: none may fall by more than its tolerance."""
-    checks = tuple(
-        _no_fall(
-            f"skill {one.name}", one.before.answer_score, one.after.answer_score, params.gate.allowed_loss(one.name)
+def check_suites(verdict: Verdict, suites: Sequence[SuiteScore], params: Params) -> Verdict:
+    """Add a check for each regression suite: no suite's score may drop by more than its tolerance."""
+    checks = [
+        _check_drop(
+            f"regression suite {suite.name}",
+            suite.before.answer_score,
+            suite.after.answer_score,
+            params.gate.allowed_loss(suite.name),
         )
-        for one in skills
-    )
-    return _with(verdict, checks).model_copy(update={"skills": tuple(skills)})
+        for suite in suites
+    ]
+    return _with_checks(verdict, checks).model_copy(update={"suites": tuple(suites)})
 
 
 def check_ranking(verdict: Verdict, params: Params) -> Verdict:
-    """The verdict with what another retriever is for: the documents that the questions name must not be found lower."""
-    before, after = (_ranking(card, params.index.search) for card in (verdict.before, verdict.after))
-    return _with(verdict, [_no_fall("ranking (nDCG@10)", before, after, params.gate.max_retrieval_loss)])
+    """Add a check for a fine-tuned embedder: the documents that the questions name must not rank lower."""
+    before, after = (_ranking(scorecard, params.index.search) for scorecard in (verdict.before, verdict.after))
+    return _with_checks(verdict, [_check_drop("ranking (nDCG@10)", before, after, params.gate.max_retrieval_loss)])
 
 
-def _ranking(card: Scorecard, search: str) -> Measure:
-    found = card.retrieval.get(search)
-    return Measure(value=found.ndcg10, n=found.n) if found else Measure.unmeasured("no question names a document")
+def _ranking(scorecard: Scorecard, search: str) -> Measure:
+    metrics = scorecard.retrieval.get(search)
+    return Measure(value=metrics.ndcg10, n=metrics.n) if metrics else Measure.unmeasured("no question names a document")
 
 
-def _with(verdict: Verdict, checks: Sequence[Check]) -> Verdict:
+def _with_checks(verdict: Verdict, checks: Sequence[Check]) -> Verdict:
     accepted = verdict.accepted and all(check.passed for check in checks)
     return verdict.model_copy(update={"accepted": accepted, "checks": (*verdict.checks, *checks)})
 
 
-def _gained(before: Scorecard, after: Scorecard, params: Params) -> Measure:
-    """Candidate minus live, question by question."""
-    then, now = ({one.question: one.score for one in card.graded} for card in (before, after))
-    if then.keys() != now.keys():
-        return Measure.unmeasured("not the same questions")
-    return paired_difference([then[key] for key in now], list(now.values()), params.score)
+def _paired_difference(before: Scorecard, after: Scorecard, params: Params) -> Measure:
+    """Return candidate minus live, question by question."""
+    live, candidate = ({answer.question: answer.score for answer in scorecard.graded} for scorecard in (before, after))
+    if live.keys() != candidate.keys():
+        return Measure.unmeasured("the questions differ")
+    return paired_difference([live[key] for key in candidate], list(candidate.values()), params.score)
 
 
-def _same_questions(before: Scorecard, after: Scorecard) -> Check:
+def _check_same_questions(before: Scorecard, after: Scorecard) -> Check:
     same = before.questions == after.questions
-    detail = f"{len(after.graded)} questions, set {after.questions}" + ("" if same else f" against {before.questions}")
+    detail = (
+        f"both answered the same {len(after.graded)} questions (set {after.questions})"
+        if same
+        else f"the live release answered question set {before.questions} ({len(before.graded)} questions), "
+        f"the candidate {after.questions} ({len(after.graded)} questions)"
+    )
     return Check(name="same questions", passed=same, detail=detail)
 
 
-def _no_loss(name: str, gained: Measure, tolerance: float) -> Check:
-    allowed = _allowed(tolerance, gained)
-    passed = gained.value is not None and gained.value >= -allowed
-    return Check(name=name, passed=passed, detail=f"candidate - live = {gained}; may lose {allowed:.2f}")
+def _check_difference(name: str, difference: Measure, tolerance: float) -> Check:
+    allowed = _allowed_loss(tolerance, difference)
+    passed = difference.value is not None and difference.value >= -allowed
+    detail = f"candidate minus live is {difference}; the largest allowed loss is {allowed:.2f}"
+    return Check(name=name, passed=passed, detail=detail)
 
 
-def _no_fall(name: str, before: Measure, after: Measure, tolerance: float) -> Check:
+def _check_drop(name: str, before: Measure, after: Measure, tolerance: float) -> Check:
     if before.value is None or after.value is None:
-        detail = f"live {before}; candidate {after}"
-        return Check(name=name, passed=before.value is None, detail=detail)
-    allowed = _allowed(tolerance, before)
+        return Check(name=name, passed=before.value is None, detail=f"live {before}, candidate {after}")
+    allowed = _allowed_loss(tolerance, before)
     passed = round(after.value - before.value, 6) >= -allowed
-    return Check(name=name, passed=passed, detail=f"{before.value:.2f} -> {after.value:.2f}; may lose {allowed:.2f}")
+    detail = f"live {before.value:.2f}, candidate {after.value:.2f}; the largest allowed loss is {allowed:.2f}"
+    return Check(name=name, passed=passed, detail=detail)
 
 
-def _allowed(tolerance: float, measured: Measure) -> float:
-    """A tolerance, widened to one of the questions measured unless that is a large share; 0 forbids any loss.
+def _allowed_loss(tolerance: float, measured: Measure) -> float:
+    """Return a tolerance, widened to one of the measured questions unless that is a large share; 0 allows no loss.
 
-    Rounded up as a Measure is rounded, so that the loss of just one question is within it.
+    Rounded up as a Measure is rounded, so that the loss of exactly one question is within it.
     """
     if not (tolerance and measured.n):
         return tolerance
     question = ceil(1e6 / measured.n) / 1e6
-    return max(tolerance, question) if question <= LARGEST_QUESTION else tolerance
+    return max(tolerance, question) if question <= LARGEST_QUESTION_SHARE else tolerance
 
 
-def _rest(scorecard: Scorecard) -> Measure:
-    share = scorecard.malformed_share
-    return share if share.value is None else Measure(value=1 - share.value, n=share.n)
+def _well_formed_share(scorecard: Scorecard) -> Measure:
+    malformed = scorecard.malformed_share
+    return malformed if malformed.value is None else Measure(value=1 - malformed.value, n=malformed.n)
 
 
-def _same_rows(rows: Rows, wanted: Rows) -> Check:
-    missing, extra = len(wanted.items() - rows.items()), len(rows.keys() - wanted.keys())
-    detail = f"{len(rows)} rows; {missing} missing or other, {extra} too many"
-    return Check(name="index equals a clean cut of the snapshot", passed=not (missing or extra), detail=detail)
+def _check_rows(rows: IndexRows, expected: IndexRows) -> Check:
+    wrong, extra = len(expected.items() - rows.items()), len(rows.keys() - expected.keys())
+    detail = f"{len(rows)} rows in the index: {wrong} rows missing or different, {extra} rows too many"
+    return Check(name="index equals a clean build", passed=not (wrong or extra), detail=detail)

@@ -1,4 +1,4 @@
-"""Who says whether an answer is right where no rule can tell? A language model, asked through MLflow."""
+"""LLM judge of correctness, called through MLflow, for answers that no rule can grade."""
 
 from __future__ import annotations
 
@@ -10,37 +10,41 @@ from ragtide.pipelines.ports import Judge, JudgeRequest
 
 
 def load_judge(params: ScoreParams) -> Judge | None:
-    """The judge that score.judge names; None where it names none. Asks nobody yet."""
+    """Return the judge that score.judge names, or None where it is not set. Sends no request yet."""
     return MlflowJudge(params.judge) if params.judge else None
 
 
 class MlflowJudge:
-    """MLflow's judge of correctness: does the answer say what a right one says? Keys are those of the environment."""
+    """MLflow's correctness judge: whether an answer agrees with an accepted one. API keys come from the environment."""
 
     def __init__(self, model: str) -> None:
         self._model = model
 
     @property
     def identity(self) -> str:
-        """The model, and the version of MLflow, which words the question."""
+        """The model, and the version of MLflow, whose prompt it gets."""
         return f"{self._model} mlflow-{version('mlflow')}"
 
     def judge(self, claim: JudgeRequest) -> float:
-        """1 where the answer says what one of the right answers says, else 0."""
-        return float(any(self._agrees(claim, right) for right in claim.right))
+        """Return 1 where the answer agrees with one of the accepted answers, else 0."""
+        return float(any(self._agrees(claim, accepted) for accepted in claim.right))
 
-    def _agrees(self, claim: JudgeRequest, right: str) -> bool:
-        # It takes seconds to import.
+    def _agrees(self, claim: JudgeRequest, accepted: str) -> bool:
+        # Importing it takes seconds.
         from mlflow.exceptions import MlflowException
         from mlflow.genai.judges import is_correct
 
         try:
-            said = is_correct(request=claim.question, response=claim.answer, expected_response=right, model=self._model)
+            feedback = is_correct(
+                request=claim.question, response=claim.answer, expected_response=accepted, model=self._model
+            )
         except (MlflowException, OSError) as problem:
             raise UnavailableError(
-                f"score.judge = {self._model!r} does not answer: {summarize_error(problem)}"
+                f"the judge score.judge = {self._model!r} does not answer: {summarize_error(problem)}"
             ) from problem
-        if str(said.value) not in ("yes", "no"):
-            told = said.error.error_message if said.error else said.value
-            raise UnavailableError(f"score.judge = {self._model!r} said neither yes nor no: {told}")
-        return str(said.value) == "yes"
+        if str(feedback.value) not in ("yes", "no"):
+            response = feedback.error.error_message if feedback.error else feedback.value
+            raise UnavailableError(
+                f"the judge score.judge = {self._model!r} answered neither yes nor no but {response!r}"
+            )
+        return str(feedback.value) == "yes"

@@ -1,4 +1,4 @@
-"""Which questions is the assistant measured on? The golden set, and which of its questions still stand."""
+"""Golden questions: reading the golden set, splitting off stale questions, and finding those of earlier snapshots."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ragtide.pipelines.records.base import json_digest
 from ragtide.pipelines.records.evaluation import GoldenQuestion, ScorerName
 from ragtide.pipelines.workspace import Workspace
 
-# Below the golden folder: questions of earlier skills, a file each (evaluation/regression.py).
+# Below the golden folder: regression suites, one file each (evaluation/regression.py).
 REGRESSION = "regression/"
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class GoldenLine(BaseModel):
-    """A line of a golden file."""
+    """One line of a golden file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     id: str | None = None
@@ -38,7 +38,7 @@ class GoldenLine(BaseModel):
     @model_validator(mode="after")
     def _answers_can_be_graded(self) -> GoldenLine:
         if self.scorer == "json_f1" and any(json_fields(answer) is None for answer in self.answers):
-            raise ValueError("answers should be JSON, each of them, where scorer is json_f1")
+            raise ValueError("each of the answers must be JSON, since scorer is json_f1")
         return self
 
     @field_validator("format")
@@ -53,91 +53,91 @@ class GoldenLine(BaseModel):
 
 @dataclass(frozen=True)
 class GoldenSet:
-    """Questions that can be asked of a snapshot, and the ids of those that no longer can."""
+    """The questions that a snapshot's documents can answer, and the ids of the stale ones that they cannot."""
 
     questions: tuple[GoldenQuestion, ...]
     stale: tuple[str, ...]
 
     def digest(self) -> str:
-        """Scores are comparable only under the same digest."""
+        """Return a digest of the questions; scores are comparable only under the same one."""
         return json_digest([question.model_dump(mode="json") for question in self.questions])
 
 
 def read_golden(folder: Path, files: Mapping[str, str], texts: Mapping[str, str]) -> GoldenSet:
-    """The golden questions of `files`; those whose documents are gone or hold no answer any more are stale.
+    """Read the golden questions of `files`; those whose documents were deleted or no longer state an answer are stale.
 
-    `files` is path below `folder` -> MD5, `texts` document id -> text. Raises RefusalError for a bad line, two
-    questions of one id, or no question at all.
+    `files` is path below `folder` -> MD5, `texts` document id -> text. Raises UserError for an invalid line, for two
+    questions with the same id, and where there is no question at all.
     """
-    questions = read_questions(folder, _of_the_set(files))
+    questions = read_questions(folder, _golden_files(files))
     if not questions:
-        form = '{"question": "…", "answers": ["…"], "docs": ["page.md"]}'
-        raise UserError(f"{folder} holds no golden questions: put a .jsonl file there with lines like {form}")
+        example = '{"question": "…", "answers": ["…"], "docs": ["page.md"]}'
+        raise UserError(f"{folder} holds no golden questions: add a .jsonl file with lines like {example}")
     return split_stale(questions, texts)
 
 
 def read_questions(folder: Path, files: Mapping[str, str]) -> tuple[GoldenQuestion, ...]:
-    """Every question of `files` (path below `folder` -> MD5). Raises RefusalError for a bad line or a second id."""
+    """Read every question of `files` (path below `folder` -> MD5). Raises UserError for a bad line or a used id."""
     questions: dict[str, GoldenQuestion] = {}
     for where, line in read_lines(folder, files, GoldenLine):
         question = _question(line)
         if question.id in questions:
-            raise UserError(f"{where}: a second question has the id {question.id!r}: give each its own")
+            raise UserError(f"{where}: the id {question.id!r} is already used by another question: make it unique")
         questions[question.id] = question
     return tuple(questions.values())
 
 
 def golden_wordings(workspace: Workspace, files: Mapping[str, str]) -> list[str]:
-    """What every golden line of `files` asks, those of earlier skills too: nothing of it may be taught.
+    """Return the question of every line of `files`, regression suites included: none may be trained on.
 
-    Raises RefusalError for a bad line, and for one that asks for a judge where score.judge names none.
+    Raises UserError for an invalid line, and for one whose scorer is the judge where score.judge is not set.
     """
-    asked = []
+    wordings = []
     for where, line in read_lines(workspace.golden, files, GoldenLine):
         if line.scorer == "judge" and workspace.params.score.judge is None:
-            raise UserError(f"{where}: scorer is judge, and score.judge in params.yaml names no model: name one")
-        asked.append(line.question)
-    return asked
+            raise UserError(f"{where}: scorer is judge, but score.judge in params.yaml is not set: set it to a model")
+        wordings.append(line.question)
+    return wordings
 
 
 def earlier_questions(workspace: Workspace, golden: GoldenSet, texts: Mapping[str, str]) -> tuple[GoldenQuestion, ...]:
-    """Golden questions of the last snapshots that the set holds no more, and the documents can still answer.
+    """Return the golden questions of recent snapshots that the set no longer holds but the documents still answer.
 
-    One whose id or whose wording is in the set today has been replaced, not dropped: then what the set says counts.
+    A question whose id or wording is in the set today was replaced, not removed: the current one counts.
     """
     ids = {*golden.stale, *(question.id for question in golden.questions)}
-    asked = {question.question for question in golden.questions}
+    wordings = {question.question for question in golden.questions}
     read: set[str] = set()
-    found: list[GoldenQuestion] = []
+    removed: list[GoldenQuestion] = []
     for snapshot in earlier_snapshots(workspace):
-        files = {path: digest for path, digest in _of_the_set(snapshot.questions).items() if digest not in read}
+        files = {path: digest for path, digest in _golden_files(snapshot.questions).items() if digest not in read}
         read |= {*files.values()}
         for _, line in read_earlier_lines(workspace, files, GoldenLine):
             question = _question(line)
-            judged = question.scorer != "judge" or workspace.params.score.judge is not None
-            if judged and question.id not in ids and question.question not in asked:
-                found.append(question)
+            gradable = question.scorer != "judge" or workspace.params.score.judge is not None
+            if gradable and question.id not in ids and question.question not in wordings:
+                removed.append(question)
                 ids.add(question.id)
-                asked.add(question.question)
-    return split_stale(found, texts).questions
+                wordings.add(question.question)
+    return split_stale(removed, texts).questions
 
 
 def split_stale(questions: Sequence[GoldenQuestion], texts: Mapping[str, str]) -> GoldenSet:
-    """Set questions aside that the documents cannot answer: they say something of the golden set, not of a release."""
-    stale = {question.id for question in questions if not _stands(question, texts)}
+    """Split off questions that the documents cannot answer: they show a fault of the golden set, not of a release."""
+    stale = {question.id for question in questions if not _is_answerable(question, texts)}
     return GoldenSet(
         questions=tuple(question for question in questions if question.id not in stale), stale=tuple(sorted(stale))
     )
 
 
-def _stands(question: GoldenQuestion, texts: Mapping[str, str]) -> bool:
+def _is_answerable(question: GoldenQuestion, texts: Mapping[str, str]) -> bool:
     if not question.docs:
         return True
     return any(supports_answer(texts.get(doc, ""), question) for doc in question.docs)
 
 
-def _of_the_set(files: Mapping[str, str]) -> dict[str, str]:
-    """The files of the golden set itself: those of earlier skills are others."""
+def _golden_files(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of the golden set itself, without those of the regression suites."""
     return {path: digest for path, digest in files.items() if not path.startswith(REGRESSION)}
 
 

@@ -1,26 +1,25 @@
-"""What could the live release do that a new model must still be able to do? Skills: named groups of questions.
+"""Regression suites: named groups of questions that a new model must still answer as well as the live release.
 
-A new adapter is trained on the examples of today, and what these do not show it may forget. So the gate asks it, beside
-the golden questions, what was asked before; the live release is asked the same, and only what falls counts.
+A new adapter is trained on today's examples and may forget what they do not show. So the gate scores it and the live
+release on these questions too, beside the golden ones; only a drop counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import REGRESSION, GoldenSet, earlier_questions, read_questions, split_stale
-from ragtide.pipelines.params import GateParams
 from ragtide.pipelines.records.evaluation import GoldenQuestion, Scorecard, SuiteScore
 from ragtide.pipelines.sampling import evenly_spaced
 from ragtide.pipelines.workspace import Workspace
 
 EARLIER, GENERAL = "earlier", "general"
 YES_OR_NO = r"(?i)(yes|no)\W*"
-# Nothing that a document says: instructions that any model of this kind should still follow. Our own wording.
+# Instructions that no document answers and that any model of this kind should still follow, in our own wording.
 INSTRUCTIONS: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
     ("What is 7 plus 5?", ("12", "twelve"), None),
     ("What is 9 times 3?", ("27",), None),
@@ -47,35 +46,39 @@ INSTRUCTIONS: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
 
 @dataclass(frozen=True)
 class RegressionSuite:
-    """Questions that say together whether something is still known; without `with_passages` they are asked alone."""
+    """Questions on one thing that a model must not forget; without `with_passages` they are asked without context."""
 
     name: str
     questions: tuple[GoldenQuestion, ...]
     with_passages: bool = True
 
 
-def regression_suites(workspace: Workspace, corpus: Corpus, golden: GoldenSet) -> tuple[RegressionSuite, ...]:
-    """What a candidate with another model is held to; of each skill `gate.suite_questions`, evenly spaced.
+def regression_suites(workspace: Workspace, knowledge: KnowledgeBase, golden: GoldenSet) -> tuple[RegressionSuite, ...]:
+    """Return the suites for a candidate with another model, each cut to `gate.suite_questions`, evenly spaced.
 
-    A skill is each file below regression/ in the golden folder, the golden questions of earlier snapshots, and, where
-    `gate.general` is set, plain instructions. A file of that name takes the place of one of the latter two. Questions
-    that the documents cannot answer are left out, and skills of which everything may be lost.
+    Each file below regression/ in the golden folder is a suite; so are the golden questions of earlier snapshots
+    ("earlier") and, where `gate.general` is set, plain instructions ("general"). A file with one of these two names
+    replaces that suite. Questions that the documents cannot answer are skipped, and so are suites whose tolerance
+    allows every answer to be lost.
     """
     gate = workspace.params.gate
-    kept = _kept(workspace, corpus)
-    asked = tuple(question for skill in kept for question in skill.questions)
-    earlier = earlier_questions(workspace, GoldenSet((*golden.questions, *asked), golden.stale), corpus.texts)
-    found = {
+    from_files = _suites_from_files(workspace, knowledge)
+    known = (*golden.questions, *(question for suite in from_files for question in suite.questions))
+    earlier = earlier_questions(workspace, GoldenSet(known, golden.stale), knowledge.texts)
+    suites = {
         EARLIER: RegressionSuite(EARLIER, earlier),
-        GENERAL: RegressionSuite(GENERAL, general_questions() if gate.general else (), False),
+        GENERAL: RegressionSuite(GENERAL, general_questions() if gate.general else (), with_passages=False),
     }
-    found |= {skill.name: skill for skill in kept}
-    limited = [RegressionSuite(one.name, _some(one.questions, gate), one.with_passages) for one in found.values()]
-    return tuple(one for one in limited if one.questions and gate.allowed_loss(one.name) < 1)
+    suites |= {suite.name: suite for suite in from_files}
+    limited = [
+        replace(suite, questions=tuple(evenly_spaced(suite.questions, gate.suite_questions)))
+        for suite in suites.values()
+    ]
+    return tuple(suite for suite in limited if suite.questions and gate.allowed_loss(suite.name) < 1)
 
 
 def general_questions() -> tuple[GoldenQuestion, ...]:
-    """Plain instructions as questions."""
+    """Return the plain instructions as questions."""
     return tuple(
         GoldenQuestion(id=f"{GENERAL}-{number}", question=text, answers=answers, docs=(), format=form)
         for number, (text, answers, form) in enumerate(INSTRUCTIONS, start=1)
@@ -83,34 +86,30 @@ def general_questions() -> tuple[GoldenQuestion, ...]:
 
 
 def score_suites(
-    some: Sequence[RegressionSuite], examiner: Evaluator, live: SystemUnderTest, candidate: SystemUnderTest
+    suites: Sequence[RegressionSuite], evaluator: Evaluator, live: SystemUnderTest, candidate: SystemUnderTest
 ) -> tuple[SuiteScore, ...]:
-    """How both answer each skill's questions."""
+    """Score the live release and the candidate on each suite."""
     return tuple(
-        SuiteScore(name=one.name, before=_answers(one, examiner, live), after=_answers(one, examiner, candidate))
-        for one in some
+        SuiteScore(
+            name=suite.name, before=_scorecard(suite, evaluator, live), after=_scorecard(suite, evaluator, candidate)
+        )
+        for suite in suites
     )
 
 
-def _answers(skill: RegressionSuite, examiner: Evaluator, subject: SystemUnderTest) -> Scorecard:
-    alone = SystemUnderTest(reader=None, model=subject.model)
-    return examiner.asking(skill.questions).scorecard(subject if skill.with_passages else alone, with_searches=False)
+def _scorecard(suite: RegressionSuite, evaluator: Evaluator, system: SystemUnderTest) -> Scorecard:
+    without_index = SystemUnderTest(reader=None, model=system.model)
+    return evaluator.asking(suite.questions).scorecard(
+        system if suite.with_passages else without_index, with_searches=False
+    )
 
 
-def _kept(workspace: Workspace, corpus: Corpus) -> list[RegressionSuite]:
-    """The files below regression/, each under its name without the ending."""
-    files = {path: digest for path, digest in corpus.snapshot.questions.items() if path.startswith(REGRESSION)}
-    return [
-        RegressionSuite(
-            _name(path), split_stale(read_questions(workspace.golden, {path: digest}), corpus.texts).questions
-        )
-        for path, digest in sorted(files.items())
-    ]
-
-
-def _name(path: str) -> str:
-    return PurePosixPath(path.removeprefix(REGRESSION)).with_suffix("").as_posix()
-
-
-def _some(questions: Sequence[GoldenQuestion], gate: GateParams) -> tuple[GoldenQuestion, ...]:
-    return tuple(evenly_spaced(questions, gate.suite_questions))
+def _suites_from_files(workspace: Workspace, knowledge: KnowledgeBase) -> list[RegressionSuite]:
+    """Read the files below regression/, each a suite named after its path without the ending."""
+    files = {path: digest for path, digest in knowledge.snapshot.questions.items() if path.startswith(REGRESSION)}
+    suites = []
+    for path, digest in sorted(files.items()):
+        questions = read_questions(workspace.golden, {path: digest})
+        name = PurePosixPath(path.removeprefix(REGRESSION)).with_suffix("").as_posix()
+        suites.append(RegressionSuite(name, split_stale(questions, knowledge.texts).questions))
+    return suites

@@ -1,4 +1,4 @@
-"""How right is an answer, and how sure is a score? Pure functions: grading, and bootstrap intervals."""
+"""Answer scorers: format check, exact match, token and JSON F1, shell commands, and support by a passage."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 
 def is_well_formed(answer: str, question: GoldenQuestion) -> bool:
-    """Whether the whole answer has the question's format; without one, every answer that is not empty has it.
+    """Return whether the whole answer matches the question's format; without one, whether it is not blank.
 
-    What is graded by JSON fields has to be JSON in any case.
+    An answer that is graded by JSON fields must be JSON in any case.
     """
     if question.scorer == "json_f1" and json_fields(answer) is None:
         return False
@@ -26,39 +26,39 @@ def is_well_formed(answer: str, question: GoldenQuestion) -> bool:
 
 
 def grade_answer(answer: str, question: GoldenQuestion) -> float:
-    """How near the answer is to a right one, 0 to 1, by the question's scorer; 0 in another than the right format.
+    """Return the score (0 to 1) of an answer against the nearest accepted one, by the question's scorer.
 
-    What a judge is to grade is 0 until it has (evidence/gather.py).
+    A malformed answer scores 0. One that a judge grades scores 0 until it has (evaluation/evaluator.py).
     """
     if question.scorer == "judge" or not is_well_formed(answer, question):
         return 0.0
-    return max(SCORERS[question.scorer](answer, right) for right in question.answers)
+    return max(SCORERS[question.scorer](answer, accepted) for accepted in question.answers)
 
 
 OPERATORS = "();<>|&\n"
 # `tar -xzf a.tgz` is not `tar -xfz a.tgz`, and `find . -delete -empty` not `find . -empty -delete`.
-LAST_FLAG_STAYS = frozenset({"tar"})
+LAST_FLAG_IN_PLACE = frozenset({"tar"})
 FLAGS_ARE_WORDS = frozenset({"find", "ffmpeg", "java", "openssl"})
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _FLAGS = re.compile(r"-[A-Za-z]+")
 
 
-def exact_match(answer: str, right: str) -> float:
-    """1 where both are the same, white space around and Unicode's ways to write a letter aside."""
-    return float(unicodedata.normalize("NFC", answer).strip() == unicodedata.normalize("NFC", right).strip())
+def exact_match(answer: str, accepted: str) -> float:
+    """Return 1 where both texts are equal after Unicode normalization (NFC) and stripping white space."""
+    return float(unicodedata.normalize("NFC", answer).strip() == unicodedata.normalize("NFC", accepted).strip())
 
 
-def contains_match(answer: str, right: str) -> float:
-    """1 where the answer holds the right value as a whole (data/text.py)."""
-    return float(holds_answer(answer, [right]))
+def contains_match(answer: str, accepted: str) -> float:
+    """Return 1 where the answer contains the accepted value as a whole (data/text.py)."""
+    return float(holds_answer(answer, [accepted]))
 
 
-def token_f1(answer: str, right: str) -> float:
-    """The F1 of words, without case, punctuation and articles, as SQuAD has it (Rajpurkar et al. 2016, version 1.1)."""
-    said, wanted = _tokens(answer), _tokens(right)
-    if not said or not wanted:
-        return float(said == wanted)
-    return 2 * (Counter(said) & Counter(wanted)).total() / (len(said) + len(wanted))
+def token_f1(answer: str, accepted: str) -> float:
+    """Return the F1 of words without case, punctuation and articles, as in SQuAD 1.1 (Rajpurkar et al. 2016)."""
+    actual, expected = _tokens(answer), _tokens(accepted)
+    if not actual or not expected:
+        return float(actual == expected)
+    return 2 * (Counter(actual) & Counter(expected)).total() / (len(actual) + len(expected))
 
 
 def _tokens(text: str) -> list[str]:
@@ -66,56 +66,56 @@ def _tokens(text: str) -> list[str]:
     return _ARTICLES.sub(" ", bare).split()
 
 
-def json_f1(answer: str, right: str) -> float:
-    """The F1 of a JSON text's leaves: one is right where the same value stands under the same path; not JSON is 0.
+def json_f1(answer: str, accepted: str) -> float:
+    """Return the F1 of JSON leaves: a leaf is correct where both texts have its value at its path; not JSON scores 0.
 
-    The order of keys does not matter, that of a list's items does; 1 and 1.0 are one value, 1, "1" and true are three.
+    The order of keys does not matter, that of list items does. 1 and 1.0 are equal; 1, "1" and true are all different.
     """
-    said, wanted = json_fields(answer), json_fields(right)
-    if said is None or wanted is None:
+    actual, expected = json_fields(answer), json_fields(accepted)
+    if actual is None or expected is None:
         return 0.0
-    common = sum(path in wanted and _same(value, wanted[path]) for path, value in said.items())
-    return 2 * common / (len(said) + len(wanted))
+    common = sum(path in expected and _equal_leaves(value, expected[path]) for path, value in actual.items())
+    return 2 * common / (len(actual) + len(expected))
 
 
-def _same(one: Any, other: Any) -> bool:
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+def _equal_leaves(left: Any, right: Any) -> bool:
+    return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
 
 
-def command_match(answer: str, right: str) -> float:
-    """1 where both are the same shell command, whatever the spacing, the quoting and the order of short flags.
+def command_match(answer: str, accepted: str) -> float:
+    """Return 1 where both are the same shell command, whatever its spacing, quoting and order of adjacent short flags.
 
-    Words are those of a POSIX shell (shlex), rid of their quotes: "*.c", '*.c' and \\*.c are one. Short flags that
-    stand together are a set: `-la`, `-al`, `-a -l`; but the last letter of tar's may take the next word, and find's
-    are words whose order matters. Nothing else may change its place: a golden line can name several commands. A text
-    that no shell could read is compared as it stands.
+    Words are split as by a POSIX shell (shlex) and unquoted: "*.c", '*.c' and \\*.c are equal. Adjacent short flags are
+    a set: `-la`, `-al`, `-a -l`. But the last letter of tar's flags may take the next word as its argument, and find's
+    flags are words whose order matters. No other reordering is equal: list several commands in a golden line instead.
+    A text that a shell could not parse is compared word by word.
     """
-    return float(_normal(answer) == _normal(right))
+    return float(_normalized_words(answer) == _normalized_words(accepted))
 
 
-def _normal(text: str) -> list[str]:
-    reader = shlex.shlex(text.strip().replace("\\\n", " "), posix=True, punctuation_chars=OPERATORS)
-    reader.whitespace, reader.commenters, reader.whitespace_split = " \t\r", "", True
+def _normalized_words(text: str) -> list[str]:
+    lexer = shlex.shlex(text.strip().replace("\\\n", " "), posix=True, punctuation_chars=OPERATORS)
+    lexer.whitespace, lexer.commenters, lexer.whitespace_split = " \t\r", "", True
     try:
-        words = list(reader)
+        words = list(lexer)
     except ValueError:
         return text.split()
-    commands = groupby(words, lambda word: set(word) <= set(OPERATORS))
-    return [word for joins, some in commands for word in (some if joins else _with_flags_sorted(list(some)))]
+    parts = groupby(words, lambda word: set(word) <= set(OPERATORS))
+    return [word for is_operator, part in parts for word in (part if is_operator else _with_sorted_flags(list(part)))]
 
 
-def _with_flags_sorted(words: Sequence[str]) -> Iterator[str]:
-    """One command's words."""
+def _with_sorted_flags(words: Sequence[str]) -> Iterator[str]:
+    """Yield one command's words with each run of adjacent short flags merged and sorted."""
     if words[0] in FLAGS_ARE_WORDS:
         yield from words
         return
-    for are_flags, some in groupby(words, lambda word: bool(_FLAGS.fullmatch(word))):
+    for are_flags, part in groupby(words, lambda word: bool(_FLAGS.fullmatch(word))):
         if are_flags:
-            flags = "".join(word[1:] for word in some)
-            moving = len(flags) - (words[0] in LAST_FLAG_STAYS)
-            yield "-" + "".join(sorted(flags[:moving])) + flags[moving:]
+            flags = "".join(word[1:] for word in part)
+            sortable = len(flags) - (words[0] in LAST_FLAG_IN_PLACE)
+            yield "-" + "".join(sorted(flags[:sortable])) + flags[sortable:]
         else:
-            yield from some
+            yield from part
 
 
 Score = Callable[[str, str], float]
@@ -129,13 +129,13 @@ SCORERS: Mapping[str, Score] = {
 
 
 def supports_answer(text: str, question: GoldenQuestion) -> bool:
-    """Whether a passage holds an answer: word for word where it is to be quoted, elsewhere by all of its numbers.
+    """Return whether a passage supports an accepted answer: literally where it must be quoted, else by all its numbers.
 
-    So an answer in words of its own, without a number, is held by every passage of its page.
+    An answer in free words without a number is therefore supported by every passage of its page.
     """
     if question.scorer == "contains":
         return holds_answer(text, question.answers)
     if question.scorer == "exact":
-        return any(all(holds_answer(text, [one]) for one in stated_values(answer)) for answer in question.answers)
+        return any(all(holds_answer(text, [value]) for value in stated_values(answer)) for answer in question.answers)
     numbers = NumberSet.of(text)
     return bool(text.strip()) and any(numbers.lack(answer, question.question) is None for answer in question.answers)

@@ -1,6 +1,6 @@
-"""How new is what came in? Distance of new chunks to the old ones, in meaning and in words; numpy alone.
+"""Drift of documents and examples: distance of new chunks to the old ones, new words, excess loss; numpy alone.
 
-Vectors are unit vectors, float32, of shape (chunks, dimensions). More than `LIMIT` of either side are thinned out
+Vectors are unit vectors, float32, of shape (chunks, dimensions). More than `LIMIT` of either side are sampled
 evenly, so that a matrix of distances stays within 2000 x 2000 numbers. Same input, same numbers.
 """
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 Numbers: TypeAlias = "NDArray[np.float64]"
 NEIGHBOURS = 3
-# The share of old chunks that count as far out among their own: what novelty is by chance.
+# The share of old chunks that count as far among their own: the novelty that chance gives.
 BY_CHANCE = 0.05
-# With fewer old chunks, not even the furthest of them marks off as little as 5 %.
+# With fewer old chunks, even the furthest of them is more than 5 % of all.
 FEWEST_OLD = 20
 FEWEST = 5
 LIMIT = 2000
@@ -46,14 +46,14 @@ def novelty(new: Vectors, old: Vectors, params: ScoreParams) -> Measure:
     """The share of `new` chunks that lie further from the old ones than 95 % of these lie from each other.
 
     Far is the mean cosine distance to the 3 nearest old chunks, an old one's own left out. The corpus is its own
-    yardstick, in the manner of conformal p-values (Bates et al. 2023, "Testing for outliers with conformal p-values"),
+    reference, in the manner of conformal p-values (Bates et al. 2023, "Testing for outliers with conformal p-values"),
     so that chance gives about 0.05 whatever the embedder. The interval is over the new chunks alone. Unmeasured without
     new chunks, and below 20 old ones.
     """
     if not len(new):
         return Measure.unmeasured("there are no new chunks")
     if len(old) < FEWEST_OLD:
-        return Measure.unmeasured(f"{len(old)} old chunks are no yardstick: it takes {FEWEST_OLD}")
+        return Measure.unmeasured(f"{len(old)} old chunks are too few to compare with: {FEWEST_OLD} are needed")
     new, old = _thinned(new), _thinned(old)
     apart = 1 - old @ old.T
     np.fill_diagonal(apart, np.inf)
@@ -75,7 +75,7 @@ def shift(new: Vectors, old: Vectors, params: ScoreParams) -> Measure:
     (Rabanser et al. 2019, "Failing Loudly", judge harm apart from detection). Compare `low` with `SHIFTED`.
     """
     if len(new) < FEWEST or len(old) < FEWEST:
-        return Measure.unmeasured(f"{len(new)} new and {len(old)} old chunks: it takes {FEWEST} of both")
+        return Measure.unmeasured(f"{len(new)} new and {len(old)} old chunks: {FEWEST} of each are needed")
     new, old = _thinned(new), _thinned(old)
     samples = _Samples(_distances(new, old), _distances(new, new), _distances(old, old))
     random = np.random.default_rng(params.seed)
@@ -90,16 +90,16 @@ def shift(new: Vectors, old: Vectors, params: ScoreParams) -> Measure:
 def vocabulary(new: Sequence[str], old: Sequence[str], params: ScoreParams) -> Measure:
     """The mean over `new` texts of the share of their different words that no `old` text holds.
 
-    Words are letters, whatever their case; what holds a digit is none, and a text without words is left out. It has no
-    yardstick of its own, and grows as `old` shrinks: pass every old text, not a sample.
+    Words are letters, whatever their case; what holds a digit is none, and a text without words is skipped. It has no
+    reference of its own, and grows as `old` shrinks: pass every old text, not a sample.
     """
     if len(old) < FEWEST:
-        return Measure.unmeasured(f"{len(old)} old texts are no vocabulary: it takes {FEWEST}")
-    found = [words for words in map(_words, new) if words]
-    if not found:
+        return Measure.unmeasured(f"{len(old)} old texts are too few to compare with: {FEWEST} are needed")
+    word_sets = [words for words in map(_words, new) if words]
+    if not word_sets:
         return Measure.unmeasured("there are no new texts with words")
     known: set[str] = set().union(*map(_words, old))
-    return measure_mean([len(words - known) / len(words) for words in found], params)
+    return measure_mean([len(words - known) / len(words) for words in word_sets], params)
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,10 @@ Losses = NDArray[np.float64]
 
 
 def excess_loss(new: Sequence[float], old: Sequence[float], params: ScoreParams) -> Measure:
-    """mean(new) - mean(old) in nats per answer token, one loss an example; above 0, the new ones surprise.
+    """mean(new) - mean(old) in nats per answer token, one loss an example; above 0, the model predicts the new ones worse.
 
     The interval is that of the percentile bootstrap for two independent samples (Efron and Tibshirani 1993, ch. 8):
-    each is drawn from by itself, since no new example has an old one as its pair. `n` counts the new ones.
+    each is resampled by itself, since no new example is paired with an old one. `n` counts the new ones.
     """
     if not new:
         return Measure.unmeasured("no new training examples")

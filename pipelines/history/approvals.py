@@ -34,7 +34,7 @@ def approved_actions(approvals: Iterable[Approval], snapshot: str) -> tuple[Acti
 
 def record_approval(workspace: Workspace, digest: str, plan: Plan, why: str) -> Approval:
     """Approve what a plan holds back, and delete rejections of it. Raises UserError where it holds nothing back."""
-    deletions = plan.evidence.pending_deletions
+    deletions = plan.evidence.data.pending_deletions
     proposed = _proposed(workspace, plan)
     if not deletions and proposed is None:
         raise UserError(f"plan {digest} holds nothing back: there is nothing to approve")
@@ -44,7 +44,7 @@ def record_approval(workspace: Workspace, digest: str, plan: Plan, why: str) -> 
         why=why,
         at=_now(),
         action=proposed,
-        snapshot=plan.evidence.snapshot if proposed else None,
+        snapshot=plan.evidence.data.snapshot if proposed else None,
     )
     approval.write(_file(workspace, digest))
     for rejection in read_rejections(workspace):
@@ -64,7 +64,7 @@ def record_rejection(workspace: Workspace, digest: str, plan: Plan, why: str) ->
         plan=digest,
         removals=dict(plan.deletions_to_approve),
         actions=_declined_actions(plan) if _proposed(workspace, plan) else (),
-        snapshot=plan.evidence.snapshot,
+        snapshot=plan.evidence.data.snapshot,
         params=plan.params,
         why=why,
         at=_now(),
@@ -96,9 +96,7 @@ def rejected_deletions_reason(rejections: Iterable[Rejection], pending: Mapping[
     kept = {pair for rejection in rejections for pair in rejection.removals.items()}
     if not pending or not pending.items() <= kept:
         return None
-    return next(
-        rejection.why for rejection in reversed(rejections) if rejection.removals.items() & pending.items()
-    )
+    return next(rejection.why for rejection in reversed(rejections) if rejection.removals.items() & pending.items())
 
 
 def is_answered(workspace: Workspace, plan: Plan) -> bool:
@@ -106,7 +104,7 @@ def is_answered(workspace: Workspace, plan: Plan) -> bool:
     proposed = _proposed(workspace, plan)
     asked: Scope = {*plan.deletions_to_approve.items()}
     if proposed:
-        asked.add((proposed, plan.evidence.snapshot))
+        asked.add((proposed, plan.evidence.data.snapshot))
     answers: list[Approval | Rejection] = [*read_approvals(workspace), *read_rejections(workspace)]
     return any(asked <= _scope(answer) for answer in answers)
 

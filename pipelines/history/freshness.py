@@ -62,9 +62,7 @@ class Freshness:
         alarms: list[str] = []
         if params.max_lag_hours is not None and self.lag_seconds > params.max_lag_hours * 3600:
             limit = f"freshness.max_lag_hours is {params.max_lag_hours:g}"
-            alarms.append(
-                f"the index is {format_duration(self.lag_seconds)} behind the data, and {limit}; {self.why}"
-            )
+            alarms.append(f"the index is {format_duration(self.lag_seconds)} behind the data, and {limit}; {self.why}")
         age = self.source_age_seconds
         if params.max_source_days is not None and age is not None and age > params.max_source_days * 86400:
             limit = f"freshness.max_source_days is {params.max_source_days:g}"
@@ -84,7 +82,9 @@ def read_source_times(workspace: Workspace, snapshot: Snapshot, now: datetime) -
             written.append(stat.st_mtime)
             parent = f"{name.rpartition('/')[0]}/"
             arrived.setdefault(parent, path.parent.stat().st_ctime)
-    return SourceTimes(snapshot, arrived, max((seconds for seconds in written if seconds <= now.timestamp()), default=None))
+    return SourceTimes(
+        snapshot, arrived, max((seconds for seconds in written if seconds <= now.timestamp()), default=None)
+    )
 
 
 def measure_freshness(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> Freshness:
@@ -145,7 +145,10 @@ def _settled_runs(history: Sequence[Cycle]) -> set[str]:
 
 def _stale_since(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> datetime:
     """When the first waiting change arrived: after the last settled cycle, and before the first that is not settled."""
-    cycles, settled = [cycle for cycle in history if not cycle.is_rollback and _at(cycle) <= now], _settled_runs(history)
+    cycles, settled = (
+        [cycle for cycle in history if not cycle.is_rollback and _at(cycle) <= now],
+        _settled_runs(history),
+    )
     after = max((number + 1 for number, cycle in enumerate(cycles) if cycle.run in settled), default=0)
     lower = _at(cycles[after - 1]) if after else datetime.fromtimestamp(0, UTC)
     upper = min([now, *(_at(cycle) for cycle in cycles[after:])])

@@ -29,9 +29,9 @@ SKEW = timedelta(hours=1)
 def past_decisions(history: Sequence[Cycle]) -> tuple[PastDecision, ...]:
     """Every decision of `history` (oldest first) whose cycle came to its end, with what it was to bring and brought."""
     undone = rolled_back_releases(history)
-    return tuple(_past_decision(cycle, cycle.action, undone) for cycle in history if cycle.action and _is_complete(cycle))[
-        -REMEMBERED:
-    ]
+    return tuple(
+        _past_decision(cycle, cycle.action, undone) for cycle in history if cycle.action and _is_complete(cycle)
+    )[-REMEMBERED:]
 
 
 def rolled_back_releases(history: Sequence[Cycle]) -> dict[str, str]:

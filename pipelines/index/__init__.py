@@ -1,1 +1,1 @@
-"""The LanceDB index: chunking, table, search, vector cache, maintenance."""
+"""The LanceDB index: chunking, sources, rows and writer of the table, search, vector cache, maintenance."""

@@ -1,7 +1,7 @@
-"""How is a document cut into passages? Along its headings, then by paragraphs up to a number of words.
+"""Chunking of documents: along their headings, then by paragraphs up to a number of words.
 
-A chunk's text begins with the document's title and heading path, so that it can be found and read on its own; the
-file's path is not in it, so that a moved file needs no new vector.
+A chunk's text begins with its heading path, so that it can be found and read on its own; it does not contain the
+file's path, so that a moved file needs no new vector.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from ragtide.pipelines.data.formats import REST, TEXT
+from ragtide.pipelines.data.formats.text import REST, TEXT
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk, Document
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
-# Changes whenever the same document would be cut in another way; part of the index's fingerprint.
+# Changed by hand whenever the same document would be cut in another way; part of the index's fingerprint.
 CHUNKER = "structure-3"
 _FRONT_MATTER = re.compile(r"\A---\n(.*\n)*?---\n")
 _WORD = re.compile(r"\S+")
 _TABLE = re.compile(r"[^\n]*\|[^\n]*\n[ \t]*\|?[ \t:\-|]*-[ \t:\-|]*\n")
-# A line that is no continuation of the one above it: of a list, a table, a quotation, or of indented code.
-_LINE_THAT_STANDS = re.compile(r"^(?=[ \t]*[-*+|>] |[ \t]*\||[ ]{4}|\t)[ \t]*", flags=re.MULTILINE)
+# The start of a line that does not continue the one above it: in a list, a table, a quotation, or indented code.
+_OWN_LINE = re.compile(r"^(?=[ \t]*[-*+|>] |[ \t]*\||[ ]{4}|\t)[ \t]*", flags=re.MULTILINE)
 _NUMBERED = re.compile(r"^(?=[ \t]*\d+[.)] )[ \t]*", flags=re.MULTILINE)
 _ANY_LINE = re.compile(r"^[ \t]*", flags=re.MULTILINE)
 _FENCES = ("```", "~~~")
@@ -37,7 +37,7 @@ _UNDERLINE = re.compile(r"^([=\-`:'\"~^_*+#<>.])\1{2,}\s*$")
 
 @dataclass(frozen=True)
 class Section:
-    """What stands under one heading; `path` is the headings above it, outermost first."""
+    """The text below one heading; `path` is that heading with those above it, outermost first."""
 
     path: tuple[str, ...]
     body: str
@@ -45,7 +45,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading that covers the lines from `start` to before `end`."""
+    """A heading that spans the lines from `start` to before `end`."""
 
     level: int
     title: str
@@ -54,7 +54,7 @@ class Heading:
 
 
 def chunk_documents(documents: Iterable[Document], params: ChunkParams) -> list[Chunk]:
-    """The chunks of `documents`, in their order."""
+    """The chunks of `documents`, in order."""
     return [chunk for document in documents for chunk in chunk_document(document, params)]
 
 
@@ -63,7 +63,7 @@ def chunk_document(document: Document, params: ChunkParams) -> list[Chunk]:
     pieces = [
         (section.path, piece)
         for section in split_sections(document)
-        for piece in _pieces(section.body, params.max_words)
+        for piece in _split_body(section.body, params.max_words)
     ]
     return [_chunk(document, position, path, text) for position, (path, text) in enumerate(pieces)]
 
@@ -82,22 +82,22 @@ def _chunk(document: Document, position: int, path: tuple[str, ...], body: str) 
 
 
 def text_digest(text: str) -> str:
-    """SHA-256 (32 hex digits) of a text whose runs of white space count as one, so that a re-wrap changes nothing."""
+    """SHA-256 (32 hex digits) of a text with runs of white space as one blank, so that a re-wrap changes nothing."""
     return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:32]
 
 
 def split_sections(document: Document) -> Iterator[Section]:
-    """Cut a document at its headings; a text without any is one section.
+    """Cut a document at its headings; a text without headings is one section.
 
-    A heading with nothing below it, no deeper heading either, is a section without a body: it says something itself.
+    A heading with nothing below it, not even a deeper heading, is a section without a body: its title is content.
     """
     lines = document.text.split("\n")
     path: list[Heading] = []
     start = 0
     for heading in [*_headings(document, lines), None]:
         body = "\n".join(lines[start : heading.start if heading else len(lines)]).strip("\n")
-        ends = any(step.title.strip() for step in path) and (heading is None or heading.level <= path[-1].level)
-        if body.strip() or ends:
+        is_leaf = any(step.title.strip() for step in path) and (heading is None or heading.level <= path[-1].level)
+        if body.strip() or is_leaf:
             yield Section(path=tuple(step.title for step in path), body=body)
         if heading:
             path = [step for step in path if step.level < heading.level] + [heading]
@@ -113,7 +113,7 @@ def _headings(document: Document, lines: list[str]) -> list[Heading]:
 
 @cache
 def _markdown() -> MarkdownIt:
-    # Imported when the first document is cut: whether anything has changed is asked far more often.
+    # Imported with the first document: most runs cut none.
     from markdown_it import MarkdownIt
 
     return MarkdownIt("commonmark").enable("table")
@@ -121,20 +121,20 @@ def _markdown() -> MarkdownIt:
 
 def _markdown_headings(text: str) -> list[Heading]:
     tokens = _markdown().parse(text)
-    # A front matter's closing mark would make a heading of the line above it.
-    begin = _FRONT_MATTER.match(text)
-    first = begin.group().count("\n") if begin else 0
+    # The closing line of a front matter would turn the line above it into a heading.
+    front_matter = _FRONT_MATTER.match(text)
+    first = front_matter.group().count("\n") if front_matter else 0
     return [
-        Heading(level=int(token.tag[1:]), title=tokens[at + 1].content, start=token.map[0], end=token.map[1])
-        for at, token in enumerate(tokens)
+        Heading(level=int(token.tag[1:]), title=tokens[index + 1].content, start=token.map[0], end=token.map[1])
+        for index, token in enumerate(tokens)
         if token.type == "heading_open" and token.level == 0 and token.map and token.map[0] >= first
     ]
 
 
 def _rest_headings(lines: list[str]) -> list[Heading]:
-    """Titles with an underline (and perhaps an overline); the order in which the styles appear sets their level."""
+    """Titles with an underline, perhaps an overline; their level is the order in which the styles first appear."""
     styles: list[str] = []
-    found = []
+    headings = []
     for at in range(1, len(lines)):
         title, mark = lines[at - 1].rstrip(), _UNDERLINE.match(lines[at])
         if not mark or not title.strip() or _UNDERLINE.match(title) or len(lines[at].rstrip()) < len(title.strip()):
@@ -146,76 +146,78 @@ def _rest_headings(lines: list[str]) -> list[Heading]:
         if style not in styles:
             styles.append(style)
         start = at - 2 if overlined else at - 1
-        found.append(Heading(level=styles.index(style) + 1, title=title.strip(), start=start, end=at + 1))
-    return found
+        headings.append(Heading(level=styles.index(style) + 1, title=title.strip(), start=start, end=at + 1))
+    return headings
 
 
-def _pieces(body: str, max_words: int) -> Iterator[str]:
-    """Paragraphs gathered up to `max_words`; longer ones are cut. A section without a body is one empty piece."""
-    yield from _gathered(_parts(body, max_words), max_words)
+def _split_body(body: str, max_words: int) -> Iterator[str]:
+    """Paragraphs joined up to `max_words`; longer ones are cut. A section without a body is one empty piece."""
+    yield from _join_parts(_split_paragraphs(body, max_words), max_words)
 
 
-def _gathered(parts: Iterable[str], max_words: int) -> Iterator[str]:
-    gathered: list[str] = []
+def _join_parts(parts: Iterable[str], max_words: int) -> Iterator[str]:
+    """Consecutive parts joined while they have at most `max_words` together."""
+    joined: list[str] = []
     words = 0
     for part in parts:
-        count = _count(part)
-        if gathered and words + count > max_words:
-            yield "\n".join(gathered)
-            gathered, words = [], 0
-        gathered.append(part)
+        count = _count_words(part)
+        if joined and words + count > max_words:
+            yield "\n".join(joined)
+            joined, words = [], 0
+        joined.append(part)
         words += count
-    if gathered:
-        yield "\n".join(gathered)
+    if joined:
+        yield "\n".join(joined)
 
 
-def _parts(body: str, max_words: int) -> Iterator[str]:
+def _split_paragraphs(body: str, max_words: int) -> Iterator[str]:
+    """Paragraphs of at most `max_words`; longer tables are cut between rows, other paragraphs at lines or sentences."""
     for paragraph in (part.strip("\n") for part in re.split(r"\n\s*\n", body)):
-        if _count(paragraph) <= max_words:
+        if _count_words(paragraph) <= max_words:
             yield paragraph
         elif _TABLE.match(paragraph):
-            yield from _table_parts(paragraph.split("\n"), max_words)
+            yield from _split_table(paragraph.split("\n"), max_words)
         else:
-            yield from _cut(paragraph, max_words)
+            yield from _split_long(paragraph, max_words)
 
 
-def _count(text: str) -> int:
-    """The words of a text; the bars of a table are none."""
+def _count_words(text: str) -> int:
+    """The number of words in a text; the bars of a table do not count."""
     return sum(word != "|" for word in text.split())
 
 
-def _table_parts(lines: list[str], max_words: int) -> Iterator[str]:
-    """A table's rows, each part under the table's head, without which a row says nothing."""
-    head, rows = lines[:2], lines[2:]
-    room = max(1, max_words - sum(_count(line) for line in head))
-    for gathered in _gathered(rows, room):
-        yield "\n".join([*head, gathered])
+def _split_table(lines: list[str], max_words: int) -> Iterator[str]:
+    """A table's rows in parts of at most `max_words`, each below the header, without which a row has no meaning."""
+    header, rows = lines[:2], lines[2:]
+    remaining_words = max(1, max_words - sum(_count_words(line) for line in header))
+    for part in _join_parts(rows, remaining_words):
+        yield "\n".join([*header, part])
 
 
-def _cut(paragraph: str, max_words: int) -> Iterator[str]:
-    """A long paragraph in parts of at most `max_words`, which a re-wrap of its lines does not move."""
+def _split_long(paragraph: str, max_words: int) -> Iterator[str]:
+    """A long paragraph in parts of at most `max_words`, at the same places whatever its line breaks."""
     words = list(_WORD.finditer(paragraph))
-    lines = {match.end() for match in _LINE_THAT_STANDS.finditer(paragraph)}
+    lines = {match.end() for match in _OWN_LINE.finditer(paragraph)}
     if _NUMBERED.match(paragraph):
         lines |= {match.end() for match in _NUMBERED.finditer(paragraph)}
     if paragraph.startswith(_FENCES):
         lines = {match.end() for match in _ANY_LINE.finditer(paragraph)}
     start = 0
     while len(words) - start > max_words:
-        end = _end(words, lines, start, max_words)
+        end = _choose_end(words, lines, start, max_words)
         yield paragraph[words[start].start() : words[end - 1].end()]
         start = end
     if start < len(words):
         yield paragraph[words[start].start() :]
 
 
-def _end(words: list[re.Match[str]], lines: set[int], start: int, max_words: int) -> int:
-    """Where to cut: before a line that stands for itself, else after a sentence, else at the limit.
+def _choose_end(words: list[re.Match[str]], lines: set[int], start: int, max_words: int) -> int:
+    """The index of the word to cut before: at a line of its own, else after a sentence, else at the limit.
 
-    Told from the words alone, and looked for in the second half, so that parts are not too small.
+    Searched backwards from the limit to its half, so that parts are not too small.
     """
     limit = start + max_words
-    half = range(limit, start + max_words // 2, -1)
-    at_line = (at for at in half if words[at].start() in lines)
-    at_sentence = (at for at in half if words[at - 1].group().endswith(_SENTENCE_ENDS))
+    candidates = range(limit, start + max_words // 2, -1)
+    at_line = (index for index in candidates if words[index].start() in lines)
+    at_sentence = (index for index in candidates if words[index - 1].group().endswith(_SENTENCE_ENDS))
     return next(at_line, next(at_sentence, limit))

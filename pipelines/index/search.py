@@ -1,4 +1,4 @@
-"""Which passages answer a question? One version of the index, searched by vector, by words, or by both."""
+"""Search of one version of the index: by vector, by full text, or both fused, with an optional reranker."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 from lancedb.query import MatchQuery
 
-from ragtide.pipelines.index.lance import translate_lance_errors
+from ragtide.pipelines.index.lance_errors import translate_lance_errors
 from ragtide.pipelines.models.reranker import Reranker
 from ragtide.pipelines.ports import Embedder, Vectors
 
 SHOWN = ("document", "position", "heading", "text")
-# Rows that each half of a search brings into the fusion: fixed, since stretched scores depend on it (docs/log.md).
+# Rows of each ranking that enter the fusion: fixed, since normalised scores depend on it (docs/log.md).
 DEPTH = 100
-# What the vectors' half counts for in a sum of scores: above the better half on three sets (docs/log.md).
+# Weight of the vector ranking in a sum of scores; better than either ranking on three data sets (docs/log.md).
 VECTOR_SHARE = 0.6
-# The constant of the paper.
+# The constant of reciprocal rank fusion, from the paper.
 RRF_K = 60
-# What a reranker reads of a fused ranking, and how many exact distances an approximate index works out for each row.
+# Passages that a reranker reads, and how many exact distances an approximate index computes for each result.
 RERANKED = 30
 REFINE = 10
-# Questions whose vectors are kept: a turn of the loop asks hundreds, a service goes on asking for months.
+# Questions whose vectors are cached: a cycle asks hundreds, a service runs for months.
 KEPT_QUESTIONS = 10_000
 Row = dict[str, Any]
 Scored = tuple[float, Row]
@@ -30,7 +30,7 @@ Scored = tuple[float, Row]
 
 @dataclass(frozen=True)
 class Passage:
-    """A chunk that a search found; `score` is what it was ranked by, higher is nearer."""
+    """A chunk that a search returned; it is ranked by `score`, higher is better."""
 
     document: str
     position: int
@@ -41,7 +41,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """What one half of a search found, best first, and the score that stands for nothing found."""
+    """One ranking, best first; `floor` is the score of rows that are not in it."""
 
     rows: list[Scored]
     floor: float
@@ -49,10 +49,10 @@ class ScoredRows:
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How an index is asked.
+    """How an index is searched.
 
-    By "hybrid", "vector" or "text"; how the two halves are fused, by "scores" or "ranks"; what goes before a question,
-    and who ranks again what was found.
+    `by` is "hybrid", "vector" or "text"; `fusion` of a hybrid search is by "scores" or "ranks"; `prefix` is put before
+    each question when it is embedded; `reranker` reorders the results.
     """
 
     by: str = "hybrid"
@@ -63,12 +63,12 @@ class SearchSettings:
 
 @translate_lance_errors
 class Retriever:
-    """One version of the index, for searching."""
+    """Searches one version of the index."""
 
-    def __init__(self, table: Any, embedder: Embedder, asking: SearchSettings, approximate: bool = False) -> None:
+    def __init__(self, table: Any, embedder: Embedder, settings: SearchSettings, approximate: bool = False) -> None:
         self._table = table
         self._embedder = embedder
-        self._asking = asking
+        self._settings = settings
         self._approximate = approximate
         self._vectors: dict[str, Vectors] = {}
 
@@ -79,100 +79,103 @@ class Retriever:
     def search(self, questions: Sequence[str], top_k: int, by: str | None = None) -> list[list[Passage]]:
         """For each question its `top_k` passages, best first.
 
-        `by` is "hybrid" (vector and full text, fused), "vector" or "text"; None as params.yaml says.
+        `by` is "hybrid" (vector and full text, fused), "vector" or "text"; None: as in the settings.
         """
         if self._table.count_rows() == 0:
             return [[] for _ in questions]
-        by = by or self._asking.by
-        vectors = self._embedded(questions) if by != "text" else {}
+        by = by or self._settings.by
+        vectors = self._embed(questions) if by != "text" else {}
         return [self._search(question, vectors.get(question), top_k, by) for question in questions]
 
-    def _embedded(self, questions: Sequence[str]) -> dict[str, Vectors]:
-        """Question -> vector; golden questions are asked several times in a turn, and embedded once."""
+    def _embed(self, questions: Sequence[str]) -> dict[str, Vectors]:
+        """Question -> vector, cached: a cycle asks its golden questions several times."""
         if len(self._vectors) >= KEPT_QUESTIONS:
             self._vectors.clear()
         new = [question for question in dict.fromkeys(questions) if question not in self._vectors]
         if new:
-            prefixed = [self._asking.prefix + question for question in new]
+            prefixed = [self._settings.prefix + question for question in new]
             self._vectors |= dict(zip(new, self._embedder.embed(prefixed), strict=True))
         return self._vectors
 
     def _search(self, text: str, vector: Vectors | None, top_k: int, by: str) -> list[Passage]:
-        reranker = self._asking.reranker
+        reranker = self._settings.reranker
         wanted = max(top_k, RERANKED) if reranker else top_k
-        halves = []
+        rankings = []
         if vector is not None:
-            halves.append(_best(lambda limit: self._near(vector, limit), wanted))
+            rankings.append(_rank(lambda limit: self._search_vectors(vector, limit), wanted))
         if by != "vector":
-            halves.append(_best(lambda limit: self._worded(text, limit), wanted))
-        found = FUSIONS[self._asking.fusion](halves)[:wanted]
+            rankings.append(_rank(lambda limit: self._search_text(text, limit), wanted))
+        passages = FUSIONS[self._settings.fusion](rankings)[:wanted]
         if reranker:
-            found = _reordered(found, reranker.score(text, [passage.text for passage in found]))
-        return found[:top_k]
+            passages = _reorder(passages, reranker.score(text, [passage.text for passage in passages]))
+        return passages[:top_k]
 
-    def _near(self, vector: Vectors, limit: int) -> list[Scored]:
+    def _search_vectors(self, vector: Vectors, limit: int) -> list[Scored]:
         query = self._table.search(vector).distance_type("cosine").select([*SHOWN, "_distance"])
         if self._approximate:
             query = query.refine_factor(REFINE)
         return [(1 - row["_distance"], row) for row in query.limit(limit).to_list()]
 
-    def _worded(self, text: str, limit: int) -> list[Scored]:
-        # As a match of words: LanceDB would take a question in quotation marks for a phrase, which needs positions.
+    def _search_text(self, text: str, limit: int) -> list[Scored]:
+        # As a match query: LanceDB would take a question in quotation marks for a phrase, which needs positions.
         query = self._table.search(MatchQuery(text, "text"), query_type="fts").select([*SHOWN, "_score"])
         return [(row["_score"], row) for row in query.limit(limit).to_list()]
 
 
-def _best(find: Callable[[int], list[Scored]], wanted: int) -> ScoredRows:
-    """Rows by score, highest first, and equals by key; what ties with the first row past the cut-off is left out.
+def _rank(find: Callable[[int], list[Scored]], wanted: int) -> ScoredRows:
+    """Rows by score, highest first, and equals by key; rows that tie with the first one past the cut-off are dropped.
 
-    LanceDB returns rows of equal score in another order, and at the cut-off another choice, from query to query; a
-    paired comparison needs the same question to find the same passages (docs/log.md, 2026-11-24). Where ties leave
-    fewer than `wanted`, the cut-off moves on.
+    LanceDB varies the order of rows of equal score, and the choice among them at the cut-off, from query to query; a
+    paired comparison needs the same passages for the same question (docs/log.md, 2026-11-24). If ties leave fewer than
+    `wanted` rows, the cut-off is raised.
     """
     depth = max(DEPTH, wanted)
     while True:
-        found = find(depth + 1)
-        past = min((score for score, _ in found), default=0.0)
-        kept = [(score, row) for score, row in found if len(found) <= depth or score > past]
-        if len(kept) >= wanted or len(found) <= depth:
+        rows = find(depth + 1)
+        is_complete = len(rows) <= depth
+        cut_off = min((score for score, _ in rows), default=0.0)
+        kept = [(score, row) for score, row in rows if is_complete or score > cut_off]
+        if len(kept) >= wanted or is_complete:
             break
         depth *= 4
     lowest = min((score for score, _ in kept), default=0.0)
-    # Where everything was found, what was not has nothing in common with the question: a score of 0 in either half.
-    floor = min(0.0, lowest) if len(found) <= depth else lowest
+    # If the ranking is complete, other rows have nothing in common with the question: their score is 0.
+    floor = min(0.0, lowest) if is_complete else lowest
     return ScoredRows(sorted(kept, key=lambda pair: (-pair[0], *_key(pair[1]))), floor)
 
 
-def _fuse_scores(halves: Sequence[ScoredRows]) -> list[Passage]:
-    """The halves' scores, each stretched to 0..1 over what its half found, in a weighted sum; not found has 0.
+def _fuse_scores(rankings: Sequence[ScoredRows]) -> list[Passage]:
+    """The weighted sum of the scores of each ranking, normalised to 0..1 over its rows; rows not in a ranking have 0.
 
     Source: Bruch, Gai, Ingber 2023, An Analysis of Fusion Functions for Hybrid Retrieval (arXiv:2210.11934).
     """
-    weights = (VECTOR_SHARE, 1 - VECTOR_SHARE) if len(halves) > 1 else (1.0,)
-    weighted = zip(weights, halves, strict=True)
-    return _summed([[(weight * score, row) for score, row in _stretched(half)] for weight, half in weighted])
+    weights = (VECTOR_SHARE, 1 - VECTOR_SHARE) if len(rankings) > 1 else (1.0,)
+    weighted = zip(weights, rankings, strict=True)
+    return _sum_scores([[(weight * score, row) for score, row in _normalise(ranking)] for weight, ranking in weighted])
 
 
-def _stretched(half: ScoredRows) -> list[Scored]:
-    high = max((score for score, _ in half.rows), default=0.0)
-    width = high - half.floor
-    return [((score - half.floor) / width if width > 0 else 1.0, row) for score, row in half.rows]
+def _normalise(ranking: ScoredRows) -> list[Scored]:
+    highest = max((score for score, _ in ranking.rows), default=0.0)
+    width = highest - ranking.floor
+    return [((score - ranking.floor) / width if width > 0 else 1.0, row) for score, row in ranking.rows]
 
 
-def _fuse_ranks(halves: Sequence[ScoredRows]) -> list[Passage]:
-    """Reciprocal rank fusion: 1 / (60 + rank), summed over the halves.
+def _fuse_ranks(rankings: Sequence[ScoredRows]) -> list[Passage]:
+    """Reciprocal rank fusion: 1 / (60 + rank), summed over the rankings.
 
     Source: Cormack, Clarke, Buettcher 2009, Reciprocal Rank Fusion.
     """
-    return _summed([[(1 / (RRF_K + rank), row) for rank, (_, row) in enumerate(half.rows, start=1)] for half in halves])
+    return _sum_scores(
+        [[(1 / (RRF_K + rank), row) for rank, (_, row) in enumerate(ranking.rows, start=1)] for ranking in rankings]
+    )
 
 
-def _summed(halves: Sequence[Sequence[Scored]]) -> list[Passage]:
-    """Passages by the sum of their scores; of equals the first by key."""
+def _sum_scores(rankings: Sequence[Sequence[Scored]]) -> list[Passage]:
+    """Passages by the sum of their scores, highest first; equals by key."""
     scores: dict[tuple[str, int], float] = {}
     rows: dict[tuple[str, int], Row] = {}
-    for half in halves:
-        for score, row in half:
+    for ranking in rankings:
+        for score, row in ranking:
             rows[_key(row)] = row
             scores[_key(row)] = scores.get(_key(row), 0.0) + score
     best = sorted(scores, key=lambda key: (-round(scores[key], 6), key))
@@ -189,6 +192,6 @@ def _key(row: Row) -> tuple[str, int]:
     return (row["document"], row["position"])
 
 
-def _reordered(passages: Sequence[Passage], scores: Sequence[float]) -> list[Passage]:
-    scored = [replace(one, score=score) for one, score in zip(passages, scores, strict=True)]
-    return sorted(scored, key=lambda one: (-one.score, one.document, one.position))
+def _reorder(passages: Sequence[Passage], scores: Sequence[float]) -> list[Passage]:
+    scored = [replace(passage, score=score) for passage, score in zip(passages, scores, strict=True)]
+    return sorted(scored, key=lambda passage: (-passage.score, passage.document, passage.position))

@@ -1,7 +1,7 @@
-"""Which vectors are known already? Every text that was ever embedded, by its digest and its embedder's fingerprint.
+"""Cache of all vectors that were ever computed, by the text's digest and the embedder's fingerprint.
 
-A table of its own beside the index, one for each embedder: a text that comes back, an index that is built anew and a
-build that was killed find their vectors here. Upkeep takes out what no version needs any more.
+A separate table next to the index, one for each embedder. A restored text, a rebuild, and the run after a killed build
+find their vectors here. Maintenance deletes vectors that no version needs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lancedb.expr import col, lit
 from ragtide.pipelines.ports import Vectors
 
 PREFIX = "vectors-"
-# A predicate of more digests than this takes longer to plan than several smaller ones.
-AT_ONCE = 2000
+# Digests per query: one larger predicate takes longer to plan than several smaller ones.
+DIGESTS_PER_QUERY = 2000
 
 
 class VectorCache:
@@ -30,29 +30,29 @@ class VectorCache:
         self._dimensions = dimensions
 
     def get(self, digests: Sequence[str]) -> dict[str, Vectors]:
-        """Digest -> vector, of those that are known."""
+        """Digest -> vector, for the digests that are cached."""
         table = self._open()
         known: dict[str, Vectors] = {}
         if table is None:
             return known
-        for some in _parts(sorted(set(digests))):
-            query = table.search().where(col("digest").isin(some)).select(["digest", "vector"])
-            known |= vectors_by_digest(query.limit(len(some) * 2).to_arrow())
+        for batch in _batches(sorted(set(digests))):
+            query = table.search().where(col("digest").isin(batch)).select(["digest", "vector"])
+            known |= vectors_by_digest(query.limit(len(batch) * 2).to_arrow())
         return known
 
     def known(self, digests: Sequence[str]) -> set[str]:
-        """Which of these digests have a vector."""
+        """The digests that are cached."""
         table = self._open()
         known: set[str] = set()
         if table is None:
             return known
-        for some in _parts(sorted(set(digests))):
-            query = table.search().where(col("digest").isin(some)).select(["digest"]).limit(len(some) * 2)
+        for batch in _batches(sorted(set(digests))):
+            query = table.search().where(col("digest").isin(batch)).select(["digest"]).limit(len(batch) * 2)
             known |= set(query.to_arrow()["digest"].to_pylist())
         return known
 
     def put(self, vectors: Mapping[str, Vectors]) -> None:
-        """Add vectors in one commit: after a kill they are all there, or none."""
+        """Add vectors (digest -> vector) in one commit: after a kill all or none of them are cached."""
         if not vectors:
             return
         stacked = np.stack(list(vectors.values())).astype(np.float32)
@@ -69,29 +69,29 @@ class VectorCache:
             table.add(rows)
 
     def forget(self, needed: set[str], before: datetime, dry_run: bool = False) -> int:
-        """Take out what was put in before that time and is not `needed`; returns how many it is, or would be."""
+        """Delete vectors that were added before a time and are not `needed`; return their number, also for a dry run."""
         table = self._open()
         if table is None:
             return 0
         old = table.search().where(col("at") < lit(before)).select(["digest"]).limit(max(1, table.count_rows()))
-        idle = sorted(set(old.to_arrow()["digest"].to_pylist()) - needed)
-        for some in _parts(idle if not dry_run else ()):
-            table.delete(col("digest").isin(some))
-        return len(idle)
+        unneeded = sorted(set(old.to_arrow()["digest"].to_pylist()) - needed)
+        for batch in _batches(unneeded if not dry_run else ()):
+            table.delete(col("digest").isin(batch))
+        return len(unneeded)
 
     def idle_tables(self, embedders: set[str], before: datetime) -> list[str]:
-        """The tables of other embedders than these fingerprints name, where nothing was put in since that time."""
-        names = [one for one in self._database.list_tables().tables if one.startswith(PREFIX)]
-        others = [one for one in names if one != self._name and one.removeprefix(PREFIX) not in embedders]
-        return [one for one in others if _last_written(self._database.open_table(one)) < before]
+        """The tables of embedders with other fingerprints than these to which nothing was added since `before`."""
+        names = [name for name in self._database.list_tables().tables if name.startswith(PREFIX)]
+        others = [name for name in names if name != self._name and name.removeprefix(PREFIX) not in embedders]
+        return [name for name in others if _last_written(self._database.open_table(name)) < before]
 
     def drop(self, tables: Sequence[str]) -> None:
-        """Take away tables that `idle_tables` named."""
+        """Delete tables that `idle_tables` returned."""
         for name in tables:
             self._database.drop_table(name)
 
     def tidy(self, keep: timedelta) -> None:
-        """Join the small files that many refreshes left, and drop versions older than `keep`: none has a tag."""
+        """Compact the small files of many refreshes and delete versions older than `keep`; none is tagged."""
         table = self._open()
         if table is not None:
             table.to_lance().optimize.compact_files()
@@ -110,7 +110,7 @@ class VectorCache:
 
 
 def vectors_by_digest(rows: pa.Table) -> dict[str, Vectors]:
-    """Digest -> vector, of a table with these two columns."""
+    """Digest -> vector, from a table with these two columns."""
     if not rows.num_rows:
         return {}
     vectors = np.asarray(rows["vector"].combine_chunks().flatten(), dtype=np.float32).reshape(rows.num_rows, -1)
@@ -118,10 +118,10 @@ def vectors_by_digest(rows: pa.Table) -> dict[str, Vectors]:
 
 
 def _last_written(table: Any) -> datetime:
-    latest: datetime = max(one["timestamp"].astimezone(UTC) for one in table.list_versions())
+    latest: datetime = max(version["timestamp"].astimezone(UTC) for version in table.list_versions())
     return latest
 
 
-def _parts(digests: Sequence[str]) -> Iterator[Sequence[str]]:
-    for at in range(0, len(digests), AT_ONCE):
-        yield digests[at : at + AT_ONCE]
+def _batches(digests: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(digests), DIGESTS_PER_QUERY):
+        yield digests[start : start + DIGESTS_PER_QUERY]

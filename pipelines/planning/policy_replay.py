@@ -20,6 +20,7 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision, Option, Plan
 from ragtide.pipelines.records.evidence import Evidence
 from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.reports.wording import headline
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class ReplayedCycle:
     would_seconds: float
     was_points: float
     would_points: float
-    because: str
+    why: str
 
     @property
     def same(self) -> bool:
@@ -114,7 +115,7 @@ def _replayed(recorded: RecordedCycle, decision: Decision) -> ReplayedCycle:
         would_seconds=was_seconds if same else expected_seconds,
         was_points=was_points,
         would_points=was_points if same else expected_points,
-        because=decision.explanation,
+        why=headline(Plan(evidence=recorded.evidence, decision=decision, params="")),
     )
 
 

@@ -1,7 +1,7 @@
-"""What does a policy say? For each half whether it wants it, why, and what would have turned it round.
+"""Policy interface: a recommendation for each component, from the evidence and the options.
 
-Everything that holds whatever the policy (no release without an index, the budget, what the gate refused, what a
-person must approve) is in policy/decide.py, so that a policy is a few lines.
+Everything that holds under every policy (no release without an index, the budget, what the gate rejected, what a
+person must approve) is in policy/rules.py, so that a policy is a few lines.
 """
 
 from __future__ import annotations
@@ -12,28 +12,33 @@ from typing import Protocol
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import Evidence
+from ragtide.pipelines.records.reason import Reason
 
 
 @dataclass(frozen=True)
 class ExpectedGain:
-    """What an action may win back, in points of answer score (0-100) with its interval, and why one thinks so.
+    """The gain to expect of an action, in points of answer score (0-100) with its interval, and why.
 
-    `needs` says what would have to be otherwise where there is a gap that this action cannot close. `gap` is what the
-    golden questions say it could win back, before what such actions have really brought is taken off; None where they
-    do not tell.
+    `needs` says what would make a gain possible where there is a gap that this action cannot close. `gap` is what the
+    golden questions say that it could gain, before past gains are considered; None where they do not say.
     """
 
     points: float
     low: float
     high: float
-    because: str
-    needs: str | None = None
+    reasons: tuple[Reason, ...]
+    needs: Reason | None = None
     gap: float | None = None
+
+    @classmethod
+    def none(cls, *reasons: Reason, needs: Reason | None = None) -> ExpectedGain:
+        """No gain."""
+        return cls(0, 0, 0, reasons, needs)
 
 
 @dataclass(frozen=True)
 class CostBenefit:
-    """One half's action, its gain, the cycles that a gain is counted for, and its seconds with the proof after it."""
+    """An action on one component: its gain, the cycles that a gain is counted for, and its seconds with the proof."""
 
     action: Action
     gain: ExpectedGain
@@ -43,7 +48,7 @@ class CostBenefit:
 
 @dataclass(frozen=True)
 class ComponentOptions:
-    """What could be done about the index, about the model, and about the retriever (None: it cannot be tuned)."""
+    """What could be done about the index, the model and the embedder (None: it cannot be tuned)."""
 
     refresh: CostBenefit
     retrain: CostBenefit
@@ -52,16 +57,16 @@ class ComponentOptions:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Whether an action is wanted, why, and what would have turned that round (each a clause without a full stop)."""
+    """Whether an action is wanted, why, and what would have changed that."""
 
     wanted: bool
-    because: str
-    otherwise: str
+    reasons: tuple[Reason, ...]
+    counterfactual: Reason | None = None
 
 
 @dataclass(frozen=True)
 class Recommendations:
-    """What a policy wants done about each half; one that knows nothing of retrievers leaves theirs alone."""
+    """What a policy recommends for each component; one that does not consider the embedder leaves `tune` None."""
 
     refresh: Recommendation
     retrain: Recommendation
@@ -69,6 +74,6 @@ class Recommendations:
 
 
 class Policy(Protocol):
-    """A policy: pure, the same evidence and params bring the same choice."""
+    """A pure function: the same evidence and params give the same recommendations."""
 
-    def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations: ...
+    def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations: ...

@@ -1,4 +1,4 @@
-"""Which policies can be chosen? The built-in ones by name, a user's by entry point or as `module:Class`."""
+"""Policy registry: built-in policies by name, others by entry point or as `module:Class`."""
 
 from __future__ import annotations
 
@@ -26,34 +26,32 @@ BUILT_IN = {
 
 
 def known_policies() -> dict[str, str]:
-    """Name -> where it is: the built-in ones first, then those of other packages; a built-in name stays what it is."""
+    """Name -> `module:Class`: the built-in ones first, then those of other packages, which cannot replace a built-in name."""
     others = {point.name: point.value for point in entry_points(group=GROUP)}
-    return BUILT_IN | {name: where for name, where in sorted(others.items()) if name not in BUILT_IN}
+    return BUILT_IN | {name: path for name, path in sorted(others.items()) if name not in BUILT_IN}
 
 
 @cache
 def load_policy(name: str) -> Policy:
-    """The policy of that name, or the class `module:Class`. Raises RefusalError where it cannot be had."""
-    where = known_policies().get(name, name if ":" in name else None)
-    if where is None:
+    """The policy of that name, or the class `module:Class`. Raises UserError where it cannot be loaded."""
+    path = known_policies().get(name, name if ":" in name else None)
+    if path is None:
         raise UserError(f"policy.name = {name!r}: known are {', '.join(known_policies())}, or module:Class")
-    module, _, attribute = where.partition(":")
+    module, _, attribute = path.partition(":")
     try:
         make: Callable[[], Policy] = getattr(importlib.import_module(module), attribute)
         policy = make()
     except (ImportError, AttributeError, TypeError, ValueError) as problem:
-        raise UserError(
-            f"policy.name = {name!r} cannot be loaded from {where}: {summarize_error(problem)}"
-        ) from problem
+        raise UserError(f"policy.name = {name!r} cannot be loaded from {path}: {summarize_error(problem)}") from problem
     if not callable(getattr(policy, "choose", None)):
-        raise UserError(f"policy.name = {name!r}: {where} has no method choose(evidence, halves, params)")
+        raise UserError(f"policy.name = {name!r}: {path} has no method choose(evidence, options, params)")
     return policy
 
 
 def describe_policy(name: str) -> str:
-    """The first sentence of a policy's docstring; of one that cannot be loaded, why."""
+    """The first paragraph of a policy's docstring; why it cannot be loaded, where it cannot."""
     try:
-        told = (type(load_policy(name)).__doc__ or "").strip().split("\n\n", maxsplit=1)[0]
+        description = (type(load_policy(name)).__doc__ or "").strip().split("\n\n", maxsplit=1)[0]
     except UserError as problem:
-        told = str(problem)
-    return " ".join(told.split())
+        description = str(problem)
+    return " ".join(description.split())

@@ -1,7 +1,4 @@
-"""Which nouns does Ragtide speak of? Frozen records, written and read as versioned JSON.
-
-The vocabulary is the same in the code, on the command line, in MLflow and in the documentation.
-"""
+"""Base class of all records (frozen, versioned JSON files), and atomic writes of files and folders."""
 
 from __future__ import annotations
 
@@ -18,47 +15,47 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ragtide.pipelines.errors import UserError, summarize_error
 
 RECORD_VERSION: Literal[1] = 1
-# What a killed writer leaves of a folder begins like this.
+# Prefix of the folders that a killed writer leaves behind.
 PARTIAL_PREFIX = ".unfinished-"
 
 
 class Record(BaseModel):
-    """A frozen value that knows how to be a JSON file."""
+    """A frozen value that can be written to and read from a JSON file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     record_version: Literal[1] = RECORD_VERSION
 
     def write(self, path: Path) -> None:
-        """Write this record to `path`; a reader never sees half of it."""
+        """Write this record to `path` atomically."""
         write_text_atomically(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a record that `write` wrote; a file of another form or version is refused by name."""
+        """Read a record that `write` wrote. Raises UserError naming the file if it has another form or version."""
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ValidationError) as problem:
             raise UserError(f"{path} cannot be read as a {cls.__name__}: {summarize_error(problem)}") from problem
 
     def content_digest(self) -> str:
-        """Twelve hex digits of the SHA-256 of the content: same content, same digest."""
+        """Twelve hex digits of the SHA-256 of the content."""
         return json_digest(self.model_dump(mode="json"))
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a file by way of a temporary one, so that a reader never sees half of it; line ends stay as they are."""
+    """Write a file through a temporary one, so that readers never see it incomplete; line ends are kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8", newline="")
-    unfinished.replace(path)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    temporary.replace(path)
 
 
 @contextmanager
 def atomic_directory(path: Path, first_stays: bool = False) -> Iterator[Path]:
-    """A folder to be filled, which gets the name `path` once it is whole; one that is there already makes room.
+    """A temporary folder to fill, renamed to `path` on success; an existing folder of that name is replaced.
 
-    After an error or a kill, `path` is what it was before. With `first_stays` a folder that another process has made
-    in the meantime is kept, and this one is not: for what two of them make alike, and may be reading.
+    After an error or a kill, `path` is unchanged. With `first_stays`, a folder that another process has created in the
+    meantime is kept and this one discarded: for equal contents that others may already be reading.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f"{PARTIAL_PREFIX}{path.name}-", dir=path.parent) as scratch:
@@ -73,5 +70,5 @@ def atomic_directory(path: Path, first_stays: bool = False) -> Iterator[Path]:
 
 
 def json_digest(value: Any) -> str:
-    """Twelve hex digits of the SHA-256 of a JSON value; the order of keys does not matter."""
+    """Twelve hex digits of the SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]

@@ -1,7 +1,4 @@
-"""Which nouns does Ragtide speak of? Frozen records, written and read as versioned JSON.
-
-The vocabulary is the same in the code, on the command line, in MLflow and in the documentation.
-"""
+"""Records of the data: documents, chunks, snapshots, changes, the quarantine, and issues in training files."""
 
 from __future__ import annotations
 
@@ -13,11 +10,9 @@ from pydantic import Field
 
 from ragtide.pipelines.records.base import Record
 
-# --- observe -------------------------------------------------------------------------------------------------------
-
 
 class Document(Record):
-    """One file of the knowledge base as text (Markdown or plain); `digest` is the MD5 of its bytes, as in DVC."""
+    """One file of the knowledge base as text (Markdown or plain); `digest` is the MD5 of the file's bytes, as in DVC."""
 
     id: str
     text: str
@@ -25,7 +20,7 @@ class Document(Record):
 
 
 class Chunk(Record):
-    """A passage of a document. Its key is (document, position); the digest only finds a vector to reuse."""
+    """A passage of a document. Its key is (document, position); `digest` only identifies a vector that can be reused."""
 
     document: str
     position: int
@@ -40,9 +35,10 @@ class Chunk(Record):
 
 
 class Snapshot(Record):
-    """What is in the three data folders. Every id is DVC's content hash: 32 hex digits and `.dir`.
+    """The content of the three data folders: path -> MD5 of every file. Ids are DVC's content hashes (32 hex digits
+    and `.dir`).
 
-    `unusable` says of files of the knowledge base why they are none that could be read; they are in no id.
+    `unusable` is path -> reason of the files of the knowledge base that cannot be read; they are part of no id.
     """
 
     id: str
@@ -56,9 +52,9 @@ class Snapshot(Record):
 
 
 class QuarantinedDocument(Record):
-    """A document that could not be read: why, how often it was tried in this form, and since when.
+    """A document that could not be read: the reason, the attempts with this content, and the first failure's time.
 
-    `digest` is that of the content that was tried; None for a file that cannot be opened, which counts no attempts.
+    `digest` is that of the content; None for a file that cannot be opened, which counts no attempts.
     """
 
     document: str
@@ -69,7 +65,7 @@ class QuarantinedDocument(Record):
 
 
 class Quarantine(Record):
-    """The documents that are set aside, and the means that could not read them: converter and limit in bytes."""
+    """The unreadable documents, and the converter with its limits that failed to read them."""
 
     converter: str
     documents: tuple[QuarantinedDocument, ...] = ()
@@ -83,7 +79,7 @@ class Rename(Record):
 
 
 class ChangeSet(Record):
-    """What differs between two snapshots; empty exactly when their ids are equal."""
+    """The difference between two snapshots; empty exactly when their ids are equal."""
 
     before: str | None
     after: str
@@ -104,12 +100,12 @@ class ChangeSet(Record):
 
 
 class IndexDelta(Record):
-    """What a refresh would change for the live release's readers, in chunks.
+    """What a refresh would change for readers of the live release.
 
-    `new` counts chunks whose text the live index does not hold and `gone` live chunks whose text will be in none;
-    `upserted` and `deleted` count rows, which also move when a document grows; `to_embed` counts texts without vector.
-    `documents_deleted` counts documents of which no row will be left, `documents_renamed` those of them whose very content
-    stands under another name; `rebuild` says why no live row can stay, if so.
+    `new` counts chunks whose text the live index does not hold, `gone` live chunks whose text will be deleted;
+    `upserted` and `deleted` count rows, which also change position when a document grows; `to_embed` counts texts
+    without a vector. `documents_deleted` counts documents that will have no row left, `documents_renamed` those of them
+    whose content exists under another name; `rebuild` says why no live row can be kept, if so.
     """
 
     chunks_after: int
@@ -129,12 +125,12 @@ class IndexDelta(Record):
 
     @property
     def changed_share(self) -> float:
-        """The share of the index's chunks that would be other ones."""
+        """The share of the index's chunks that would change, 0 to 1."""
         return min(1.0, max(self.new, self.gone) / max(1, self.chunks_after))
 
 
 class IssueKind(StrEnum):
-    """What can be wrong with a line of the training files."""
+    """The kinds of issues in lines of the training files."""
 
     BAD_LINE = "bad line"
     OVERLONG = "overlong answer"
@@ -145,13 +141,13 @@ class IssueKind(StrEnum):
 
 
 class DataIssue(Record):
-    """A line that nothing is learnt from: where it stands (file and number), what is wrong with it, and why."""
+    """A line that is filtered from training: its place (FILE:NUMBER), the kind of issue, and the explanation."""
 
     where: str
     kind: IssueKind
     why: str
 
 
-def count_issues(findings: Iterable[DataIssue]) -> dict[str, int]:
-    """How many findings there are of each kind that there is."""
-    return dict(Counter(one.kind.value for one in sorted(findings, key=lambda one: one.kind)))
+def count_issues(issues: Iterable[DataIssue]) -> dict[str, int]:
+    """Kind -> number of issues, of the kinds that occur, in order of kind."""
+    return dict(Counter(issue.kind.value for issue in sorted(issues, key=lambda issue: issue.kind)))

@@ -1,17 +1,17 @@
-"""Which nouns does Ragtide speak of? Frozen records, written and read as versioned JSON.
-
-The vocabulary is the same in the code, on the command line, in MLflow and in the documentation.
-"""
+"""Decisions, the plans that hold them, and people's answers to a plan."""
 
 from __future__ import annotations
+
+from pydantic import Field
 
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.base import Record, json_digest
 from ragtide.pipelines.records.evidence import Evidence
+from ragtide.pipelines.records.reason import Reason
 
 
 class Approval(Record):
-    """Leave for what one plan holds back; it covers that and nothing else.
+    """A person's approval of what one plan holds back; it covers that and nothing else.
 
     `removals` are documents (document -> digest); `action` is what costs more than the limit, for `snapshot` alone.
     """
@@ -25,7 +25,7 @@ class Approval(Record):
 
 
 class Rejection(Record):
-    """A person's no to what one plan holds back.
+    """A person's rejection of what one plan holds back.
 
     `removals` are documents (document -> digest) that are to stay; `actions` are not to be proposed again for
     `snapshot` under `params`.
@@ -41,10 +41,11 @@ class Rejection(Record):
 
 
 class Option(Record):
-    """One action with what it is expected to bring (points of answer score, 0-100, with its interval) and to cost.
+    """One action, its expected gain (points of answer score, 0-100, with its interval), its cost, and why.
 
-    `gap_points` is what the golden questions say it could win back, before what such actions have really brought so
-    far is taken off. `cost_money` is in the currency of params.yaml, None where no price is set.
+    `gap_points` is what the golden questions say that it could gain, before past gains of such actions are considered.
+    `cost_money` is in the currency of params.yaml, None where no price is set. `counterfactual` says what would have
+    changed `worth_it`.
     """
 
     action: Action
@@ -56,28 +57,32 @@ class Option(Record):
     cost_money: float | None = None
     points_per_hour: float | None
     worth_it: bool
-    because: str
+    reasons: tuple[Reason, ...]
+    counterfactual: Reason | None = None
 
 
 class Decision(Record):
-    """What to do, why, and what would have changed it. Same evidence and params, same decision to the byte.
+    """What to do. Each option says why it is worth it or not; the same evidence and params give the same bytes.
 
-    `proposed` is what a HOLD waits for, or what waits beside an action that goes ahead; `explanation` is one paragraph
-    in plain words, `lacks` names the signals that could not be measured, and why.
+    `proposed` is what a HOLD waits for, or what waits beside an action that goes ahead. `reasons` are what an operator
+    should know besides; `unmeasured_signals` maps the signals that could not be measured to why.
     """
 
     action: Action
     policy: str = "evidence"
     proposed: Action | None = None
-    explanation: str = ""
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...] = ()
     options: tuple[Option, ...]
-    counterfactuals: tuple[str, ...]
-    unmeasured_signals: tuple[str, ...] = ()
+    unmeasured_signals: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def component_options(self) -> tuple[Option, ...]:
+        """The options on one component: no NOTHING, and none that joins the index with the model."""
+        return tuple(option for option in self.options if option.action.builds and not option.action.is_joint)
 
 
 class Plan(Record):
-    """A decision and the world that it was made for; `ragtide run --plan DIGEST` refuses when that world has moved."""
+    """A decision with the evidence that it was made on; `ragtide run --plan DIGEST` fails where the data changed since."""
 
     evidence: Evidence
     decision: Decision
@@ -85,19 +90,22 @@ class Plan(Record):
 
     @property
     def deletions_to_approve(self) -> dict[str, str]:
-        """The documents (document -> digest) whose removal waits for a person's answer."""
-        return {} if self.evidence.deletions_rejected_reason else self.evidence.pending_deletions
+        """The documents (document -> digest) whose deletion waits for a person's answer."""
+        data = self.evidence.data
+        return {} if data.deletions_rejected_reason else data.pending_deletions
 
     @property
     def needs_approval(self) -> bool:
-        """Whether a person is to say yes or no to something."""
+        """Whether a person is to approve or reject something."""
         return bool(self.deletions_to_approve) or self.decision.proposed is not None
 
     def approval_digest(self) -> str:
-        """A digest of what is asked for: plans with the same one are answered by the same yes or no."""
+        """A digest of what is asked for: one answer covers all plans with the same one."""
         proposed = self.decision.proposed
-        return json_digest([self.deletions_to_approve, str(proposed), self.evidence.snapshot if proposed else None])
+        return json_digest(
+            [self.deletions_to_approve, str(proposed), self.evidence.data.snapshot if proposed else None]
+        )
 
     def content_digest(self) -> str:
-        """The same world and the same decision, the same digest: however long it took to measure."""
+        """A digest of the evidence and the decision, however long measuring took."""
         return json_digest(self.model_dump(mode="json", exclude={"evidence": {"signal_seconds"}}))

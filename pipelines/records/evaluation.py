@@ -1,7 +1,4 @@
-"""Which nouns does Ragtide speak of? Frozen records, written and read as versioned JSON.
-
-The vocabulary is the same in the code, on the command line, in MLflow and in the documentation.
-"""
+"""Records of evaluation: golden questions, graded answers, scorecards and the gate's verdict."""
 
 from __future__ import annotations
 
@@ -12,16 +9,14 @@ from pydantic import Field
 from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.records.evidence import Measure
 
-# --- prove ---------------------------------------------------------------------------------------------------------
-
-
 ScorerName = Literal["contains", "exact", "token_f1", "json_f1", "command", "judge"]
 
 
 class GoldenQuestion(Record):
-    """A golden question. `scorer` says how near an answer is to one of `answers` (evaluation/scoring.py).
+    """A question with its accepted answers and the documents that state them.
 
-    It has to match `format` besides, where one is given.
+    `scorer` grades an answer against the accepted ones (evaluation/scoring.py); where `format` is given, a regular
+    expression, the whole answer must match it too.
     """
 
     id: str
@@ -33,7 +28,11 @@ class GoldenQuestion(Record):
 
 
 class GradedAnswer(Record):
-    """One answered question; `hit` says whether the chunk that holds the answer was among the retrieved."""
+    """One answered question with its score (0 to 1).
+
+    `gold_retrieved` says whether a gold passage was retrieved; None where that was not measured. `sources` are the
+    documents of the passages in the context.
+    """
 
     question: str
     answer: str
@@ -44,7 +43,7 @@ class GradedAnswer(Record):
 
 
 class RetrievalMetrics(Record):
-    """How well one way to search finds the golden questions' documents: recall at `k`, nDCG@10, MRR@10, over `n`."""
+    """How well one search mode finds the documents of `n` golden questions: recall at `k`, nDCG@10 and MRR@10."""
 
     k: int
     recall: float
@@ -54,9 +53,10 @@ class RetrievalMetrics(Record):
 
 
 class Scorecard(Record):
-    """How an index and a model answer one set of questions; comparable only on the same questions.
+    """The scores of an index and a model on one set of questions; comparable only on the same questions.
 
-    `retrieval` is by way of searching: "hybrid", "vector", "text". Empty without an index, or without named documents.
+    `questions` is the digest of the set. `retrieval` has the metrics of each search mode ("hybrid", "vector", "text");
+    it is empty without an index, and where no question names a document.
     """
 
     snapshot: str
@@ -71,7 +71,7 @@ class Scorecard(Record):
 
 
 class SuiteScore(Record):
-    """How the live release and a candidate answer the questions of one skill (evaluation/regression.py)."""
+    """The scorecards of the live release and of a candidate on one regression suite (evaluation/regression.py)."""
 
     name: str
     before: Scorecard
@@ -79,7 +79,7 @@ class SuiteScore(Record):
 
 
 class Check(Record):
-    """One demand of the gate, with its numbers."""
+    """One check of the gate; `detail` says with its numbers why it passed or failed."""
 
     name: str
     passed: bool
@@ -87,9 +87,10 @@ class Check(Record):
 
 
 class Verdict(Record):
-    """Accepted or not, and each check with its numbers. No release without one.
+    """The gate's judgement of a candidate, without which there is no release: accepted or rejected, and every check.
 
-    `skills` are those that were asked for: none where the model is that of the live release, or nothing is live.
+    `difference` is candidate minus live, question by question. `suites` are the regression suites; there are none where
+    the candidate has the live release's model, or nothing is live.
     """
 
     accepted: bool
@@ -97,4 +98,4 @@ class Verdict(Record):
     before: Scorecard
     after: Scorecard
     difference: Measure
-    skills: tuple[SuiteScore, ...] = ()
+    suites: tuple[SuiteScore, ...] = ()

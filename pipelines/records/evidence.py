@@ -1,7 +1,4 @@
-"""Which nouns does Ragtide speak of? Frozen records, written and read as versioned JSON.
-
-The vocabulary is the same in the code, on the command line, in MLflow and in the documentation.
-"""
+"""Evidence: every signal that a policy may look at, in five records by what they are measured on."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from ragtide.pipelines.records.data import ChangeSet, IndexDelta
 class Measure(Record):
     """A number between 0 and 1 (or a difference of two) with its sample size and interval.
 
-    What could not be measured has `value` None, never 0, and `why` says the reason.
+    What could not be measured has `value` None, never 0, and `why` says why.
     """
 
     value: float | None
@@ -40,12 +37,11 @@ NOT_REQUESTED = Measure.unmeasured("not asked for")
 
 
 class Costs(Record):
-    """Forecast seconds of each step, where the rates come from, and what an hour of compute costs, if that is set.
+    """Forecast seconds of each step, the source of the rates, and the price of an hour of compute, if one is set.
 
-    `suite_seconds` are those of the proof that a new model still has its earlier skills; `tune_seconds` those of
-    another retriever, with every chunk embedded anew.
-
-    `error_share` is how far earlier forecasts were off, as a share of what it really took: the median of `error_runs`.
+    `suite_seconds` are those of asking a new model the regression suites; `tune_seconds` those of tuning the embedder
+    and embedding every chunk with it. `error_share` is the median error of the last `error_runs` forecasts, as a share
+    of what was really taken.
     """
 
     refresh_seconds: float
@@ -61,12 +57,11 @@ class Costs(Record):
 
 
 class PastDecision(Record):
-    """An earlier decision, and what came of it: what a policy may learn from.
+    """An earlier decision and what it brought: what a policy may learn from.
 
-    `expected_points` is what the action was thought to be able to win back, `recovered_points` what the score really
-    gained, both in points of answer score (0-100); `score` is that of the live release as it was before (0-1), and
-    `shift` how far the documents had moved; `index_gap` and `model_gap` (0-1) are those that stood then. What was not
-    measured is None.
+    `expected_points` is the gain that was predicted for the action, `recovered_points` the measured gain, both in points
+    of answer score (0-100). `score` (0-1) is that of the release that was live before, `shift` how far the documents
+    had drifted, `index_gap` and `model_gap` (0-1) the gaps at that time. What was not measured is None.
     """
 
     cycle: str
@@ -101,42 +96,38 @@ class Gap(Record):
     model_gap: Measure
 
 
-class Evidence(Record):
-    """Every signal that the policy may look at. The centre of the project: which half is out of date?
+class DataChange(Record):
+    """The data compared with the live release.
 
-    `index_gap` = score(gold context) - score(retrieved context); `model_gap` = target - score(gold context).
-    The index's gap has three parts: `refresh_gain` on questions whose answer the live rows do not hold,
-    `embedder_gap` on those whose answer they hold but do not bring up, and the rest, where the right passage was
-    brought up and the model believed another; `missing_answers` is the share of the first, which speaks also where the
-    model fails whatever is before it. A question that is answered right from retrieved
-    passages counts as right with the right one, unasked. `groups` and `kinds` are the gaps by folder of
-    the documents and by kind of answer.
-
-    From the changed text itself, without labels: `changed_sentence_share`, the sentences of the corpus that say something else or
-    new; `stale_facts`, the share of moved facts for which the live index still finds the old one; `resurfaced_deletions`, the
-    share of removed sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors and
-    `vocabulary` of their words. `surprise` is the live model's loss on examples that it has not seen, less that on
-    those that it has (nats a token).
-
-    `examples` counts those that can be learnt from, `new_examples` those of them that the live adapter never saw,
-    `orphaned_examples` those whose page is gone, `filtered` by kind of flaw the lines that would teach it wrong.
-    `refused` holds actions that were refused by the gate or by a person, or rolled back, for this very snapshot and
-    these params; `approved` those that a person said yes to.
-    `held` are documents (with the digest of their rows) whose removal waits for an approval, and `deletions_rejected_reason` is why
-    a person said no to it, so that it is not asked for again; `quarantined` says why of documents that cannot be read;
-    what the index holds of them stays. `deleted_training_documents` are documents that the live adapter was taught from and that are
-    gone since. `new_base_model` is the base model that params.yaml names, where the
-    live release was made from another. `past` is what came of earlier decisions, `spent_hours` the compute of the last
-    seven days, and `signal_seconds` the seconds that each signal took.
-
-    `pairs` are those that a retriever could be tuned on (None: it cannot be tuned), `min_pairs` how many it needs, and
-    `new_pairs` the share of them that the live one was not tuned on.
+    `pending_deletions` (document -> digest of its rows) wait for an approval; `deletions_rejected_reason` is why a
+    person declined them, so that they are not asked about again. `quarantined` are documents that cannot be read, with
+    the reason; their rows stay. `deleted_training_documents` are documents that the live adapter was trained on and
+    that are deleted now.
     """
 
     snapshot: str
     live_release: str | None
     changes: ChangeSet
     delta: IndexDelta
+    pending_deletions: dict[str, str] = Field(default_factory=dict)
+    deletions_rejected_reason: str | None = None
+    quarantined: dict[str, str] = Field(default_factory=dict)
+    deleted_training_documents: tuple[str, ...] = ()
+
+
+class AnswerScores(Record):
+    """The golden questions, answered by the live release: which component is out of date?
+
+    `index_gap` = score(gold context) - score(retrieved context); `model_gap` = target - score(gold context). A question
+    that is answered correctly from retrieved context counts as correct with gold context.
+
+    The index's gap has three parts: `refresh_gain` on questions whose answer the live index lacks, `embedder_gap` on
+    those whose answer it holds but does not retrieve, and the rest, where the gold passage was retrieved and the model
+    used another one. `missing_answers` is the share of questions whose answer the live index lacks, which is known also
+    where the model fails with any context. `groups` and `kinds` are the gaps by folder and by kind of answer;
+    `stale_questions` are those whose answer is in no document, which are not scored.
+    """
+
     score_gold: Measure
     score_retrieved: Measure
     index_gap: Measure
@@ -147,32 +138,71 @@ class Evidence(Record):
     missing_answers: Measure = NOT_REQUESTED
     groups: tuple[Gap, ...] = ()
     kinds: tuple[Gap, ...] = ()
+    stale_questions: tuple[str, ...] = ()
+
+
+class TextSignals(Record):
+    """Signals of the changed text itself; no question is needed for them.
+
+    `changed_sentence_share`: sentences of the corpus that say something else or new; `stale_facts`: the share of changed
+    facts for which the live index still gives the old value; `resurfaced_deletions`: the share of removed sentences
+    that a search still finds; `novelty` and `shift` of the new chunks' vectors, and `vocabulary` of their words.
+    """
+
     changed_sentence_share: Measure = NOT_REQUESTED
     stale_facts: Measure = NOT_REQUESTED
     resurfaced_deletions: Measure = NOT_REQUESTED
     novelty: Measure = NOT_REQUESTED
     shift: Measure = NOT_REQUESTED
     vocabulary: Measure = NOT_REQUESTED
-    excess_loss: Measure = NOT_REQUESTED
-    stale_questions: tuple[str, ...] = ()
+
+
+class TrainingData(Record):
+    """What a retrain or a tuning could learn from.
+
+    `examples` counts the usable ones, `new_examples` those of them that the live adapter was not trained on,
+    `orphaned_examples` those whose document is deleted, `filtered` (kind of issue -> count) the lines that would teach
+    something wrong. `excess_loss` is the live model's loss on new examples less that on those that it was trained on
+    (nats a token). `new_base_model` is the base model of params.yaml where the live release has another.
+
+    `pairs` are those that the embedder could be tuned on (None: it cannot be tuned), `min_pairs` how many it needs, and
+    `new_pairs` the share of them that the live one was not tuned on.
+    """
+
     examples: int
     new_examples: int | None = None
     orphaned_examples: int = 0
     filtered: dict[str, int] = Field(default_factory=dict)
     min_examples: int
     adapter_is_current: bool
-    rejected_actions: dict[Action, str] = Field(default_factory=dict)
-    approved_actions: tuple[Action, ...] = ()
-    pending_deletions: dict[str, str] = Field(default_factory=dict)
-    deletions_rejected_reason: str | None = None
-    quarantined: dict[str, str] = Field(default_factory=dict)
-    deleted_training_documents: tuple[str, ...] = ()
+    excess_loss: Measure = NOT_REQUESTED
     new_base_model: str | None = None
     pairs: int | None = None
     min_pairs: int = 0
     new_pairs: float = 1.0
+
+
+class Limits(Record):
+    """What bounds the decision: costs, past decisions, budget and answers of people.
+
+    `spent_hours` is the compute of the last seven days. `rejected_actions` (action -> why) were rejected by the gate,
+    declined by a person or rolled back for this very snapshot and these params; a person approved `approved_actions`.
+    """
+
     costs: Costs
     past: tuple[PastDecision, ...] = ()
     spent_hours: float = 0.0
     hours_since_retrain: int | None = None
+    rejected_actions: dict[Action, str] = Field(default_factory=dict)
+    approved_actions: tuple[Action, ...] = ()
+
+
+class Evidence(Record):
+    """Everything that a policy may look at; `signal_seconds` is what measuring each signal took."""
+
+    data: DataChange
+    scores: AnswerScores
+    text: TextSignals = TextSignals()
+    training: TrainingData
+    limits: Limits
     signal_seconds: dict[str, float] = Field(default_factory=dict)

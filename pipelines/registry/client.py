@@ -1,8 +1,4 @@
-"""What was tried and what is live? The only door to MLflow: runs, datasets, the model registry and its one pointer.
-
-A release is a version of the registered model; the alias `champion` is the one pointer that says which is live. Each
-turn of the loop is a run, its steps are nested runs.
-"""
+"""MLflow client whose connection failures become an UnavailableError, for servers and databases alike."""
 
 from __future__ import annotations
 
@@ -23,74 +19,79 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from ragtide.pipelines.errors import UnavailableError, summarize_error
 
-# What MLflow's stores say of a model that is not there, and of an alias that is not there.
-NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
-# How often MLflow tries to open a database: its own 10 times take 100 s in silence, these one.
-DATABASE_TRIES = 4
-# How long one waits while another makes the tables of a new database; it takes seconds.
+# MLflow's error codes for a missing model and for a missing alias.
+NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
+# How often MLflow tries to open a database: its default of 10 attempts takes 100 s without output, 4 take about 1 s.
+DATABASE_ATTEMPTS = 4
+# How long a process waits while another one creates the tables of a new database, which takes seconds.
 OPENING_SECONDS = 120
+# How much of a store's own message is quoted, in characters.
+QUOTED_CHARACTERS = 200
 
 
 class RegistryClient(MlflowClient):
-    """MLflow's client, which also takes traces that are whole already."""
+    """MLflow's client, which can also log finished traces."""
 
     def log_traces(self, experiment: str, traces: Sequence[Trace]) -> None:
-        """All spans in one request, then a request a trace. A server before 3.4 takes none: the table has the rows."""
+        """Log all spans in one request, then each trace in one of its own.
+
+        A server older than MLflow 3.4 accepts none of them; the run's table `answers.json` holds the same rows.
+        """
         client = TracingClient(self.tracking_uri)
         with suppress(NotImplementedError):
-            client.log_spans(experiment, [span for one in traces for span in one.data.spans])
-            for one in traces:
-                client.start_trace(one.info)
+            client.log_spans(experiment, [span for trace in traces for span in trace.data.spans])
+            for trace in traces:
+                client.start_trace(trace.info)
 
 
 class MlflowStore:
-    """MLflow's client, with its store's troubles told as an UnavailableError: a server or a database that is away."""
+    """MLflow's client; raises UnavailableError where its server or database does not answer."""
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     def __getattr__(self, name: str) -> Any:
-        def ask(*arguments: Any, **options: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             try:
                 return getattr(self._client, name)(*arguments, **options)
             except (MlflowException, RequestException, DatabaseError) as problem:
-                if _is_the_stores(problem):
+                if _is_connection_failure(problem):
                     raise store_unavailable(self._address, problem) from problem
                 raise
 
-        return ask
+        return call
 
     @cached_property
     def _client(self) -> RegistryClient:
         if not self._address.startswith("http"):
             from mlflow.store.db import utils as databases
 
-            databases.MAX_RETRY_COUNT = DATABASE_TRIES
-        with _opening(self._address):
+            databases.MAX_RETRY_COUNT = DATABASE_ATTEMPTS
+        with _exclusive_opening(self._address):
             return RegistryClient(tracking_uri=self._address, registry_uri=self._address)
 
 
 @contextmanager
-def _opening(address: str) -> Iterator[None]:
-    """Be the only one who opens a SQLite database: MLflow makes the tables of a new one, and two at once break it."""
+def _exclusive_opening(address: str) -> Iterator[None]:
+    """Lock a SQLite database while it is opened: MLflow creates its tables, and two processes at once corrupt it."""
     if not address.startswith("sqlite:///"):
         yield
         return
     path = Path(address.removeprefix("sqlite:///"))
     lock = FileLock(f"{path}.lock", timeout=OPENING_SECONDS)
-    # Where no lock can be written, no table can be made either.
+    # Where no lock file can be written, no table can be created either.
     with suppress(OSError):
         lock.acquire()
     try:
-        _refuse_other_files(path, address)
+        _require_sqlite_file(path, address)
         yield
     finally:
         lock.release()
 
 
-def _refuse_other_files(path: Path, address: str) -> None:
-    """What is no database is not to be tried at all."""
+def _require_sqlite_file(path: Path, address: str) -> None:
+    """Raise UnavailableError at once for a file that is not a SQLite database: MLflow would retry for a while."""
     if not path.exists():
         return
     try:
@@ -100,16 +101,19 @@ def _refuse_other_files(path: Path, address: str) -> None:
         raise store_unavailable(address, problem) from problem
 
 
-def _is_the_stores(problem: Exception) -> bool:
-    """Whether it is the store that failed, and not what was asked of it."""
+def _is_connection_failure(problem: Exception) -> bool:
+    """Whether the store itself failed, as opposed to answering with an error."""
     cause = problem.__cause__ if isinstance(problem, MlflowException) else problem
-    # Others of the database's errors, such as that a name is taken, are answers.
-    is_away = isinstance(cause, OperationalError | RequestException) or type(cause) is DatabaseError
-    said = str(problem)
-    return is_away or said.startswith("API request to") or "unsupported URI" in said
+    # Other database errors, such as a name that is taken, are answers.
+    unreachable = isinstance(cause, OperationalError | RequestException) or type(cause) is DatabaseError
+    message = str(problem)
+    return unreachable or message.startswith("API request to") or "unsupported URI" in message
 
 
 def store_unavailable(address: str, problem: Exception) -> UnavailableError:
-    """A store that does not answer, in one line without the statement that it was asked."""
-    said = summarize_error(problem).split(" [SQL:")[0][:200]
-    return UnavailableError(f"MLflow at {address} does not answer as it should: {said}")
+    """Return the error for a store that does not answer, in one line and without the SQL statement."""
+    message = summarize_error(problem).split(" [SQL:")[0][:QUOTED_CHARACTERS]
+    return UnavailableError(
+        f"MLflow at {address} does not answer: {message}; check that server or database, "
+        "and registry.tracking_uri in params.yaml"
+    )

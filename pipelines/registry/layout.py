@@ -1,4 +1,4 @@
-"""How is MLflow laid out for a reviewer? The experiment's text, its saved views, and the page of each release."""
+"""Layout of MLflow's pages for reviewers: the experiment's description and saved views, and each release's page."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 from ragtide.pipelines.history.history import INDEX_GAP, LAG_SECONDS, LIVE_SCORE, MODEL_GAP
 from ragtide.pipelines.records.release import Cycle, Release
 
-# Where a run's numbers over the turns stand in charts, apart from those of the single turns.
-OVER = "over the cycles"
-# What a person knows a view by, and its place in its address.
-CYCLES, OVER_TIME = "cycles", "over-the-cycles"
+# The name of the run whose metrics have one point per cycle, and the prefix (a chart section) of those metrics.
+CHARTS_RUN, CHARTS = "metrics by cycle", "by_cycle"
+# The keys of the two saved views, which are part of their addresses.
+CYCLES, METRICS_BY_CYCLE = "cycles", "metrics-by-cycle"
 _VIEW = "mlflow.sharedViewState."
-# MLflow sorts them by name, metrics first; the decision stands in the run's name.
+# MLflow sorts the columns by name, metrics first; the decision is part of the run's name.
 _COLUMNS = (
     "metrics.`score_before`",
     "metrics.`score_after`",
@@ -26,81 +26,82 @@ _COLUMNS = (
 
 
 def experiment_tags(experiment: str, model: str) -> dict[str, str]:
-    """What an experiment says of itself, and the views that its page offers under Views."""
+    """Return the tags that hold an experiment's description and the saved views under Views on its page."""
     return {
-        "mlflow.note.content": _experiment_text(experiment, model),
+        "mlflow.note.content": _experiment_description(experiment, model),
         "mlflow.experimentKind": "genai_development",
         f"{_VIEW}{CYCLES}": _view("Cycles", "cycle", selectedColumns=list(_COLUMNS)),
-        f"{_VIEW}{OVER_TIME}": _view("Over the cycles", "timeline"),
+        f"{_VIEW}{METRICS_BY_CYCLE}": _view("Metrics by cycle", "timeline"),
     }
 
 
 def cycle_chart_metrics(cycle: Cycle) -> dict[str, float]:
-    """What is charted of a turn, by the names of the charts; what was not measured is left out."""
+    """Return a cycle's points for the charts (scores and gaps 0-1); what was not measured has no point."""
     went_live = cycle.release is not None and cycle.score_after is not None
     score = cycle.score_after if went_live else cycle.score_before
     lag = cycle.signals.get(LAG_SECONDS)
     values = {
-        "live score": cycle.signals.get(LIVE_SCORE) if score is None else score,
-        "index gap": cycle.signals.get(INDEX_GAP),
-        "model gap": cycle.signals.get(MODEL_GAP),
-        "embedded chunks": cycle.work.get("embedded_chunks", 0.0),
-        "turn seconds": cycle.seconds,
-        "data lag hours": None if lag is None else lag / 3600,
+        "live_score": cycle.signals.get(LIVE_SCORE) if score is None else score,
+        "index_gap": cycle.signals.get(INDEX_GAP),
+        "model_gap": cycle.signals.get(MODEL_GAP),
+        "embedded_chunks": cycle.work.get("embedded_chunks", 0.0),
+        "cycle_seconds": cycle.seconds,
+        "data_lag_hours": None if lag is None else lag / 3600,
     }
-    return {f"{OVER}/{name}": value for name, value in values.items() if value is not None}
+    return {f"{CHARTS}/{name}": value for name, value in values.items() if value is not None}
 
 
 def release_description(release: Release, experiment: str, run: str) -> str:
-    """What stands under Description on a release's page: what it is made of, and where that came from."""
-    at = f"#/experiments/{experiment}/runs/{run}"
-    adapter = release.model.adapter or "none"
-    before = f"release {release.previous}" if release.previous else "nothing"
-    snapshot, index, asked = release.snapshot, release.index, release.scorecard.answer_score.n
-    measured = release.scorecard.answer_score.value
-    score = "not measured" if measured is None else f"{measured:.2f}"
+    """Return the Description on a release's page: what it consists of, and links to what it came from."""
+    run_page = f"#/experiments/{experiment}/runs/{run}"
+    adapter = f"adapter `{release.model.adapter}`" if release.model.adapter else "no adapter"
+    previous = f"release {release.previous}" if release.previous else "none, this is the first release"
+    snapshot, index, answer_score = release.snapshot, release.index, release.scorecard.answer_score
+    score = "not measured" if answer_score.value is None else f"{answer_score.value:.2f}"
     return "\n".join(
         [
-            # The list of releases shows the first words as they are written; an interval in brackets becomes a link.
-            f"{release.decision}: answer score {score} on {asked} questions, made {release.created}.",
+            # The list of releases shows the first words as plain text, where an interval in brackets becomes a link.
+            f"{release.decision}: answer score {score} (0 to 1) on {answer_score.n} questions, "
+            f"created {release.created}.",
             "",
-            f"- why: [the decision]({at}/artifacts/decision.html) of [its cycle]({at})",
-            f"- proven: [the verdict]({at}/artifacts/verdict.html)",
-            f"- data `{snapshot.id}`: documents `{snapshot.kb_id}`, training examples `{snapshot.train_id}`, "
-            f"golden questions `{snapshot.golden_id}`, as the datasets of its cycle",
+            f"- decision: [why it was built]({run_page}/artifacts/decision.html), in [its cycle]({run_page})",
+            f"- verdict: [how it compared with the live release]({run_page}/artifacts/verdict.html)",
+            f"- data: snapshot `{snapshot.id}` with documents `{snapshot.kb_id}`, training examples "
+            f"`{snapshot.train_id}` and golden questions `{snapshot.golden_id}`, the datasets of its cycle",
             f"- index: version {index.version}, tag `{release.index_tag}`, {index.rows} chunks",
-            f"- model: `{release.model.base}`, adapter `{adapter}`",
-            f"- before it: {before}; `ragtide rollback --to {release.id}` makes this one live again",
+            f"- model: base model `{release.model.base}`, {adapter}",
+            f"- previous release: {previous}",
+            f"- rollback: `ragtide rollback --to {release.id}` makes this release live again",
         ]
     )
 
 
 def model_description(experiment: str) -> str:
-    """What stands under Description on the registered model's page."""
+    """Return the Description on the registered model's page."""
     return (
-        "Each version is a release: an index and an adapter that go live together. The alias `champion` is the one "
-        "pointer that says which is live; `ragtide rollback` moves it back. "
-        f"[Its cycles](#/experiments/{experiment}/runs?viewStateShareKey={CYCLES})."
+        "Each version is a release: an index and an adapter that go live together. The alias `champion` marks the "
+        "live release; `ragtide rollback` moves it back to an earlier one. "
+        f"[The cycles that made the releases](#/experiments/{experiment}/runs?viewStateShareKey={CYCLES})."
     )
 
 
 def _view(name: str, kind: str, **state: object) -> str:
-    """A view as MLflow 3.17 saves one: what it shows, under a name, without the time at which it was saved."""
+    """Return a view as MLflow 3.17 saves one, with time 0 in place of the time at which it was saved."""
     shown = {"searchFilter": f"tags.`ragtide.kind` = '{kind}'", **state}
     return json.dumps({"name": name, "createdAt": 0, "updatedAt": 0, "state": json.dumps(shown)})
 
 
-def _experiment_text(experiment: str, model: str) -> str:
-    """The links first: the page shows little more than a line until it is asked for the rest."""
+def _experiment_description(experiment: str, model: str) -> str:
+    """Return the experiment's text, links first: the page shows little more than one line until it is expanded."""
     runs = f"#/experiments/{experiment}/runs?viewStateShareKey="
     links = {
-        "The cycles, a row each": f"{runs}{CYCLES}",
-        "Score, gaps and cost over the cycles": f"{runs}{OVER_TIME}&compareRunsMode=CHART",
-        "The releases, and which one is live": f"#/models/{model}",
+        "All cycles": f"{runs}{CYCLES}",
+        "Score, gaps and cost by cycle": f"{runs}{METRICS_BY_CYCLE}&compareRunsMode=CHART",
+        "Releases, the live one marked `champion`": f"#/models/{model}",
     }
-    told = (
-        "A run for each turn of the loop, named by its decision: `decision.html` among its artifacts says why, "
-        "`verdict.html` how the candidate did, and `answers.json` of its step prove has a row a question. "
-        "Filter by the tags `decision`, `accepted`, `data_rev`, `index_version`."
+    text = (
+        "Each run is one cycle and is named after its decision. Among its artifacts, `decision.html` gives the reasons "
+        "and `verdict.html` compares the candidate with the live release; `answers.json` of its step `prove` has one "
+        "row per question. Useful tags to filter by: `decision`, `accepted`, `data_rev`, `index_version`."
     )
-    return " · ".join(f"[{name}]({where})" for name, where in links.items()) + f"\n\n{told}"
+    return " · ".join(f"[{name}]({address})" for name, address in links.items()) + f"\n\n{text}"

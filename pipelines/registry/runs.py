@@ -1,8 +1,4 @@
-"""What was tried and what is live? The only door to MLflow: runs, datasets, the model registry and its one pointer.
-
-A release is a version of the registered model; the alias `champion` is the one pointer that says which is live. Each
-turn of the loop is a run, its steps are nested runs.
-"""
+"""Writer for one MLflow run: metrics, parameters, tags, tables, artifacts, datasets and evaluation traces."""
 
 from __future__ import annotations
 
@@ -24,14 +20,14 @@ from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.registry.client import RegistryClient
 from ragtide.pipelines.registry.traces import evaluation_traces
 
-# What MLflow takes of params and of tags in one batch.
-AT_ONCE = 100
-# What MLflow runs of a release.
-SERVED = Path(__file__).parent.parent / "release" / "served.py"
+# The most params, or tags, that MLflow accepts in one batch.
+BATCH_SIZE = 100
+# The script that MLflow loads to serve a release.
+SERVED_SCRIPT = Path(__file__).parent.parent / "release" / "served.py"
 
 
 class DvcSource(DatasetSource):
-    """Where a dataset comes from: a folder that DVC versions, at the hash that is its digest."""
+    """A dataset's source for MLflow: a folder versioned by DVC, at the hash that is the dataset's digest."""
 
     def __init__(self, folder: str, digest: str) -> None:
         self.folder = folder
@@ -42,10 +38,10 @@ class DvcSource(DatasetSource):
         return "dvc"
 
     def load(self, **_: Any) -> Any:
-        raise NotImplementedError("`dvc checkout` brings the folder back")
+        raise NotImplementedError("MLflow cannot load this dataset: `dvc checkout` restores the folder")
 
     @staticmethod
-    def _can_resolve(raw_source: Any) -> bool:  # noqa: ARG004 - MLflow's form
+    def _can_resolve(raw_source: Any) -> bool:  # noqa: ARG004 - MLflow's signature
         return False
 
     @classmethod
@@ -61,7 +57,7 @@ class DvcSource(DatasetSource):
 
 
 class RunLog:
-    """One MLflow run to write to: a cycle, or a step in it."""
+    """One MLflow run to write to: a cycle, one of its steps, or an evaluation."""
 
     def __init__(self, client: RegistryClient, run: Run) -> None:
         self._client = client
@@ -80,34 +76,34 @@ class RunLog:
         return str(self._run.info.artifact_uri)
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log settings; those of a block as block.name."""
-        self._write(params=[Param(key, str(value)) for key, value in _flat(values)])
+        """Log settings; a nested one gets the name `block.name`."""
+        self._write(params=[Param(key, str(value)) for key, value in _flatten(values)])
 
     def metrics(self, values: Mapping[str, float | None], step: int = 0, at: int | None = None) -> None:
-        """Log numbers; what was not measured (None) is left out, never written as 0. `at`: milliseconds since 1970."""
-        when = _now() if at is None else at
-        known = {key: float(value) for key, value in values.items() if value is not None}
-        self._write(metrics=[Metric(key, value, when, step) for key, value in known.items()])
+        """Log numbers; an unmeasured one (None) is skipped, never logged as 0. `at`: milliseconds since 1970."""
+        timestamp = _now() if at is None else at
+        measured = {key: float(value) for key, value in values.items() if value is not None}
+        self._write(metrics=[Metric(key, value, timestamp, step) for key, value in measured.items()])
 
     def series(self, key: str, values: Iterable[tuple[int, float]]) -> None:
-        """Log a number at each of some steps."""
-        when = _now()
-        self._write(metrics=[Metric(key, value, when, step) for step, value in values])
+        """Log one metric at several steps: (step, value) pairs."""
+        timestamp = _now()
+        self._write(metrics=[Metric(key, value, timestamp, step) for step, value in values])
 
     def tags(self, values: Mapping[str, Any]) -> None:
         self._write(tags=[RunTag(key, str(value)) for key, value in values.items()])
 
     def _write(self, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()) -> None:
-        """In as few transactions, or requests, as MLflow allows: one by one they took a third of an empty turn."""
-        for start in range(0, max(len(metrics), len(params), len(tags)), AT_ONCE):
-            part = slice(start, start + AT_ONCE)
-            self._client.log_batch(self.id, metrics[part], params[part], tags[part])
+        """Log in as few requests as MLflow allows: one by one they took a third of a cycle that does nothing."""
+        for start in range(0, max(len(metrics), len(params), len(tags)), BATCH_SIZE):
+            batch = slice(start, start + BATCH_SIZE)
+            self._client.log_batch(self.id, metrics[batch], params[batch], tags[batch])
 
     def rename(self, name: str) -> None:
         self._client.set_tag(self.id, "mlflow.runName", name)
 
     def describe(self, markdown: str) -> None:
-        """What stands under Description on the run's page."""
+        """Set the Description on the run's page."""
         self._client.set_tag(self.id, "mlflow.note.content", markdown)
 
     def text(self, name: str, content: str) -> None:
@@ -119,27 +115,27 @@ class RunLog:
     def table(self, name: str, rows: Mapping[str, list[Any]]) -> None:
         self._client.log_table(self.id, dict(rows), name)
 
-    def questions(self, rows: Sequence[AnswerRow]) -> None:
-        """A row a question on the run's page, the first on top."""
+    def traces(self, rows: Sequence[AnswerRow]) -> None:
+        """Log one trace per question, which the run's page lists in this order."""
         self._client.log_traces(self._run.info.experiment_id, evaluation_traces(rows, self._run, _now()))
 
     def folder(self, name: str | None, folder: Path) -> None:
-        """What `folder` holds, under `name`, or at the top of the run's artifacts."""
+        """Log the contents of `folder` under `name`, or at the top level of the run's artifacts."""
         self._client.log_artifacts(self.id, str(folder), name)
 
     def model(self, name: str) -> None:
-        """The assistant as MLflow serves it, under `name`: code that looks up what is live, and no weights."""
+        """Log the assistant as an MLflow model under `name`: code that looks up the live release, no weights."""
         from mlflow.pyfunc import save_model
 
         with tempfile.TemporaryDirectory() as folder:
-            # MLflow writes down where the script lay: not where Ragtide is installed on this machine.
-            script = shutil.copy(SERVED, folder)
+            # MLflow records the script's path, which must not be where Ragtide is installed on this machine.
+            script = shutil.copy(SERVED_SCRIPT, folder)
             requirements = [f"ragtide=={version('ragtide')}"]
             save_model(f"{folder}/model", python_model=script, pip_requirements=requirements)
             self.folder(name, Path(folder, "model"))
 
     def datasets(self, snapshot: Snapshot) -> None:
-        """The three data folders as dataset inputs, each with its DVC hash as digest."""
+        """Log the three data folders as dataset inputs, each with its DVC hash as digest."""
         folders = {"kb": snapshot.kb_id, "train": snapshot.train_id, "golden": snapshot.golden_id}
         files = {"kb": snapshot.documents, "train": snapshot.examples, "golden": snapshot.questions}
         contexts = {"kb": "index", "train": "training", "golden": "evaluation"}
@@ -154,14 +150,14 @@ class RunLog:
 
 
 def _now() -> int:
-    """Milliseconds since 1970."""
+    """Return milliseconds since 1970."""
     return int(datetime.now(UTC).timestamp() * 1000)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -1,6 +1,6 @@
-"""How does an answered question become a row of MLflow's page for evaluations? As a trace with its assessments.
+"""Evaluation traces: one MLflow trace per question, with the expected answer and the assessments of the actual one.
 
-What was expected and how the answer was judged stand beside it, and one run can be held against another there.
+MLflow's evaluation page shows them as rows and can compare two runs.
 """
 
 from __future__ import annotations
@@ -16,57 +16,57 @@ from mlflow.entities.trace_state import TraceState
 
 from ragtide.pipelines.evaluation.answers import AnswerRow
 
-# What a table of MLflow holds of a question, and of an answer, in characters.
-PREVIEW = 1000
-CODE, GOLDEN = AssessmentSource("CODE", "ragtide"), AssessmentSource("HUMAN", "golden")
+# How much of a question, and of an answer, MLflow's tables show, in characters.
+PREVIEW_CHARACTERS = 1000
+SCORER_SOURCE, GOLDEN_SOURCE = AssessmentSource("CODE", "ragtide"), AssessmentSource("HUMAN", "golden")
 
 
 def evaluation_traces(rows: Sequence[AnswerRow], run: Run, at: int) -> list[Trace]:
-    """The rows on a run's page, the first on top; `at`: milliseconds since 1970."""
-    # MLflow shows the latest first.
+    """Return one trace per row, in the order in which the page lists them; `at`: milliseconds since 1970."""
+    # MLflow lists the latest trace first.
     return [_trace(row, run, at - position) for position, row in enumerate(rows)]
 
 
 def _trace(row: AnswerRow, run: Run, at: int) -> Trace:
-    name = f"tr-{secrets.token_hex(16)}"
+    trace_id = f"tr-{secrets.token_hex(16)}"
     info = TraceInfo(
-        trace_id=name,
+        trace_id=trace_id,
         trace_location=TraceLocation.from_experiment_id(run.info.experiment_id),
         request_time=at,
         state=TraceState.OK,
-        request_preview=row.question.question[:PREVIEW],
-        response_preview=row.answered.answer[:PREVIEW],
+        request_preview=row.question.question[:PREVIEW_CHARACTERS],
+        response_preview=row.graded.answer[:PREVIEW_CHARACTERS],
         trace_metadata={"mlflow.sourceRun": run.info.run_id},
         tags={"mlflow.traceName": "evaluation"},
-        assessments=list(_assessments(row, name)),
+        assessments=list(_assessments(row, trace_id)),
     )
-    return Trace(info, TraceData(_spans(row, name, at)))
+    return Trace(info, TraceData(_spans(row, trace_id, at)))
 
 
-def _assessments(row: AnswerRow, trace: str) -> Iterator[Feedback | Expectation]:
-    for key, value in row.marks.items():
-        yield Feedback(key, value, source=CODE, trace_id=trace, rationale=row.why)
-    yield Expectation("expected_response", row.expected, GOLDEN, trace_id=trace)
+def _assessments(row: AnswerRow, trace_id: str) -> Iterator[Feedback | Expectation]:
+    for name, value in row.assessments.items():
+        yield Feedback(name, value, source=SCORER_SOURCE, trace_id=trace_id, rationale=row.explanation)
+    yield Expectation("expected_response", row.expected, GOLDEN_SOURCE, trace_id=trace_id)
 
 
-def _spans(row: AnswerRow, trace: str, at: int) -> list[Span]:
-    """The answer, and in it what was found. Neither has an end: how long one question took is not known."""
-    asked, root = row.question.question, secrets.token_hex(8)
-    documents = [{"page_content": "", "metadata": {"doc_uri": source}} for source in row.answered.sources]
+def _spans(row: AnswerRow, trace_id: str, at: int) -> list[Span]:
+    """Return the answer's span and, within it, that of its retrieval; no span ends: the durations are not known."""
+    question, root_id = row.question.question, secrets.token_hex(8)
+    documents = [{"page_content": "", "metadata": {"doc_uri": source}} for source in row.graded.sources]
 
-    def span(name: str, kind: str, key: str, parent: str | None, outputs: Any) -> Span:
-        told = {"traceRequestId": trace, "spanType": kind, "spanInputs": asked, "spanOutputs": outputs}
+    def span(name: str, kind: str, span_id: str, parent: str | None, outputs: Any) -> Span:
+        values = {"traceRequestId": trace_id, "spanType": kind, "spanInputs": question, "spanOutputs": outputs}
         return Span.from_dict(
             {
                 "name": name,
-                "trace_id": trace,
-                "span_id": key,
+                "trace_id": trace_id,
+                "span_id": span_id,
                 "parent_span_id": parent,
                 "start_time_unix_nano": at * 1_000_000,
                 "status": {"code": "STATUS_CODE_OK"},
-                "attributes": {f"mlflow.{part}": json.dumps(value) for part, value in told.items()},
+                "attributes": {f"mlflow.{key}": json.dumps(value) for key, value in values.items()},
             }
         )
 
-    found = span("find", SpanType.RETRIEVER, secrets.token_hex(8), root, documents)
-    return [span("evaluation", SpanType.CHAIN, root, None, row.answered.answer), found]
+    retrieval = span("retrieve", SpanType.RETRIEVER, secrets.token_hex(8), root_id, documents)
+    return [span("evaluation", SpanType.CHAIN, root_id, None, row.graded.answer), retrieval]

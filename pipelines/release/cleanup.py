@@ -1,4 +1,4 @@
-"""What of all that was built does nothing need any more? Upkeep of the index, and of retrievers that nobody asks."""
+"""Project maintenance: index compaction, and deletion of unreferenced embedders and partial folders."""
 
 from __future__ import annotations
 
@@ -19,47 +19,50 @@ from ragtide.pipelines.workspace import Workspace
 
 
 def maintain_project(project: Project, dry_run: bool = False) -> list[MaintenanceStep]:
-    """Every step of upkeep, done or only told; empty before anything is built. The project must be held for writing."""
+    """Run every maintenance step, or with `dry_run` only report it; none before anything is built.
+
+    The caller must hold the writer lease.
+    """
     live = project.registry.champion()
-    # The vectors that grow are those of the retriever that is live.
+    # The vector cache grows by the vectors of the live embedder.
     embedder = project.embedder_for(live.index.tuned_embedder).embedder if live else project.models.embedder
     steps = maintain_index(project.workspace, embedder, dry_run)
-    return [*steps, _sweep_models(project, dry_run)] if steps else []
+    return [*steps, _delete_unreferenced_models(project, dry_run)] if steps else []
 
 
 @dataclass(frozen=True)
 class StoreSize:
-    """What a part of a project takes on this machine's disk."""
+    """The disk space that one of a project's stores takes on this machine."""
 
-    what: str
+    store: str
     path: Path
     bytes: int
 
 
 def store_sizes(workspace: Workspace, prefect_database: Path) -> list[StoreSize]:
-    """How large index, databases and stores are, largest first. What lies in a bucket or on a server is not in it."""
-    places = {
+    """Return the sizes of index, databases and caches, largest first, without what is in a bucket or on a server."""
+    stores = {
         "index": workspace.state / "lance",
-        "MLflow's database": workspace.state / "mlflow.db",
-        "MLflow's artifacts": workspace.state / "mlartifacts",
+        "MLflow database": workspace.state / "mlflow.db",
+        "MLflow artifacts": workspace.state / "mlartifacts",
         "adapters": workspace.adapters,
-        "tuned retrievers": workspace.tuned_embedders,
-        "DVC's cache": workspace.root / ".dvc" / "cache",
-        "Prefect's database": prefect_database,
+        "fine-tuned embedders": workspace.tuned_embedders,
+        "DVC cache": workspace.root / ".dvc" / "cache",
+        "Prefect database": prefect_database,
     }
-    found = [StoreSize(what, path, _bytes(path)) for what, path in places.items() if path.exists()]
-    return sorted(found, key=lambda one: -one.bytes)
+    sizes = [StoreSize(store, path, _bytes(path)) for store, path in stores.items() if path.exists()]
+    return sorted(sizes, key=lambda size: -size.bytes)
 
 
-def store_sizes_markdown(found: Sequence[StoreSize]) -> str:
-    """A row for each."""
+def store_sizes_markdown(sizes: Sequence[StoreSize]) -> str:
+    """Return a table with one row per store."""
     return markdown_table(
-        ("what", "MB", "where"), [(one.what, f"{one.bytes / 1e6:.1f}", f"`{one.path}`") for one in found]
+        ("store", "MB", "path"), [(size.store, f"{size.bytes / 1e6:.1f}", f"`{size.path}`") for size in sizes]
     )
 
 
 def _bytes(path: Path) -> int:
-    """A file of a store that is in use may vanish while it is being counted."""
+    """Return the size of a file or folder; a store's file may disappear while it is counted, and then counts 0."""
     total = 0
     for file in path.rglob("*") if path.is_dir() else (path,):
         with suppress(OSError):
@@ -67,34 +70,34 @@ def _bytes(path: Path) -> int:
     return total
 
 
-def _sweep_models(project: Project, dry_run: bool) -> MaintenanceStep:
-    """A tuned retriever is a hundred megabytes; one that goes is still in the MLflow run that made it."""
+def _delete_unreferenced_models(project: Project, dry_run: bool) -> MaintenanceStep:
+    """Delete fine-tuned embedders of about 100 MB each; the MLflow run that trained one still has it."""
     days = project.workspace.params.maintenance.keep_days
-    retrievers, halves = _idle_retrievers(project, days), list(_halves(project))
-    if retrievers or halves:
-        why = f"{len(retrievers)} tuned retrievers older than {days:g} days that no release was made with"
-        why += f"; {len(halves)} folders of killed writers" if halves else ""
+    embedders, partial = _unreferenced_embedders(project, days), list(_partial_folders(project))
+    if embedders or partial:
+        why = f"{len(embedders)} fine-tuned embedders are older than {days:g} days and in no release"
+        why += f"; {len(partial)} partial folders were left by killed writers" if partial else ""
     else:
-        why = f"every tuned retriever is a release's, or younger than {days:g} days"
+        why = f"every fine-tuned embedder is in a release or at most {days:g} days old"
     if not dry_run:
-        remove_paths([*retrievers, *halves])
-    return MaintenanceStep(step="sweep models", done=bool(retrievers or halves) and not dry_run, why=why)
+        remove_paths([*embedders, *partial])
+    return MaintenanceStep(step="delete unreferenced models", done=bool(embedders or partial) and not dry_run, why=why)
 
 
-def _idle_retrievers(project: Project, days: float) -> list[Path]:
-    """Those that the gate refused, or whose release was struck off; not one that artifacts/index.json still names."""
+def _unreferenced_embedders(project: Project, days: float) -> list[Path]:
+    """Return the embedders of rejected candidates and damaged releases, unless artifacts/index.json names them."""
     before = (datetime.now(UTC) - timedelta(days=days)).timestamp()
     old = [path for path in _folders(project.workspace.tuned_embedders) if path.stat().st_mtime < before]
     if not old:
         return []
-    noted = last_built_index(project.workspace)
-    built = [release.index for release in project.registry.releases()] + ([noted] if noted else [])
-    needed = {one.tuned_embedder.digest for one in built if one.tuned_embedder}
+    last_built = last_built_index(project.workspace)
+    indexes = [release.index for release in project.registry.releases()] + ([last_built] if last_built else [])
+    needed = {index.tuned_embedder.digest for index in indexes if index.tuned_embedder}
     return [path for path in old if path.name not in needed and not path.name.startswith(PARTIAL_PREFIX)]
 
 
-def _halves(project: Project) -> Iterable[Path]:
-    """With the project held for writing, these can be nobody else's."""
+def _partial_folders(project: Project) -> Iterable[Path]:
+    """Yield unfinished folders; with the writer lease held, no process is still writing them."""
     space = project.workspace
     for folder in (space.state, space.adapters, space.tuned_embedders, space.artifacts):
         yield from (path for path in _folders(folder) if path.name.startswith(PARTIAL_PREFIX))

@@ -1,4 +1,4 @@
-"""How does a release leave for elsewhere? Its model in a folder that says where it came from and how it is asked."""
+"""Export of a release's model to a folder with a card of its origin and a README with usage instructions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragtide.pipelines.records.base import Record, atomic_directory
 from ragtide.pipelines.records.release import Release
 
 CARD, README = "release.json", "README.md"
-USES = {
+USAGE = {
     ExportFormat.SAFETENSORS: (
         'model = AutoModelForCausalLM.from_pretrained("{folder}")\n'
         'tokenizer = AutoTokenizer.from_pretrained("{folder}")'
@@ -28,7 +28,7 @@ USES = {
 
 
 class ReleaseCard(Record):
-    """Where an exported model came from: `data` is the snapshot's id."""
+    """The origin of an exported model; `data` is the id of the snapshot that it was built from."""
 
     release: str
     data: str
@@ -41,24 +41,26 @@ class ReleaseCard(Record):
 
 
 def export_release(project: Project, release_id: str | None, form: ExportFormat, target: Path | None = None) -> Path:
-    """Write a release's model (None: the live one's) into `target`, or export/ in the project; the folder it is in.
+    """Write a release's model (None: the live one's) to `target`, by default below export/; returns that folder.
 
-    Raises RefusalError where there is no such release, where its base or adapter is gone, or where the target holds
-    something already.
+    Raises UserError where there is no such release, where its base model or adapter is missing, and where the target
+    is not empty.
     """
     release = _release(project, release_id)
     target = (target or project.workspace.root / "export" / f"release-{release.id}-{form}").absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there already: name another place with --to, or remove it")
+        raise UserError(f"{target} already exists: choose another folder with --to, or delete it")
     adapter = project.adapter(release)
     generator = load_generator_for(project.workspace, project.models, release.model)
     if not isinstance(generator, TransformersGenerator):
-        raise UserError(f"generate.model = {project.workspace.params.generate.model!r} is code of your own")
+        raise UserError(
+            f"generate.model = {project.workspace.params.generate.model!r} is custom code, which cannot be exported"
+        )
     with atomic_directory(target) as unfinished:
         save_model(generator, adapter, form, unfinished)
         _card(release, form).write(unfinished / CARD)
         (unfinished / README).write_text(_readme(release, form, target.name), encoding="utf-8")
-        _open_to_readers(unfinished)
+        _make_readable(unfinished)
     return target
 
 
@@ -67,8 +69,8 @@ def _release(project: Project, release_id: str | None) -> Release:
     return live if release_id in (None, live.id) else project.registry.release(str(release_id))
 
 
-def _open_to_readers(folder: Path) -> None:
-    """Whoever serves the model may be another user than whoever exports it; temporary files are for one alone."""
+def _make_readable(folder: Path) -> None:
+    """Let every user read the folder, as temporary folders are private: another user may serve the model."""
     folder.chmod(0o755)
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -88,18 +90,19 @@ def _card(release: Release, form: ExportFormat) -> ReleaseCard:
 
 
 def _readme(release: Release, form: ExportFormat, folder: str) -> str:
-    """For whoever finds the folder."""
-    made = f"base `{release.model.base}`, adapter `{release.model.adapter or 'none'}`"
-    use = indent(USES[form].format(folder=folder), "    ")
+    """Return the README of an exported model: what it is, how it is loaded and how it is prompted."""
+    model = f"base model `{release.model.base}`, adapter `{release.model.adapter or 'none'}`"
+    usage = indent(USAGE[form].format(folder=folder), "    ")
     prompt = question_prompt("QUESTION", ("PASSAGE", "PASSAGE"))
-    turns = indent("\n".join(f"{turn.role}: {turn.content}" for turn in prompt), "    ")
+    messages = indent("\n".join(f"{message.role}: {message.content}" for message in prompt), "    ")
     return f"""# Release {release.id}
 
-The model of a Ragtide release: {made}. From which data it was made, and what it scored, stands in `{CARD}`.
+The model of a Ragtide release: {model}. `{CARD}` records the data that it was trained on and its score.
 
-{use}
+{usage}
 
-It expects its passages, most relevant first, before the question, through its chat template:
+The model expects the retrieved passages, most relevant first, and then the question, in this form and through its chat
+template:
 
-{turns}
+{messages}
 """

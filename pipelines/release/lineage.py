@@ -1,9 +1,10 @@
-"""What went into an adapter, and which adapters have seen a document? A deleted document flags those that saw it."""
+"""Adapter lineage: the examples and documents that an adapter was trained on, and flags for deleted ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 
 from ragtide.pipelines.corpus import DocumentFolder
@@ -20,42 +21,44 @@ from ragtide.pipelines.reports.markdown import list_some
 from ragtide.pipelines.training.examples import Example, TrainingLine
 from ragtide.pipelines.workspace import Workspace
 
-# A tag on every release whose adapter has seen a document that is gone; it is never taken away.
+# A tag on every release whose adapter was trained with a document that has been deleted; it is never removed.
 SAW_DELETED = "saw_deleted"
 
 
 class DeletedDocuments:
-    """Which documents are gone from the folder: neither renamed, nor unreadable, nor waiting for an approval."""
+    """The documents that were deleted from the folder: neither renamed, nor unreadable, nor pending approval."""
 
-    def __init__(self, workspace: Workspace, snapshot: Snapshot, held: Iterable[str]) -> None:
+    def __init__(self, workspace: Workspace, snapshot: Snapshot, pending: Iterable[str]) -> None:
         self._workspace = workspace
-        self._now = supported_documents(snapshot)
-        self._kept = {*held, *snapshot.unusable}
+        self._current = supported_documents(snapshot)
+        self._not_deleted = {*pending, *snapshot.unusable}
 
     @cached_property
     def _earlier(self) -> list[Mapping[str, str]]:
         return [*earlier_documents(self._workspace)]
 
     def among(self, seen: Mapping[str, str]) -> tuple[str, ...]:
-        """Those of `seen` (name -> digest of then) that are gone. One edited and then renamed is not."""
-        missing = {name: digest for name, digest in seen.items() if name not in self._now}
+        """Return those of `seen` (name -> digest when seen) that were deleted; one edited and then renamed is not."""
+        missing = {name: digest for name, digest in seen.items() if name not in self._current}
         if not missing:
             return ()
-        last = {name: self._last_known(name) or digest for name, digest in missing.items()}
-        then, later = (find_deleted(one, self._now, self._kept, self._earlier) for one in (missing, last))
-        return tuple(sorted(then.keys() & later.keys()))
+        latest = {name: self._latest_digest(name) or digest for name, digest in missing.items()}
+        by_seen_digest, by_latest_digest = (
+            find_deleted(documents, self._current, self._not_deleted, self._earlier) for documents in (missing, latest)
+        )
+        return tuple(sorted(by_seen_digest.keys() & by_latest_digest.keys()))
 
-    def _last_known(self, name: str) -> str | None:
+    def _latest_digest(self, name: str) -> str | None:
         return next((documents[name] for documents in self._earlier if name in documents), None)
 
 
 def deleted_training_documents(model: BuiltModel, deletions: DeletedDocuments) -> tuple[str, ...]:
-    """The documents that a model was taught from and that are gone."""
+    """Return the deleted documents that state an answer on which a model was trained."""
     return deletions.among({name: digest for name, digest in model.documents.items() if name in model.source_documents})
 
 
 def deleted_seen_documents(project: Project, model: BuiltModel, snapshot: Snapshot) -> tuple[str, ...]:
-    """Of the documents that a model has seen those that are gone from `snapshot`: for a look, without a corpus."""
+    """Return the documents in a model's training contexts that are deleted in `snapshot`; reads no corpus."""
     if model.documents.keys() <= supported_documents(snapshot).keys():
         return ()
     live = project.registry.champion()
@@ -64,35 +67,44 @@ def deleted_seen_documents(project: Project, model: BuiltModel, snapshot: Snapsh
 
 
 def releases_to_flag(project: Project, evidence: Evidence) -> list[Release]:
-    """The releases that may have to be flagged: all where documents leave now, else the live one, which is at hand."""
-    if evidence.changes.removed or evidence.delta.documents_deleted:
+    """Return the releases to check for deleted documents: all where documents are deleted now, else the live one."""
+    if evidence.data.changes.removed or evidence.data.delta.documents_deleted:
         return project.registry.releases()
     live = project.registry.champion()
     return [live] if live else []
 
 
 def flag_releases(project: Project, releases: Iterable[Release], deletions: DeletedDocuments) -> None:
-    """Mark every release whose adapter has seen a document that is gone, the live one or not (law 6)."""
+    """Tag every release whose adapter was trained with a deleted document.
+
+    This keeps invariant deleted-is-gone (docs/invariants.md), for live and earlier releases alike.
+    """
     for release in releases:
-        if gone := deletions.among(release.model.documents):
-            project.registry.tag_release(release.id, {SAW_DELETED: list_some(gone)})
+        if deleted := deletions.among(release.model.documents):
+            project.registry.tag_release(release.id, {SAW_DELETED: list_some(deleted)})
 
 
-# --- looking it up -------------------------------------------------------------------------------------------------
+class DocumentState(StrEnum):
+    """What has become of a document since a model was trained with it."""
+
+    UNCHANGED = "unchanged"
+    EDITED = "edited since"
+    MOVED_OR_PENDING = "renamed, or its deletion is pending approval"
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True)
 class SeenDocument:
-    """A document that stood before a model in training, whether answers were taught from it, and what it is now."""
+    """A document in a model's training contexts; `is_source` where it states answers on which the model was trained."""
 
     name: str
     is_source: bool
-    now: str
+    state: DocumentState
 
 
 @dataclass(frozen=True)
 class SeenExample:
-    """An example that a model learnt from, by its digest; `content` is None where no file that is left holds it."""
+    """A training example by its digest; `content` is None where no remaining file has it."""
 
     digest: str
     content: Example | None
@@ -100,7 +112,7 @@ class SeenExample:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What went into an adapter, and the releases that answer with it."""
+    """The examples and documents that an adapter was trained on, and the releases that have it."""
 
     model: BuiltModel
     releases: tuple[str, ...]
@@ -110,7 +122,7 @@ class Lineage:
 
 @dataclass(frozen=True)
 class Sighting:
-    """A release whose adapter has seen a document, and how."""
+    """A release whose adapter was trained with a document; `is_source` as in SeenDocument."""
 
     release: str
     adapter: str
@@ -119,63 +131,60 @@ class Sighting:
 
 
 def release_with_adapter(project: Project, adapter: str | None) -> Release:
-    """The newest release that answers with an adapter; without a name, the live one. Raises RefusalError for none."""
+    """Return the newest release with an adapter; None stands for the live release. Raises UserError for none."""
     if adapter is None:
-        live = project.registry.champion()
-        if live is None:
-            raise UserError("nothing is live yet: `ragtide run` makes the first release")
-        return live
-    known = [release for release in project.registry.releases() if release.model.adapter]
-    found = [release for release in known if release.model.adapter == adapter]
-    if not found:
-        names = ", ".join(dict.fromkeys(str(release.model.adapter) for release in known)) or "none yet"
-        raise UserError(f"no release answers with the adapter {adapter!r}; known: {names}")
-    return found[-1]
+        return project.registry.live()
+    with_adapter = [release for release in project.registry.releases() if release.model.adapter]
+    matching = [release for release in with_adapter if release.model.adapter == adapter]
+    if not matching:
+        names = ", ".join(dict.fromkeys(str(release.model.adapter) for release in with_adapter)) or "none yet"
+        raise UserError(f"no release has the adapter {adapter!r}; known adapters: {names}")
+    return matching[-1]
 
 
 def lineage_of(project: Project, release: Release, snapshot: Snapshot) -> Lineage:
-    """What went into a release's adapter; `snapshot` is what is in the folders now.
+    """Return the lineage of a release's adapter; `snapshot` is the current one.
 
-    Raises RefusalError where it has none, or where it was made before that was written down.
+    Raises UserError where the release has no adapter, or the adapter was trained before lineage was recorded.
     """
     model = release.model
     if model.adapter is None:
-        raise UserError(f"release {release.id} has no adapter: it answers with the base model, {model.base}")
+        raise UserError(f"release {release.id} has no adapter: it uses the base model {model.base} alone")
     if not model.documents and not model.trained_on:
-        raise UserError(f"adapter {model.adapter} was made before it was written down what goes into one: retrain")
-    releases = tuple(one.id for one in project.registry.releases() if one.model.adapter == model.adapter)
+        raise UserError(f"the adapter {model.adapter} has no recorded lineage: retrain to get one that has")
+    releases = tuple(other.id for other in project.registry.releases() if other.model.adapter == model.adapter)
     return Lineage(model, releases, _examples(project, release), _documents(project, model, snapshot))
 
 
 def sightings(project: Project, document: str) -> tuple[Sighting, ...]:
-    """The releases whose adapters have seen a document, oldest first."""
+    """Return the releases whose adapters were trained with a document, oldest first."""
     live = project.registry.live_release_id()
     return tuple(
-        Sighting(one.id, str(one.model.adapter), one.id == live, document in one.model.source_documents)
-        for one in project.registry.releases()
-        if document in one.model.documents
+        Sighting(release.id, str(release.model.adapter), release.id == live, document in release.model.source_documents)
+        for release in project.registry.releases()
+        if document in release.model.documents
     )
 
 
 def _examples(project: Project, release: Release) -> tuple[SeenExample, ...]:
-    """The examples by their digests, found again in the files that they came from."""
+    """Return the training examples, with their content where a file that they came from still exists."""
     files = release.model.files or release.snapshot.examples
-    lines = [Example.of(line, where) for where, line in read_earlier_lines(project.workspace, files, TrainingLine)]
-    found = {example.digest: example for example in reversed(lines)}
-    return tuple(SeenExample(digest, found.get(digest)) for digest in release.model.trained_on)
+    examples = [Example.of(line, where) for where, line in read_earlier_lines(project.workspace, files, TrainingLine)]
+    by_digest = {example.digest: example for example in reversed(examples)}
+    return tuple(SeenExample(digest, by_digest.get(digest)) for digest in release.model.trained_on)
 
 
 def _documents(project: Project, model: BuiltModel, snapshot: Snapshot) -> tuple[SeenDocument, ...]:
-    gone, now = set(deleted_seen_documents(project, model, snapshot)), supported_documents(snapshot)
+    deleted, current = set(deleted_seen_documents(project, model, snapshot)), supported_documents(snapshot)
     return tuple(
-        SeenDocument(name, name in model.source_documents, _became(name, digest, now, gone))
+        SeenDocument(name, name in model.source_documents, _state(name, digest, current, deleted))
         for name, digest in sorted(model.documents.items())
     )
 
 
-def _became(name: str, digest: str, now: Mapping[str, str], gone: set[str]) -> str:
-    if name in gone:
-        return "gone"
-    if name not in now:
-        return "renamed, or its removal waits"
-    return "as it was" if now[name] == digest else "edited since"
+def _state(name: str, digest: str, current: Mapping[str, str], deleted: set[str]) -> DocumentState:
+    if name in deleted:
+        return DocumentState.DELETED
+    if name not in current:
+        return DocumentState.MOVED_OR_PENDING
+    return DocumentState.UNCHANGED if current[name] == digest else DocumentState.EDITED

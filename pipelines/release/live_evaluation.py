@@ -1,4 +1,4 @@
-"""How well does a release answer the questions of now? As a run of its own in MLflow, and a page for people."""
+"""Evaluation of a release on the current questions and documents: an MLflow run of its own, and a page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ragtide.pipelines.reports.evaluation import scorecard_markdown, scorecard_m
 
 @dataclass(frozen=True)
 class LiveEvaluation:
-    """The scores of one release, as a page, and where MLflow shows them with a row a question."""
+    """The scores of one release, the same as Markdown, and the URL of the MLflow run with one row per question."""
 
     scorecard: Scorecard
     markdown: str
@@ -22,20 +22,20 @@ class LiveEvaluation:
 
 
 def evaluate_release(project: Project, release: Release) -> LiveEvaluation:
-    """Score a release on the questions and documents of now; where it is stale, they show it.
+    """Score a release on the current questions and documents; a stale release scores low on them.
 
-    It needs no lease: it reads what every reader reads, and writes one MLflow run once all is known. Raises
-    RefusalError where the data or the golden questions cannot be used.
+    Needs no lease: it reads what every reader reads, and writes one MLflow run once all scores are known. Raises
+    UserError where the data or the golden questions are unusable.
     """
     snapshot = take_snapshot(project.workspace)
-    examiner = project.evaluator(project.corpus(snapshot))
-    scorecard = examiner.scorecard(project.system_under_test(release))
-    rows = answer_rows(scorecard, examiner.golden.questions)
+    evaluator = project.evaluator(project.corpus(snapshot).knowledge)
+    scorecard = evaluator.scorecard(project.system_under_test(release))
+    rows = answer_rows(scorecard, evaluator.golden.questions)
     with project.registry.evaluation(release) as log:
         log.tags({"data_rev": snapshot.id})
         log.datasets(snapshot)
         log.metrics(scorecard_metrics(scorecard))
         log.table("answers.json", answers_table(rows))
-        log.questions(rows)
+        log.traces(rows)
         log.record("scorecard.json", scorecard)
     return LiveEvaluation(scorecard, scorecard_markdown(scorecard, rows), project.registry.address(log))

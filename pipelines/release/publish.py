@@ -1,4 +1,4 @@
-"""How does a candidate become live, and how does one go back? Index and model together, by one pointer."""
+"""Publication of an accepted candidate: index and model go live together by one pointer move."""
 
 from __future__ import annotations
 
@@ -14,38 +14,45 @@ from ragtide.pipelines.registry.runs import RunLog
 
 
 def publish_candidate(
-    project: Project, log: RunLog, candidate: Candidate, verdict: Verdict, check: Callable[[], None] = lambda: None
+    project: Project,
+    log: RunLog,
+    candidate: Candidate,
+    verdict: Verdict,
+    check_lease: Callable[[], None] = lambda: None,
 ) -> Release:
-    """Make an accepted candidate live. The pointer moves last: a kill before it leaves the live release as it was.
+    """Make an accepted candidate live. The pointer moves last: a kill before that leaves the live release as it was.
 
-    Tried again in the same turn, it goes on with the release that was written down the first time, live or not.
-    Raises RefusalError where another release has gone live since the candidate was held against `candidate.previous`;
-    `check` raises it where the turn has lost the project to another.
+    A retry in the same cycle continues with the release that the first attempt recorded completely, live or not.
+    Raises UserError for a candidate that the gate rejected, and where another release went live since the candidate was
+    compared with `candidate.previous`; `check_lease` raises it where the cycle has lost the writer lease.
     """
     if not verdict.accepted:
-        raise UserError("a candidate that the gate refused is not released")
-    release = project.registry.find_written(log)
+        raise UserError("the gate rejected this candidate: it cannot be released")
+    release = project.registry.find_recorded(log)
     if release is None:
-        _refuse_if_moved(project, candidate, check)
-        release = _write_down(project, log, candidate, verdict)
+        _require_unchanged_live(project, candidate, check_lease)
+        release = _record(project, log, candidate, verdict)
     with project.registry.pointer_lock():
         if project.registry.live_release_id() != release.id:
-            _refuse_if_moved(project, candidate, check)
+            _require_unchanged_live(project, candidate, check_lease)
             project.registry.set_live(release)
     return release
 
 
-def _refuse_if_moved(project: Project, candidate: Candidate, check: Callable[[], None]) -> None:
-    check()
+def _require_unchanged_live(project: Project, candidate: Candidate, check_lease: Callable[[], None]) -> None:
+    """Raise UserError where the lease is lost or another release is live than the candidate was compared with."""
+    check_lease()
     live = project.registry.live_release_id()
     if live != candidate.previous:
-        now, then = (f"release {one}" if one else "nothing" for one in (live, candidate.previous))
-        moved = f"{now} is live by now, and the candidate was held against {then}"
-        raise UserError(f"{moved}: it is not published over it; the next run looks anew")
+        now, then = (f"release {number}" if number else "no release" for number in (live, candidate.previous))
+        raise UserError(
+            f"{now} is live now, but the candidate was compared with {then}: it is not published; "
+            "the next run compares again"
+        )
 
 
-def _write_down(project: Project, log: RunLog, candidate: Candidate, verdict: Verdict) -> Release:
-    """A release that is whole, and that nobody points at yet."""
+def _record(project: Project, log: RunLog, candidate: Candidate, verdict: Verdict) -> Release:
+    """Record a complete release to which no pointer leads yet."""
     draft, index = project.registry.draft(log), project.index
     release = Release(
         **dict(candidate),
@@ -59,5 +66,5 @@ def _write_down(project: Project, log: RunLog, candidate: Candidate, verdict: Ve
     adapter = adapter_folder(project.workspace, release.model)
     if adapter is not None:
         log.folder(f"{draft.folder}/adapter", adapter)
-    project.registry.describe(release, draft, log)
+    project.registry.record_release(release, draft, log)
     return release

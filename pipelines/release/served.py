@@ -1,4 +1,4 @@
-"""What does MLflow run of a release? This file, copied into each; it stays thin, since a copy is never mended."""
+"""Script that MLflow loads to serve a release. It is copied into every release and never updated, so it stays small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do table, tags, registry and snapshots agree? Each mismatch by name, and a mend where nothing is lost by it."""
+"""Consistency check of index, tags, registry and snapshots: every mismatch with its place and a safe repair."""
 
 from __future__ import annotations
 
@@ -7,207 +7,211 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from ragtide.pipelines.data.snapshot import folder_hash
+from ragtide.pipelines.data.hashing import folder_hash
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.index.fingerprint import local_table_folder
 from ragtide.pipelines.index.maintenance import orphaned_files, remove_paths
-from ragtide.pipelines.index.table import rows_digest
+from ragtide.pipelines.index.rows import rows_digest
 from ragtide.pipelines.models.adapters import adapter_digest
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.release import BuiltIndex, Release
-from ragtide.pipelines.registry.releases import LOST
+from ragtide.pipelines.registry.releases import DAMAGED
 from ragtide.pipelines.release.rollback import roll_back
 
-TAG = "release-"
+RELEASE_TAG = "release-"
+# How much of a library's error a mismatch quotes, in characters.
+QUOTED_CHARACTERS = 160
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Two things that should agree and do not. `mend` puts it right; None where nothing but the user can."""
+    """Two things that should agree and do not; `repair` corrects it, or is None where only the user can."""
 
     where: str
     what: str
     remedy: str
-    mend: Callable[[], object] | None = None
+    repair: Callable[[], object] | None = None
 
 
 def verify_project(project: Project) -> list[Mismatch]:
-    """Everything that does not agree, the live release first. Changes nothing."""
+    """Return every mismatch, those of the live release first. Changes nothing."""
     live = project.registry.live_release_id()
     releases = sorted(project.registry.releases(), key=lambda release: (release.id != live, int(release.id)))
-    found = [*_pointer(project, releases, live)]
+    mismatches = [*_check_pointer(project, releases, live)]
     for release in releases:
-        found += _index(project, release, is_live=release.id == live)
-    found += [*_adapter(project, releases, live), *_snapshots(project, releases)]
-    found += [*_tags(project, releases), *_note(project), *_remains(project)]
-    return found
+        mismatches += _check_index(project, release, is_live=release.id == live)
+    mismatches += [*_check_adapters(project, releases, live), *_check_snapshots(project, releases)]
+    mismatches += [*_check_tags(project, releases), *_check_index_artifact(project), *_check_remains(project)]
+    return mismatches
 
 
 def repair_mismatches(mismatches: list[Mismatch]) -> tuple[list[Mismatch], list[tuple[Mismatch, str]]]:
-    """Mend what can be mended: (mended, left with the reason). The project must be held for writing."""
-    mended: list[Mismatch] = []
-    left: list[tuple[Mismatch, str]] = []
-    for one in mismatches:
-        if one.mend is None:
-            left.append((one, one.remedy))
+    """Repair what can be repaired: (repaired, remaining with the reason). The caller must hold the writer lease."""
+    repaired: list[Mismatch] = []
+    remaining: list[tuple[Mismatch, str]] = []
+    for mismatch in mismatches:
+        if mismatch.repair is None:
+            remaining.append((mismatch, mismatch.remedy))
             continue
         try:
-            one.mend()
-            mended.append(one)
+            mismatch.repair()
+            repaired.append(mismatch)
         except UserError as problem:
-            left.append((one, str(problem)))
-    return mended, left
+            remaining.append((mismatch, str(problem)))
+    return repaired, remaining
 
 
-def _pointer(project: Project, releases: list[Release], live: str | None) -> Iterator[Mismatch]:
-    """The alias names a release that was written down to its end."""
+def _check_pointer(project: Project, releases: list[Release], live: str | None) -> Iterator[Mismatch]:
+    """The alias must name a complete release."""
     if live is None or live in {release.id for release in releases}:
         return
-    what = f"what is live, release {live}, was never written down to its end"
+    what = f"the live release {live} was never recorded completely"
     if not releases:
-        yield Mismatch("registry", what, "`ragtide run` makes a release")
+        yield Mismatch("registry", what, "run `ragtide run`, which makes a new release")
         return
     newest = max(releases, key=lambda release: int(release.id))
-    yield Mismatch("registry", what, f"point back to release {newest.id}", partial(project.registry.set_live, newest))
+    repair = partial(project.registry.set_live, newest)
+    yield Mismatch("registry", what, f"make release {newest.id}, the newest complete one, live", repair)
 
 
-def _index(project: Project, release: Release, is_live: bool) -> Iterator[Mismatch]:
-    """A release's version is there under its tag, and holds what it held when it was released."""
+def _check_index(project: Project, release: Release, is_live: bool) -> Iterator[Mismatch]:
+    """A release's index version must exist under its tag, with the rows that it had when it was released."""
     index, version, tag = project.index, release.index.version, release.index_tag
     where = f"index of release {release.id}" + (" (live)" if is_live else "")
-    named = index.tags().get(tag)
-    wrong = _rows(project, release, version)
-    if wrong:
-        if not is_live:
-            strike = partial(_strike_off, project, release, wrong)
-            yield Mismatch(where, wrong, "strike the release off: it cannot be gone back to", strike)
-            return
-        back = _way_back(project, release)
-        remedy = "go back to a release that is whole" if back else "`ragtide run` builds an index anew"
-        yield Mismatch(where, wrong, remedy, back)
-    elif named is None:
-        yield Mismatch(where, f"tag {tag} is gone", "set it again", partial(index.tag, tag, version))
-    elif named != version:
-        what = f"tag {tag} names version {named}, not {version}"
-        yield Mismatch(where, what, "move it back", partial(index.retag, tag, version))
+    tagged = index.tags().get(tag)
+    damage = _index_damage(project, release, version)
+    if damage and is_live:
+        rollback = _rollback_to_intact(project, release)
+        remedy = "roll back to an intact release" if rollback else "run `ragtide run`, which rebuilds the index"
+        yield Mismatch(where, damage, remedy, rollback)
+    elif damage:
+        repair = partial(_mark_damaged, project, release, damage)
+        yield Mismatch(where, damage, "mark the release as damaged, so that nobody rolls back to it", repair)
+    elif tagged is None:
+        yield Mismatch(where, f"the tag {tag} is missing", "set the tag again", partial(index.tag, tag, version))
+    elif tagged != version:
+        what = f"the tag {tag} names index version {tagged} instead of {version}"
+        yield Mismatch(where, what, f"move the tag to version {version}", partial(index.retag, tag, version))
 
 
-def _rows(project: Project, release: Release, version: int) -> str | None:
-    """What is wrong with the rows of a release; None where they are what they were."""
+def _index_damage(project: Project, release: Release, version: int) -> str | None:
+    """Return what is wrong with the rows of a release, or None where they are those that were released."""
     index = project.index
     try:
         rows = index.rows(version)
         if release.content and rows_digest(rows) != release.content:
-            return f"version {version} holds {len(rows)} rows that are not the {release.index.rows} that were released"
+            return (
+                f"index version {version} has {len(rows)} rows that are not "
+                f"the {release.index.rows} rows that were released"
+            )
         return "; ".join(index.flaws(version)) or None
     except UserError as problem:
         return str(problem)
     except (RuntimeError, ValueError, OSError) as problem:
-        return f"version {version} cannot be read ({summarize_error(problem)[:160]})"
+        return f"index version {version} cannot be read ({summarize_error(problem)[:QUOTED_CHARACTERS]})"
 
 
-def _way_back(project: Project, live: Release) -> Callable[[], object] | None:
-    """Going back to the newest release before the live one that is whole; None where there is none."""
+def _rollback_to_intact(project: Project, live: Release) -> Callable[[], object] | None:
+    """Return the rollback to the newest intact release before the live one, or None where there is none."""
     for release in reversed(project.registry.releases()):
-        older = int(release.id) < int(live.id) and not _rows(project, release, release.index.version)
-        if older and not _adapter_problem(project, release):
-            why = "`ragtide verify --repair`: the index is not whole"
-            return partial(_go_back, project, live, release, why)
+        is_intact = int(release.id) < int(live.id) and not _index_damage(project, release, release.index.version)
+        if is_intact and not _adapter_damage(project, release):
+            return partial(_roll_back_and_mark, project, live, release)
     return None
 
 
-def _go_back(project: Project, live: Release, target: Release, why: str) -> None:
+def _roll_back_and_mark(project: Project, live: Release, target: Release) -> None:
+    why = "`ragtide verify --repair`: the index of the live release is damaged"
     roll_back(project.registry, target.id, why, project.check_servable)
-    _strike_off(project, live, why)
+    _mark_damaged(project, live, why)
 
 
-def _strike_off(project: Project, release: Release, why: str) -> None:
-    """A release that is lost is none to go back to, and keeps no version from being pruned."""
-    project.registry.tag_release(release.id, {LOST: why})
+def _mark_damaged(project: Project, release: Release, why: str) -> None:
+    """Exclude a release from rollback, and drop its tag, which would keep its index version from being pruned."""
+    project.registry.tag_release(release.id, {DAMAGED: why})
     if project.index.has_tag(release.index_tag):
         project.index.untag(release.index_tag)
 
 
-def _adapter(project: Project, releases: list[Release], live: str | None) -> Iterator[Mismatch]:
+def _check_adapters(project: Project, releases: list[Release], live: str | None) -> Iterator[Mismatch]:
+    """Each release's adapter must be on this machine, with the weights that its name stands for."""
     for release in releases:
-        problem = _adapter_problem(project, release)
-        if problem:
+        damage = _adapter_damage(project, release)
+        if damage:
             where = f"adapter of release {release.id}" + (" (live)" if release.id == live else "")
-            yield Mismatch(where, problem, "fetch it from MLflow", partial(_fetch, project, release))
+            yield Mismatch(where, damage, "download it from MLflow", partial(_replace_adapter, project, release))
 
 
-def _adapter_problem(project: Project, release: Release) -> str | None:
+def _adapter_damage(project: Project, release: Release) -> str | None:
     if release.model.adapter is None:
         return None
     folder = project.workspace.adapters / release.model.adapter
     if not folder.is_dir():
-        return f"{release.model.adapter} is not on this machine"
+        return f"the adapter {release.model.adapter} is not on this machine"
     if adapter_digest(folder) != release.model.adapter:
-        return f"{release.model.adapter} does not hold the weights that its name stands for"
+        return f"the weights of the adapter {release.model.adapter} are not those that its name, a digest, stands for"
     return None
 
 
-def _fetch(project: Project, release: Release) -> None:
-    """Bring an adapter back; one that is wrong makes room first, and stays where MLflow has none."""
+def _replace_adapter(project: Project, release: Release) -> None:
+    """Download an adapter; a damaged one is moved away first, and back where MLflow does not have it."""
     folder = project.workspace.adapters / str(release.model.adapter)
-    wrong = folder.with_name(folder.name + ".wrong")
+    damaged = folder.with_name(folder.name + ".damaged")
     if folder.is_dir():
-        folder.replace(wrong)
+        folder.replace(damaged)
     try:
         project.registry.fetch_adapter(release, folder)
     finally:
-        if wrong.is_dir() and not folder.is_dir():
-            wrong.replace(folder)
-        shutil.rmtree(wrong, ignore_errors=True)
-    if problem := _adapter_problem(project, release):
-        raise UserError(f"{problem}, in MLflow neither: `ragtide rollback --to` a release that is whole, or retrain")
+        if damaged.is_dir() and not folder.is_dir():
+            damaged.replace(folder)
+        shutil.rmtree(damaged, ignore_errors=True)
+    if damage := _adapter_damage(project, release):
+        raise UserError(f"{damage}, nor are those in MLflow: `ragtide rollback --to` an intact release, or retrain")
 
 
-def _snapshots(project: Project, releases: list[Release]) -> Iterator[Mismatch]:
-    """The manifest of a release's data is there, and its id is that of its files."""
+def _check_snapshots(project: Project, releases: list[Release]) -> Iterator[Mismatch]:
+    """The manifest of a release's snapshot must exist, and its id must be the digest of its files."""
     for snapshot in {release.snapshot.id: release.snapshot for release in releases}.values():
         if folder_hash(snapshot.documents) != snapshot.kb_id:
-            what = f"snapshot {snapshot.id} lists other documents than its id stands for"
-            yield Mismatch("snapshot", what, "`ragtide run` takes a new one")
+            what = f"snapshot {snapshot.id} does not list the documents that its id stands for"
+            yield Mismatch("snapshot", what, "run `ragtide run`, which takes a new snapshot")
         file = project.workspace.snapshot_file(snapshot.id)
         if not file.is_file():
-            yield Mismatch("snapshot", f"{file} is gone", "write it again", partial(snapshot.write, file))
+            yield Mismatch("snapshot", f"the file {file} is missing", "write it again", partial(snapshot.write, file))
 
 
-def _tags(project: Project, releases: list[Release]) -> Iterator[Mismatch]:
-    """A tag without a release is what a run left that was killed between the tag and the pointer."""
+def _check_tags(project: Project, releases: list[Release]) -> Iterator[Mismatch]:
+    """A tag without a release is left by a run that was killed between setting the tag and moving the pointer."""
     known = {release.index_tag for release in releases}
     for tag in sorted(project.index.tags()):
-        if tag.startswith(TAG) and tag not in known:
-            what = f"tag {tag} belongs to no release"
-            yield Mismatch("index", what, "take it away", partial(project.index.untag, tag))
+        if tag.startswith(RELEASE_TAG) and tag not in known:
+            what = f"the tag {tag} belongs to no release"
+            yield Mismatch("index", what, "delete the tag", partial(project.index.untag, tag))
 
 
-def _note(project: Project) -> Iterator[Mismatch]:
-    """artifacts/index.json names a version that the table has."""
-    note = project.workspace.artifacts / "index.json"
-    if not note.is_file():
+def _check_index_artifact(project: Project) -> Iterator[Mismatch]:
+    """The file artifacts/index.json must name an existing version of the index."""
+    file = project.workspace.artifacts / "index.json"
+    if not file.is_file():
         return
+    problem = None
     try:
-        version = BuiltIndex.read(note).version
-        problem = (
-            None
-            if project.index.has_version(version)
-            else f"the index at {project.workspace.index_uri} has no version {version}"
-        )
+        version = BuiltIndex.read(file).version
+        if not project.index.has_version(version):
+            problem = f"it names version {version}, which the index at {project.workspace.index_uri} does not have"
     except UserError as unreadable:
         problem = str(unreadable)
     if problem:
-        yield Mismatch("artifacts/index.json", problem, "remove it: `ragtide run` writes it anew", note.unlink)
+        yield Mismatch("artifacts/index.json", problem, "delete it: `ragtide run` writes a new one", file.unlink)
 
 
-def _remains(project: Project) -> Iterator[Mismatch]:
-    """What killed runs leave: files of a writer, and runs that still say that they are at work."""
+def _check_remains(project: Project) -> Iterator[Mismatch]:
+    """Killed runs leave unfinished files, and MLflow runs that are still recorded as running."""
     table = local_table_folder(project.workspace.index_uri)
     files = list(orphaned_files(table.parent)) if table is not None else []
     if files:
-        what = f"{len(files)} files of killed writers"
-        yield Mismatch("index", what, "remove them", partial(remove_paths, files))
-    for run in project.registry.running_cycles():
-        what = f"{run.name} says that it is running"
-        yield Mismatch("history", what, "close it as killed", partial(project.registry.close_killed, run))
+        what = f"{len(files)} unfinished files of killed writers"
+        yield Mismatch("index", what, "delete them", partial(remove_paths, files))
+    for cycle in project.registry.running_cycles():
+        what = f"{cycle.name} is recorded as running, but its process has ended"
+        yield Mismatch("history", what, "record it as killed", partial(project.registry.close_killed, cycle))

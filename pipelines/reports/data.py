@@ -1,4 +1,4 @@
-"""How are a decision and a verdict read? As Markdown, HTML and plots, for the terminal, Prefect and MLflow alike."""
+"""Markdown tables of quarantined documents, invalid training lines and maintenance steps."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from ragtide.pipelines.reports.markdown import escape_controls, markdown_table
 
 
 def quarantine_markdown(documents: Sequence[QuarantinedDocument]) -> str:
-    """What could not be read, why, how often it was tried, and since when."""
-    rows = [(f"`{escape_controls(one.document)}`", one.reason, str(one.attempts), one.since) for one in documents]
-    return markdown_table(("document", "why", "tries", "since"), rows)
+    """Return a row for each document that could not be read: the reason, the number of attempts, and since when."""
+    rows = [
+        (f"`{escape_controls(document.document)}`", document.reason, str(document.attempts), document.since)
+        for document in documents
+    ]
+    return markdown_table(("document", "reason", "attempts", "since"), rows)
 
 
-def issues_markdown(findings: Sequence[DataIssue]) -> str:
-    """The lines of the training files that nothing is learnt from, and why."""
-    return markdown_table(
-        ("line", "what", "why"), [(f"`{escape_controls(one.where)}`", one.kind, one.why) for one in findings]
-    )
+def issues_markdown(issues: Sequence[DataIssue]) -> str:
+    """Return a row for each training line that is filtered out, with the kind of issue and the reason."""
+    rows = [(f"`{escape_controls(issue.where)}`", issue.kind, issue.why) for issue in issues]
+    return markdown_table(("line", "issue", "reason"), rows)
 
 
 def maintenance_markdown(steps: Sequence[MaintenanceStep]) -> str:
-    """A row for each step of maintenance: whether it was done, and why."""
-    return markdown_table(("step", "done", "why"), [(one.step, "yes" if one.done else "no", one.why) for one in steps])
+    """Return a row for each maintenance step: whether it was done, and why."""
+    rows = [(step.step, "yes" if step.done else "no", step.why) for step in steps]
+    return markdown_table(("step", "done", "reason"), rows)

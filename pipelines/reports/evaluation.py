@@ -1,4 +1,4 @@
-"""How well does a release answer the questions of now? As a run of its own in MLflow, and a page for people."""
+"""Evaluation report of one release: MLflow metrics and a Markdown page from a scorecard."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from ragtide.pipelines.evaluation.answers import AnswerRow
 from ragtide.pipelines.records.evaluation import Scorecard
 from ragtide.pipelines.reports.markdown import SHOWN, markdown_table
-from ragtide.pipelines.reports.verdict import retrieval_metrics
+from ragtide.pipelines.reports.verdict import SCALE, retrieval_metrics
 
 
 def scorecard_metrics(scorecard: Scorecard) -> dict[str, float | None]:
-    """The three measures, and what each way to search finds."""
+    """Return the scorecard's measures and the retrieval metrics of each search mode, as MLflow metrics."""
     measures = {
         "answer_score": scorecard.answer_score.value,
         "retrieval_recall": scorecard.retrieval_recall.value,
@@ -21,14 +21,15 @@ def scorecard_metrics(scorecard: Scorecard) -> dict[str, float | None]:
 
 
 def scorecard_markdown(scorecard: Scorecard, rows: Sequence[AnswerRow]) -> str:
-    """The measures with their intervals, and what was answered worst; `rows` has it first."""
+    """Return a page with the measures, their intervals, and the worst answers; `rows` starts with the worst."""
     measures = [
         ("answer score", str(scorecard.answer_score)),
         ("retrieval recall", str(scorecard.retrieval_recall)),
-        ("malformed share", str(scorecard.malformed_share)),
+        ("share of malformed answers", str(scorecard.malformed_share)),
     ]
-    wrong = [row for row in rows if row.answered.score < 1]
-    shown = [(row.question.question, row.expected, row.answered.answer, row.why) for row in wrong[:SHOWN]]
-    answered = f"{len(rows) - len(wrong)} of {len(rows)} questions are answered in full."
-    worst = ["## Answered worst", markdown_table(("question", "expected", "answer", "why"), shown)] if shown else []
-    return "\n\n".join(["# Evaluation", markdown_table(("measure", "value"), measures), answered, *worst])
+    wrong = [row for row in rows if row.graded.score < 1]
+    shown = [(row.question.question, row.expected, row.graded.answer, row.explanation) for row in wrong[:SHOWN]]
+    correct = f"{len(rows) - len(wrong)} of {len(rows)} questions were answered correctly."
+    head = ("question", "expected answer", "answer", "explanation")
+    worst = ["## Worst answers", markdown_table(head, shown)] if shown else []
+    return "\n\n".join(["# Evaluation", SCALE, markdown_table(("measure", "value"), measures), correct, *worst])

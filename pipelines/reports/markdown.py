@@ -1,4 +1,4 @@
-"""How do lists, tables and changes become Markdown that no document's name and no answer can break?"""
+"""Markdown building blocks that escape document names and answers: tables, lists and change summaries."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ SHOWN = 20
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; what would break out of a cell is made harmless."""
+    """Return a table; characters that would break out of a cell are escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
 
 def markdown_list(lines: Iterable[str]) -> str:
-    """A list with one line each, however many a text has."""
+    """Return a list with one line per item; line breaks within an item become spaces."""
     return "\n".join(f"- {' '.join(line.split())}" for line in lines)
 
 
 def list_some(paths: Sequence[str]) -> str:
-    """The first few paths, and how many more there are."""
+    """Return the first paths, and how many more there are."""
     more = f" … and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return ", ".join(f"`{escape_controls(path)}`" for path in paths[:SHOWN]) + more
 
 
 def escape_controls(path: str) -> str:
-    """A path with line breaks and the like made visible, so that it cannot break out of a list."""
+    """Return a path with its control characters, such as line breaks, written as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in path)
 
 
 def changes_markdown(changes: ChangeSet) -> str:
-    """The documents of a ChangeSet, by kind; long lists are cut with a count."""
+    """Return the documents of a ChangeSet by kind of change; long lists are cut and end with a count."""
     if changes.is_empty:
         return "Nothing."
     kinds: list[tuple[str, Sequence[str]]] = [
         ("added", changes.added),
         ("edited", changes.edited),
-        ("renamed", [f"{one.before} -> {one.after}" for one in changes.renamed]),
+        ("renamed", [f"{rename.before} -> {rename.after}" for rename in changes.renamed]),
         ("removed", changes.removed),
     ]
     lines = [f"- {len(paths)} {kind}: {list_some(paths)}" for kind, paths in kinds if paths]

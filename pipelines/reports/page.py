@@ -1,4 +1,4 @@
-"""How are a decision and a verdict read? As Markdown, HTML and plots, for the terminal, Prefect and MLflow alike."""
+"""Self-contained report pages: Markdown, HTML and a plot of one decision or verdict."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def write_page(folder: Path, name: str, markdown: str, plot: Figure) -> None:
 
 
 def markdown_to_html(title: str, markdown: str, plot: Figure | None = None) -> str:
-    """A page of its own from Markdown, with a plot below its heading; raw HTML in it is shown, not run.
+    """Return a self-contained page from Markdown, with a plot below its heading; raw HTML in it is shown as text.
 
-    Pictures that the Markdown names are not fetched: an answer must not make the reader's browser call home.
+    Images that the Markdown links to are not loaded: an answer must not make the reader's browser send requests.
     """
     body = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(markdown)
     if plot is not None:
-        body = body.replace("</h1>", f"</h1>{_picture(plot)}", 1)
+        body = body.replace("</h1>", f"</h1>{_image(plot)}", 1)
     return str(PAGE.render(title=title, body=body))
 
 
-def _picture(plot: Figure) -> str:
+def _image(plot: Figure) -> str:
     content = BytesIO()
     plot.savefig(content, format="svg")
     encoded = base64.b64encode(content.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What does each signal of the evidence say? Its value with interval, what that means, and how long it took."""
+"""Signals of the evidence as rows: value with interval, what it means, and how long measuring took."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from ragtide.pipelines.evidence.drift import BY_CHANCE, SHIFTED
 from ragtide.pipelines.history.history import FILTERED_EXAMPLES
-from ragtide.pipelines.records.evidence import NOT_REQUESTED, Evidence, Measure
+from ragtide.pipelines.records.base import Record
+from ragtide.pipelines.records.evidence import (
+    NOT_REQUESTED,
+    AnswerScores,
+    DataChange,
+    Evidence,
+    Limits,
+    Measure,
+    TrainingData,
+)
 from ragtide.pipelines.reports.markdown import list_some
 
 NOT_MEASURED = "not measured"
@@ -15,9 +24,9 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True)
 class SignalRow:
-    """One signal as it is read: its value with interval and n, and what that means (a clause without a full stop).
+    """One signal for a reader: its value with interval and n, and what that means (a clause without a full stop).
 
-    What was not measured has `why`, and means nothing; `seconds` is what measuring took, None where nobody timed it.
+    What was not measured has `why` and no meaning; `seconds` is what measuring took, None where it was not timed.
     """
 
     signal: str
@@ -28,7 +37,7 @@ class SignalRow:
 
     @property
     def written(self) -> str:
-        """The value, or that there is none and why."""
+        """The value, or why there is none."""
         return self.value if self.why is None else f"{self.value} ({self.why})"
 
     @property
@@ -40,7 +49,7 @@ class SignalRow:
 
 @dataclass(frozen=True)
 class Signal:
-    """A measured field of the evidence: what it is called, and how its value is put into words."""
+    """A measured field of the evidence: its name, and what a value means, in words."""
 
     name: str
     field: str
@@ -48,154 +57,170 @@ class Signal:
 
 
 def signal_rows(evidence: Evidence) -> list[SignalRow]:
-    """Every signal that was asked for, in the order in which one reads them: scores, gaps, changed text, examples."""
+    """Every signal that was requested, in reading order: scores, gaps, changed text, training data, limits."""
     return [
-        _live(evidence),
-        *_measured(evidence, SCORES),
-        _chunks(evidence),
-        *_measured(evidence, CHANGED_TEXT),
-        _examples(evidence),
-        *_measured(evidence, EXAMPLES),
-        *_limits(evidence),
-        *_waiting(evidence),
-        *_gone(evidence),
+        _live(evidence.data),
+        *_measured(evidence.scores, SCORES, evidence.signal_seconds),
+        _chunks(evidence.data, evidence.signal_seconds),
+        *_measured(evidence.text, CHANGED_TEXT, evidence.signal_seconds),
+        _examples(evidence.training),
+        *_measured(evidence.training, EXAMPLES, evidence.signal_seconds),
+        *_limits(evidence.limits),
+        _stale_questions(evidence.scores),
+        *_waiting(evidence.data),
+        *_deleted_training(evidence.data),
     ]
 
 
 def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
     """The evidence as MLflow metrics; None where a signal was not measured."""
+    data, scores, training, limits = evidence.data, evidence.scores, evidence.training, evidence.limits
+    measures = {**dict(scores), **dict(evidence.text), **dict(training)}
     return {
-        **{one.field: getattr(evidence, one.field).value for one in LOGGED},
-        "changed_share": evidence.delta.changed_share,
-        "documents_changed": len(evidence.changes.added) + len(evidence.changes.edited),
-        "documents_removed": len(evidence.changes.removed),
-        "deletions_pending": len(evidence.pending_deletions),
-        "documents_quarantined": len(evidence.quarantined),
-        "deleted_training_documents_count": len(evidence.deleted_training_documents),
-        "forecast_refresh_seconds": evidence.costs.refresh_seconds,
-        "forecast_retrain_seconds": evidence.costs.retrain_seconds,
-        "forecast_error_share": evidence.costs.error_share,
-        "questions": evidence.score_gold.n,
-        "new_examples": evidence.new_examples,
-        FILTERED_EXAMPLES: sum(evidence.filtered.values()),
-        "spent_hours": evidence.spent_hours,
+        **{signal.field: measures[signal.field].value for signal in LOGGED},
+        "changed_share": data.delta.changed_share,
+        "documents_changed": len(data.changes.added) + len(data.changes.edited),
+        "documents_removed": len(data.changes.removed),
+        "deletions_pending": len(data.pending_deletions),
+        "documents_quarantined": len(data.quarantined),
+        "deleted_training_documents_count": len(data.deleted_training_documents),
+        "forecast_refresh_seconds": limits.costs.refresh_seconds,
+        "forecast_retrain_seconds": limits.costs.retrain_seconds,
+        "forecast_error_share": limits.costs.error_share,
+        "questions": scores.score_gold.n,
+        "new_examples": training.new_examples,
+        FILTERED_EXAMPLES: sum(training.filtered.values()),
+        "spent_hours": limits.spent_hours,
         "evidence_seconds": sum(evidence.signal_seconds.values()) if evidence.signal_seconds else None,
     }
 
 
 def format_percent(share: float) -> str:
-    """A share as one says it: 81 %, and one decimal below ten."""
+    """A share in percent: 81 %, and one decimal below ten."""
     if 0 < abs(share) < 0.0005:
         return "under 0.1 %"
     return f"{_rounded(100 * share)} %"
 
 
-def points_are(share: float) -> str:
-    """A difference of scores as points of answer score (0-100), to go on with."""
-    told = _rounded(100 * share)
-    return "1 point is" if told == "1" else f"{told} points are"
+def format_points(points: float) -> str:
+    """Points of answer score (0-100)."""
+    number = _rounded(points)
+    return "1 point" if number == "1" else f"{number} points"
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun: `1 cycle`, `2 cycles`."""
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def signal_name(field: str) -> str:
+    """What a signal is called, by its field of the evidence."""
+    return _NAMES[field]
+
+
+def _points_are(share: float) -> str:
+    points = format_points(100 * share)
+    return f"{points} is" if points == "1 point" else f"{points} are"
 
 
 def _rounded(number: float) -> str:
-    # Adding nought makes of a negative nought a plain one.
+    # Adding 0 turns -0 into 0.
     return f"{round(number, 1 if abs(number) < 10 else 0) + 0.0:g}"
 
 
-def describe_issues(flaws: Mapping[str, int]) -> str:
-    """How many lines nothing is learnt from, by what is wrong with them."""
-    total = sum(flaws.values())
-    kinds = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in flaws.items())
-    return f"{total} {'line' if total == 1 else 'lines'} left out ({kinds})"
+def describe_issues(issues: Mapping[str, int]) -> str:
+    """How many lines are filtered, by the kind of their issue."""
+    kinds = ", ".join(count_of(count, kind) for kind, count in issues.items())
+    return f"{count_of(sum(issues.values()), 'line')} filtered ({kinds})"
 
 
 # --- what a value means --------------------------------------------------------------------------------------------
 
 
 def _score_gold(value: float, _: Measure) -> str:
-    told = f"with the right page in front of it the model answers {format_percent(value)} right"
-    return f"{told}; what is missing to the target is the model's gap"
+    return (
+        f"with gold context {format_percent(value)} are answered correctly; the rest to the target is the model's gap"
+    )
 
 
 def _score_retrieved(value: float, _: Measure) -> str:
-    return f"with what the index finds, {format_percent(value)} are answered right"
+    return f"with retrieved context {format_percent(value)} are answered correctly"
 
 
 def _index_gap(value: float, measured: Measure) -> str:
     if value <= 0:
-        return "what the index finds is as good as the right page: nothing is lost in it"
-    return f"{points_are(value)} lost because the index does not bring up the right page{_if_chance(measured)}"
+        return "retrieved context is as good as gold context: the index loses nothing"
+    return f"{_points_are(value)} lost because the gold passage is not retrieved{_if_chance(measured)}"
 
 
 def _model_gap(value: float, measured: Measure) -> str:
     if value <= 0:
-        return "the model reaches the target: a retrain has nothing to win"
-    told = f"even with the right page {points_are(value)} missing to the target: a retrain can win no more"
-    return f"{told}{_if_chance(measured)}"
+        return "the model reaches the target: a retrain has nothing to gain"
+    missing = f"even with gold context {_points_are(value)} missing to the target: a retrain can gain no more"
+    return f"{missing}{_if_chance(measured)}"
 
 
 def _refresh_gain(value: float, measured: Measure) -> str:
     if value <= 0:
-        return "new rows would win nothing on the golden questions"
-    told = f"{points_are(value)} lost on questions whose answer the live rows do not hold: new rows can win them"
-    return f"{told}{_if_chance(measured)}"
+        return "a refresh would gain nothing on the golden questions"
+    lost = f"{_points_are(value)} lost on questions whose answer the live index lacks: a refresh can gain them"
+    return f"{lost}{_if_chance(measured)}"
 
 
-def _retriever_gap(value: float, measured: Measure) -> str:
+def _embedder_gap(value: float, measured: Measure) -> str:
     if value <= 0:
-        return "what the live rows hold, the search brings up"
-    told = f"{points_are(value)} lost although the live rows hold the answer: another search could win them"
-    return f"{told}, a refresh cannot{_if_chance(measured)}"
+        return "no retrieval gap: every answer in the index is retrieved"
+    lost = f"{_points_are(value)} lost although the live index holds the answer: better retrieval could gain them"
+    return f"{lost}, a refresh cannot{_if_chance(measured)}"
 
 
 def _malformed(value: float, _: Measure) -> str:
     if value <= 0:
         return "no answer breaks its format"
-    return f"{format_percent(value)} of the answers break their format: that is the model's, and no index mends it"
+    return f"{format_percent(value)} of the answers break their format, which only a retrain can change"
 
 
-def _news(value: float, _: Measure) -> str:
+def _changed_sentences(value: float, _: Measure) -> str:
     if value <= 0:
         return "no sentence says anything new"
     return f"{format_percent(value)} of the sentences say something else or new"
 
 
-def _stale(value: float, measured: Measure) -> str:
+def _stale_facts(value: float, measured: Measure) -> str:
     if value <= 0:
-        return "no moved fact is answered from the old text"
-    return f"{_counted(value, measured, 'moved facts')} still answered from the old text"
+        return "no changed fact is answered from the old text"
+    return f"{_counted(value, measured, 'changed facts')} still answered from the old text"
 
 
-def _come_back(value: float, measured: Measure) -> str:
+def _resurfaced(value: float, measured: Measure) -> str:
     if value <= 0:
         return "no removed sentence is found any more"
     return f"{_counted(value, measured, 'removed sentences')} still found by a search"
 
 
 def _novelty(value: float, measured: Measure) -> str:
-    chance = format_percent(BY_CHANCE)
+    chance, share = format_percent(BY_CHANCE), format_percent(value)
     if _lower(measured) <= BY_CHANCE:
-        return f"{format_percent(value)} of the new chunks lie far out, and {chance} would by chance: nothing unusual"
-    return f"{format_percent(value)} of the new chunks lie far from every old one ({chance} would by chance): a new subject"
+        return f"{share} of the new chunks are far from the old ones, and {chance} would be by chance: nothing unusual"
+    return f"{share} of the new chunks are far from every old one ({chance} would be by chance): a new subject"
 
 
 def _shift(_: float, measured: Measure) -> str:
     if _lower(measured) <= SHIFTED:
-        return f"as a whole the new chunks are of the old ones' subject (up to {SHIFTED:g})"
-    return f"as a whole the new chunks are of another subject than the old ones (above {SHIFTED:g})"
+        return f"as a whole the new chunks are on the subject of the old ones (up to {SHIFTED:g})"
+    return f"as a whole the new chunks are on another subject than the old ones (above {SHIFTED:g})"
 
 
 def _vocabulary(value: float, _: Measure) -> str:
     if value <= 0:
-        return "the new chunks bring no new words"
-    return f"of a new chunk's words, {format_percent(value)} stand in no old one"
+        return "the new chunks have no new words"
+    return f"{format_percent(value)} of a new chunk's words are in no old one"
 
 
-def _surprise(value: float, measured: Measure) -> str:
+def _excess_loss(value: float, measured: Measure) -> str:
     if _lower(measured) <= 0:
-        return "the new examples surprise the model hardly more than those it has seen: little to learn"
-    return (
-        f"the new examples cost the model {value:.2f} nats a token more than those it has seen: there is more to learn"
-    )
+        return "the model predicts new examples about as well as those that it was trained on: little to learn"
+    return f"new examples cost the model {value:.2f} nats a token more than those that it was trained on"
 
 
 def _counted(share: float, measured: Measure, of: str) -> str:
@@ -203,14 +228,14 @@ def _counted(share: float, measured: Measure, of: str) -> str:
     return f"{count} of {measured.n} {of} {'is' if count == 1 else 'are'}"
 
 
-def _missing(value: float, _: Measure) -> str:
+def _missing_answers(value: float, _: Measure) -> str:
     if value <= 0:
-        return "the live rows hold the answer to every golden question"
-    return f"to {format_percent(value)} of the questions no live row holds the answer, whatever the model can do"
+        return "the live index holds the answer to every golden question"
+    return f"the live index lacks the answer to {format_percent(value)} of the questions, whatever the model can do"
 
 
 def _if_chance(measured: Measure) -> str:
-    return " (it may be chance: the interval reaches nought)" if _lower(measured) <= 0 else ""
+    return " (may be chance: the interval reaches 0)" if _lower(measured) <= 0 else ""
 
 
 def _lower(measured: Measure) -> float:
@@ -219,114 +244,118 @@ def _lower(measured: Measure) -> float:
 
 
 SCORES = (
-    Signal("score with the right passage", "score_gold", _score_gold),
-    Signal("score with retrieved passages", "score_retrieved", _score_retrieved),
+    Signal("score with gold context", "score_gold", _score_gold),
+    Signal("score with retrieved context", "score_retrieved", _score_retrieved),
     Signal("the index's gap", "index_gap", _index_gap),
     Signal("the model's gap", "model_gap", _model_gap),
-    Signal("what a refresh can win back", "refresh_gain", _refresh_gain),
-    Signal("answers that the live rows lack", "missing_answers", _missing),
-    Signal("what only a better retriever can win back", "embedder_gap", _retriever_gap),
+    Signal("gain of a refresh", "refresh_gain", _refresh_gain),
+    Signal("missing answers", "missing_answers", _missing_answers),
+    Signal("retrieval gap", "embedder_gap", _embedder_gap),
     Signal("malformed answers", "malformed_share", _malformed),
 )
 CHANGED_TEXT = (
-    Signal("sentences that are news", "changed_sentence_share", _news),
-    Signal("stale answers", "stale_facts", _stale),
-    Signal("removed text that comes back", "resurfaced_deletions", _come_back),
+    Signal("changed sentences", "changed_sentence_share", _changed_sentences),
+    Signal("stale facts", "stale_facts", _stale_facts),
+    Signal("resurfaced deletions", "resurfaced_deletions", _resurfaced),
     Signal("novelty of new chunks", "novelty", _novelty),
     Signal("shift of the documents", "shift", _shift),
     Signal("new vocabulary", "vocabulary", _vocabulary),
 )
-EXAMPLES = (Signal("surprise of new examples", "excess_loss", _surprise),)
-# What a refresh can win back is no metric of its own: MLflow holds what each action was expected to bring.
-LOGGED = tuple(one for one in (*SCORES, *CHANGED_TEXT, *EXAMPLES) if one.field != "refresh_gain")
+EXAMPLES = (Signal("excess loss of new examples", "excess_loss", _excess_loss),)
+# The gain of a refresh is no metric of its own: MLflow has the expected gain of the chosen action.
+LOGGED = tuple(signal for signal in (*SCORES, *CHANGED_TEXT, *EXAMPLES) if signal.field != "refresh_gain")
+_NAMES = {signal.field: signal.name for signal in (*SCORES, *CHANGED_TEXT, *EXAMPLES)}
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
-def _measured(evidence: Evidence, signals: tuple[Signal, ...]) -> list[SignalRow]:
-    rows = [(one, getattr(evidence, one.field)) for one in signals]
-    return [_told(one, measured, evidence) for one, measured in rows if measured != NOT_REQUESTED]
-
-
-def _told(signal: Signal, measured: Measure, evidence: Evidence) -> SignalRow:
-    took = evidence.signal_seconds.get(signal.field)
-    if measured.value is None:
-        return SignalRow(signal.name, NOT_MEASURED, why=measured.why, seconds=took)
-    return SignalRow(signal.name, str(measured), signal.means(measured.value, measured), seconds=took)
-
-
-def _live(evidence: Evidence) -> SignalRow:
-    means = (
-        "what everything here was measured on"
-        if evidence.live_release
-        else "the base model was asked, without an index"
-    )
-    return SignalRow("live release", evidence.live_release or "none yet", means)
-
-
-def _chunks(evidence: Evidence) -> SignalRow:
-    delta = evidence.delta
-    means = f"{format_percent(delta.changed_share)} of the index's chunks would be other ones"
-    if delta.rebuild:
-        means = f"every row is made anew: {delta.rebuild}"
-    elif delta.is_empty:
-        means = "the live index holds these very chunks"
-    value = f"{delta.new} / {delta.gone} / {delta.to_embed}, of {delta.chunks_after}"
-    return SignalRow("chunks new / gone / to embed", value, means, seconds=evidence.signal_seconds.get("delta"))
-
-
-def _examples(evidence: Evidence) -> SignalRow:
-    parts = [str(evidence.examples)]
-    parts += [f"and {evidence.orphaned_examples} whose page is gone"] if evidence.orphaned_examples else []
-    parts += [f"and {describe_issues(evidence.filtered)}"] if evidence.filtered else []
-    parts += ["as the adapter saw them"] if evidence.adapter_is_current else []
-    return SignalRow("training examples", ", ".join(parts), _to_learn(evidence))
-
-
-def _to_learn(evidence: Evidence) -> str:
-    if evidence.adapter_is_current:
-        return "the same examples would bring the same adapter"
-    if evidence.examples < evidence.min_examples:
-        return f"too few to learn from: it takes {evidence.min_examples}"
-    if evidence.new_base_model:
-        return f"params.yaml names {evidence.new_base_model} now, another base model, which has seen none of them"
-    if evidence.new_examples is None:
-        return "enough to learn from"
-    return f"{evidence.new_examples or 'none'} of them are new to the adapter"
-
-
-def _limits(evidence: Evidence) -> list[SignalRow]:
-    """What the limits of params.yaml count."""
-    hours = "of compute, that policy.budget_hours_per_week counts"
-    rows = [SignalRow("spent in the last seven days", f"{evidence.spent_hours:.2f} hours", hours)]
-    if evidence.hours_since_retrain is not None:
-        since = f"{evidence.hours_since_retrain} hours ago"
-        rows.append(SignalRow("the last retrain", since, "policy.cool_down_hours counts from there"))
-    return rows
-
-
-def _waiting(evidence: Evidence) -> list[SignalRow]:
-    stale, held, aside = len(evidence.stale_questions), len(evidence.pending_deletions), len(evidence.quarantined)
-    until = "" if evidence.deletions_rejected_reason else " until `ragtide approve`"
-    names = f"{list_some(tuple(evidence.pending_deletions))}: their passages stay{until}"
+def _measured(part: Record, signals: tuple[Signal, ...], seconds: Mapping[str, float]) -> list[SignalRow]:
+    """The rows of the signals of one record of the evidence that were requested."""
+    measures = [(signal, getattr(part, signal.field)) for signal in signals]
     return [
-        SignalRow(
-            "stale golden questions", str(stale), "their answer stands in no document: not scored" if stale else ""
-        ),
-        SignalRow(
-            "removals rejected by a person"
-            if evidence.deletions_rejected_reason
-            else "removals that wait for an approval",
-            str(held),
-            names if held else "",
-        ),
-        SignalRow("documents that cannot be read", str(aside), "what the index holds of them stays" if aside else ""),
+        _signal_row(signal, measured, seconds.get(signal.field))
+        for signal, measured in measures
+        if measured != NOT_REQUESTED
     ]
 
 
-def _gone(evidence: Evidence) -> list[SignalRow]:
-    """What the live adapter knows and should not."""
-    gone = evidence.deleted_training_documents
-    means = f"{list_some(gone)}: a retrain forgets them"
-    return [SignalRow("documents gone that the adapter was taught from", str(len(gone)), means)] if gone else []
+def _signal_row(signal: Signal, measured: Measure, seconds: float | None) -> SignalRow:
+    if measured.value is None:
+        return SignalRow(signal.name, NOT_MEASURED, why=measured.why, seconds=seconds)
+    return SignalRow(signal.name, str(measured), signal.means(measured.value, measured), seconds=seconds)
+
+
+def _live(data: DataChange) -> SignalRow:
+    means = (
+        "the release that all of this was measured on"
+        if data.live_release
+        else "the base model was asked, without an index"
+    )
+    return SignalRow("live release", data.live_release or "none yet", means)
+
+
+def _chunks(data: DataChange, seconds: Mapping[str, float]) -> SignalRow:
+    delta = data.delta
+    means = f"{format_percent(delta.changed_share)} of the index's chunks would change"
+    if delta.rebuild:
+        means = f"the whole index is rebuilt: {delta.rebuild}"
+    elif delta.is_empty:
+        means = "the live index already holds these chunks"
+    value = f"{delta.new} / {delta.gone} / {delta.to_embed}, of {delta.chunks_after}"
+    return SignalRow("chunks new / deleted / to embed", value, means, seconds=seconds.get("delta"))
+
+
+def _examples(training: TrainingData) -> SignalRow:
+    parts = [str(training.examples)]
+    parts += [f"{training.orphaned_examples} whose document is deleted"] if training.orphaned_examples else []
+    parts += [describe_issues(training.filtered)] if training.filtered else []
+    return SignalRow("training examples", ", ".join(parts), _learnable(training))
+
+
+def _learnable(training: TrainingData) -> str:
+    if training.adapter_is_current:
+        return "the same examples would produce the same adapter"
+    if training.examples < training.min_examples:
+        return f"too few to train on: {training.min_examples} are needed"
+    if training.new_base_model:
+        return f"params.yaml names another base model, {training.new_base_model}, which was trained on none of them"
+    if training.new_examples is None:
+        return "enough to train on"
+    return f"{training.new_examples or 'none'} of them are new to the adapter"
+
+
+def _limits(limits: Limits) -> list[SignalRow]:
+    """What the limits of params.yaml count."""
+    hours = "compute that counts against policy.budget_hours_per_week"
+    rows = [SignalRow("spent in the last seven days", f"{limits.spent_hours:.2f} hours", hours)]
+    if limits.hours_since_retrain is not None:
+        since = f"{count_of(limits.hours_since_retrain, 'hour')} ago"
+        rows.append(SignalRow("last retrain", since, "policy.cool_down_hours counts from then"))
+    return rows
+
+
+def _stale_questions(scores: AnswerScores) -> SignalRow:
+    stale = len(scores.stale_questions)
+    return SignalRow(
+        "stale golden questions", str(stale), "not scored: no document holds their answer" if stale else ""
+    )
+
+
+def _waiting(data: DataChange) -> list[SignalRow]:
+    pending, quarantined, declined = data.pending_deletions, len(data.quarantined), data.deletions_rejected_reason
+    until = "" if declined else " until `ragtide approve`"
+    means = f"{list_some(tuple(pending))}: their chunks stay{until}" if pending else ""
+    return [
+        SignalRow(
+            "deletions declined by a person" if declined else "deletions pending approval", str(len(pending)), means
+        ),
+        SignalRow("quarantined documents", str(quarantined), "their chunks in the index stay" if quarantined else ""),
+    ]
+
+
+def _deleted_training(data: DataChange) -> list[SignalRow]:
+    """What the live adapter has seen and should forget."""
+    deleted = data.deleted_training_documents
+    means = f"{list_some(deleted)}: a retrain forgets them"
+    return [SignalRow("deleted documents that the adapter was trained on", str(len(deleted)), means)] if deleted else []

@@ -1,138 +1,141 @@
-"""How are a decision and a verdict read? As Markdown, HTML and plots, for the terminal, Prefect and MLflow alike."""
+"""Verdict report: Markdown page, plot and MLflow metrics of how a candidate compares with the live release."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ragtide.pipelines.records.evaluation import Check, GoldenQuestion, Scorecard, SuiteScore, Verdict
+from ragtide.pipelines.records.evaluation import Check, GoldenQuestion, RetrievalMetrics, Scorecard, SuiteScore, Verdict
 from ragtide.pipelines.records.evidence import Measure
 from ragtide.pipelines.reports.markdown import SHOWN, escape_controls, markdown_table
 
 NONE = "None."
+SCALE = (
+    "Scores and shares are on a scale from 0 to 1, with their confidence interval in brackets and the sample size n."
+)
+# Bar colours: the live release, and a candidate that was accepted or rejected.
+LIVE_COLOUR, ACCEPTED_COLOUR, REJECTED_COLOUR = "#b6bec6", "#3c8c5a", "#b3473f"
 
 
 def verdict_markdown(verdict: Verdict, questions: Sequence[GoldenQuestion] = ()) -> str:
-    """Accepted or refused, each check with its numbers, and the questions whose grade has changed.
+    """Return a page with the verdict, its checks and the questions whose score changed.
 
-    Where `questions` are passed, those among them stand there in their words, and not as their ids.
+    `questions` gives their wording; a question that is not among them is named by its id.
     """
-    wordings = {one.id: one.question for one in questions}
-    title = "accepted" if verdict.accepted else "refused"
+    wordings = {question.id: question.question for question in questions}
+    title = "accepted" if verdict.accepted else "rejected"
     checks = [(check.name, "passed" if check.passed else "FAILED", check.detail) for check in verdict.checks]
-    rows = [
-        ("answer score", verdict.before.answer_score, verdict.after.answer_score),
-        ("retrieval recall", verdict.before.retrieval_recall, verdict.after.retrieval_recall),
-        ("malformed share", verdict.before.malformed_share, verdict.after.malformed_share),
-    ]
+    measures = [(name, str(live), str(candidate)) for name, live, candidate in _measures(verdict)]
     return "\n\n".join(
         [
             f"# Verdict: {title}",
-            f"Candidate minus live, on the same questions: {verdict.difference}.",
-            markdown_table(("metric", "live", "candidate"), [(name, str(old), str(new)) for name, old, new in rows]),
-            *_what_is_found(verdict),
-            *_earlier_skills(verdict.skills, wordings),
+            f"Answer score, candidate minus live release, on the same questions: {verdict.difference}.",
+            SCALE,
+            markdown_table(("measure", "live", "candidate"), measures),
             "## Checks",
-            markdown_table(("check", "result", "numbers"), checks),
-            "## Questions whose grade changed",
-            _moved(verdict.before, verdict.after, wordings),
+            markdown_table(("check", "result", "details"), checks),
+            *_retrieval_section(verdict),
+            *_suites_section(verdict.suites, wordings),
+            "## Questions whose score changed",
+            _changed_answers(verdict.before, verdict.after, wordings),
         ]
     )
 
 
 def failed_checks(checks: Iterable[Check]) -> str:
-    """The failed checks in one line."""
+    """Return the failed checks with their details in one line."""
     return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.passed)
 
 
 def verdict_plot(verdict: Verdict) -> Figure:
-    """Live and candidate side by side."""
+    """Return bar charts of live release and candidate with confidence intervals, one per measure."""
     figure = Figure(figsize=(8, 3.4), layout="constrained")
-    panels = figure.subplots(1, 3)
-    before, after = verdict.before, verdict.after
-    for panel, title, pair in zip(
-        panels,
-        ("answer score", "retrieval recall", "malformed share"),
-        (
-            (before.answer_score, after.answer_score),
-            (before.retrieval_recall, after.retrieval_recall),
-            (before.malformed_share, after.malformed_share),
-        ),
-        strict=True,
-    ):
-        _bars(panel, ["live", "candidate"], list(pair), ["#b6bec6", "#3c8c5a" if verdict.accepted else "#b3473f"])
-        panel.set_title(title)
+    colours = [LIVE_COLOUR, ACCEPTED_COLOUR if verdict.accepted else REJECTED_COLOUR]
+    measures = _measures(verdict)
+    for axes, (title, live, candidate) in zip(figure.subplots(1, len(measures)), measures, strict=True):
+        _draw_bars(axes, [live, candidate], colours)
+        axes.set_title(title)
     return figure
 
 
-def _bars(axes: object, names: list[str], measures: list[Measure], colours: list[str]) -> None:
-    heights = [measure.value or 0.0 for measure in measures]
-    below = [
-        max(0.0, height - (one.low if one.low is not None else height))
-        for height, one in zip(heights, measures, strict=True)
-    ]
-    above = [
-        max(0.0, (one.high if one.high is not None else height) - height)
-        for height, one in zip(heights, measures, strict=True)
-    ]
-    axes.bar(names, heights, color=colours, yerr=[below, above], capsize=4)  # type: ignore[attr-defined]
-    axes.set_ylim(0, 1.05)  # type: ignore[attr-defined]
-
-
-def _what_is_found(verdict: Verdict) -> list[str]:
-    rows = _searches(verdict)
-    head = ("search", "of", "recall", "nDCG@10", "MRR@10", "questions")
-    return ["## What the searches find", markdown_table(head, rows)] if rows else []
-
-
-def _searches(verdict: Verdict) -> list[tuple[str, ...]]:
-    """A row for each way to search, of the live release and of the candidate."""
-    cards = (("live", verdict.before), ("candidate", verdict.after))
-    return [
-        (by, whose, f"{one.recall:.2f} (at {one.k})", f"{one.ndcg10:.3f}", f"{one.mrr10:.3f}", str(one.n))
-        for whose, card in cards
-        for by, one in card.retrieval.items()
-    ]
-
-
 def retrieval_metrics(scorecard: Scorecard) -> dict[str, float | None]:
-    """What each way to search finds, as MLflow metrics."""
+    """Return the retrieval metrics of each search mode as MLflow metrics, such as `hybrid_ndcg10`."""
     return {
-        f"{by}_{name}": getattr(one, name)
-        for by, one in scorecard.retrieval.items()
+        f"{search}_{name}": getattr(metrics, name)
+        for search, metrics in scorecard.retrieval.items()
         for name in ("recall", "ndcg10", "mrr10")
     }
 
 
-def _earlier_skills(skills: Sequence[SuiteScore], wordings: Mapping[str, str]) -> list[str]:
-    """A row a skill, and below it the questions of each whose grade changed."""
-    if not skills:
-        return []
-    rows = [(one.name, str(one.before.answer_score), str(one.after.answer_score)) for one in skills]
-    moved = [(escape_controls(one.name), _moved(one.before, one.after, wordings)) for one in skills]
-    lists = [f"### {name}\n\n{answers}" for name, answers in moved if answers != NONE]
-    return ["## Earlier skills", markdown_table(("skill", "live", "candidate"), rows), *lists]
-
-
 def suite_metrics(verdict: Verdict) -> dict[str, float | None]:
-    """Each skill's score before and after, as MLflow metrics, whose names hold few characters."""
-    names = {re.sub(r"[^\w.\- :/]", "_", one.name): one for one in verdict.skills}
+    """Return each regression suite's scores as MLflow metrics; characters that MLflow does not allow become "_"."""
+    suites = {re.sub(r"[^\w.\- :/]", "_", suite.name): suite for suite in verdict.suites}
     return {
-        f"skill_{name}_{when}": card.answer_score.value
-        for name, one in names.items()
-        for when, card in (("before", one.before), ("after", one.after))
+        f"suite_{name}_{when}": scorecard.answer_score.value
+        for name, suite in suites.items()
+        for when, scorecard in (("before", suite.before), ("after", suite.after))
     }
 
 
-def _moved(before: Scorecard, after: Scorecard, wordings: Mapping[str, str]) -> str:
-    pairs = [(old, new) for old, new in zip(before.graded, after.graded, strict=True) if old.score != new.score]
-    if not pairs:
-        return NONE
+def _measures(verdict: Verdict) -> list[tuple[str, Measure, Measure]]:
+    """Return name, live value and candidate's value of each measure."""
+    before, after = verdict.before, verdict.after
+    return [
+        ("answer score", before.answer_score, after.answer_score),
+        ("retrieval recall", before.retrieval_recall, after.retrieval_recall),
+        ("share of malformed answers", before.malformed_share, after.malformed_share),
+    ]
+
+
+def _draw_bars(axes: Axes, measures: Sequence[Measure], colours: Sequence[str]) -> None:
+    heights = [measure.value or 0.0 for measure in measures]
+    bounds = [
+        (height if measure.low is None else measure.low, height if measure.high is None else measure.high)
+        for height, measure in zip(heights, measures, strict=True)
+    ]
+    below = [max(0.0, height - low) for height, (low, _) in zip(heights, bounds, strict=True)]
+    above = [max(0.0, high - height) for height, (_, high) in zip(heights, bounds, strict=True)]
+    axes.bar(["live", "candidate"], heights, color=colours, yerr=[below, above], capsize=4)
+    axes.set_ylim(0, 1.05)
+
+
+def _retrieval_section(verdict: Verdict) -> list[str]:
+    """Return a table with one row per search mode and system, or nothing where retrieval was not measured."""
+    rows = [
+        (search, system, *_metric_cells(metrics))
+        for system, scorecard in (("live", verdict.before), ("candidate", verdict.after))
+        for search, metrics in scorecard.retrieval.items()
+    ]
+    head = ("search", "system", "recall", "nDCG@10", "MRR@10", "questions")
+    return ["## Retrieval by search mode", markdown_table(head, rows)] if rows else []
+
+
+def _metric_cells(metrics: RetrievalMetrics) -> tuple[str, ...]:
+    recall = f"{metrics.recall:.2f} (at {metrics.k})"
+    return recall, f"{metrics.ndcg10:.3f}", f"{metrics.mrr10:.3f}", str(metrics.n)
+
+
+def _suites_section(suites: Sequence[SuiteScore], wordings: Mapping[str, str]) -> list[str]:
+    """Return a table with one row per regression suite, and for each the questions whose score changed."""
+    if not suites:
+        return []
+    rows = [(suite.name, str(suite.before.answer_score), str(suite.after.answer_score)) for suite in suites]
+    changed = [(escape_controls(suite.name), _changed_answers(suite.before, suite.after, wordings)) for suite in suites]
+    lists = [f"### {name}\n\n{answers}" for name, answers in changed if answers != NONE]
+    return ["## Regression suites", markdown_table(("suite", "live", "candidate"), rows), *lists]
+
+
+def _changed_answers(before: Scorecard, after: Scorecard, wordings: Mapping[str, str]) -> str:
+    """Return a table of the questions whose score changed, each answer after its score."""
     rows = [
         (wordings.get(new.question, new.question), f"{old.score:.2g}: {old.answer}", f"{new.score:.2g}: {new.answer}")
-        for old, new in pairs
+        for old, new in zip(before.graded, after.graded, strict=True)
+        if old.score != new.score
     ]
-    more = f"\n\n… and {len(rows) - SHOWN} more, in the tables beside this page." if len(rows) > SHOWN else ""
+    if not rows:
+        return NONE
+    more = f"\n\n… and {len(rows) - SHOWN} more, in `verdict.json` of the step `prove`." if len(rows) > SHOWN else ""
     return markdown_table(("question", "live", "candidate"), rows[:SHOWN]) + more

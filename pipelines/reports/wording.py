@@ -1,16 +1,152 @@
 """Wording of decisions and outcomes: every sentence about them, from codes and numbers.
 
-The terminal, Markdown, HTML, Prefect and MLflow all show the sentences of this module.
+The terminal, Markdown, HTML, Prefect and MLflow all show the sentences of this module; the clauses of single reasons
+are in reports/reason_texts.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from textwrap import shorten
+
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.decision import Decision, Option, Plan
+from ragtide.pipelines.records.evidence import Costs
+from ragtide.pipelines.records.reason import Reason, ReasonCode
 from ragtide.pipelines.records.release import Cycle, Outcome
+from ragtide.pipelines.reports.reason_texts import counterfactual_text, reason_text, short_text
+from ragtide.pipelines.reports.signals import count_of, format_percent, signal_name
+
+# What fits on one line of a terminal, of MLflow's table and of README's.
+HEADLINE = 100
+# The reasons that say what an action gains, where it is neither required nor impossible.
+_GAINS = (
+    ReasonCode.GAIN_WITH_TRAINED_MODEL,
+    ReasonCode.GAIN_MEASURED,
+    ReasonCode.GAIN_ESTIMATED,
+)
+_CHUNKS = (
+    ReasonCode.FIRST_INDEX,
+    ReasonCode.REBUILT_CHUNKS,
+    ReasonCode.MOVED_CHUNKS,
+    ReasonCode.CHANGED_CHUNKS,
+)
+
+
+# --- the headline --------------------------------------------------------------------------------------------------
+
+
+def headline(plan: Plan) -> str:
+    """The decision's reason in one line of at most 100 characters."""
+    return shorten(_headline(plan), HEADLINE, placeholder=" …")
+
+
+def _headline(plan: Plan) -> str:
+    data, decision = plan.evidence.data, plan.decision
+    unchanged = data.changes.is_empty and data.delta.is_empty and not data.pending_deletions
+    if decision.action == Action.NOTHING and unchanged:
+        return "nothing has changed since the live release"
+    chosen = [option for option in decision.component_options if option.worth_it]
+    if decision.action == Action.HOLD and decision.proposed and chosen:
+        return f"{decision.proposed} is pending approval: {_main_reasons(chosen, in_full=False)}"
+    if not chosen and plan.deletions_to_approve and data.delta.is_empty:
+        deletions = count_of(len(plan.deletions_to_approve), "deletion")
+        return f"{deletions} pending approval; nothing else has changed"
+    if chosen:
+        return _main_reasons(chosen)
+    # An action that was rejected before may gain a lot: its own words say why it is not offered again.
+    rejected = [reason for option in decision.component_options for reason in option.reasons if _is_rejection(reason)]
+    if rejected:
+        return f"not done: {reason_text(rejected[0])}"
+    gaining = [option for option in decision.component_options if option.gain_points]
+    return f"no action is worth its cost: {_main_reasons(gaining or decision.component_options, in_full=False)}"
+
+
+def _is_rejection(reason: Reason) -> bool:
+    return reason.code in (ReasonCode.REJECTED_BEFORE, ReasonCode.REJECTED_WITH_REFRESH)
+
+
+def _main_reasons(options: Sequence[Option], in_full: bool = True) -> str:
+    """The main reason of each option: in full where there is one option, in a few words where there are several."""
+    text = reason_text if in_full and len(options) == 1 else short_text
+    return "; ".join(dict.fromkeys(text(main_reason(option)) for option in options))
+
+
+def main_reason(option: Option) -> Reason:
+    """The reason that decides: what is required or stands in the way, else what the action gains, else the first."""
+    first = option.reasons[0]
+    if first.code not in _CHUNKS:
+        return first
+    return next((reason for code in _GAINS for reason in option.reasons if reason.code is code), first)
+
+
+# --- decisions -----------------------------------------------------------------------------------------------------
+
+
+def option_text(option: Option) -> str:
+    """All reasons of an option in one clause."""
+    return "; ".join(reason_text(reason) for reason in option.reasons)
+
+
+def decision_sentences(decision: Decision) -> list[str]:
+    """What is done and why, why nothing else is, how long it takes, and what an operator should know besides."""
+    openings = {
+        Action.NOTHING: "Nothing needs to be done.",
+        Action.HOLD: "Nothing is done before a person has approved it.",
+    }
+    options = sorted(decision.component_options, key=lambda option: not option.worth_it)
+    chosen = [option for option in decision.options if option.action == decision.action and option.action.builds]
+    return [
+        openings.get(decision.action, f"The decision is {decision.action}."),
+        *(
+            f"{option.action} is {'' if option.worth_it else 'not '}called for: {option_text(option)}."
+            for option in options
+        ),
+        *(f"It should take about {option.cost_seconds:.0f} s." for option in chosen[:1]),
+        *reason_sentences(decision.reasons),
+    ]
+
+
+def reason_sentences(reasons: Iterable[Reason]) -> list[str]:
+    """Reasons as sentences of their own."""
+    return [sentence(reason_text(reason)) for reason in reasons]
+
+
+def counterfactual_sentences(decision: Decision) -> list[str]:
+    """What would have changed the recommendation about each component."""
+    return [
+        f"{option.action} would {'not ' if option.worth_it else ''}have been chosen "
+        f"{counterfactual_text(option.counterfactual, option.worth_it)}."
+        for option in decision.component_options
+        if option.counterfactual
+    ]
+
+
+def unmeasured_sentences(decision: Decision) -> list[str]:
+    """The signals that could not be measured, and why."""
+    return [f"{signal_name(field)}: {why}" for field, why in decision.unmeasured_signals.items()]
+
+
+def sentence(clause: str) -> str:
+    """A clause with a capital and a full stop; one that begins with code or an action's name keeps its first letter."""
+    return f"{clause if clause.startswith('policy.') else clause[:1].upper() + clause[1:]}."
+
+
+def describe_costs(costs: Costs) -> str:
+    """Where the forecasts come from, and how good they were so far."""
+    source = f"Costs: {costs.source}."
+    if costs.error_share is None:
+        return f"{source} No run has shown yet how far forecasts are off."
+    runs = "1 run" if costs.error_runs == 1 else f"median of {costs.error_runs} runs"
+    return f"{source} Forecasts were off by {format_percent(costs.error_share)} ({runs})."
+
+
+# --- outcomes ------------------------------------------------------------------------------------------------------
 
 
 def describe_outcome(cycle: Cycle) -> str:
     """What came of a cycle, in one clause."""
-    words = {
+    texts = {
         Outcome.RUNNING: "running",
         Outcome.RELEASED: f"release {cycle.release}",
         Outcome.REJECTED: f"rejected by the gate: {cycle.detail}",
@@ -20,4 +156,4 @@ def describe_outcome(cycle: Cycle) -> str:
         Outcome.KILLED: "killed",
         Outcome.ROLLED_BACK: f"release {cycle.release} is live again",
     }
-    return words[cycle.outcome]
+    return texts[cycle.outcome]

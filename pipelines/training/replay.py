@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ragtide.pipelines.data.dvc import read_earlier_file
 from ragtide.pipelines.data.jsonl import read_earlier_lines
-from ragtide.pipelines.data.snapshot import earlier_snapshots, read_earlier_file
+from ragtide.pipelines.data.snapshot import earlier_snapshots
 from ragtide.pipelines.records.release import BuiltModel
 from ragtide.pipelines.training.examples import Example, TrainingLine, read_examples, validate_examples
 from ragtide.pipelines.training.samples import draw_position

@@ -1,4 +1,4 @@
-"""Does scheduled upkeep hold the project while it works, and tell what was done and how large everything is?"""
+"""Tests of scheduled maintenance: its report on Prefect's page, and the release of the write lease."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tests.factories import BASE, write
 from tests.projects import Home, release_of
 
 
-def test_upkeep_is_told_on_prefects_page_with_the_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefects_page_shows_the_steps_and_the_sizes_of_the_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = Home(write_project(tmp_path / "project"))
     write(home.root / "data/kb/Pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
     release_of(home.project, BASE)
@@ -24,7 +26,7 @@ def test_upkeep_is_told_on_prefects_page_with_the_sizes(tmp_path: Path, monkeypa
 
     assert steps
     [page] = shown
-    assert all(one.step in page for one in steps)
+    assert all(step.step in page for step in steps)
     assert "MLflow's database" in page
     with home.project.workspace.write_lock():
-        pass  # It has let the project go.
+        pass  # The lease is free again.

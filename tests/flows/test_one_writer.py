@@ -1,4 +1,4 @@
-"""Does one run and one wait, however many ask, and does a killed one make room by itself? A real server and worker."""
+"""Tests of invariant single-writer with a real server and worker: coalesced triggers, and recovery from a kill."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EMPTY = object()
 
 
 class PatientReader(fakes.CountingReader):
-    """Does not answer as long as the file that the environment names is there: a run that goes on for hours."""
+    """Does not answer while the file RAGTIDE_TEST_HOLD exists: a run that takes hours."""
 
     def generate(self, *arguments: Any) -> list[str]:
         while Path(os.environ["RAGTIDE_TEST_HOLD"]).exists():
@@ -44,7 +44,7 @@ class PatientReader(fakes.CountingReader):
 
 
 @dataclass
-class Town(Home):
+class DeployedProject(Home):
     """A deployed project, its server, and workers that can be killed."""
 
     environment: dict[str, str]
@@ -57,7 +57,7 @@ class Town(Home):
         subprocess.run([sys.executable, "-c", script], env=self.environment, cwd=self.root, check=True, timeout=150)
 
     def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Asked again, as Prefect's own client does: on SQLite a server that is written to by many answers 503."""
+        """A request with retries, as in Prefect's own client: on SQLite a server under load answers 503."""
         return eventually(lambda: self._api(path, body) or EMPTY)
 
     def _api(self, path: str, body: dict[str, Any] | None) -> Any:
@@ -68,28 +68,28 @@ class Town(Home):
             return json.load(answer)
 
     def runs(self, *states: str) -> list[Any]:
-        """Those that were asked for, not those that the cron has ready for the next nights."""
-        found: list[Any] = []
-        wanted = {"flow_runs": {"state": {"type": {"any_": states}}}, "sort": "START_TIME_ASC"}
-        while (page := self.api("flow_runs/filter", wanted | {"limit": 200, "offset": len(found)})) is not EMPTY:
-            found += page
-        return [run for run in found if not run["auto_scheduled"]]
+        """The runs in these states that were triggered and not created by the schedule."""
+        runs: list[Any] = []
+        conditions = {"flow_runs": {"state": {"type": {"any_": states}}}, "sort": "START_TIME_ASC"}
+        while (page := self.api("flow_runs/filter", conditions | {"limit": 200, "offset": len(runs)})) is not EMPTY:
+            runs += page
+        return [run for run in runs if not run["auto_scheduled"]]
 
-    def ask(self) -> str:
-        """Ask for a run, as the automation of a trigger does: its id."""
+    def request_run(self) -> str:
+        """Create a run, as the automation of a trigger does; returns its id."""
         deployment = self.api(f"deployments/name/{KEEP_CURRENT}")["id"]
         return str(self.api(f"deployments/{deployment}/create_flow_run", {"parameters": {"revision": "x"}})["id"])
 
     def send(self, times: int) -> None:
-        """The same through events and the automation of prefect.yaml."""
-        script = "from pathlib import Path; from ragtide.flows.triggers.events import send"
-        self.python(f"{script}; [send(Path(), 'test') for _ in range({times})]")
+        """Trigger runs through events and the automation of prefect.yaml."""
+        script = "from pathlib import Path; from ragtide.flows.triggers.events import send_event"
+        self.python(f"{script}; [send_event(Path(), 'test') for _ in range({times})]")
 
     @property
     def hold(self) -> Path:
         return Path(self.environment["RAGTIDE_TEST_HOLD"])
 
-    def moves_on(self, name: str) -> None:
+    def change_data(self, name: str) -> None:
         write(self.root / f"data/kb/{name}.md", f"# {name}\n\n- Latest release: {time.time_ns()}\n")
 
     def state(self, run: str) -> str:
@@ -106,9 +106,9 @@ class Town(Home):
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """Release 1 is to be made by the first run."""
-    folder = tmp_path_factory.mktemp("town")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedProject]:
+    """A deployed project without a release."""
+    folder = tmp_path_factory.mktemp("one-writer")
     plugin = "tests.flows.test_one_writer:PatientReader"
     root = write_project(folder / "project", generate={"model": plugin}, policy={"points_per_hour": 0.0})
     shutil.copy(ROOT / "prefect.yaml", root)
@@ -120,24 +120,26 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "RAGTIDE_PROJECT": str(root),
         "RAGTIDE_TEST_HOLD": str(folder / "hold"),
-        "PYTHONPATH": str(ROOT),  # Where the counting fakes are.
+        "PYTHONPATH": str(ROOT),  # For the counting fakes.
     }
-    found = Town(root, environment)
+    deployed = DeployedProject(root, environment)
     with prefect_server(environment, folder / "server.log"):
-        assert eventually(lambda: found.api("health"))
-        found.prefect("work-pool", "create", "ragtide", "--type", "process")
-        # Twice: deploying once more changes nothing.
-        found.python("from ragtide.flows.prefect_server.deployment import ensure; ensure(); ensure()")
-        assert len(found.api("automations/filter", {})) == 2
-        found.prefect("deploy", "-n", "keep-current")
-        yield found
+        assert eventually(lambda: deployed.api("health"))
+        deployed.prefect("work-pool", "create", "ragtide", "--type", "process")
+        # Twice: the second call changes nothing.
+        deployed.python(
+            "from ragtide.flows.prefect_server.deployment import ensure_automations as ensure; ensure(); ensure()"
+        )
+        assert len(deployed.api("automations/filter", {})) == 2
+        deployed.prefect("deploy", "-n", "keep-current")
+        yield deployed
 
 
-def within(seconds: float, claim: Callable[[], Any]) -> Any:
+def within(seconds: float, condition: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if found := claim():
-            return found
+        if result := condition():
+            return result
         time.sleep(1)
     return None
 
@@ -145,66 +147,70 @@ def within(seconds: float, claim: Callable[[], Any]) -> Any:
 @pytest.mark.services
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_burst_of_triggers_during_a_run_is_one_follow_up_which_sees_the_last_state(town: Town) -> None:
-    with town.worker():
-        town.ask()
-        assert within(120, lambda: len(town.runs("COMPLETED")) == 1)
+def test_a_burst_of_triggers_during_a_run_makes_one_follow_up_run_that_sees_the_last_state(
+    deployed: DeployedProject,
+) -> None:
+    with deployed.worker():
+        deployed.request_run()
+        assert within(120, lambda: len(deployed.runs("COMPLETED")) == 1)
 
-        # A run is at work: it has looked at the data, and is kept from answering.
-        town.hold.touch()
-        town.moves_on("first")
-        looked_at = take_snapshot(town.project.workspace).id
-        at_work = town.ask()
-        assert within(120, lambda: town.project.registry.history()[-1].snapshot == looked_at)
+        # A run is active: it has read the data, and its model is kept from answering.
+        deployed.hold.touch()
+        deployed.change_data("first")
+        read_revision = take_snapshot(deployed.project.workspace).id
+        active = deployed.request_run()
+        assert within(120, lambda: deployed.project.registry.history()[-1].snapshot == read_revision)
 
         for number in range(TRIGGERS):
-            town.moves_on(f"page-{number % 7}")
-            town.ask()
-        town.send(EVENTS)
-        town.moves_on("last")
-        last = take_snapshot(town.project.workspace).id
-        town.ask()
-        assert within(120, lambda: len(town.runs("SCHEDULED")) == 1)
+            deployed.change_data(f"page-{number % 7}")
+            deployed.request_run()
+        deployed.send(EVENTS)
+        deployed.change_data("last")
+        last = take_snapshot(deployed.project.workspace).id
+        deployed.request_run()
+        assert within(120, lambda: len(deployed.runs("SCHEDULED")) == 1)
         for _ in range(10):
-            assert [run["id"] for run in town.runs(*AT_WORK)] == [at_work]
-            assert len(town.runs("SCHEDULED")) == 1
+            assert [run["id"] for run in deployed.runs(*AT_WORK)] == [active]
+            assert len(deployed.runs("SCHEDULED")) == 1
             time.sleep(0.5)
 
-        town.hold.unlink()
-        assert within(180, lambda: not town.runs("SCHEDULED", *AT_WORK))
-    assert len(town.runs("COMPLETED")) == 3
-    cancelled = town.runs("CANCELLED")
+        deployed.hold.unlink()
+        assert within(180, lambda: not deployed.runs("SCHEDULED", *AT_WORK))
+    assert len(deployed.runs("COMPLETED")) == 3
+    cancelled = deployed.runs("CANCELLED")
     assert len(cancelled) >= TRIGGERS
-    assert all("answered by" in run["state"]["message"] for run in cancelled)
-    assert not town.runs("FAILED", "CRASHED")
-    turns = town.project.registry.history()
-    assert [turn.snapshot for turn in turns[-2:]] == [looked_at, last]
-    assert town.live.snapshot.id == last
+    assert all("replaced by" in run["state"]["message"] for run in cancelled)
+    assert not deployed.runs("FAILED", "CRASHED")
+    cycles = deployed.project.registry.history()
+    assert [cycle.snapshot for cycle in cycles[-2:]] == [read_revision, last]
+    assert deployed.live.snapshot.id == last
 
 
 @pytest.mark.services
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_run_that_is_killed_with_its_worker_is_crashed_and_the_next_runs_within_two_minutes(town: Town) -> None:
-    town.hold.touch()
-    town.moves_on("killed")
-    last = take_snapshot(town.project.workspace).id
-    with town.worker() as worker:
-        killed = town.ask()
-        assert within(120, lambda: town.project.registry.history()[-1].snapshot == last)
+def test_a_run_killed_with_its_worker_is_crashed_and_the_next_one_starts_within_two_minutes(
+    deployed: DeployedProject,
+) -> None:
+    deployed.hold.touch()
+    deployed.change_data("killed")
+    last = take_snapshot(deployed.project.workspace).id
+    with deployed.worker() as worker:
+        killed = deployed.request_run()
+        assert within(120, lambda: deployed.project.registry.history()[-1].snapshot == last)
         processes = [*worker.children(recursive=True), worker]
-        follower = town.ask()
+        follower = deployed.request_run()
         for process in processes:
             process.send_signal(signal.SIGKILL)
         worker.wait(timeout=PATIENCE_SECONDS)
     died = time.monotonic()
-    with town.worker():
-        assert within(120, lambda: town.state(killed) == "CRASHED")
+    with deployed.worker():
+        assert within(120, lambda: deployed.state(killed) == "CRASHED")
         crashed_seconds = time.monotonic() - died
-        assert within(120, lambda: town.state(follower) == "RUNNING")
-        began_seconds = time.monotonic() - died
-        print(f"crashed after {crashed_seconds:.0f} s, the next began after {began_seconds:.0f} s")
-        town.hold.unlink()
-        assert within(120, lambda: town.state(follower) == "COMPLETED")
-    assert began_seconds <= 120
-    assert town.live.snapshot.id == last
+        assert within(120, lambda: deployed.state(follower) == "RUNNING")
+        start_seconds = time.monotonic() - died
+        print(f"crashed after {crashed_seconds:.0f} s, the next started after {start_seconds:.0f} s")
+        deployed.hold.unlink()
+        assert within(120, lambda: deployed.state(follower) == "COMPLETED")
+    assert start_seconds <= 120
+    assert deployed.live.snapshot.id == last

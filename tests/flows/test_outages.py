@@ -1,6 +1,6 @@
-"""What becomes of a turn where something that it needs is away: a disk, a folder's rights, a server, the right time?
+"""Tests of outages: a full disk, a read-only folder, a server that is down, a wrong clock.
 
-Each time there is one clear line, what is live stays live and whole, and the next turn mends the rest.
+Each time there is one clear error, the live release stays whole, and the next cycle completes the work.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ OLD, NEW = "2027-01-01", "2031-05-05"
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is away is not tried again after seconds, where no test waits for it."""
+def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No retries after seconds, so that the tests do not wait for them."""
     for step in vars(tasks).values():
         if isinstance(step, Task):
             monkeypatch.setattr(step, "retries", 0)
@@ -52,8 +52,8 @@ def page(day: str, pages: int = 1) -> str:
     return "# Pump\n\n" + "".join(f"## Pump {n}\n\n- End of life: {day}\n\n" for n in range(1, pages + 1))
 
 
-def live_with(root: Path, **blocks: dict[str, object]) -> Home:
-    """A project whose release 1 answers with the old day; the page has the new one by now."""
+def outdated_project(root: Path, **blocks: dict[str, object]) -> Home:
+    """A project whose live release 1 answers with the old date, while the document has the new one."""
     write_project(root, **blocks)
     write(root / "data/kb/pump.md", page(OLD))
     write(root / "data/golden/q.jsonl", json.dumps({"question": PUMP, "answers": [OLD, NEW], "docs": ["pump.md"]}))
@@ -68,20 +68,20 @@ def live_with(root: Path, **blocks: dict[str, object]) -> Home:
 
 
 def ragtide(root: Path, *arguments: str) -> tuple[int, str, str]:
-    """A command in this process; whatever it raises that is no refusal is a traceback for a user."""
+    """Run a command in this process; an unexpected exception is not caught, since a user would see a traceback."""
     result = CliRunner().invoke(app, [*arguments, "--project", str(root)], catch_exceptions=False)
     return result.exit_code, result.stdout, result.stderr
 
 
-def assert_refused(said: tuple[int, str, str]) -> str:
-    code, _, err = said
+def assert_one_error(result: tuple[int, str, str]) -> str:
+    code, _, err = result
     lines = [line for line in err.splitlines() if line.startswith("ragtide: ")]
-    assert (code, len(lines), "Traceback" in err) == (1, 1, False), said
+    assert (code, len(lines), "Traceback" in err) == (1, 1, False), result
     return lines[0]
 
 
-def assert_mended(home: Home) -> None:
-    """The release from before is whole; the next turn brings the new page in, and what is left over can be mended."""
+def assert_recovers(home: Home) -> None:
+    """The live release is whole, the next cycle releases the new document, and what remains can be repaired."""
     assert home.live.id == "1"
     assert home.project.ask(PUMP)[1].text == OLD
     code, out, err = ragtide(home.root, "run")
@@ -97,10 +97,10 @@ def assert_mended(home: Home) -> None:
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of its own, which only an administrator of the machine can make."""
+    """A small file system, which only an administrator can mount."""
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=False)
-    if mounted.returncode:
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=False)
+    if mount.returncode:
         pytest.skip("no file system may be mounted here")
     try:
         yield folder
@@ -109,7 +109,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path, spare_kilobytes: int) -> Path:
-    """Leave so much room."""
+    """Fill the disk up to `spare_kilobytes`; returns the file that takes the space."""
     filler, state = disk / "filler", os.statvfs(disk)
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - spare_kilobytes * 1024)
@@ -119,21 +119,19 @@ def fill(disk: Path, spare_kilobytes: int) -> Path:
 @pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
 @pytest.mark.parametrize("spare_kilobytes", [0, 64, 320])
-def test_a_full_disk_is_said_and_once_there_is_room_the_next_turn_goes_through(
-    spare_kilobytes: int, tmp_path: Path
-) -> None:
+def test_a_full_disk_is_reported_and_the_next_cycle_with_space_succeeds(spare_kilobytes: int, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 64) as disk:
-        home = live_with(disk / "project")
+        home = outdated_project(disk / "project")
         filler = fill(disk, spare_kilobytes)
-        said = ragtide(home.root, "run")
+        result = ragtide(home.root, "run")
         filler.unlink()
-        assert_refused(said)
-        assert_mended(home)
+        assert_one_error(result)
+        assert_recovers(home)
 
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """The folder mounted over itself, so that nothing can be written in it, by an administrator neither."""
+    """Mount the folder over itself as read-only, even for an administrator."""
     forget_databases()
     if subprocess.run(["mount", "--bind", folder, folder], check=False).returncode:
         pytest.skip("no file system may be mounted here")
@@ -147,36 +145,36 @@ def read_only(folder: Path) -> Iterator[None]:
 
 @pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
-def test_a_folder_that_is_read_only_is_looked_at_and_what_would_write_is_refused(tmp_path: Path) -> None:
-    home = live_with(tmp_path / "project")
+def test_a_read_only_project_can_be_inspected_and_writing_commands_fail(tmp_path: Path) -> None:
+    home = outdated_project(tmp_path / "project")
     before = tree(home.root)
     with read_only(home.root):
         for command in ("run", "plan", "snapshot", "rollback", "maintain"):
-            assert_refused(ragtide(home.root, command))
+            assert_one_error(ragtide(home.root, command))
         assert ragtide(home.root, "status")[0] == 0
         assert ragtide(home.root, "history")[0] == 0
     assert tree(home.root) == before
-    assert_mended(home)
+    assert_recovers(home)
 
 
 # --- MLflow ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_mlflow_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("no_mlflow_retries")
 @pytest.mark.parametrize(
     "command", [["status"], ["plan"], ["run"], ["ask", PUMP], ["rollback"], ["history"], ["verify"]]
 )
-def test_a_command_says_that_mlflows_server_is_away(command: list[str], tmp_path: Path) -> None:
+def test_a_command_reports_that_mlflows_server_is_down(command: list[str], tmp_path: Path) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     root = write_project(tmp_path / "project", registry={"tracking_uri": address})
     write(root / "data/kb/pump.md", page(OLD))
     write(root / "data/golden/q.jsonl", json.dumps({"question": PUMP, "answers": [OLD], "docs": ["pump.md"]}))
-    assert f"MLflow at {address} does not answer as it should" in assert_refused(ragtide(root, *command))
+    assert f"MLflow at {address}" in assert_one_error(ragtide(root, *command))
     assert not (root / ".ragtide" / "lance").exists()
 
 
@@ -199,8 +197,8 @@ def mlflow_server(state: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 def answers(port: int) -> bool:
     from urllib.request import urlopen
 
-    with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as said:
-        return bool(said.status == 200)
+    with urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as response:
+        return bool(response.status == 200)
 
 
 def stop(server: subprocess.Popen[bytes]) -> None:
@@ -212,37 +210,37 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 @pytest.mark.services
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_turn_whose_mlflow_goes_away_leaves_what_is_live_and_the_next_turn_mends_it(
+def test_a_cycle_that_loses_mlflow_changes_no_live_release_and_the_next_one_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Away at the start, amid the index, at the release's description and at the pointer: each a turn of its own."""
+    """The server is down at the start, or ends during the index build, at the description or at the pointer."""
     port = free_port()
     with mlflow_server(tmp_path, port):
-        home = live_with(tmp_path / "project", registry={"tracking_uri": f"http://127.0.0.1:{port}"})
-    assert "MLflow at" in assert_refused(ragtide(home.root, "run"))
-    # It is told after seconds: MLflow's own seven tries take minutes.
+        home = outdated_project(tmp_path / "project", registry={"tracking_uri": f"http://127.0.0.1:{port}"})
+    assert "MLflow at" in assert_one_error(ragtide(home.root, "run"))
+    # The error comes after seconds: MLflow's default of seven retries takes minutes.
     assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2
-    for owner, name in (("index", "index_text"), (Registry, "describe"), (Registry, "point")):
+    for owner, name in (("index", "index_text"), (Registry, "record_release"), (Registry, "set_live")):
         with mlflow_server(tmp_path, port) as server, monkeypatch.context() as patched:
-            goes_away(patched, owner, name, server)
-            assert "MLflow at" in assert_refused(ragtide(home.root, "run")), name
+            stop_server_at(patched, owner, name, server)
+            assert "MLflow at" in assert_one_error(ragtide(home.root, "run")), name
         with mlflow_server(tmp_path, port):
             assert home.live.id == "1"
             assert home.project.ask(PUMP)[1].text == OLD
     with mlflow_server(tmp_path, port):
-        assert_mended(home)
+        assert_recovers(home)
 
 
-def goes_away(patched: pytest.MonkeyPatch, owner: Any, name: str, server: subprocess.Popen[bytes]) -> None:
-    """Have the server end as soon as this is called."""
+def stop_server_at(patched: pytest.MonkeyPatch, owner: Any, name: str, server: subprocess.Popen[bytes]) -> None:
+    """Stop the server as soon as this function is called."""
     from ragtide.pipelines.index import maintenance
 
     owner = maintenance if owner == "index" else owner
-    whole = getattr(owner, name) if name != "index_text" else update_text_index
+    original = getattr(owner, name) if name != "index_text" else update_text_index
 
     def call(*arguments: Any, **options: Any) -> Any:
         stop(server)
-        return whole(*arguments, **options)
+        return original(*arguments, **options)
 
     patched.setattr(owner, name, call)
 
@@ -253,24 +251,24 @@ def goes_away(patched: pytest.MonkeyPatch, owner: Any, name: str, server: subpro
 @pytest.mark.services
 @pytest.mark.long
 @pytest.mark.parametrize("command", ["run", "trigger"])
-def test_a_command_says_that_prefects_server_is_away(command: str, tmp_path: Path) -> None:
-    home = live_with(tmp_path / "project")
+def test_a_command_reports_that_prefects_server_is_down(command: str, tmp_path: Path) -> None:
+    home = outdated_project(tmp_path / "project")
     environment = os.environ | {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api", "PYTHONPATH": str(ROOT)}
-    program = [sys.executable, "-m", "ragtide.flows.cli.main", command, "--project", str(home.root)]
+    program = [sys.executable, "-m", "ragtide", command, "--project", str(home.root)]
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=120)
-    assert "Prefect" in assert_refused((done.returncode, done.stdout, done.stderr))
-    assert_mended(home)
+    assert "Prefect" in assert_one_error((done.returncode, done.stdout, done.stderr))
+    assert_recovers(home)
 
 
-def test_a_remote_of_dvc_that_is_away_stops_nothing(tmp_path: Path) -> None:
-    home = live_with(tmp_path / "project")
+def test_a_dvc_remote_that_is_down_stops_nothing(tmp_path: Path) -> None:
+    home = outdated_project(tmp_path / "project")
     assert ragtide(home.root, "snapshot")[0] == 0
     settings = home.root / ".dvc/config"
-    known = settings.read_text(encoding="utf-8").replace("[core]", "[core]\n    remote = far")
-    away = f"['remote \"far\"']\n    url = http://127.0.0.1:{free_port()}/dvc\n"
-    settings.write_text(f"{known}{away}", encoding="utf-8")
+    content = settings.read_text(encoding="utf-8").replace("[core]", "[core]\n    remote = far")
+    remote = f"['remote \"far\"']\n    url = http://127.0.0.1:{free_port()}/dvc\n"
+    settings.write_text(f"{content}{remote}", encoding="utf-8")
     write(home.root / "data/kb/more.md", "# More\n\nA page.\n")
-    assert_mended(home)
+    assert_recovers(home)
 
 
 # --- the clock -------------------------------------------------------------------------------------------------------
@@ -278,14 +276,14 @@ def test_a_remote_of_dvc_that_is_away_stops_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("days", [-400, 400])
-def test_a_turn_after_the_clock_was_moved_does_what_it_would_have_done(
+def test_a_cycle_after_a_change_of_the_clock_does_the_same(
     days: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow writes down when a run was; the turns before the clock was set lie far behind or ahead."""
-    home = live_with(tmp_path / "project", policy={"budget_hours_per_week": 1.0, "cool_down_hours": 24.0})
+    """MLflow records the time of each run, so earlier cycles appear to lie far in the past or in the future."""
+    home = outdated_project(tmp_path / "project", policy={"budget_hours_per_week": 1.0, "cool_down_hours": 24.0})
     usual = time.time
     monkeypatch.setattr(time, "time", lambda: usual() + days * 86400)
-    assert_mended(home)
+    assert_recovers(home)
     monkeypatch.setattr(time, "time", usual)
     write(home.root / "data/kb/pump.md", page(OLD))
     assert ragtide(home.root, "run")[0] == 0

@@ -1,4 +1,4 @@
-"""Do the settings of docs/production.md hold? PostgreSQL under both servers, passwords on all doors, a bucket."""
+"""Tests of the settings of docs/production.md: PostgreSQL under both servers, passwords, and a bucket."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BUCKET = "knowledge"
 
 @pytest.fixture
 def database() -> Iterator[str]:
-    """A PostgreSQL of its own, which wants a password; the address of its port, without it."""
+    """A PostgreSQL server that requires a password; yields its user and address without the password."""
     if not POSTGRES:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     # PostgreSQL refuses to run as root.
-    user = next(one.pw_name for one in pwd.getpwall() if one.pw_name in ("postgres", "nobody"))
+    user = next(entry.pw_name for entry in pwd.getpwall() if entry.pw_name in ("postgres", "nobody"))
     user = user if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
     folder, port = Path(tempfile.mkdtemp(prefix="ragtide-postgres-")), free_port()
     (folder / "password").write_text(PASSWORD)
@@ -48,10 +48,13 @@ def database() -> Iterator[str]:
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(serve, user=user if os.getuid() == 0 else None, cwd=folder, stdout=log, stderr=log)
     try:
-        where, told = ["-h", "127.0.0.1", "-p", str(port), "-U", "ragtide"], os.environ | {"PGPASSWORD": PASSWORD}
+        server_options = ["-h", "127.0.0.1", "-p", str(port), "-U", "ragtide"]
+        environment = os.environ | {"PGPASSWORD": PASSWORD}
         for name in ("prefect", "mlflow"):
-            command = program("createdb", *where, name)
-            assert eventually(lambda made=command: not subprocess.run(made, env=told, check=False).returncode)
+            command = program("createdb", *server_options, name)
+            assert eventually(
+                lambda createdb=command: not subprocess.run(createdb, env=environment, check=False).returncode
+            )
         yield f"ragtide@127.0.0.1:{port}"
     finally:
         server.terminate()
@@ -59,7 +62,7 @@ def database() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def test_on_postgresql_with_passwords_a_deployed_run_ends_in_a_release(tmp_path: Path, database: str) -> None:
+def test_a_deployed_run_on_postgresql_with_passwords_makes_a_release(tmp_path: Path, database: str) -> None:
     site = Site.make(
         tmp_path / "project",
         services={
@@ -76,44 +79,44 @@ def test_on_postgresql_with_passwords_a_deployed_run_ends_in_a_release(tmp_path:
         "RAGTIDE_WEBHOOK_TOKEN": PASSWORD,
     }
     with site.up(), httpx.Client(timeout=60) as http:
-        prefect, mlflow, door = (site.url(name) for name in ("prefect", "mlflow", "door"))
+        prefect, mlflow, webhook = (site.url(name) for name in ("prefect", "mlflow", "webhook"))
         runs, experiments = f"{prefect}/api/flow_runs/filter", f"{mlflow}/api/2.0/mlflow/experiments/search"
-        asked = {"state": {"type": {"any_": ["COMPLETED"]}}, "deployment_id": {"is_null_": False}}
+        completed = {"state": {"type": {"any_": ["COMPLETED"]}}, "deployment_id": {"is_null_": False}}
         admin = ("admin", PASSWORD)
         for answer in (
             http.post(runs, json={}),
             http.post(experiments, json={"max_results": 1}),
-            http.post(f"{door}/trigger", json={}),
+            http.post(f"{webhook}/trigger", json={}),
         ):
             assert answer.status_code == 401
         token = {"Authorization": f"Bearer {PASSWORD}"}
-        assert http.post(f"{door}/trigger", json={}, headers=token).is_success
+        assert http.post(f"{webhook}/trigger", json={}, headers=token).is_success
         assert site.becomes_live("1")
-        assert eventually(lambda: http.post(runs, json={"flow_runs": asked}, auth=admin).json())
+        assert eventually(lambda: http.post(runs, json={"flow_runs": completed}, auth=admin).json())
         assert http.post(experiments, json={"max_results": 9}, auth=admin).json()["experiments"]
         write_quarter(site.root, quarters()[1])
         assert site.becomes_live("2")
-        release = site.ragtide("rollback")
-        assert "release 1 is live" in release
+        site.ragtide("rollback")
+        assert site.live_release() == "1"
     assert not (site.root / ".ragtide" / "mlflow.db").exists()
 
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A bucket of an S3 server on this machine, as the environment that names it."""
+    """A bucket of an S3 server on this machine; yields the environment variables that name it."""
     moto = pytest.importorskip("moto")
     boto3 = pytest.importorskip("boto3")
     assert moto
     address = f"http://127.0.0.1:{(port := free_port())}"
-    told = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    told |= {"AWS_ENDPOINT_URL": address}
+    environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    environment |= {"AWS_ENDPOINT_URL": address}
     with (tmp_path / "moto.log").open("w") as log:
         server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log)
     try:
         assert eventually(lambda: httpx.get(address, timeout=60).is_success if _listens(port) else False)
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
         boto3.client("s3", endpoint_url=address, **keys).create_bucket(Bucket=BUCKET)
-        yield told
+        yield environment
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -122,11 +125,11 @@ def bucket(tmp_path: Path) -> Iterator[dict[str, str]]:
 def _listens(port: int) -> bool:
     import socket
 
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_index_releases_and_data_live_in_a_bucket_through_a_whole_loop(tmp_path: Path, bucket: dict[str, str]) -> None:
+def test_index_releases_and_data_are_stored_in_a_bucket(tmp_path: Path, bucket: dict[str, str]) -> None:
     site = Site.make(
         tmp_path / "project",
         index={"uri": f"s3://{BUCKET}/index"},
@@ -139,7 +142,8 @@ def test_index_releases_and_data_live_in_a_bucket_through_a_whole_loop(tmp_path:
     write_quarter(site.root, quarters()[1])
     assert "release 2" in site.ragtide("run")
     site.ragtide("ask", "What is the latest release of Node.js?")
-    assert "release 1 is live" in site.ragtide("rollback")
+    site.ragtide("rollback")
+    assert site.live_release() == "1"
     site.ragtide("maintain")
     site.ragtide("verify")
     assert not (site.root / ".ragtide" / "lance").exists()

@@ -160,7 +160,7 @@ def test_a_deployed_turn_waits_for_whoever_is_at_work_and_is_named_by_its_run(
         threading.Timer(1, other.close).start()
         with tasks.open_cycle(project):
             assert describe_holder(project.workspace.state).startswith("flow run busy-bee, process ")
-    assert [one.split(",")[0] for one in told] == ["waits for a command"]
+    assert [one.split(",")[0] for one in told] == ["this run waits for a command"]
 
 
 def test_a_turn_that_fails_says_so_and_frees_the_project(project: Project) -> None:
@@ -217,8 +217,8 @@ REMOVALS = plan_of(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md": 
     ("plan", "score", "live", "outcome", "accepted"),
     [
         (NOTHING, None, None, "nothing", "no candidate"),
-        (TOO_DEAR, None, None, f"held", "no candidate"),
-        (REMOVALS, None, None, f"held", "no candidate"),
+        (TOO_DEAR, None, None, "held", "no candidate"),
+        (REMOVALS, None, None, "held", "no candidate"),
         (
             REFRESH,
             0.0,

@@ -1,6 +1,6 @@
-"""Do a tuned retriever and its index go live together, and back together? Everything is real but the language model.
+"""Tests of fine-tuned embedders: released and rolled back together with their index.
 
-The retriever is a tiny one that sentence-transformers really trains.
+Everything is real but the language model; the embedder is a tiny one that sentence-transformers trains.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ QUESTION = "When does {} 1 reach end of life?"
 
 @dataclass
 class Shop(Home):
-    """A project of eight pages with a section each, so that there are pairs to learn from."""
+    """A project of eight documents with a section each, which make the training pairs."""
 
     def page(self, name: str, end_of_life: str) -> None:
         word = f"w{NAMES.index(name)}"
         text = f"# {name}\n\n## {name} 1\n\n{word} w20 w30\n\n- End of life: {end_of_life}\n"
         write(self.root / f"data/kb/{name}.md", text)
 
-    def turn(self) -> Cycle:
+    def run_cycle(self) -> Cycle:
         return keep_current(project=str(self.root))
 
     def answer(self, name: str) -> str:
@@ -53,18 +53,18 @@ class Shop(Home):
 def one_thread_and_a_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     import torch
 
-    usual, home = torch.get_num_threads(), tmp_path_factory.mktemp("cache")
+    threads, home = torch.get_num_threads(), tmp_path_factory.mktemp("cache")
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         for module in (openvino_export, weights):
             patch.setattr(module, "user_cache_path", lambda name: home / name)
         yield
-    torch.set_num_threads(usual)
+    torch.set_num_threads(threads)
 
 
 def new_shop(root: Path, model: Path) -> Shop:
     embed = {"model": str(model), "backend": "torch", "device": "cpu"}
-    # Whatever an untrained retriever finds: what the gate says of it is tested elsewhere.
+    # An untrained embedder scores badly; the gate is tested elsewhere.
     gate = {"max_score_loss": 1, "max_retrieval_loss": 1}
     shop = Shop(
         write_project(root, embed=embed, gate=gate, embedder_tuning={"batch_size": 2, "epochs": 2, "negatives": 0})
@@ -78,66 +78,68 @@ def new_shop(root: Path, model: Path) -> Shop:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Release 1 with the retriever of params.yaml, release 2 with one tuned from it, 3 a refresh of an edited page."""
+def history(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Release 1 has the embedder of params.yaml, 2 a fine-tuned one, 3 a refresh of an edited document."""
     folder = tmp_path_factory.mktemp("tuned")
     shop = new_shop(folder / "shop", write_tiny_model(folder / "tiny"))
-    seen: dict[str, Any] = {"shop": shop, "cycles": [shop.turn()], "evidence": [shop.planned().evidence]}
+    recorded: dict[str, Any] = {"shop": shop, "cycles": [shop.run_cycle()], "evidence": [shop.planned().evidence]}
     shop.set("policy", name="tests.fakes:AlwaysTunes")
-    seen["cycles"].append(shop.turn())
-    seen["evidence"].append(shop.planned().evidence)
+    recorded["cycles"].append(shop.run_cycle())
+    recorded["evidence"].append(shop.planned().evidence)
     shop.set("policy", name="always")
     shop.page("Valve", "2031-05-05")
-    seen["cycles"].append(shop.turn())
-    seen["releases"] = shop.project.registry.releases()
-    return seen
+    recorded["cycles"].append(shop.run_cycle())
+    recorded["releases"] = shop.project.registry.releases()
+    return recorded
 
 
 @pytest.fixture
-def shop(told: dict[str, Any], tmp_path: Path) -> Shop:
+def shop(history: dict[str, Any], tmp_path: Path) -> Shop:
     """A copy, with release 3 live."""
-    shutil.copytree(told["shop"].root, tmp_path / "shop")
+    shutil.copytree(history["shop"].root, tmp_path / "shop")
     return Shop(tmp_path / "shop")
 
 
-def test_index_and_retriever_go_live_together(told: dict[str, Any]) -> None:
-    _, tuned, _ = told["cycles"]
-    first, second, _ = told["releases"]
+def test_index_and_embedder_are_released_together(history: dict[str, Any]) -> None:
+    _, tuned, _ = history["cycles"]
+    first, second, _ = history["releases"]
     assert (tuned.decision, tuned.outcome) == ("TUNE_EMBEDDER", "release 2")
     assert first.index.tuned_embedder is None
-    made = second.index.tuned_embedder
-    embed = told["shop"].project.workspace.params.embed
-    assert (made.base, made.pairs) == (embedder_base(embed), 8)
-    assert made.final_loss is not None
+    tuned_embedder = second.index.tuned_embedder
+    embed = history["shop"].project.workspace.params.embed
+    assert (tuned_embedder.base, tuned_embedder.pairs) == (embedder_base(embed), 8)
+    assert tuned_embedder.final_loss is not None
     assert second.index.fingerprint != first.index.fingerprint
     assert second.index.embedded == second.index.rows == first.index.rows
-    assert [path.name for path in told["shop"].project.workspace.tuned_embedders.iterdir()] == [made.digest]
+    assert [path.name for path in history["shop"].project.workspace.tuned_embedders.iterdir()] == [
+        tuned_embedder.digest
+    ]
 
 
-def test_what_there_is_to_tune_on_is_evidence_and_is_used_up(told: dict[str, Any]) -> None:
-    before, after = told["evidence"]
-    # Golden questions ask for two of the sections, in other words than their headings: all eight are learnt from.
+def test_new_training_pairs_are_evidence_until_they_are_used(history: dict[str, Any]) -> None:
+    before, after = history["evidence"]
+    # Golden questions ask for two of the sections, in other words than their headings: all eight are training pairs.
     assert (before.pairs, before.min_pairs, before.new_pairs) == (8, 2, 1.0)
     assert (after.pairs, after.new_pairs) == (8, 0.0)
     assert before.costs.tune_seconds > before.costs.refresh_seconds
 
 
-def test_the_work_is_recorded_for_the_next_forecast(told: dict[str, Any]) -> None:
-    work = told["cycles"][1].work
+def test_the_work_is_recorded_for_the_next_forecast(history: dict[str, Any]) -> None:
+    work = history["cycles"][1].work
     assert work["trained_pairs"] == 16
     assert work["tune_seconds"] > 0
-    assert told["cycles"][1].signals["action_seconds"] >= work["tune_seconds"]
+    assert history["cycles"][1].signals["action_seconds"] >= work["tune_seconds"]
 
 
-def test_a_refresh_goes_on_with_the_live_retriever(told: dict[str, Any]) -> None:
-    _, second, third = told["releases"]
-    assert told["cycles"][2].decision == "REFRESH"
+def test_a_refresh_keeps_the_live_embedder(history: dict[str, Any]) -> None:
+    _, second, third = history["releases"]
+    assert history["cycles"][2].decision == "REFRESH"
     assert third.index.tuned_embedder == second.index.tuned_embedder
     assert third.index.fingerprint == second.index.fingerprint
     assert third.index.embedded == 1
 
 
-def test_a_stage_goes_on_with_it_too(shop: Shop) -> None:
+def test_a_stage_keeps_the_live_embedder(shop: Shop) -> None:
     shop.page("Lamp", "2040-01-01")
     built = run_stage("index", shop.root, no_progress)
     assert isinstance(built, BuiltIndex)
@@ -146,7 +148,7 @@ def test_a_stage_goes_on_with_it_too(shop: Shop) -> None:
     assert run_stage("index", shop.root, no_progress).model_dump()["embedded"] == 0
 
 
-def test_going_back_takes_both(shop: Shop) -> None:
+def test_a_rollback_covers_index_and_embedder(shop: Shop) -> None:
     project = shop.project
     roll_back(project.registry, "1", "tried", project.check_servable)
     assert shop.live.index.tuned_embedder is None
@@ -156,37 +158,37 @@ def test_going_back_takes_both(shop: Shop) -> None:
     assert shop.answer("Valve") == "2031-05-05"
 
 
-def test_upkeep_leaves_what_one_can_go_back_to(shop: Shop) -> None:
-    shop.set("maintain", keep_days=0)
+def test_maintenance_keeps_the_embedders_of_releases(shop: Shop) -> None:
+    shop.set("maintenance", keep_days=0)
     roll_back(shop.project.registry, "1", "tried", shop.project.check_servable)
     write(shop.project.workspace.tuned_embedders / "refused" / "model.safetensors", "weights")
-    steps = {one.step: one for one in maintain_project(shop.project)}
-    assert steps["sweep models"].done
+    steps = {step.step: step for step in maintain_project(shop.project)}
+    assert steps["delete unreferenced models"].done
     assert not (shop.project.workspace.tuned_embedders / "refused").exists()
     roll_back(shop.project.registry, "3", "better", shop.project.check_servable)
     assert shop.answer("Valve") == "2031-05-05"
 
 
-def test_weights_that_are_not_here_come_from_the_run_that_made_them(shop: Shop) -> None:
+def test_missing_weights_are_fetched_from_the_run_that_trained_them(shop: Shop) -> None:
     shutil.rmtree(shop.project.workspace.tuned_embedders)
     assert shop.answer("Valve") == "2031-05-05"
-    made = shop.live.index.tuned_embedder
-    assert made is not None
-    assert weights.weights_digest(shop.project.workspace.tuned_embedders / made.digest) == made.digest
+    built = shop.live.index.tuned_embedder
+    assert built is not None
+    assert weights.weights_digest(shop.project.workspace.tuned_embedders / built.digest) == built.digest
 
 
-def test_weights_that_are_nowhere_are_refused_in_one_line(shop: Shop, tmp_path: Path) -> None:
-    made = shop.live.index.tuned_embedder
-    assert made is not None
-    lost = made.model_copy(update={"run": "0" * 32})
-    with pytest.raises(UserError, match=rf"^the tuned retriever {made.digest} is neither here nor in MLflow: "):
-        shop.project.registry.fetch_retriever(lost, tmp_path / "retriever")
+def test_lost_weights_are_reported(shop: Shop, tmp_path: Path) -> None:
+    built = shop.live.index.tuned_embedder
+    assert built is not None
+    lost = built.model_copy(update={"run": "0" * 32})
+    with pytest.raises(UserError, match=built.digest):
+        shop.project.registry.fetch_embedder(lost, tmp_path / "retriever")
     assert not (tmp_path / "retriever").exists()
 
 
-def test_another_base_in_the_params_leaves_it_behind(shop: Shop, tmp_path: Path) -> None:
+def test_another_base_in_params_discards_the_tuned_embedder(shop: Shop, tmp_path: Path) -> None:
     shop.set("embed", model=str(write_tiny_model(tmp_path / "other", seed=5)))
     assert shop.answer("Valve") == "2031-05-05"
-    cycle = shop.turn()
+    cycle = shop.run_cycle()
     assert cycle.decision == Action.REBUILD
     assert shop.live.index.tuned_embedder is None

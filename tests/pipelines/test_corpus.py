@@ -182,7 +182,7 @@ def test_a_file_that_moved_on_since_the_snapshot_is_refused(tmp_path: Path, path
     ("name", "content", "said"),
     [
         ("bad.md", BROKEN, "is not UTF-8"),
-        ("big.md", "x" * 600, "600 bytes, over data.max_document_bytes = 500"),
+        ("big.md", "x" * 600, "600 bytes, more than data.max_document_bytes = 500"),
         ("bad.json", "{]", "is not JSON"),
         ("bad.pdf", "no PDF", "is not a PDF"),
     ],

@@ -1,4 +1,4 @@
-"""Does Ragtide say what went wrong in one line that names the key?"""
+"""Tests of error messages: one line that names the key or the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ragtide.pipelines.errors import UserError, summarize_error
 
 
 class Inner(BaseModel):
-    """A part with a rule of its own."""
+    """A part with a validator."""
 
     model_config = ConfigDict(extra="forbid")
     size: int = 0
@@ -31,13 +31,13 @@ class Inner(BaseModel):
 
 
 class Outer(BaseModel):
-    """A whole with a list of parts."""
+    """A model with a list of parts."""
 
     name: str = ""
     parts: tuple[Inner, ...] = ()
 
 
-def wrong(content: object) -> ValidationError:
+def validation_error(content: object) -> ValidationError:
     with pytest.raises(ValidationError) as problem:
         Outer.model_validate(content)
     return problem.value
@@ -45,7 +45,7 @@ def wrong(content: object) -> ValidationError:
 
 @settings(derandomize=True, deadline=None)
 @given(st.text(min_size=1))
-def test_a_message_is_one_line_with_every_word_in_it(text: str) -> None:
+def test_a_message_becomes_one_line_with_every_word(text: str) -> None:
     line = summarize_error(RuntimeError(text))
     assert len(line.splitlines()) <= 1
     assert line.split() == (text.split() or ["RuntimeError"])
@@ -53,7 +53,7 @@ def test_a_message_is_one_line_with_every_word_in_it(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"name": 3}, "name: Input should be a valid string"),
         ({"parts": [{}, {"size": "many"}]}, "parts.1.size: Input should be a valid integer"),
@@ -64,31 +64,31 @@ def test_a_message_is_one_line_with_every_word_in_it(text: str) -> None:
         ([], "Input should be a valid dictionary or instance of Outer"),
     ],
 )
-def test_a_wrong_field_is_named_by_its_path(content: object, said: str) -> None:
-    assert summarize_error(wrong(content)).startswith(said)
+def test_an_invalid_field_is_named_by_its_path(content: object, message: str) -> None:
+    assert summarize_error(validation_error(content)).startswith(message)
 
 
-def test_of_several_wrong_fields_the_first_is_named() -> None:
-    line = summarize_error(wrong({"name": 3, "parts": [{"size": 1}]}))
+def test_the_first_of_several_invalid_fields_is_named() -> None:
+    line = summarize_error(validation_error({"name": 3, "parts": [{"size": 1}]}))
     assert line.startswith("name: ")
     assert "parts" not in line
 
 
-def test_text_that_is_not_json_is_one_line_too() -> None:
+def test_invalid_json_is_described_in_one_line() -> None:
     with pytest.raises(ValidationError) as problem:
         Outer.model_validate_json("{\n\n")
     assert summarize_error(problem.value).startswith("Invalid JSON")
     assert "\n" not in summarize_error(problem.value)
 
 
-def test_of_a_files_trouble_the_reason_alone_is_said(tmp_path: Path) -> None:
+def test_an_os_error_is_reduced_to_its_reason(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as problem:
         (tmp_path / "nothing").read_bytes()
     assert summarize_error(problem.value) == "No such file or directory"
 
 
 @pytest.mark.parametrize(
-    ("problem", "said"),
+    ("problem", "message"),
     [
         (PermissionError(errno.EACCES, "Permission denied", "/secret"), "Permission denied"),
         (OSError("the store went\n  away"), "the store went away"),
@@ -96,11 +96,11 @@ def test_of_a_files_trouble_the_reason_alone_is_said(tmp_path: Path) -> None:
     ],
     ids=["with a reason", "without a reason", "no file at all"],
 )
-def test_other_troubles_speak_for_themselves(problem: Exception, said: str) -> None:
-    assert summarize_error(problem) == said
+def test_other_errors_keep_their_message(problem: Exception, message: str) -> None:
+    assert summarize_error(problem) == message
 
 
-def test_what_yaml_says_over_several_lines_is_one(tmp_path: Path) -> None:
+def test_a_yaml_error_of_several_lines_becomes_one(tmp_path: Path) -> None:
     with pytest.raises(yaml.YAMLError) as problem:
         yaml.safe_load("a: {b\nc: d")
     assert str(problem.value).count("\n") >= 2
@@ -109,11 +109,11 @@ def test_what_yaml_says_over_several_lines_is_one(tmp_path: Path) -> None:
     assert "line 2" in line
 
 
-def test_a_refusal_says_its_message_and_nothing_else() -> None:
+def test_a_user_error_is_its_message() -> None:
     assert str(UserError("a.md is not UTF-8: save it as UTF-8")) == "a.md is not UTF-8: save it as UTF-8"
 
 
 @pytest.mark.parametrize("kind", [ValueError, OSError, RuntimeError, KeyError])
-def test_a_refusal_is_not_taken_for_another_error(kind: type[Exception]) -> None:
+def test_a_user_error_is_no_builtin_error(kind: type[Exception]) -> None:
     assert not issubclass(UserError, kind)
     assert issubclass(UserError, Exception)

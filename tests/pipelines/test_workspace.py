@@ -1,4 +1,4 @@
-"""Does every thing of a project have one place below its folder, and does a lock keep writers alone out?"""
+"""Tests of a project's paths: distinct, below its root, and created only when needed; and of its write lock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.factories import workspace, write
 DIGESTS = st.text("0123456789abcdef", min_size=12, max_size=12)
 
 
-def places(project: Workspace) -> dict[str, Path]:
+def paths_of(project: Workspace) -> dict[str, Path]:
     return {
         "kb": project.kb,
         "train": project.train,
@@ -29,40 +29,40 @@ def places(project: Workspace) -> dict[str, Path]:
     }
 
 
-def test_every_place_is_below_the_projects_folder_and_no_two_are_the_same(tmp_path: Path) -> None:
-    found = places(Workspace(tmp_path, Params()))
-    assert all(path.is_relative_to(tmp_path) and path != tmp_path for path in found.values())
-    assert len(set(found.values())) == len(found)
+def test_all_paths_are_distinct_and_below_the_root(tmp_path: Path) -> None:
+    paths = paths_of(Workspace(tmp_path, Params()))
+    assert all(path.is_relative_to(tmp_path) and path != tmp_path for path in paths.values())
+    assert len(set(paths.values())) == len(paths)
 
 
-def test_data_lies_under_data_and_what_ragtide_keeps_for_itself_under_one_hidden_folder(tmp_path: Path) -> None:
-    found = places(Workspace(tmp_path, Params()))
-    assert {found[name].parent for name in ("kb", "train", "golden")} == {tmp_path / "data"}
-    assert all(found[name].is_relative_to(tmp_path / ".ragtide") for name in ("state", "adapters", "snapshot", "plan"))
-    # DVC must be able to version what its stages write.
-    assert not found["artifacts"].is_relative_to(tmp_path / ".ragtide")
+def test_data_is_below_data_and_state_below_one_hidden_folder(tmp_path: Path) -> None:
+    paths = paths_of(Workspace(tmp_path, Params()))
+    assert {paths[name].parent for name in ("kb", "train", "golden")} == {tmp_path / "data"}
+    assert all(paths[name].is_relative_to(tmp_path / ".ragtide") for name in ("state", "adapters", "snapshot", "plan"))
+    # DVC must be able to version the outputs of its stages.
+    assert not paths["artifacts"].is_relative_to(tmp_path / ".ragtide")
 
 
 @pytest.mark.parametrize("folder", ["kb", "train", "golden"])
-def test_a_data_folder_is_the_one_that_params_name(folder: str, tmp_path: Path) -> None:
-    usual = Workspace(tmp_path, Params())
-    moved = workspace(tmp_path, data={folder: "elsewhere/deep"})
-    assert places(moved)[folder] == tmp_path / "elsewhere" / "deep"
-    assert {name for name, path in places(moved).items() if path != places(usual)[name]} == {folder}
+def test_data_folders_follow_the_settings(folder: str, tmp_path: Path) -> None:
+    default = Workspace(tmp_path, Params())
+    changed = workspace(tmp_path, data={folder: "elsewhere/deep"})
+    assert paths_of(changed)[folder] == tmp_path / "elsewhere" / "deep"
+    assert {name for name, path in paths_of(changed).items() if path != paths_of(default)[name]} == {folder}
 
 
 @settings(derandomize=True, deadline=None)
 @given(DIGESTS, DIGESTS)
-def test_each_snapshot_and_each_plan_has_a_file_of_its_own(one: str, two: str) -> None:
+def test_each_snapshot_and_each_plan_has_its_own_file(one: str, two: str) -> None:
     project = Workspace(Path("/project"), Params())
-    for place in (project.snapshot_file, project.plan_file):
-        assert (place(one) == place(two)) is (one == two)
+    for path_of in (project.snapshot_file, project.plan_file):
+        assert (path_of(one) == path_of(two)) is (one == two)
     assert project.snapshot_file(one) != project.plan_file(one)
 
 
-def test_two_projects_share_no_place(tmp_path: Path) -> None:
+def test_two_projects_share_no_path(tmp_path: Path) -> None:
     one, two = (Workspace(tmp_path / name, Params()) for name in ("one", "two"))
-    assert not set(places(one).values()) & set(places(two).values())
+    assert not set(paths_of(one).values()) & set(paths_of(two).values())
     assert one.index_uri != two.index_uri
     assert one.tracking_uri != two.tracking_uri
 
@@ -74,38 +74,38 @@ def test_a_project_is_opened_with_the_settings_of_its_file(tmp_path: Path) -> No
     assert opened == Workspace(tmp_path.resolve(), opened.params)
 
 
-def test_a_project_is_the_same_from_wherever_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_is_the_same_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "project" / "params.yaml", "")
     (tmp_path / "link").symlink_to(tmp_path / "project", target_is_directory=True)
     monkeypatch.chdir(tmp_path / "project")
     opened = [Workspace.open(path) for path in (Path(), tmp_path / "project", tmp_path / "link")]
-    assert len({one.root for one in opened}) == 1
+    assert len({project.root for project in opened}) == 1
     assert opened[0].root.is_absolute()
 
 
-def test_a_wrong_setting_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_an_invalid_setting_is_an_error_before_anything_is_created(tmp_path: Path) -> None:
     write(tmp_path / "params.yaml", "index: {top_k: many}\n")
     with pytest.raises(UserError, match=r"params\.yaml: index\.top_k = 'many'"):
         Workspace.open(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
-def test_opening_and_asking_for_places_makes_nothing(tmp_path: Path) -> None:
+def test_opening_a_project_creates_nothing(tmp_path: Path) -> None:
     write(tmp_path / "params.yaml", "")
     opened = Workspace.open(tmp_path)
-    assert places(opened)
+    assert paths_of(opened)
     assert opened.index_uri.startswith(str(tmp_path.resolve()))
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
-def test_a_second_writer_is_told_which_project_is_held(tmp_path: Path) -> None:
-    with workspace(tmp_path).write_lock(), pytest.raises(UserError) as refusal, workspace(tmp_path).write_lock():
+def test_the_error_of_a_second_writer_names_the_project(tmp_path: Path) -> None:
+    with workspace(tmp_path).write_lock(), pytest.raises(UserError) as error, workspace(tmp_path).write_lock():
         pytest.fail("two writers at once")
-    assert str(refusal.value).startswith(f"another run is at work in {tmp_path}: wait for it")
-    assert "\n" not in str(refusal.value)
+    assert str(error.value).startswith(f"another run is at work in {tmp_path}")
+    assert "\n" not in str(error.value)
 
 
-def test_a_writer_that_was_refused_leaves_the_first_its_lock(tmp_path: Path) -> None:
+def test_a_failed_second_writer_leaves_the_lock_to_the_first(tmp_path: Path) -> None:
     with workspace(tmp_path).write_lock():
         for _ in range(3):
             with pytest.raises(UserError, match="another run"), workspace(tmp_path).write_lock():
@@ -118,7 +118,7 @@ def test_a_reader_needs_no_lock(tmp_path: Path) -> None:
         assert Workspace.open(tmp_path).kb == tmp_path.resolve() / "data" / "kb"
 
 
-def test_a_refusal_inside_the_lock_is_passed_on_as_it_is(tmp_path: Path) -> None:
+def test_an_error_inside_the_lock_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^a\.md is not UTF-8$"), workspace(tmp_path).write_lock():
         raise UserError("a.md is not UTF-8")
     with workspace(tmp_path).write_lock():

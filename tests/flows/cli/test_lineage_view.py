@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from ragtide.flows.cli.lineage_view import lineage_tables, sightings_table
 from ragtide.pipelines.ports import Message
 from ragtide.pipelines.records.release import BuiltModel
-from ragtide.pipelines.release.lineage import Lineage, SeenDocument, SeenExample, Sighting
+from ragtide.pipelines.release.lineage import DocumentState, Lineage, SeenDocument, SeenExample, Sighting
 from ragtide.pipelines.training.examples import Example
 
 MODEL = BuiltModel(base="reader-1", adapter="a1b2", examples=None, settings=None)
@@ -32,7 +32,10 @@ def row(text: str, first: str) -> str:
 
 
 def test_the_adapter_is_told_with_its_releases_and_how_much_of_it_is_gone() -> None:
-    gone, there = SeenDocument("pump.md", True, "gone"), SeenDocument("tank.md", False, "as it was")
+    gone, there = (
+        SeenDocument("pump.md", True, DocumentState.DELETED),
+        SeenDocument("tank.md", False, DocumentState.UNCHANGED),
+    )
     first = "adapter a1b2 on reader-1, of release 1, 4: 2 examples, 2 documents, 1 of them gone"
     assert shown(*lineage_tables(lineage(gone, there))).startswith(first)
     assert shown(*lineage_tables(lineage(there))).splitlines()[0].endswith("2 examples, 1 documents")
@@ -46,9 +49,12 @@ def test_each_example_is_told_by_line_and_question_or_that_nothing_holds_it() ->
 
 
 def test_each_document_is_told_by_what_it_was_for_and_what_it_is_now() -> None:
-    gone, there = SeenDocument("old\n.md", True, "gone"), SeenDocument("tank.md", False, "edited since")
+    gone, there = (
+        SeenDocument("old\n.md", True, DocumentState.DELETED),
+        SeenDocument("tank.md", False, DocumentState.EDITED),
+    )
     text = shown(*lineage_tables(lineage(gone, there)))
-    assert all(part in row(text, r"old\n.md") for part in ("taught from", "gone"))
+    assert all(part in row(text, r"old\n.md") for part in ("taught from", "deleted"))
     assert all(part in row(text, "tank.md") for part in ("stood beside", "edited since"))
 
 

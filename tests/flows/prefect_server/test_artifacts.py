@@ -1,4 +1,4 @@
-"""Does a run's page in Prefect show what was decided, and is a step that is called outside of one left in peace?"""
+"""Tests of the artifacts on Prefect's page: Markdown, progress and the run's name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ragtide.flows.prefect_server.runs import current_run, run_url
 
 @dataclass(frozen=True)
 class Shown:
-    """What was put on a page."""
+    """A Markdown artifact."""
 
     markdown: str
     key: str
@@ -27,7 +27,7 @@ class Shown:
 
 
 class Page:
-    """Stands in for Prefect's page."""
+    """Fake of Prefect's page."""
 
     def __init__(self) -> None:
         self.shown: list[Shown] = []
@@ -43,18 +43,18 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Page:
     return page
 
 
-def test_outside_of_a_run_there_is_no_page(page: Page) -> None:
+def test_nothing_is_shown_outside_of_a_run(page: Page) -> None:
     artifacts.show_markdown("decision", "# REFRESH", "plan 0123456789ab")
     assert page.shown == []
 
 
-def test_in_a_run_the_page_gets_what_is_shown(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_markdown_is_shown_inside_a_run(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TaskRunContext, "get", object)
     artifacts.show_markdown("decision", "# REFRESH", "plan 0123456789ab")
     assert page.shown == [Shown("# REFRESH", "decision", "plan 0123456789ab")]
 
 
-def test_prefect_keeps_it_with_the_run_that_made_it() -> None:
+def test_prefect_stores_the_artifact_with_its_task_run() -> None:
     @task(name="shows", cache_policy=NO_CACHE, persist_result=False)
     def shows() -> str:
         artifacts.show_markdown("replay-decision", "# REFRESH\n\n| a | b |\n| - | - |\n", "plan 0123456789ab")
@@ -64,34 +64,34 @@ def test_prefect_keeps_it_with_the_run_that_made_it() -> None:
 
     run = shows()
     with get_client(sync_client=True) as client:
-        [kept] = [one for one in client.read_artifacts() if str(one.task_run_id) == run]
+        [kept] = [artifact for artifact in client.read_artifacts() if str(artifact.task_run_id) == run]
     assert (kept.key, kept.type, kept.description) == ("replay-decision", "markdown", "plan 0123456789ab")
     assert kept.data == "# REFRESH\n\n| a | b |\n| - | - |\n"
-    gc.collect()  # What Prefect left open would be noticed here, and not in some other test.
+    gc.collect()  # A resource that Prefect left open is reported in this test and in no other.
 
 
-# --- how far a step is ---------------------------------------------------------------------------------------------
+# --- progress ------------------------------------------------------------------------------------------------------
 
 
-class Told:
-    """Stands in for Prefect's progress artifacts."""
+class ProgressPage:
+    """Fake of Prefect's progress artifacts."""
 
-    def __init__(self, is_away: bool = False) -> None:
-        self.is_away = is_away
-        self.told: list[tuple[float, str]] = []
+    def __init__(self, is_down: bool = False) -> None:
+        self.is_down = is_down
+        self.updates: list[tuple[float, str]] = []
 
     def create(self, progress: float, key: str, description: str) -> UUID:
         assert key == "embedding-chunks"
-        self._tell(progress, description)
+        self._record(progress, description)
         return UUID(int=1)
 
     def update(self, artifact: UUID, progress: float, description: str) -> None:
         assert artifact == UUID(int=1)
-        self._tell(progress, description)
+        self._record(progress, description)
 
-    def _tell(self, progress: float, description: str) -> None:
-        self.told.append((progress, description))
-        if self.is_away:
+    def _record(self, progress: float, description: str) -> None:
+        self.updates.append((progress, description))
+        if self.is_down:
             raise ConnectionError("no server")
 
 
@@ -104,52 +104,52 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def listen(monkeypatch: pytest.MonkeyPatch, is_away: bool = False) -> Told:
-    told = Told(is_away)
-    monkeypatch.setattr(artifacts, "create_progress_artifact", told.create)
-    monkeypatch.setattr(artifacts, "update_progress_artifact", told.update)
-    return told
+def replace_page(monkeypatch: pytest.MonkeyPatch, is_down: bool = False) -> ProgressPage:
+    page = ProgressPage(is_down)
+    monkeypatch.setattr(artifacts, "create_progress_artifact", page.create)
+    monkeypatch.setattr(artifacts, "update_progress_artifact", page.update)
+    return page
 
 
-def test_a_short_step_puts_nothing_on_the_page(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    told = listen(monkeypatch)
+def test_a_short_step_shows_no_progress(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    page = replace_page(monkeypatch)
     with artifacts.page_progress("embedding chunks", 10) as advance:
         advance(10)
         clock[0] = 100.0
-    assert told.told == []
+    assert page.updates == []
 
 
-def test_a_long_step_says_how_far_it_is_now_and_then_and_at_its_end(
+def test_a_long_step_shows_its_progress_at_intervals_and_at_the_end(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = listen(monkeypatch)
+    page = replace_page(monkeypatch)
     with artifacts.page_progress("embedding chunks", 10) as advance:
         for second in range(10):
             clock[0] = float(second)
             advance(1)
-    assert told.told == [(60.0, "embedding chunks: 6 of 10"), (100.0, "embedding chunks: 10 of 10")]
+    assert page.updates == [(60.0, "embedding chunks: 6 of 10"), (100.0, "embedding chunks: 10 of 10")]
 
 
-def test_a_page_that_is_away_stops_no_step_and_is_not_asked_again(
+def test_a_server_that_is_down_stops_no_step_and_gets_one_request(
     clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = listen(monkeypatch, is_away=True)
+    page = replace_page(monkeypatch, is_down=True)
     with artifacts.page_progress("embedding chunks", 10) as advance:
         for second in range(0, 100, 10):
             clock[0] = float(second)
             advance(1)
-    assert len(told.told) == 1
+    assert len(page.updates) == 1
 
 
-def test_outside_of_a_run_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = listen(monkeypatch)
+def test_no_progress_is_shown_outside_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = replace_page(monkeypatch)
     monkeypatch.setattr(artifacts, "EVERY_SECONDS", 0.0)
     with artifacts.page_progress("embedding chunks", 10) as advance:
         advance(5)
-    assert told.told == []
+    assert page.updates == []
 
 
-def test_a_run_is_named_by_what_came_of_it() -> None:
+def test_a_run_is_renamed_after_its_result() -> None:
     @flow(name="named-later", persist_result=False)
     def named_later() -> str:
         artifacts.rename_run("keep-current support: REFRESH")
@@ -164,6 +164,6 @@ def test_a_run_is_named_by_what_came_of_it() -> None:
     gc.collect()
 
 
-def test_outside_of_a_run_there_is_nothing_to_name_and_no_address() -> None:
+def test_outside_of_a_run_renaming_does_nothing_and_there_is_no_address() -> None:
     artifacts.rename_run("nobody")
     assert run_url(current_run()) is None

@@ -1,4 +1,4 @@
-"""Is what stands in the way of a deployment told in one line?"""
+"""Tests of deployments: errors of the server, of prefect.yaml and of `prefect deploy`."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ def workspace(make_project: Callable[..., Path]) -> Workspace:
     return Workspace.open(make_project())
 
 
-def test_without_a_server_there_is_nobody_to_tell(workspace: Workspace) -> None:
+def test_a_server_that_does_not_answer_is_reported(workspace: Workspace) -> None:
     with (
         temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
-        pytest.raises(UnavailableError, match=r"no Prefect server answers at http://127\.0\.0\.1:9/api"),
+        pytest.raises(UnavailableError, match=r"http://127\.0\.0\.1:9/api"),
     ):
         deployment.deploy_project(workspace)
 
 
-def test_a_project_without_prefect_yaml_is_told_how_to_get_one(workspace: Workspace) -> None:
-    with pytest.raises(UserError, match=r"prefect\.yaml is missing: `ragtide init` puts one there"):
+def test_a_missing_prefect_yaml_is_reported(workspace: Workspace) -> None:
+    with pytest.raises(UserError, match=r"prefect\.yaml"):
         deployment.deploy_flows(workspace)
 
 
-def test_what_prefect_does_not_take_is_told_in_its_own_words(
+def test_an_error_of_prefect_deploy_is_reported_with_its_own_message(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
+    calls: list[Any] = []
 
-    def refuse(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        asked.append((command[1:], options["cwd"], options["env"]["RAGTIDE_PROJECT"]))
+    def fail(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        calls.append((command[1:], options["cwd"], options["env"]["RAGTIDE_PROJECT"]))
         return subprocess.CompletedProcess(command, 1, "", "invalid cron\n  '0 25 * * *'\n")
 
-    monkeypatch.setattr(deployment.subprocess, "run", refuse)
+    monkeypatch.setattr(deployment.subprocess, "run", fail)
     (workspace.root / "prefect.yaml").touch()
     with pytest.raises(UserError, match=r"invalid cron '0 25 \* \* \*'$"):
         deployment.deploy_flows(workspace)
     command = ["-m", "prefect", "--no-prompt", "deploy", "--all"]
-    assert asked == [(command, workspace.root, str(workspace.root))]
+    assert calls == [(command, workspace.root, str(workspace.root))]

@@ -1,4 +1,4 @@
-"""Does a run's name say which project it is for, where the parameter says "."?"""
+"""Tests of the names of flow runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a run thought dead only when it has been silent for long? test_one_writer.py kills real ones."""
+"""Tests of the automations that mark dead runs as Crashed; test_one_writer.py kills real runs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ragtide.flows.prefect_server.deployment import (
 
 @dataclass
 class Server:
-    """A Prefect server's automations; counts what is changed."""
+    """Fake of a Prefect server's automations that counts the changes."""
 
     kept: list[Automation] = field(default_factory=list)
     changes: int = 0
 
     def read_automations_by_name(self, name: str) -> list[Automation]:
-        return [one for one in self.kept if one.name == name]
+        return [automation for automation in self.kept if automation.name == name]
 
     def create_automation(self, wanted: AutomationCore) -> None:
         self.changes += 1
@@ -37,56 +37,55 @@ class Server:
 
     def update_automation(self, known: UUID, wanted: AutomationCore) -> None:
         self.changes += 1
-        self.kept = [Automation(id=known, **wanted.model_dump()) if one.id == known else one for one in self.kept]
+        updated = Automation(id=known, **wanted.model_dump())
+        self.kept = [updated if automation.id == known else automation for automation in self.kept]
 
     def delete_automation(self, known: UUID) -> None:
         self.changes += 1
-        self.kept = [one for one in self.kept if one.id != known]
+        self.kept = [automation for automation in self.kept if automation.id != known]
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    found = Server()
+    server = Server()
 
     @contextmanager
     def connected() -> Iterator[Server]:
-        yield found
+        yield server
 
     monkeypatch.setattr(deployment, "server_client", connected)
-    return found
+    return server
 
 
-def test_the_automations_are_made_once_and_then_left_as_they_are(server: Server) -> None:
+def test_the_automations_are_created_once(server: Server) -> None:
     for _ in range(3):
         ensure_automations()
     assert (len(server.kept), server.changes) == (2, 2)
 
 
-def test_one_of_other_times_is_brought_up_to_date_under_its_own_id(server: Server) -> None:
-    silent, never_began = automations()
+def test_an_outdated_automation_is_updated_under_its_id(server: Server) -> None:
+    silent, never_started = automations()
     server.create_automation(silent.model_copy(update={"description": "of an older version"}))
     before = server.kept[0].id
     ensure_automations()
     assert server.kept[0].id == before
-    assert [AutomationCore.model_validate(one.model_dump(exclude={"id"})) for one in server.kept] == [
-        silent,
-        never_began,
-    ]
+    current = [AutomationCore.model_validate(automation.model_dump(exclude={"id"})) for automation in server.kept]
+    assert current == [silent, never_started]
 
 
-def test_a_double_goes(server: Server) -> None:
+def test_a_duplicate_is_deleted(server: Server) -> None:
     for _ in range(2):
         server.create_automation(next(automations()))
     ensure_automations()
     assert len(server.kept) == 2
 
 
-def test_a_beat_may_be_lost_and_a_dead_run_is_found_within_two_minutes() -> None:
+def test_one_heartbeat_may_be_lost_and_a_dead_run_is_found_within_two_minutes() -> None:
     assert 2 * HEARTBEAT_SECONDS < SILENT_SECONDS < 120 - HEARTBEAT_SECONDS
     assert BEGIN_SECONDS < 120 - HEARTBEAT_SECONDS
 
 
-def test_a_run_is_waited_for_by_itself_and_silent_by_right_once_it_has_ended_or_is_suspended() -> None:
+def test_each_run_is_watched_until_it_has_ended_or_is_suspended() -> None:
     trigger = next(automations()).trigger
     assert isinstance(trigger, EventTrigger)
     assert trigger.after == {BEAT}
@@ -95,9 +94,9 @@ def test_a_run_is_waited_for_by_itself_and_silent_by_right_once_it_has_ended_or_
     assert trigger.expect == {BEAT, *(f"prefect.flow-run.{end}" for end in ends)}
 
 
-def test_a_run_that_a_worker_took_must_begin_or_be_sent_back_to_wait() -> None:
-    _, never_began = automations()
-    trigger = never_began.trigger
+def test_a_run_that_a_worker_took_must_start_or_be_queued_again() -> None:
+    _, never_started = automations()
+    trigger = never_started.trigger
     assert isinstance(trigger, EventTrigger)
     assert "prefect.flow-run.Submitting" in trigger.after
     assert {"prefect.flow-run.Running", "prefect.flow-run.AwaitingConcurrencySlot"} <= trigger.expect

@@ -1,4 +1,4 @@
-"""Does a service that starts anew find its port free, and end nobody else?"""
+"""Tests of port cleanup: a restarted service ends its own orphaned children and no other process."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from tests.servers import PATIENCE_SECONDS
 MARK = {"RAGTIDE_SERVICES": "/a/project/of/this/test"}
 
 
-def child(**told: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=os.environ | told, text=True)
+def child(**variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], env=os.environ | variables, text=True
+    )
 
 
 @pytest.fixture
 def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    """What an earlier server left, what another service of the project runs, and the same of another project."""
-    left = child(**MARK, SUPERVISOR_PROCESS_NAME="mlflow")
+    """An orphan of an earlier server, a process of another service, and one of another project."""
+    orphan = child(**MARK, SUPERVISOR_PROCESS_NAME="mlflow")
     others = [child(**MARK, SUPERVISOR_PROCESS_NAME="worker"), child(SUPERVISOR_PROCESS_NAME="mlflow")]
-    yield [left, *others]
-    for process in (left, *others):
+    yield [orphan, *others]
+    for process in (orphan, *others):
         process.kill()
         process.wait()
 
 
-def test_what_an_earlier_server_left_is_ended_and_the_module_takes_its_place(
+def test_an_orphan_is_ended_and_the_module_runs_in_this_process(
     processes: list[subprocess.Popen[str]],
 ) -> None:
-    left, *others = processes
+    orphan, *others = processes
     environment = os.environ | MARK | {"SUPERVISOR_PROCESS_NAME": "mlflow"}
     command = [
         sys.executable,
@@ -45,8 +47,8 @@ def test_what_an_earlier_server_left_is_ended_and_the_module_takes_its_place(
         "import os; print(os.getpid())",
     ]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
-    assert said.split()[0] == str(process.pid)
-    assert left.wait(timeout=PATIENCE_SECONDS) != 0
+    assert output.split()[0] == str(process.pid)
+    assert orphan.wait(timeout=PATIENCE_SECONDS) != 0
     assert all(psutil.Process(other.pid).is_running() and other.poll() is None for other in others)

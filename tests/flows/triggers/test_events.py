@@ -1,4 +1,4 @@
-"""Is an event delivered when `send` returns, and is it said plainly where nobody takes it?"""
+"""Tests of events: delivery before `send_event` returns, errors of the server, and `ragtide trigger`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.servers import free_port
 
 
 class EventServer(ThreadingHTTPServer):
-    """Takes events as Prefect's server does, or says no; and keeps what came."""
+    """Accepts events as Prefect's server does, or refuses them, and keeps them."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Events)
@@ -43,7 +43,7 @@ class Events(BaseHTTPRequestHandler):
     server: EventServer
 
     def do_GET(self) -> None:
-        """Prefect's client asks whether forged requests are guarded against: 404 is no."""
+        """Prefect's client asks for a CSRF token; 404 means that the server uses none."""
         self.answer(404 if self.is_allowed else 401)
 
     def do_POST(self) -> None:
@@ -65,7 +65,7 @@ class Events(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 @pytest.fixture
@@ -96,88 +96,86 @@ def test_an_event_names_the_project_the_source_and_the_revision(server: EventSer
     assert event["payload"] == {"rev": revision, "source": "watcher"}
 
 
-def test_the_auth_string_is_shown(server: EventServer, project: Path) -> None:
+def test_the_auth_string_is_sent(server: EventServer, project: Path) -> None:
     server.password = "admin:a long password"
     with temporary_settings({PREFECT_API_AUTH_STRING: server.password}):
         send_event(project, "test")
     assert len(server.events) == 1
 
 
-def test_a_wrong_auth_string_is_said(server: EventServer, project: Path) -> None:
+def test_a_wrong_auth_string_is_reported(server: EventServer, project: Path) -> None:
     server.password = "admin:a long password"
-    with pytest.raises(UnavailableError, match="says no: PREFECT_API_AUTH_STRING is not its own"):
+    with pytest.raises(UnavailableError, match="PREFECT_API_AUTH_STRING"):
         send_event(project, "test")
     assert server.events == []
 
 
-def test_a_server_that_fails_is_said(server: EventServer, project: Path) -> None:
+def test_a_server_error_is_reported(server: EventServer, project: Path) -> None:
     server.status = 500
-    with pytest.raises(UnavailableError, match="says no: status 500"):
+    with pytest.raises(UnavailableError, match="status 500"):
         send_event(project, "test")
 
 
-def test_where_no_server_answers_it_is_said_and_what_to_do(project: Path) -> None:
+def test_a_server_that_does_not_answer_is_reported(project: Path) -> None:
     port = free_port()
     with (
         temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}),
-        pytest.raises(
-            UnavailableError, match=rf"no Prefect server answers at http://127.0.0.1:{port}/api .*ragtide up"
-        ),
+        pytest.raises(UnavailableError, match=rf"http://127.0.0.1:{port}/api"),
     ):
         send_event(project, "test")
 
 
-def test_without_an_address_the_projects_own_server_is_asked(server: EventServer, make_project: Any) -> None:
+def test_without_an_address_the_projects_own_server_is_used(server: EventServer, make_project: Any) -> None:
     root = make_project(services={"prefect_port": server.server_port})
     (root / "data" / "kb" / "a.md").write_text("# A", encoding="utf-8")
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         send_event(root, "test")
         assert len(server.events) == 1
-        with pytest.raises(UnavailableError, match="names no Prefect server"), server_client():
+        with pytest.raises(UnavailableError, match="PREFECT_API_URL"), server_client():
             pass
 
 
-def test_data_that_cannot_be_looked_at_sends_nothing(server: EventServer, make_project: Callable[..., Path]) -> None:
-    with pytest.raises(UserError, match="is empty"):
+def test_no_event_is_sent_for_data_that_cannot_be_read(server: EventServer, make_project: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match="kb"):
         send_event(make_project(), "test")
     assert server.events == []
 
 
-def test_the_command_says_the_revision(server: EventServer, project: Path) -> None:
+def test_the_command_prints_the_revision(server: EventServer, project: Path) -> None:
     done = CliRunner().invoke(app, ["trigger", "--source", "test", "--project", str(project)])
     assert done.exit_code == 0
-    assert done.stdout.split() == ["sent:", "the", "data", "is", "at", take_snapshot(Workspace.open(project)).id]
+    assert take_snapshot(Workspace.open(project)).id in done.stdout.split()
     assert server.events[0]["payload"]["source"] == "test"
 
 
 @pytest.fixture
-def judged(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose data was judged as it is."""
+def decided(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose last cycle decided about the current data."""
     workspace = Workspace.open(project)
-    turn = {"name": "cycle-1", "run": "r", "at": "2030-01-01T00:00:00+00:00", "decision": "NOTHING", "outcome": "done"}
-    turn |= {"reason": "", "snapshot": take_snapshot(workspace).id, "params": workspace.params.digest()}
-    monkeypatch.setattr(Registry, "history", lambda _: [Cycle.model_validate(turn)])
+    cycle = {"name": "cycle-1", "run": "r", "at": "2030-01-01T00:00:00+00:00", "decision": "NOTHING", "outcome": "done"}
+    cycle |= {"reason": "", "snapshot": take_snapshot(workspace).id, "params": workspace.params.digest()}
+    monkeypatch.setattr(Registry, "history", lambda _: [Cycle.model_validate(cycle)])
     return project
 
 
-def test_the_command_sends_and_says_that_a_run_will_find_nothing_new(server: EventServer, judged: Path) -> None:
-    done = CliRunner().invoke(app, ["trigger", "--project", str(judged)])
-    assert "the run will find nothing new: cycle-1 judged this very data: NOTHING, done" in done.stdout
+def test_the_command_sends_an_event_for_unchanged_data_and_says_so(server: EventServer, decided: Path) -> None:
+    done = CliRunner().invoke(app, ["trigger", "--project", str(decided)])
+    assert "cycle-1" in done.stdout
     assert len(server.events) == 1
 
 
-def test_if_moved_sends_nothing_where_nothing_has_moved(server: EventServer, judged: Path) -> None:
-    done = CliRunner().invoke(app, ["trigger", "--if-moved", "--project", str(judged)])
+def test_no_event_is_sent_for_unchanged_data_on_request(server: EventServer, decided: Path) -> None:
+    done = CliRunner().invoke(app, ["trigger", "--if-moved", "--project", str(decided)])
     assert (done.exit_code, server.events) == (0, [])
-    assert done.stdout.startswith("not sent: cycle-1 judged this very data")
+    assert "cycle-1" in done.stdout
 
 
-def test_without_mlflow_the_news_goes_out_all_the_same(
+def test_an_event_is_sent_where_mlflow_does_not_answer(
     server: EventServer, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(_: Registry) -> list[Cycle]:
+    def fail(_: Registry) -> list[Cycle]:
         raise UnavailableError("MLflow does not answer")
 
-    monkeypatch.setattr(Registry, "history", away)
+    monkeypatch.setattr(Registry, "history", fail)
     done = CliRunner().invoke(app, ["trigger", "--if-moved", "--project", str(project)])
     assert (done.exit_code, len(server.events)) == (0, 1)

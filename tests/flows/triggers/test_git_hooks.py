@@ -1,4 +1,4 @@
-"""Do git's commands ask for a run, once and afterwards, and does nothing else of the hooks change?"""
+"""Tests of the git hooks: one request after each git command, and no other change of the hooks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def project(make_project: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def asked(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """Python's place is taken by a script that notes how it was called, and fails as where no server answers."""
-    log, script = project / ".git" / "asked", project / ".git" / "python"
+def calls(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Replaces Python by a script that records its arguments, and fails as without a server."""
+    log, script = project / ".git" / "calls", project / ".git" / "python"
     script.write_text(f'#!/bin/sh\necho "$@" >>"{log}"\necho "ragtide: no server" >&2\nexit 1\n', encoding="utf-8")
     script.chmod(0o755)
     monkeypatch.setattr(git_hooks.sys, "executable", str(script))
@@ -54,26 +54,26 @@ def hook(root: Path, name: str, content: str, mode: int = 0o755) -> Path:
     return path
 
 
-def test_a_commit_asks_once_says_in_a_line_what_is_wrong_and_succeeds(
-    project: Path, asked: Callable[[], list[str]]
+def test_a_commit_triggers_once_and_succeeds_although_no_server_answers(
+    project: Path, calls: Callable[[], list[str]]
 ) -> None:
     install_hooks(project)
     assert "ragtide: no server\n" in commit(project, "one")
-    assert asked() == [f"-m ragtide.flows.cli.main trigger --source hook --if-moved --project {project}"]
+    assert calls() == [f"-m ragtide trigger --source hook --if-moved --project {project}"]
 
 
-def test_a_merge_and_a_checkout_ask(project: Path, asked: Callable[[], list[str]]) -> None:
+def test_a_merge_and_a_checkout_trigger(project: Path, calls: Callable[[], list[str]]) -> None:
     commit(project, "one")
     git(project, "branch", "other")
     commit(project, "two")
     install_hooks(project)
     git(project, "checkout", "other")
-    assert len(asked()) == 1
+    assert len(calls()) == 1
     git(project, "merge", "main")
-    assert len(asked()) == 2
+    assert len(calls()) == 2
 
 
-def test_a_rebase_of_many_commits_asks_once_at_its_end(project: Path, asked: Callable[[], list[str]]) -> None:
+def test_a_rebase_of_many_commits_triggers_once_at_its_end(project: Path, calls: Callable[[], list[str]]) -> None:
     commit(project, "base")
     git(project, "checkout", "-b", "other")
     commit(project, "one")
@@ -83,32 +83,32 @@ def test_a_rebase_of_many_commits_asks_once_at_its_end(project: Path, asked: Cal
     git(project, "checkout", "other")
     install_hooks(project)
     git(project, "rebase", "main")
-    assert len(asked()) == 1
+    assert len(calls()) == 1
 
 
-def test_an_amended_commit_asks_once(project: Path, asked: Callable[[], list[str]]) -> None:
+def test_an_amended_commit_triggers_once(project: Path, calls: Callable[[], list[str]]) -> None:
     commit(project, "one")
     install_hooks(project)
     git(project, "commit", "--amend", "--allow-empty", "--message", "again")
-    assert len(asked()) == 1
+    assert len(calls()) == 1
 
 
-def test_what_a_hook_did_before_is_done_first_and_its_end_is_kept(
-    project: Path, asked: Callable[[], list[str]]
-) -> None:
+def test_the_rest_of_a_hook_runs_first_and_its_exit_code_is_kept(project: Path, calls: Callable[[], list[str]]) -> None:
     commit(project, "one")
-    hook(project, "post-checkout", '#!/bin/sh\necho "other $1" >>.git/asked\nexec false\n')
+    hook(project, "post-checkout", '#!/bin/sh\necho "other $1" >>.git/calls\nexec false\n')
     install_hooks(project)
-    with pytest.raises(subprocess.CalledProcessError):  # As without the block: post-checkout's status is git's.
+    with pytest.raises(
+        subprocess.CalledProcessError
+    ):  # As without the block: git exits with the status of post-checkout.
         git(project, "checkout", "-b", "other")
     head = git(project, "rev-parse", "HEAD").stdout.strip()
-    assert asked() == [
+    assert calls() == [
         f"other {head}",
-        f"-m ragtide.flows.cli.main trigger --source hook --if-moved --project {project}",
+        f"-m ragtide trigger --source hook --if-moved --project {project}",
     ]
 
 
-def test_install_is_idempotent_and_uninstall_takes_out_just_that(project: Path) -> None:
+def test_install_is_idempotent_and_uninstall_removes_only_the_block(project: Path) -> None:
     other = hook(project, "post-checkout", DVC)
     assert [path.name for path in install_hooks(project)] == list(HOOKS)
     once = other.read_text(encoding="utf-8")
@@ -125,14 +125,12 @@ def test_install_is_idempotent_and_uninstall_takes_out_just_that(project: Path) 
 @pytest.mark.parametrize(
     ("content", "mode", "why"),
     [
-        ("#!/usr/bin/env python3\nprint()\n", 0o755, "is no shell script"),
-        ("echo\n", 0o755, "is no shell script"),
+        ("#!/usr/bin/env python3\nprint()\n", 0o755, "is not a shell script"),
+        ("echo\n", 0o755, "is not a shell script"),
         ("#!/bin/sh\n", 0o644, "is not executable"),
     ],
 )
-def test_a_hook_that_a_block_cannot_go_into_is_refused_and_none_is_written(
-    project: Path, content: str, mode: int, why: str
-) -> None:
+def test_an_unsuitable_hook_is_refused_and_none_is_written(project: Path, content: str, mode: int, why: str) -> None:
     other = hook(project, "post-rewrite", content, mode)
     with pytest.raises(UserError, match=why):
         install_hooks(project)
@@ -140,22 +138,22 @@ def test_a_hook_that_a_block_cannot_go_into_is_refused_and_none_is_written(
     assert not (project / ".git" / "hooks" / "post-commit").exists()
 
 
-def test_hooks_that_others_share_are_refused(project: Path, tmp_path: Path) -> None:
+def test_shared_hooks_are_refused(project: Path, tmp_path: Path) -> None:
     git(project, "config", "core.hooksPath", str(tmp_path / "shared"))
-    with pytest.raises(UserError, match="which other repositories or people may share"):
+    with pytest.raises(UserError, match=r"core\.hooksPath"):
         install_hooks(project)
     assert not (tmp_path / "shared").exists()
 
 
-def test_a_project_in_no_repository_is_refused(
+def test_a_project_outside_a_repository_is_refused(
     make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_project()
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(root.parent))
-    with pytest.raises(UserError, match="is in no git repository"):
+    with pytest.raises(UserError, match="not in a git repository"):
         install_hooks(root)
 
 
-def test_the_block_calls_the_python_that_wrote_it(project: Path) -> None:
+def test_the_block_calls_the_python_that_installed_it(project: Path) -> None:
     install_hooks(project)
     assert sys.executable in (project / ".git" / "hooks" / "post-merge").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Does every batch of changes bring one event, however the server and the folders fare meanwhile?"""
+"""Tests of the watcher: one event per batch of changes, despite server errors and replaced folders."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ QUICK = {"quiet_seconds": 0.3, "at_most_seconds": 5}
 
 
 class Server:
-    """Takes the place of `send`: keeps what it is sent, or is away for so many calls."""
+    """Replaces `send_event`: keeps the revisions sent, or fails while `is_down`."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.calls = 0
-        self.is_away = False
+        self.is_down = False
 
     def __call__(self, project: Path, source: str) -> str:
         assert source == "watcher"
         self.calls += 1
-        if self.is_away:
+        if self.is_down:
             raise UnavailableError("no Prefect server answers")
         revision = take_snapshot(Workspace.open(project)).id
         self.sent.append(revision)
@@ -61,7 +61,7 @@ def write(root: Path, name: str, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def now(root: Path) -> str:
+def current_revision(root: Path) -> str:
     return take_snapshot(Workspace.open(root)).id
 
 
@@ -71,7 +71,7 @@ def beat(root: Path) -> Heartbeat:
 
 @contextmanager
 def watching(root: Path, server: Server) -> Iterator[None]:
-    """A watcher at work, which has sent what nobody had sent before it came."""
+    """A running watcher that has reported the changes made before its start."""
     file = root / ".ragtide" / "services" / "watcher.json"
     stop = threading.Event()
     watcher = Watcher(root, stop)
@@ -79,7 +79,7 @@ def watching(root: Path, server: Server) -> Iterator[None]:
     thread.start()
     try:
         assert eventually(lambda: file.exists() and (server.calls or beat(root).sent))
-        # The first look at the folders is what later changes are told from.
+        # Later changes are compared with the first scan of the folders.
         assert not stop.wait(1)
         yield
     finally:
@@ -93,44 +93,44 @@ def test_a_batch_of_changes_is_one_event(project: Path, server: Server) -> None:
         for number in range(50):
             write(project, f"page-{number}.md", "# New")
         assert eventually(lambda: len(server.sent) == 2)
-        assert server.sent[-1] == now(project)
+        assert server.sent[-1] == current_revision(project)
     assert len(server.sent) == 2
 
 
-def test_what_was_missed_while_nobody_watched_is_sent_once_at_the_start(project: Path, server: Server) -> None:
+def test_changes_made_while_no_watcher_ran_are_sent_once_at_the_start(project: Path, server: Server) -> None:
     with watching(project, server):
         pass
-    assert server.sent == [now(project)]
+    assert server.sent == [current_revision(project)]
     with watching(project, server):
         pass
     assert len(server.sent) == 1
     write(project, "b.md", "# B")
     with watching(project, server):
         assert eventually(lambda: len(server.sent) == 2)
-    assert server.sent[-1] == now(project)
+    assert server.sent[-1] == current_revision(project)
 
 
-def test_a_batch_is_kept_while_the_server_is_away(project: Path, server: Server) -> None:
+def test_a_batch_is_kept_while_the_server_is_down(project: Path, server: Server) -> None:
     with watching(project, server):
-        server.is_away = True
+        server.is_down = True
         write(project, "b.md", "# B")
         assert eventually(lambda: server.calls >= 4)
         assert beat(project).problem == "no Prefect server answers"
         assert len(server.sent) == 1
-        server.is_away = False
+        server.is_down = False
         assert eventually(lambda: len(server.sent) == 2)
         assert eventually(lambda: beat(project).problem is None)
-    assert server.sent[-1] == now(project) == beat(project).sent
+    assert server.sent[-1] == current_revision(project) == beat(project).sent
 
 
-def test_a_watcher_that_cannot_deliver_ends_when_it_is_told_to(project: Path, server: Server) -> None:
-    server.is_away = True
+def test_a_watcher_that_cannot_deliver_can_be_stopped(project: Path, server: Server) -> None:
+    server.is_down = True
     with watching(project, server):
         assert eventually(lambda: server.calls >= 1)
     assert server.sent == []
 
 
-def test_a_folder_that_is_removed_and_made_again_is_watched_on(project: Path, server: Server) -> None:
+def test_a_folder_that_is_deleted_and_created_again_is_still_watched(project: Path, server: Server) -> None:
     with watching(project, server):
         shutil.rmtree(project / "data" / "kb")
         assert eventually(lambda: beat(project).problem is not None)
@@ -138,28 +138,28 @@ def test_a_folder_that_is_removed_and_made_again_is_watched_on(project: Path, se
         assert eventually(lambda: len(server.sent) == 2)
         write(project, "c.md", "# C")
         assert eventually(lambda: len(server.sent) == 3)
-    assert server.sent[-1] == now(project)
+    assert server.sent[-1] == current_revision(project)
 
 
-def test_settings_that_change_are_news_and_are_followed(project: Path, server: Server) -> None:
+def test_changed_settings_are_reported_and_used(project: Path, server: Server) -> None:
     params = project / "params.yaml"
     with watching(project, server):
         params.write_text(params.read_text(encoding="utf-8").replace("max_words: 160", "max_words: 80"))
         assert eventually(lambda: len(server.sent) == 2)
         good = params.read_text(encoding="utf-8")
         params.write_text("nonsense: [", encoding="utf-8")
-        assert eventually(lambda: "is not readable YAML" in (beat(project).problem or ""))
+        assert eventually(lambda: "params.yaml" in (beat(project).problem or ""))
         params.write_text(good, encoding="utf-8")
         assert eventually(lambda: beat(project).problem is None)
 
 
 @pytest.mark.parametrize("name", ["a.md.tmp", ".a.md.swp", "a.md~", "sub/.~lock.a.odt#", "drafts/a.md", ".git/x"])
-def test_what_dvc_leaves_out_and_files_on_their_way_are_no_news(project: Path, name: str) -> None:
+def test_files_ignored_by_dvc_and_temporary_files_are_filtered(project: Path, name: str) -> None:
     (project / ".dvcignore").write_text("drafts/\n", encoding="utf-8")
-    wanted = DataFilter(project.resolve())
+    data_filter = DataFilter(project.resolve())
     folder = project.resolve() / "data" / "kb"
-    assert not wanted(Change.added, str(folder / name))
-    assert wanted(Change.added, str(folder / "a.md"))
+    assert not data_filter(Change.added, str(folder / name))
+    assert data_filter(Change.added, str(folder / "a.md"))
 
 
 class Clock:
@@ -169,7 +169,7 @@ class Clock:
         return self.now
 
 
-def test_a_batch_waits_for_quiet_but_not_for_ever() -> None:
+def test_a_batch_waits_for_a_quiet_period_up_to_a_limit() -> None:
     clock = Clock()
     batch = Batch(TriggerParams(quiet_seconds=3, at_most_seconds=10), clock)
     assert not batch.is_due
@@ -183,6 +183,6 @@ def test_a_batch_waits_for_quiet_but_not_for_ever() -> None:
         assert batch.is_due is (second >= 10)
 
 
-def test_a_project_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"params\.yaml is missing"):
+def test_a_folder_without_a_project_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"params\.yaml"):
         Watcher(tmp_path, threading.Event())

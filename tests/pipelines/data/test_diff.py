@@ -1,4 +1,4 @@
-"""Do two snapshots and what lies between them add up? Before + changes = after, and nothing is counted twice."""
+"""Tests of the difference between snapshots: before + changes = after, and no path is counted twice."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def applied(before: Snapshot, changes: ChangeSet, after: Snapshot) -> dict[str, 
 
 @law
 @given(SNAPSHOTS, SNAPSHOTS)
-def test_before_and_the_changes_make_after(before: Snapshot, after: Snapshot) -> None:
+def test_before_plus_changes_equals_after(before: Snapshot, after: Snapshot) -> None:
     changes = diff_snapshots(before, after)
     assert applied(before, changes, after) == after.documents
     assert (changes.before, changes.after) == (before.id, after.id)
@@ -47,7 +47,7 @@ def test_a_change_set_is_empty_exactly_when_the_ids_are_equal(before: Snapshot, 
 
 @law
 @given(SNAPSHOTS)
-def test_nothing_lies_between_a_snapshot_and_itself(same: Snapshot) -> None:
+def test_a_snapshot_does_not_differ_from_itself(same: Snapshot) -> None:
     turned = compose_snapshot(
         *(dict(reversed(files.items())) for files in (same.documents, same.examples, same.questions))
     )
@@ -56,7 +56,7 @@ def test_nothing_lies_between_a_snapshot_and_itself(same: Snapshot) -> None:
 
 @law
 @given(SNAPSHOTS, SNAPSHOTS)
-def test_each_half_of_the_data_is_told_apart(before: Snapshot, after: Snapshot) -> None:
+def test_changes_of_documents_examples_and_questions_are_distinguished(before: Snapshot, after: Snapshot) -> None:
     changes = diff_snapshots(before, after)
     assert changes.touches_documents is (before.kb_id != after.kb_id)
     assert changes.examples_changed is (before.train_id != after.train_id)
@@ -67,7 +67,7 @@ def test_each_half_of_the_data_is_told_apart(before: Snapshot, after: Snapshot) 
 @given(SNAPSHOTS, SNAPSHOTS)
 def test_no_path_is_counted_twice(before: Snapshot, after: Snapshot) -> None:
     changes = diff_snapshots(before, after)
-    sources, targets = ({getattr(one, end) for one in changes.renamed} for end in ("before", "after"))
+    sources, targets = ({getattr(rename, end) for rename in changes.renamed} for end in ("before", "after"))
     named = [*changes.added, *changes.edited, *changes.removed, *sources, *targets]
     assert len(named) == len(set(named))
     assert len(sources) == len(targets) == len(changes.renamed)
@@ -75,7 +75,7 @@ def test_no_path_is_counted_twice(before: Snapshot, after: Snapshot) -> None:
 
 @law
 @given(SNAPSHOTS, SNAPSHOTS)
-def test_a_rename_pairs_equal_content_and_leaves_no_pair_unmade(before: Snapshot, after: Snapshot) -> None:
+def test_renames_pair_all_equal_contents(before: Snapshot, after: Snapshot) -> None:
     changes = diff_snapshots(before, after)
     for rename in changes.renamed:
         assert before.documents[rename.before] == after.documents[rename.after]
@@ -87,10 +87,12 @@ def test_a_rename_pairs_equal_content_and_leaves_no_pair_unmade(before: Snapshot
 
 @law
 @given(SNAPSHOTS, SNAPSHOTS)
-def test_the_way_back_undoes_the_way_there(before: Snapshot, after: Snapshot) -> None:
+def test_the_reverse_difference_is_the_inverse(before: Snapshot, after: Snapshot) -> None:
     there, back = diff_snapshots(before, after), diff_snapshots(after, before)
     assert (back.added, back.removed, back.edited) == (there.removed, there.added, there.edited)
-    assert {(one.after, one.before) for one in back.renamed} == {(one.before, one.after) for one in there.renamed}
+    assert {(rename.after, rename.before) for rename in back.renamed} == {
+        (rename.before, rename.after) for rename in there.renamed
+    }
 
 
 @law
@@ -115,12 +117,12 @@ def test_before_the_first_release_everything_is_added(after: Snapshot) -> None:
     ],
     ids=["added", "removed", "edited", "renamed", "swapped", "renamed and edited", "copied"],
 )
-def test_a_change_is_called_what_it_is(before: Snapshot, after: Snapshot, expected: dict[str, object]) -> None:
+def test_each_kind_of_change_is_recognised(before: Snapshot, after: Snapshot, expected: dict[str, object]) -> None:
     wanted = ChangeSet.model_validate({"before": before.id, "after": after.id, **expected})
     assert diff_snapshots(before, after) == wanted
 
 
-def test_twins_pair_off_in_order_of_path() -> None:
+def test_duplicates_are_paired_in_order_of_path() -> None:
     changes = diff_snapshots(kb(d="x", a="x", b="x"), kb(f="x", e="x"))
     assert changes.renamed == (Rename(before="a.md", after="e.md"), Rename(before="b.md", after="f.md"))
     assert changes.removed == ("d.md",)

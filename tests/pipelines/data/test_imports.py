@@ -1,4 +1,4 @@
-"""Does what is imported from elsewhere come in, and does a source that is away cost nothing? With DVC itself."""
+"""Tests of imports with DVC itself: updates from folders, git, HTTP and S3, and sources that are unavailable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def workspace(make_project: Callable[..., Path]) -> Workspace:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A folder elsewhere, as a bucket or a share is one."""
+    """A folder outside the project, in place of a bucket or a network share."""
     folder = tmp_path / "elsewhere" / "docs"
     folder.mkdir(parents=True)
     (folder / "a.md").write_text("# A\n\nOne.", encoding="utf-8")
@@ -50,7 +50,7 @@ def documents(workspace: Workspace) -> set[str]:
     return set(take_snapshot(workspace).documents)
 
 
-def test_a_folder_elsewhere_is_brought_in_beside_documents_of_ones_own(workspace: Workspace, source: Path) -> None:
+def test_an_imported_folder_is_copied_next_to_own_documents(workspace: Workspace, source: Path) -> None:
     import_url(workspace, source)
     [updated] = update_imports(workspace)
     assert (updated.name, updated.source, updated.problem, updated.changed) == ("kb/docs", str(source), None, 2)
@@ -58,7 +58,7 @@ def test_a_folder_elsewhere_is_brought_in_beside_documents_of_ones_own(workspace
     assert record_snapshot(workspace).id == take_snapshot(workspace).id
 
 
-def test_edits_additions_and_removals_elsewhere_come_in(workspace: Workspace, source: Path) -> None:
+def test_edits_additions_and_removals_at_the_source_are_copied(workspace: Workspace, source: Path) -> None:
     import_url(workspace, source)
     update_imports(workspace)
     (source / "a.md").write_text("# A\n\nAnother.", encoding="utf-8")
@@ -72,31 +72,32 @@ def test_edits_additions_and_removals_elsewhere_come_in(workspace: Workspace, so
     assert again.changed == 0
 
 
-def test_a_removal_that_a_killed_run_left_half_done_is_finished_by_the_next(workspace: Workspace, source: Path) -> None:
+def test_a_removal_interrupted_by_a_kill_is_finished_by_the_next_update(workspace: Workspace, source: Path) -> None:
     import_url(workspace, source)
     update_imports(workspace)
     (source / "b.md").unlink()
-    [one] = list_imports(workspace)
-    run_dvc(workspace.root, ["update", str(one.pointer)])  # And killed here.
+    [data_import] = list_imports(workspace)
+    # As if the run had been killed after DVC's update.
+    run_dvc(workspace.root, ["update", str(data_import.pointer)])
     update_imports(workspace)
     assert documents(workspace) == {"own.md", "docs/a.md"}
 
 
-def test_a_source_that_is_away_leaves_everything_as_it_was(workspace: Workspace, source: Path) -> None:
-    kept = import_url(workspace, source)
+def test_an_unavailable_source_changes_nothing(workspace: Workspace, source: Path) -> None:
+    folder = import_url(workspace, source)
     update_imports(workspace)
-    before, note = take_snapshot(workspace).id, workspace.state / "imports" / "kb" / "docs.json"
-    answered = ImportCopy.read(note)
+    before, record = take_snapshot(workspace).id, workspace.state / "imports" / "kb" / "docs.json"
+    answered = ImportCopy.read(record)
     shutil.rmtree(source)
     [updated] = update_imports(workspace)
     assert updated.problem is not None
     assert "does not exist" in updated.problem
     assert take_snapshot(workspace).id == before
-    assert {file.name for file in kept.iterdir()} == {"a.md", "b.md"}
-    assert ImportCopy.read(note) == answered
+    assert {file.name for file in folder.iterdir()} == {"a.md", "b.md"}
+    assert ImportCopy.read(record) == answered
 
 
-def test_one_source_that_is_away_does_not_keep_another_out(workspace: Workspace, source: Path) -> None:
+def test_an_unavailable_source_does_not_block_another(workspace: Workspace, source: Path) -> None:
     other = source.with_name("more")
     shutil.copytree(source, other)
     import_url(workspace, other, "more")
@@ -104,12 +105,12 @@ def test_one_source_that_is_away_does_not_keep_another_out(workspace: Workspace,
     update_imports(workspace)
     shutil.rmtree(source)
     (other / "a.md").write_text("# A\n\nNew.", encoding="utf-8")
-    away, there = update_imports(workspace)
-    assert away.problem
-    assert (there.problem, there.changed) == (None, 1)
+    unavailable, available = update_imports(workspace)
+    assert unavailable.problem
+    assert (available.problem, available.changed) == (None, 1)
 
 
-def test_a_file_of_ones_own_is_not_replaced_by_an_import(workspace: Workspace, source: Path) -> None:
+def test_an_import_does_not_overwrite_an_own_file(workspace: Workspace, source: Path) -> None:
     own = workspace.kb / "docs" / "c.md"
     import_url(workspace, source)
     update_imports(workspace)
@@ -122,26 +123,24 @@ def test_a_file_of_ones_own_is_not_replaced_by_an_import(workspace: Workspace, s
     assert own.read_text(encoding="utf-8") == "# Mine"
 
 
-def test_an_update_that_takes_too_long_is_given_up(make_project: Callable[..., Path], source: Path) -> None:
+def test_an_update_past_its_time_limit_is_stopped(make_project: Callable[..., Path], source: Path) -> None:
     root = make_project(triggers={"update_minutes": 1e-6})
     ensure_repository(root)
     workspace = Workspace.open(root)
-    kept = import_url(workspace, source)
+    folder = import_url(workspace, source)
     [updated] = update_imports(workspace)
     assert updated.problem is not None
-    assert "did not end within" in updated.problem
-    assert (kept / "a.md").is_file()
+    assert "did not finish within" in updated.problem
+    assert (folder / "a.md").is_file()
 
 
-def test_an_import_inside_the_knowledge_base_is_refused_before_anything_is_done(
-    workspace: Workspace, source: Path
-) -> None:
+def test_an_import_inside_the_knowledge_base_is_an_error(workspace: Workspace, source: Path) -> None:
     run_dvc(workspace.root, ["import-url", str(source / "a.md"), "data/kb/a.md"])
     with pytest.raises(UserError, match=r"`dvc remove` it, and import to data/imports/kb/a\.md"):
         update_imports(workspace)
 
 
-def test_a_knowledge_base_that_is_an_import_as_a_whole_is_left_as_it_is(workspace: Workspace, source: Path) -> None:
+def test_a_knowledge_base_that_is_itself_an_import_is_not_updated(workspace: Workspace, source: Path) -> None:
     shutil.rmtree(workspace.kb)
     run_dvc(workspace.root, ["import-url", str(source), "data/kb"])
     shutil.rmtree(source)
@@ -151,13 +150,13 @@ def test_a_knowledge_base_that_is_an_import_as_a_whole_is_left_as_it_is(workspac
     assert documents(workspace) == {"a.md", "b.md"}
 
 
-def test_without_imports_nothing_is_done(workspace: Workspace) -> None:
+def test_without_imports_nothing_happens(workspace: Workspace) -> None:
     record_snapshot(workspace)
     assert update_imports(workspace) == []
     assert not (workspace.state / "imports").exists()
 
 
-def test_a_git_repository_with_dvc_is_followed(workspace: Workspace, tmp_path: Path) -> None:
+def test_an_import_from_a_git_repository_is_updated(workspace: Workspace, tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "docs").mkdir(parents=True)
     git(other, "init", "--quiet")
@@ -186,7 +185,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 class Page(BaseHTTPRequestHandler):
-    """One page with an ETag, which DVC asks for to know whether it has changed."""
+    """A page with an ETag, by which DVC detects changes."""
 
     content = b""
 
@@ -201,7 +200,7 @@ class Page(BaseHTTPRequestHandler):
         self.wfile.write(Page.content)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -215,7 +214,7 @@ def address() -> Iterator[str]:
     thread.join()
 
 
-def test_a_page_on_the_web_is_followed_and_its_password_is_told_to_nobody(workspace: Workspace, address: str) -> None:
+def test_an_import_over_http_is_updated_without_showing_its_password(workspace: Workspace, address: str) -> None:
     Page.content = b"# One"
     import_url(workspace, address, "page.md")
     update_imports(workspace)
@@ -228,7 +227,7 @@ def test_a_page_on_the_web_is_followed_and_its_password_is_told_to_nobody(worksp
 
 
 @pytest.mark.services
-def test_a_bucket_is_followed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_from_a_bucket_is_updated(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     moto = pytest.importorskip("moto.server")
     boto3 = pytest.importorskip("boto3")
     pytest.importorskip("dvc_s3")
@@ -236,9 +235,9 @@ def test_a_bucket_is_followed(workspace: Workspace, monkeypatch: pytest.MonkeyPa
     server.start()
     try:
         host, port = server.get_host_and_port()
-        named = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
-        named |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-        for key, value in named.items():
+        environment = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+        environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        for key, value in environment.items():
             monkeypatch.setenv(key, value)
         bucket = boto3.resource("s3").create_bucket(Bucket="handbook")
         bucket.put_object(Key="docs/a.md", Body=b"# One")

@@ -1,4 +1,4 @@
-"""Is every line of a JSONL folder read once, under its file and number, and a bad one named?"""
+"""Tests of JSONL reading: order, file and line number, invalid lines, and files of earlier snapshots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 class Line(BaseModel):
-    """A line with one text and, where it likes, one number."""
+    """A line with a text and an optional number."""
 
     model_config = ConfigDict(extra="forbid")
     text: str
@@ -29,7 +29,7 @@ class Line(BaseModel):
 
 
 def read(folder: Path, files: Mapping[str, str | bytes]) -> list[tuple[str, str]]:
-    """(FILE:NUMBER below `folder`, text) of each line of `files`, which are put there first."""
+    """(FILE:NUMBER below `folder`, text) of each line of `files`, which are written there first."""
     contents = {path: write(folder / path, content).read_bytes() for path, content in files.items()}
     digests = {path: hashlib.md5(content, usedforsecurity=False).hexdigest() for path, content in contents.items()}
     lines = read_lines(folder, digests, Line)
@@ -51,7 +51,7 @@ def test_files_come_in_order_of_path_and_lines_in_order_of_number(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["notes.md", "lines.json", "lines.jsonl.bak", "jsonl"])
-def test_files_of_another_kind_lie_there_unread(name: str, tmp_path: Path) -> None:
+def test_files_of_another_kind_are_ignored(name: str, tmp_path: Path) -> None:
     assert read(tmp_path, {name: "not JSON", "a.jsonl": line("one")}) == [("a.jsonl:1", "one")]
 
 
@@ -64,12 +64,12 @@ def test_no_files_yield_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, {}) == []
 
 
-def test_a_blank_line_counts_but_says_nothing(tmp_path: Path) -> None:
+def test_a_blank_line_is_counted_and_skipped(tmp_path: Path) -> None:
     content = f"\n{line('one')}\n  \n{line('two')}"
     assert read(tmp_path, {"a.jsonl": content}) == [("a.jsonl:2", "one"), ("a.jsonl:4", "two")]
 
 
-def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_a_line(tmp_path: Path) -> None:
+def test_windows_line_ends_and_a_byte_order_mark_are_stripped(tmp_path: Path) -> None:
     content = b"\xef\xbb\xbf" + f"{line('one')}\r\n{line('two')}\r\n".encode()
     assert read(tmp_path, {"a.jsonl": content}) == [("a.jsonl:1", "one"), ("a.jsonl:2", "two")]
 
@@ -85,15 +85,15 @@ def test_only_a_line_feed_ends_a_line(separator: str, tmp_path: Path) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.lists(st.none() | TEXTS, max_size=8))
-def test_what_was_written_line_by_line_is_read_line_by_line(texts: list[str | None]) -> None:
+def test_written_lines_are_read_back(texts: list[str | None]) -> None:
     content = "\n".join("" if text is None else line(text) for text in texts)
     with TemporaryDirectory() as folder:
-        found = read(Path(folder), {"a.jsonl": content})
-    assert found == [(f"a.jsonl:{number}", text) for number, text in enumerate(texts, 1) if text is not None]
+        lines = read(Path(folder), {"a.jsonl": content})
+    assert lines == [(f"a.jsonl:{number}", text) for number, text in enumerate(texts, 1) if text is not None]
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "reason"),
     [
         ("{'text': 1}", "is not JSON (Expecting property name enclosed in double quotes at column 2)"),
         ('{"text": "a"} {"text": "b"}', "is not JSON (Extra data at column 15)"),
@@ -106,52 +106,51 @@ def test_what_was_written_line_by_line_is_read_line_by_line(texts: list[str | No
         ("null", "Input should be a valid dictionary"),
     ],
 )
-def test_a_bad_line_is_named_by_file_number_and_key(bad: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as refusal:
+def test_an_invalid_line_is_named_by_file_number_and_key(bad: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
         read(tmp_path, {"deep/a.jsonl": f"{line('good')}\n\n{bad}\n{line('good')}"})
-    assert str(refusal.value).startswith(f"{tmp_path}/deep/a.jsonl:3")
-    assert said in str(refusal.value)
-    assert str(refusal.value).endswith(": mend the line")
-    assert "\n" not in str(refusal.value)
+    assert str(error.value).startswith(f"{tmp_path}/deep/a.jsonl:3")
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
 
 
-def test_the_first_bad_line_is_the_one_that_is_named(tmp_path: Path) -> None:
+def test_the_first_invalid_line_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.jsonl:2: text: Field required"):
         read(tmp_path, {"b.jsonl": "nonsense", "a.jsonl": f"{line('good')}\n{{}}\nnonsense"})
 
 
-def test_a_line_that_is_not_utf_8_is_named_with_the_byte(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a\.jsonl:2: is not UTF-8 \(byte 10\): save the file as UTF-8"):
+def test_a_line_that_is_not_utf_8_is_named_with_its_byte(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.jsonl:2: is not UTF-8 \(byte 10\)"):
         read(tmp_path, {"a.jsonl": line("good").encode() + b'\n{"text": "\xe9"}\n'})
 
 
-def test_a_bad_line_can_be_told_among_the_good_ones(tmp_path: Path) -> None:
+def test_an_invalid_line_is_returned_among_the_valid_ones(tmp_path: Path) -> None:
     content = f"{line('one')}\n\n{{}}\n{line('two')}"
     write(tmp_path / "deep/a.jsonl", content)
-    found = list(validate_lines(tmp_path, {"deep/a.jsonl": md5(content)}, Line))
-    assert found == [
+    lines = list(validate_lines(tmp_path, {"deep/a.jsonl": md5(content)}, Line))
+    assert lines == [
         ("deep/a.jsonl:1", Line(text="one")),
-        ("deep/a.jsonl:3", InvalidLine("text: Field required: mend the line")),
+        ("deep/a.jsonl:3", InvalidLine("text: Field required: fix the line")),
         ("deep/a.jsonl:4", Line(text="two")),
     ]
 
 
-def test_a_file_that_changed_since_the_snapshot_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_changed_since_the_snapshot_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", line("new"))
     with pytest.raises(UserError, match=r"a\.jsonl changed while it was being read"):
         list(read_lines(tmp_path, {"a.jsonl": "0" * 32}, Line))
 
 
-def test_a_file_that_is_gone_since_the_snapshot_is_refused(tmp_path: Path) -> None:
+def test_a_file_deleted_since_the_snapshot_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.jsonl cannot be read \(No such file or directory\)"):
         list(read_lines(tmp_path, {"a.jsonl": "0" * 32}, Line))
 
 
-def test_lines_of_before_come_out_of_dvcs_cache_and_what_is_not_good_any_more_stops_nothing(tmp_path: Path) -> None:
-    space = workspace(tmp_path)
+def test_earlier_lines_come_from_dvcs_cache_without_invalid_ones(tmp_path: Path) -> None:
+    project = workspace(tmp_path)
     content = f"{line('one')}\nnonsense\n{{}}\n{line('two')}\n"
     digest = md5(content)
     write(tmp_path / ".dvc/cache/files/md5" / digest[:2] / digest[2:], content)
     files = {"z.jsonl": "0" * 32, "a.jsonl": digest, "a.txt": digest}
-    found = [(where, one.text) for where, one in read_earlier_lines(space, files, Line)]
-    assert found == [("a.jsonl:1", "one"), ("a.jsonl:4", "two")]
+    lines = [(where, line.text) for where, line in read_earlier_lines(project, files, Line)]
+    assert lines == [("a.jsonl:1", "one"), ("a.jsonl:4", "two")]

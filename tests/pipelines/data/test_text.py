@@ -1,4 +1,4 @@
-"""Is a value found only where it stands whole? And are an answer's numbers and fields told, however it is written?"""
+"""Tests of values in texts: whole matches, JSON fields, and numbers in any notation."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def version(parts: list[int]) -> str:
 
 @law
 @given(ANSWERS)
-def test_a_text_holds_the_answer_that_stands_alone_in_it(answer: str) -> None:
+def test_a_text_contains_an_answer_that_is_a_whole_word(answer: str) -> None:
     for text in (answer, f"It is {answer} now.", f"({answer})", f"\n{answer}\n", f"it is {answer}, I think"):
         assert holds_answer(text, [answer])
 
 
 @law
 @given(ANSWERS)
-def test_a_part_of_a_longer_word_is_no_answer(answer: str) -> None:
+def test_a_part_of_a_longer_word_does_not_match(answer: str) -> None:
     for text in (f"x{answer}x", f"7{answer}7", f"_{answer}_"):
         assert not holds_answer(text, [answer])
 
 
 @law
 @given(PARTS, st.integers(0, 99))
-def test_a_version_is_not_found_in_a_longer_one(parts: list[int], more: int) -> None:
+def test_a_version_does_not_match_in_a_longer_one(parts: list[int], more: int) -> None:
     short = version(parts)
     assert holds_answer(f"The latest release is {short}.", [short])
     assert not holds_answer(f"The latest release is {short}.{more}", [short])
@@ -57,7 +57,7 @@ def test_a_version_is_not_found_in_a_longer_one(parts: list[int], more: int) -> 
 
 @law
 @given(DATES, st.integers(0, 9))
-def test_a_date_is_not_found_in_a_longer_number_and_not_in_part(day: date, digit: int) -> None:
+def test_a_date_matches_neither_in_a_longer_number_nor_in_part(day: date, digit: int) -> None:
     whole = day.isoformat()
     assert holds_answer(f"Support ends on {whole}.", [whole])
     assert not holds_answer(f"Support ends on {whole}{digit}.", [whole])
@@ -90,7 +90,7 @@ def test_a_date_is_not_found_in_a_longer_number_and_not_in_part(day: date, digit
         ("東京 が 首都", "東京"),
     ],
 )
-def test_an_answer_is_found_whatever_signs_stand_in_or_around_it(text: str, answer: str) -> None:
+def test_an_answer_matches_with_any_punctuation_around_it(text: str, answer: str) -> None:
     assert holds_answer(text, [answer])
 
 
@@ -116,7 +116,7 @@ def test_an_answer_is_found_whatever_signs_stand_in_or_around_it(text: str, answ
         ("nothing of the kind", "1.2"),
     ],
 )
-def test_what_only_looks_like_the_answer_is_not_it(text: str, answer: str) -> None:
+def test_similar_texts_do_not_match(text: str, answer: str) -> None:
     assert not holds_answer(text, [answer])
 
 
@@ -136,7 +136,7 @@ def test_one_of_several_answers_is_enough() -> None:
         ("about 10, or so", "10"),
     ],
 )
-def test_an_answer_is_found_however_it_is_set(text: str, answer: str) -> None:
+def test_an_answer_matches_whatever_its_markup(text: str, answer: str) -> None:
     assert holds_answer(text, [answer])
 
 
@@ -153,7 +153,7 @@ def test_an_answer_is_found_however_it_is_set(text: str, answer: str) -> None:
         ("-5", "5"),
     ],
 )
-def test_a_part_of_a_longer_number_or_name_is_not_it(text: str, answer: str) -> None:
+def test_a_part_of_a_longer_number_or_name_does_not_match(text: str, answer: str) -> None:
     assert not holds_answer(text, [answer])
 
 
@@ -161,7 +161,7 @@ def test_a_part_of_a_longer_number_or_name_is_not_it(text: str, answer: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "fields"),
     [
         ('{"a": 1, "b": {"c": "x"}}', {("a",): 1, ("b", "c"): "x"}),
         ('{"a": [1, {"b": null}]}', {("a", 0): 1, ("a", 1, "b"): None}),
@@ -171,18 +171,18 @@ def test_a_part_of_a_longer_number_or_name_is_not_it(text: str, answer: str) -> 
         ('{"version": 1.10}', {("version",): Decimal("1.10")}),
     ],
 )
-def test_the_fields_of_a_json_text_are_its_leaves_by_their_paths(text: str, found: dict[Any, Any]) -> None:
-    assert json_fields(text) == found
+def test_the_fields_of_a_json_text_are_its_leaves_by_their_paths(text: str, fields: dict[Any, Any]) -> None:
+    assert json_fields(text) == fields
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", '{"a": 1', "{'a': 1}", '{"a": NaN}', "[" * 100_000], ids=repr)
-def test_what_is_no_json_has_no_fields(text: str) -> None:
+def test_text_that_is_not_json_has_no_fields(text: str) -> None:
     assert json_fields(text) is None
 
 
 @law
 @given(JSONS)
-def test_fields_are_the_same_however_a_json_text_is_laid_out(value: Any) -> None:
+def test_fields_do_not_depend_on_the_layout_of_the_json(value: Any) -> None:
     plain = json_fields(json.dumps(value))
     assert plain is not None
     assert plain == json_fields(json.dumps(value, indent=3, ensure_ascii=False))
@@ -214,7 +214,7 @@ PAGE = "# Quill 24.04\n\n- End of life: 2026-05-01\n- Latest release: v1.10.3\n-
         "",
     ],
 )
-def test_a_value_that_the_page_holds_is_not_lacking_however_it_is_written(answer: str) -> None:
+def test_a_value_of_the_page_is_not_missing_in_any_notation(answer: str) -> None:
     assert NumberSet.of(PAGE).lack(answer) is None
 
 
@@ -235,11 +235,11 @@ def test_a_value_that_the_page_holds_is_not_lacking_however_it_is_written(answer
         ("x" + "9" * 5000, "x" + "9" * 5000),
     ],
 )
-def test_the_first_value_that_stands_nowhere_on_the_page_is_told(answer: str, lacking: str) -> None:
+def test_the_first_value_missing_from_the_page_is_returned(answer: str, lacking: str) -> None:
     assert NumberSet.of(PAGE).lack(answer) == lacking
 
 
-def test_what_the_question_says_already_need_not_stand_on_the_page() -> None:
+def test_a_value_of_the_question_need_not_be_on_the_page() -> None:
     answer, page = "Release 7.2 ends on 2026-05-01.", NumberSet.of("End: 2026-05-01")
     assert page.lack(answer, "When does release v7.2 end?") is None
     assert page.lack(answer, "When does release 7.3 end?") == "7.2"
@@ -247,7 +247,7 @@ def test_what_the_question_says_already_need_not_stand_on_the_page() -> None:
 
 @law
 @given(st.text(max_size=30), st.text(max_size=10), st.text(max_size=10))
-def test_a_text_lacks_nothing_of_itself_whatever_stands_around_it(answer: str, before: str, behind: str) -> None:
+def test_a_text_contains_all_its_own_values(answer: str, before: str, behind: str) -> None:
     # Values alone: a JSON answer is read by its fields.
     answer = f"- {answer}"
     assert NumberSet.of(f"{before}\n{answer}\n{behind}").lack(answer) is None

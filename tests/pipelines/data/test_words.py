@@ -1,4 +1,4 @@
-"""Are a text's words rid of what surrounds them, compared by what they say, and told from values?"""
+"""Tests of words: stripping of punctuation, comparison keys, and recognition of values."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from ragtide.pipelines.data.text import is_value, split_words
         (" … -- ?! ", []),
     ],
 )
-def test_punctuation_is_no_part_of_a_word(text: str, shown: list[str]) -> None:
+def test_punctuation_is_not_part_of_a_word(text: str, shown: list[str]) -> None:
     assert [word.shown for word in split_words(text)] == shown
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("V1.2", "1.2"), ("Don’t", "don't"), ("STRASSE", "straße"), ("Cafe\u0301", "caf\u00e9")]
+    ("first", "second"), [("V1.2", "1.2"), ("Don’t", "don't"), ("STRASSE", "straße"), ("Cafe\u0301", "caf\u00e9")]
 )
-def test_words_are_compared_without_case_and_spelling_of_signs(one: str, other: str) -> None:
-    assert [word.key for word in split_words(one)] == [word.key for word in split_words(other)]
+def test_words_are_compared_without_case_and_notation(first: str, second: str) -> None:
+    assert [word.key for word in split_words(first)] == [word.key for word in split_words(second)]
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.text(max_size=40))
-def test_a_word_stands_where_it_says(text: str) -> None:
-    found = list(split_words(text))
-    assert all(text[word.start : word.end] == word.shown != "" for word in found)
-    assert all(one.end <= other.start for one, other in pairwise(found))
+def test_a_word_knows_its_place_in_the_text(text: str) -> None:
+    words = list(split_words(text))
+    assert all(text[word.start : word.end] == word.shown != "" for word in words)
+    assert all(word.end <= following.start for word, following in pairwise(words))
 
 
 def test_numbers_and_names_are_values_and_the_first_word_is_no_name() -> None:

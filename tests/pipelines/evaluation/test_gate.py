@@ -1,4 +1,4 @@
-"""Is a candidate refused exactly where it is worse than what is live, and does every check show its numbers?"""
+"""Tests of the release gate: tolerances, regression suites, and the numbers in each check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragtide.pipelines.evaluation.gate import Rows, check_suites, judge_candidate
+from ragtide.pipelines.evaluation.gate import IndexRows, check_suites, judge_candidate
 from ragtide.pipelines.params import GateParams, Params, ScoreParams
 from ragtide.pipelines.records.data import Chunk
 from ragtide.pipelines.records.evaluation import Scorecard, SuiteScore, Verdict
@@ -20,14 +20,14 @@ from tests.factories import chunk, graded, measure, scorecard
 law = settings(derandomize=True, deadline=None)
 SCORE = ScoreParams(resamples=100)
 CHUNKS = [chunk("a.md", "first"), chunk("a.md", "second", position=1), chunk("b.md", "third")]
-ROWS = {one.key: (one.digest, one.document_digest) for one in CHUNKS}
+ROWS = {item.key: (item.digest, item.document_digest) for item in CHUNKS}
 UNMEASURED = Measure.unmeasured("no question names a document")
 NAMES = [
     "same questions",
     "answer score",
     "retrieval recall",
     "well-formed share",
-    "index equals a clean cut of the snapshot",
+    "index equals a clean build",
 ]
 KEYS = st.tuples(st.sampled_from(["a.md", "b.md"]), st.integers(0, 2))
 TABLES = st.dictionaries(KEYS, st.tuples(st.sampled_from("xy"), st.sampled_from("xy")))
@@ -39,23 +39,27 @@ def card(scores: list[float], **fields: Any) -> Scorecard:
 
 
 def verdict(
-    before: Scorecard, after: Scorecard, rows: Rows = ROWS, chunks: list[Chunk] = CHUNKS, **gate: float
+    before: Scorecard, after: Scorecard, rows: IndexRows = ROWS, chunks: list[Chunk] = CHUNKS, **gate: float
 ) -> Verdict:
     return judge_candidate(before, after, rows, chunks, Params(gate=GateParams(**gate), score=SCORE))
+
+
+def numbers(detail: str) -> list[str]:
+    return re.findall(r"\d\.\d\d", detail)
 
 
 def failed(result: Verdict) -> list[str]:
     return [check.name for check in result.checks if not check.passed]
 
 
-def cut(table: Rows) -> list[Chunk]:
+def chunks_of(table: IndexRows) -> list[Chunk]:
     return [
         Chunk(document=name, position=place, heading="", text="", digest=digest, document_digest=whole)
         for (name, place), (digest, whole) in table.items()
     ]
 
 
-def test_an_equal_candidate_is_accepted_under_every_check() -> None:
+def test_an_equal_candidate_passes_every_check() -> None:
     result = verdict(card([1, 0]), card([1, 0]))
     assert result.accepted
     assert [check.name for check in result.checks] == NAMES
@@ -70,27 +74,27 @@ def test_a_verdict_keeps_both_scorecards_and_the_paired_difference() -> None:
     assert result.difference.value == 0.25
 
 
-def test_another_set_of_questions_is_refused() -> None:
+def test_another_set_of_questions_is_rejected() -> None:
     result = verdict(card([1, 1]), card([1, 1], questions="set-2"))
     assert not result.accepted
     assert failed(result) == ["same questions"]
-    assert result.checks[0].detail == "2 questions, set set-2 against set-1"
+    assert {"set-1", "set-2"} <= set(re.findall(r"set-\d", result.checks[0].detail))
 
 
 @law
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(0, 10))
-def test_a_candidate_may_lose_as_much_as_the_tolerance_and_no_more(asked: int, lost: int, percent: int) -> None:
-    lost = min(lost, asked)
-    result = verdict(card([1] * asked), card([0] * lost + [1] * (asked - lost)), max_score_loss=percent / 100)
-    one_question = lost == 1 and asked >= 20 and percent > 0
-    assert ("answer score" in failed(result)) is (100 * lost > percent * asked and not one_question)
+def test_a_candidate_may_lose_up_to_the_tolerance(count: int, lost: int, percent: int) -> None:
+    lost = min(lost, count)
+    result = verdict(card([1] * count), card([0] * lost + [1] * (count - lost)), max_score_loss=percent / 100)
+    one_question = lost == 1 and count >= 20 and percent > 0
+    assert ("answer score" in failed(result)) is (100 * lost > percent * count and not one_question)
 
 
-def test_what_is_won_on_one_question_makes_up_for_what_is_lost_on_another() -> None:
+def test_a_gain_on_one_question_offsets_a_loss_on_another() -> None:
     assert verdict(card([1, 0]), card([0, 1]), max_score_loss=0).accepted
 
 
-def test_without_questions_nothing_is_proven() -> None:
+def test_without_questions_the_candidate_is_rejected() -> None:
     result = verdict(scorecard(graded=()), scorecard(graded=()))
     assert failed(result) == ["answer score"]
     assert "not measured (no questions)" in result.checks[1].detail
@@ -109,7 +113,7 @@ def test_without_questions_nothing_is_proven() -> None:
     ],
     ids=["better", "equal", "a little worse", "worse", "first index", "never measured", "no longer measured"],
 )
-def test_retrieval_may_not_fall_past_its_tolerance(before: Measure, after: Measure, passed: bool) -> None:
+def test_retrieval_recall_may_not_drop_below_its_tolerance(before: Measure, after: Measure, passed: bool) -> None:
     result = verdict(card([1], retrieval_recall=before), card([1], retrieval_recall=after), max_retrieval_loss=0.02)
     assert failed(result) == ([] if passed else ["retrieval recall"])
     assert result.accepted is passed
@@ -126,7 +130,9 @@ def test_retrieval_may_not_fall_past_its_tolerance(before: Measure, after: Measu
     ],
     ids=["better", "a little worse", "worse", "never measured", "no longer measured"],
 )
-def test_answers_may_not_lose_their_form(before: Measure, after: Measure, passed: bool) -> None:
+def test_the_share_of_well_formed_answers_may_not_drop_below_its_tolerance(
+    before: Measure, after: Measure, passed: bool
+) -> None:
     result = verdict(card([1], malformed_share=before), card([1], malformed_share=after), max_score_loss=0.02)
     assert failed(result) == ([] if passed else ["well-formed share"])
 
@@ -134,26 +140,26 @@ def test_answers_may_not_lose_their_form(before: Measure, after: Measure, passed
 @pytest.mark.parametrize(
     ("rows", "counts"),
     [
-        (ROWS, "3 rows; 0 missing or other, 0 too many"),
-        ({key: ROWS[key] for key in list(ROWS)[1:]}, "2 rows; 1 missing or other, 0 too many"),
-        (ROWS | {("gone.md", 0): ("d", "w")}, "4 rows; 0 missing or other, 1 too many"),
-        (ROWS | {("a.md", 2): ROWS["a.md", 0]}, "4 rows; 0 missing or other, 1 too many"),
-        (ROWS | {("a.md", 0): ("other", ROWS["a.md", 0][1])}, "3 rows; 1 missing or other, 0 too many"),
-        (ROWS | {("a.md", 0): (ROWS["a.md", 0][0], "other")}, "3 rows; 1 missing or other, 0 too many"),
-        ({}, "0 rows; 3 missing or other, 0 too many"),
+        (ROWS, (3, 0, 0)),
+        ({key: ROWS[key] for key in list(ROWS)[1:]}, (2, 1, 0)),
+        (ROWS | {("gone.md", 0): ("d", "w")}, (4, 0, 1)),
+        (ROWS | {("a.md", 2): ROWS["a.md", 0]}, (4, 0, 1)),
+        (ROWS | {("a.md", 0): ("other", ROWS["a.md", 0][1])}, (3, 1, 0)),
+        (ROWS | {("a.md", 0): (ROWS["a.md", 0][0], "other")}, (3, 1, 0)),
+        ({}, (0, 3, 0)),
     ],
     ids=["equal", "missing", "of a removed page", "past the end", "other text", "other document", "empty"],
 )
-def test_an_index_that_is_not_the_clean_cut_is_refused(rows: Rows, counts: str) -> None:
+def test_an_index_that_differs_from_a_clean_build_is_rejected(rows: IndexRows, counts: tuple[int, int, int]) -> None:
     result = verdict(card([1]), card([1]), rows)
     assert result.accepted is (rows == ROWS)
-    assert result.checks[4].detail == counts
+    assert tuple(map(int, re.findall(r"\d+", result.checks[4].detail))) == counts
 
 
 @law
 @given(TABLES, TABLES)
-def test_rows_pass_exactly_when_they_are_those_of_the_chunks(rows: Rows, wanted: Rows) -> None:
-    result = verdict(card([1]), card([1]), rows, cut(wanted))
+def test_rows_pass_exactly_when_they_equal_the_chunks(rows: IndexRows, wanted: IndexRows) -> None:
+    result = verdict(card([1]), card([1]), rows, chunks_of(wanted))
     assert result.accepted is (rows == wanted)
 
 
@@ -165,7 +171,7 @@ def test_rows_pass_exactly_when_they_are_those_of_the_chunks(rows: Rows, wanted:
     st.sampled_from(["set-1", "set-2"]),
 )
 def test_every_check_shows_its_numbers_and_all_must_pass(
-    pairs: list[tuple[int, int]], shares: list[int], rows: Rows, questions: str
+    pairs: list[tuple[int, int]], shares: list[int], rows: IndexRows, questions: str
 ) -> None:
     recall_before, recall_after, malformed_before, malformed_after = (measure(share / 100) for share in shares)
     before = card([old for old, _ in pairs], retrieval_recall=recall_before, malformed_share=malformed_before)
@@ -181,18 +187,20 @@ def test_the_numbers_of_a_check_are_those_that_were_compared() -> None:
     after = card([1] * 9 + [0], retrieval_recall=measure(0.8), malformed_share=measure(0.3))
     result = verdict(before, after, max_score_loss=0.03, max_retrieval_loss=0.04)
     _, score, recall, formed, _ = result.checks
-    assert score.detail == f"candidate - live = {result.difference}; may lose 0.03"
-    assert (recall.detail, formed.detail) == ("0.90 -> 0.80; may lose 0.04", "0.90 -> 0.70; may lose 0.03")
+    assert str(result.difference) in score.detail
+    assert numbers(score.detail)[-1] == "0.03"
+    assert (numbers(recall.detail), numbers(formed.detail)) == (["0.90", "0.80", "0.04"], ["0.90", "0.70", "0.03"])
     assert failed(result) == ["answer score", "retrieval recall", "well-formed share"]
 
 
-def test_what_was_not_measured_is_said_with_its_reason() -> None:
+def test_an_unmeasured_value_is_reported_with_its_reason() -> None:
     before, after = card([1], retrieval_recall=measure(0.9)), card([1], retrieval_recall=UNMEASURED)
     detail = verdict(before, after).checks[2].detail
-    assert detail == f"live {before.retrieval_recall}; candidate not measured (no question names a document)"
+    assert str(before.retrieval_recall) in detail
+    assert "no question names a document" in detail
 
 
-def test_other_questions_are_refused_and_not_compared() -> None:
+def test_other_questions_are_rejected_and_not_compared() -> None:
     verdict = judge_candidate(
         scorecard(graded("a"), graded("b")), scorecard(graded("a"), questions="set-2"), {}, [], Params()
     )
@@ -208,64 +216,65 @@ def test_scores_are_compared_question_by_question_whatever_their_order() -> None
     assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
 
 
-# --- earlier skills --------------------------------------------------------------------------------------------------
+# --- regression suites -----------------------------------------------------------------------------------------------
 
 
-def skill(name: str, asked: int, before: int, after: int) -> SuiteScore:
-    """A skill of so many questions, and how many of them are answered right."""
+def suite(name: str, count: int, before: int, after: int) -> SuiteScore:
+    """The scores of a suite of `count` questions, of which so many are answered correctly before and after."""
     cards = (
-        scorecard(answer_score=paired_difference([0] * asked, right(asked, many), SCORE)) for many in (before, after)
+        scorecard(answer_score=paired_difference([0] * count, grades(count, correct), SCORE))
+        for correct in (before, after)
     )
     return SuiteScore(name=name, before=next(cards), after=next(cards))
 
 
-def right(asked: int, many: int) -> list[float]:
-    return [1.0] * many + [0.0] * (asked - many)
+def grades(count: int, correct: int) -> list[float]:
+    return [1.0] * correct + [0.0] * (count - correct)
 
 
-def held(*skills: SuiteScore, **gate: Any) -> Verdict:
+def checked(*suites: SuiteScore, **gate: Any) -> Verdict:
     good = verdict(card([1]), card([1]))
-    return check_suites(good, skills, Params(gate=GateParams(**gate), score=SCORE))
+    return check_suites(good, suites, Params(gate=GateParams(**gate), score=SCORE))
 
 
-def test_without_skills_the_verdict_stands_as_it_is() -> None:
-    assert held() == verdict(card([1]), card([1]))
+def test_without_suites_the_verdict_is_unchanged() -> None:
+    assert checked() == verdict(card([1]), card([1]))
 
 
-def test_each_skill_is_a_check_with_its_numbers_and_its_scorecards_are_kept() -> None:
-    skills = skill("sgd", 20, 16, 15), skill("bash", 20, 10, 20)
-    result = held(*skills)
+def test_each_suite_is_a_check_with_its_numbers_and_its_scorecards_are_kept() -> None:
+    suites = suite("sgd", 20, 16, 15), suite("bash", 20, 10, 20)
+    result = checked(*suites)
     assert result.accepted
-    assert result.skills == skills
-    assert [(one.name, one.detail) for one in result.checks[-2:]] == [
-        ("skill sgd", "0.80 -> 0.75; may lose 0.05"),
-        ("skill bash", "0.50 -> 1.00; may lose 0.05"),
+    assert result.suites == suites
+    assert [(check.name, numbers(check.detail)) for check in result.checks[-2:]] == [
+        ("regression suite sgd", ["0.80", "0.75", "0.05"]),
+        ("regression suite bash", ["0.50", "1.00", "0.05"]),
     ]
 
 
-def test_what_one_skill_wins_does_not_make_up_for_what_another_loses() -> None:
-    result = held(skill("sgd", 20, 16, 14), skill("bash", 20, 10, 20))
-    assert failed(result) == ["skill sgd"]
+def test_a_gain_on_one_suite_does_not_offset_a_loss_on_another() -> None:
+    result = checked(suite("sgd", 20, 16, 14), suite("bash", 20, 10, 20))
+    assert failed(result) == ["regression suite sgd"]
     assert not result.accepted
 
 
-def test_a_verdict_that_was_no_stays_no_whatever_the_skills() -> None:
-    no = verdict(card([1]), card([0]))
-    assert not check_suites(no, [skill("sgd", 20, 10, 20)], Params()).accepted
+def test_a_rejected_candidate_stays_rejected_whatever_the_suites() -> None:
+    rejected = verdict(card([1]), card([0]))
+    assert not check_suites(rejected, [suite("sgd", 20, 10, 20)], Params()).accepted
 
 
 @law
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 100))
-def test_no_skill_may_fall_by_more_than_its_own_tolerance(asked: int, before: int, after: int, percent: int) -> None:
-    before, after = min(before, asked), min(after, asked)
-    result = held(skill("sgd", asked, before, after), max_suite_loss=0.0, skills={"sgd": percent / 100})
+def test_no_suite_may_lose_more_than_its_own_tolerance(count: int, before: int, after: int, percent: int) -> None:
+    before, after = min(before, count), min(after, count)
+    result = checked(suite("sgd", count, before, after), max_suite_loss=0.0, skills={"sgd": percent / 100})
     lost = before - after
-    one_question = lost == 1 and asked >= 20 and percent > 0
-    assert (failed(result) == ["skill sgd"]) is (100 * lost > percent * asked and not one_question)
+    one_question = lost == 1 and count >= 20 and percent > 0
+    assert (failed(result) == ["regression suite sgd"]) is (100 * lost > percent * count and not one_question)
 
 
-def test_another_skills_tolerance_is_not_ones_own() -> None:
-    fallen = skill("sgd", 10, 8, 7)
-    assert failed(held(fallen, max_suite_loss=0.05, skills={"bash": 0.2})) == ["skill sgd"]
-    assert failed(held(fallen, max_suite_loss=0.05, skills={"sgd": 0.1})) == []
-    assert failed(held(fallen, max_suite_loss=0.1)) == []
+def test_the_tolerance_of_another_suite_does_not_apply() -> None:
+    worse = suite("sgd", 10, 8, 7)
+    assert failed(checked(worse, max_suite_loss=0.05, skills={"bash": 0.2})) == ["regression suite sgd"]
+    assert failed(checked(worse, max_suite_loss=0.05, skills={"sgd": 0.1})) == []
+    assert failed(checked(worse, max_suite_loss=0.1)) == []

@@ -1,4 +1,4 @@
-"""Which golden questions still stand, and is a bad line of the golden set refused by name?"""
+"""Tests of the golden set: reading, invalid lines, stale questions and those of earlier snapshots."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GOOD = {"question": "What is the limit?", "answers": ["42"], "docs": ["a.md"]}
 def read(folder: Path, texts: Mapping[str, str] = TEXTS, /, **files: list[object]) -> GoldenSet:
     """The golden set of `files`: name without ending -> lines; a line that is a string stands there as it is."""
     lines = {
-        f"{name}.jsonl": "\n".join(one if isinstance(one, str) else json.dumps(one) for one in content)
+        f"{name}.jsonl": "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)
         for name, content in files.items()
     }
     for name, content in lines.items():
@@ -43,7 +43,7 @@ def read(folder: Path, texts: Mapping[str, str] = TEXTS, /, **files: list[object
 
 def test_questions_come_in_order_of_file_and_line(tmp_path: Path) -> None:
     golden = read(tmp_path, z=[GOOD | {"id": "3"}], a=[GOOD | {"id": "1"}, GOOD | {"id": "2"}])
-    assert [one.id for one in golden.questions] == ["1", "2", "3"]
+    assert [item.id for item in golden.questions] == ["1", "2", "3"]
 
 
 def test_a_line_is_read_whole(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_a_line_is_read_whole(tmp_path: Path) -> None:
 
 def test_an_id_that_is_not_given_follows_from_question_and_documents(tmp_path: Path) -> None:
     others = [GOOD | {"docs": ["b.md"], "answers": ["43"]}, GOOD | {"question": "What limit is there?"}]
-    ids = [one.id for one in read(tmp_path, a=[GOOD, *others]).questions]
-    again = [one.id for one in read(tmp_path, b=[others[0], GOOD]).questions]
+    ids = [item.id for item in read(tmp_path, a=[GOOD, *others]).questions]
+    again = [item.id for item in read(tmp_path, b=[others[0], GOOD]).questions]
     assert len(set(ids)) == 3
     assert again == [ids[1], ids[0]]
 
@@ -80,21 +80,21 @@ def test_an_id_that_is_not_given_outlives_another_answer(tmp_path: Path) -> None
     ],
     ids=["given", "not given"],
 )
-def test_two_questions_of_one_id_are_refused(first: object, second: object, name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"b\.jsonl:2: a second question has the id {name}: give each its own"):
+def test_a_duplicate_id_raises(first: object, second: object, name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"b\.jsonl:2: the id {name}"):
         read(tmp_path, a=[first], b=["", second])
 
 
 @pytest.mark.parametrize("files", [{}, {"a": []}, {"a": ["", "  "]}], ids=["no file", "empty file", "blank lines"])
-def test_a_golden_set_without_questions_is_refused_with_the_form_of_a_line(
+def test_a_golden_set_without_questions_raises_with_an_example_line(
     files: dict[str, list[object]], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"holds no golden questions: put a \.jsonl file there with lines like {"):
+    with pytest.raises(UserError, match=r"no golden questions.*{"):
         read(tmp_path, **files)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"question": ""}, "question: String should have at least 1 character"),
         ({"question": None}, "question: Input should be a valid string"),
@@ -106,18 +106,20 @@ def test_a_golden_set_without_questions_is_refused_with_the_form_of_a_line(
         ({"format": "("}, "format: not a regular expression (missing ), unterminated subpattern"),
         ({"answer": "42"}, "answer: Extra inputs are not permitted"),
         ({"scorer": "fuzzy"}, "scorer: Input should be 'contains', 'exact'"),
-        ({"scorer": "json_f1", "answers": ["{}", "no JSON"]}, "answers should be JSON, each of them"),
+        ({"scorer": "json_f1", "answers": ["{}", "no JSON"]}, "each of the answers must be JSON"),
     ],
 )
-def test_a_bad_line_is_named_by_file_number_and_key(change: dict[str, object], said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as refusal:
+def test_an_invalid_line_is_named_by_file_number_and_key(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as failure:
         read(tmp_path, a=[GOOD], b=[GOOD | {"id": "b"}, GOOD | change])
-    assert f"b.jsonl:2: {said}" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert f"b.jsonl:2: {message}" in str(failure.value)
+    assert "\n" not in str(failure.value)
 
 
 @pytest.mark.parametrize(
-    ("fields", "stands"),
+    ("fields", "current"),
     [
         ({"docs": ("a.md",)}, True),
         ({"docs": ("b.md",)}, False),
@@ -136,24 +138,26 @@ def test_a_bad_line_is_named_by_file_number_and_key(change: dict[str, object], s
     ],
     ids=str,
 )
-def test_a_question_stands_while_one_of_its_documents_holds_an_answer(fields: dict[str, object], stands: bool) -> None:
+def test_a_question_is_stale_where_none_of_its_documents_states_an_answer(
+    fields: dict[str, object], current: bool
+) -> None:
     golden = split_stale([question("q", **fields)], TEXTS)
-    assert [one.id for one in golden.questions] == (["q"] if stands else [])
-    assert golden.stale == (() if stands else ("q",))
+    assert [item.id for item in golden.questions] == (["q"] if current else [])
+    assert golden.stale == (() if current else ("q",))
 
 
 @settings(derandomize=True, deadline=None)
 @given(QUESTIONS)
-def test_every_question_stands_or_is_stale_and_order_stays(drawn: list[tuple[str, tuple[str, ...]]]) -> None:
-    asked = [question(f"q{number}", answers=(answer,), docs=docs) for number, (answer, docs) in enumerate(drawn)]
-    golden = split_stale(asked, TEXTS)
-    assert [one for one in asked if one.id not in golden.stale] == list(golden.questions)
-    assert {one.id for one in golden.questions} | set(golden.stale) == {one.id for one in asked}
+def test_every_question_is_current_or_stale_and_the_order_is_kept(drawn: list[tuple[str, tuple[str, ...]]]) -> None:
+    questions = [question(f"q{number}", answers=(answer,), docs=docs) for number, (answer, docs) in enumerate(drawn)]
+    golden = split_stale(questions, TEXTS)
+    assert [item for item in questions if item.id not in golden.stale] == list(golden.questions)
+    assert {item.id for item in golden.questions} | set(golden.stale) == {item.id for item in questions}
     assert list(golden.stale) == sorted(golden.stale)
     assert split_stale(golden.questions, TEXTS) == GoldenSet(golden.questions, ())
 
 
-def test_a_question_comes_back_with_its_answer(tmp_path: Path) -> None:
+def test_a_stale_question_is_current_again_once_its_answer_is(tmp_path: Path) -> None:
     gone = read(tmp_path, {"a.md": "The limit is 43."}, a=[GOOD])
     back = read(tmp_path, TEXTS, a=[GOOD])
     assert (len(gone.questions), len(gone.stale)) == (0, 1)
@@ -177,20 +181,20 @@ def test_another_question_makes_another_digest(change: dict[str, object]) -> Non
 
 
 def test_a_question_that_went_stale_makes_another_digest() -> None:
-    asked = [question("q"), question("r", docs=("b.md",), answers=("43",))]
-    assert split_stale(asked, TEXTS).digest() != split_stale(asked, {"a.md": TEXTS["a.md"]}).digest()
+    questions = [question("q"), question("r", docs=("b.md",), answers=("43",))]
+    assert split_stale(questions, TEXTS).digest() != split_stale(questions, {"a.md": TEXTS["a.md"]}).digest()
 
 
-# --- earlier skills --------------------------------------------------------------------------------------------------
+# --- earlier questions and regression suites -------------------------------------------------------------------------
 
 
-def test_questions_of_earlier_skills_are_none_of_the_golden_set(tmp_path: Path) -> None:
+def test_questions_of_regression_suites_are_not_in_the_golden_set(tmp_path: Path) -> None:
     golden = read(tmp_path, **{"q": [GOOD | {"id": "1"}], "regression/old": [GOOD | {"id": "1"}]})
-    assert [one.id for one in golden.questions] == ["1"]
+    assert [item.id for item in golden.questions] == ["1"]
 
 
-def test_with_nothing_but_earlier_skills_there_are_no_golden_questions(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no golden questions"):
+def test_regression_suites_alone_are_no_golden_set(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no golden questions"):
         read(tmp_path, **{"regression/old": [GOOD]})
 
 
@@ -208,11 +212,11 @@ def record(space: Workspace, age: int, **files: list[object]) -> None:
 
 
 def earlier(space: Workspace, *golden: GoldenQuestion, stale: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    found = earlier_questions(space, GoldenSet(golden, stale), TEXTS)
-    return [(one.id, one.answers[0]) for one in found]
+    questions = earlier_questions(space, GoldenSet(golden, stale), TEXTS)
+    return [(item.id, item.answers[0]) for item in questions]
 
 
-def test_of_each_question_of_before_the_newest_form_counts(tmp_path: Path) -> None:
+def test_the_newest_version_of_each_earlier_question_counts(tmp_path: Path) -> None:
     space = workspace(tmp_path)
     record(space, 2, q=[GOOD | {"id": "1", "question": "One?"}, GOOD | {"id": "2", "question": "Two?"}])
     record(space, 1, q=[GOOD | {"id": "1", "question": "One, then?", "answers": ["The limit is 42"]}])
@@ -224,7 +228,7 @@ def test_of_each_question_of_before_the_newest_form_counts(tmp_path: Path) -> No
     [(question("1", question="Otherwise?"), ()), (question("9", question="One?"), ()), (question("9"), ("1",))],
     ids=["its id", "its wording", "its id, stale"],
 )
-def test_what_the_set_holds_today_in_some_form_is_not_asked_in_an_earlier_one(
+def test_a_question_that_is_in_the_set_today_is_not_an_earlier_one(
     today: GoldenQuestion, stale: tuple[str, ...], tmp_path: Path
 ) -> None:
     space = workspace(tmp_path)
@@ -233,7 +237,7 @@ def test_what_the_set_holds_today_in_some_form_is_not_asked_in_an_earlier_one(
     assert earlier(space, question("9")) == [("1", "42")]
 
 
-def test_an_earlier_question_that_is_stale_or_of_a_skill_or_no_line_any_more_is_left_out(tmp_path: Path) -> None:
+def test_an_earlier_question_that_is_stale_invalid_or_of_a_suite_is_skipped(tmp_path: Path) -> None:
     space = workspace(tmp_path)
     record(space, 1, **{"q": [GOOD | {"answers": ["44"]}, {"ask": "me"}], "regression/old": [GOOD]})
     assert earlier(space) == []
@@ -241,28 +245,28 @@ def test_an_earlier_question_that_is_stale_or_of_a_skill_or_no_line_any_more_is_
 
 def golden_files(space: Workspace, **files: object) -> dict[str, str]:
     """Name without ending -> MD5 of a golden file of one line each, which is put there."""
-    contents = {f"{name}.jsonl": json.dumps(one) + "\n" for name, one in files.items()}
+    contents = {f"{name}.jsonl": json.dumps(line) + "\n" for name, line in files.items()}
     for path, content in contents.items():
         write(space.golden / path, content)
     return {path: md5(content) for path, content in contents.items()}
 
 
-def test_what_is_asked_is_told_of_every_file_those_of_earlier_skills_too(tmp_path: Path) -> None:
+def test_wordings_include_the_regression_suites(tmp_path: Path) -> None:
     space = workspace(tmp_path)
     files = golden_files(space, **{"regression/old": GOOD | {"question": "Old?"}, "a": GOOD})
     assert golden_wordings(space, files) == [GOOD["question"], "Old?"]
 
 
-def test_a_question_for_a_judge_is_refused_by_file_and_line_where_there_is_none(tmp_path: Path) -> None:
+def test_a_question_for_a_judge_without_a_judge_raises_with_file_and_line(tmp_path: Path) -> None:
     space = workspace(tmp_path)
     files = golden_files(space, a=GOOD, b=GOOD | {"scorer": "judge"})
-    with pytest.raises(UserError, match=r"data/golden/b\.jsonl:1: scorer is judge, and score\.judge .* no model"):
+    with pytest.raises(UserError, match=r"data/golden/b\.jsonl:1: .*score\.judge"):
         golden_wordings(space, files)
     judged = workspace(tmp_path, score={"judge": "openai:/some"})
     assert len(golden_wordings(judged, files)) == 2
 
 
-def test_an_earlier_question_for_a_judge_is_left_out_where_there_is_none_any_more(tmp_path: Path) -> None:
+def test_an_earlier_question_for_a_judge_is_skipped_without_a_judge(tmp_path: Path) -> None:
     space = workspace(tmp_path)
     record(space, 1, q=[GOOD | {"id": "1", "scorer": "judge"}])
     assert earlier(space) == []

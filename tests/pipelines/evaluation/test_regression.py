@@ -1,4 +1,4 @@
-"""Is a new model asked what was asked before, evenly and no more than is said, and only where it can be answered?"""
+"""Tests of the regression suites: their sources, sizes, stale questions, and how both systems are scored on them."""
 
 from __future__ import annotations
 
@@ -83,84 +83,84 @@ def remember(space: Workspace, **files: str) -> None:
     earlier.write(space.snapshot_file(earlier.id))
 
 
-def asked(space: Workspace, corpus: Corpus, *golden: GoldenQuestion) -> dict[str, list[str]]:
-    """Skill -> what is asked."""
-    found = regression_suites(space, corpus, GoldenSet(golden or (question(),), ()))
-    return {one.name: [each.question for each in one.questions] for one in found}
+def suites_of(space: Workspace, corpus: Corpus, *golden: GoldenQuestion) -> dict[str, list[str]]:
+    """Suite -> the questions in it."""
+    suites = regression_suites(space, corpus, GoldenSet(golden or (question(),), ()))
+    return {suite.name: [item.question for item in suite.questions] for suite in suites}
 
 
-def test_each_file_below_regression_is_a_skill_by_its_name(space: Workspace) -> None:
+def test_each_file_below_regression_is_a_suite_with_its_name(space: Workspace) -> None:
     files = {"q": lines(ASKS), "regression/sgd": lines(FREE), "regression/old/bash": lines(ASKS)}
-    assert asked(space, corpus_of(space, **files)) == {
+    assert suites_of(space, corpus_of(space, **files)) == {
         "old/bash": [ASKS["question"]],
         "sgd": [FREE["question"]],
     }
 
 
-def test_without_any_earlier_questions_there_is_no_skill(space: Workspace) -> None:
-    assert asked(space, corpus_of(space, q=lines(ASKS))) == {}
+def test_without_earlier_questions_there_is_no_suite(space: Workspace) -> None:
+    assert suites_of(space, corpus_of(space, q=lines(ASKS))) == {}
 
 
-def test_a_bad_line_of_a_skill_is_refused_by_name(space: Workspace) -> None:
+def test_an_invalid_line_of_a_suite_raises_with_file_and_line(space: Workspace) -> None:
     corpus = corpus_of(space, **{"regression/sgd": '{"question": "?"}\n'})
     with pytest.raises(UserError, match=r"regression/sgd\.jsonl:1: answers"):
-        asked(space, corpus)
+        suites_of(space, corpus)
 
 
-def test_golden_questions_of_before_are_a_skill(space: Workspace) -> None:
+def test_golden_questions_of_earlier_snapshots_are_a_suite(space: Workspace) -> None:
     remember(space, q=lines(ASKS, FREE))
-    assert asked(space, corpus_of(space, new=lines(FREE))) == {EARLIER: [ASKS["question"], FREE["question"]]}
+    assert suites_of(space, corpus_of(space, new=lines(FREE))) == {EARLIER: [ASKS["question"], FREE["question"]]}
 
 
-def test_what_stands_in_the_set_or_in_a_skill_today_is_asked_there_alone(space: Workspace) -> None:
+def test_a_question_of_the_golden_set_or_of_a_file_is_not_an_earlier_one(space: Workspace) -> None:
     remember(space, q=lines(ASKS, FREE))
     corpus = corpus_of(space, **{"regression/hello": lines(FREE)})
-    assert asked(space, corpus, question(question=str(ASKS["question"]))) == {"hello": [FREE["question"]]}
+    assert suites_of(space, corpus, question(question=str(ASKS["question"]))) == {"hello": [FREE["question"]]}
 
 
 @pytest.mark.parametrize("name", ["q", "regression/old"])
-def test_questions_that_the_documents_cannot_answer_any_more_are_left_out(name: str, space: Workspace) -> None:
+def test_stale_questions_are_skipped(name: str, space: Workspace) -> None:
     remember(space, q=lines(ASKS))
     corpus = corpus_of(space, PAGE.replace("2027", "2031"), **{name: lines(ASKS)})
-    assert asked(space, corpus) == {}
+    assert suites_of(space, corpus) == {}
 
 
-def test_a_file_that_dvc_keeps_no_more_is_passed_over(space: Workspace) -> None:
+def test_a_file_that_is_not_in_the_dvc_cache_is_skipped(space: Workspace) -> None:
     remember(space, q=lines(ASKS))
     for path in (space.root / ".dvc/cache/files").rglob("*"):
         if path.is_file():
             path.unlink()
-    assert asked(space, corpus_of(space, new=lines(FREE))) == {}
+    assert suites_of(space, corpus_of(space, new=lines(FREE))) == {}
 
 
-def test_of_each_skill_so_many_are_asked_and_from_all_over_it(tmp_path: Path) -> None:
+def test_a_suite_is_cut_to_evenly_spaced_questions(tmp_path: Path) -> None:
     space = project(tmp_path, general=False, suite_questions=3)
     many = lines(*(FREE | {"id": str(number), "question": str(number)} for number in range(9)))
-    numbers = [int(one) for one in asked(space, corpus_of(space, **{"regression/count": many}))["count"]]
+    numbers = [int(text) for text in suites_of(space, corpus_of(space, **{"regression/count": many}))["count"]]
     assert len(numbers) == 3
     assert numbers[0] < 3 <= numbers[1] < 6 <= numbers[2]
 
 
-def test_general_instructions_are_a_skill_unless_they_are_switched_off(tmp_path: Path) -> None:
+def test_general_instructions_are_a_suite_where_they_are_switched_on(tmp_path: Path) -> None:
     on, off = (project(tmp_path / str(chosen), general=chosen) for chosen in (True, False))
-    assert set(asked(on, corpus_of(on, q=lines(ASKS)))) == {GENERAL}
-    assert asked(off, corpus_of(off, q=lines(ASKS))) == {}
+    assert set(suites_of(on, corpus_of(on, q=lines(ASKS)))) == {GENERAL}
+    assert suites_of(off, corpus_of(off, q=lines(ASKS))) == {}
 
 
-def test_a_file_of_that_name_takes_the_place_of_the_instructions(tmp_path: Path) -> None:
+def test_a_file_of_that_name_replaces_the_instructions(tmp_path: Path) -> None:
     space = project(tmp_path, general=True)
-    assert asked(space, corpus_of(space, **{f"regression/{GENERAL}": lines(FREE)})) == {GENERAL: [FREE["question"]]}
+    assert suites_of(space, corpus_of(space, **{f"regression/{GENERAL}": lines(FREE)})) == {GENERAL: [FREE["question"]]}
 
 
-def test_a_skill_of_which_everything_may_be_lost_is_not_asked_for(tmp_path: Path) -> None:
+def test_a_suite_that_may_lose_everything_is_skipped(tmp_path: Path) -> None:
     space = project(tmp_path, general=True, skills={GENERAL: 1, "sgd": 0.99})
-    assert set(asked(space, corpus_of(space, **{"regression/sgd": lines(FREE)}))) == {"sgd"}
+    assert set(suites_of(space, corpus_of(space, **{"regression/sgd": lines(FREE)}))) == {"sgd"}
 
 
-# --- asking ----------------------------------------------------------------------------------------------------------
+# --- scores ----------------------------------------------------------------------------------------------------------
 
 
-def subject(space: Workspace, corpus: Corpus, reads: bool) -> SystemUnderTest:
+def system(space: Workspace, corpus: Corpus, reads: bool) -> SystemUnderTest:
     index = open_index(space, MODELS.embedder)
     model = base_model_only(MODELS)
     if reads:
@@ -169,12 +169,12 @@ def subject(space: Workspace, corpus: Corpus, reads: bool) -> SystemUnderTest:
     return SystemUnderTest(index.retriever(index.refresh(corpus.source, "s", no_progress).version), model)
 
 
-def test_both_are_asked_with_what_each_finds_and_neither_searches_for_more(space: Workspace) -> None:
+def test_each_system_answers_with_its_own_retrieved_passages(space: Workspace) -> None:
     corpus = corpus_of(space, q=lines(ASKS))
-    examiner = Evaluator(corpus, GoldenSet((), ()), Answerer(space, MODELS, no_progress), space.params)
+    evaluator = Evaluator(corpus, GoldenSet((), ()), Answerer(space, MODELS, no_progress), space.params)
     pump = GoldenQuestion(id="pump", question=str(ASKS["question"]), answers=("2027-01-01",), docs=("pump.md",))
-    live, candidate = subject(space, corpus, reads=True), subject(space, corpus, reads=False)
-    [score] = score_suites([RegressionSuite("pump", (pump,))], examiner, live, candidate)
+    live, candidate = system(space, corpus, reads=True), system(space, corpus, reads=False)
+    [score] = score_suites([RegressionSuite("pump", (pump,))], evaluator, live, candidate)
     assert (score.name, score.before.answer_score.value, score.after.answer_score.value) == ("pump", 1.0, 0.0)
     assert (score.before.adapter, score.after.adapter) == ("a1", None)
     assert score.before.questions == score.after.questions
@@ -182,24 +182,24 @@ def test_both_are_asked_with_what_each_finds_and_neither_searches_for_more(space
     assert all(prompt.startswith("Context:") for prompt in CountingReader.prompts)
 
 
-def test_instructions_are_asked_alone(space: Workspace) -> None:
+def test_instructions_are_asked_without_context(space: Workspace) -> None:
     corpus = corpus_of(space, q=lines(ASKS))
-    examiner = Evaluator(corpus, GoldenSet((), ()), Answerer(space, MODELS, no_progress), space.params)
-    live = subject(space, corpus, reads=True)
-    score_suites([RegressionSuite(GENERAL, general_questions(), with_passages=False)], examiner, live, live)
+    evaluator = Evaluator(corpus, GoldenSet((), ()), Answerer(space, MODELS, no_progress), space.params)
+    live = system(space, corpus, reads=True)
+    score_suites([RegressionSuite(GENERAL, general_questions(), with_passages=False)], evaluator, live, live)
     assert CountingReader.prompts == [text for text, _, _ in INSTRUCTIONS]
 
 
-def test_every_instruction_has_an_answer_of_its_own_form_and_none_gives_it_away() -> None:
+def test_every_instruction_accepts_its_answer_and_no_other_form() -> None:
     assert (
-        len({one.id for one in general_questions()})
+        len({item.id for item in general_questions()})
         == len(general_questions())
-        == len({one.question for one in general_questions()})
+        == len({item.question for item in general_questions()})
     )
-    for one in general_questions():
-        said = "RIVER" if "capital letters" in one.question else one.answers[0]
-        assert grade_answer(said, one) == 1.0
-        assert grade_answer("I do not know.", one) == 0.0
-    strict = [one for one in general_questions() if one.format]
-    assert not any(is_well_formed(f"Certainly. The answer is {one.answers[0]}", one) for one in strict)
-    assert all(re.compile(str(one.format)) for one in strict)
+    for item in general_questions():
+        answer = "RIVER" if "capital letters" in item.question else item.answers[0]
+        assert grade_answer(answer, item) == 1.0
+        assert grade_answer("I do not know.", item) == 0.0
+    strict = [item for item in general_questions() if item.format]
+    assert not any(is_well_formed(f"Certainly. The answer is {item.answers[0]}", item) for item in strict)
+    assert all(re.compile(str(item.format)) for item in strict)

@@ -1,4 +1,4 @@
-"""Do the measures of retrieval give the values that a pencil gives?"""
+"""Tests of the retrieval metrics against values computed by hand."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ RANKINGS = st.lists(st.sampled_from(DOCUMENTS), unique=True, max_size=16)
 
 
 def scores(ranking: list[str], grades: dict[str, int], k: int = 3) -> tuple[float, float, float]:
-    found = score_rankings({"q": ranking}, {"q": grades}, k)
-    return found.recall, found.ndcg10, found.mrr
+    metrics = score_rankings({"q": ranking}, {"q": grades}, k)
+    return metrics.recall, metrics.ndcg10, metrics.mrr
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_recall_is_taken_at_k(k: int, recall: float) -> None:
 
 def test_the_means_are_over_the_questions_that_were_ranked_the_empty_ones_too() -> None:
     relevant = {name: {"a": 1} for name in ("first", "third", "none", "not asked")}
-    found = score_rankings({"first": ["a"], "third": ["x", "y", "a"], "none": []}, relevant, 2)
-    assert dict(found.per_question["third"]) == pytest.approx({"recall": 0.0, "ndcg10": 0.5, "mrr": 1 / 3})
-    assert dict(found.per_question["none"]) == {"recall": 0.0, "ndcg10": 0.0, "mrr": 0.0}
-    assert (found.recall, found.ndcg10, found.mrr) == pytest.approx((1 / 3, 1.5 / 3, (4 / 3) / 3))
+    metrics = score_rankings({"first": ["a"], "third": ["x", "y", "a"], "none": []}, relevant, 2)
+    assert dict(metrics.per_question["third"]) == pytest.approx({"recall": 0.0, "ndcg10": 0.5, "mrr": 1 / 3})
+    assert dict(metrics.per_question["none"]) == {"recall": 0.0, "ndcg10": 0.0, "mrr": 0.0}
+    assert (metrics.recall, metrics.ndcg10, metrics.mrr) == pytest.approx((1 / 3, 1.5 / 3, (4 / 3) / 3))
 
 
 def test_values_come_in_the_order_of_the_questions() -> None:
@@ -83,7 +83,7 @@ def test_many_documents_keep_their_order() -> None:
 def test_a_relevant_document_that_comes_earlier_never_scores_less(ranking: list[str], k: int) -> None:
     grades = {"a.md": 1}
     later = scores(ranking, grades, k)
-    earlier = scores(sorted(ranking, key=lambda one: one != "a.md"), grades, k)
+    earlier = scores(sorted(ranking, key=lambda document: document != "a.md"), grades, k)
     assert all(0 <= low <= high <= 1 for low, high in zip(later, earlier, strict=True))
 
 

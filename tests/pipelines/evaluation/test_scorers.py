@@ -1,4 +1,4 @@
-"""Is each form of answer graded by what matters in it: 1 when it is right, and never out of [0, 1]?"""
+"""Tests of the answer scorers: exact, contains, token F1, JSON F1, commands, and support by a passage."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ WORDS = st.sampled_from(["ls", "-l", "-la", "x y", "*.c", "a'b", "file", "5"])
 SYMMETRIC = [exact_match, token_f1, json_f1, command_match]
 
 
-def test_every_scorer_that_a_golden_line_can_name_is_there_but_the_judge_who_is_asked() -> None:
+def test_every_scorer_name_has_a_function_except_the_judge() -> None:
     assert {*SCORERS, "judge"} == set(get_args(ScorerName))
 
 
 @law
 @given(TEXTS | JSONS.map(json.dumps), TEXTS | JSONS.map(json.dumps))
-def test_a_score_is_between_nought_and_one(answer: str, right: str) -> None:
+def test_a_score_is_between_0_and_1(answer: str, right: str) -> None:
     assert all(0 <= scorer(answer, right) <= 1 for scorer in SCORERS.values())
 
 
 @law
 @given(TEXTS | JSONS.map(json.dumps), TEXTS | JSONS.map(json.dumps))
-def test_which_of_two_is_the_right_one_does_not_matter(one: str, other: str) -> None:
+def test_symmetric_scorers_do_not_depend_on_the_order(one: str, other: str) -> None:
     assert all(scorer(one, other) == scorer(other, one) for scorer in SYMMETRIC)
 
 
@@ -57,7 +57,7 @@ def test_the_right_answer_itself_has_the_full_score(text: str) -> None:
         assert contains_match(text, text) == 1
 
 
-# --- exact, contains -----------------------------------------------------------------------------------------------
+# --- exact, contains -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_contains_finds_the_value_in_a_sentence() -> None:
     assert contains_match("It is 421.", "42") == 0
 
 
-# --- token F1 ------------------------------------------------------------------------------------------------------
+# --- token F1 --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_token_f1_is_full_exactly_for_the_same_words_in_any_order(words: list[st
     assert token_f1(" ".join([*words, "more"]), " ".join(words)) < 1
 
 
-# --- JSON F1 -------------------------------------------------------------------------------------------------------
+# --- JSON F1 ---------------------------------------------------------------------------------------------------------
 
 CALL = '{"service": "Trains_1", "slots": {"from": "LAX", "to": "San Diego"}, "requested": ["time"]}'
 
@@ -134,7 +134,7 @@ def test_json_f1_counts_the_leaves_that_are_right(answer: str, score: float) -> 
     ("one", "other", "score"),
     [("1", "1.0", 1), ("1", "true", 0), ("0", "false", 0), ('"1"', "1", 0), ("{}", "[]", 0), ("1.10", "1.1", 1)],
 )
-def test_json_values_are_told_apart_by_their_types(one: str, other: str, score: float) -> None:
+def test_json_values_of_different_types_differ(one: str, other: str, score: float) -> None:
     assert json_f1(one, other) == score
 
 
@@ -148,7 +148,7 @@ def test_json_f1_is_full_exactly_for_equal_values(one: Any, other: Any) -> None:
     assert (json_f1(json.dumps(one), json.dumps(other)) == 1) == (plain(one) == plain(other))
 
 
-# --- commands ------------------------------------------------------------------------------------------------------
+# --- commands --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_command_is_the_same_however_it_is_typed(one: str, other: str) -> None
         ("", "ls"),
     ],
 )
-def test_another_command_is_another(one: str, other: str) -> None:
+def test_different_commands_differ(one: str, other: str) -> None:
     assert command_match(one, other) == command_match(other, one) == 0
 
 
@@ -204,13 +204,14 @@ def test_the_order_of_flags_that_stand_together_does_not_matter(
     before: list[str], flags: list[str], behind: list[str]
 ) -> None:
     commands = [
-        ["ls", *before, *some, *behind] for some in (["-abc"], [f"-{''.join(flags)}"], [f"-{x}" for x in flags])
+        ["ls", *before, *flag_words, *behind]
+        for flag_words in (["-abc"], [f"-{''.join(flags)}"], [f"-{x}" for x in flags])
     ]
     assert command_match(shlex.join(commands[0]), shlex.join(commands[1])) == 1
     assert command_match(shlex.join(commands[0]), shlex.join(commands[2])) == 1
 
 
-# --- passages ------------------------------------------------------------------------------------------------------
+# --- passages --------------------------------------------------------------------------------------------------------
 
 PASSAGE = "Quill 1.2 ends on 2026-05-01."
 
@@ -241,6 +242,6 @@ def test_nothing_supports_no_answer(scorer: ScorerName) -> None:
 
 
 def test_one_of_several_answers_is_enough_to_support() -> None:
-    asked = question(answers=("in 2030", "in 2026"), scorer="token_f1")
-    assert supports_answer("2026", asked)
-    assert not supports_answer("2029", asked)
+    golden = question(answers=("in 2030", "in 2026"), scorer="token_f1")
+    assert supports_answer("2026", golden)
+    assert not supports_answer("2029", golden)

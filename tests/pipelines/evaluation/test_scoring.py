@@ -1,4 +1,4 @@
-"""Is an answer graded by what it says? And does a score say honestly how sure it is?"""
+"""Tests of grading by scorer and format, and of bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_an_answer_is_well_formed_when_all_of_it_has_the_format(answer: str, pat
     ],
     ids=["right", "wrong value", "wrong form", "longer value"],
 )
-def test_an_answer_is_right_when_value_and_form_are(answer: str, score: float) -> None:
+def test_an_answer_is_correct_when_value_and_format_are(answer: str, score: float) -> None:
     assert grade_answer(answer, question(answers=("42",), format=r'\{"value": "[^"]*"\}')) == score
 
 
@@ -67,17 +67,17 @@ def test_an_answer_is_graded_by_its_questions_scorer(scorer: ScorerName, answer:
     assert grade_answer(answer, question(answers=(right,), scorer=scorer)) == pytest.approx(score)
 
 
-def test_of_several_right_answers_the_nearest_counts() -> None:
-    asked = question(answers=("white dog", "black dog"), scorer="token_f1")
-    assert grade_answer("black cat", asked) == 0.5
+def test_the_nearest_accepted_answer_counts() -> None:
+    golden = question(answers=("white dog", "black dog"), scorer="token_f1")
+    assert grade_answer("black cat", golden) == 0.5
 
 
-def test_a_score_in_the_wrong_form_is_none() -> None:
-    asked = question(answers=("black dog",), scorer="token_f1", format=r"\w+ \w+")
-    assert (grade_answer("black cat", asked), grade_answer("a black dog", asked)) == (0.5, 0.0)
+def test_a_malformed_answer_scores_0() -> None:
+    golden = question(answers=("black dog",), scorer="token_f1", format=r"\w+ \w+")
+    assert (grade_answer("black cat", golden), grade_answer("a black dog", golden)) == (0.5, 0.0)
 
 
-def test_what_a_judge_is_to_grade_has_no_score_before_it_has() -> None:
+def test_an_answer_for_the_judge_scores_0_before_it_is_judged() -> None:
     assert grade_answer("42", question(answers=("42",), scorer="judge")) == 0
 
 
@@ -100,7 +100,7 @@ def test_an_interval_holds_the_mean(values: list[float]) -> None:
 
 @law
 @given(GRADES)
-def test_the_same_values_bring_the_same_measure(values: list[float]) -> None:
+def test_the_same_values_give_the_same_measure(values: list[float]) -> None:
     assert measure_mean(list(values), PARAMS).model_dump_json() == measure_mean(values, PARAMS).model_dump_json()
 
 

@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragtide.pipelines.evidence.text_changes import (
-    MASK,
-    FactCheck,
-    TextChanges,
-    compare_texts,
-    plain_heading_path,
-    plain_text,
-)
+from ragtide.pipelines.evidence.sentences import MASK, plain_heading_path, plain_text
+from ragtide.pipelines.evidence.text_changes import FactCheck, TextChanges, compare_texts
 from ragtide.pipelines.records.data import Chunk
 
 law = settings(derandomize=True, deadline=None, max_examples=40)
@@ -54,7 +48,7 @@ def told(before: str | list[tuple[str, str]], after: str | list[tuple[str, str]]
 
 
 def counts(found: TextChanges) -> tuple[int, int, int, int]:
-    return found.moved, found.reworded, found.added, found.removed
+    return found.edited_facts, found.reworded, found.added, found.removed
 
 
 NOTHING = (0, 0, 0, 0)
@@ -64,7 +58,7 @@ NOTHING = (0, 0, 0, 0)
 @given(BASES)
 def test_what_is_the_same_is_no_news(documents: Base) -> None:
     found = compare_texts(base(documents), base(documents))
-    assert (counts(found), found.probes, found.canaries, found.told) == (NOTHING, (), (), 0)
+    assert (counts(found), found.fact_checks, found.deletion_checks, found.changed) == (NOTHING, (), (), 0)
 
 
 @law
@@ -93,25 +87,27 @@ def test_a_re_wrap_is_no_news(sentences: list[str], narrow: int, wide: int) -> N
 @given(BASES, BASES)
 def test_before_and_after_swapped_give_the_same_pairs_the_other_way_round(one: Base, other: Base) -> None:
     there, back = compare_texts(base(one), base(other)), compare_texts(base(other), base(one))
-    assert counts(there) == (back.moved, back.reworded, back.removed, back.added)
-    assert sorted((probe.old, probe.new) for probe in there.probes) == sorted((p.new, p.old) for p in back.probes)
+    assert counts(there) == (back.edited_facts, back.reworded, back.removed, back.added)
+    assert sorted((probe.old, probe.new) for probe in there.fact_checks) == sorted(
+        (p.new, p.old) for p in back.fact_checks
+    )
 
 
 @law
 @given(BASES, BASES)
 def test_every_sentence_is_counted_once(one: Base, other: Base) -> None:
     found = compare_texts(base(one), base(other))
-    assert found.told <= found.sentences
+    assert found.changed <= found.sentences
     assert found.sentences == sum(counts(compare_texts({}, base(other))))
-    assert len(found.probes) <= found.moved
-    assert len(found.canaries) <= found.removed
+    assert len(found.fact_checks) <= found.edited_facts
+    assert len(found.deletion_checks) <= found.removed
 
 
 @law
 @given(st.text(), st.text(), st.text())
 def test_any_text_can_be_read(heading: str, before: str, after: str) -> None:
     found = told([(heading, before)], [(heading, after)])
-    assert all(probe.question.count(MASK) == 1 for probe in found.probes)
+    assert all(probe.question.count(MASK) == 1 for probe in found.fact_checks)
     assert counts(told([(heading, after)], [(heading, after)])) == NOTHING
 
 
@@ -147,7 +143,7 @@ def test_what_only_looks_different_is_no_news(before: str, after: str) -> None:
     ],
 )
 def test_a_small_sign_that_says_something_is_news(before: str, after: str) -> None:
-    assert told(before, after).told == 1
+    assert told(before, after).changed == 1
 
 
 def test_a_heading_in_other_punctuation_is_the_same_place() -> None:
@@ -169,7 +165,7 @@ def test_a_heading_in_other_punctuation_is_the_same_place() -> None:
 def test_an_edited_value_makes_one_probe(before: str, after: str, probe: tuple[str, str, str]) -> None:
     found = told(before, after)
     assert counts(found) == (1, 0, 0, 0)
-    assert found.probes == (FactCheck("a.md", *probe),)
+    assert found.fact_checks == (FactCheck("a.md", *probe),)
 
 
 @law
@@ -179,7 +175,7 @@ def test_one_number_swapped_is_one_probe(at: int, old: int, new: int) -> None:
     before, after = ([*lines[:at], f"{lines[at]}: {value}", *lines[at + 1 :]] for value in (old, new))
     found = told("\n".join(f"- {line}" for line in before), "\n".join(f"- {line}" for line in after))
     expected = [] if old == new else [(str(old), str(new))]
-    assert [(probe.old, probe.new) for probe in found.probes] == expected
+    assert [(probe.old, probe.new) for probe in found.fact_checks] == expected
     assert counts(found) == (len(expected), 0, 0, 0)
 
 
@@ -187,7 +183,7 @@ def test_a_line_is_compared_with_that_under_its_own_heading() -> None:
     """Both sections change, and one comes to say what the other did."""
     before = [("Tool > Tool 4", "- Latest: 4.1"), ("Tool > Tool 3", "- Latest: 3.9")]
     after = [("Tool > Tool 4", "- Latest: 3.9"), ("Tool > Tool 3", "- Latest: 4.1")]
-    assert [(one.question, one.old, one.new) for one in told(before, after).probes] == [
+    assert [(one.question, one.old, one.new) for one in told(before, after).fact_checks] == [
         ("Tool > Tool 4\nLatest: …", "4.1", "3.9"),
         ("Tool > Tool 3\nLatest: …", "3.9", "4.1"),
     ]
@@ -216,36 +212,36 @@ def test_an_edit_of_a_renamed_document_is_one_edit() -> None:
     edited = [*EOL[:2], (EOL[2][0], EOL[2][1].replace("3.9", "3.10"))]
     found = compare_texts(base({"old.md": EOL}), base({"new.md": edited}))
     assert counts(found) == (1, 0, 0, 0)
-    assert found.probes == (FactCheck("new.md", "Tool > Tool 3\nLatest release: …", "3.9", "3.10"),)
+    assert found.fact_checks == (FactCheck("new.md", "Tool > Tool 3\nLatest release: …", "3.9", "3.10"),)
 
 
 def test_a_removed_document_leaves_canaries() -> None:
     found = compare_texts(base({"a.md": EOL, "b.md": EOL[:1]}), base({"b.md": EOL[:1]}))
     assert counts(found) == (0, 0, 0, 7)
-    assert {one.document for one in found.canaries} == {"a.md"}
-    assert len(found.canaries) == 6
-    assert [one.gone for one in found.canaries][:2] == ["Released: 2024-04-02", "Latest release: 4.1"]
-    assert found.canaries[0].question == "Tool > Tool 4\nReleased: 2024-04-02"
+    assert {one.document for one in found.deletion_checks} == {"a.md"}
+    assert len(found.deletion_checks) == 6
+    assert [one.removed for one in found.deletion_checks][:2] == ["Released: 2024-04-02", "Latest release: 4.1"]
+    assert found.deletion_checks[0].question == "Tool > Tool 4\nReleased: 2024-04-02"
 
 
 def test_what_is_left_in_another_document_is_no_canary() -> None:
     found = compare_texts(base({"a.md": EOL, "b.md": EOL}), base({"b.md": EOL}))
-    assert (found.removed, found.canaries) == (7, ())
+    assert (found.removed, found.deletion_checks) == (7, ())
 
 
 def test_a_word_alone_is_no_canary() -> None:
     found = told("- Yes\n- The red house has burnt down.", "")
-    assert (found.removed, [one.gone for one in found.canaries]) == (2, ["The red house has burnt down."])
+    assert (found.removed, [one.removed for one in found.deletion_checks]) == (2, ["The red house has burnt down."])
 
 
 def test_a_sentence_said_in_other_words_is_reworded() -> None:
     found = told("You can read all the pages of the book here.", "All the pages of the book can be read online by you.")
-    assert (counts(found), found.probes) == ((0, 1, 0, 0), ())
+    assert (counts(found), found.fact_checks) == ((0, 1, 0, 0), ())
 
 
 def test_a_value_that_still_stands_in_its_place_makes_no_probe() -> None:
     found = told("- At 3.1\n- At 3.1", "- At 3.1\n- At 3.2")
-    assert (found.moved, found.probes) == (1, ())
+    assert (found.edited_facts, found.fact_checks) == (1, ())
 
 
 def test_a_sentence_that_two_passages_share_is_one() -> None:
@@ -261,12 +257,12 @@ def test_the_head_that_each_part_of_a_table_repeats_is_said_once() -> None:
 
 def test_lines_of_code_are_told_apart() -> None:
     found = told("```\na = 1\nlimit = 2\n```", "```\na = 1\nlimit = 3\n```")
-    assert (found.sentences, [(one.question, one.old) for one in found.probes]) == (2, [("limit = …", "2")])
+    assert (found.sentences, [(one.question, one.old) for one in found.fact_checks]) == (2, [("limit = …", "2")])
 
 
 def test_a_long_question_keeps_what_stands_near() -> None:
     words = " ".join(f"w{chr(97 + at % 26)}" for at in range(100))
-    question = told(f"{words} at 3.1 now {words}", f"{words} at 3.2 now {words}").probes[0].question
+    question = told(f"{words} at 3.1 now {words}", f"{words} at 3.2 now {words}").fact_checks[0].question
     assert len(question.split()) == 61
     assert f"at {MASK} now" in question
 
@@ -277,7 +273,7 @@ def test_edits_far_apart_in_a_long_list_find_each_other() -> None:
     more = [f"- a wholly different remark with number {at}" for at in range(100)]
     found = told("\n".join(lines), "\n".join([*more, *raised]))
     assert counts(found) == (300, 0, 100, 0)
-    assert {(one.old, one.new) for one in found.probes} == {(str(at + 7), str(at + 8000)) for at in range(300)}
+    assert {(one.old, one.new) for one in found.fact_checks} == {(str(at + 7), str(at + 8000)) for at in range(300)}
 
 
 def test_words_are_compared_without_dress() -> None:

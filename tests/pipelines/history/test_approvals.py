@@ -308,7 +308,7 @@ def leave(action: str, plan: str = PLAN, **removals: str) -> Approval:
 
 
 def made(decision: str, data: Snapshot = NOW) -> Release:
-    return release(2, decision=Action(decision), snapshot=data)
+    return release(2, decision=Action.named(decision), snapshot=data)
 
 
 def test_an_action_is_approved_for_the_very_data_of_its_plan() -> None:
@@ -318,7 +318,11 @@ def test_an_action_is_approved_for_the_very_data_of_its_plan() -> None:
 
 
 def test_who_says_yes_to_both_halves_says_yes_to_each() -> None:
-    assert approved_actions([leave("REBUILD+RETRAIN")], NOW.id) == (Action.REBUILD, Action.RETRAIN, Action.REBUILD.with_retrain())
+    assert approved_actions([leave("REBUILD+RETRAIN")], NOW.id) == (
+        Action.REBUILD,
+        Action.RETRAIN,
+        Action.REBUILD.with_retrain(),
+    )
     assert approved_actions([leave("REBUILD"), leave("RETRAIN")], NOW.id) == (Action.REBUILD, Action.RETRAIN)
 
 

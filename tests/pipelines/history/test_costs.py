@@ -34,7 +34,9 @@ AMOUNTS = st.integers(0, 10**6)
 
 
 def cycle(**work: float) -> Cycle:
-    return Cycle(name="c", run="r", at="2030-01-01", action=Action.REFRESH, outcome=Outcome.RELEASED, reason="why", work=work)
+    return Cycle(
+        name="c", run="r", at="2030-01-01", action=Action.REFRESH, outcome=Outcome.RELEASED, reason="why", work=work
+    )
 
 
 def rates(amount: str, seconds: str, *each: float) -> list[Cycle]:

@@ -84,9 +84,7 @@ def test_what_came_after_a_look_counts_from_when_it_came() -> None:
     assert seen(FIRST, looked, data=newest, a=ago(hours=30), b=ago(hours=5)).stale_since == ago(hours=5)
 
 
-@pytest.mark.parametrize(
-    ("decision", "outcome"), [("HOLD", "held"), ("REFRESH", "rejected")]
-)
+@pytest.mark.parametrize(("decision", "outcome"), [("HOLD", "held"), ("REFRESH", "rejected")])
 def test_what_is_held_or_refused_is_stale_since_the_change_came(decision: str | None, outcome: str) -> None:
     found = seen(FIRST, turn(ago(hours=28), decision, outcome, NEW), a=ago(hours=30))
     assert found.stale_since == ago(hours=30)

@@ -1,4 +1,4 @@
-"""Is a document cut along its headings, with nothing lost and nothing too long, and the same after a re-wrap?"""
+"""Tests of chunking: headings, length limits, completeness, and independence of line breaks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ragtide.pipelines.data.formats import convert_document
+from ragtide.pipelines.data.formats.converter import convert_document
 from ragtide.pipelines.index.chunking import chunk_document, chunk_documents, text_digest
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk
@@ -28,7 +28,7 @@ def cut(text: str, name: str = "page.md", max_words: int = 160) -> list[Chunk]:
 
 
 def body(chunk: Chunk) -> str:
-    """A chunk's text without the line that its heading path stands in."""
+    """A chunk's text without the line of its heading path."""
     heading, _, rest = chunk.text.partition("\n")
     return rest if heading == chunk.heading else chunk.text
 
@@ -86,14 +86,14 @@ def test_headings_set_the_path(name: str, text: str) -> None:
         ("page.txt", "# a comment\n\nName\n----\nx"),
     ],
 )
-def test_what_only_looks_like_a_heading_stays_in_the_body(name: str, block: str) -> None:
+def test_text_that_resembles_a_heading_stays_in_the_body(name: str, block: str) -> None:
     title = "# Top\n\n" if name.endswith(".md") else "Top\n===\n\n"
     [chunk] = cut(f"{title}{block}\n", name)
     assert chunk.heading == ("" if name.endswith(".txt") else "Top")
     assert words([block]) == words([chunk.text])[-len(block.split()) :]
 
 
-def test_a_table_stays_as_it_is_written() -> None:
+def test_a_table_is_unchanged() -> None:
     table = "| product | end of life |\n|---|---|\n| Quill 1 | 2030-01-01 |\n| Quill 2 | 2031-01-01 |"
     assert outline(cut(f"# Quill\n\n{table}\n")) == [("Quill", table)]
 
@@ -117,7 +117,7 @@ def test_a_title_keeps_its_mark_up() -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n", "\t\n \n"])
 @pytest.mark.parametrize("name", ["page.md", "page.rst", "page.txt", "page.html"])
-def test_an_empty_document_gives_nothing(name: str, text: str) -> None:
+def test_an_empty_document_has_no_chunks(name: str, text: str) -> None:
     assert cut(text, name) == []
 
 
@@ -137,11 +137,11 @@ def test_a_heading_with_nothing_below_it_is_a_chunk_of_its_own() -> None:
         ("### Deep\n# Top", ["Deep", "Top"]),
     ],
 )
-def test_a_document_of_only_headings_is_a_chunk_for_each_that_leads_no_further(text: str, headings: list[str]) -> None:
+def test_a_document_of_headings_alone_has_a_chunk_for_each_leaf(text: str, headings: list[str]) -> None:
     assert outline(cut(text)) == [(heading, "") for heading in headings]
 
 
-def test_paragraphs_are_gathered_up_to_the_limit_and_not_across_headings() -> None:
+def test_paragraphs_are_joined_up_to_the_limit_but_not_across_headings() -> None:
     ten = " ".join(["word"] * 10)
     text = f"# A\n\n{ten}\n\n{ten}\n\n{ten}\n\n# B\n\n{ten}\n"
     assert [(chunk.heading, len(body(chunk).split())) for chunk in cut(text, max_words=20)] == [
@@ -175,7 +175,7 @@ def numbered(count: int, first: int = 0) -> str:
         pytest.param([f"\tcall({at}, with, some, words)" for at in range(12)], id="code after a tab"),
     ],
 )
-def test_lines_that_stand_for_themselves_are_cut_between_lines(lines: list[str]) -> None:
+def test_lists_and_quotations_are_cut_between_lines(lines: list[str]) -> None:
     parts = bodies("\n".join(lines))
     assert len(parts) > 1
     assert [line.strip() for part in parts for line in part.split("\n")] == [line.strip() for line in lines]
@@ -198,21 +198,21 @@ def test_a_long_paragraph_without_sentences_is_cut_at_the_limit() -> None:
     assert bodies(numbered(45)) == [numbered(20), numbered(20, 20), numbered(5, 40)]
 
 
-def test_a_sentence_that_ends_too_early_makes_no_small_part() -> None:
+def test_an_early_sentence_end_makes_no_small_part() -> None:
     assert bodies(f"Yes. {numbered(30)}") == [f"Yes. {numbered(19)}", numbered(11, 19)]
 
 
-def test_a_word_that_is_long_stays_whole() -> None:
+def test_a_long_word_is_not_cut() -> None:
     assert bodies("x" * 5000) == ["x" * 5000]
 
 
 def table(columns: int, rows: int, title: str = "c") -> tuple[list[str], list[str]]:
-    """A Markdown table's head and its rows."""
+    """A Markdown table's header and its rows."""
     head = ["| " + " | ".join(f"{title}{at}" for at in range(columns)) + " |", "|" + " --- |" * columns]
     return head, ["| " + " | ".join(f"r{row}v{at}" for at in range(columns)) + " |" for row in range(rows)]
 
 
-def test_a_cut_table_repeats_its_head() -> None:
+def test_a_cut_table_repeats_its_header() -> None:
     head, rows = table(2, 12)
     parts = [part.split("\n") for part in bodies("\n".join([*head, *rows]))]
     assert len(parts) > 1
@@ -221,7 +221,7 @@ def test_a_cut_table_repeats_its_head() -> None:
 
 
 @pytest.mark.parametrize("rule", ["|---|---|", "| :-- | --: |", "--- | ---", "  |-|-|"])
-def test_a_tables_head_is_known_however_its_rule_is_drawn(rule: str) -> None:
+def test_a_table_header_is_recognised_with_any_delimiter_row(rule: str) -> None:
     rows = [f"| row {at} | value |" for at in range(12)]
     parts = bodies("\n".join(["| name | value |", rule, *rows]))
     assert len(parts) > 1
@@ -261,7 +261,7 @@ def test_every_word_of_the_body_is_in_one_chunk_and_none_is_too_long(
 
 @settings(derandomize=True, deadline=None)
 @given(st.text(max_size=300))
-def test_plain_text_keeps_every_word_whatever_it_is(text: str) -> None:
+def test_plain_text_keeps_every_word(text: str) -> None:
     chunks = cut(text, "page.txt", max_words=20)
     assert words([chunk.text for chunk in chunks]) == text.split()
 
@@ -309,15 +309,13 @@ def test_a_re_wrap_of_the_paragraphs_gives_the_same_digests(paragraphs: list[str
 
 @settings(derandomize=True, deadline=None)
 @given(paragraphs_of(DATED_WORD), st.sampled_from(["page.rst", "page.txt", "page.md"]))
-def test_a_number_that_a_re_wrap_brings_to_the_beginning_of_a_line_is_no_item_of_a_list(
-    paragraphs: list[str], name: str
-) -> None:
+def test_a_number_at_the_start_of_a_wrapped_line_is_no_list_item(paragraphs: list[str], name: str) -> None:
     # A paragraph that begins with a number may be a list.
     prose = [f"So {text}" for text in paragraphs]
     assert len({tuple(digests(prose, width, name)) for width in WIDTHS}) == 1
 
 
-def test_a_paragraph_with_a_year_at_the_beginning_of_a_line_is_cut_as_in_any_other_wrap() -> None:
+def test_a_year_at_the_start_of_a_wrapped_line_does_not_change_the_cut() -> None:
     text = f"{numbered(15)} ends in 2030. {numbered(15, 20)}"
     re_wrapped = bodies(text.replace(" 2030.", "\n2030."))
     assert [part.split() for part in re_wrapped] == [part.split() for part in bodies(text)]
@@ -325,12 +323,12 @@ def test_a_paragraph_with_a_year_at_the_beginning_of_a_line_is_cut_as_in_any_oth
 
 @settings(derandomize=True, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 8), st.integers(1, 30)), min_size=1, max_size=4), st.integers(20, 60))
-def test_no_part_of_a_table_is_too_long_unless_its_head_is(tables: list[tuple[int, int]], max_words: int) -> None:
+def test_no_part_of_a_table_is_too_long_unless_its_header_is(tables: list[tuple[int, int]], max_words: int) -> None:
     text = "\n\n".join("\n".join(line for part in table(*size) for line in part) for size in tables)
     parts = bodies(text, max_words)
     rows = [word for part in parts for word in part.split() if word.startswith("r")]
     assert rows == [f"r{row}v{at}" for columns, count in tables for row in range(count) for at in range(columns)]
-    # Of head, rule and one row a table cannot be made shorter.
+    # A table cannot be shorter than header, delimiter row and one row.
     least = max(3 * columns for columns, _ in tables)
     assert max(sum(word != "|" for word in part.split()) for part in parts) <= max(max_words, least)
 
@@ -377,7 +375,7 @@ def test_front_matter_is_text_and_no_heading() -> None:
     assert "author: me" in first.text
 
 
-def test_a_heading_path_says_all_that_is_above() -> None:
+def test_a_heading_path_holds_all_headings_above() -> None:
     chunks = cut("# A\n\n### C\n\ndeep\n\n## B\n\nless deep\n")
     assert [chunk.heading for chunk in chunks] == ["A > C", "A > B"]
 

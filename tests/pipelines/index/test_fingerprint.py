@@ -1,4 +1,4 @@
-"""Does the fingerprint change with all that moves a chunk or a vector, and is a settled index known without a look?"""
+"""Tests of the index fingerprint, and of recognising a current index without opening it."""
 
 from __future__ import annotations
 
@@ -42,11 +42,9 @@ def renamed(name: str = "another", dimensions: int = 8) -> HashEmbedder:
         (HashEmbedder(), EmbedParams(document_prefix="query: ")),
     ],
 )
-def test_vectors_and_index_have_another_fingerprint_where_vectors_are_others(
-    embedder: HashEmbedder, embed: EmbedParams
-) -> None:
+def test_other_vectors_change_both_fingerprints(embedder: HashEmbedder, embed: EmbedParams) -> None:
     assert vector_fingerprint(embedder, embed) != vector_fingerprint(HashEmbedder(), EmbedParams())
-    first, second = (index_fingerprint(*one) for one in [(embedder, ChunkParams(), embed), usual()])
+    first, second = (index_fingerprint(*arguments) for arguments in [(embedder, ChunkParams(), embed), usual()])
     assert first != second
 
 
@@ -55,7 +53,7 @@ def usual() -> tuple[HashEmbedder, ChunkParams, EmbedParams]:
 
 
 @pytest.mark.parametrize("name", ["CHUNKER", "CONVERTER"])
-def test_another_chunker_or_converter_makes_another_index_of_the_same_vectors(
+def test_another_chunker_or_converter_changes_only_the_index_fingerprint(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = index_fingerprint(*usual()), vector_fingerprint(HashEmbedder(), EmbedParams())
@@ -64,7 +62,7 @@ def test_another_chunker_or_converter_makes_another_index_of_the_same_vectors(
     assert vector_fingerprint(HashEmbedder(), EmbedParams()) == before[1]
 
 
-def test_chunker_settings_make_another_index_of_the_same_vectors() -> None:
+def test_chunker_settings_change_only_the_index_fingerprint() -> None:
     assert index_fingerprint(HashEmbedder(), ChunkParams(max_words=99), EmbedParams()) != index_fingerprint(*usual())
 
 
@@ -72,7 +70,7 @@ def test_chunker_settings_make_another_index_of_the_same_vectors() -> None:
     "same",
     [{"device": "cuda"}, {"backend": "torch"}, {"tokens_at_once": 999}, {"model": "its/name/is/in/the/embedder"}],
 )
-def test_where_and_how_fast_an_embedder_runs_is_in_no_fingerprint(same: dict[str, Any]) -> None:
+def test_runtime_settings_change_no_fingerprint(same: dict[str, Any]) -> None:
     assert index_fingerprint(HashEmbedder(), ChunkParams(), EmbedParams(**same)) == index_fingerprint(*usual())
 
 
@@ -85,15 +83,15 @@ def test_an_index_in_a_folder_has_its_table_there(uri: str) -> None:
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/lance", "gs://bucket/lance", "db://database", "az://x/y"])
-def test_an_index_elsewhere_has_no_folder(uri: str) -> None:
+def test_a_remote_index_has_no_folder(uri: str) -> None:
     assert local_table_folder(uri) is None
 
 
-# --- a settled index -----------------------------------------------------------------------------------------------
+# --- a current index -----------------------------------------------------------------------------------------------
 
 
 class Sealed(HashEmbedder):
-    """Knows its fingerprint, and must not be asked for a vector."""
+    """Has a fingerprint and fails when asked for a vector."""
 
     def embed(self, texts: Any) -> Any:
         raise AssertionError("a settled index asks for no vector")
@@ -101,7 +99,7 @@ class Sealed(HashEmbedder):
 
 @dataclass
 class Built:
-    """A project with an index, and what is told of it."""
+    """A project with an index, and the record of its build."""
 
     workspace: Workspace
 
@@ -132,7 +130,7 @@ def built(tmp_path: Path) -> Built:
     return made
 
 
-def test_an_index_of_the_folder_as_it_is_is_settled_and_equals_what_a_refresh_says(built: Built) -> None:
+def test_an_index_of_the_current_folder_is_current(built: Built) -> None:
     known = built.settled()
     assert known is not None
     again = built.refresh()
@@ -140,7 +138,7 @@ def test_an_index_of_the_folder_as_it_is_is_settled_and_equals_what_a_refresh_sa
     assert again.embedded == 0
 
 
-def test_a_folder_that_was_touched_only_is_settled(built: Built) -> None:
+def test_touched_files_leave_the_index_current(built: Built) -> None:
     (built.workspace.kb / "a.md").touch()
     write(built.workspace.train / "rows.jsonl", '{"prompt": "Q", "completion": "A"}\n')
     assert built.settled() is not None
@@ -160,7 +158,7 @@ def test_a_folder_that_was_touched_only_is_settled(built: Built) -> None:
     ],
     ids=["edit", "new", "removal", "rename", "no note", "half a note", "empty note", "binary note"],
 )
-def test_what_has_changed_is_not_settled(built: Built, change: Any) -> None:
+def test_after_a_change_the_index_is_not_current(built: Built, change: Any) -> None:
     change(built)
     assert built.settled() is None
 
@@ -175,32 +173,32 @@ def test_what_has_changed_is_not_settled(built: Built, change: Any) -> None:
         {"index": {"uri": "s3://bucket/lance"}},
     ],
 )
-def test_other_settings_are_not_settled(built: Built, blocks: dict[str, Any]) -> None:
+def test_with_other_settings_the_index_is_not_current(built: Built, blocks: dict[str, Any]) -> None:
     assert built.under(**blocks).settled() is None
 
 
 @pytest.mark.parametrize("blocks", [{"embed": {"device": "cuda"}}, {"policy": {"points_per_hour": 1}}])
-def test_settings_that_move_no_row_leave_it_settled(built: Built, blocks: dict[str, Any]) -> None:
+def test_settings_without_effect_on_rows_leave_the_index_current(built: Built, blocks: dict[str, Any]) -> None:
     assert built.under(**blocks).settled() is not None
 
 
-def test_other_weights_are_not_settled(built: Built) -> None:
+def test_with_other_weights_the_index_is_not_current(built: Built) -> None:
     assert built.settled(renamed()) is None
 
 
-def test_a_copied_note_of_another_place_is_not_settled(built: Built, tmp_path: Path) -> None:
+def test_a_record_copied_from_another_project_is_ignored(built: Built, tmp_path: Path) -> None:
     note = BuiltIndex.read(built.note)
     write_index_artifact(built.workspace, note.model_copy(update={"uri": str(tmp_path / "elsewhere")}))
     assert built.settled() is None
 
 
 @pytest.mark.parametrize("version", [0, 99, 2**63])
-def test_a_version_that_is_not_in_the_table_is_not_settled(built: Built, version: int) -> None:
+def test_a_record_of_a_missing_version_is_ignored(built: Built, version: int) -> None:
     write_index_artifact(built.workspace, BuiltIndex.read(built.note).model_copy(update={"version": version}))
     assert built.settled() is None
 
 
-def test_a_version_that_upkeep_has_pruned_is_not_settled(built: Built) -> None:
+def test_a_record_of_a_pruned_version_is_ignored(built: Built) -> None:
     first = BuiltIndex.read(built.note)
     write(built.workspace.kb / "a.md", "Another.")
     built.refresh()
@@ -212,25 +210,25 @@ def test_a_version_that_upkeep_has_pruned_is_not_settled(built: Built) -> None:
     assert built.settled() is None
 
 
-def test_upkeep_leaves_a_settled_index_settled(built: Built) -> None:
+def test_maintenance_leaves_the_index_current(built: Built) -> None:
     maintain_index(built.workspace, HashEmbedder())
     assert built.settled() is not None
 
 
-def test_while_a_document_is_to_be_tried_again_it_is_not_settled(built: Built) -> None:
+def test_a_pending_retry_makes_the_index_not_current(built: Built) -> None:
     write(built.workspace.kb / "bad.md", BROKEN)
     assert [built.refresh().waiting for _ in range(3)] == [1, 1, 0]
     # Given up: nothing more can come of it.
     assert built.settled() is not None
 
 
-def test_while_a_removal_waits_it_is_not_settled(built: Built) -> None:
+def test_a_pending_deletion_makes_the_index_not_current(built: Built) -> None:
     (built.workspace.kb / "a.md").unlink()
     assert built.refresh().waiting == 1
     assert built.settled() is None
 
 
-def test_nothing_is_settled_before_there_is_an_index(tmp_path: Path) -> None:
+def test_without_an_index_nothing_is_current(tmp_path: Path) -> None:
     made = Built(workspace(tmp_path))
     write(made.workspace.kb / "a.md", "Text.")
     assert made.settled() is None

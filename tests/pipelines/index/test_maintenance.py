@@ -1,4 +1,4 @@
-"""Does the index stay fast and small, with nothing lost that a release needs, and is each step explained?"""
+"""Tests of index maintenance: full-text and vector indexes, compaction, pruning, sweeping and verification."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Shelf:
-    """One whose vectors are indexed from a few hundred rows on."""
+    """An index whose vectors are indexed from a few hundred rows on."""
     return Shelf(str(tmp_path / "lance"), Sphere(), params=IndexParams(vector_index_from_rows=FROM_ROWS))
 
 
@@ -50,13 +50,13 @@ def many(count: int, first: int = 0) -> list[Chunk]:
     return [chunk(f"{number:04}.md", f"text {number}") for number in range(first, first + count)]
 
 
-def found(shelf: Shelf, version: int | str, by: str = "hybrid", *questions: str) -> list[list[str]]:
+def hits_of(shelf: Shelf, version: int | str, by: str = "hybrid", *questions: str) -> list[list[str]]:
     return [[hit.document for hit in hits] for hits in shelf.search(version, *(questions or QUESTIONS), by=by)]
 
 
 def unindexed(shelf: Shelf) -> dict[str, int]:
     table = shelf.table()
-    return {one.name: table.index_stats(one.name).num_unindexed_rows for one in table.list_indices()}
+    return {index.name: table.index_stats(index.name).num_unindexed_rows for index in table.list_indices()}
 
 
 def files(folder: str) -> dict[str, int]:
@@ -76,7 +76,7 @@ def test_an_empty_index_has_no_full_text_index_until_it_is_filled(shelf: Shelf) 
     shelf.refresh([])
     assert shelf.indexed_by("text") == []
     shelf.refresh(many(2))
-    assert found(shelf, shelf.latest, "text", "text 1") == [["0001.md", "0000.md"]]
+    assert hits_of(shelf, shelf.latest, "text", "text 1") == [["0001.md", "0000.md"]]
     assert unindexed(shelf) == {"text_idx": 0}
 
 
@@ -86,7 +86,7 @@ def test_a_refresh_adds_a_segment_and_too_many_are_merged(shelf: Shelf, monkeypa
     for count in range(1, 12):
         shelf.refresh([*many(count), chunk("x.md", f"edited {count}")])
         segments.append(int(shelf.table().index_stats("text_idx").num_indices))
-        assert found(shelf, shelf.latest, "text", f"edited {count}", f"text {count - 1}") == [
+        assert hits_of(shelf, shelf.latest, "text", f"edited {count}", f"text {count - 1}") == [
             ["x.md"],
             [f"{count - 1:04}.md", *(f"{at:04}.md" for at in range(min(2, count - 1)))],
         ]
@@ -103,19 +103,23 @@ def test_few_rows_are_searched_exactly(large: Shelf) -> None:
     assert built.vector_index == f"none: exact search is fast enough below {FROM_ROWS} rows"
 
 
-def test_many_rows_get_a_vector_index_that_finds_what_exact_search_finds(large: Shelf) -> None:
+def test_many_rows_get_a_vector_index_with_high_recall(large: Shelf) -> None:
     exact = Shelf(f"{large.uri}-exact", large.embedder)
-    for one in (large, exact):
-        one.refresh(many(FROM_ROWS))
+    for index in (large, exact):
+        index.refresh(many(FROM_ROWS))
     assert large.indexed_by("vector") == [f"vector-of-{FROM_ROWS}"]
     asked = [f"text {number}" for number in range(40)]
-    same = zip(found(large, large.latest, "vector", *asked), found(exact, exact.latest, "vector", *asked), strict=True)
-    assert np.mean([len({*one} & {*other}) / 3 for one, other in same]) >= maintenance.LEAST_RECALL
+    pairs = zip(
+        hits_of(large, large.latest, "vector", *asked), hits_of(exact, exact.latest, "vector", *asked), strict=True
+    )
+    assert np.mean([len({*approximate} & {*nearest}) / 3 for approximate, nearest in pairs]) >= maintenance.LEAST_RECALL
     # Its own text is the nearest that there is.
-    assert [hits[0] for hits in found(large, large.latest, "vector", *asked)] == [one.document for one in many(40)]
+    assert [hits[0] for hits in hits_of(large, large.latest, "vector", *asked)] == [
+        chunk.document for chunk in many(40)
+    ]
 
 
-def test_what_an_index_is_and_why_is_told_with_the_build(large: Shelf) -> None:
+def test_a_build_records_its_vector_index_with_the_reason(large: Shelf) -> None:
     built = large.refresh(many(FROM_ROWS))
     assert built.vector_index.startswith(f"vector-of-{FROM_ROWS} (IvfSq): too many rows for exact search; recall ")
     assert float(built.vector_index.split("recall ")[1].split()[0]) >= maintenance.LEAST_RECALL
@@ -123,24 +127,24 @@ def test_what_an_index_is_and_why_is_told_with_the_build(large: Shelf) -> None:
     assert again.vector_index.startswith(f"vector-of-{FROM_ROWS}: trained on {FROM_ROWS} rows, {FROM_ROWS + 1} now")
 
 
-def test_a_refresh_that_changes_nothing_makes_no_version_of_an_indexed_table_either(large: Shelf) -> None:
+def test_a_refresh_without_changes_makes_no_version_of_an_indexed_table(large: Shelf) -> None:
     built = large.refresh(many(FROM_ROWS))
     before = large.versions()
     assert large.refresh(many(FROM_ROWS)).version == built.version
     assert large.versions() == before
 
 
-def test_new_rows_are_in_the_vector_index_and_are_found(large: Shelf) -> None:
+def test_new_rows_are_found_through_the_vector_index(large: Shelf) -> None:
     large.refresh(many(FROM_ROWS))
     built = large.refresh([*many(FROM_ROWS + 50), chunk("new.md", "the lantern")])
     assert set(unindexed(large).values()) == {0}
-    assert found(large, built.version, "vector", "the lantern", "text 349") == [
-        ["new.md", *found(large, built.version, "vector", "the lantern")[0][1:]],
-        ["0349.md", *found(large, built.version, "vector", "text 349")[0][1:]],
+    assert hits_of(large, built.version, "vector", "the lantern", "text 349") == [
+        ["new.md", *hits_of(large, built.version, "vector", "the lantern")[0][1:]],
+        ["0349.md", *hits_of(large, built.version, "vector", "text 349")[0][1:]],
     ]
 
 
-def test_an_index_is_trained_again_once_the_rows_have_doubled(large: Shelf) -> None:
+def test_a_vector_index_is_retrained_after_the_rows_have_doubled(large: Shelf) -> None:
     large.refresh(many(FROM_ROWS))
     large.refresh(many(2 * FROM_ROWS - 1))
     assert large.indexed_by("vector") == [f"vector-of-{FROM_ROWS}"]
@@ -149,46 +153,44 @@ def test_an_index_is_trained_again_once_the_rows_have_doubled(large: Shelf) -> N
     assert f"rows have doubled since {FROM_ROWS}" in built.vector_index
 
 
-def test_an_index_that_loses_passages_is_dropped_and_search_is_exact(
-    large: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_vector_index_with_low_recall_is_dropped(large: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "_recall", lambda table: 0.5)
     built = large.refresh(many(FROM_ROWS))
     assert large.indexed_by("vector") == []
     assert built.vector_index == "none: IvfSq found 0.50 of what exact search finds, below 0.9"
-    assert found(large, built.version, "vector", "text 7")[0][0] == "0007.md"
+    assert hits_of(large, built.version, "vector", "text 7")[0][0] == "0007.md"
 
 
-def test_an_index_that_comes_to_lose_passages_is_not_kept(large: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vector_index_whose_recall_falls_is_not_kept(large: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     large.refresh(many(FROM_ROWS))
     monkeypatch.setattr(maintenance, "_recall", lambda table: 0.5)
     large.refresh(many(FROM_ROWS + FROM_ROWS // 3))
     assert large.indexed_by("vector") == []
 
 
-def test_an_index_goes_where_the_rows_have_become_few(large: Shelf) -> None:
+def test_a_vector_index_is_dropped_below_the_row_limit(large: Shelf) -> None:
     large.refresh(many(FROM_ROWS))
     built = large.refresh(many(10))
     assert built.vector_index.startswith("none: ")
     assert large.indexed_by("vector") == []
 
 
-def test_past_a_million_rows_vectors_have_one_bit(large: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_have_one_bit_above_a_million_rows(large: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "IVF_RQ_FROM_ROWS", FROM_ROWS)
     monkeypatch.setattr(maintenance, "LEAST_RECALL", 0.0)
     assert "(IvfRq)" in large.refresh(many(FROM_ROWS)).vector_index
-    [hits] = found(large, large.latest, "vector", "text 7")
+    [hits] = hits_of(large, large.latest, "vector", "text 7")
     assert hits[0] == "0007.md"
 
 
-def test_a_rebuild_has_its_own_vector_index_and_the_tag_before_keeps_its_own(large: Shelf) -> None:
+def test_a_rebuild_has_its_own_vector_index_and_the_old_tag_keeps_its(large: Shelf) -> None:
     first = large.refresh(many(FROM_ROWS))
     large.index.tag("release-1", first.version)
-    before = found(large, "release-1", "vector")
+    before = hits_of(large, "release-1", "vector")
     other = Shelf(large.uri, large.embedder, embed=EmbedParams(query_prefix="query: "), params=large.params)
     other.refresh(many(FROM_ROWS + 5), rebuild=True)
     assert other.indexed_by("vector") == [f"vector-of-{FROM_ROWS + 5}"]
-    assert found(large, "release-1", "vector") == before
+    assert hits_of(large, "release-1", "vector") == before
 
 
 # --- conflicts -----------------------------------------------------------------------------------------------------
@@ -196,17 +198,17 @@ def test_a_rebuild_has_its_own_vector_index_and_the_tag_before_keeps_its_own(lar
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    for one in (
+    for function in (
         maintenance.update_text_index,
         maintenance.update_vector_index,
-        maintenance._compacted,
-        maintenance._pruned,
+        maintenance._compact_files,
+        maintenance._delete_old_versions,
     ):
-        monkeypatch.setattr(one.retry, "sleep", lambda seconds: None)
+        monkeypatch.setattr(function.retry, "sleep", lambda seconds: None)
 
 
 class Contested:
-    """A table whose first look at the latest version fails so many times."""
+    """A table whose first checkouts of the latest version fail so many times."""
 
     def __init__(self, times: int, problem: str) -> None:
         self.left, self.problem, self.tries = times, problem, 0
@@ -226,14 +228,14 @@ CONFLICT = "lance error: Retryable commit conflict for version 7:\nplease retry"
 
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("times", [0, 1, 4])
-def test_a_commit_that_conflicts_is_tried_again(times: int) -> None:
+def test_a_conflicting_commit_is_retried(times: int) -> None:
     table = Contested(times, CONFLICT)
     maintenance.update_text_index(table)
     assert table.tries == times + 1
 
 
 @pytest.mark.usefixtures("hurried")
-def test_a_conflict_that_lasts_is_raised_as_it_is() -> None:
+def test_a_lasting_conflict_is_raised() -> None:
     table = Contested(99, CONFLICT)
     with pytest.raises(RuntimeError, match="commit conflict"):
         maintenance.update_text_index(table)
@@ -261,49 +263,49 @@ def worn(shelf: Shelf) -> Shelf:
     return shelf
 
 
-def test_upkeep_makes_the_table_small_and_changes_no_row_and_no_answer(worn: Shelf) -> None:
-    rows, answers = worn.content(), found(worn, worn.latest)
+def test_maintenance_shrinks_the_table_without_changing_rows_or_results(worn: Shelf) -> None:
+    rows, answers = worn.content(), hits_of(worn, worn.latest)
     before, tagged = len(worn.versions()), worn.content("release-1")
     done = worn.maintain()
     assert list(done) == STEPS
     assert [done[step].done for step in STEPS] == [False, True, True, True]
-    assert (worn.content(), found(worn, worn.latest)) == (rows, answers)
+    assert (worn.content(), hits_of(worn, worn.latest)) == (rows, answers)
     assert len(worn.versions()) < before
     assert unindexed(worn) == {"text_idx": 0}
     # A release is there to go back to.
     assert worn.content("release-1") == tagged
-    assert found(worn, "release-1", "hybrid", "text 5")[0][0] == "0005.md"
+    assert hits_of(worn, "release-1", "hybrid", "text 5")[0][0] == "0005.md"
     assert worn.embeds(many(6)) == []
 
 
-def test_compaction_leaves_one_fragment_whatever_the_full_text_index_is_made_of(worn: Shelf) -> None:
+def test_compaction_leaves_one_fragment_with_any_number_of_text_segments(worn: Shelf) -> None:
     # Lance joins no fragments of different segments of an index: those are to be merged before.
     assert worn.maintain()["compact"].done
     assert len(worn.table().to_lance().get_fragments()) == 1
     assert not worn.maintain()["compact"].done
 
 
-def test_upkeep_of_a_kept_table_does_nothing_and_says_why(worn: Shelf) -> None:
+def test_a_second_maintenance_does_nothing_and_gives_reasons(worn: Shelf) -> None:
     worn.maintain()
     before = files(worn.uri)
     done = worn.maintain(keep=FOREVER, max_fragments=9)
-    assert not any(one.done for one in done.values())
+    assert not any(step.done for step in done.values())
     assert files(worn.uri) == before
     assert done["compact"].why.endswith(" fragments, 0% of the rows deleted")
     assert done["prune"].why.startswith("no version is older than 10000 days; ")
-    assert done["sweep"].why == "nothing was left behind by a killed writer"
+    assert done["sweep"].why == "there are no files of killed writers"
     assert done["prune vectors"].why.startswith("0 cached vectors older than 10000 days")
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(worn: Shelf) -> None:
+def test_a_dry_run_reports_without_changing_anything(worn: Shelf) -> None:
     write(Path(worn.uri) / "chunks.lance/data/.tmpXYZ", "half")
     before = files(worn.uri)
     would = worn.maintain(dry_run=True)
     assert files(worn.uri) == before
-    assert not any(one.done for one in would.values())
+    assert not any(step.done for step in would.values())
     done = worn.maintain()
-    assert {step for step, one in done.items() if one.done} == set(STEPS)
-    # Compaction makes versions and fragments of its own; the rest was told beforehand.
+    assert {name for name, step in done.items() if step.done} == set(STEPS)
+    # Compaction itself makes versions and fragments; everything else equals the dry run.
     assert [done[step].why for step in ("compact", "sweep", "prune vectors")] == [
         would[step].why for step in ("compact", "sweep", "prune vectors")
     ]
@@ -321,29 +323,27 @@ def test_a_table_is_compacted_past_either_limit(worn: Shelf, limits: dict[str, A
     assert worn.maintain(keep=FOREVER, **limits)["compact"].done is done
 
 
-def test_what_is_young_is_not_pruned(worn: Shelf) -> None:
+def test_young_versions_are_not_pruned(worn: Shelf) -> None:
     before = worn.versions()
     worn.maintain(keep=timedelta(days=1))
     assert set(before) <= set(worn.versions())
 
 
-def test_an_untagged_version_goes_and_its_vectors_with_it(worn: Shelf) -> None:
+def test_an_untagged_version_is_pruned_with_its_vectors(worn: Shelf) -> None:
     worn.index.untag("release-1")
     worn.maintain()
     wanted = {row["digest"] for row in worn.content()}
     assert worn.cached() == wanted
-    assert worn.embeds(many(6)) == [one.text for one in many(6)[2:]]
+    assert worn.embeds(many(6)) == [chunk.text for chunk in many(6)[2:]]
 
 
-def test_the_vectors_of_a_tagged_version_stay(worn: Shelf) -> None:
+def test_the_vectors_of_a_tagged_version_are_kept(worn: Shelf) -> None:
     worn.maintain()
     wanted = {row["digest"] for version in (None, "release-1") for row in worn.content(version)}
     assert worn.cached() == wanted
 
 
-def test_the_vectors_of_a_version_that_is_too_young_to_be_pruned_stay(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_vectors_of_a_young_version_are_kept(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     class LastMonth:
         @staticmethod
         def now(zone: Any) -> datetime:
@@ -358,16 +358,16 @@ def test_the_vectors_of_a_version_that_is_too_young_to_be_pruned_stay(
     assert shelf.embeds(many(3)) == []
 
 
-def test_a_rebuild_with_another_embedder_outlives_upkeep_and_so_does_the_release_before(worn: Shelf) -> None:
+def test_maintenance_keeps_a_rebuild_and_the_release_before_it(worn: Shelf) -> None:
     other = Shelf(worn.uri, Sphere())
     other.refresh(many(4), rebuild=True)
     tagged, rows = worn.content("release-1"), other.content()
     assert other.maintain()["prune"].done
     assert (worn.content("release-1"), other.content()) == (tagged, rows)
-    assert found(worn, "release-1", "hybrid", "text 5")[0][0] == "0005.md"
+    assert hits_of(worn, "release-1", "hybrid", "text 5")[0][0] == "0005.md"
 
 
-def test_the_cache_of_an_embedder_that_no_kept_version_is_of_goes_once_it_is_old(worn: Shelf) -> None:
+def test_the_old_cache_of_an_unused_embedder_is_dropped(worn: Shelf) -> None:
     other = Shelf(worn.uri, Sphere())
     other.refresh(many(4), rebuild=True)
     caches = [name for name in worn.tables() if name.startswith("vectors-")]
@@ -383,21 +383,21 @@ def test_the_cache_of_an_embedder_that_no_kept_version_is_of_goes_once_it_is_old
     assert set(caches) <= set(worn.tables())
     done = other.maintain()["prune vectors"]
     assert done.done
-    assert done.why.endswith("; those of 1 other embedders are as old, and no kept version is theirs")
+    assert done.why.endswith("; neither are those of 1 other embedders of that age")
     assert len([name for name in worn.tables() if name.startswith("vectors-")]) == 1
     assert other.embeds(many(4)) == []
 
 
-def test_upkeep_keeps_the_vector_index_in_step(large: Shelf) -> None:
+def test_maintenance_keeps_the_vector_index_complete(large: Shelf) -> None:
     large.refresh(many(FROM_ROWS))
     large.refresh(many(FROM_ROWS + 9, 1))
     assert large.maintain()["compact"].done
     assert set(unindexed(large).values()) == {0}
-    assert found(large, large.latest, "vector", "text 7")[0][0] == "0007.md"
+    assert hits_of(large, large.latest, "vector", "text 7")[0][0] == "0007.md"
     assert large.index.flaws(large.latest) == []
 
 
-def test_the_vector_table_does_not_grow_with_every_refresh_either(shelf: Shelf) -> None:
+def test_the_cache_table_does_not_grow_with_every_refresh(shelf: Shelf) -> None:
     for count in range(1, 9):
         shelf.refresh(many(count))
     [cache] = [name for name in shelf.tables() if name.startswith("vectors-")]
@@ -407,10 +407,10 @@ def test_the_vector_table_does_not_grow_with_every_refresh_either(shelf: Shelf) 
     assert len(shelf.table(cache).list_versions()) < before
 
 
-# --- what a killed writer leaves behind ----------------------------------------------------------------------------
+# --- files of killed writers ----------------------------------------------------------------------------
 
 
-def test_what_a_killed_writer_left_behind_is_swept_and_nothing_else(worn: Shelf) -> None:
+def test_only_files_of_killed_writers_are_swept(worn: Shelf) -> None:
     folder = Path(worn.uri)
     [cache] = [name for name in worn.tables() if name.startswith("vectors-")]
     left = [
@@ -432,23 +432,23 @@ def test_an_index_that_is_not_on_this_machine_is_not_swept(worn: Shelf) -> None:
     assert (swept.done, swept.why) == (False, "the index is not on this machine")
 
 
-# --- flaws ---------------------------------------------------------------------------------------------------------
+# --- defects ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_version_has_no_flaws_nor_has_an_empty_one(shelf: Shelf) -> None:
+def test_a_valid_version_and_an_empty_one_have_no_defects(shelf: Shelf) -> None:
     assert shelf.index.flaws(shelf.refresh([]).version) == []
     assert shelf.index.flaws(shelf.refresh(many(3)).version) == []
 
 
-def test_rows_that_stand_there_twice_are_told(shelf: Shelf) -> None:
+def test_duplicate_rows_are_reported(shelf: Shelf) -> None:
     shelf.refresh(many(3))
     table = shelf.table()
     table.add(table.to_arrow().slice(0, 2))
-    assert shelf.index.flaws(shelf.latest) == ["2 rows stand there twice"]
+    assert shelf.index.flaws(shelf.latest) == ["2 rows are duplicates"]
 
 
 @pytest.mark.parametrize("length", [0.0, 0.5, 2.0])
-def test_vectors_that_are_none_are_told(shelf: Shelf, length: float) -> None:
+def test_vectors_that_are_not_unit_vectors_are_reported(shelf: Shelf, length: float) -> None:
     class Odd(HashEmbedder):
         def embed(self, texts: Sequence[str]) -> Any:
             return super().embed(texts) * np.where(np.asarray(texts) == "text 1", length, 1.0)[:, None]
@@ -463,9 +463,9 @@ Ask = Callable[[Shelf], object]
 
 @pytest.mark.parametrize(
     "ask",
-    [lambda one: one.index.maintain(None), lambda one: one.index.tags(), lambda one: one.index.latest()],
+    [lambda shelf: shelf.index.maintain(None), lambda shelf: shelf.index.tags(), lambda shelf: shelf.index.latest()],
     ids=["maintain", "tags", "latest"],
 )
-def test_without_an_index_there_is_nothing_to_keep(shelf: Shelf, ask: Ask) -> None:
+def test_without_an_index_there_is_nothing_to_maintain(shelf: Shelf, ask: Ask) -> None:
     assert not ask(shelf)
     assert shelf.tables() == []

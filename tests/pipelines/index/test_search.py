@@ -1,4 +1,4 @@
-"""Which passages does a search find, and always the same ones? By vector, by words, by both, and ranked again."""
+"""Tests of search: by vector, full text and both, stable order, and reranking."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class PointEmbedder:
 
 
 def page(name: str, *sentences: str) -> list[Chunk]:
-    """A page's chunks, cut by the real chunker: one for each of SENTENCES."""
+    """A page's chunks, cut by the real chunker: one for each sentence."""
     return chunk_documents([document(name, "# Page\n\n" + "\n\n".join(sentences))], SHORT)
 
 
@@ -76,7 +76,7 @@ def test_an_empty_index_gives_nothing_and_embeds_nothing(shelf: Shelf) -> None:
     assert (built.rows, shelf.embedder.embedded) == (0, [])
 
 
-def test_no_questions_have_no_answers(shelf: Shelf) -> None:
+def test_no_questions_give_no_results(shelf: Shelf) -> None:
     assert shelf.search(shelf.refresh(page("a.md", *SENTENCES)).version) == []
 
 
@@ -85,19 +85,19 @@ def test_no_question_breaks_the_search(pages: Shelf, question: str) -> None:
     [hits] = pages.search(pages.latest, question, top_k=2)
     assert len(hits) == 2
     assert len(pages.search(pages.latest, question, top_k=2, by="text")[0]) <= 2
-    assert {hit.text for hit in hits} <= {one.text for one in page("a.md", *SENTENCES)}
+    assert {hit.text for hit in hits} <= {chunk.text for chunk in page("a.md", *SENTENCES)}
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(st.lists(st.sampled_from([*"ab:()*^~+-[]{}/\\?'!|&<>=@#$%_ ", "AND", "OR", "NOT", "TO", 'x"'])).map("".join))
-def test_no_mixture_of_marks_breaks_the_search(library: Shelf, question: str) -> None:
+def test_no_punctuation_breaks_the_search(library: Shelf, question: str) -> None:
     [hits] = library.search(library.latest, question, top_k=2)
     assert len(hits) == 2
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    """Many pages, few different texts: forty-five times the same, and thirty that share some of its words."""
+    """Many pages with few distinct texts: forty-five equal ones, and thirty that share some words with them."""
     shelf = Shelf(str(tmp_path_factory.mktemp("library") / "lance"))
     same = [chunk(f"same/{number}.md", "the lantern burns all night") for number in range(45)]
     like = [chunk(f"like/{number}.md", f"the lantern {number % 3} burns") for number in range(30)]
@@ -126,21 +126,21 @@ def test_equals_are_ordered_by_key(library: Shelf) -> None:
     assert [(hit.document, hit.position) for hit in hits] == sorted((hit.document, hit.position) for hit in hits)
 
 
-def test_questions_asked_together_are_answered_as_if_asked_alone(library: Shelf) -> None:
+def test_questions_in_a_batch_get_the_same_results_as_alone(library: Shelf) -> None:
     questions = ["lantern 2", "the lantern burns all night", "something else", "lantern 2"]
     together = library.search(library.latest, *questions)
     assert together == [library.search(library.latest, question)[0] for question in questions]
 
 
 def ask_in_a_crowd(folder: Path, angles: dict[str, float], top_k: int, **asking: Any) -> list[Passage]:
-    """Ask for a zebra among texts at these angles from the question, and many near ones without a word of it."""
+    """Search for a zebra among texts at these angles from the question, and many near ones without a common word."""
     angles = angles | {f"filler number {number}": 0.5 + number / 1000 for number in range(160)}
     shelf = Shelf(str(folder), PointEmbedder(angles | {"zebra question": 0.0}), params=IndexParams(**asking))
     built = shelf.refresh([chunk(text, text) for text in angles])
     return shelf.search(built.version, "zebra question", top_k=top_k)[0]
 
 
-def test_a_passage_that_both_halves_find_comes_before_the_first_of_either(tmp_path: Path) -> None:
+def test_a_passage_in_both_rankings_comes_before_the_first_of_either(tmp_path: Path) -> None:
     angles = {"nearest of all": 0.01, "a zebra zebra zebra": 2.0, "zebra once and near": 0.02}
     hits = ask_in_a_crowd(tmp_path, angles, top_k=3)
     assert hits[0].text == "zebra once and near"
@@ -159,21 +159,21 @@ def test_ranks_can_be_fused_instead_of_scores(tmp_path: Path) -> None:
     assert [hit.score for hit in hits[1:]] == [pytest.approx(1 / 61, abs=1e-6)] * 2
 
 
-def test_words_find_what_vectors_miss_and_vectors_what_words_miss(tmp_path: Path) -> None:
+def test_text_search_and_vector_search_complement_each_other(tmp_path: Path) -> None:
     hits = ask_in_a_crowd(tmp_path, {"no word of it": 0.0, "a zebra far away": 3.0}, top_k=2)
     assert {hit.text for hit in hits} == {"no word of it", "a zebra far away"}
 
 
-def test_scores_never_rise_and_no_passage_comes_twice(library: Shelf) -> None:
+def test_scores_are_descending_and_passages_distinct(library: Shelf) -> None:
     [hits] = library.search(library.latest, "the lantern burns", top_k=40)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert len({(hit.document, hit.position) for hit in hits}) == len(hits)
 
 
-def test_a_passage_says_where_it_stands(shelf: Shelf) -> None:
+def test_a_passage_holds_its_document_and_position(shelf: Shelf) -> None:
     chunks = page("guide/a.md", *SENTENCES)
     [[hit]] = shelf.search(shelf.refresh(chunks).version, "end of life in March", top_k=1, by="text")
-    source = next(one for one in chunks if one.key == (hit.document, hit.position))
+    source = next(chunk for chunk in chunks if chunk.key == (hit.document, hit.position))
     assert (hit.document, hit.heading, hit.text) == ("guide/a.md", "Page", source.text)
     assert "end of life" in hit.text
 
@@ -189,12 +189,12 @@ def test_new_rows_are_found_by_their_words_after_a_refresh(shelf: Shelf) -> None
 
 
 @pytest.mark.parametrize("question", ['"the lantern"', '""', '"a"', '"the" "lantern"'])
-def test_a_question_in_quotation_marks_is_a_question(pages: Shelf, question: str) -> None:
+def test_a_question_in_quotation_marks_is_no_phrase_query(pages: Shelf, question: str) -> None:
     assert len(pages.search(pages.latest, question, top_k=2)[0]) == 2
 
 
 @pytest.mark.parametrize("others", [0, 1, 60])
-def test_passages_that_all_tie_are_found_all_the_same(shelf: Shelf, others: int) -> None:
+def test_passages_that_all_tie_are_found(shelf: Shelf, others: int) -> None:
     same = [chunk(f"{number:03}.md", "see the manual") for number in range(60)]
     built = shelf.refresh([*same, *(chunk(f"x{number}.md", f"another thing {number}") for number in range(others))])
     [hits] = shelf.search(built.version, "see the manual", top_k=3)
@@ -204,11 +204,11 @@ def test_passages_that_all_tie_are_found_all_the_same(shelf: Shelf, others: int)
 def test_a_search_that_reaches_every_row_loses_none(shelf: Shelf) -> None:
     same = [chunk(f"{number:03}.md", "see the manual") for number in range(49)]
     built = shelf.refresh([*same, chunk("x.md", "another thing")])
-    found = shelf.search(built.version, *(f"see another thing {number}" for number in range(10)))
-    assert [len(hits) for hits in found] == [3] * 10
+    results = shelf.search(built.version, *(f"see another thing {number}" for number in range(10)))
+    assert [len(hits) for hits in results] == [3] * 10
 
 
-# --- by vector, by words, or by both -------------------------------------------------------------------------------
+# --- search modes -------------------------------------------------------------------------------
 
 
 def crowd(folder: Path, angles: dict[str, float], **params: object) -> Shelf:
@@ -229,45 +229,45 @@ APART = {"nearest of all": 0.01, "a zebra zebra zebra": 2.0, "zebra once and nea
         ("hybrid", ["zebra once and near", "nearest of all", "a zebra zebra zebra", "neither nor"]),
     ],
 )
-def test_each_way_to_search_ranks_by_its_own_lights(tmp_path: Path, by: str, order: list[str]) -> None:
+def test_each_search_mode_has_its_own_order(tmp_path: Path, by: str, order: list[str]) -> None:
     shelf = crowd(tmp_path, APART)
     [hits] = shelf.search(shelf.latest, "zebra question", top_k=9, by=by)
     assert [hit.text for hit in hits] == order
     # params.yaml says it where the question does not.
-    told = Shelf(shelf.uri, shelf.embedder, params=IndexParams(search=by))
-    assert told.search(told.latest, "zebra question", top_k=9) == [hits]
+    configured = Shelf(shelf.uri, shelf.embedder, params=IndexParams(search=by))
+    assert configured.search(configured.latest, "zebra question", top_k=9) == [hits]
 
 
-def test_a_search_by_words_embeds_nothing(pages: Shelf) -> None:
+def test_a_text_search_embeds_nothing(pages: Shelf) -> None:
     before = list(pages.embedder.embedded)
     [hits] = pages.search(pages.latest, "lantern", by="text")
     assert {"lantern" in hit.text for hit in hits} == {True}
     assert pages.embedder.embedded == before
 
 
-def test_a_search_by_words_for_words_that_nobody_has_finds_nothing(pages: Shelf) -> None:
+def test_a_text_search_for_unknown_words_finds_nothing(pages: Shelf) -> None:
     assert pages.search(pages.latest, "xylophone", "", "?", by="text") == [[], [], []]
 
 
 @pytest.mark.parametrize("by", WAYS)
-def test_fewer_rows_than_asked_for_are_all_that_is_found(pages: Shelf, by: str) -> None:
+def test_fewer_rows_than_top_k_are_all_returned(pages: Shelf, by: str) -> None:
     [hits] = pages.search(pages.latest, "page lantern", top_k=99, by=by)
     assert len(hits) == 4
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.integers(1, 12), st.sampled_from(WAYS), st.sampled_from(["lantern 1", "the lantern burns all night", "no"]))
-def test_more_passages_are_the_same_ones_and_then_others(library: Shelf, top_k: int, by: str, question: str) -> None:
+def test_a_larger_top_k_only_appends_passages(library: Shelf, top_k: int, by: str, question: str) -> None:
     [few] = library.search(library.latest, question, top_k=top_k, by=by)
     [more] = library.search(library.latest, question, top_k=top_k + 5, by=by)
     assert more[: len(few)] == few
 
 
-# --- ranked again --------------------------------------------------------------------------------------------------
+# --- reranking --------------------------------------------------------------------------------------------------
 
 
 class LongestFirst:
-    """A reranker that likes long passages; counts the pairs that it was asked about."""
+    """A reranker that prefers long passages and records the number of pairs in each call."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
@@ -284,30 +284,30 @@ def reranked(shelf: Shelf, by: str = "hybrid") -> tuple[Retriever, LongestFirst]
 
 
 @pytest.mark.parametrize("by", WAYS)
-def test_a_reranker_has_the_last_word_on_the_order(library: Shelf, by: str) -> None:
+def test_a_reranker_determines_the_order(library: Shelf, by: str) -> None:
     reader, reranker = reranked(library, by)
     [read] = library.search(library.latest, "lantern 2", top_k=search_module.RERANKED, by=by)
     [hits] = reader.search(["lantern 2"], 30)
     assert [hit.score for hit in hits] == [float(len(hit.text)) for hit in hits]
-    order = sorted(read, key=lambda one: (-len(one.text), one.document, one.position))
-    assert [hit.document for hit in hits] == [one.document for one in order]
+    order = sorted(read, key=lambda passage: (-len(passage.text), passage.document, passage.position))
+    assert [hit.document for hit in hits] == [passage.document for passage in order]
     assert reranker.asked == [("lantern 2", search_module.RERANKED)]
 
 
 @pytest.mark.parametrize("top_k", [1, 30, 60])
-def test_a_reranker_reads_as_many_passages_as_are_asked_for_or_its_own_number(library: Shelf, top_k: int) -> None:
+def test_a_reranker_reads_top_k_passages_or_its_own_number(library: Shelf, top_k: int) -> None:
     reader, reranker = reranked(library)
     assert len(reader.search(["lantern 2"], top_k)[0]) == top_k
     assert reranker.asked[0][1] == max(top_k, search_module.RERANKED)
 
 
-def test_a_reranker_of_nothing_is_asked_about_nothing(library: Shelf) -> None:
+def test_a_reranker_is_not_called_without_passages(library: Shelf) -> None:
     reader, reranker = reranked(library, "text")
     assert reader.search(["xylophone"], 3) == [[]]
     assert sum(count for _, count in reranker.asked) == 0
 
 
-def test_the_prefix_of_a_question_is_for_its_vector_alone(pages: Shelf) -> None:
+def test_the_query_prefix_affects_only_the_vector(pages: Shelf) -> None:
     reader, reranker = reranked(pages)
     plain = Retriever(pages.table(), pages.embedder, SearchSettings(by="text", prefix="pilot ")).search(["lantern"], 4)
     assert plain == pages.search(pages.latest, "lantern", top_k=4, by="text")
@@ -315,9 +315,7 @@ def test_the_prefix_of_a_question_is_for_its_vector_alone(pages: Shelf) -> None:
     assert reranker.asked[0][0] == "lantern"
 
 
-def test_a_service_that_is_asked_for_months_keeps_only_so_many_vectors(
-    pages: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_of_question_vectors_is_bounded(pages: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "KEPT_QUESTIONS", 3)
     reader = pages.index.retriever(pages.latest)
     for number in range(20):

@@ -1,4 +1,4 @@
-"""Is a vector that was ever worked out found again, whole or not at all, until upkeep takes it out?"""
+"""Tests of the vector cache: reuse, atomic writes, pruning and hostile digests."""
 
 from __future__ import annotations
 
@@ -29,39 +29,37 @@ def cache(tmp_path: Path) -> VectorCache:
 
 
 def some(*digests: str) -> dict[str, Vectors]:
-    """A vector for each digest, of its own."""
+    """A distinct vector for each digest."""
     return {digest: np.full(DIMENSIONS, len(digest) + hash(digest) % 97, dtype=np.float32) for digest in digests}
 
 
-def same(found: Mapping[str, Vectors], wanted: Mapping[str, Vectors]) -> bool:
-    return found.keys() == wanted.keys() and all(np.array_equal(found[one], wanted[one]) for one in wanted)
+def same(vectors: Mapping[str, Vectors], wanted: Mapping[str, Vectors]) -> bool:
+    return vectors.keys() == wanted.keys() and all(np.array_equal(vectors[key], wanted[key]) for key in wanted)
 
 
-def test_without_a_table_nothing_is_known_and_looking_makes_none(cache: VectorCache, tmp_path: Path) -> None:
+def test_without_a_table_nothing_is_cached_and_reading_creates_none(cache: VectorCache, tmp_path: Path) -> None:
     assert (cache.get(["a"]), cache.known(["a"]), cache.forget(set(), NOW)) == ({}, set(), 0)
     cache.put({})
     assert lancedb.connect(tmp_path).list_tables().tables == []
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 2000])
-def test_what_was_put_is_found_by_its_digest_alone(
-    cache: VectorCache, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vector_cache, "AT_ONCE", at_once)
+def test_vectors_are_found_by_their_digest(cache: VectorCache, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_cache, "DIGESTS_PER_QUERY", at_once)
     wanted = some("a", "bb", "ccc")
     cache.put(wanted)
-    assert same(cache.get(["ccc", "a", "none", "a"]), {one: wanted[one] for one in ("a", "ccc")})
+    assert same(cache.get(["ccc", "a", "none", "a"]), {key: wanted[key] for key in ("a", "ccc")})
     assert cache.known(["ccc", "a", "none", "a"]) == {"a", "ccc"}
     assert (cache.get([]), cache.known([])) == ({}, set())
 
 
-def test_vectors_come_back_as_they_were_to_the_last_bit(cache: VectorCache) -> None:
+def test_vectors_are_returned_bit_for_bit(cache: VectorCache) -> None:
     drawn = np.random.default_rng(7).normal(size=(50, DIMENSIONS)).astype(np.float32)
     wanted = {f"digest {at}": vector for at, vector in enumerate(drawn)}
     cache.put(wanted)
-    found = cache.get(list(wanted))
-    assert same(found, wanted)
-    assert {vector.dtype for vector in found.values()} == {np.dtype(np.float32)}
+    vectors = cache.get(list(wanted))
+    assert same(vectors, wanted)
+    assert {vector.dtype for vector in vectors.values()} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize("digest", ODD, ids=lambda digest: repr(digest[:8]))
@@ -74,7 +72,7 @@ def test_a_digest_is_a_value_and_never_a_query(cache: VectorCache, digest: str) 
     assert cache.known([digest, "before", "after"]) == {"before", "after"}
 
 
-def test_a_text_that_was_put_twice_is_found_once(cache: VectorCache) -> None:
+def test_a_vector_that_was_added_twice_is_returned_once(cache: VectorCache) -> None:
     wanted = some("a", "bb")
     cache.put(wanted)
     cache.put(wanted)
@@ -82,7 +80,7 @@ def test_a_text_that_was_put_twice_is_found_once(cache: VectorCache) -> None:
     assert cache.known(["a", "bb"]) == {"a", "bb"}
 
 
-def test_two_embedders_have_nothing_in_common(tmp_path: Path) -> None:
+def test_two_embedders_share_no_vectors(tmp_path: Path) -> None:
     database = lancedb.connect(tmp_path)
     narrow, wide = VectorCache(database, "a" * 12, DIMENSIONS), VectorCache(database, "b" * 12, 2 * DIMENSIONS)
     narrow.put(some("one"))
@@ -106,11 +104,11 @@ def test_another_handle_sees_what_was_put_since(tmp_path: Path) -> None:
     assert first.known(["a", "b"]) == {"a", "b"}
 
 
-# --- what goes -----------------------------------------------------------------------------------------------------
+# --- deletion -----------------------------------------------------------------------------------------------------
 
 
 class Clock:
-    """A `datetime` whose now is said."""
+    """A `datetime` with a fixed current time."""
 
     def __init__(self) -> None:
         self.at = NOW
@@ -121,9 +119,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    told = Clock()
-    monkeypatch.setattr(vector_cache, "datetime", told)
-    return told
+    clock = Clock()
+    monkeypatch.setattr(vector_cache, "datetime", clock)
+    return clock
 
 
 def put_on(cache: VectorCache, clock: Clock, day: int, *digests: str) -> None:
@@ -132,7 +130,9 @@ def put_on(cache: VectorCache, clock: Clock, day: int, *digests: str) -> None:
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_what_is_old_and_not_needed_goes_and_a_dry_run_says_so(cache: VectorCache, clock: Clock, dry_run: bool) -> None:
+def test_old_unneeded_vectors_are_deleted_and_counted_by_a_dry_run(
+    cache: VectorCache, clock: Clock, dry_run: bool
+) -> None:
     put_on(cache, clock, 0, "old", "old but needed")
     put_on(cache, clock, 9, "young")
     assert cache.forget({"old but needed"}, NOW + timedelta(days=5), dry_run) == 1
@@ -140,13 +140,13 @@ def test_what_is_old_and_not_needed_goes_and_a_dry_run_says_so(cache: VectorCach
     assert cache.known(["old", "old but needed", "young"]) == left
 
 
-def test_what_is_as_old_as_the_limit_stays(cache: VectorCache, clock: Clock) -> None:
+def test_vectors_exactly_at_the_age_limit_are_kept(cache: VectorCache, clock: Clock) -> None:
     put_on(cache, clock, 0, "a")
     assert cache.forget(set(), NOW) == 0
     assert cache.forget(set(), NOW + timedelta(microseconds=1)) == 1
 
 
-def test_a_text_that_comes_back_after_it_went_is_put_again(cache: VectorCache, clock: Clock) -> None:
+def test_a_deleted_vector_can_be_added_again(cache: VectorCache, clock: Clock) -> None:
     put_on(cache, clock, 0, "a", "b")
     cache.forget(set(), NOW + timedelta(days=1))
     assert cache.known(["a", "b"]) == set()
@@ -160,7 +160,7 @@ DIGESTS = st.lists(st.sampled_from([*"abcdefgh", *ODD[:4]]), max_size=6, unique=
 
 @settings(derandomize=True, deadline=None, max_examples=15)
 @given(st.lists(st.tuples(st.sampled_from(["put", "forget"]), DIGESTS), max_size=6))
-def test_after_any_puts_and_prunings_exactly_what_should_be_is_there(
+def test_after_any_additions_and_deletions_the_expected_vectors_remain(
     tmp_path_factory: pytest.TempPathFactory, steps: list[Step]
 ) -> None:
     cache = VectorCache(lancedb.connect(tmp_path_factory.mktemp("cache")), "0123456789ab", DIMENSIONS)
@@ -170,8 +170,8 @@ def test_after_any_puts_and_prunings_exactly_what_should_be_is_there(
             cache.put(some(*(set(digests) - model)))
             model |= set(digests)
         else:
-            gone = cache.forget(set(digests), datetime.now(UTC) + timedelta(days=1))
-            assert gone == len(model - set(digests))
+            deleted = cache.forget(set(digests), datetime.now(UTC) + timedelta(days=1))
+            assert deleted == len(model - set(digests))
             model &= set(digests)
     everything = [*"abcdefgh", *ODD]
     assert cache.known(everything) == model

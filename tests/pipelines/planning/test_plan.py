@@ -233,9 +233,7 @@ def turn(**fields: Any) -> Cycle:
 
 
 def undone(release_id: str, why: str = "wrong answers") -> Cycle:
-    return turn(
-        name="rollback", action="ROLLBACK", reason=why, snapshot="", params="", release="1", undone=release_id
-    )
+    return turn(name="rollback", action="ROLLBACK", reason=why, snapshot="", params="", release="1", undone=release_id)
 
 
 REFUSED_TURN = turn(outcome="rejected", release=None)

@@ -64,7 +64,13 @@ class Record:
         number = len(self._told.cycles) + 1
         at = f"2030-01-0{number}T00:00:00+00:00"
         usual: dict[str, Any] = {"run": "", "at": at, "outcome": "released", "reason": "", "plan": ""}
-        self._told.cycles.append(Cycle(name=f"cycle-{number:04d}", action=None if decision in ("ROLLBACK", "undecided") else decision, **(usual | fields)))
+        self._told.cycles.append(
+            Cycle(
+                name=f"cycle-{number:04d}",
+                action=None if decision in ("ROLLBACK", "undecided") else decision,
+                **(usual | fields),
+            )
+        )
 
     def replay(self, params: PolicyParams) -> list[ReplayedCycle]:
         return replay_policy(recorded_cycles(self.project), params)

@@ -11,7 +11,8 @@ from ragtide.pipelines.policy.baselines import Always
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.weigh import weigh_components
 from ragtide.pipelines.records.data import ChangeSet, Rename
-from tests.factories import UNCHANGED, UNMOVED, delta, evidence
+from ragtide.pipelines.records.reason import Reason, ReasonCode
+from tests.factories import UNCHANGED, UNMOVED, codes, delta, evidence, values_of
 
 PARAMS = PolicyParams(points_per_hour=1e9)
 
@@ -22,20 +23,23 @@ def choose(**signals: Any) -> Recommendations:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "values"),
     [
-        ({"added": ("a.md",)}, "1 document changed"),
-        ({"edited": ("a.md",), "removed": ("b.md",)}, "2 documents changed"),
-        ({"renamed": (Rename(before="a.md", after="b.md"),)}, "1 document changed"),
-        ({"examples_changed": True}, "the examples changed"),
-        ({"questions_changed": True}, "the questions changed"),
-        ({"added": ("a.md",), "examples_changed": True}, "1 document and the examples changed"),
+        ({"added": ("a.md",)}, (1, False, False)),
+        ({"edited": ("a.md",), "removed": ("b.md",)}, (2, False, False)),
+        ({"renamed": (Rename(before="a.md", after="b.md"),)}, (1, False, False)),
+        ({"examples_changed": True}, (0, True, False)),
+        ({"questions_changed": True}, (0, False, True)),
+        ({"added": ("a.md",), "examples_changed": True}, (1, True, False)),
     ],
 )
-def test_whatever_moves_brings_both_halves_at_any_price(changed: dict[str, Any], said: str) -> None:
+def test_whatever_moves_brings_both_halves_at_any_price(
+    changed: dict[str, Any], values: tuple[int, bool, bool]
+) -> None:
     choice = choose(changes=ChangeSet(before="s0", after="s1", **changed), delta=UNMOVED)
     assert (choice.refresh.wanted, choice.retrain.wanted) == (True, True)
-    assert choice.refresh.because == f"{said} since the live release"
+    changes = values_of(choice.refresh.reasons, ReasonCode.CHANGED_SINCE_RELEASE)
+    assert tuple(changes[name] for name in ("documents", "examples", "questions")) == values
 
 
 def test_the_model_is_trained_again_on_the_same_examples() -> None:
@@ -45,11 +49,11 @@ def test_the_model_is_trained_again_on_the_same_examples() -> None:
 def test_nothing_is_done_where_nothing_moved() -> None:
     choice = choose(changes=UNCHANGED, delta=UNMOVED)
     assert (choice.refresh.wanted, choice.retrain.wanted) == (False, False)
-    assert choice.refresh.because == "nothing changed since the live release"
-    assert "had a document, an example or a question changed" in choice.retrain.otherwise
+    assert codes(choice.refresh.reasons) == [ReasonCode.NOTHING_CHANGED]
+    assert choice.retrain.counterfactual == Reason.of(ReasonCode.IF_CHANGED)
 
 
 def test_an_index_that_lacks_rows_of_the_same_data_has_moved() -> None:
     choice = choose(changes=UNCHANGED, delta=delta())
     assert choice.refresh.wanted
-    assert "what the index should hold changed" in choice.refresh.because
+    assert codes(choice.refresh.reasons) == [ReasonCode.CHANGED_SINCE_RELEASE]

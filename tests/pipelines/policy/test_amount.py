@@ -10,7 +10,8 @@ from ragtide.pipelines.params import BaselineParams, PolicyParams
 from ragtide.pipelines.policy.baselines import Amount
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.weigh import weigh_components
-from tests.factories import delta, evidence
+from ragtide.pipelines.records.reason import Reason, ReasonCode
+from tests.factories import delta, evidence, values_of
 
 
 def choose(share: float = 0.2, **signals: Any) -> Recommendations:
@@ -34,14 +35,12 @@ def test_enough_new_examples_bring_a_retrain_alone(new: int, wanted: bool) -> No
 def test_new_examples_that_nobody_counted_bring_none() -> None:
     choice = choose(new_examples=None)
     assert not choice.retrain.wanted
-    assert choice.retrain.because == "what share of the examples are new to the model is not known"
+    assert values_of(choice.retrain.reasons, ReasonCode.SHARE)["share"] is None
 
 
 def test_it_names_the_share_and_its_limit() -> None:
     choice = choose(new_examples=30)
-    assert (
-        choice.refresh.because
-        == "0.1 of the chunks are other ones, and the limit is policy.baseline.amount_share = 0.2"
-    )
-    assert choice.refresh.otherwise.endswith("had that share been at least 0.2")
-    assert choice.retrain.otherwise.endswith("had that share been less than 0.2")
+    values = {"quantity": "changed_chunks", "share": 0.1, "limit": 0.2}
+    assert choice.refresh.reasons == (Reason.of(ReasonCode.SHARE, **values),)
+    named = [recommended.counterfactual for recommended in (choice.refresh, choice.retrain)]
+    assert [reason and reason.values["limit"] for reason in named] == [0.2, 0.2]

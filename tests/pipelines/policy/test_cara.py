@@ -10,7 +10,9 @@ from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.baselines import Cara
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.weigh import weigh_components
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import Costs, Measure, PastDecision
+from ragtide.pipelines.records.reason import Reason, ReasonCode
 from tests.factories import delta, evidence, measure
 
 # 60 + 240 + 60 s of both halves with one proof are a tenth of an hour.
@@ -18,11 +20,11 @@ COSTS = Costs(refresh_seconds=60, retrain_seconds=240, prove_seconds=60, source=
 
 
 def quiet(*scores: float | None) -> tuple[PastDecision, ...]:
-    return tuple(PastDecision(cycle="c", action="NOTHING", accepted=True, score=score) for score in scores)
+    return tuple(PastDecision(cycle="c", action=Action.NOTHING, accepted=True, score=score) for score in scores)
 
 
 def acted(score: float, recovered: float | None = None, **fields: Any) -> PastDecision:
-    usual = {"cycle": "c", "action": "RETRAIN", "accepted": True}
+    usual = {"cycle": "c", "action": Action.RETRAIN, "accepted": True}
     return PastDecision(**(usual | fields), score=score, recovered_points=recovered)
 
 
@@ -71,14 +73,16 @@ def test_what_is_lost_is_counted_from_the_score_right_after_the_action() -> None
 
 def test_where_the_index_is_made_anew_it_is_the_rebuild_that_is_priced_and_named() -> None:
     anew = delta().model_copy(update={"rebuild": "the index was built with another embedder"})
-    assert choose(quiet(0.9), 0.8, delta=anew).refresh.otherwise.startswith("REBUILD would not have been chosen had ")
+    assert choose(quiet(0.9), 0.8, delta=anew).refresh.wanted
+    rebuild = weigh_components(evidence(delta=anew, costs=COSTS), PolicyParams()).refresh
+    assert rebuild.action == Action.REBUILD
 
 
 def test_it_tells_the_loss_and_the_price() -> None:
     told = choose(quiet(0.9), 0.85).refresh
-    assert told.because == "staleness has cost 5 points since the last action, and both halves cost 10"
-    assert told.otherwise == "REFRESH would have been chosen had it cost at least 10 points"
+    assert told.reasons == (Reason.of(ReasonCode.STALENESS_COST, points=5.0, price=10.0),)
+    assert told.counterfactual == Reason.of(ReasonCode.IF_QUANTITY, quantity="staleness_cost", limit=10.0)
 
 
 def test_without_a_score_it_says_so() -> None:
-    assert choose((), None).refresh.because == "no answer score was measured"
+    assert choose((), None).refresh.reasons == (Reason.of(ReasonCode.SCORE_UNMEASURED),)

@@ -7,10 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragtide.pipelines.params import BaselineParams, PolicyParams
-from ragtide.pipelines.policy.baselines import Cusum, Scores, cusum_statistic
+from ragtide.pipelines.policy.baselines import Cusum
+from ragtide.pipelines.policy.cycles import LiveScores, cusum_statistic
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.weigh import weigh_components
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import Measure, PastDecision
+from ragtide.pipelines.records.reason import Reason, ReasonCode
 from tests.factories import evidence, measure
 
 law = settings(derandomize=True, deadline=None)
@@ -18,11 +21,11 @@ SCORES = st.lists(st.integers(0, 100).map(lambda whole: whole / 100), min_size=1
 
 
 def quiet(*scores: float | None) -> tuple[PastDecision, ...]:
-    return tuple(PastDecision(cycle="c", action="NOTHING", accepted=True, score=score) for score in scores)
+    return tuple(PastDecision(cycle="c", action=Action.NOTHING, accepted=True, score=score) for score in scores)
 
 
 def acted(score: float, accepted: bool = True, recovered: float | None = None) -> PastDecision:
-    return PastDecision(cycle="c", action="REFRESH", accepted=accepted, score=score, recovered_points=recovered)
+    return PastDecision(cycle="c", action=Action.REFRESH, accepted=accepted, score=score, recovered_points=recovered)
 
 
 def choose(past: tuple[PastDecision, ...], now: float | None) -> Recommendations:
@@ -66,21 +69,20 @@ def test_the_reference_is_the_score_right_after_the_action() -> None:
 
 def test_without_a_score_it_says_so() -> None:
     choice = choose((), None)
-    assert choice.refresh.because == "no answer score was measured"
-    assert choice.refresh.otherwise == "REFRESH would have been chosen had a fallen score been measured"
+    assert choice.refresh.reasons == (Reason.of(ReasonCode.SCORE_UNMEASURED),)
 
 
 def test_it_tells_the_fall_and_its_sum() -> None:
     told = choose(quiet(0.9), 0.8).retrain
-    falls = "the live score went from 0.90 to 0.80, its falls add up to 0.08"
-    assert told.because == f"{falls}, and policy.baseline.cusum_limit is 0.05"
-    assert told.otherwise == "RETRAIN would not have been chosen had they added up to no more than 0.05"
+    falls = {"before": 0.9, "score": 0.8, "total": 0.08, "limit": 0.05}
+    assert told.reasons == (Reason.of(ReasonCode.SCORE_FELL, **falls),)
+    assert told.counterfactual == Reason.of(ReasonCode.IF_QUANTITY, quantity="score_falls", limit=0.05)
 
 
 @law
 @given(SCORES)
 def test_a_score_that_never_falls_below_its_reference_adds_up_to_nothing(scores: list[float]) -> None:
-    assert cusum_statistic(Scores(min(scores), tuple(scores)), 0.0) == 0.0
+    assert cusum_statistic(LiveScores(min(scores), tuple(scores)), 0.0) == 0.0
 
 
 @law
@@ -88,7 +90,7 @@ def test_a_score_that_never_falls_below_its_reference_adds_up_to_nothing(scores:
 def test_a_lower_score_never_lowers_the_sum(scores: list[float], at: int, by: int) -> None:
     lower = list(scores)
     lower[at % len(lower)] -= by / 100
-    assert cusum_statistic(Scores(0.8, tuple(lower)), 0.02) >= cusum_statistic(Scores(0.8, tuple(scores)), 0.02)
+    assert cusum_statistic(LiveScores(0.8, tuple(lower)), 0.02) >= cusum_statistic(LiveScores(0.8, tuple(scores)), 0.02)
 
 
 @law
@@ -96,4 +98,4 @@ def test_a_lower_score_never_lowers_the_sum(scores: list[float], at: int, by: in
 def test_the_sum_is_the_largest_fall_of_any_last_stretch(scores: list[float]) -> None:
     drops = [0.8 - score - 0.02 for score in scores]
     last_stretches = [sum(drops[start:]) for start in range(len(drops) + 1)]
-    assert cusum_statistic(Scores(0.8, tuple(scores)), 0.02) == pytest.approx(max(last_stretches), abs=1e-8)
+    assert cusum_statistic(LiveScores(0.8, tuple(scores)), 0.02) == pytest.approx(max(last_stretches), abs=1e-8)

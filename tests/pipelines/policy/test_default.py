@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -14,14 +13,15 @@ from ragtide.pipelines.policy.default import EvidencePolicy
 from ragtide.pipelines.policy.interface import ComponentOptions, CostBenefit, ExpectedGain, Recommendations
 from ragtide.pipelines.policy.weigh import points_per_hour
 from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.reason import Reason, ReasonCode
 from tests.factories import evidence
 
 law = settings(derandomize=True, deadline=None, max_examples=60)
-NOTHING = CostBenefit(Action.REFRESH, ExpectedGain(0, 0, 0, "nothing is new"), 30)
+NOTHING = CostBenefit(Action.REFRESH, ExpectedGain.none(Reason.custom("nothing is new")), 30)
 
 
 def retrain(low: float, seconds: float = 3600, lasts: float = 1) -> CostBenefit:
-    return CostBenefit(Action.RETRAIN, ExpectedGain(low + 1, low, low + 2, "a gap"), seconds, lasts)
+    return CostBenefit(Action.RETRAIN, ExpectedGain(low + 1, low, low + 2, (Reason.custom("a gap"),)), seconds, lasts)
 
 
 def choose(weighed: CostBenefit, price: float) -> Recommendations:
@@ -33,13 +33,12 @@ def choose(weighed: CostBenefit, price: float) -> Recommendations:
 def test_a_wish_turns_round_at_the_number_that_it_names(tenths: int, seconds: int, price: int, lasts: int) -> None:
     weighed = retrain(tenths / 10, seconds, lasts)
     wish = choose(weighed, price).retrain
-    assert wish.otherwise.startswith("RETRAIN would ")
-    named = float(re.findall(r"[\d.]+\d", wish.otherwise)[-1])
-    # It is printed with one decimal.
+    assert wish.counterfactual is not None
+    values = wish.counterfactual.values
     if wish.wanted:
-        assert not choose(weighed, named + 0.1).retrain.wanted
+        assert not choose(weighed, float(values["points_per_hour"] or 0) + 0.1).retrain.wanted
     else:
-        assert choose(retrain(named + 0.1, seconds, lasts), price).retrain.wanted
+        assert choose(retrain(float(values["needed"] or 0) + 0.1, seconds, lasts), price).retrain.wanted
 
 
 @pytest.mark.parametrize(("low", "wanted"), [(50.0, True), (49.9, False)])
@@ -59,9 +58,10 @@ def test_no_gain_is_wanted_at_no_price() -> None:
 
 def test_a_wish_gives_the_reason_of_the_gain() -> None:
     choice = choose(retrain(50), price=50)
-    assert (choice.refresh.because, choice.retrain.because) == ("nothing is new", "a gap")
+    assert (choice.refresh.reasons, choice.retrain.reasons) == (NOTHING.gain.reasons, retrain(50).gain.reasons)
 
 
 def test_what_a_gap_needs_is_what_would_have_turned_it_round() -> None:
-    blocked = replace(retrain(0), gain=ExpectedGain(0, 0, 0, "a gap", needs="there been examples"))
-    assert choose(blocked, price=50).retrain.otherwise == "RETRAIN would have been weighed had there been examples"
+    needs = Reason.of(ReasonCode.IF_EXAMPLES, examples=20)
+    blocked = replace(retrain(0), gain=ExpectedGain.none(Reason.custom("a gap"), needs=needs))
+    assert choose(blocked, price=50).retrain.counterfactual == needs

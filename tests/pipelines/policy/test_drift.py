@@ -11,7 +11,8 @@ from ragtide.pipelines.policy.baselines import Drift
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.weigh import weigh_components
 from ragtide.pipelines.records.evidence import Measure
-from tests.factories import evidence, measure
+from ragtide.pipelines.records.reason import Reason, ReasonCode
+from tests.factories import evidence, measure, values_of
 
 PARAMS = PolicyParams(excess_loss_full=0.5, baseline=BaselineParams(drift_limit=0.1))
 
@@ -28,8 +29,8 @@ def test_documents_that_drifted_bring_a_refresh_alone(shift: float, wanted: bool
 
 
 @pytest.mark.parametrize(("excess_loss", "wanted"), [(-0.2, False), (0.5, False), (0.6, True)])
-def test_examples_that_surprise_bring_a_retrain_alone(surprise: float, wanted: bool) -> None:
-    choice = choose(shift=measure(0.0), excess_loss=measure(surprise))
+def test_examples_with_excess_loss_bring_a_retrain_alone(excess_loss: float, wanted: bool) -> None:
+    choice = choose(shift=measure(0.0), excess_loss=measure(excess_loss))
     assert (choice.refresh.wanted, choice.retrain.wanted) == (False, wanted)
 
 
@@ -46,11 +47,12 @@ def test_answers_do_not_count() -> None:
 
 def test_it_says_why_drift_was_not_measured() -> None:
     choice = choose(shift=Measure.unmeasured("no text of the old documents"))
-    assert choice.refresh.because == "the shift of the documents was not measured: no text of the old documents"
-    assert choice.refresh.otherwise == "REFRESH would have been chosen had it been measured above 0.1"
+    values = values_of(choice.refresh.reasons, ReasonCode.DRIFT)
+    assert (values["value"], values["why"]) == (None, "no text of the old documents")
+    assert choice.refresh.counterfactual == Reason.of(ReasonCode.IF_QUANTITY, quantity="shift", limit=0.1)
 
 
 def test_it_tells_the_drift_and_its_limit() -> None:
     told = choose(excess_loss=measure(0.7)).retrain
-    assert told.because == "the surprise of the examples is 0.7, and policy.excess_loss_full is 0.5"
-    assert told.otherwise == "RETRAIN would not have been chosen had it been 0.5 or less"
+    values = values_of(told.reasons, ReasonCode.DRIFT)
+    assert (values["signal"], values["value"], values["limit"]) == ("excess_loss", 0.7, 0.5)

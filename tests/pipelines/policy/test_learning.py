@@ -18,9 +18,7 @@ law = settings(derandomize=True, deadline=None, max_examples=60)
 PASTS = st.lists(
     st.builds(
         past,
-        st.sampled_from(
-            ["NOTHING", "HOLD", "REFRESH", "REBUILD", "TUNE_EMBEDDER", "RETRAIN", "REFRESH+RETRAIN", "an old name"]
-        ),
+        st.sampled_from(["NOTHING", "HOLD", "REFRESH", "REBUILD", "TUNE_EMBEDDER", "RETRAIN", "REFRESH+RETRAIN"]),
         accepted=st.booleans(),
         rolled_back=st.booleans(),
         expected_points=st.sampled_from([None, -3.0, 0.0, 0.9, 1.0, 40.0]),
@@ -113,7 +111,6 @@ def test_what_was_not_measured_or_hardly_expected_teaches_nothing(fields: dict[s
         ("REFRESH+RETRAIN", [Component.INDEX, Component.MODEL]),
         ("REBUILD+RETRAIN", [Component.INDEX, Component.MODEL]),
         ("TUNE_EMBEDDER+RETRAIN", [Component.EMBEDDER, Component.MODEL]),
-        ("a name of another version", []),
     ],
 )
 def test_each_half_learns_from_the_cycles_that_held_it(action: str, halves: list[Component]) -> None:

@@ -10,8 +10,10 @@ from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.baselines import Modyn
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.weigh import weigh_components
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import Costs, PastDecision
-from tests.factories import evidence, measure
+from ragtide.pipelines.records.reason import Reason, ReasonCode
+from tests.factories import evidence, measure, values_of
 
 # With its proof a refresh takes a tenth of an hour, and a retrain two: 30 and 60 points.
 COSTS = Costs(refresh_seconds=300, retrain_seconds=660, prove_seconds=60, source="prior")
@@ -19,7 +21,7 @@ PARAMS = PolicyParams(points_per_hour=300)
 
 
 def cycle(share: float | None = None, action: str = "NOTHING", accepted: bool = True) -> PastDecision:
-    return PastDecision(cycle="c", action=action, accepted=accepted, changed_share=share)
+    return PastDecision(cycle="c", action=Action.named(action), accepted=accepted, changed_share=share)
 
 
 def choose(*past: PastDecision, **signals: Any) -> Recommendations:
@@ -73,13 +75,12 @@ def test_answers_do_not_count() -> None:
 def test_examples_that_nobody_counted_do_not_wait() -> None:
     told = choose(new_examples=None).retrain
     assert not told.wanted
-    assert told.because == "how many new examples wait is not known"
-    assert told.otherwise == "RETRAIN would have been chosen had more than 60 points waited"
+    assert values_of(told.reasons, ReasonCode.BACKLOG)["points"] is None
+    assert told.counterfactual == Reason.of(ReasonCode.IF_QUANTITY, quantity="example_backlog", limit=60.0)
 
 
 def test_it_tells_what_waited_for_how_long_and_its_price() -> None:
     told = choose(cycle(0.3), new_examples=10)
-    assert told.refresh.because == "changed chunks have waited 40 points over 2 cycles, and taking them in costs 30"
-    assert told.refresh.otherwise == "REFRESH would not have been chosen had they waited no more than 30 points"
-    assert told.retrain.because == "new examples have waited 20 points over 2 cycles, and taking them in costs 60"
-    assert told.retrain.otherwise == "RETRAIN would have been chosen had they waited more than 60 points"
+    backlogs = [values_of(part.reasons, ReasonCode.BACKLOG) for part in (told.refresh, told.retrain)]
+    assert [(one["points"], one["cycles"], one["price"]) for one in backlogs] == [(40, 2, 30), (20, 2, 60)]
+    assert [one["quantity"] for one in backlogs] == ["chunk_backlog", "example_backlog"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,14 +10,16 @@ from ragtide.pipelines.params import BaselineParams, PolicyParams
 from ragtide.pipelines.policy.baselines import Periodic
 from ragtide.pipelines.policy.interface import Recommendations
 from ragtide.pipelines.policy.weigh import weigh_components
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import PastDecision
+from ragtide.pipelines.records.reason import Reason, ReasonCode
 from tests.factories import UNCHANGED, UNMOVED, evidence
 
 law = settings(derandomize=True, deadline=None)
 
 
 def cycle(action: str, accepted: bool = True) -> PastDecision:
-    return PastDecision(cycle="c", action=action, accepted=accepted)
+    return PastDecision(cycle="c", action=Action.named(action), accepted=accepted)
 
 
 def choose(past: tuple[PastDecision, ...], period: int) -> Recommendations:
@@ -35,7 +35,7 @@ def test_a_long_run_builds_every_period(period: int, cycles: int) -> None:
     for _ in range(cycles):
         wanted = choose(past, period).refresh.wanted
         past += (cycle("REFRESH+RETRAIN" if wanted else "NOTHING"),)
-    built = [at for at, one in enumerate(past, start=1) if one.action != "NOTHING"]
+    built = [at for at, one in enumerate(past, start=1) if one.action != Action.NOTHING]
     assert built == list(range(period, cycles + 1, period))
 
 
@@ -47,8 +47,9 @@ def test_a_build_that_was_refused_counts_and_a_hold_does_not(last: PastDecision,
 
 
 def test_it_says_where_it_counts_from() -> None:
-    assert "this is cycle 2 since the record begins" in choose((cycle("NOTHING"),), 4).refresh.because
-    assert "this is cycle 1 since the last one that built anything" in choose((cycle("RETRAIN"),), 4).refresh.because
+    none, one = choose((cycle("NOTHING"),), 4).refresh, choose((cycle("RETRAIN"),), 4).refresh
+    assert none.reasons == (Reason.of(ReasonCode.CYCLES_SINCE_BUILD, cycle=2, built=False, period=4),)
+    assert one.reasons == (Reason.of(ReasonCode.CYCLES_SINCE_BUILD, cycle=1, built=True, period=4),)
 
 
 @law
@@ -56,5 +57,5 @@ def test_it_says_where_it_counts_from() -> None:
 def test_the_period_that_it_names_turns_the_choice_round(period: int, quiet: int) -> None:
     past = (cycle("NOTHING"),) * quiet
     first = choose(past, period).refresh
-    [named] = re.findall(r"period_cycles been (\d+) or", first.otherwise)
-    assert choose(past, int(named)).refresh.wanted is not first.wanted
+    assert first.counterfactual is not None
+    assert choose(past, int(first.counterfactual.values["period"] or 0)).refresh.wanted is not first.wanted

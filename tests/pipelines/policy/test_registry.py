@@ -15,7 +15,9 @@ from ragtide.pipelines.policy.interface import ComponentOptions, Recommendation,
 from ragtide.pipelines.policy.registry import BUILT_IN, GROUP, known_policies, load_policy
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import Evidence
-from tests.factories import UNCHANGED, UNMOVED, evidence
+from ragtide.pipelines.records.reason import Reason, ReasonCode
+from ragtide.pipelines.reports.wording import option_text
+from tests.factories import UNCHANGED, UNMOVED, codes, evidence, option_of, values_of
 
 OF_THE_USER = f"{__name__}:Eager"
 
@@ -23,8 +25,8 @@ OF_THE_USER = f"{__name__}:Eager"
 class Eager:
     """Wants whatever can be had."""
 
-    def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations:
-        wish = Recommendation(True, "why not", "it would never have been otherwise")
+    def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations:
+        wish = Recommendation(True, (Reason.custom("why not"),), Reason.custom("under no other evidence"))
         return Recommendations(refresh=wish, retrain=wish)
 
 
@@ -88,13 +90,16 @@ def test_a_class_of_ones_own_decides_under_the_rules_that_hold_for_all() -> None
     )
     assert decision.policy == OF_THE_USER
     assert (decision.action, decision.proposed) == (Action.HOLD, Action.RETRAIN)
-    assert decision.reasons[0] == "No to REFRESH: why not; but the gate refused it."
+    refresh = option_of(decision, Action.REFRESH)
+    assert codes(refresh.reasons) == [ReasonCode.REJECTED_BEFORE, ReasonCode.CUSTOM]
+    assert option_text(refresh) == "the gate refused it; why not"
 
 
 def test_a_policy_that_always_wants_to_train_has_no_examples_to_do_it_with() -> None:
     decision = decide(evidence(examples=19), PolicyParams(name=OF_THE_USER))
     assert decision.action == Action.REFRESH
-    assert "19 examples are too few to learn from" in decision.reasons[1]
+    few = values_of(option_of(decision, Action.RETRAIN).reasons, ReasonCode.TOO_FEW_EXAMPLES)
+    assert few == {"examples": 19, "needed": 20}
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,5 +127,5 @@ def test_a_class_that_cannot_be_had_is_refused_by_name(name: str) -> None:
 
 
 def test_a_class_that_chooses_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match=r"Mute has no method choose\(evidence, halves, params\)"):
+    with pytest.raises(UserError, match=r"Mute has no method choose\(evidence, options, params\)"):
         load_policy(f"{__name__}:Mute")

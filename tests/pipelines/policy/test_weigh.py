@@ -13,16 +13,17 @@ from ragtide.pipelines.policy.decide import decide
 from ragtide.pipelines.policy.interface import ExpectedGain
 from ragtide.pipelines.policy.weigh import (
     LEAST_SECONDS,
-    STANDS,
+    OPEN_GAP,
     forecast_seconds,
     gain_cycles,
     refresh_gain,
     retrain_gain,
     weigh_components,
 )
-from ragtide.pipelines.records.action import Action, Component
+from ragtide.pipelines.records.action import ACTIONS, Action, Component
 from ragtide.pipelines.records.evidence import Costs, Evidence, Measure, PastDecision
-from tests.factories import UNMOVED, delta, evidence, measure, past
+from ragtide.pipelines.records.reason import Reason, ReasonCode
+from tests.factories import UNMOVED, codes, delta, evidence, measure, past, values_of, with_signals
 
 law = settings(derandomize=True, deadline=None, max_examples=60)
 PARAMS = PolicyParams()
@@ -79,7 +80,7 @@ WAITED = past("NOTHING", accepted=False, model_gap=0.3, index_gap=0.2)
 @pytest.mark.parametrize(("waited", "cycles"), [(0, 3), (1, 3), (2, 3), (3, 4), (9, 10)])
 def test_a_gap_that_stands_is_counted_for_as_many_cycles_as_it_stood(waited: int, cycles: int) -> None:
     for half in Component:
-        assert gain_cycles(evidence(past=(WAITED,) * waited), PolicyParams(gain_lasts_cycles=3), half) == cycles
+        assert gain_cycles(evidence(past=(WAITED,) * waited).limits, PolicyParams(gain_lasts_cycles=3), half) == cycles
 
 
 @pytest.mark.parametrize(
@@ -89,13 +90,13 @@ def test_a_gap_that_stands_is_counted_for_as_many_cycles_as_it_stood(waited: int
         (past("REFRESH", model_gap=0.3, index_gap=0.2), 1, 7),
         (past("REFRESH+RETRAIN", model_gap=0.3, index_gap=0.2), 1, 1),
         (past("RETRAIN", accepted=False, model_gap=0.3, index_gap=0.2), 7, 7),
-        (past("NOTHING", accepted=False, model_gap=STANDS - 0.001, index_gap=0.2), 7, 1),
+        (past("NOTHING", accepted=False, model_gap=OPEN_GAP - 0.001, index_gap=0.2), 7, 1),
         (past("NOTHING", accepted=False, model_gap=0.3), 1, 7),
     ],
     ids=["retrained", "refreshed", "both", "refused", "no gap in the model", "index not measured"],
 )
 def test_what_was_done_about_a_half_or_needed_not_be_begins_anew(last: PastDecision, index: int, model: int) -> None:
-    world, params = evidence(past=(*(WAITED,) * 5, last)), PolicyParams(gain_lasts_cycles=1)
+    world, params = evidence(past=(*(WAITED,) * 5, last)).limits, PolicyParams(gain_lasts_cycles=1)
     assert (gain_cycles(world, params, Component.INDEX), gain_cycles(world, params, Component.MODEL)) == (index, model)
 
 
@@ -107,8 +108,7 @@ def test_a_gap_that_stands_for_longer_never_makes_an_action_less_likely(
     world = untaught(model_gap=gap, refresh_gain=gap, delta=delta() if moved else UNMOVED)
     params = PolicyParams(points_per_hour=price, gain_lasts_cycles=1)
     sooner, later = (
-        decide(world.model_copy(update={"past": (WAITED,) * cycles}), params).action
-        for cycles in (waited, waited + more)
+        decide(with_signals(world, **{"past": (WAITED,) * cycles}), params).action for cycles in (waited, waited + more)
     )
     assert sooner.refreshes <= later.refreshes
     assert sooner.retrains <= later.retrains
@@ -117,10 +117,10 @@ def test_a_gap_that_stands_for_longer_never_makes_an_action_less_likely(
 def test_what_is_not_worth_its_cost_today_is_at_last_chosen_if_nothing_changes() -> None:
     params = PolicyParams(points_per_hour=150, gain_lasts_cycles=1)
     world = untaught(delta=UNMOVED)
-    chosen = [decide(world.model_copy(update={"past": (WAITED,) * waited}), params).action for waited in range(6)]
+    chosen = [decide(with_signals(world, **{"past": (WAITED,) * waited}), params).action for waited in range(6)]
     assert chosen[0] == Action.NOTHING
     assert chosen[-1] == Action.RETRAIN
-    assert sorted(chosen, key=list(Action).index) == chosen
+    assert sorted(chosen) == chosen
 
 
 # --- the index -------------------------------------------------------------------------------------------------------
@@ -128,14 +128,14 @@ def test_what_is_not_worth_its_cost_today_is_at_last_chosen_if_nothing_changes()
 
 def test_an_index_that_holds_these_very_chunks_has_nothing_to_gain() -> None:
     found = refresh_gain(evidence(delta=UNMOVED, refresh_gain=measure(0.5)))
-    assert (ends(found), found.because) == ((0, 0, 0), "the live index holds these very chunks")
+    assert (ends(found), codes(found.reasons)) == ((0, 0, 0), [ReasonCode.INDEX_CURRENT])
 
 
 def test_a_measured_gain_counts_times_what_a_refresh_recovers() -> None:
     found = refresh_gain(evidence(refresh_gain=measure(0.5, low=0.25, high=0.75), changed_sentence_share=measure(0.0)))
     assert ends(found) == (20, 40, 60)
-    assert "the right passage would win 50 points" in found.because
-    assert "has recovered" not in found.because
+    assert values_of(found.reasons, ReasonCode.GAIN_MEASURED) == {"points": 50}
+    assert ReasonCode.PAST_GAIN not in codes(found.reasons)
 
 
 def test_news_that_no_question_asks_for_is_the_least_that_a_refresh_gains() -> None:
@@ -157,8 +157,8 @@ def test_missing_answers_count_where_the_model_fails_whatever_is_before_it_and_c
     found = weigh_components(masked, PARAMS).refresh.gain
     taught = weigh_components(masked, PARAMS).retrain.gain.points / 100
     assert ends(found) == pytest.approx([100 * taught * share * 0.8 for share in (0.4, 0.5, 0.6)])
-    assert "with a model that has learnt to answer" in found.because
-    cannot_learn = masked.model_copy(update={"adapter_is_current": True})
+    assert ReasonCode.GAIN_WITH_TRAINED_MODEL in codes(found.reasons)
+    cannot_learn = with_signals(masked, **{"adapter_is_current": True})
     assert weigh_components(cannot_learn, PARAMS).refresh.gain.points == 0
 
 
@@ -172,25 +172,25 @@ def test_cosmetic_edits_gain_nothing_however_many_chunks_they_touch() -> None:
         evidence(refresh_gain=UNMEASURED, changed_sentence_share=measure(0.0), delta=delta(new=10, gone=10))
     )
     assert ends(found) == (0, 0, 0)
-    assert "no sentence says anything new; no questions, so the share of sentences that are news stands in for it" in (
-        found.because
-    )
+    assert values_of(found.reasons, ReasonCode.CHANGED_SENTENCES) == {"share": 0.0}
+    assert values_of(found.reasons, ReasonCode.GAIN_ESTIMATED)["by_chunks"] is False
 
 
 @pytest.mark.parametrize(
-    ("news", "points", "said"),
+    ("news", "points", "by_chunks"),
     [
-        (measure(0.1), 7.6, "10.0% of the sentences are news; no questions, so the share of sentences that are news"),
-        (UNMEASURED, 15.2, "1 old ones are gone; no questions, so the share of chunks stands in for it"),
+        (measure(0.1), 7.6, False),
+        (UNMEASURED, 15.2, True),
     ],
     ids=["sentences", "chunks"],
 )
 def test_what_was_not_measured_is_stood_in_for_by_the_news_and_else_by_the_chunks(
-    news: Measure, points: float, said: str
+    news: Measure, points: float, by_chunks: bool
 ) -> None:
     found = refresh_gain(evidence(refresh_gain=UNMEASURED, changed_sentence_share=news, delta=delta(new=2)))
     assert ends(found) == (points, points, points)
-    assert said in found.because
+    estimated = values_of(found.reasons, ReasonCode.GAIN_ESTIMATED)
+    assert (estimated["by_chunks"], estimated["why"]) == (by_chunks, "no questions")
 
 
 def test_without_a_score_nothing_stands_in_for_a_gain() -> None:
@@ -201,19 +201,19 @@ def test_what_refreshes_brought_is_told_and_counts() -> None:
     history = (past("REFRESH", recovered_points=0.0),) * 5
     found = refresh_gain(evidence(refresh_gain=measure(0.5), changed_sentence_share=measure(0.0), past=history))
     assert ends(found) == (20, 20, 20)
-    assert found.because.endswith("such an action has recovered about 40% of what was expected (5x)")
+    assert values_of(found.reasons, ReasonCode.PAST_GAIN) == {"component": "index", "share": 0.4, "cycles": 5}
 
 
 @pytest.mark.parametrize(
-    ("signals", "said"),
+    ("signals", "code"),
     [
-        ({"live_release": None}, "all 10 chunks are new"),
-        ({"delta": delta(new=0, gone=0)}, "the same chunks in other documents or places"),
-        ({"delta": delta().model_copy(update={"rebuild": "another embedder"})}, "all 10 chunks anew, 1 of them"),
+        ({"live_release": None}, ReasonCode.FIRST_INDEX),
+        ({"delta": delta(new=0, gone=0)}, ReasonCode.MOVED_CHUNKS),
+        ({"delta": delta().model_copy(update={"rebuild": "another embedder"})}, ReasonCode.REBUILT_CHUNKS),
     ],
 )
-def test_what_is_new_is_said(signals: dict[str, Any], said: str) -> None:
-    assert refresh_gain(evidence(**signals)).because.startswith(said)
+def test_what_is_new_is_said(signals: dict[str, Any], code: ReasonCode) -> None:
+    assert refresh_gain(evidence(**signals)).reasons[0].code is code
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -222,10 +222,8 @@ def test_what_is_new_is_said(signals: dict[str, Any], said: str) -> None:
 def test_a_first_retrain_is_thought_to_recover_half_of_the_gap() -> None:
     found = retrain_gain(untaught(), PARAMS)
     assert ends(found) == (10, 20, 30)
-    assert (found.because, found.needs) == (
-        "with the right passage the model scores 0.95, 40 points below the target",
-        None,
-    )
+    assert values_of(found.reasons, ReasonCode.MODEL_BELOW_TARGET) == {"score": 0.95, "points": 40}
+    assert found.needs is None
 
 
 @pytest.mark.parametrize(("new", "share"), [(None, 1.0), (12, 0.5), (24, 0.75), (10_000, 1.0)])
@@ -249,41 +247,42 @@ def test_how_many_examples_halve_it_is_a_setting() -> None:
         (measure(-0.3), 0.0),
     ],
 )
-def test_examples_teach_as_far_as_they_surely_surprise(surprise: Measure, share: float) -> None:
-    assert ends(retrain_gain(untaught(excess_loss=surprise), PARAMS)) == (10 * share, 20 * share, 30 * share)
+def test_examples_teach_as_far_as_their_excess_loss_is_sure(excess_loss: Measure, share: float) -> None:
+    assert ends(retrain_gain(untaught(excess_loss=excess_loss), PARAMS)) == (10 * share, 20 * share, 30 * share)
 
 
 def test_which_surprise_is_full_is_a_setting() -> None:
     params = PolicyParams(excess_loss_full=1.0, examples_half=24)
     found = retrain_gain(untaught(excess_loss=measure(0.5), new_examples=24), params)
     assert ends(found) == (2.5, 5, 7.5)
-    assert found.because.endswith("; 24 of 100 examples are new to it and surprise it by 0.50 nats a token")
+    assert values_of(found.reasons, ReasonCode.NEW_EXAMPLES) == {"new": 24, "examples": 100}
+    assert values_of(found.reasons, ReasonCode.EXCESS_LOSS) == {"nats": 0.5}
 
 
 def test_what_retrains_brought_is_told_and_counts() -> None:
     found = retrain_gain(untaught(past=(past(recovered_points=0.0),) * 4), PARAMS)
     assert ends(found) == (5, 10, 15)
-    assert found.because.endswith("such an action has recovered about 25% of what was expected (4x)")
+    assert values_of(found.reasons, ReasonCode.PAST_GAIN) == {"component": "model", "share": 0.25, "cycles": 4}
 
 
 @pytest.mark.parametrize(
-    ("signals", "said", "needs"),
+    ("signals", "code", "needs"),
     [
-        ({"model_gap": UNMEASURED}, "the model's gap was not measured: no questions", None),
-        ({"model_gap": measure(0.0)}, "which reaches the target", None),
-        ({"model_gap": measure(-0.2)}, "which reaches the target", None),
-        ({"adapter_is_current": True}, "the same examples would bring the same adapter", "other settings of finetune"),
-        ({"examples": 19}, "19 examples are too few to learn from", "there been 20 examples"),
-        ({"new_examples": 0}, "the adapter has seen every example", "examples that it has not seen"),
+        ({"model_gap": UNMEASURED}, ReasonCode.MODEL_GAP_UNMEASURED, None),
+        ({"model_gap": measure(0.0)}, ReasonCode.MODEL_AT_TARGET, None),
+        ({"model_gap": measure(-0.2)}, ReasonCode.MODEL_AT_TARGET, None),
+        ({"adapter_is_current": True}, ReasonCode.SAME_ADAPTER, ReasonCode.IF_OTHER_EXAMPLES),
+        ({"examples": 19}, ReasonCode.TOO_FEW_EXAMPLES, ReasonCode.IF_EXAMPLES),
+        ({"new_examples": 0}, ReasonCode.NO_NEW_EXAMPLES, ReasonCode.IF_UNSEEN_EXAMPLES),
     ],
 )
 def test_where_nothing_can_be_learnt_the_gain_is_none_and_it_is_said_why(
-    signals: dict[str, Any], said: str, needs: str | None
+    signals: dict[str, Any], code: ReasonCode, needs: ReasonCode | None
 ) -> None:
     found = retrain_gain(untaught(**signals), PARAMS)
     assert ends(found) == (0, 0, 0)
-    assert said in found.because
-    assert needs in found.needs if needs and found.needs else found.needs is needs
+    assert found.reasons[0].code is code
+    assert (found.needs and found.needs.code) is needs
 
 
 @pytest.mark.parametrize(
@@ -295,10 +294,10 @@ def test_another_base_model_in_the_params_is_told_and_changes_no_number(signals:
     before, after = (
         retrain_gain(untaught(**signals, new_base_model=base), PARAMS) for base in (None, "packaged:other")
     )
-    assert "base model" not in before.because
-    told = "; params.yaml names another base model now, packaged:other, and a retrain starts from it"
-    assert after.because.count(told) == 1
-    assert after.because.replace(told, "") == before.because
+    assert ReasonCode.NEW_BASE_MODEL not in codes(before.reasons)
+    assert values_of(after.reasons, ReasonCode.NEW_BASE_MODEL) == {"model": "packaged:other"}
+    others = [reason for reason in after.reasons if reason.code is not ReasonCode.NEW_BASE_MODEL]
+    assert others == list(before.reasons)
     assert ends(after) == ends(before)
 
 
@@ -317,12 +316,12 @@ def test_another_base_model_in_the_params_is_told_and_changes_no_number(signals:
     ],
 )
 def test_an_action_takes_its_steps_and_one_proof(action: Action, expected: float) -> None:
-    assert forecast_seconds(action, evidence(costs=COSTS)) == expected
+    assert forecast_seconds(action, evidence(costs=COSTS).limits) == expected
 
 
 def test_nothing_is_free() -> None:
     free = COSTS.model_copy(update=dict.fromkeys(("refresh_seconds", "retrain_seconds", "prove_seconds"), 0.0))
-    assert forecast_seconds(Action.REFRESH, evidence(costs=free)) == LEAST_SECONDS > 0
+    assert forecast_seconds(Action.REFRESH, evidence(costs=free).limits) == LEAST_SECONDS > 0
 
 
 def test_rows_that_cannot_stay_are_weighed_as_a_rebuild() -> None:
@@ -361,9 +360,8 @@ def test_to_forget_what_is_gone_is_worth_something_where_there_is_nothing_else_t
     )
     assert ends(before) == (0, 0, 0)
     assert ends(gain) == (6, 6, 6)
-    assert gain.because == f"{before.because}; the adapter was taught from 3 documents that are gone: " + (
-        "to forget that counts for 6 points"
-    )
+    forgets = Reason.of(ReasonCode.FORGETS_DELETED, documents=3, points=6.0)
+    assert gain.reasons == (*before.reasons, forgets)
     assert gain.needs is None
 
 
@@ -387,7 +385,7 @@ def test_what_is_to_be_forgotten_makes_a_refresh_worth_no_more() -> None:
     world = evidence(model_gap=measure(0.4), score_gold=measure(0.1), missing_answers=measure(0.9))
     [plain, gone] = (
         weigh_components(one, PARAMS).refresh
-        for one in (world, world.model_copy(update={"deleted_training_documents": GONE}))
+        for one in (world, with_signals(world, **{"deleted_training_documents": GONE}))
     )
     assert gone == plain
 
@@ -395,7 +393,8 @@ def test_what_is_to_be_forgotten_makes_a_refresh_worth_no_more() -> None:
 def test_a_new_model_is_asked_for_its_skills_as_well() -> None:
     costs = COSTS.model_copy(update={"suite_seconds": 7.0})
     took = {
-        action: forecast_seconds(action, evidence(costs=costs)) - forecast_seconds(action, evidence(costs=COSTS))
-        for action in Action
+        action: forecast_seconds(action, evidence(costs=costs).limits)
+        - forecast_seconds(action, evidence(costs=COSTS).limits)
+        for action in ACTIONS.values()
     }
     assert all(more == (7 if action.retrains else 0) for action, more in took.items())

@@ -1,4 +1,4 @@
-"""Does the disk become free of what no release needs, and of nothing else?"""
+"""Tests of project maintenance: deletion of unreferenced embedders and partial folders, and store sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.base import PARTIAL_PREFIX
 from ragtide.pipelines.records.release import BuiltEmbedder, MaintenanceStep
-from ragtide.pipelines.registry.releases import LOST
+from ragtide.pipelines.registry.releases import DAMAGED
 from ragtide.pipelines.release.cleanup import StoreSize, maintain_project, store_sizes, store_sizes_markdown
 from tests.conftest import write_project
 from tests.factories import BASE, write
@@ -30,7 +30,7 @@ def tuned(name: str) -> BuiltEmbedder:
 
 
 def weights(project: Project, name: str, days: float) -> Path:
-    """A tuned retriever's folder, of so many days ago."""
+    """The folder of a fine-tuned embedder, last changed so many days ago."""
     folder = write(project.workspace.tuned_embedders / name / "model.safetensors", name).parent
     then = time.time() - days * DAY
     os.utime(folder, (then, then))
@@ -38,9 +38,9 @@ def weights(project: Project, name: str, days: float) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Release 1 was made with a tuned retriever, release 2 with another, release 3, which is live, with none."""
-    project = Project.open(write_project(tmp_path_factory.mktemp("upkeep") / "told"), no_progress)
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Releases 1 and 2 have different fine-tuned embedders; release 3, which is live, has none."""
+    project = Project.open(write_project(tmp_path_factory.mktemp("cleanup") / "project"), no_progress)
     write(project.workspace.kb / "pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
     for name in ("first", "second"):
         weights(project, name, days=30)
@@ -50,9 +50,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(told: Path, tmp_path: Path) -> Project:
-    shutil.copytree(told, tmp_path / "told")
-    return Project.open(tmp_path / "told", no_progress)
+def opened(template: Path, tmp_path: Path) -> Project:
+    shutil.copytree(template, tmp_path / "project")
+    return Project.open(tmp_path / "project", no_progress)
 
 
 def step(project: Project, dry_run: bool = False) -> MaintenanceStep:
@@ -63,86 +63,86 @@ def kept(project: Project) -> list[str]:
     return sorted(path.name for path in project.workspace.tuned_embedders.iterdir())
 
 
-def test_the_retrievers_of_releases_stay_however_old_and_whichever_is_live(opened: Project) -> None:
+def test_embedders_of_releases_are_kept_whatever_their_age(opened: Project) -> None:
     done = step(opened)
-    assert done == MaintenanceStep(
-        step="sweep models", done=False, why="every tuned retriever is a release's, or younger than 7 days"
-    )
+    assert (done.step, done.done) == ("delete unreferenced models", False)
+    assert "7 days" in done.why
     assert kept(opened) == ["first", "second"]
 
 
 @pytest.mark.parametrize(("days", "stays"), [(6, True), (8, False)])
-def test_one_that_was_refused_goes_once_it_is_old(opened: Project, days: int, stays: bool) -> None:
-    folder = weights(opened, "refused", days)
+def test_the_embedder_of_a_rejected_candidate_is_deleted_once_it_is_old(
+    opened: Project, days: int, stays: bool
+) -> None:
+    folder = weights(opened, "rejected", days)
     done = step(opened)
     assert (folder.is_dir(), done.done) == (stays, not stays)
-    assert kept(opened) == ["first", *(["refused"] if stays else []), "second"]
+    assert kept(opened) == ["first", *(["rejected"] if stays else []), "second"]
 
 
-def test_one_that_the_note_of_the_index_names_stays(opened: Project) -> None:
-    weights(opened, "noted", days=30)
+def test_an_embedder_that_the_index_artifact_names_is_kept(opened: Project) -> None:
+    weights(opened, "last-built", days=30)
     live = opened.registry.champion()
     assert live is not None
-    write_index_artifact(opened.workspace, live.index.model_copy(update={"tuned_embedder": tuned("noted")}))
+    write_index_artifact(opened.workspace, live.index.model_copy(update={"tuned_embedder": tuned("last-built")}))
     assert not step(opened).done
-    assert "noted" in kept(opened)
+    assert "last-built" in kept(opened)
 
 
-def test_one_whose_release_was_struck_off_goes(opened: Project) -> None:
-    opened.registry.tag_release("1", {LOST: "its rows are gone"})
-    assert step(opened).why == "1 tuned retrievers older than 7 days that no release was made with"
+def test_the_embedder_of_a_damaged_release_is_deleted(opened: Project) -> None:
+    opened.registry.tag_release("1", {DAMAGED: "its rows are missing"})
+    assert step(opened).why.startswith("1 fine-tuned embedders")
     assert kept(opened) == ["second"]
 
 
-def test_what_a_killed_writer_left_goes_at_once(opened: Project) -> None:
+def test_partial_folders_are_deleted_whatever_their_age(opened: Project) -> None:
     space = opened.workspace
     for folder in (space.state, space.adapters, space.tuned_embedders, space.artifacts):
         write(folder / f"{PARTIAL_PREFIX}model-abc" / "new" / "half", "half")
     done = step(opened)
-    assert done.why == (
-        "0 tuned retrievers older than 7 days that no release was made with; 4 folders of killed writers"
-    )
+    assert done.why.startswith("0 fine-tuned embedders")
+    assert "4 partial folders" in done.why
     assert not list(space.root.rglob(f"{PARTIAL_PREFIX}*"))
     assert kept(opened) == ["first", "second"]
 
 
-def test_a_dry_run_says_the_same_and_does_nothing(opened: Project) -> None:
-    weights(opened, "refused", days=30)
+def test_a_dry_run_reports_the_same_and_deletes_nothing(opened: Project) -> None:
+    weights(opened, "rejected", days=30)
     write(opened.workspace.state / f"{PARTIAL_PREFIX}adapter.new-abc" / "half", "half")
     would = step(opened, dry_run=True)
     assert not would.done
-    assert kept(opened) == ["first", "refused", "second"]
+    assert kept(opened) == ["first", "rejected", "second"]
     done = step(opened)
     assert (done.done, done.why) == (True, would.why)
     assert kept(opened) == ["first", "second"]
 
 
-def test_one_can_still_go_back_to_every_release(opened: Project) -> None:
-    weights(opened, "refused", days=30)
+def test_every_release_can_still_be_served(opened: Project) -> None:
+    weights(opened, "rejected", days=30)
     step(opened)
     for release in opened.registry.releases():
         opened.check_servable(release)
 
 
-def test_before_anything_is_built_there_is_nothing_to_keep_up(tmp_path: Path) -> None:
+def test_before_anything_is_built_there_is_no_maintenance(tmp_path: Path) -> None:
     project = Project.open(write_project(tmp_path / "new"), no_progress)
     assert maintain_project(project) == []
     assert not project.workspace.tuned_embedders.exists()
 
 
-def test_sizes_are_told_largest_first_of_what_is_there(tmp_path: Path) -> None:
+def test_sizes_of_existing_stores_are_listed_largest_first(tmp_path: Path) -> None:
     space = Project.open(write_project(tmp_path / "project"), no_progress).workspace
     write(space.state / "lance" / "data" / "a.lance", "x" * 300)
     write(space.state / "mlflow.db", "x" * 500)
     database = write(tmp_path / "prefect.db", "x" * 100)
-    found = store_sizes(space, database)
-    assert [(one.what, one.bytes) for one in found] == [
-        ("MLflow's database", 500),
+    sizes = store_sizes(space, database)
+    assert [(size.store, size.bytes) for size in sizes] == [
+        ("MLflow database", 500),
         ("index", 300),
-        ("Prefect's database", 100),
+        ("Prefect database", 100),
     ]
 
 
-def test_sizes_are_a_row_each() -> None:
+def test_each_store_has_a_row() -> None:
     page = store_sizes_markdown([StoreSize("index", Path("/x/lance"), 2_340_000)])
     assert page.splitlines()[-1] == "| index | 2.3 | `/x/lance` |"

@@ -1,4 +1,4 @@
-"""Does a release leave whole, with a card that says what it is, and is nothing made where it cannot?"""
+"""Tests of the export of a release: weights, card, README, permissions, and no output on failure."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def logits(model: object) -> torch.Tensor:
     with torch.inference_mode():
-        found: torch.Tensor = model.eval()(input_ids=torch.arange(6, 46)[None]).logits  # type: ignore[attr-defined]
-        return found
+        result: torch.Tensor = model.eval()(input_ids=torch.arange(6, 46)[None]).logits  # type: ignore[attr-defined]
+        return result
 
 
-def test_what_is_exported_answers_as_the_release_does(released: Project, tmp_path: Path) -> None:
+def test_the_exported_model_has_the_logits_of_the_release(released: Project, tmp_path: Path) -> None:
     folder = export_release(released, None, MERGED, tmp_path / "out")
     assert folder == tmp_path / "out"
     generator = released.models.generator
@@ -62,7 +62,7 @@ def test_what_is_exported_answers_as_the_release_does(released: Project, tmp_pat
     assert not torch.equal(written, logits(generator.load(None)))
 
 
-def test_a_card_and_a_readme_say_where_it_came_from(released: Project, tmp_path: Path) -> None:
+def test_card_and_readme_record_the_origin(released: Project, tmp_path: Path) -> None:
     release = released.registry.release("2")
     folder = export_release(released, "2", MERGED, tmp_path / "out")
     card = ReleaseCard.read(folder / CARD)
@@ -73,19 +73,19 @@ def test_a_card_and_a_readme_say_where_it_came_from(released: Project, tmp_path:
         release.model.adapter,
     )
     assert (card.format, card.answer_score) == ("safetensors", 1.0)
-    told = (folder / README).read_text(encoding="utf-8")
+    readme = (folder / README).read_text(encoding="utf-8")
     assert all(
-        word in told for word in ("# Release 2", str(release.model.adapter), 'from_pretrained("out")', "PASSAGE")
+        word in readme for word in ("# Release 2", str(release.model.adapter), 'from_pretrained("out")', "PASSAGE")
     )
     assert {CARD, README, "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
 
 
-def test_an_earlier_release_is_exported_as_it_was_to_a_place_of_its_own(released: Project) -> None:
+def test_an_earlier_release_is_exported_to_a_folder_of_its_own(released: Project) -> None:
     folder = export_release(released, "1", MERGED)
     assert folder == released.workspace.root / "export/release-1-safetensors"
     card = ReleaseCard.read(folder / CARD)
     assert (card.release, card.adapter) == ("1", None)
-    with pytest.raises(UserError, match="release-1-safetensors is there already: name another place with --to"):
+    with pytest.raises(UserError, match="release-1-safetensors already exists"):
         export_release(released, "1", MERGED)
 
 
@@ -94,7 +94,7 @@ def test_the_adapter_alone_names_its_base(released: Project, tmp_path: Path) -> 
     assert {"base.json", "adapter_model.safetensors", CARD, README} <= {path.name for path in folder.iterdir()}
 
 
-def test_an_empty_folder_may_be_there_and_others_may_read_it(released: Project, tmp_path: Path) -> None:
+def test_an_empty_target_is_filled_and_readable_by_others(released: Project, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     export_release(released, None, MERGED, tmp_path / "out")
     assert (tmp_path / "out" / CARD).is_file()
@@ -103,37 +103,35 @@ def test_an_empty_folder_may_be_there_and_others_may_read_it(released: Project, 
 
 
 @pytest.mark.parametrize("there", ["out/kept", "out"])
-def test_a_target_that_holds_something_stays_as_it_was(released: Project, tmp_path: Path, there: str) -> None:
+def test_a_target_that_is_not_empty_is_unchanged(released: Project, tmp_path: Path, there: str) -> None:
     kept = write(tmp_path / there, "mine")
-    with pytest.raises(UserError, match="out is there already") as refusal:
+    with pytest.raises(UserError, match="out already exists") as failure:
         export_release(released, None, MERGED, tmp_path / "out")
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(failure.value)
     assert kept.read_text(encoding="utf-8") == "mine"
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
 
 
-def test_what_fails_on_the_way_leaves_nothing(
-    released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def half(*arguments: object) -> None:
+def test_a_failed_export_leaves_nothing(released: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_half_way(*arguments: object) -> None:
         write(Path(str(arguments[3])) / "half", "half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(module, "save_model", half)
+    monkeypatch.setattr(module, "save_model", fail_half_way)
     with pytest.raises(OSError, match="no space left"):
         export_release(released, None, MERGED, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["3", "0", "none"])
-def test_a_release_that_is_not_there_is_refused(released: Project, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=f"there is no release {name}: `ragtide history` lists them"):
+def test_an_unknown_release_raises(released: Project, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"no release {name}"):
         export_release(released, name, MERGED, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_base_model_alone_has_no_adapter_to_export(released: Project, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the release has no adapter"):
+    with pytest.raises(UserError, match="no adapter"):
         export_release(released, "1", ExportFormat.ADAPTER, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -142,29 +140,29 @@ def test_a_base_model_alone_has_no_adapter_to_export(released: Project, tmp_path
 def test_before_the_first_release_there_is_nothing_to_export(tmp_path: Path, name: str | None) -> None:
     project = Project.open(write_project(tmp_path / "project"), no_progress)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match="nothing is live yet: `ragtide run` makes the first release"):
+    with pytest.raises(UserError, match="nothing is live yet"):
         export_release(project, name, MERGED)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_generator_of_a_users_own_is_refused(tmp_path: Path) -> None:
+def test_a_custom_generator_cannot_be_exported(tmp_path: Path) -> None:
     project = Project.open(write_project(tmp_path / "project"), no_progress)
     write(project.workspace.kb / "pump.md", PAGE)
     release_of(project, BASE)
-    with pytest.raises(UserError, match="CountingReader' is code of your own"):
+    with pytest.raises(UserError, match="CountingReader"):
         export_release(project, None, MERGED, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_release_whose_base_is_gone_is_refused(released: Project, tmp_path: Path) -> None:
-    """The weights at the place that the release names are others now."""
+def test_a_release_without_its_base_model_raises(released: Project, tmp_path: Path) -> None:
+    """The folder that the release names has other weights now."""
     base = Path(released.workspace.params.generate.model)
     shutil.copytree(base, tmp_path / "kept")
     try:
         write_byte_model(base, seed=9)
-        with pytest.raises(UserError, match=r"the release's model was made from .*put it back") as refusal:
+        with pytest.raises(UserError, match="base") as failure:
             export_release(Project.open(released.workspace.root, no_progress), None, MERGED, tmp_path / "out")
     finally:
         shutil.copytree(tmp_path / "kept", base, dirs_exist_ok=True)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(failure.value)
     assert not (tmp_path / "out").exists()

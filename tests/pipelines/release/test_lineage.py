@@ -1,4 +1,4 @@
-"""Is it known what went into an adapter, and is one flagged that saw a deleted document? Real MLflow and LanceDB."""
+"""Tests of adapter lineage and of the flags for deleted documents, on real MLflow and LanceDB."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ragtide.pipelines.records.release import BuiltModel, Release
 from ragtide.pipelines.release.lineage import (
     SAW_DELETED,
     DeletedDocuments,
+    DocumentState,
     Sighting,
     deleted_seen_documents,
     deleted_training_documents,
@@ -58,7 +59,7 @@ def remember(space: Workspace, *states: dict[str, str]) -> Snapshot:
 
 
 @pytest.mark.parametrize(
-    ("states", "gone"),
+    ("states", "deleted"),
     [
         ([{"a.md": "1", "b.md": "2"}], ()),
         ([{"a.md": "1", "b.md": "2"}, {"b.md": "2"}], ("a.md",)),
@@ -80,23 +81,23 @@ def remember(space: Workspace, *states: dict[str, str]) -> Snapshot:
         "deleted, and there again",
     ],
 )
-def test_gone_is_what_is_neither_there_nor_under_another_name(
-    states: list[dict[str, str]], gone: tuple[str, ...], tmp_path: Path
+def test_a_document_is_deleted_where_it_is_neither_present_nor_renamed(
+    states: list[dict[str, str]], deleted: tuple[str, ...], tmp_path: Path
 ) -> None:
     space = workspace(tmp_path)
     now = remember(space, *states)
     seen = {name: md5(text) for name, text in states[0].items()}
-    assert DeletedDocuments(space, now, ()).among(seen) == gone
+    assert DeletedDocuments(space, now, ()).among(seen) == deleted
 
 
-def test_what_waits_for_an_approval_or_cannot_be_opened_is_not_gone(tmp_path: Path) -> None:
+def test_a_pending_or_unreadable_document_is_not_deleted(tmp_path: Path) -> None:
     space = workspace(tmp_path)
     now = snapshot({"d.md": md5("d")}).model_copy(update={"unusable": {"b.md": "cannot be read"}})
     seen = {f"{name}.md": md5(name) for name in "abcd"}
     assert DeletedDocuments(space, now, {"a.md": md5("a")}).among(seen) == ("c.md",)
 
 
-def test_a_model_knows_what_it_was_taught_from_and_not_what_stood_beside_it(tmp_path: Path) -> None:
+def test_source_documents_are_told_apart_from_other_context(tmp_path: Path) -> None:
     model = BuiltModel(
         base="b",
         adapter="a",
@@ -114,31 +115,31 @@ def test_a_model_knows_what_it_was_taught_from_and_not_what_stood_beside_it(tmp_
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Release 1 has an adapter that was taught from pump and valve, release 2 the same one, release 3 none."""
-    root = write_project(tmp_path_factory.mktemp("lineage") / "told", index={"top_k": 3})
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Releases 1 and 2 have one adapter, trained on answers from Pump and Valve; release 3 has none."""
+    root = write_project(tmp_path_factory.mktemp("lineage") / "project", index={"top_k": 3})
     project = Project.open(root, no_progress)
     project.workspace.state.mkdir()
     MlflowClient(tracking_uri=project.workspace.tracking_uri).search_experiments()
     for name in NAMES:
         write(root / f"data/kb/{name}.md", page(name))
     examples = [{"prompt": ASKS.format(name), "completion": "2027-01-01", "doc": f"{name}.md"} for name in NAMES[::2]]
-    write(root / "data/train/t.jsonl", "".join(json.dumps(one) + "\n" for one in examples))
+    write(root / "data/train/t.jsonl", "".join(json.dumps(example) + "\n" for example in examples))
     write(root / "data/golden/q.jsonl", json.dumps({"question": "Is Tank 1 old?", "answers": ["2027"]}) + "\n")
     record_snapshot(project.workspace)
     corpus = project.corpus(take_snapshot(project.workspace))
     built = build_index(project.workspace, LoadedEmbedder(project.models.embedder), corpus, no_progress)
     model, _ = build_model(project.workspace, project.models, corpus, project.retriever(built), no_progress)
-    for one in (model, model, BASE):
-        release_of(project, one)
+    for released in (model, model, BASE):
+        release_of(project, released)
     roll_back(project.registry, "1", "by hand")
     return root
 
 
 @pytest.fixture
-def home(told: Path, tmp_path: Path) -> Home:
-    shutil.copytree(told, tmp_path / "told")
-    return Home(tmp_path / "told")
+def home(template: Path, tmp_path: Path) -> Home:
+    shutil.copytree(template, tmp_path / "project")
+    return Home(tmp_path / "project")
 
 
 def delete(home: Home, *names: str) -> Snapshot:
@@ -148,71 +149,71 @@ def delete(home: Home, *names: str) -> Snapshot:
 
 
 def flags(home: Home) -> dict[str, str]:
-    """Release -> what it is flagged with."""
+    """Release -> the value of its flag."""
     workspace = home.project.workspace
     client = MlflowClient(tracking_uri=workspace.tracking_uri, registry_uri=workspace.tracking_uri)
-    versions = [client.get_model_version(workspace.params.registry.model, one) for one in ("1", "2", "3")]
-    return {str(one.version): one.tags[SAW_DELETED] for one in versions if SAW_DELETED in one.tags}
+    versions = [client.get_model_version(workspace.params.registry.model, number) for number in ("1", "2", "3")]
+    return {str(version.version): version.tags[SAW_DELETED] for version in versions if SAW_DELETED in version.tags}
 
 
 def now(home: Home) -> Snapshot:
     return take_snapshot(home.project.workspace)
 
 
-def test_a_model_says_which_documents_it_saw_and_which_it_was_taught_from(home: Home) -> None:
+def test_a_model_records_its_context_and_its_source_documents(home: Home) -> None:
     model = home.live.model
     assert model.documents == {f"{name}.md": md5(page(name)) for name in NAMES}
     assert model.source_documents == ("Pump.md", "Valve.md")
 
 
-def test_an_adapters_lineage_is_its_releases_examples_and_documents(home: Home) -> None:
+def test_lineage_has_releases_examples_and_documents(home: Home) -> None:
     write(home.root / "data/kb/Tank.md", page("Tank", "2031-05-05"))
     lineage = lineage_of(home.project, home.live, delete(home, "Pump"))
     assert lineage.releases == ("1", "2")
-    contents = [one.content for one in lineage.examples if one.content]
-    assert {(one.where, one.question) for one in contents} == {
+    contents = [example.content for example in lineage.examples if example.content]
+    assert {(content.where, content.question) for content in contents} == {
         ("t.jsonl:1", ASKS.format("Pump")),
         ("t.jsonl:2", ASKS.format("Valve")),
     }
-    assert [(one.name, one.is_source, one.now) for one in lineage.documents] == [
-        ("Pump.md", True, "gone"),
-        ("Tank.md", False, "edited since"),
-        ("Valve.md", True, "as it was"),
+    assert [(document.name, document.is_source, document.state) for document in lineage.documents] == [
+        ("Pump.md", True, DocumentState.DELETED),
+        ("Tank.md", False, DocumentState.EDITED),
+        ("Valve.md", True, DocumentState.UNCHANGED),
     ]
 
 
-def test_examples_whose_file_is_nowhere_any_more_are_listed_by_their_digest(home: Home) -> None:
+def test_examples_without_their_file_are_listed_by_digest(home: Home) -> None:
     shutil.rmtree(home.root / ".dvc/cache")
     lineage = lineage_of(home.project, home.live, now(home))
-    assert [one.digest for one in lineage.examples] == list(home.live.model.trained_on)
-    assert not any(one.content for one in lineage.examples)
+    assert [example.digest for example in lineage.examples] == list(home.live.model.trained_on)
+    assert not any(example.content for example in lineage.examples)
 
 
-def test_a_document_is_told_who_has_seen_it_and_how(home: Home) -> None:
+def test_sightings_list_the_releases_that_were_trained_with_a_document(home: Home) -> None:
     adapter = str(home.live.model.adapter)
     assert sightings(home.project, "Tank.md") == (
         Sighting("1", adapter, is_live=True, is_source=False),
         Sighting("2", adapter, is_live=False, is_source=False),
     )
-    assert all(one.is_source for one in sightings(home.project, "Pump.md"))
+    assert all(sighting.is_source for sighting in sightings(home.project, "Pump.md"))
     assert sightings(home.project, "gone.md") == ()
 
 
-def test_an_adapter_is_found_by_its_name_and_without_one_it_is_the_live_one(home: Home) -> None:
+def test_a_release_is_found_by_its_adapter_and_is_else_the_live_one(home: Home) -> None:
     adapter = str(home.live.model.adapter)
     assert release_with_adapter(home.project, adapter).id == "2"
     assert release_with_adapter(home.project, None).id == "1"
-    with pytest.raises(UserError, match=f"no release answers with the adapter 'other'; known: {adapter}"):
+    with pytest.raises(UserError, match=f"'other'.*{adapter}"):
         release_with_adapter(home.project, "other")
 
 
-def test_what_has_no_lineage_says_why(home: Home) -> None:
+def test_a_release_without_lineage_raises(home: Home) -> None:
     bare = home.project.registry.release("3")
-    with pytest.raises(UserError, match="release 3 has no adapter: it answers with the base model, reader-1"):
+    with pytest.raises(UserError, match="release 3 has no adapter"):
         lineage_of(home.project, bare, now(home))
     old = BuiltModel(base="reader-1", adapter="a1", examples=None, settings=None)
     before = bare.model_copy(update={"model": old})
-    with pytest.raises(UserError, match="a1 was made before it was written down"):
+    with pytest.raises(UserError, match="a1 has no recorded lineage"):
         lineage_of(home.project, before, now(home))
 
 
@@ -220,7 +221,7 @@ def test_without_a_release_there_is_no_lineage(tmp_path: Path) -> None:
     project = Project.open(write_project(tmp_path / "new"), no_progress)
     with pytest.raises(UserError, match="nothing is live yet"):
         release_with_adapter(project, None)
-    with pytest.raises(UserError, match="known: none yet"):
+    with pytest.raises(UserError, match="none yet"):
         release_with_adapter(project, "a1")
 
 
@@ -232,7 +233,7 @@ def flagged(home: Home, snapshot: Snapshot, releases: list[Release]) -> dict[str
     return flags(home)
 
 
-def test_every_release_that_saw_a_deleted_document_is_flagged_and_stays_so(home: Home) -> None:
+def test_every_release_trained_with_a_deleted_document_is_flagged_for_good(home: Home) -> None:
     releases = home.project.registry.releases()
     assert flagged(home, now(home), releases) == {}
     assert flagged(home, delete(home, "Tank"), releases) == {"1": "`Tank.md`", "2": "`Tank.md`"}
@@ -241,27 +242,27 @@ def test_every_release_that_saw_a_deleted_document_is_flagged_and_stays_so(home:
 
 
 @pytest.mark.parametrize(
-    ("signals", "looked_at"),
+    ("signals", "checked"),
     [
         ({"changes": UNCHANGED, "delta": UNMOVED}, ["1"]),
         ({"changes": ChangeSet(before="s0", after="s1", removed=("b.md",)), "delta": UNMOVED}, ["1", "2", "3"]),
         ({"changes": UNCHANGED, "delta": delta(documents_deleted=1)}, ["1", "2", "3"]),
     ],
-    ids=["nothing leaves", "removed", "let go"],
+    ids=["nothing deleted", "removed", "deleted from the index"],
 )
-def test_all_releases_are_looked_at_where_documents_leave(
-    signals: dict[str, object], looked_at: list[str], home: Home
+def test_all_releases_are_checked_where_documents_are_deleted(
+    signals: dict[str, object], checked: list[str], home: Home
 ) -> None:
-    assert [one.id for one in releases_to_flag(home.project, evidence(**signals))] == looked_at
+    assert [release.id for release in releases_to_flag(home.project, evidence(**signals))] == checked
 
 
-def test_a_look_tells_what_is_gone_but_not_what_waits(home: Home) -> None:
+def test_deleted_seen_documents_exclude_pending_deletions(home: Home) -> None:
     model, project = home.live.model, home.project
     assert deleted_seen_documents(project, model, now(home)) == ()
     assert deleted_seen_documents(project, model, delete(home, "Pump")) == ("Pump.md",)
     strict = project.workspace.params.deletion_guard.model_copy(
         update={"max_removed_documents": 0, "max_removed_share": 0.0}
     )
-    params = project.workspace.params.model_copy(update={"guard": strict})
+    params = project.workspace.params.model_copy(update={"deletion_guard": strict})
     held = Project(Workspace(home.root, params), project.models, project.registry, no_progress)
     assert deleted_seen_documents(held, model, now(home)) == ()

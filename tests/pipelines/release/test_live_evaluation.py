@@ -1,4 +1,4 @@
-"""Is a release scored on the questions of now, as a run of its own that no decision learns from, and a page?"""
+"""Tests of the evaluation of the live release: MLflow run, traces, table and page."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ QUESTIONS = [
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """A page, and two questions about it of which one has no answer there."""
+    """A project with one page and two questions, of which the page answers one."""
     home = Home(write_project(tmp_path / "project"))
     write(home.root / "data/kb/Pump.md", "# Pump\n\n- End of life: 2027-01-01\n")
     write(home.root / "data/golden/q.jsonl", "\n".join(map(json.dumps, QUESTIONS)))
     return home
 
 
-def test_on_a_server_that_takes_no_spans_the_scores_and_the_table_are_there(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_without_spans_still_gets_scores_and_table(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     def too_old(*_: object, **__: object) -> None:
         raise NotImplementedError("log_spans is not supported: MLflow server version 3.3.0 is less than 3.4")
 
@@ -47,36 +45,36 @@ def test_on_a_server_that_takes_no_spans_the_scores_and_the_table_are_there(
     assert "answers.json" in {file.path for file in client.list_artifacts(run)}
 
 
-def test_the_metrics_are_the_measures_and_what_each_search_finds() -> None:
-    found = RetrievalMetrics(k=3, recall=0.5, ndcg10=0.4, mrr10=0.3, n=2)
-    card = scorecard(graded("a", 1.0), graded("b", 0.0), retrieval={"hybrid": found})
+def test_metrics_include_the_measures_and_each_search_mode() -> None:
+    metrics_of_search = RetrievalMetrics(k=3, recall=0.5, ndcg10=0.4, mrr10=0.3, n=2)
+    card = scorecard(graded("a", 1.0), graded("b", 0.0), retrieval={"hybrid": metrics_of_search})
     metrics = scorecard_metrics(card)
     assert metrics["answer_score"] == card.answer_score.value
     assert metrics["questions"] == 2
     assert (metrics["hybrid_recall"], metrics["hybrid_ndcg10"]) == (0.5, 0.4)
 
 
-def test_the_page_lists_what_is_answered_worst_first_and_breaks_on_no_question() -> None:
+def test_the_page_lists_the_worst_answers_first_and_escapes_questions() -> None:
     card = scorecard(graded("a", 1.0), graded("b", 0.5, gold_retrieved=True), graded("c", 0.0, gold_retrieved=False))
-    asked = [question(name, question=words) for name, words in (("a", "A?"), ("b", "B?"), ("c", "C |\nor D?"))]
-    page = scorecard_markdown(card, answer_rows(card, asked))
-    assert "1 of 3 questions are answered in full." in page
-    worst = [line for line in page.splitlines() if line.endswith(("found |", "were found |"))]
+    questions = [question(name, question=words) for name, words in (("a", "A?"), ("b", "B?"), ("c", "C |\nor D?"))]
+    page = scorecard_markdown(card, answer_rows(card, questions))
+    assert "1 of 3 questions" in page
+    worst = [line for line in page.splitlines() if line.endswith("retrieved |")]
     assert worst == [
-        "| C \\| or D? | 42 | 42 | the right passage was not among those found |",
-        "| B? | 42 | 42 | wrong, with the right passage found |",
+        "| C \\| or D? | 42 | 42 | wrong: no gold passage was retrieved |",
+        "| B? | 42 | 42 | wrong although a gold passage was retrieved |",
     ]
 
 
-def test_a_page_without_mistakes_lists_none() -> None:
+def test_a_page_without_wrong_answers_lists_none() -> None:
     card = scorecard(graded("a", 1.0))
-    assert "Answered worst" not in scorecard_markdown(card, answer_rows(card, [question("a")]))
+    assert "Worst answers" not in scorecard_markdown(card, answer_rows(card, [question("a")]))
 
 
-def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(home: Home, tmp_path: Path) -> None:
+def test_an_evaluation_is_a_run_with_one_row_per_question_and_not_a_cycle(home: Home, tmp_path: Path) -> None:
     project = home.project
     release = release_of(project, BASE)
-    turns = len(project.registry.history())
+    cycles = len(project.registry.history())
 
     done = evaluate_release(home.project, release)
     scorecard = done.scorecard
@@ -89,20 +87,25 @@ def test_an_evaluation_is_a_run_with_a_row_a_question_and_no_turn(home: Home, tm
     assert run.data.tags["data_rev"] == release.snapshot.id
     assert run.data.metrics["answer_score"] == scorecard.answer_score.value
     assert run.data.metrics["questions"] == 2
-    assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"kb", "train", "golden"}
+    assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"kb", "train", "golden"}
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"answers.json", "scorecard.json"} <= files
     rows = json.loads(Path(client.download_artifacts(run.info.run_id, "answers.json", str(tmp_path))).read_text())
     assert len(rows["data"]) == 2
     known, unknown = client.search_traces(locations=[home.project.registry.experiment], run_id=run.info.run_id)
-    asked = [one.info.request_preview for one in (known, unknown)]
-    assert asked == [one["question"] for one in QUESTIONS]
-    chain, find = known.data.spans
-    assert (chain.inputs, chain.outputs) == (asked[0], known.info.response_preview)
-    assert (find.parent_id, find.outputs[0]["metadata"]) == (chain.span_id, {"doc_uri": "Pump.md"})
-    marks = [{one.name: one.value for one in trace.info.assessments} for trace in (known, unknown)]
-    assert marks[0] == {"score": 0.0, "well-formed": True, "passage found": True, "expected_response": "2027-01-01"}
-    assert marks[1].keys() == {"score", "well-formed", "expected_response"}
+    questions = [trace.info.request_preview for trace in (known, unknown)]
+    assert questions == [line["question"] for line in QUESTIONS]
+    chain, retrieval = known.data.spans
+    assert (chain.inputs, chain.outputs) == (questions[0], known.info.response_preview)
+    assert (retrieval.parent_id, retrieval.outputs[0]["metadata"]) == (chain.span_id, {"doc_uri": "Pump.md"})
+    assessments = [{item.name: item.value for item in trace.info.assessments} for trace in (known, unknown)]
+    assert assessments[0] == {
+        "score": 0.0,
+        "well_formed": True,
+        "gold_retrieved": True,
+        "expected_response": "2027-01-01",
+    }
+    assert assessments[1].keys() == {"score", "well_formed", "expected_response"}
     assert "When does Pump reach end of life, really?" in done.markdown
     assert done.address.endswith(run.info.run_id)
-    assert len(home.project.registry.history()) == turns
+    assert len(home.project.registry.history()) == cycles

@@ -1,4 +1,4 @@
-"""Does MLflow serve what is live, with typed questions and clean refusals, and a trace of each request? In process."""
+"""Tests of the MLflow model in process: schema, errors, following the pointer, and traces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.release import BuiltModel
 from ragtide.pipelines.registry.releases import CHAMPION
-from ragtide.pipelines.release.mlflow_model import IMPATIENT
+from ragtide.pipelines.release.mlflow_model import SHORT_RETRIES
 from tests import fakes
 from tests.conftest import ROOT, write_project
 from tests.factories import write
@@ -64,7 +64,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    root = write_project(tmp_path_factory.mktemp("pyfunc") / "told")
+    root = write_project(tmp_path_factory.mktemp("pyfunc") / "project")
     write(root / "data/golden/q.jsonl", json.dumps({"question": PUMP, "answers": [OLD], "docs": ["pump.md"]}))
     for end_of_life in (OLD, NEW):
         write(root / "data/kb/pump.md", f"# Pump\n\n## Pump 1\n\n- End of life: {end_of_life}\n")
@@ -73,7 +73,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         release_of(project, BuiltModel(base="reader-1", adapter="a1", examples=None, settings=None))
     uri = project.workspace.tracking_uri
     with pytest.MonkeyPatch.context() as patch:
-        for key in (*IMPATIENT, "MLFLOW_TRACKING_URI"):
+        for key in (*SHORT_RETRIES, "MLFLOW_TRACKING_URI"):
             patch.setenv(key, "")
             patch.delenv(key)
         patch.setenv("RAGTIDE_PROJECT", str(root))
@@ -86,33 +86,33 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def _as_before(served: Served) -> None:
-    """Release 2 is live and open, whatever an earlier test did."""
-    served.point("2")
-    served.model.unwrap_python_model()._service._look_again_at = 0.0
+    """Release 2 is live and open, whatever an earlier test changed."""
+    served.set_live("2")
+    served.model.unwrap_python_model()._service._retry_at = 0.0
     assert served.ask(PUMP)[0]["release"] == "2"
     fakes.forget()
 
 
-def away(*_: object, **__: object) -> Any:
-    raise UnavailableError("the model's server does not answer")
+def unavailable(*_: object, **__: object) -> Any:
+    raise UnavailableError("the model does not answer")
 
 
 def broken(*_: object, **__: object) -> Any:
     raise RuntimeError("two\nlines")
 
 
-# --- what a release holds ------------------------------------------------------------------------------------------
+# --- the model of a release ------------------------------------------------------------------------------------------
 
 
-def test_a_releases_model_knows_what_it_is_asked_and_what_it_answers(served: Served) -> None:
+def test_the_model_has_a_typed_signature(served: Served) -> None:
     signature = served.model.metadata.signature.to_dict()
-    [asked], [answered] = json.loads(signature["inputs"]), json.loads(signature["outputs"])
-    assert asked["properties"] == {"question": {"type": "string", "required": True}}
-    assert set(answered["properties"]) == {"answer", "sources", "release", "index_version", "adapter"}
-    assert set(answered["properties"]["sources"]["items"]["properties"]) == {"document", "position", "heading", "text"}
+    [inputs], [outputs] = json.loads(signature["inputs"]), json.loads(signature["outputs"])
+    assert inputs["properties"] == {"question": {"type": "string", "required": True}}
+    assert set(outputs["properties"]) == {"answer", "sources", "release", "index_version", "adapter"}
+    assert set(outputs["properties"]["sources"]["items"]["properties"]) == {"document", "position", "heading", "text"}
 
 
-def test_a_release_holds_no_path_of_the_machine_that_made_it(served: Served) -> None:
+def test_a_release_contains_no_path_of_its_machine(served: Served) -> None:
     released, *_ = served.root.glob(".ragtide/mlartifacts/*/artifacts/release-*")
     texts = {path.name: path.read_text(encoding="utf-8") for path in released.iterdir() if path.is_file()}
     assert {"MLmodel", "served.py", "requirements.txt"} < set(texts)
@@ -121,19 +121,19 @@ def test_a_release_holds_no_path_of_the_machine_that_made_it(served: Served) -> 
         assert str(ROOT) not in texts[name]
 
 
-# --- asked over HTTP -----------------------------------------------------------------------------------------------
+# --- requests --------------------------------------------------------------------------------------------------------
 
 
 def test_a_question_is_answered_with_its_sources_and_its_release(served: Served) -> None:
     [answer] = served.ask(PUMP)
     source = {"document": "pump.md", "position": 0, "heading": "Pump > Pump 1"}
-    [found] = answer.pop("sources")
-    assert NEW in found.pop("text")
-    assert found == source
+    [found_source] = answer.pop("sources")
+    assert NEW in found_source.pop("text")
+    assert found_source == source
     assert answer == {"answer": NEW, "release": "2", "index_version": answer["index_version"], "adapter": "a1"}
 
 
-def test_questions_asked_together_are_answered_in_order_from_one_release(served: Served) -> None:
+def test_the_questions_of_a_request_are_answered_in_order_from_one_release(served: Served) -> None:
     answers = served.ask(PUMP, "What is the latest release of Pump 1?", PUMP)
     assert [answer["answer"] for answer in answers] == [NEW, "unknown", NEW]
     assert {answer["release"] for answer in answers} == {"2"}
@@ -142,13 +142,13 @@ def test_questions_asked_together_are_answered_in_order_from_one_release(served:
 
 def test_the_served_model_follows_the_pointer(served: Served) -> None:
     for release, says in (("1", OLD), ("2", NEW), ("1", OLD)):
-        served.point(release)
+        served.set_live(release)
         [answer] = served.ask(PUMP)
         assert (answer["release"], answer["answer"]) == (release, says)
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "fragment"),
     [
         ({"inputs": [{"question": ""}]}, "at least 1 character"),
         ({"inputs": [{"question": "  "}]}, "at least 1 character"),
@@ -164,24 +164,24 @@ def test_the_served_model_follows_the_pointer(served: Served) -> None:
         ("When?", "valid JSON"),
     ],
 )
-def test_bad_input_is_told_what_is_wrong_with_it_and_asks_nothing(body: object, said: str, served: Served) -> None:
-    refused = served.post(body)
-    assert refused.status_code == 400
-    assert said in refused.json()["message"]
-    assert "stack_trace" not in refused.json()
+def test_invalid_input_gets_a_message_and_calls_no_model(body: object, fragment: str, served: Served) -> None:
+    response = served.post(body)
+    assert response.status_code == 400
+    assert fragment in response.json()["message"]
+    assert "stack_trace" not in response.json()
     assert not fakes.CountingReader.prompts
     assert not fakes.CountingEmbedder.embedded
 
 
-def test_a_refusal_is_the_services_trouble_and_not_the_clients(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Assistant, "find", away)
-    refused = served.post({"inputs": [{"question": PUMP}]})
-    assert (refused.status_code, refused.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
-    assert "the model's server does not answer" in refused.json()["message"]
-    assert "stack_trace" not in refused.json()
+def test_a_user_error_is_reported_as_temporarily_unavailable(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Assistant, "retrieve", unavailable)
+    response = served.post({"inputs": [{"question": PUMP}]})
+    assert (response.status_code, response.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+    assert "the model does not answer" in response.json()["message"]
+    assert "stack_trace" not in response.json()
 
 
-def test_what_nobody_foresaw_is_told_in_one_line_and_its_traceback_stays_in_the_log(
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_logged(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with monkeypatch.context() as patch:
@@ -194,47 +194,47 @@ def test_what_nobody_foresaw_is_told_in_one_line_and_its_traceback_stays_in_the_
     assert served.ask(PUMP)[0]["answer"] == NEW
 
 
-# --- traces --------------------------------------------------------------------------------------------------------
+# --- traces ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_request_is_a_trace_of_what_was_found_and_what_was_said_in_the_projects_experiment(served: Served) -> None:
+def test_a_request_is_a_trace_of_retrieval_and_generation(served: Served) -> None:
     before = len(served.traces())
     served.ask(PUMP)
     trace, *earlier = served.traces()
     assert len(earlier) == before
-    chain, find, say = trace.data.spans
-    assert [(one.span_type, one.parent_id) for one in (chain, find, say)] == [
+    chain, retrieval, generation = trace.data.spans
+    assert [(span.span_type, span.parent_id) for span in (chain, retrieval, generation)] == [
         ("CHAIN", None),
         ("RETRIEVER", chain.span_id),
         ("LLM", chain.span_id),
     ]
     assert (chain.inputs, chain.outputs) == ({"questions": [PUMP]}, [NEW])
-    [document] = find.outputs
+    [document] = retrieval.outputs
     assert NEW in document["page_content"]
     assert document["metadata"] == {"doc_uri": "pump.md", "heading": "Pump > Pump 1"}
-    assert say.outputs == [NEW]
+    assert generation.outputs == [NEW]
     assert served.traces("Default") == []
 
 
 def test_a_trace_names_the_release_that_answered(served: Served) -> None:
     for release in ("1", "2"):
-        served.point(release)
+        served.set_live(release)
         [answer] = served.ask(PUMP)
         tags = served.traces()[0].info.tags
         assert (tags["release"], tags["adapter"]) == (release, "a1")
         assert tags["index_version"] == str(answer["index_version"])
 
 
-def test_a_request_that_failed_has_a_trace_that_says_so(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_request_has_a_failed_trace(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Answerer, "answer", away)
+        patch.setattr(Answerer, "answer", unavailable)
         served.post({"inputs": [{"question": PUMP}]})
     [trace, *_] = served.traces()
     assert trace.info.state == "ERROR"
     assert trace.info.tags["release"] == "2"
 
 
-def test_a_trace_that_cannot_be_kept_costs_no_answer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_to_log_the_trace_does_not_fail_the_request(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(SqlAlchemyStore, "log_spans", broken)
         patch.setattr(SqlAlchemyStore, "start_trace", broken)
@@ -243,7 +243,7 @@ def test_a_trace_that_cannot_be_kept_costs_no_answer(served: Served, monkeypatch
     assert served.ask(PUMP)[0]["answer"] == NEW
 
 
-def test_without_traces_the_answer_is_the_same_and_nothing_is_said_of_it(
+def test_without_tracing_the_answer_is_the_same_and_nothing_is_logged(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = len(served.traces())
@@ -256,14 +256,14 @@ def test_without_traces_the_answer_is_the_same_and_nothing_is_said_of_it(
     assert not [record for record in caplog.records if "trace" in record.getMessage().lower()]
 
 
-# --- which project -------------------------------------------------------------------------------------------------
+# --- the project folder ----------------------------------------------------------------------------------------------
 
 
-def test_a_model_without_a_project_says_how_to_name_one(
+def test_without_a_project_the_setting_is_named(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAGTIDE_PROJECT", str(tmp_path))
-    with pytest.raises(UserError, match="is no project: RAGTIDE_PROJECT names the folder of the one to serve"):
+    with pytest.raises(UserError, match="RAGTIDE_PROJECT"):
         load_model(f"models:/ragtide@{CHAMPION}")
 
 

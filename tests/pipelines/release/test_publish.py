@@ -1,4 +1,4 @@
-"""Is a release one thing, whole, that goes live last and can be taken back? Faults at every step; the real MLflow."""
+"""Tests of publication and rollback on a real MLflow database, with faults at every step."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ STEPS = {
     "adapter": (RunLog, "folder"),
     "model": (RunLog, "model"),
     "record": (RunLog, "record"),
-    "describe": (Registry, "describe"),
-    "version tags": (Registry, "mark"),
-    "point": (Registry, "point"),
+    "record_release": (Registry, "record_release"),
+    "version tags": (Registry, "tag_release"),
+    "point": (Registry, "set_live"),
 }
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables and nothing in it: making one takes seconds, a copy none."""
+    """An empty MLflow database with its tables: creating one takes seconds, copying it does not."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
@@ -52,7 +52,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Shop:
-    """A project without a flow or models: its index, its registry, and candidates to publish."""
+    """A project without flows and models: its index, its registry, and candidates to publish."""
 
     project: Project
     embedder: HashEmbedder
@@ -132,14 +132,14 @@ def judged(accepted: bool = True) -> Verdict:
     )
 
 
-def away(*_: object, **__: object) -> None:
-    raise ConnectionError("the store went away")
+def unavailable(*_: object, **__: object) -> None:
+    raise ConnectionError("the store does not answer")
 
 
-# --- going live ----------------------------------------------------------------------------------------------------
+# --- going live ------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_published_is_what_is_live(shop: Shop) -> None:
+def test_the_published_candidate_is_live(shop: Shop) -> None:
     candidate = shop.candidate("the first text", "first")
     release = shop.publish(candidate)
     assert shop.live == release
@@ -157,17 +157,17 @@ def test_a_release_names_the_one_before_it(shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     ("step", "took_effect", "number"),
-    # What was written down to its end is gone on with; anything less stays as it is, under its own number.
-    [("record", True, "3"), ("describe", True, "2"), ("point", False, "2"), ("point", True, "2")],
+    # A retry continues with a completely recorded release; an incomplete one is left under its own number.
+    [("record", True, "3"), ("record_release", True, "2"), ("point", False, "2"), ("point", True, "2")],
 )
-def test_a_publish_that_is_tried_again_in_one_turn_makes_one_release_live(
+def test_a_retry_in_the_same_cycle_makes_one_release_live(
     step: str, took_effect: bool, number: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = shop.released("one", "first")
     candidate = shop.candidate("two", "second")
     with shop.registry.cycle() as log:
         with monkeypatch.context() as fault:
-            fault.setattr(*STEPS[step], timing_out(*STEPS[step]) if took_effect else away)
+            fault.setattr(*STEPS[step], timing_out(*STEPS[step]) if took_effect else unavailable)
             with pytest.raises(ConnectionError):
                 publish_candidate(shop.project, log, candidate, judged())
         release = publish_candidate(shop.project, log, candidate, judged())
@@ -180,24 +180,24 @@ def test_a_publish_that_is_tried_again_in_one_turn_makes_one_release_live(
 
 
 def timing_out(owner: type, name: str) -> Callable[..., Any]:
-    """The step does what it does, and its answer is lost."""
-    whole = getattr(owner, name)
+    """The step takes effect, but its response is lost."""
+    original = getattr(owner, name)
 
     def call(*arguments: Any, **options: Any) -> Any:
-        whole(*arguments, **options)
-        away()
+        original(*arguments, **options)
+        unavailable()
 
     return call
 
 
-def test_what_the_gate_refused_gets_not_even_a_number(shop: Shop) -> None:
-    with pytest.raises(UserError, match="gate refused"):
+def test_a_rejected_candidate_gets_no_release_number(shop: Shop) -> None:
+    with pytest.raises(UserError, match="gate rejected"):
         shop.publish(shop.candidate("worse"), judged(accepted=False))
     assert shop.registry.champion() is None
     assert shop.released("better").id == "1"
 
 
-def test_an_adapter_that_is_nowhere_is_refused_and_what_is_live_stays(shop: Shop) -> None:
+def test_a_missing_adapter_raises_and_the_live_release_stays(shop: Shop) -> None:
     live = shop.released("one", "first")
     candidate = shop.candidate("two", "second")
     shutil.rmtree(shop.space.adapters / "second")
@@ -213,12 +213,12 @@ def test_a_fault_at_any_step_leaves_the_live_release_and_the_next_publish_succee
     live = shop.released("one", "first")
     candidate = shop.candidate("two", "second")
     with monkeypatch.context() as fault:
-        fault.setattr(*STEPS[step], away)
+        fault.setattr(*STEPS[step], unavailable)
         with pytest.raises(ConnectionError):
             shop.publish(candidate)
     assert shop.live == live
     assert shop.read(shop.live) == ("one", "first")
-    # By now the index has moved on to another version than the one that failed.
+    # The next candidate has a later index version than the failed one.
     late = shop.released("three", "third")
     assert shop.live == late
     assert int(late.id) >= 2
@@ -232,14 +232,14 @@ def test_a_fault_in_the_first_publish_leaves_nothing_live(
     step: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as fault:
-        fault.setattr(*STEPS[step], away)
+        fault.setattr(*STEPS[step], unavailable)
         with pytest.raises(ConnectionError):
             shop.released("one", "first")
     assert shop.registry.champion() is None
     assert shop.read(shop.released("two", "second")) == ("two", "second")
 
 
-def test_whoever_looks_between_two_steps_sees_one_release_whole(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_between_two_steps_sees_one_complete_release(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     before = shop.released("one", "first")
     candidate = shop.candidate("two", "second")
     seen: list[tuple[str, tuple[str, str | None]]] = []
@@ -270,17 +270,15 @@ def test_a_reader_stays_with_its_release_while_the_next_goes_live(shop: Shop) ->
     assert passage.text == "one"
 
 
-# --- what moved meanwhile ------------------------------------------------------------------------------------------
+# --- concurrent changes ----------------------------------------------------------------------------------------------
 
 
-def test_what_was_held_against_another_release_is_not_published_over_the_live_one(shop: Shop) -> None:
+def test_a_candidate_compared_with_another_release_is_not_published(shop: Shop) -> None:
     first, second = shop.released("one"), shop.released("two")
     candidate = shop.candidate("three")
     roll_back(shop.registry, None, "wrong answers")
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError, match=r"release 1 .* release 2"):
         shop.publish(candidate)
-    said = "release 1 is live by now, and the candidate was held against release 2"
-    assert str(refusal.value) == f"{said}: it is not published over it; the next run looks anew"
     assert shop.live == first
     assert shop.registry.releases() == [first, second]
 
@@ -290,15 +288,15 @@ def test_a_rollback_between_a_releases_record_and_the_pointer_is_not_undone(
 ) -> None:
     first, _ = shop.released("one"), shop.released("two")
     candidate = shop.candidate("three")
-    whole = Registry.describe
+    original = Registry.record_release
 
     def late(*arguments: Any) -> None:
-        whole(*arguments)
+        original(*arguments)
         roll_back(shop.registry, None, "wrong answers")
 
-    with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(Registry, "describe", late)
-        with pytest.raises(UserError, match="release 1 is live by now"):
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "record_release", late)
+        with pytest.raises(UserError, match="release 1 is live now"):
             shop.publish(candidate)
     assert shop.live == first
     assert shop.released("four").previous == first.id
@@ -307,40 +305,38 @@ def test_a_rollback_between_a_releases_record_and_the_pointer_is_not_undone(
 def test_a_first_candidate_is_not_published_over_a_first_release(shop: Shop) -> None:
     late = shop.candidate("late")
     first = shop.released("first")
-    with pytest.raises(UserError, match="the candidate was held against nothing"):
+    with pytest.raises(UserError, match="no release"):
         shop.publish(late)
     assert shop.live == first
 
 
 @pytest.mark.parametrize("calls_before", [0, 1], ids=["at the start", "before the pointer"])
-def test_a_turn_that_lost_the_project_moves_no_pointer(calls_before: int, shop: Shop) -> None:
+def test_a_cycle_that_lost_the_lease_does_not_move_the_pointer(calls_before: int, shop: Shop) -> None:
     live, candidate = shop.released("one"), shop.candidate("two")
-    left = iter(range(calls_before))
+    held = iter(range(calls_before))
 
-    def lost() -> None:
-        if next(left, None) is None:
-            raise UserError("another has taken its place")
+    def check_lease() -> None:
+        if next(held, None) is None:
+            raise UserError("another process has the lease")
 
-    with shop.registry.cycle() as log, pytest.raises(UserError, match="another has taken its place"):
-        publish_candidate(shop.project, log, candidate, judged(), lost)
+    with shop.registry.cycle() as log, pytest.raises(UserError, match="another process has the lease"):
+        publish_candidate(shop.project, log, candidate, judged(), check_lease)
     assert shop.live == live
 
 
-def test_a_rollback_waits_for_who_moves_the_pointer_and_says_so_where_it_takes_too_long(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rollback_waits_for_the_pointer_lock_and_then_raises(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.released("one")
     second = shop.released("two")
     monkeypatch.setattr("ragtide.pipelines.workspace.POINTER_SECONDS", 0.1)
     with shop.registry.pointer_lock():
-        assert refused_rollback(shop, None).startswith("another process has been moving the pointer")
+        assert "pointer" in failed_rollback(shop, None)
     assert shop.live == second
 
 
-# --- going back ----------------------------------------------------------------------------------------------------
+# --- rollback --------------------------------------------------------------------------------------------------------
 
 
-def test_going_back_moves_index_and_adapter_together_by_one_alias(shop: Shop) -> None:
+def test_rollback_moves_index_and_adapter_together_by_one_alias(shop: Shop) -> None:
     first, second = shop.released("one", "first"), shop.released("two", "second")
     assert shop.aliases() == {CHAMPION: int(second.id)}
     assert roll_back(shop.registry, None, "wrong answers") == first
@@ -349,7 +345,7 @@ def test_going_back_moves_index_and_adapter_together_by_one_alias(shop: Shop) ->
     assert shop.read(shop.live) == ("one", "first")
 
 
-def test_going_back_embeds_nothing_and_writes_no_version_of_the_index(shop: Shop) -> None:
+def test_rollback_embeds_nothing_and_writes_no_index_version(shop: Shop) -> None:
     shop.released("one", "first")
     shop.released("two", "second")
     before = (len(shop.embedder.embedded), shop.versions(), sorted(shop.space.adapters.iterdir()))
@@ -357,7 +353,7 @@ def test_going_back_embeds_nothing_and_writes_no_version_of_the_index(shop: Shop
     assert (len(shop.embedder.embedded), shop.versions(), sorted(shop.space.adapters.iterdir())) == before
 
 
-def test_one_can_go_back_by_more_than_one_and_forward_again(shop: Shop) -> None:
+def test_rollback_can_skip_releases_and_go_forward_again(shop: Shop) -> None:
     first, _, third = (shop.released(text) for text in ("one", "two", "three"))
     assert roll_back(shop.registry, first.id, "far back") == shop.live == first
     assert roll_back(shop.registry, third.id, "forward") == shop.live == third
@@ -372,91 +368,87 @@ def test_the_release_after_a_rollback_follows_the_one_that_is_live(shop: Shop) -
     assert shop.read(second)[0] == "two"
 
 
-def test_going_back_is_told_in_the_history_with_its_reason(shop: Shop) -> None:
+def test_a_rollback_is_in_the_history_with_its_reason(shop: Shop) -> None:
     shop.released("one")
     shop.released("two")
     roll_back(shop.registry, None, "wrong answers")
-    turn = shop.registry.history()[-1]
-    assert (turn.decision, turn.reason, turn.release, turn.undone) == ("ROLLBACK", "wrong answers", "1", "2")
+    cycle = shop.registry.history()[-1]
+    assert (cycle.decision, cycle.reason, cycle.release, cycle.undone) == ("ROLLBACK", "wrong answers", "1", "2")
 
 
-def test_the_release_that_was_left_is_marked_with_the_reason_and_no_other(shop: Shop) -> None:
+def test_only_the_release_that_was_left_is_tagged_with_the_reason(shop: Shop) -> None:
     first, second = shop.released("one"), shop.released("two")
     roll_back(shop.registry, None, "wrong answers")
     assert shop.tags(second)["rolled_back"] == "wrong answers"
     assert "rolled_back" not in shop.tags(first)
 
 
-@pytest.mark.parametrize("step", ["mark", "point"])
-def test_a_rollback_that_dies_half_way_is_in_the_history_as_undoing_the_release(
-    step: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("step", ["tag_release", "set_live"])
+def test_an_interrupted_rollback_is_in_the_history(step: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = shop.released("one"), shop.released("two")
     with monkeypatch.context() as fault:
-        fault.setattr(Registry, step, away)
+        fault.setattr(Registry, step, unavailable)
         with pytest.raises(ConnectionError):
             roll_back(shop.registry, None, "wrong answers")
-    turn = shop.registry.history()[-1]
-    assert (turn.decision, turn.undone, turn.outcome) == ("ROLLBACK", second.id, "failed")
-    assert shop.live == (second if step == "point" else first)
+    cycle = shop.registry.history()[-1]
+    assert (cycle.decision, cycle.undone, cycle.outcome) == ("ROLLBACK", second.id, "failed")
+    assert shop.live == (second if step == "set_live" else first)
 
 
-def test_a_release_that_could_not_be_served_is_not_gone_back_to(shop: Shop) -> None:
-    def lost(release: Release) -> None:
-        raise UserError(f"release {release.id} is not whole")
+def test_a_release_that_cannot_be_served_is_no_target(shop: Shop) -> None:
+    def not_servable(release: Release) -> None:
+        raise UserError(f"release {release.id} cannot be served")
 
     shop.released("one")
     second = shop.released("two")
-    before = told(shop)
-    with pytest.raises(UserError, match="release 1 is not whole"):
-        roll_back(shop.registry, None, "a test", lost)
-    assert (told(shop), shop.live) == (before, second)
+    before = state(shop)
+    with pytest.raises(UserError, match="release 1 cannot be served"):
+        roll_back(shop.registry, None, "a test", not_servable)
+    assert (state(shop), shop.live) == (before, second)
 
 
-def refused_rollback(shop: Shop, to: str | None) -> str:
-    """What a rollback that is refused says; it must leave pointer, marks and history as they were."""
-    before = told(shop)
-    with pytest.raises(UserError) as refusal:
+def failed_rollback(shop: Shop, to: str | None) -> str:
+    """The message of a rollback that raises; pointer, tags and history must stay as they were."""
+    before = state(shop)
+    with pytest.raises(UserError) as failure:
         roll_back(shop.registry, to, "a test")
-    assert told(shop) == before
-    return str(refusal.value)
+    assert state(shop) == before
+    return str(failure.value)
 
 
-def told(shop: Shop) -> tuple[object, ...]:
-    """All that the registry tells about what is live and how it came to be so."""
+def state(shop: Shop) -> tuple[object, ...]:
+    """The live release, its tags, and the history."""
     live = shop.registry.champion()
     return live, shop.tags(live) if live else None, shop.registry.history()
 
 
 @pytest.mark.parametrize(
-    ("to", "said"),
+    ("to", "fragment"),
     [
-        (None, "release 1 is the first: there is none before it"),
-        ("1", "release 1 is live already"),
-        ("7", "there is no release 7: `ragtide history` lists them"),
-        ("first", "there is no release first: `ragtide history` lists them"),
+        (None, "release 1 is the first"),
+        ("1", "release 1 is already live"),
+        ("7", "no release 7"),
+        ("first", "no release first"),
     ],
 )
-def test_there_must_be_something_to_go_back_to(to: str | None, said: str, shop: Shop) -> None:
+def test_rollback_needs_another_complete_release(to: str | None, fragment: str, shop: Shop) -> None:
     shop.released("one")
-    assert refused_rollback(shop, to) == said
+    assert fragment in failed_rollback(shop, to)
 
 
 @pytest.mark.parametrize("to", [None, "1"])
-def test_before_the_first_release_there_is_nothing_to_go_back_to(to: str | None, shop: Shop) -> None:
-    assert refused_rollback(shop, to).startswith("nothing is live yet")
+def test_before_the_first_release_rollback_raises(to: str | None, shop: Shop) -> None:
+    assert failed_rollback(shop, to).startswith("nothing is live yet")
 
 
 @pytest.mark.parametrize("step", ["tag", "record"])
-def test_a_release_that_was_never_finished_cannot_be_gone_back_to(
-    step: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_incomplete_release_is_no_target(step: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.released("one", "first")
     with monkeypatch.context() as fault:
-        fault.setattr(*STEPS[step], away)
+        fault.setattr(*STEPS[step], unavailable)
         with pytest.raises(ConnectionError):
             shop.released("two", "second")
     shop.released("three", "third")
-    said = refused_rollback(shop, "2")
-    assert said.startswith("there is no release 2: ")
-    assert "\n" not in said
+    message = failed_rollback(shop, "2")
+    assert "no release 2" in message
+    assert "\n" not in message

@@ -1,4 +1,4 @@
-"""Does `ragtide serve` really answer over HTTP, and follow the pointer without a restart? A real server on loopback."""
+"""Tests of `ragtide serve` with a real server on loopback: answers, traces and following the pointer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OLD, NEW = "2027-01-01", "2031-05-05"
 
 @dataclass(frozen=True)
 class Server:
-    """A project that is served, and what it says."""
+    """A served project, and requests to it."""
 
     root: Path
     port: int
@@ -56,9 +56,9 @@ class Server:
 
     def says(self) -> tuple[str, str]:
         """The number of the release that answers, and what it answers."""
-        status, said = self.post({"inputs": [{"question": PUMP}]})
-        assert status == 200, said
-        [reply] = said["predictions"]
+        status, body = self.post({"inputs": [{"question": PUMP}]})
+        assert status == 200, body
+        [reply] = body["predictions"]
         return reply["release"], reply["answer"]
 
     def traces(self) -> list[Trace]:
@@ -113,9 +113,9 @@ def test_a_server_answers_follows_a_promotion_and_a_rollback_and_leaves_traces(t
         assert server.says() == ("2", NEW)
         roll_back(server.project.registry, None, "a test")
         assert server.says() == ("1", OLD)
-        status, said = server.post({"inputs": [{"question": ""}]})
-        assert (status, said["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
-        assert "stack_trace" not in said
+        status, body = server.post({"inputs": [{"question": ""}]})
+        assert (status, body["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+        assert "stack_trace" not in body
         assert server.project.ask(PUMP)[1].text == OLD
         # Written in the background, a moment after the answer.
         assert eventually(lambda: [trace.info.tags.get("release") for trace in server.traces()] == ["1", "2", "1"])

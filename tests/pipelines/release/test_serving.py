@@ -1,4 +1,4 @@
-"""Does whoever asks get one release, whole, and the one that is live, however the pointer moves? Real MLflow, fakes."""
+"""Tests of the answer service: whole releases, following the pointer and failures; real MLflow, fake models."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_releases(root: Path) -> None:
 
 
 @dataclass
-class Desk:
+class ServedProject:
     """A project with three releases, a service on it, and a clock that stands still."""
 
     root: Path
@@ -76,17 +76,17 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = write_project(tmp_path_factory.mktemp("serve") / "told")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_project(tmp_path_factory.mktemp("serving") / "project")
     write_releases(root)
     return root
 
 
 @pytest.fixture
-def desk(told: Path, tmp_path: Path) -> Desk:
-    shutil.copytree(told, tmp_path / "told")
+def served(template: Path, tmp_path: Path) -> ServedProject:
+    shutil.copytree(template, tmp_path / "project")
     fakes.forget()
-    return Desk(tmp_path / "told")
+    return ServedProject(tmp_path / "project")
 
 
 def is_whole(answer: Reply) -> bool:
@@ -95,38 +95,40 @@ def is_whole(answer: Reply) -> bool:
     return answer.adapter == adapter and answer.answer == SAYS[answer.release] and when in answer.sources[0].text
 
 
-def away(*_: object, **__: object) -> Any:
-    raise UnavailableError("MLflow does not answer as it should")
+def unavailable(*_: object, **__: object) -> Any:
+    raise UnavailableError("MLflow does not answer")
 
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    return lambda: [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-# --- what is answered ----------------------------------------------------------------------------------------------
+# --- what is answered ------------------------------------------------------------------------------------------------
 
 
-def test_a_reply_names_its_sources_and_all_that_gave_it(desk: Desk) -> None:
-    answer = desk.ask()
-    release = Registry(Project.open(desk.root, no_progress).workspace).release("3")
+def test_a_reply_names_its_sources_and_all_that_gave_it(served: ServedProject) -> None:
+    answer = served.ask()
+    release = Registry(Project.open(served.root, no_progress).workspace).release("3")
     assert (answer.answer, answer.release, answer.adapter) == ("2033-03-03", "3", "a1")
     assert answer.index_version == release.index.version
-    assert [(one.document, one.position, one.heading) for one in answer.sources] == [("pump.md", 0, "Pump > Pump 1")]
+    assert [(source.document, source.position, source.heading) for source in answer.sources] == [
+        ("pump.md", 0, "Pump > Pump 1")
+    ]
     assert "End of life: 2033-03-03" in answer.sources[0].text
 
 
-def test_ask_of_the_command_line_says_what_the_service_says(desk: Desk) -> None:
-    assert make_reply(*Project.open(desk.root, no_progress).ask(PUMP)) == desk.ask()
+def test_ask_of_the_command_line_says_what_the_service_says(served: ServedProject) -> None:
+    assert make_reply(*Project.open(served.root, no_progress).ask(PUMP)) == served.ask()
 
 
 @pytest.mark.parametrize("wrong", ["", " \n\t ", 3, None, "x" * 4001])
-def test_what_is_no_question_is_refused(wrong: object) -> None:
+def test_an_invalid_question_raises(wrong: object) -> None:
     with pytest.raises(ValidationError):
         ServedQuestion.model_validate({"question": wrong})
 
 
-def test_what_a_question_does_not_have_is_refused() -> None:
+def test_an_unknown_field_of_a_question_raises() -> None:
     with pytest.raises(ValidationError, match="release"):
         ServedQuestion.model_validate({"question": "When?", "release": "1"})
 
@@ -135,271 +137,277 @@ def test_white_space_around_a_question_is_not_part_of_it() -> None:
     assert ServedQuestion(question="  When?\n").question == "When?"
 
 
-# --- following the pointer -----------------------------------------------------------------------------------------
+# --- following the pointer -------------------------------------------------------------------------------------------
 
 
-def test_every_move_of_the_pointer_is_seen_at_the_next_question_and_index_and_adapter_go_together(desk: Desk) -> None:
+def test_the_next_question_follows_the_pointer_with_index_and_adapter_together(served: ServedProject) -> None:
     for release in ("3", "2", "1", "2", "3", "1"):
-        desk.point(release)
-        answer = desk.ask()
+        served.set_live(release)
+        answer = served.ask()
         assert answer.release == release
         assert is_whole(answer)
 
 
-def test_while_nothing_moves_a_question_costs_one_look_at_the_pointer(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_while_the_pointer_stays_a_question_reads_only_the_pointer(
+    served: ServedProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.ask()
-    monkeypatch.setattr(Registry, "champion", away)
-    monkeypatch.setattr(Assistant, "of", away)
-    assert [desk.ask().release for _ in range(3)] == ["3"] * 3
+    served.ask()
+    monkeypatch.setattr(Registry, "champion", unavailable)
+    monkeypatch.setattr(Assistant, "of", unavailable)
+    assert [served.ask().release for _ in range(3)] == ["3"] * 3
 
 
-def test_a_pointer_that_moves_in_the_middle_of_a_question_changes_the_next_one(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_a_pointer_move_during_a_question_changes_the_next_one(
+    served: ServedProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = Assistant.find
+    retrieve = Assistant.retrieve
 
     def moving(self: Assistant, question: str) -> Any:
-        found = find(self, question)
-        desk.point("2")
-        return found
+        passages = retrieve(self, question)
+        served.set_live("2")
+        return passages
 
     with monkeypatch.context() as patch:
-        patch.setattr(Assistant, "find", moving)
-        first = desk.ask()
-    second = desk.ask()
+        patch.setattr(Assistant, "retrieve", moving)
+        first = served.ask()
+    second = served.ask()
     assert (first.release, second.release) == ("3", "2")
     assert is_whole(first)
     assert is_whole(second)
 
 
-def test_many_who_ask_at_once_while_the_pointer_moves_wait_for_each_other_and_never_get_a_mix(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_concurrent_questions_during_pointer_moves_never_mix_releases(
+    served: ServedProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate, asked, at_once = CountingReader.generate, [], []
+    generate, running, at_once = CountingReader.generate, [], []
 
     def watched(*arguments: Any) -> list[str]:
-        asked.append(1)
-        at_once.append(len(asked))
+        running.append(1)
+        at_once.append(len(running))
         time.sleep(0.01)
-        said = generate(*arguments)
-        asked.pop()
-        return said
+        answers = generate(*arguments)
+        running.pop()
+        return answers
 
     monkeypatch.setattr(CountingReader, "generate", watched)
     with ThreadPoolExecutor(5) as pool:
-        moved = pool.submit(lambda: [desk.point(release) for release in "123123123123"])
-        # Each question is another one: what was kept is not said by the model.
-        replies = list(pool.map(lambda number: desk.ask(f"{PUMP} ({number})"), range(40)))
+        moved = pool.submit(lambda: [served.set_live(release) for release in "123123123123"])
+        # Every question differs: a cached answer would not call the model.
+        replies = list(pool.map(lambda number: served.ask(f"{PUMP} ({number})"), range(40)))
         moved.result()
-    assert all(is_whole(one) for one in replies)
+    assert all(is_whole(reply) for reply in replies)
     assert len(at_once) >= 40
     assert set(at_once) == {1}
-    assert desk.ask().release == "3"
+    assert served.ask().release == "3"
 
 
-def test_the_release_that_was_left_is_let_go_of(desk: Desk) -> None:
-    with desk.service.live() as assistant:
+def test_the_previous_release_is_garbage_collected(served: ServedProject) -> None:
+    with served.service.live() as assistant:
         left = weakref.ref(assistant)
     del assistant
-    desk.point("2")
-    desk.ask()
+    served.set_live("2")
+    served.ask()
     gc.collect()
     assert left() is None
 
 
-def test_new_settings_count_from_the_next_release_on(desk: Desk) -> None:
-    path = desk.root / "params.yaml"
-    desk.ask()
+def test_new_settings_apply_from_the_next_release(served: ServedProject) -> None:
+    path = served.root / "params.yaml"
+    served.ask()
     blocks = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(blocks | {"index": blocks["index"] | {"search": "text"}}))
-    before = desk.service._project
-    desk.ask()
-    assert desk.service._project is before
-    desk.point("2")
-    assert is_whole(desk.ask())
-    assert desk.service._project.workspace.params.index.search == "text"
+    before = served.service._project
+    served.ask()
+    assert served.service._project is before
+    served.set_live("2")
+    assert is_whole(served.ask())
+    assert served.service._project.workspace.params.index.search == "text"
 
 
-# --- opened whole --------------------------------------------------------------------------------------------------
+# --- opened whole ----------------------------------------------------------------------------------------------------
 
 
-def test_the_model_is_loaded_before_the_first_question_and_again_only_for_another(desk: Desk) -> None:
+def test_a_model_is_loaded_once_before_its_first_question(served: ServedProject) -> None:
     def loads() -> int:
         return sum(prompt == "Are you there?" for prompt in CountingReader.prompts)
 
-    with desk.service.live():
+    with served.service.live():
         assert (loads(), len(CountingReader.prompts)) == (1, 1)
-    desk.point("1")  # The same adapter.
-    desk.ask()
+    served.set_live("1")  # The same adapter.
+    served.ask()
     assert loads() == 1
-    desk.point("2")
-    desk.ask()
+    served.set_live("2")
+    served.ask()
     assert loads() == 2
-    Desk(desk.root).ask()  # The answer is kept, and a process that starts still has its model loaded.
+    ServedProject(served.root).ask()  # The answer is kept, and a process that starts still has its model loaded.
     assert loads() == 3
 
 
-def test_a_release_that_cannot_be_opened_leaves_the_open_one_answering_until_it_can(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+def test_the_open_release_answers_until_the_next_can_be_opened(
+    served: ServedProject, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
-    desk.ask()
-    lost = desk.root / ".ragtide/adapters/a2"
-    lost.rename(desk.root / "elsewhere")
-    desk.point("2")
+    served.ask()
+    lost = served.root / ".ragtide/adapters/a2"
+    lost.rename(served.root / "elsewhere")
+    served.set_live("2")
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "download_artifacts", away)
-        assert is_whole(desk.ask())
-        assert desk.ask().release == "3"
+        patch.setattr(MlflowClient, "download_artifacts", unavailable)
+        assert is_whole(served.ask())
+        assert served.ask().release == "3"
         assert len(warnings()) == 1
-        assert warnings()[0].startswith("release 3 goes on answering: ")
-    (desk.root / "elsewhere").rename(lost)
-    desk.now += RETRY_SECONDS
-    assert desk.ask().release == "2"
+        assert "release 3" in warnings()[0]
+    (served.root / "elsewhere").rename(lost)
+    served.now += RETRY_SECONDS
+    assert served.ask().release == "2"
 
 
 @pytest.mark.parametrize(("model", "use"), [(CountingReader, "generate"), (CountingEmbedder, "embed")])
-def test_a_model_that_does_not_load_leaves_the_open_release_answering(
-    model: type, use: str, desk: Desk, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+def test_the_open_release_answers_where_the_next_model_does_not_load(
+    model: type, use: str, served: ServedProject, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
-    desk.ask()
-    desk.point("2")
+    served.ask()
+    served.set_live("2")
     with monkeypatch.context() as patch:
-        patch.setattr(model, use, away)
-        answer = desk.ask()
+        patch.setattr(model, use, unavailable)
+        answer = served.ask()
     assert answer.release == "3"
-    assert warnings() == ["release 3 goes on answering: MLflow does not answer as it should"]
+    [warning] = warnings()
+    assert "release 3" in warning
+    assert "MLflow does not answer" in warning
 
 
-def test_what_nobody_foresaw_leaves_the_open_release_answering_and_its_traceback_in_the_log(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_unexpected_error_keeps_the_open_release_and_is_logged_with_traceback(
+    served: ServedProject, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> Any:
         raise RuntimeError("the table is gone")
 
-    desk.ask()
-    desk.point("2")
+    served.ask()
+    served.set_live("2")
     with monkeypatch.context() as patch:
         patch.setattr(Assistant, "of", broken)
-        assert is_whole(desk.ask())
-    [record] = [one for one in caplog.records if one.levelno >= logging.WARNING]
+        assert is_whole(served.ask())
+    [record] = [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
     assert record.exc_info
     assert "the table is gone" in record.getMessage()
 
 
-def test_settings_that_cannot_be_read_leave_the_open_release_answering(
-    desk: Desk, warnings: Callable[[], list[str]]
+def test_the_open_release_answers_where_params_are_invalid(
+    served: ServedProject, warnings: Callable[[], list[str]]
 ) -> None:
-    desk.ask()
-    desk.point("2")
-    (desk.root / "params.yaml").write_text("index: {nonsense: 1}\n")
-    assert desk.ask().release == "3"
+    served.ask()
+    served.set_live("2")
+    (served.root / "params.yaml").write_text("index: {nonsense: 1}\n")
+    assert served.ask().release == "3"
     assert "nonsense" in warnings()[0]
 
 
-def test_at_first_there_is_none_to_go_on_with(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_open_release_the_error_is_raised(served: ServedProject, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Registry, "pointed_at", away)
+        patch.setattr(Registry, "live_release_id", unavailable)
         with pytest.raises(UnavailableError):
-            desk.ask()
-    assert desk.ask().release == "3"
+            served.ask()
+    assert served.ask().release == "3"
 
 
-# --- when the registry is away -------------------------------------------------------------------------------------
+# --- while the registry is unavailable -------------------------------------------------------------------------------
 
 
-def test_while_the_registry_is_away_the_open_release_answers_and_the_registry_is_not_asked_at_every_question(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
+def test_while_the_registry_is_unavailable_it_is_asked_at_most_every_retry_seconds(
+    served: ServedProject, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
     looked: list[float] = []
 
     def counted(_: Registry) -> Any:
-        looked.append(desk.now)
-        return away()
+        looked.append(served.now)
+        return unavailable()
 
-    desk.ask()
-    desk.point("2")
+    served.ask()
+    served.set_live("2")
     with monkeypatch.context() as patch:
-        patch.setattr(Registry, "pointed_at", counted)
+        patch.setattr(Registry, "live_release_id", counted)
         for seconds in (0, 1, RETRY_SECONDS - 0.1, RETRY_SECONDS, RETRY_SECONDS + 1):
-            desk.now = seconds
-            assert is_whole(desk.ask())
+            served.now = seconds
+            assert is_whole(served.ask())
     assert looked == [0, RETRY_SECONDS]
-    assert warnings() == ["release 3 goes on answering: MLflow does not answer as it should"] * 2
-    desk.now = 2 * RETRY_SECONDS
-    assert desk.ask().release == "2"
+    assert ["release 3" in warning for warning in warnings()] == [True, True]
+    served.now = 2 * RETRY_SECONDS
+    assert served.ask().release == "2"
 
 
-def test_where_nothing_is_live_any_more_nothing_answers_until_something_is(desk: Desk) -> None:
-    desk.ask()
-    desk.client.delete_registered_model_alias("ragtide", CHAMPION)
+def test_without_a_live_release_questions_raise_until_one_is_live(served: ServedProject) -> None:
+    served.ask()
+    served.client.delete_registered_model_alias("ragtide", CHAMPION)
     for _ in range(2):
         with pytest.raises(UserError, match="nothing is live yet"):
-            desk.ask()
-    desk.point("1")
-    assert is_whole(desk.ask())
+            served.ask()
+    served.set_live("1")
+    assert is_whole(served.ask())
 
 
-# --- any order of things -------------------------------------------------------------------------------------------
+# --- any order of events ---------------------------------------------------------------------------------------------
 
-EVENTS = ("ask", "1", "2", "3", "away", "back", "a2 is lost", "a2 is found", "time")
+EVENTS = ("ask", "1", "2", "3", "registry down", "registry up", "a2 missing", "a2 restored", "time")
 
 
 @dataclass
 class World:
-    """What a service looks at: a pointer, a registry that may be away, and an adapter that may be lost."""
+    """The state that a service reads: a pointer, a registry that may be down, and an adapter that may be missing."""
 
     records: dict[str, Release]
-    pointed_at: str = "3"
-    is_away: bool = False
-    is_lost: bool = False
+    live: str = "3"
+    is_unavailable: bool = False
+    is_missing: bool = False
 
     def stand_in(self, patch: pytest.MonkeyPatch) -> None:
         generate = CountingReader.generate
 
-        def said(reader: CountingReader, prompts: Any, adapter: Path, advance: Any) -> list[str]:
-            return away() if self.is_lost and adapter.name == "a2" else generate(reader, prompts, adapter, advance)
+        def generate_or_fail(reader: CountingReader, prompts: Any, adapter: Path, advance: Any) -> list[str]:
+            return (
+                unavailable()
+                if self.is_missing and adapter.name == "a2"
+                else generate(reader, prompts, adapter, advance)
+            )
 
-        patch.setattr(Registry, "pointed_at", lambda _: away() if self.is_away else self.pointed_at)
-        patch.setattr(Registry, "champion", lambda _: away() if self.is_away else self.records[self.pointed_at])
-        patch.setattr(CountingReader, "generate", said)
+        patch.setattr(Registry, "live_release_id", lambda _: unavailable() if self.is_unavailable else self.live)
+        patch.setattr(Registry, "champion", lambda _: unavailable() if self.is_unavailable else self.records[self.live])
+        patch.setattr(CountingReader, "generate", generate_or_fail)
 
     def happen(self, event: str) -> None:
         if event in FACTS:
-            self.pointed_at = event
-        elif event in ("away", "back"):
-            self.is_away = event == "away"
+            self.live = event
+        elif event in ("registry down", "registry up"):
+            self.is_unavailable = event == "registry down"
         else:
-            self.is_lost = event == "a2 is lost"
+            self.is_missing = event == "a2 missing"
 
 
 @pytest.fixture(scope="module")
-def records(told: Path) -> dict[str, Release]:
-    registry = Project.open(told, no_progress).registry
+def records(template: Path) -> dict[str, Release]:
+    registry = Project.open(template, no_progress).registry
     return {number: registry.release(number) for number in FACTS}
 
 
 @settings(max_examples=30, deadline=None)
 @given(events=st.lists(st.sampled_from(EVENTS), min_size=1, max_size=25))
-def test_in_any_order_of_moves_outages_and_losses_a_reply_is_whole_and_in_the_end_it_is_of_what_is_live(
-    events: list[str], told: Path, records: dict[str, Release]
+def test_replies_are_whole_and_finally_current_in_any_order_of_events(
+    events: list[str], template: Path, records: dict[str, Release]
 ) -> None:
-    world, desk = World(records), Desk(told)
+    world, served = World(records), ServedProject(template)
     with pytest.MonkeyPatch.context() as patch:
         world.stand_in(patch)
-        shown = desk.ask().release
+        shown = served.ask().release
         for event in events:
             if event == "time":
-                desk.now += RETRY_SECONDS
+                served.now += RETRY_SECONDS
             elif event == "ask":
-                answer = desk.ask()
+                answer = served.ask()
                 assert is_whole(answer)
-                assert answer.release in (shown, world.pointed_at)
+                assert answer.release in (shown, world.live)
                 shown = answer.release
             else:
                 world.happen(event)
-        world.is_away = world.is_lost = False
-        desk.now += RETRY_SECONDS
-        assert is_whole(desk.ask())
-        assert desk.ask().release == world.pointed_at
+        world.is_unavailable = world.is_missing = False
+        served.now += RETRY_SECONDS
+        assert is_whole(served.ask())
+        assert served.ask().release == world.live

@@ -1,8 +1,9 @@
-"""Is every mismatch of table, tags, registry and snapshots named, and mended where nothing is lost by it?"""
+"""Tests of `ragtide verify`: every mismatch of index, tags, registry and snapshots is named and safely repaired."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from tests.fakes import SKILLS, CountingEmbedder
 from tests.projects import release_of
 
 OLD, NEW = "2027-01-01", "2031-05-05"
+# Where a mismatch must be, and fragments that its description must have.
+Expected = tuple[str, ...]
 PUMP = "When does Pump 1 reach end of life?"
 
 
@@ -37,33 +40,35 @@ def fill(root: Path, end_of_life: str) -> None:
     write(root / "data/golden/q.jsonl", json.dumps(golden) + "\n")
 
 
-def taught(project: Project, name: str) -> BuiltModel:
-    """A model with an adapter that has learnt to read; it lies where its content says."""
+def trained(project: Project, name: str) -> BuiltModel:
+    """A model with an adapter that answers from the context, stored under its digest."""
     made = write(project.workspace.adapters / "new" / SKILLS, json.dumps({"reads": True, "name": name})).parent
     made.rename(project.workspace.adapters / adapter_digest(made))
-    digest = next(one.name for one in project.workspace.adapters.iterdir() if name in (one / SKILLS).read_text())
+    digest = next(
+        folder.name for folder in project.workspace.adapters.iterdir() if name in (folder / SKILLS).read_text()
+    )
     return BuiltModel(base="reader-1", adapter=digest, examples=None, settings=None)
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with two releases, to be copied; real MLflow and LanceDB."""
-    root = write_project(tmp_path_factory.mktemp("verify") / "told")
+    root = write_project(tmp_path_factory.mktemp("verify") / "project")
     project = Project.open(root, no_progress)
     project.workspace.state.mkdir()
     MlflowClient(tracking_uri=project.workspace.tracking_uri).search_experiments()
     for end_of_life, name in ((OLD, "first"), (NEW, "second")):
         fill(root, end_of_life)
-        release_of(project, taught(project, name))
+        release_of(project, trained(project, name))
     return root
 
 
 @pytest.fixture
-def opened(told: Path, tmp_path: Path) -> Project:
+def opened(template: Path, tmp_path: Path) -> Project:
     """A copy of the project, on which release 2 is live."""
-    shutil.copytree(told, tmp_path / "told")
+    shutil.copytree(template, tmp_path / "project")
     fakes.forget()
-    return Project.open(tmp_path / "told", no_progress)
+    return Project.open(tmp_path / "project", no_progress)
 
 
 def client(project: Project) -> MlflowClient:
@@ -72,7 +77,7 @@ def client(project: Project) -> MlflowClient:
 
 
 def folder_of(project: Project) -> Path:
-    """Where the table lies."""
+    """The folder of the index table."""
     folder = local_table_folder(project.workspace.index_uri)
     assert folder is not None
     return folder
@@ -86,104 +91,111 @@ def adapter_of(project: Project, number: str) -> Path:
     return project.workspace.adapters / str(project.registry.release(number).model.adapter)
 
 
-def told_of(mismatches: list[Mismatch]) -> list[str]:
-    return [f"{one.where}: {one.what}" for one in mismatches]
+def described(mismatches: list[Mismatch]) -> list[tuple[str, str]]:
+    return [(mismatch.where, mismatch.what) for mismatch in mismatches]
+
+
+def matches(mismatch: Mismatch, expected: Expected) -> bool:
+    """Whether a mismatch is at this place and its description has all of these fragments."""
+    where, *fragments = expected
+    return mismatch.where == where and all(fragment in mismatch.what for fragment in fragments)
 
 
 def state(project: Project) -> tuple[object, ...]:
-    """All that a look must leave as it is."""
+    """Everything that verification must leave unchanged."""
     root = project.workspace.root
     kept = ("mlflow.db", "writer.lock", "writer.json")
     files = {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file() and path.name not in kept}
-    turns = [(turn.run, turn.outcome) for turn in project.registry.history()]
-    return files, project.index.tags(), project.registry.live_release_id(), turns
+    cycles = [(cycle.run, cycle.outcome) for cycle in project.registry.history()]
+    return files, project.index.tags(), project.registry.live_release_id(), cycles
 
 
-# --- ways to spoil a project ---------------------------------------------------------------------------------------
+# --- damages ---------------------------------------------------------------------------------------------------------
 
 
-def tag_is_gone(project: Project) -> str:
+def tag_is_missing(project: Project) -> Expected:
     project.index.untag("release-2")
-    return "index of release 2 (live): tag release-2 is gone"
+    return "index of release 2 (live)", "release-2"
 
 
-def older_tag_is_gone(project: Project) -> str:
+def older_tag_is_missing(project: Project) -> Expected:
     project.index.untag("release-1")
-    return "index of release 1: tag release-1 is gone"
+    return "index of release 1", "release-1"
 
 
-def tag_is_astray(project: Project) -> str:
+def tag_names_another_version(project: Project) -> Expected:
     ours, theirs = (project.registry.release(number).index.version for number in ("1", "2"))
     project.index.retag("release-1", theirs)
-    return f"index of release 1: tag release-1 names version {theirs}, not {ours}"
+    return "index of release 1", "release-1", f"version {theirs}", str(ours)
 
 
-def tag_without_release(project: Project) -> str:
+def tag_without_release(project: Project) -> Expected:
     project.index.tag("release-9", project.index.latest() or 0)
-    return "index: tag release-9 belongs to no release"
+    return "index", "release-9"
 
 
-def adapter_is_gone(project: Project) -> str:
+def adapter_is_missing(project: Project) -> Expected:
+    name = adapter_of(project, "2").name
     shutil.rmtree(adapter_of(project, "2"))
-    return f"adapter of release 2 (live): {adapter_of(project, '2').name} is not on this machine"
+    return "adapter of release 2 (live)", name, "not on this machine"
 
 
-def adapter_has_changed(project: Project) -> str:
+def adapter_has_changed(project: Project) -> Expected:
     write(adapter_of(project, "1") / SKILLS, "{}")
-    return f"adapter of release 1: {adapter_of(project, '1').name} does not hold the weights that its name stands for"
+    return "adapter of release 1", adapter_of(project, "1").name, "weights"
 
 
-def manifest_is_gone(project: Project) -> str:
+def manifest_is_missing(project: Project) -> Expected:
     file = project.workspace.snapshot_file(project.registry.release("1").snapshot.id)
     file.unlink()
-    return f"snapshot: {file} is gone"
+    return "snapshot", str(file)
 
 
-def note_names_a_version_that_is_gone(project: Project) -> str:
-    note = project.workspace.artifacts / "index.json"
-    BuiltIndex.read(note).model_copy(update={"version": 999}).write(note)
-    return f"artifacts/index.json: the index at {project.workspace.index_uri} has no version 999"
+def artifact_names_a_missing_version(project: Project) -> Expected:
+    file = project.workspace.artifacts / "index.json"
+    BuiltIndex.read(file).model_copy(update={"version": 999}).write(file)
+    return "artifacts/index.json", "999"
 
 
-def note_is_half_there(project: Project) -> str:
-    note = write(project.workspace.artifacts / "index.json", '{"uri": ')
-    return f"artifacts/index.json: {note} cannot be read as a BuiltIndex"
+def artifact_is_truncated(project: Project) -> Expected:
+    file = write(project.workspace.artifacts / "index.json", '{"uri": ')
+    return "artifacts/index.json", f"{file} cannot be read"
 
 
-def writer_left_a_file(project: Project) -> str:
+def writer_left_a_file(project: Project) -> Expected:
     write(folder_of(project) / "data" / ".tmp123", "half")
-    return "index: 1 files of killed writers"
+    return "index", "1 unfinished files"
 
 
-def writer_left_a_folder(project: Project) -> str:
+def writer_left_a_folder(project: Project) -> Expected:
     write(folder_of(project) / "_indices" / ".tmp123" / "part.idx", "half")
-    return "index: 1 files of killed writers"
+    return "index", "1 unfinished files"
 
 
-def run_was_killed(project: Project) -> str:
+def run_was_killed(project: Project) -> Expected:
     experiment = client(project).get_experiment_by_name("ragtide")
     assert experiment is not None
     tags = {"ragtide.kind": "cycle", "cycle": "cycle-0003"}
     client(project).create_run(experiment.experiment_id, run_name="cycle-0003", tags=tags)
-    return "history: cycle-0003 says that it is running"
+    return "history", "cycle-0003"
 
 
-def pointer_at_a_draft(project: Project) -> str:
+def pointer_at_a_draft(project: Project) -> Expected:
     draft = client(project).create_model_version("ragtide", "file:///nowhere/release-x")
     client(project).set_registered_model_alias("ragtide", CHAMPION, str(draft.version))
-    return f"registry: what is live, release {draft.version}, was never written down to its end"
+    return "registry", f"release {draft.version}"
 
 
-SPOILS = [
-    tag_is_gone,
-    older_tag_is_gone,
-    tag_is_astray,
+DAMAGES = [
+    tag_is_missing,
+    older_tag_is_missing,
+    tag_names_another_version,
     tag_without_release,
-    adapter_is_gone,
+    adapter_is_missing,
     adapter_has_changed,
-    manifest_is_gone,
-    note_names_a_version_that_is_gone,
-    note_is_half_there,
+    manifest_is_missing,
+    artifact_names_a_missing_version,
+    artifact_is_truncated,
     writer_left_a_file,
     writer_left_a_folder,
     run_was_killed,
@@ -191,7 +203,7 @@ SPOILS = [
 ]
 
 
-def test_a_project_that_is_whole_has_nothing_to_mend(opened: Project) -> None:
+def test_an_intact_project_has_no_mismatch(opened: Project) -> None:
     before = state(opened)
     assert verify_project(opened) == []
     assert state(opened) == before
@@ -199,57 +211,56 @@ def test_a_project_that_is_whole_has_nothing_to_mend(opened: Project) -> None:
     assert not CountingEmbedder.embedded
 
 
-def test_before_the_first_run_there_is_nothing_to_compare(tmp_path: Path) -> None:
+def test_a_new_project_has_no_mismatch(tmp_path: Path) -> None:
     assert verify_project(Project.open(write_project(tmp_path / "new"), no_progress)) == []
 
 
-@pytest.mark.parametrize("spoil", SPOILS, ids=lambda one: one.__name__)
-def test_a_mismatch_is_named_and_mended_once(spoil: Callable[[Project], str], opened: Project) -> None:
-    said = spoil(opened)
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_mismatch_is_named_and_repaired_once(damage: Callable[[Project], Expected], opened: Project) -> None:
+    expected = damage(opened)
     before = state(opened)
-    found = verify_project(opened)
-    assert [line.startswith(said) for line in told_of(found)] == [True], told_of(found)
+    mismatches = verify_project(opened)
+    assert [matches(mismatch, expected) for mismatch in mismatches] == [True], described(mismatches)
     assert state(opened) == before
-    mended, left = repair_mismatches(found)
-    assert (mended, left) == (found, [])
+    assert repair_mismatches(mismatches) == (mismatches, [])
     assert verify_project(opened) == []
     assert opened.ask(PUMP)[1].text == NEW
     assert opened.registry.live_release_id() == "2"
 
 
-def test_everything_at_once_is_named_and_mended_at_once(opened: Project) -> None:
-    other_ways = [
-        tag_is_astray,
-        tag_is_gone,
+def test_several_mismatches_are_named_and_repaired_together(opened: Project) -> None:
+    damages = [
+        tag_names_another_version,
+        tag_is_missing,
         tag_without_release,
-        adapter_is_gone,
-        manifest_is_gone,
+        adapter_is_missing,
+        manifest_is_missing,
         writer_left_a_file,
     ]
-    said = [spoil(opened) for spoil in [*other_ways, run_was_killed]]
-    found = verify_project(opened)
-    assert sorted(told_of(found)) == sorted(said)
-    assert sum("(live)" in one for one in told_of(found)) == sum("(live)" in one for one in said) > 0
-    assert repair_mismatches(found) == (found, [])
+    expected = [damage(opened) for damage in [*damages, run_was_killed]]
+    mismatches = verify_project(opened)
+    assert len(mismatches) == len(expected)
+    assert all(any(matches(mismatch, damage) for mismatch in mismatches) for damage in expected)
+    assert repair_mismatches(mismatches) == (mismatches, [])
     assert verify_project(opened) == []
 
 
 def test_a_killed_run_is_closed_with_its_steps(opened: Project) -> None:
     run_was_killed(opened)
-    [turn] = opened.registry.running_cycles()
-    experiment = client(opened).get_run(turn.run).info.experiment_id
-    step = client(opened).create_run(experiment, run_name="prove", tags={"mlflow.parentRunId": turn.run})
+    [cycle] = opened.registry.running_cycles()
+    experiment = client(opened).get_run(cycle.run).info.experiment_id
+    step = client(opened).create_run(experiment, run_name="prove", tags={"mlflow.parentRunId": cycle.run})
     repair_mismatches(verify_project(opened))
     assert opened.registry.history()[-1].outcome == "killed"
-    assert client(opened).get_run(turn.run).info.status == "KILLED"
+    assert client(opened).get_run(cycle.run).info.status == "KILLED"
     assert client(opened).get_run(step.info.run_id).info.status == "KILLED"
 
 
-# --- rows that were lost -------------------------------------------------------------------------------------------
+# --- lost rows -------------------------------------------------------------------------------------------------------
 
 
 def lose_a_row(project: Project, number: str) -> None:
-    """What a version holds is another, by a row, than what was released: its manifest is that of a later delete."""
+    """Remove a row from a released version, by giving it the manifest of a later version without that row."""
     table = lancedb.connect(project.workspace.index_uri).open_table(TABLE)
     version = project.registry.release(number).index.version
     table.checkout(version)
@@ -258,90 +269,91 @@ def lose_a_row(project: Project, number: str) -> None:
     shutil.copy(manifest(project, table.version), manifest(project, version))
 
 
-def test_a_row_that_was_deleted_since_the_release_harms_no_reader_of_it(opened: Project) -> None:
+def test_a_row_deleted_in_a_later_version_is_no_mismatch(opened: Project) -> None:
     lancedb.connect(opened.workspace.index_uri).open_table(TABLE).delete("document = 'pump.md'")
     assert verify_project(opened) == []
     assert opened.ask(PUMP)[1].text == NEW
 
 
-def test_a_row_that_the_live_release_lost_is_named_and_one_goes_back_to_a_whole_one(opened: Project) -> None:
+def test_a_lost_row_of_the_live_release_is_repaired_by_rollback(opened: Project) -> None:
     lose_a_row(opened, "2")
-    [found] = verify_project(opened)
-    assert found.where == "index of release 2 (live)"
-    assert "holds 1 rows that are not the 2 that were released" in found.what
-    assert found.remedy == "go back to a release that is whole"
-    assert repair_mismatches([found]) == ([found], [])
+    [mismatch] = verify_project(opened)
+    assert mismatch.where == "index of release 2 (live)"
+    assert re.search(r"\b1 rows.* 2 rows", mismatch.what)
+    assert repair_mismatches([mismatch]) == ([mismatch], [])
     assert opened.registry.live_release_id() == "1"
     assert opened.ask(PUMP)[1].text == OLD
-    assert "the index is not whole" in opened.registry.history()[-1].reason
+    assert "ragtide verify --repair" in opened.registry.history()[-1].reason
 
 
-def test_after_going_back_a_second_look_finds_nothing_that_repair_could_mend(opened: Project) -> None:
+def test_after_the_rollback_a_second_check_finds_nothing(opened: Project) -> None:
     lose_a_row(opened, "2")
     repair_mismatches(verify_project(opened))
-    again = verify_project(opened)
-    assert told_of(again) == []
+    assert described(verify_project(opened)) == []
 
 
-def test_a_row_that_an_older_release_lost_is_named_and_what_is_live_stays(opened: Project) -> None:
+def test_an_earlier_release_with_a_lost_row_is_marked_and_the_live_one_stays(opened: Project) -> None:
     lose_a_row(opened, "1")
-    [found] = verify_project(opened)
-    assert found.where == "index of release 1"
-    assert found.remedy == "strike the release off: it cannot be gone back to"
-    assert repair_mismatches([found]) == ([found], [])
+    [mismatch] = verify_project(opened)
+    assert mismatch.where == "index of release 1"
+    assert "damaged" in mismatch.remedy
+    assert repair_mismatches([mismatch]) == ([mismatch], [])
     assert verify_project(opened) == []
     assert opened.registry.live_release_id() == "2"
 
 
-def test_where_no_release_is_whole_one_is_told_to_build_anew(opened: Project) -> None:
+def test_without_an_intact_release_the_remedy_is_a_rebuild(opened: Project) -> None:
     lose_a_row(opened, "1")
     lose_a_row(opened, "2")
-    found = verify_project(opened)
-    assert [one.where for one in found] == ["index of release 2 (live)", "index of release 1"]
-    assert found[0].remedy == "`ragtide run` builds an index anew"
-    assert repair_mismatches(found) == ([found[1]], [(found[0], found[0].remedy)])
+    mismatches = verify_project(opened)
+    assert [mismatch.where for mismatch in mismatches] == ["index of release 2 (live)", "index of release 1"]
+    assert "ragtide run" in mismatches[0].remedy
+    assert repair_mismatches(mismatches) == ([mismatches[1]], [(mismatches[0], mismatches[0].remedy)])
     assert opened.registry.live_release_id() == "2"
 
 
-def test_the_live_release_is_told_of_first(opened: Project) -> None:
+def test_the_live_release_is_listed_first(opened: Project) -> None:
     opened.index.untag("release-1")
     opened.index.untag("release-2")
-    assert [one.where for one in verify_project(opened)] == ["index of release 2 (live)", "index of release 1"]
+    assert [mismatch.where for mismatch in verify_project(opened)] == [
+        "index of release 2 (live)",
+        "index of release 1",
+    ]
 
 
-def test_a_version_that_is_gone_is_named(opened: Project) -> None:
+def test_a_missing_version_is_named(opened: Project) -> None:
     version = opened.registry.release("2").index.version
     manifest(opened, version).unlink()
-    [found] = [one for one in verify_project(opened) if one.where.startswith("index of")]
-    assert f"has no version {version}" in found.what
-    repair_mismatches([found])
+    [mismatch] = [mismatch for mismatch in verify_project(opened) if mismatch.where.startswith("index of")]
+    assert f"has no version {version}" in mismatch.what
+    repair_mismatches([mismatch])
     assert opened.registry.live_release_id() == "1"
 
 
-def test_a_file_of_rows_that_is_gone_is_named_and_not_a_crash(opened: Project) -> None:
+def test_a_missing_data_file_is_named(opened: Project) -> None:
     before = {path.name for path in (folder_of(opened) / "data").iterdir()}
     write(opened.workspace.kb / "late.md", "# Late\n\nCame later.\n")
     late = release_of(opened, opened.registry.release("2").model)
     for path in (folder_of(opened) / "data").iterdir():
         if path.name not in before:
             path.unlink()
-    found = verify_project(opened)
-    assert f"index of release {late.id} (live)" in [one.where for one in found]
-    repair_mismatches(found)
+    mismatches = verify_project(opened)
+    assert f"index of release {late.id} (live)" in [mismatch.where for mismatch in mismatches]
+    repair_mismatches(mismatches)
     assert opened.registry.live_release_id() == "2"
 
 
-# --- what MLflow does not have either ------------------------------------------------------------------------------
+# --- adapters that MLflow lacks --------------------------------------------------------------------------------------
 
 
 def stored(project: Project, number: str) -> Path:
-    """Where MLflow keeps what belongs to a release; named by absolute path, that of the project that was copied."""
+    """MLflow's artifact folder of a release, by absolute path: that of the project from which this one was copied."""
     return Path(urlsplit(str(client(project).get_model_version("ragtide", number).source)).path)
 
 
 @contextmanager
 def mlflow_lacks_the_adapter(project: Project, number: str) -> Iterator[None]:
-    """For so long; the store is that of every test of this module."""
+    """Hide the adapter for a while; all tests of this module share the artifact store."""
     store = stored(project, number)
     (store / "adapter").rename(store / "kept")
     try:
@@ -350,29 +362,30 @@ def mlflow_lacks_the_adapter(project: Project, number: str) -> Iterator[None]:
         (store / "kept").rename(store / "adapter")
 
 
-def test_an_adapter_that_mlflow_lacks_too_is_left_with_what_to_do(opened: Project) -> None:
-    said = adapter_is_gone(opened)
+def test_an_adapter_that_mlflow_lacks_remains_with_a_remedy(opened: Project) -> None:
+    expected = adapter_is_missing(opened)
     with mlflow_lacks_the_adapter(opened, "2"):
-        found = verify_project(opened)
-        mended, [(one, why)] = repair_mismatches(found)
-    assert (told_of(found), mended) == ([said], [])
-    assert one == found[0]
-    assert "neither here nor in MLflow: `ragtide rollback --to` a release that is whole, or retrain" in why
+        mismatches = verify_project(opened)
+        repaired, [(mismatch, reason)] = repair_mismatches(mismatches)
+    assert repaired == []
+    assert [mismatch] == mismatches
+    assert matches(mismatch, expected)
+    assert "ragtide rollback --to" in reason
 
 
-def test_a_changed_adapter_that_mlflow_lacks_stays_where_it_is(opened: Project) -> None:
+def test_a_changed_adapter_that_mlflow_lacks_stays_in_place(opened: Project) -> None:
     adapter_has_changed(opened)
     with mlflow_lacks_the_adapter(opened, "1"):
-        mended, left = repair_mismatches(verify_project(opened))
-    assert (mended, len(left)) == ([], 1)
+        repaired, remaining = repair_mismatches(verify_project(opened))
+    assert (repaired, len(remaining)) == ([], 1)
     assert (adapter_of(opened, "1") / SKILLS).read_text() == "{}"
-    assert not [one for one in opened.workspace.adapters.iterdir() if one.name.endswith(".wrong")]
+    assert not [folder for folder in opened.workspace.adapters.iterdir() if folder.name.endswith(".damaged")]
 
 
-def test_one_mend_that_fails_does_not_keep_the_others_from_being_made(opened: Project) -> None:
-    adapter_is_gone(opened)
+def test_a_failed_repair_does_not_prevent_the_others(opened: Project) -> None:
+    adapter_is_missing(opened)
     opened.index.untag("release-1")
     with mlflow_lacks_the_adapter(opened, "2"):
-        mended, left = repair_mismatches(verify_project(opened))
-    assert ([one.where for one in mended], len(left)) == (["index of release 1"], 1)
+        repaired, remaining = repair_mismatches(verify_project(opened))
+    assert ([mismatch.where for mismatch in repaired], len(remaining)) == (["index of release 1"], 1)
     assert opened.index.has_tag("release-1")

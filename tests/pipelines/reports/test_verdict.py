@@ -1,4 +1,4 @@
-"""Can a decision and a verdict be read by anyone, whatever documents and answers say? Pure: records in, text out."""
+"""Tests of the report pages: escaping, lists, decisions, verdicts, plots and metrics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PLAIN_TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p",
     "th",
     "td",
 }
-EVIL = [
+HOSTILE_TEXTS = [
     "<script>alert(1)</script>",
     "<SCRIPT src=//example.invalid/x.js></SCRIPT>",
     "<img src=x onerror=alert(1)>",
@@ -44,11 +44,18 @@ EVIL = [
     "[here](javascript:alert(1))",
     "<!-- <b> -->",
 ]
-UNTIDY = ["one | two", "| --- | --- |", "two\nlines", "# not a heading\n\n- nor a list", "a\r\n|\r\nb", "tab\tbed"]
+CELL_BREAKING_TEXTS = [
+    "one | two",
+    "| --- | --- |",
+    "two\nlines",
+    "# not a heading\n\n- nor a list",
+    "a\r\n|\r\nb",
+    "tab\tbed",
+]
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its tags, its attributes, its text, and its tables' cells row by row."""
+    """A page as a browser parses it: its tags, attributes and text, and the cells of its tables by row."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -91,8 +98,8 @@ def judged(
     )
 
 
-def said(answer: str) -> Verdict:
-    """A verdict whose one question was answered so, and wrongly; the candidate answers rightly."""
+def verdict_with(answer: str) -> Verdict:
+    """A verdict on one question, to which the live release gives this wrong answer and the candidate a correct one."""
     wrong = GradedAnswer(question="q1", answer=answer, score=0.0, well_formed=True)
     return judged([wrong], [graded()])
 
@@ -102,9 +109,9 @@ def decided(**signals: object) -> tuple[Evidence, Decision]:
     return gathered, decide(gathered, PolicyParams())
 
 
-def said_of(gathered: Evidence) -> dict[str, str]:
-    """What the table of the evidence says of each signal."""
-    return {told.signal: told.written for told in signal_rows(gathered)}
+def signals_of(gathered: Evidence) -> dict[str, str]:
+    """Signal -> its text in the table of the evidence."""
+    return {row.signal: row.written for row in signal_rows(gathered)}
 
 
 def is_image(figure: Figure) -> bool:
@@ -113,18 +120,18 @@ def is_image(figure: Figure) -> bool:
     return buffer.getvalue().startswith(b"\x89PNG")
 
 
-# --- what documents and answers say must not spoil a page ----------------------------------------------------------
+# --- escaping of documents and answers -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", UNTIDY)
+@pytest.mark.parametrize("answer", CELL_BREAKING_TEXTS)
 def test_an_answer_stays_in_its_cell(answer: str) -> None:
-    page = Page(markdown_to_html("Verdict", verdict_markdown(said(answer))))
+    page = Page(markdown_to_html("Verdict", verdict_markdown(verdict_with(answer))))
     [row] = [row for row in page.rows if row[0] == "q1"]
     assert row == ["q1", f"0: {' '.join(answer.split())}", "1: 42"]
     assert all(len(row) == 3 for row in page.rows)
 
 
-@pytest.mark.parametrize("reason", UNTIDY)
+@pytest.mark.parametrize("reason", CELL_BREAKING_TEXTS)
 def test_a_reason_stays_in_its_cell(reason: str) -> None:
     page = Page(markdown_to_html("Decision", decision_markdown(*decided(rejected_actions={"REFRESH": reason}))))
     [row] = [row for row in page.rows if row[0] == "REFRESH"]
@@ -132,26 +139,26 @@ def test_a_reason_stays_in_its_cell(reason: str) -> None:
     assert {len(row) for row in page.rows} == {4, 6}
 
 
-@pytest.mark.parametrize("evil", EVIL)
-def test_raw_html_of_an_answer_is_shown_and_not_run(evil: str) -> None:
-    page = Page(markdown_to_html("Verdict", verdict_markdown(said(evil))))
+@pytest.mark.parametrize("hostile", HOSTILE_TEXTS)
+def test_raw_html_of_an_answer_is_shown_and_not_run(hostile: str) -> None:
+    page = Page(markdown_to_html("Verdict", verdict_markdown(verdict_with(hostile))))
     assert page.tags <= PLAIN_TAGS
     assert page.attributes <= {"lang", "charset"}
-    assert evil in page.text
+    assert hostile in page.text
 
 
-@pytest.mark.parametrize("evil", EVIL)
+@pytest.mark.parametrize("hostile", HOSTILE_TEXTS)
 @pytest.mark.parametrize("kind", ["added", "edited", "removed", "renamed"])
-def test_raw_html_of_a_file_name_is_shown_and_not_run(kind: str, evil: str) -> None:
-    named = Rename(before=evil, after=evil) if kind == "renamed" else evil
+def test_raw_html_of_a_file_name_is_shown_and_not_run(kind: str, hostile: str) -> None:
+    named = Rename(before=hostile, after=hostile) if kind == "renamed" else hostile
     changes = ChangeSet.model_validate({"before": "s0", "after": "s1", kind: (named,)})
     page = Page(markdown_to_html("Changes", changes_markdown(changes)))
     assert page.tags <= PLAIN_TAGS
     assert page.attributes <= {"lang", "charset"}
-    assert evil in page.text
+    assert hostile in page.text
 
 
-def test_a_page_says_what_it_is_and_in_which_letters() -> None:
+def test_a_page_has_a_title_and_an_encoding() -> None:
     page = markdown_to_html("Decision: NOTHING", "# Nothing\n\nGrüße, 東京")
     assert page.startswith("<!doctype html>")
     assert '<meta charset="utf-8">' in page
@@ -184,7 +191,7 @@ def test_a_decision_is_written_as_text_page_and_picture_and_nothing_else(tmp_pat
     assert (tmp_path / "decision.png").read_bytes().startswith(b"\x89PNG")
 
 
-# --- changes -------------------------------------------------------------------------------------------------------
+# --- changes ---------------------------------------------------------------------------------------------------------
 
 
 def paths(count: int) -> tuple[str, ...]:
@@ -218,11 +225,11 @@ def test_a_rename_names_both_paths() -> None:
         ),
     ],
 )
-def test_only_the_kinds_of_change_that_are_there_are_told(changes: ChangeSet, lines: list[str]) -> None:
+def test_only_kinds_of_change_that_occurred_are_listed(changes: ChangeSet, lines: list[str]) -> None:
     assert changes_markdown(changes).split("\n") == lines
 
 
-# --- decisions -----------------------------------------------------------------------------------------------------
+# --- decisions -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -265,8 +272,8 @@ def test_the_page_says_where_the_costs_come_from_and_what_has_changed() -> None:
     assert "## What has changed\n\n- 1 edited: `a.md`" in text
 
 
-def test_what_was_not_measured_is_said_with_its_reason_and_not_as_a_number() -> None:
-    rows = said_of(evidence(refresh_gain=NOT_MEASURED, index_gap=NOT_MEASURED))
+def test_an_unmeasured_signal_has_its_reason_and_no_number() -> None:
+    rows = signals_of(evidence(refresh_gain=NOT_MEASURED, index_gap=NOT_MEASURED))
     assert rows["the index's gap"] == rows["what a refresh can win back"] == "not measured (no questions)"
     assert rows["the model's gap"] == "0.00 [0.00, 0.00] (n=50)"
 
@@ -288,39 +295,39 @@ def test_what_was_not_measured_is_said_with_its_reason_and_not_as_a_number() -> 
         ({}, ("chunks new / gone / to embed", "1 / 1 / 1, of 10")),
     ],
 )
-def test_a_signal_is_told_in_words(signals: dict[str, object], expected: tuple[str, str]) -> None:
-    assert expected in said_of(evidence(**signals)).items()
+def test_a_signal_is_described_in_words(signals: dict[str, object], expected: tuple[str, str]) -> None:
+    assert expected in signals_of(evidence(**signals)).items()
 
 
-def test_metrics_keep_apart_what_is_nought_and_what_was_not_measured() -> None:
+def test_metrics_distinguish_zero_from_unmeasured() -> None:
     metrics = evidence_metrics(evidence(index_gap=NOT_MEASURED, model_gap=measure(0.0)))
     assert metrics["index_gap"] is None
     assert metrics["model_gap"] == 0.0
     assert (metrics["documents_changed"], metrics["documents_removed"], metrics["questions"]) == (1, 0, 50)
 
 
-# --- verdicts ------------------------------------------------------------------------------------------------------
+# --- verdicts --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("accepted", "word", "result"), [(True, "accepted", "passed"), (False, "refused", "FAILED")])
-def test_a_verdict_says_how_it_ended_and_each_check_with_its_numbers(accepted: bool, word: str, result: str) -> None:
+@pytest.mark.parametrize(("accepted", "word", "result"), [(True, "accepted", "passed"), (False, "rejected", "FAILED")])
+def test_a_verdict_has_its_result_and_every_check_with_its_details(accepted: bool, word: str, result: str) -> None:
     text = verdict_markdown(judged([graded()], [graded()], accepted))
     assert text.startswith(f"# Verdict: {word}\n")
     assert f"| answer score | {result} | 0.50 -> 1.00 |" in text
-    assert "same questions: 0.50 [0.50, 0.50] (n=50)." in text
+    assert str(measure(0.5)) in text
 
 
 def answers(count: int, score: float) -> list[GradedAnswer]:
     return [graded(f"q{number:03d}", score) for number in range(count)]
 
 
-def test_only_questions_whose_grade_changed_are_listed() -> None:
+def test_only_questions_whose_score_changed_are_listed() -> None:
     before, after = answers(3, 1.0), answers(3, 1.0)
     after[1] = graded("q001", 0.0)
     text = verdict_markdown(judged(before, after))
     assert "| q001 | 1: 42 | 0: 42 |" in text
     assert "q000" not in text
-    assert verdict_markdown(judged(before, before)).endswith("## Questions whose grade changed\n\nNone.")
+    assert verdict_markdown(judged(before, before)).endswith("## Questions whose score changed\n\nNone.")
 
 
 @pytest.mark.parametrize(("count", "more"), [(SHOWN, None), (SHOWN + 1, 1), (SHOWN + 480, 480)])
@@ -330,19 +337,19 @@ def test_a_long_list_of_questions_is_cut_with_a_count(count: int, more: int | No
     assert (f"… and {more} more" in text) if more else ("more" not in text)
 
 
-def test_a_question_stands_in_its_words_where_they_are_known() -> None:
+def test_a_question_is_named_by_its_wording_where_it_is_known() -> None:
     text = verdict_markdown(judged(answers(1, 0.0), answers(1, 1.0)), [question("q000", question="What is new?")])
     assert "| What is new? |" in text
     assert "q000" not in text
 
 
-def test_a_refusal_names_the_failed_checks_alone_in_one_line() -> None:
+def test_failed_checks_are_named_in_one_line() -> None:
     checks = [Check(name=name, passed=name == "fine", detail=f"{name}!") for name in ("rows", "fine", "score")]
     assert failed_checks(checks) == "rows: rows!; score: score!"
     assert failed_checks([]) == ""
 
 
-# --- plots ---------------------------------------------------------------------------------------------------------
+# --- plots -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -359,7 +366,7 @@ def test_a_decision_is_drawn_whatever_was_measured(signals: dict[str, object]) -
     gathered, decision = decided(**signals)
     figure = decision_plot(gathered, decision, Params())
     scores, gains, hours = figure.axes
-    measured = sum(one.value is not None for one in (gathered.score_gold, gathered.score_retrieved))
+    measured = sum(score.value is not None for score in (gathered.score_gold, gathered.score_retrieved))
     assert (len(scores.patches), len(gains.containers), len(hours.patches)) == (measured, 3, 3)
     assert is_image(figure)
 
@@ -385,7 +392,7 @@ def heights(figure: Figure) -> list[float]:
     return [bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
 
 
-# --- what waits, what is set aside, what was kept up ---------------------------------------------------------------
+# --- what waits, what is set aside, what was kept up -----------------------------------------------------------------
 
 
 def aside(name: str, reason: str = "is scanned") -> QuarantinedDocument:
@@ -409,44 +416,42 @@ def test_the_page_of_a_decision_lists_what_is_set_aside_only_where_something_is(
     assert "## Set aside\n\n| document | why |" in decision_markdown(*decided(quarantined={"b": "is empty"}))
 
 
-@pytest.mark.parametrize("evil", ["a\n# b", "a|b", "a\r\nb", "<script>alert(1)</script>"])
-def test_a_name_or_a_reason_of_a_document_stays_in_its_cell(evil: str) -> None:
-    [_, _, row] = quarantine_markdown([aside(evil, evil)]).splitlines()
+@pytest.mark.parametrize("hostile", ["a\n# b", "a|b", "a\r\nb", "<script>alert(1)</script>"])
+def test_a_name_or_a_reason_of_a_document_stays_in_its_cell(hostile: str) -> None:
+    [_, _, row] = quarantine_markdown([aside(hostile, hostile)]).splitlines()
     assert row.count("|") - row.count("\\|") == 5
-    assert "<script>" not in markdown_to_html("t", quarantine_markdown([aside(evil, evil)]))
+    assert "<script>" not in markdown_to_html("t", quarantine_markdown([aside(hostile, hostile)]))
 
 
 @pytest.mark.parametrize(
     ("signals", "row"),
     [
         ({}, ("removals that wait for an approval", "0")),
-        ({"held": {"a.md": "1", "b.md": "2"}}, ("removals that wait for an approval", "2")),
+        ({"pending_deletions": {"a.md": "1", "b.md": "2"}}, ("removals that wait for an approval", "2")),
         ({}, ("documents that cannot be read", "0")),
         ({"quarantined": {"b.pdf": "is empty"}}, ("documents that cannot be read", "1")),
     ],
 )
-def test_what_waits_and_what_is_set_aside_stand_among_the_signals(
+def test_pending_deletions_and_quarantined_documents_are_signals(
     signals: dict[str, object], row: tuple[str, str]
 ) -> None:
-    assert row in said_of(evidence(**signals)).items()
+    assert row in signals_of(evidence(**signals)).items()
 
 
-def test_what_waits_and_what_is_set_aside_are_counted_in_mlflow() -> None:
+def test_pending_deletions_and_quarantined_documents_are_metrics() -> None:
     metrics = evidence_metrics(
         evidence(pending_deletions={"a.md": "1"}, quarantined={"b": "is empty", "c": "is empty"})
     )
     assert (metrics["deletions_pending"], metrics["documents_quarantined"]) == (1, 2)
 
 
-def test_a_long_list_of_what_waits_is_cut_with_a_count() -> None:
+def test_a_long_list_of_pending_deletions_is_cut_with_a_count() -> None:
     held = {f"{number:03}.md": "1" for number in range(SHOWN + 7)}
-    [names] = [
-        told.means for told in signal_rows(evidence(pending_deletions=held)) if told.signal.startswith("removals")
-    ]
+    [names] = [row.means for row in signal_rows(evidence(pending_deletions=held)) if row.signal.startswith("removals")]
     assert "… and 7 more:" in names
 
 
-def test_each_step_of_upkeep_has_its_row() -> None:
+def test_each_maintenance_step_has_a_row() -> None:
     steps = [
         MaintenanceStep(step="compact", done=True, why="21 fragments"),
         MaintenanceStep(step="prune", done=False, why="none is old"),
@@ -455,40 +460,40 @@ def test_each_step_of_upkeep_has_its_row() -> None:
     assert rows == ["| compact | yes | 21 fragments |", "| prune | no | none is old |"]
 
 
-# --- earlier skills ------------------------------------------------------------------------------------------------
+# --- regression suites -----------------------------------------------------------------------------------------------
 
 
-def with_skills(*names: str) -> Verdict:
-    """A verdict with these skills, each with one answer that is no longer right."""
+def with_suites(*names: str) -> Verdict:
+    """A verdict with these regression suites, each with one answer that is no longer correct."""
     before = scorecard(graded("q1", 1.0), answer_score=measure(1.0))
     after = scorecard(graded("q1", 0.0), answer_score=measure(0.0))
-    skills = tuple(SuiteScore(name=name, before=before, after=after) for name in names)
+    suites = tuple(SuiteScore(name=name, before=before, after=after) for name in names)
     card = scorecard()
-    return Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0), skills=skills)
+    return Verdict(accepted=True, checks=(), before=card, after=card, difference=measure(0.0), suites=suites)
 
 
-def test_each_skill_is_told_with_both_scores_and_the_answers_that_moved() -> None:
-    page = verdict_markdown(with_skills("sgd"))
+def test_each_suite_has_both_scores_and_the_answers_that_changed() -> None:
+    page = verdict_markdown(with_suites("sgd"))
     assert "| sgd | 1.00 [1.00, 1.00] (n=50) | 0.00 [0.00, 0.00] (n=50) |" in page
     assert "### sgd\n\n" in page
     assert "| q1 | 1: 42 | 0: 42 |" in page
 
 
-def test_without_skills_the_page_does_not_speak_of_them() -> None:
-    assert "skill" not in verdict_markdown(with_skills())
+def test_without_suites_the_page_has_no_section_for_them() -> None:
+    assert "suite" not in verdict_markdown(with_suites())
 
 
-def test_a_skills_scores_are_metrics_under_names_that_mlflow_takes() -> None:
-    assert suite_metrics(with_skills("old/bash", "a|b")) == {
-        "skill_old/bash_before": 1.0,
-        "skill_old/bash_after": 0.0,
-        "skill_a_b_before": 1.0,
-        "skill_a_b_after": 0.0,
+def test_the_scores_of_suites_are_metrics_with_names_that_mlflow_accepts() -> None:
+    assert suite_metrics(with_suites("old/bash", "a|b")) == {
+        "suite_old/bash_before": 1.0,
+        "suite_old/bash_after": 0.0,
+        "suite_a_b_before": 1.0,
+        "suite_a_b_after": 0.0,
     }
 
 
-def test_what_the_adapter_should_not_know_any_more_stands_among_the_signals_and_is_counted() -> None:
+def test_deleted_training_documents_are_a_signal_and_a_metric() -> None:
     gathered = evidence(deleted_training_documents=("a.md", "b.md"))
-    assert said_of(gathered)["documents gone that the adapter was taught from"] == "2"
+    assert signals_of(gathered)["documents gone that the adapter was taught from"] == "2"
     assert evidence_metrics(gathered)["deleted_training_documents_count"] == 2
-    assert "documents gone that the adapter was taught from" not in said_of(evidence())
+    assert "documents gone that the adapter was taught from" not in signals_of(evidence())

@@ -135,8 +135,8 @@ GOOD = line(prompt="When?", completion="Now.")
     ("bad", "said"),
     [
         ("{not json}\n", "is not JSON"),
-        ("[1, 2]\n", "mend the line"),
-        ('"text"\n', "mend the line"),
+        ("[1, 2]\n", "fix the line"),
+        ('"text"\n', "fix the line"),
         ("{}\n", "should hold prompt and completion, or messages"),
         (line(prompt="When?"), "should hold prompt and completion, or messages"),
         (line(completion="Now."), "should hold prompt and completion, or messages"),

@@ -16,11 +16,14 @@ from ragtide.pipelines.policy.weigh import weigh_components
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import ChangeSet
 from ragtide.pipelines.records.evidence import Costs, Evidence, Measure, PastDecision
-from tests.factories import UNCHANGED, UNMOVED, delta, evidence, measure
+from ragtide.pipelines.reports.reason_texts import counterfactual_text, reason_text
+from tests.factories import EVIDENCE_PARTS, UNCHANGED, UNMOVED, delta, evidence, measure
 
 law = settings(derandomize=True, deadline=None, max_examples=50)
 UNMEASURED = Measure.unmeasured("no questions")
-MEASURES = tuple(name for name, field in Evidence.model_fields.items() if field.annotation is Measure)
+MEASURES = tuple(
+    name for kind in EVIDENCE_PARTS.values() for name, field in kind.model_fields.items() if field.annotation is Measure
+)
 BASELINES = tuple(sorted(set(BUILT_IN) - {"evidence"}))
 every_baseline = pytest.mark.parametrize("name", BASELINES)
 
@@ -46,7 +49,11 @@ BASELINE_PARAMS = st.builds(
 )
 PARAMS = st.builds(PolicyParams, points_per_hour=st.integers(0, 500), baseline=BASELINE_PARAMS)
 CHANGES = st.sampled_from(
-    [UNCHANGED, evidence().changes, ChangeSet(before=None, after="s1", examples_changed=True, questions_changed=True)]
+    [
+        UNCHANGED,
+        evidence().data.changes,
+        ChangeSet(before=None, after="s1", examples_changed=True, questions_changed=True),
+    ]
 )
 REBUILD = "the index was built with another embedder"
 DELTAS = st.sampled_from([UNMOVED, delta(), delta(chunks_after=0), delta().model_copy(update={"rebuild": REBUILD})])
@@ -123,17 +130,16 @@ def test_evidence_of_which_nothing_was_measured_and_no_past_is_no_trouble(
 def test_every_wish_says_why_and_what_would_have_turned_it_round(
     name: str, seen: Evidence, params: PolicyParams
 ) -> None:
-    choice, halves = choose(name, seen, params), weigh_components(seen, params)
-    for wish, half in ((choice.refresh, halves.refresh), (choice.retrain, halves.retrain)):
-        would = "would not" if wish.wanted else "would"
-        start = f"{half.action} {would} have been chosen had "
-        assert wish.because.strip()
-        assert wish.otherwise.startswith(start)
-        assert len(wish.otherwise) > len(start)
-        assert not wish.because.endswith(".")
-        assert not wish.otherwise.endswith(".")
-        assert "None" not in wish.because + wish.otherwise
-        assert "  " not in wish.because + wish.otherwise
+    choice = choose(name, seen, params)
+    for recommended in (choice.refresh, choice.retrain):
+        assert recommended.counterfactual is not None
+        why = "; ".join(map(reason_text, recommended.reasons))
+        otherwise = counterfactual_text(recommended.counterfactual, recommended.wanted)
+        for clause in (why, otherwise):
+            assert clause.strip()
+            assert not clause.endswith(".")
+            assert "None" not in clause
+            assert "  " not in clause
 
 
 @pytest.mark.parametrize("name", ["always", "never", "periodic", "cusum", "cara"])

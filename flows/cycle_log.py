@@ -1,0 +1,124 @@
+"""Logs of a cycle's steps: decision page, verdict page, training curves, and the work and time of each step.
+
+A step's run holds the details; the cycle's run, which history and costs are read from, gets the numbers of all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from matplotlib.figure import Figure
+
+from ragtide.flows.prefect_server.artifacts import rename_run, show_markdown
+from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.evaluation.answers import answers_table, verdict_rows
+from ragtide.pipelines.history import costs
+from ragtide.pipelines.history.history import EXPECTED_POINTS, FORECAST_SECONDS
+from ragtide.pipelines.ports import TrainingResult
+from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.decision import Decision, Plan
+from ragtide.pipelines.records.evaluation import GoldenQuestion, Verdict
+from ragtide.pipelines.records.release import BuiltModel
+from ragtide.pipelines.registry.runs import RunLog
+from ragtide.pipelines.reports.data import issues_markdown, quarantine_markdown
+from ragtide.pipelines.reports.decision import decision_markdown
+from ragtide.pipelines.reports.decision_plot import decision_plot
+from ragtide.pipelines.reports.page import write_page
+from ragtide.pipelines.reports.signals import evidence_metrics
+from ragtide.pipelines.reports.verdict import retrieval_metrics, suite_metrics, verdict_markdown, verdict_plot
+from ragtide.pipelines.reports.wording import decision_sentences, headline
+
+
+@dataclass(frozen=True)
+class StepLogs:
+    """The run of a step, and that of its cycle."""
+
+    step: RunLog
+    cycle: RunLog
+
+    def work(self, work: Mapping[str, float]) -> None:
+        """Log a step's amount of work and its seconds in both runs."""
+        self.step.metrics(work)
+        self.cycle.metrics({f"work.{key}": value for key, value in work.items()})
+
+    def page(self, name: str, markdown: str, plot: Figure) -> None:
+        """Log a page as Markdown, HTML and picture in both runs; it is drawn once, which takes a second."""
+        with TemporaryDirectory() as folder:
+            write_page(Path(folder), name, markdown, plot)
+            for run in (self.step, self.cycle):
+                run.folder(None, Path(folder))
+
+
+def log_decision(project: Project, logs: StepLogs, plan: Plan, digest: str) -> None:
+    """Log a plan, its page, its numbers and its tags, and name the runs by the decision."""
+    decision, cycle = plan.decision, logs.cycle
+    markdown, address = decision_markdown(plan), project.registry.address(cycle)
+    logs.page("decision", markdown, decision_plot(plan.evidence, decision, project.workspace.params))
+    show_markdown("decision", f"[The run in MLflow]({address})\n\n{markdown}", f"plan {digest}, {address}")
+    logs.step.record("plan.json", plan)
+    cycle.metrics(evidence_metrics(plan.evidence) | _expected(decision))
+    tags = {"decision": str(decision.action), "policy": decision.policy, "reason": headline(plan), "plan": digest}
+    cycle.tags(tags | ({"proposed": str(decision.proposed)} if decision.proposed else {}))
+    cycle.describe("\n".join(f"- {sentence}" for sentence in decision_sentences(decision)))
+    cycle.rename(f"{cycle.name} {decision.action}")
+    rename_run(f"keep-current {project.workspace.root.name}: {decision.action}")
+
+
+def log_issues(cycle: RunLog, corpus: Corpus) -> None:
+    """Log the quarantined documents and the filtered training lines, where there are any."""
+    if corpus.knowledge.quarantined:
+        cycle.text("quarantined.md", quarantine_markdown(corpus.knowledge.quarantined))
+    if corpus.training.filtered:
+        cycle.text("examples.md", issues_markdown(corpus.training.filtered))
+
+
+def log_training(logs: StepLogs, built: BuiltModel, trained: TrainingResult) -> None:
+    """Log a trained model, the curves of its training, and its work."""
+    log = logs.step
+    log.record("model.json", built)
+    log.series("loss", enumerate(trained.losses))
+    log.series("held_out_loss", ((point.step, point.loss) for point in trained.watched))
+    log.series("held_out_score", ((point.step, point.score) for point in trained.watched))
+    log.tags({"stopped": built.stopped, "resumed_at_step": trained.resumed_at} if built.stopped else {})
+    log.metrics({"final_loss": built.final_loss, "replayed_examples": len(built.replayed)})
+    logs.work({costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds})
+
+
+def log_verdict(
+    project: Project, logs: StepLogs, verdict: Verdict, questions: Sequence[GoldenQuestion], seconds: float
+) -> None:
+    """Log a verdict, its page, every answer, and the scores of the live release and the candidate."""
+    log, cycle = logs.step, logs.cycle
+    log.rename(f"{log.name} {'accepted' if verdict.accepted else 'rejected'}")
+    log.tags({"accepted": verdict.accepted})
+    markdown, address = verdict_markdown(verdict, questions), project.registry.address(cycle)
+    logs.page("verdict", markdown, verdict_plot(verdict))
+    show_markdown("verdict", f"[The run in MLflow]({address})\n\n{markdown}", address)
+    log.table("answers.json", answers_table(verdict_rows(verdict, questions)))
+    log.record("verdict.json", verdict)
+    scores = {
+        "score_before": verdict.before.answer_score.value,
+        "score_after": verdict.after.answer_score.value,
+        "recall_before": verdict.before.retrieval_recall.value,
+        "recall_after": verdict.after.retrieval_recall.value,
+    }
+    log.metrics({**scores, **retrieval_metrics(verdict.after), **suite_metrics(verdict)})
+    cycle.metrics(scores)
+    logs.work({costs.GRADED_QUESTIONS: _graded_questions(verdict), costs.PROVE_SECONDS: seconds})
+
+
+def _graded_questions(verdict: Verdict) -> int:
+    """All answers that were graded for a verdict, those of the regression suites among them."""
+    suite_cards = [card for suite in verdict.suites for card in (suite.before, suite.after)]
+    return sum(len(card.graded) for card in (verdict.before, verdict.after, *suite_cards))
+
+
+def _expected(decision: Decision) -> dict[str, float | None]:
+    """The predicted gain and cost of the chosen action, which later decisions learn from."""
+    if not decision.action.builds:
+        return {}
+    [chosen] = [option for option in decision.options if option.action == decision.action]
+    return {EXPECTED_POINTS: chosen.gap_points, FORECAST_SECONDS: chosen.cost_seconds}

@@ -1,0 +1,34 @@
+"""Limits of a decision: forecast costs, past decisions, spent compute, and what was approved or rejected before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from ragtide.pipelines.history.approvals import (
+    approved_actions,
+    read_approvals,
+    read_rejections,
+    rejected_actions,
+)
+from ragtide.pipelines.history.costs import Workload, forecast_costs
+from ragtide.pipelines.history.history import hours_since_retrain, past_decisions, rejected_before, spent_hours
+from ragtide.pipelines.records.evidence import Limits
+from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.workspace import Workspace
+
+
+def read_limits(
+    workspace: Workspace, history: Sequence[Cycle], workload: Workload, snapshot: str, now: datetime
+) -> Limits:
+    """The limits of a decision about a snapshot, from the recorded cycles (oldest first) and people's answers."""
+    params = workspace.params.digest()
+    rejected = rejected_before(history, snapshot, params)
+    return Limits(
+        costs=forecast_costs(workload, history, workspace.params.costs),
+        past=past_decisions(history),
+        spent_hours=spent_hours(history, now),
+        hours_since_retrain=hours_since_retrain(history, now),
+        rejected_actions=rejected | rejected_actions(read_rejections(workspace), snapshot, params),
+        approved_actions=approved_actions(read_approvals(workspace), snapshot),
+    )

@@ -1,0 +1,137 @@
+"""Rules that hold under every policy: what must be done, and what is not done whatever it would gain.
+
+Nothing is served without an index, deleted documents must leave it, what was rejected is not tried again on the same
+data, and the budget and the cool-down are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ragtide.pipelines.params import PolicyParams
+from ragtide.pipelines.policy.interface import CostBenefit, Recommendation
+from ragtide.pipelines.policy.weigh import HOUR, forecast_seconds
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.evidence import DataChange, Evidence, Limits
+from ragtide.pipelines.records.reason import Reason, ReasonCode
+
+OTHER_DATA = Reason.of(ReasonCode.IF_OTHER_DATA)
+BUDGET_LEFT = Reason.of(ReasonCode.IF_BUDGET_LEFT)
+
+
+@dataclass(frozen=True)
+class FinalDecision:
+    """The decision on one component after the rules: the policy's recommendation, or what the rules made of it."""
+
+    option: CostBenefit
+    recommendation: Recommendation
+
+    @property
+    def action(self) -> Action:
+        return self.option.action
+
+    @property
+    def wanted(self) -> bool:
+        return self.recommendation.wanted
+
+    def declined(self, counterfactual: Reason, *obstacle: Reason) -> FinalDecision:
+        """Not to be done, for what stands in the way, which is named first."""
+        reasons = (*obstacle, *self.recommendation.reasons)
+        return replace(self, recommendation=Recommendation(False, reasons, counterfactual))
+
+
+def decide_refresh(refresh: FinalDecision, evidence: Evidence, params: PolicyParams) -> FinalDecision:
+    """The rules for the index."""
+    action, limits = refresh.action, evidence.limits
+    must = required_refresh(evidence.data, params)
+    if must:
+        reasons = (must, *refresh.recommendation.reasons)
+        counterfactual = Reason.of(ReasonCode.IF_REJECTED_BEFORE)
+        refresh = replace(refresh, recommendation=Recommendation(True, reasons, counterfactual))
+    if rejected := limits.rejected_actions.get(action):
+        return refresh.declined(OTHER_DATA, Reason.of(ReasonCode.REJECTED_BEFORE, why=rejected))
+    if not must and refresh.wanted and (over := _over_budget(refresh.option.seconds, limits, params)):
+        return refresh.declined(BUDGET_LEFT, over)
+    if {action.with_retrain(), Action.REFRESH.with_retrain()} & set(limits.rejected_actions) and not refresh.wanted:
+        return refresh.declined(OTHER_DATA)
+    return refresh
+
+
+def decide_tuning(
+    tune: CostBenefit | None, recommendation: Recommendation | None, evidence: Evidence, params: PolicyParams
+) -> FinalDecision | None:
+    """The rules for the embedder; None where it cannot be tuned, or the policy does not consider it."""
+    if tune is None or recommendation is None:
+        return None
+    decision = FinalDecision(tune, recommendation)
+    if rejected := evidence.limits.rejected_actions.get(tune.action):
+        return decision.declined(OTHER_DATA, Reason.of(ReasonCode.REJECTED_BEFORE, why=rejected))
+    if not recommendation.wanted:
+        return decision
+    if evidence.data.delta.rebuild:
+        return decision.declined(OTHER_DATA, Reason.of(ReasonCode.REBUILD_FIRST))
+    if over := _over_budget(tune.seconds, evidence.limits, params):
+        return decision.declined(BUDGET_LEFT, over)
+    return decision
+
+
+def decide_retrain(
+    retrain: FinalDecision, index: FinalDecision, evidence: Evidence, params: PolicyParams
+) -> FinalDecision:
+    """The rules for the model; it waits where the index goes first.
+
+    That is without an index, and where both at once were rejected for this data: of the two the refresh is the cheaper,
+    and what it gains changes what a retrain is worth.
+    """
+    joint, limits, training = index.action.with_retrain(), evidence.limits, evidence.training
+    if rejected := limits.rejected_actions.get(Action.RETRAIN):
+        return retrain.declined(OTHER_DATA, Reason.of(ReasonCode.REJECTED_BEFORE, why=rejected))
+    if not retrain.wanted:
+        return retrain.declined(OTHER_DATA) if joint in limits.rejected_actions else retrain
+    if training.examples < training.min_examples:
+        few = Reason.of(ReasonCode.TOO_FEW_EXAMPLES, examples=training.examples, needed=training.min_examples)
+        return retrain.declined(Reason.of(ReasonCode.IF_EXAMPLES, examples=training.min_examples), few)
+    if not index.wanted and evidence.data.live_release is None:
+        return retrain.declined(OTHER_DATA, Reason.of(ReasonCode.INDEX_FIRST))
+    if index.wanted and (rejected := limits.rejected_actions.get(joint)):
+        return retrain.declined(OTHER_DATA, Reason.of(ReasonCode.REJECTED_WITH_REFRESH, why=rejected))
+    return _within_limits(retrain, joint if index.wanted else Action.RETRAIN, limits, params)
+
+
+def required_refresh(data: DataChange, params: PolicyParams) -> Reason | None:
+    """Why the index must change, whatever that gains; None where it need not.
+
+    Without an index nothing is served; what was deleted must not be (invariant deleted-is-gone). Vectors of two
+    embedders never mix (invariant embedder-in-index): who has set another one has asked for a rebuild. A document under
+    another name is not deleted: no answer changes with it.
+    """
+    delta = data.delta
+    if data.live_release is None:
+        return Reason.of(ReasonCode.NO_INDEX)
+    if delta.rebuild:
+        return Reason.of(ReasonCode.REBUILD_NEEDED, why=delta.rebuild)
+    deleted = delta.documents_deleted - delta.documents_renamed
+    if deleted > 0:
+        return Reason.of(ReasonCode.DELETED_IN_INDEX, documents=deleted)
+    if delta.documents_renamed and params.refresh_on_rename:
+        return Reason.of(ReasonCode.RENAMED_IN_INDEX, documents=delta.documents_renamed)
+    return None
+
+
+def _within_limits(retrain: FinalDecision, action: Action, limits: Limits, params: PolicyParams) -> FinalDecision:
+    """The limits of params.yaml on how often and how long a model is trained; the cost is that of the whole action."""
+    since = limits.hours_since_retrain
+    if since is not None and since < params.cool_down_hours:
+        cooling = Reason.of(ReasonCode.COOL_DOWN, hours=since, limit=params.cool_down_hours)
+        return retrain.declined(Reason.of(ReasonCode.IF_COOLED_DOWN), cooling)
+    if over := _over_budget(forecast_seconds(action, limits), limits, params):
+        return retrain.declined(BUDGET_LEFT, over)
+    return retrain
+
+
+def _over_budget(cost_seconds: float, limits: Limits, params: PolicyParams) -> Reason | None:
+    """Why this does not fit into the week's budget; None where it does."""
+    budget, spent, hours = params.budget_hours_per_week, limits.spent_hours, cost_seconds / HOUR
+    if budget is None or spent + hours <= budget:
+        return None
+    return Reason.of(ReasonCode.OVER_BUDGET, spent=spent, budget=budget, hours=hours)

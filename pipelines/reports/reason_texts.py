@@ -1,0 +1,278 @@
+"""Texts of reasons and counterfactuals: a clause for each code, from its values.
+
+A clause has no full stop and begins in lower case, so that sentences can be joined from it. `short_text` is for the
+headline, where several reasons share one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from ragtide.pipelines.records.action import Component
+from ragtide.pipelines.records.reason import Reason, ReasonCode
+from ragtide.pipelines.reports.signals import count_of, format_percent, format_points, signal_name
+
+Text: TypeAlias = str | Callable[[Mapping[str, Any]], str]
+C = ReasonCode
+ACTION_NOUNS = {
+    Component.INDEX: "refreshes",
+    Component.EMBEDDER: "embedder tunings",
+    Component.MODEL: "retrains",
+}
+# Quantities that a baseline policy compares with a limit, and their units.
+QUANTITIES = {
+    "changed_chunks": ("the share of changed chunks", ""),
+    "new_examples": ("the share of examples that are new to the model", ""),
+    "score_falls": ("the sum of the score's falls", ""),
+    "staleness_cost": ("the cost of staleness since the last action", " points"),
+    "chunk_backlog": ("the backlog of changed chunks", " points"),
+    "example_backlog": ("the backlog of new examples", " points"),
+    "shift": (signal_name("shift"), ""),
+    "excess_loss": (signal_name("excess_loss"), " nats a token"),
+}
+
+
+def reason_text(reason: Reason) -> str:
+    """A reason as a clause."""
+    text = REASONS[reason.code]
+    return text if isinstance(text, str) else text(reason.values)
+
+
+def short_text(reason: Reason) -> str:
+    """A reason in a few words, where it has such a form."""
+    text = SHORT.get(reason.code)
+    if text is None:
+        return reason_text(reason)
+    return text if isinstance(text, str) else text(reason.values)
+
+
+def counterfactual_text(reason: Reason, worth_it: bool) -> str:
+    """What follows "would (not) have been chosen"."""
+    if reason.code is C.IF_QUANTITY:
+        quantity, unit = QUANTITIES[str(reason.values["quantity"])]
+        return f"had {quantity} been {'below' if worth_it else 'above'} {reason.values['limit']:.4g}{unit}"
+    if reason.code is C.IF_PERIOD:
+        direction = "more" if worth_it else "less"
+        return f"had policy.baseline.period_cycles been {reason.values['period']} or {direction}"
+    return reason_text(reason)
+
+
+def _score(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f}"
+
+
+def _with_model_score(v: Mapping[str, Any]) -> str:
+    return f"with gold context the model scores {_score(v['score'])}"
+
+
+def _changed_chunks(v: Mapping[str, Any]) -> str:
+    deleted = f", and {count_of(v['deleted'], 'old chunk')} will be removed" if v["deleted"] else ""
+    return f"{v['new']} of {count_of(v['chunks'], 'chunk')} {'is' if v['new'] == 1 else 'are'} new{deleted}"
+
+
+def _changed_sentences(v: Mapping[str, Any]) -> str:
+    if not v["share"]:
+        return "no sentence says anything new"
+    return f"{format_percent(v['share'])} of the sentences say something new"
+
+
+def _gain_estimated(v: Mapping[str, Any]) -> str:
+    unit = "chunks" if v["by_chunks"] else "sentences"
+    return f"{v['why']}: the gain is estimated by the share of changed {unit}"
+
+
+def _deleted_in_index(v: Mapping[str, Any]) -> str:
+    is_or_are = "is" if v["documents"] == 1 else "are"
+    return f"{count_of(v['documents'], 'deleted document')} {is_or_are} still in the live index and must be removed"
+
+
+def _past_gain(v: Mapping[str, Any]) -> str:
+    actions = ACTION_NOUNS[Component(v["component"])]
+    runs = count_of(v["cycles"], "run")
+    return f"past {actions} achieved {format_percent(v['share'])} of their predicted gain ({runs})"
+
+
+def _changed_since_release(v: Mapping[str, Any]) -> str:
+    parts = [count_of(v["documents"], "document")] if v["documents"] else []
+    parts += ["the training examples"] if v["examples"] else []
+    parts += ["the golden questions"] if v["questions"] else []
+    return f"{' and '.join(parts) or 'the content of the index'} changed since the live release"
+
+
+def _cycles_since_build(v: Mapping[str, Any]) -> str:
+    since = "the last build" if v["built"] else "the first cycle"
+    return f"this is cycle {v['cycle']} since {since}, and policy.baseline.period_cycles is {v['period']}"
+
+
+def _share(v: Mapping[str, Any]) -> str:
+    quantity, _ = QUANTITIES[v["quantity"]]
+    if v["share"] is None:
+        return f"{quantity} is not known"
+    return f"{quantity} is {v['share']:.4g}, and policy.baseline.amount_share is {v['limit']:g}"
+
+
+def _score_fell(v: Mapping[str, Any]) -> str:
+    fell = f"the live score went from {v['before']:.2f} to {v['score']:.2f}"
+    return f"{fell}; its falls sum to {v['total']:.4g}, and policy.baseline.cusum_limit is {v['limit']:g}"
+
+
+def _drift(v: Mapping[str, Any]) -> str:
+    setting = "policy.baseline.drift_limit" if v["signal"] == "shift" else "policy.excess_loss_full"
+    if v["value"] is None:
+        return f"{signal_name(v['signal'])} was not measured: {v['why'] or 'no reason given'}"
+    return f"{signal_name(v['signal'])} is {v['value']:.4g}, and {setting} is {v['limit']:g}"
+
+
+def _backlog(v: Mapping[str, Any]) -> str:
+    quantity, _ = QUANTITIES[v["quantity"]]
+    if v["points"] is None:
+        return f"{quantity} is not known"
+    over = count_of(v["cycles"], "cycle")
+    return f"{quantity} is {v['points']:.4g} points over {over}, and taking it in costs {v['price']:.4g} points"
+
+
+def _over_budget(v: Mapping[str, Any]) -> str:
+    return f"{v['spent']:.2f} of {v['budget']:g} hours a week are spent, and this takes {v['hours']:.2f} hours"
+
+
+def _documents_deleted(v: Mapping[str, Any]) -> str:
+    is_or_are = "is" if v["documents"] == 1 else "are"
+    return f"{count_of(v['documents'], 'document')} {is_or_are} deleted, more than the deletion guard allows at once"
+
+
+def _meanwhile(v: Mapping[str, Any]) -> str:
+    return f"; {v['meanwhile']} goes ahead meanwhile" if v["meanwhile"] else ""
+
+
+REASONS: dict[ReasonCode, Text] = {
+    C.CUSTOM: lambda v: str(v["text"]),
+    C.INDEX_CURRENT: "the live index already holds these chunks",
+    C.FIRST_INDEX: lambda v: f"all {count_of(v['chunks'], 'chunk')} are new",
+    C.REBUILT_CHUNKS: lambda v: f"all {v['chunks']} chunks are rebuilt, {v['to_embed']} of them embedded",
+    C.MOVED_CHUNKS: "the same chunks are in other documents or places",
+    C.CHANGED_CHUNKS: _changed_chunks,
+    C.CHANGED_SENTENCES: _changed_sentences,
+    C.GAIN_ESTIMATED: _gain_estimated,
+    C.GAIN_MEASURED: lambda v: (
+        f"with gold context, questions whose answer the live index lacks would gain {format_points(v['points'])}"
+    ),
+    C.GAIN_WITH_TRAINED_MODEL: lambda v: f"after a retrain these questions would gain {format_points(v['points'])}",
+    C.MODEL_GAP_UNMEASURED: lambda v: f"the model's gap was not measured: {v['why']}",
+    C.MODEL_AT_TARGET: lambda v: f"{_with_model_score(v)}, which reaches the target",
+    C.MODEL_BELOW_TARGET: lambda v: f"{_with_model_score(v)}, {format_points(v['points'])} below the target",
+    C.NEW_BASE_MODEL: lambda v: f"params.yaml names another base model, {v['model']}, and a retrain starts from it",
+    C.SAME_ADAPTER: "the same examples would produce the same adapter",
+    C.TOO_FEW_EXAMPLES: lambda v: f"{count_of(v['examples'], 'example')} of the {v['needed']} that training needs",
+    C.NO_NEW_EXAMPLES: "the adapter was trained on every example already",
+    C.NEW_EXAMPLES: lambda v: f"{v['new']} of {count_of(v['examples'], 'example')} are new to the model",
+    C.EXCESS_LOSS: lambda v: f"new examples have an excess loss of {v['nats']:.2f} nats a token",
+    C.FORGETS_DELETED: lambda v: (
+        f"the adapter was trained on {count_of(v['documents'], 'deleted document')}: "
+        f"forgetting counts for {format_points(v['points'])}"
+    ),
+    C.EMBEDDER_GAP_UNMEASURED: lambda v: f"the retrieval gap was not measured: {v['why']}",
+    C.NO_EMBEDDER_GAP: "no retrieval gap: every answer in the index is retrieved",
+    C.EMBEDDER_GAP: lambda v: (
+        f"answers that are in the index and not retrieved are worth {format_points(v['points'])} at most"
+    ),
+    C.TOO_FEW_PAIRS: lambda v: f"{count_of(v['pairs'], 'pair')} of the {v['needed']} that tuning needs",
+    C.SAME_PAIRS: "the embedder was tuned on these pairs already",
+    C.NEW_PAIRS: lambda v: f"{format_percent(v['share'])} of {count_of(v['pairs'], 'pair')} are new to the embedder",
+    C.PAST_GAIN: _past_gain,
+    C.NO_INDEX: "there is no index yet",
+    C.REBUILD_NEEDED: lambda v: str(v["why"]),
+    C.DELETED_IN_INDEX: _deleted_in_index,
+    C.RENAMED_IN_INDEX: lambda v: (
+        f"{count_of(v['documents'], 'document')} {'has' if v['documents'] == 1 else 'have'} another name, "
+        "and policy.refresh_on_rename is set"
+    ),
+    C.REJECTED_BEFORE: lambda v: str(v["why"]),
+    C.REJECTED_WITH_REFRESH: lambda v: f"it waits for the refresh, since together {v['why']}",
+    C.OVER_BUDGET: _over_budget,
+    C.COOL_DOWN: lambda v: (
+        f"the last retrain was {count_of(v['hours'], 'hour')} ago, and policy.cool_down_hours is {v['limit']:g}"
+    ),
+    C.REBUILD_FIRST: "the index is rebuilt for other settings first",
+    C.INDEX_FIRST: "a model is not released without an index",
+    C.CHANGED_SINCE_RELEASE: _changed_since_release,
+    C.POLICY_NEVER: "the policy `never` keeps the live release as it is",
+    C.CYCLES_SINCE_BUILD: _cycles_since_build,
+    C.SHARE: _share,
+    C.SCORE_FELL: _score_fell,
+    C.SCORE_UNMEASURED: "no answer score was measured",
+    C.DRIFT: _drift,
+    C.STALENESS_COST: lambda v: (
+        f"staleness has cost {v['points']:.4g} points since the last action, and index and model cost {v['price']:.4g}"
+    ),
+    C.BACKLOG: _backlog,
+    C.IF_REJECTED_BEFORE: "only had it been rejected before",
+    C.IF_OTHER_DATA: "only with other data or other params",
+    C.IF_BUDGET_LEFT: "with more left of policy.budget_hours_per_week",
+    C.IF_COOLED_DOWN: "after the cool-down",
+    C.IF_PRICE_ABOVE: lambda v: f"with policy.points_per_hour above {v['points_per_hour']:.1f}",
+    C.IF_GAIN_AT_LEAST: lambda v: (
+        f"had its gain been at least {v['needed']:.1f} points at the lower end, where it is {v['low']:.1f}"
+    ),
+    C.IF_EXAMPLES: lambda v: f"only with {v['examples']} examples",
+    C.IF_OTHER_EXAMPLES: "only with other examples, or other settings of finetune",
+    C.IF_UNSEEN_EXAMPLES: "only with examples that the adapter was not trained on",
+    C.IF_PAIRS: lambda v: f"only with {v['pairs']} pairs",
+    C.IF_OTHER_PAIRS: "only with other pairs",
+    C.IF_CHANGED: "had a document, an example or a question changed",
+    C.IF_UNCHANGED: "had nothing changed since the live release",
+    C.IF_OTHER_POLICY: "only under another policy (policy.name)",
+    C.NOTHING_CHANGED: "nothing has changed since the live release",
+    C.KEEPS_LIVE: "keeps the live release as it is",
+    C.BOTH_WANTED: "both are worth their cost",
+    C.NOT_BOTH_WANTED: "not both of them are worth their cost",
+    C.DELETIONS_PENDING: lambda v: (
+        f"{_documents_deleted(v)}: deleting their chunks waits for `ragtide approve` with this plan's digest"
+    ),
+    C.DELETIONS_DECLINED: lambda v: f"{_documents_deleted(v)}: a person declined it ({v['why']}); their chunks stay",
+    C.QUARANTINED: lambda v: (
+        f"{count_of(v['documents'], 'document')} cannot be read and {'is' if v['documents'] == 1 else 'are'} "
+        "quarantined: `ragtide status` says why"
+    ),
+    C.FILTERED: lambda v: (
+        f"{count_of(v['lines'], 'training line')} {'is' if v['lines'] == 1 else 'are'} filtered: "
+        "`ragtide examples` lists the issues"
+    ),
+    C.TRAINED_ON_DELETED: lambda v: (
+        f"the live adapter was trained on {count_of(v['documents'], 'deleted document')}: "
+        "`ragtide lineage` lists what it has seen"
+    ),
+    C.STALE_QUESTIONS: lambda v: (
+        f"{count_of(v['questions'], 'golden question')} {'is' if v['questions'] == 1 else 'are'} stale and not scored"
+    ),
+    C.APPROVAL_ONLY: "nothing else is worth its cost: only the deletions wait",
+    C.SUGGEST_MODE: lambda v: (
+        f"policy.mode is suggest: {v['action']} waits for `ragtide approve` with this plan's digest{_meanwhile(v)}"
+    ),
+    C.OVER_COST_LIMIT: lambda v: (
+        f"{v['action']} would take about {v['seconds']:.0f} s, over policy.approve_above_seconds = {v['limit']:g}: "
+        f"it waits for `ragtide approve` with this plan's digest{_meanwhile(v)}"
+    ),
+}
+SHORT: dict[ReasonCode, Text] = {
+    C.INDEX_CURRENT: "the index is current",
+    C.DELETED_IN_INDEX: lambda v: f"{count_of(v['documents'], 'deleted document')} still in the live index",
+    C.RENAMED_IN_INDEX: lambda v: f"{count_of(v['documents'], 'renamed document')}",
+    C.GAIN_MEASURED: lambda v: f"the index lacks answers worth {format_points(v['points'])}",
+    C.GAIN_WITH_TRAINED_MODEL: lambda v: f"the index lacks answers worth {format_points(v['points'])}",
+    C.GAIN_ESTIMATED: lambda v: f"new text is worth about {format_points(v['points'])}",
+    C.MODEL_AT_TARGET: "the model reaches its target",
+    C.MODEL_BELOW_TARGET: lambda v: f"the model is {format_points(v['points'])} below its target",
+    C.MODEL_GAP_UNMEASURED: "the model's gap was not measured",
+    C.SAME_ADAPTER: "no other examples",
+    C.NO_NEW_EXAMPLES: "no new examples",
+    C.NO_EMBEDDER_GAP: "no retrieval gap",
+    C.EMBEDDER_GAP_UNMEASURED: "the retrieval gap was not measured",
+    C.EMBEDDER_GAP: lambda v: f"answers worth {format_points(v['points'])} are not retrieved",
+    C.BACKLOG: lambda v: f"{QUANTITIES[v['quantity']][0]} is {v['points'] or 0:.4g} points",
+    C.STALENESS_COST: lambda v: f"staleness has cost {v['points']:.4g} points",
+    C.SCORE_FELL: lambda v: f"the live score fell from {v['before']:.2f} to {v['score']:.2f}",
+    C.CYCLES_SINCE_BUILD: lambda v: f"cycle {v['cycle']} of a period of {v['period']}",
+    C.OVER_BUDGET: "over the week's budget",
+    C.COOL_DOWN: "within the cool-down",
+}
