@@ -201,7 +201,7 @@ class RecordingAnswerer(Answerer):
 class EvaluatorWithoutSearches(Evaluator):
     """An evaluator that does not compare search methods, which only the gate of a tuned embedder needs."""
 
-    def _retrieval(self, reader: object) -> dict[str, RetrievalMetrics]:  # noqa: ARG002 - overrides
+    def _retrieval_metrics(self, retriever: object) -> dict[str, RetrievalMetrics]:  # noqa: ARG002 - overrides
         return {}
 
 

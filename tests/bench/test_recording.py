@@ -18,7 +18,7 @@ from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import GoldenSet
-from ragtide.pipelines.evidence.text_signals import excess_loss_on_new, split_seen_examples
+from ragtide.pipelines.evidence.training_data import excess_loss_on_new, split_seen_examples
 from ragtide.pipelines.models.load import LoadedEmbedder, Models
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.ports import Message, Prompt, TrainingSample, no_progress
@@ -54,7 +54,7 @@ def example(doc: str | None) -> dict[str, str]:
 
 def rows(documents: dict[str, str]) -> tuple[Chunk, ...]:
     """Return the chunks of an index of these documents."""
-    return corpus_of(step(documents), {}, PARAMS).chunks
+    return corpus_of(step(documents), {}, PARAMS).knowledge.chunks
 
 
 def indexed(documents: dict[str, str]) -> dict[str, str]:
@@ -67,41 +67,41 @@ def after(before: dict[str, str], now: Step) -> Corpus:
 
 
 def names(corpus: Corpus) -> list[str]:
-    return list(dict.fromkeys(chunk.document for chunk in corpus.chunks))
+    return list(dict.fromkeys(chunk.document for chunk in corpus.knowledge.chunks))
 
 
 def test_an_allowed_deletion_is_carried_out() -> None:
     corpus = after(pages(1, 2, 3), step(pages(2, 3)))
-    assert (names(corpus), corpus.pending_deletions, corpus.waiting) == (["2.md", "3.md"], {}, 0)
+    assert (names(corpus), corpus.knowledge.pending_deletions, corpus.knowledge.waiting) == (["2.md", "3.md"], {}, 0)
 
 
 def test_pages_deleted_in_a_mass_deletion_stay_as_the_rows_hold_them() -> None:
     before = pages(1, 2, 3) | {"long.md": LONG}
     corpus = after(before, step(pages(2) | {"4.md": "# Page 4\n\nNew.\n"}))
-    assert list(corpus.pending_deletions) == ["1.md", "3.md", "long.md"]
-    assert corpus.waiting == 3
+    assert list(corpus.knowledge.pending_deletions) == ["1.md", "3.md", "long.md"]
+    assert corpus.knowledge.waiting == 3
     assert names(corpus) == ["1.md", "2.md", "3.md", "4.md", "long.md"]
-    assert set(rows(before)) < set(corpus.chunks)
-    assert list(corpus.chunks) == sorted(corpus.chunks, key=lambda chunk: chunk.key)
+    assert set(rows(before)) < set(corpus.knowledge.chunks)
+    assert list(corpus.knowledge.chunks) == sorted(corpus.knowledge.chunks, key=lambda chunk: chunk.key)
 
 
 def test_a_renamed_page_is_not_a_deletion() -> None:
     corpus = after(pages(1, 2, 3), step({f"moved/{name}": text for name, text in pages(1, 2, 3).items()}))
-    assert (corpus.pending_deletions, names(corpus)) == ({}, ["moved/1.md", "moved/2.md", "moved/3.md"])
+    assert (corpus.knowledge.pending_deletions, names(corpus)) == ({}, ["moved/1.md", "moved/2.md", "moved/3.md"])
 
 
 def test_a_page_pending_deletion_can_still_be_asked_about() -> None:
     corpus = after({"long.md": LONG, **pages(1, 2)}, step(pages(2)))
-    assert list(corpus.texts) == ["1.md", "2.md", "long.md"]
-    assert all(f"Paragraph {number} has" in corpus.texts["long.md"] for number in range(6))
+    assert list(corpus.knowledge.texts) == ["1.md", "2.md", "long.md"]
+    assert all(f"Paragraph {number} has" in corpus.knowledge.texts["long.md"] for number in range(6))
 
 
 def test_an_example_is_an_orphan_only_once_its_page_is_deleted() -> None:
     examples = [example("1.md"), example("2.md"), example(None)]
     pending = after(pages(1, 2, 3), step(pages(2), *examples))
     deleted = after(pages(1, 2), step(pages(2), *examples))
-    assert ([kept.doc for kept in pending.examples], pending.orphans) == (["1.md", "2.md", None], ())
-    assert ([kept.doc for kept in deleted.examples], [orphan.doc for orphan in deleted.orphans]) == (
+    assert ([kept.doc for kept in pending.training.examples], pending.training.orphans) == (["1.md", "2.md", None], ())
+    assert ([kept.doc for kept in deleted.training.examples], [orphan.doc for orphan in deleted.training.orphans]) == (
         ["2.md", None],
         ["1.md"],
     )
@@ -133,15 +133,15 @@ def test_a_steps_corpus_equals_the_one_that_the_project_reads_from_the_same_fold
     write(space.train / "a.jsonl", "".join(json.dumps(line) + "\n" for line in now.examples))
     real = read_corpus(space, take_snapshot(space), IndexVersion(shelf.index, shelf.latest))
     made = corpus_of(now, shelf.index.documents(), PARAMS, shelf.index.chunks(sorted(before), shelf.latest))
-    assert (made.chunks, made.documents, made.pending_deletions) == (
-        real.chunks,
-        real.documents,
-        real.pending_deletions,
+    assert (made.knowledge.chunks, made.knowledge.documents, made.knowledge.pending_deletions) == (
+        real.knowledge.chunks,
+        real.knowledge.documents,
+        real.knowledge.pending_deletions,
     )
-    assert made.waiting == real.waiting
-    assert [kept.doc for kept in made.examples] == [kept.doc for kept in real.examples]
-    assert [orphan.doc for orphan in made.orphans] == [orphan.doc for orphan in real.orphans]
-    assert [issue.kind for issue in made.filtered] == [issue.kind for issue in real.filtered]
+    assert made.knowledge.waiting == real.knowledge.waiting
+    assert [kept.doc for kept in made.training.examples] == [kept.doc for kept in real.training.examples]
+    assert [orphan.doc for orphan in made.training.orphans] == [orphan.doc for orphan in real.training.orphans]
+    assert [issue.kind for issue in made.training.filtered] == [issue.kind for issue in real.training.filtered]
     assert made.snapshot.kb_id == real.snapshot.kb_id
 
 
@@ -202,12 +202,13 @@ def test_prompts_of_the_evidence_are_recorded_under_the_labels_that_are_paid_for
     write(tmp_path / ".ragtide/adapters/a1/skills.json", '{"reads": true}')
     corpus = corpus_of(step({"pump.md": PUMP}, example("pump.md")), {}, PARAMS)
     shelf = Shelf(str(tmp_path / "lance"), CountingEmbedder())
-    shelf.refresh(corpus.chunks)
+    shelf.refresh(corpus.knowledge.chunks)
     retriever, model = shelf.index.retriever(shelf.latest), BASE.model_copy(update={"adapter": "a1"})
-    evaluator = Evaluator(corpus, GoldenSet((PUMP_QUESTION,), ()), answerer, PARAMS)
+    evaluator = Evaluator(corpus.knowledge, GoldenSet((PUMP_QUESTION,), ()), answerer, PARAMS)
     evaluator.with_gold(SystemUnderTest(retriever, model))
     evaluator.with_retrieval(SystemUnderTest(retriever, model))
-    excess_loss_on_new(split_seen_examples(corpus, model, "s"), corpus, retriever, answerer, PARAMS)
+    examples = split_seen_examples(corpus.training.examples, model, "s")
+    excess_loss_on_new(examples, corpus.knowledge.chunks_by_document, retriever, answerer, PARAMS)
     asked = answerer.take()
     assert [len(keys) for keys in (asked.retrieved, asked.gold, asked.losses)] == [1, 1, 1]
 
@@ -329,11 +330,11 @@ def test_a_stream_with_too_few_pairs_has_no_tuned_embedders(carried: Carried) ->
     assert recorded.trained_pairs == {}
     # Two indexes and two models, in the combinations that a policy can have reached.
     assert [len(step.seen) for step in recorded.steps] == [2, 4]
-    for _, one in with_evidence(recorded):
-        assert (one.actions, one.tuned, one.all_chunks, one.scorecard.retrieval) == (ACTIONS, "", 0, {})
-        assert one.state.key == f"{one.state.index}/{one.state.model}"
-        assert one.evidence is not None
-        assert (one.evidence.min_pairs or 0) > (one.evidence.pairs or 0) > 0
+    for _, state in with_evidence(recorded):
+        assert (state.actions, state.tuned, state.all_chunks, state.scorecard.retrieval) == (ACTIONS, "", 0, {})
+        assert state.state.key == f"{state.state.index}/{state.state.model}"
+        assert state.evidence is not None
+        assert (state.evidence.training.min_pairs or 0) > (state.evidence.training.pairs or 0) > 0
 
 
 def test_states_without_a_tuned_embedder_are_recorded_alike_in_both_streams(carried: Carried) -> None:
@@ -353,10 +354,11 @@ def test_the_pairs_and_chunks_of_an_embedder_tuning_are_recorded(carried: Carrie
     assert recorded.trained_pairs == {first.tuned: 18, second.tuned: 18}
     assert (first.all_chunks, first.to_embed, second.all_chunks, second.to_embed) == (4, 0, 4, 1)
     assert first.evidence is not None
-    assert (first.evidence.pairs, first.evidence.min_pairs, first.evidence.new_pairs) == (6, 2, 1.0)
+    training = first.evidence.training
+    assert (training.pairs, training.min_pairs, training.new_pairs) == (6, 2, 1.0)
     after = recorded.steps[1].seen[first.after(Action.TUNE_EMBEDDER).key]
     assert after.evidence is not None
-    assert 0 < (after.evidence.new_pairs or 0) < 1
+    assert 0 < (after.evidence.training.new_pairs or 0) < 1
 
 
 def test_a_refresh_keeps_the_tuned_embedder_and_another_tuning_replaces_it(carried: Carried) -> None:

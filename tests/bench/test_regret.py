@@ -22,8 +22,9 @@ from ragtide.pipelines.policy.weigh import weigh_components
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evaluation import RetrievalMetrics, Scorecard
 from ragtide.pipelines.records.evidence import Evidence, Measure
+from ragtide.pipelines.records.reason import Reason
 from ragtide.pipelines.records.release import Outcome
-from tests.factories import evidence, graded, measure, past, scorecard
+from tests.factories import evidence, graded, measure, past, scorecard, with_signals
 
 QUESTIONS = 4
 INDEXES, MODELS = ("i0", "i1"), ("m0", "m1")
@@ -134,7 +135,7 @@ def recordings(draw: st.DrawFn) -> Recording:
             "retrained": draw(st.sampled_from(MODELS)),
         }
         if tunes:
-            gathered = gathered.model_copy(update=enough(draw(gaps)))
+            gathered = with_signals(gathered, **enough(draw(gaps)))
             onward |= {"tuned": "t1", "all_chunks": draw(counts)}
         truth = draw(counts) / QUESTIONS
         return look(state, draw(counts), data, score=truth, to_embed=draw(counts), evidence=gathered, **onward)
@@ -238,10 +239,10 @@ class Script:
     remaining: list[Action]
     received: list[Evidence] = field(default_factory=list)
 
-    def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations:
+    def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations:
         action = self.remaining.pop(0)
         self.received.append(evidence)
-        yes, no = (Recommendation(wanted, "scripted", "another script") for wanted in (True, False))
+        yes, no = (Recommendation(wanted, (Reason.custom("scripted"),)) for wanted in (True, False))
         return Recommendations(
             refresh=yes if action.refreshes and not action.tunes else no,
             retrain=yes if action.retrains else no,
@@ -317,7 +318,7 @@ def test_a_rejected_action_is_not_repeated_on_the_same_data(scripted: Scripted) 
     same = recording(step(3, 3, 1, 4), step(3, 3, 1, 4), step(3, 3, 4, 4, data="s2"))
     run = scripted.run(same, REFRESH, REFRESH, REFRESH)
     assert [taken.action for taken in run.steps] == [REFRESH, NEITHER, REFRESH]
-    assert [list(received.rejected_actions) for received in scripted.received] == [[], [REFRESH], []]
+    assert [list(received.limits.rejected_actions) for received in scripted.received] == [[], [REFRESH], []]
     assert [taken.accepted for taken in run.steps] == [False, False, True]
 
 
@@ -353,7 +354,7 @@ def test_tuning_is_paid_for_by_pairs_and_by_all_chunks(scripted: Scripted) -> No
 def test_the_forecast_of_tuning_is_learned_from_its_cost(scripted: Scripted) -> None:
     steps = [tuning(4, step(1, 1, 1, 1)), tuning(4, step(1, 1, 1, 1, data="s2"))]
     scripted.run(recording(*steps), TUNE, NEITHER)
-    first, second = (received.costs for received in scripted.received)
+    first, second = (received.limits.costs for received in scripted.received)
     assert 0 < first.tune_seconds < second.tune_seconds
     assert second.tune_seconds == pytest.approx(TUNED, rel=1e-2)
 
@@ -463,7 +464,7 @@ def test_a_policy_does_not_depend_on_signals_that_it_does_not_pay_for(
     blank = {name: Measure.unmeasured("not paid for") for kind in unpaid for name in SIGNALS[kind]}
     gone = {field: None for what, fields in PAST_FIELDS.items() if what in unpaid for field in fields}
     history = tuple(decision.model_copy(update=gone) for decision in before)
-    blind = seen.model_copy(update=blank | {"past": history})
+    blind = with_signals(seen, **(blank | {"past": history}))
     assert recommendations(name, blind) == recommendations(name, seen)
 
 
@@ -488,7 +489,7 @@ def test_a_policy_without_evidence_pays_for_both_sides_of_the_evaluation() -> No
 def test_the_next_decision_sees_the_history_of_the_run(scripted: Scripted) -> None:
     of = recording(step(1, 1, 3, 3), step(1, 1, 3, 3, data="s2"), step(1, 1, 3, 3, data="s3"))
     run = scripted.run(of, REFRESH, NEITHER, NEITHER)
-    first, second, third = (received.past for received in scripted.received)
+    first, second, third = (received.limits.past for received in scripted.received)
     [done, left] = third
     assert (first, second) == ((), (done,))
     assert (done.action, done.accepted, done.score) == (REFRESH, True, 0.25)
@@ -505,7 +506,7 @@ def test_the_history_of_a_run_is_read_like_that_of_the_registry(monkeypatch: pyt
     for number, recorded in enumerate(runner.recording.steps, start=1):
         before = past_decisions(runner.history)
         runner.take(number, recorded)
-        assert script.received[-1].past == before
+        assert script.received[-1].limits.past == before
     last = runner.history[-1]
     assert [past_decision.cycle for past_decision in past_decisions(runner.history)] == ["cycle-1", "cycle-2"]
     assert (last.outcome, last.release, last.snapshot, runner.state.key) == (Outcome.REJECTED, None, "s2", "i1/m0")
@@ -515,7 +516,7 @@ def test_the_history_of_a_run_is_read_like_that_of_the_registry(monkeypatch: pyt
 def test_a_forecast_is_compared_with_the_actual_seconds_from_the_second_step_on(scripted: Scripted) -> None:
     of = recording(step(1, 1, 1, 1), step(1, 1, 1, 1, data="s2"))
     run = scripted.run(of, REFRESH, NEITHER)
-    first, second = (received.costs for received in scripted.received)
+    first, second = (received.limits.costs for received in scripted.received)
     actual = run.steps[0].action_seconds
     forecast = first.refresh_seconds + first.prove_seconds
     assert (first.error_share, first.error_runs, second.error_runs) == (None, 0, 1)
@@ -524,7 +525,7 @@ def test_a_forecast_is_compared_with_the_actual_seconds_from_the_second_step_on(
 
 def test_costs_are_learned_from_the_actual_seconds(scripted: Scripted) -> None:
     scripted.run(recording(step(1, 1, 1, 1), step(1, 1, 1, 1, data="s2")), REFRESH, NEITHER)
-    first, second = (received.costs for received in scripted.received)
+    first, second = (received.limits.costs for received in scripted.received)
     # The first release was trained, so the training rate is known from the start.
     assert first.retrain_seconds == TRAINING
     assert first.refresh_seconds < second.refresh_seconds == pytest.approx(REFRESHING, rel=1e-3)

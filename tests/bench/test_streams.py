@@ -20,7 +20,7 @@ from bench.streams.names import EXAMPLES_PER_NAME, IN_HOUSE
 from bench.streams.world import World
 from ragtide.pipelines.data.text import holds_answer
 from ragtide.pipelines.evaluation.scoring import grade_answer
-from ragtide.pipelines.records.action import ACTIONS
+from ragtide.pipelines.records.action import ACTIONS, Action
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SHARED_START = ("facts", "cosmetic", "gutted", "mixed", "rename", "domain")
@@ -231,7 +231,11 @@ def test_a_question_with_an_in_house_name_is_a_new_question() -> None:
 
 
 def test_the_table_has_a_row_for_each_step_after_the_start() -> None:
-    steps = (world().step("the start"), world().at_quarter(1).step("facts change", "REFRESH"), world().step("back"))
+    steps = (
+        world().step("the start"),
+        world().at_quarter(1).step("facts change", Action.REFRESH),
+        world().step("back"),
+    )
     stream = Stream("small", steps, "tune")
     assert list(rows(stream)) == [
         ("small", "1", "facts change", "0", "3", "0", "0", "0", "2", "REFRESH"),
@@ -271,7 +275,7 @@ def all_steps() -> list[Step]:
 
 
 def is_accident(step: Step) -> bool:
-    return step.right == frozenset({"HOLD"})
+    return step.right == frozenset({Action.HOLD})
 
 
 @pytest.mark.slow
@@ -332,19 +336,19 @@ class TestRecorded:
 
     def test_every_action_but_a_rebuild_and_a_tuning_with_a_retrain_is_right_somewhere(self) -> None:
         right = [action for step in all_steps() for action in step.right or ()]
-        assert set(right) == {action.value for action in ACTIONS.values() if not action.rebuilds} | {"TUNE_EMBEDDER"}
+        assert set(right) == {action for action in ACTIONS.values() if not action.rebuilds} | {Action.TUNE_EMBEDDER}
         assert all(stream.steps[0].right is None for stream in recorded().values())
 
     @pytest.mark.parametrize("name", ["facts", "mixed", "rename", "gutted", "domain", "names"])
     def test_where_a_refresh_is_right_documents_are_added_or_answers_change(self, name: str) -> None:
         for before, after in pairwise(steps_of(name)):
-            if after.right and any("REFRESH" in action for action in after.right):
+            if after.right and any(action.refreshes and not action.tunes for action in after.right):
                 assert changes(before, after).added or answers_changed(before, after) >= 2
 
     def test_where_nothing_is_right_no_answer_changes(self) -> None:
         for stream in recorded().values():
             for before, after in pairwise(stream.steps):
-                if after.right and after.right <= {"NOTHING", "HOLD"}:
+                if after.right and after.right <= {Action.NOTHING, Action.HOLD}:
                     assert answers_changed(before, after) == 0
 
     def test_half_of_the_asked_facts_change_over_the_quarters(self) -> None:
