@@ -1,1 +1,1 @@
-"""How fast and how good is it, on real data? Scripts that write their own tables into bench/README.md."""
+"""Benchmarks on real data; each script writes its own table into bench/README.md."""

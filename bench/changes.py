@@ -1,9 +1,10 @@
-"""Is only that embedded which has changed? Real histories of documents, refreshed step by step, and counted.
+"""Number of chunks embedded at each refresh of real document histories, against the number that changed.
 
     python -m bench.changes --data FOLDER
 
-FOLDER holds django_docs/snapshot_00..05 and eol/snapshot_20..27. A chunk has truly changed when no chunk of the state
-before has its text. The count does not hang on the embedder, so a cheap one is used that hashes words.
+FOLDER holds django_docs/snapshot_00..05 and eol/snapshot_20..27. A chunk counts as changed if no chunk of the previous
+state has its text. The count does not depend on the embedder, so a cheap one that hashes texts is used.
+No model is loaded: it takes minutes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ WIDTH = 8
 
 @dataclass(frozen=True)
 class Step:
-    """One refresh: what changed, what was embedded, and the whole."""
+    """One refresh: the numbers of changed, embedded and all chunks."""
 
     history: str
     state: str
@@ -47,8 +48,8 @@ class Step:
     chunks: int
 
 
-class Counting:
-    """Vectors from the texts' hashes; counts what it was given."""
+class CountingHashEmbedder:
+    """Embedder whose vectors come from the texts' hashes; counts the embedded texts."""
 
     fingerprint, dimensions = "counting", WIDTH
 
@@ -57,41 +58,49 @@ class Counting:
 
     def embed(self, texts: Sequence[str]) -> Any:
         self.embedded += len(texts)
-        drawn = [np.random.default_rng(abs(hash(text))).normal(size=WIDTH) for text in texts]
-        return np.asarray([one / np.linalg.norm(one) for one in drawn], dtype=np.float32).reshape(len(texts), WIDTH)
+        vectors = [np.random.default_rng(abs(hash(text))).normal(size=WIDTH) for text in texts]
+        return np.asarray([vector / np.linalg.norm(vector) for vector in vectors], dtype=np.float32).reshape(
+            len(texts), WIDTH
+        )
 
 
 def main() -> int:
-    """Run the benchmark; say clearly where its data is missing."""
+    """Run the benchmark; return 1 if its data is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
     missing = [pattern for pattern in HISTORIES.values() if not list(options.data.glob(pattern))]
     if missing:
-        sys.stderr.write(f"bench.changes: {options.data} has no {missing[0]}: name the data with --data\n")
+        sys.stderr.write(f"bench.changes: {options.data} has no {missing[0]}: pass the data folder with --data\n")
         return 1
-    report([step for name, pattern in HISTORIES.items() for step in walk(name, sorted(options.data.glob(pattern)))])
+    report(
+        [
+            step
+            for name, pattern in HISTORIES.items()
+            for step in refresh_history(name, sorted(options.data.glob(pattern)))
+        ]
+    )
     return 0
 
 
-def walk(history: str, states: Sequence[Path]) -> Iterator[Step]:
-    """Refresh through the states in order, then back to the first: a revert."""
+def refresh_history(history: str, states: Sequence[Path]) -> Iterator[Step]:
+    """Refresh an index to each state in order, then back to the first state (a revert)."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder), Params.model_validate({"deletion_guard": {"max_removed_share": 1.0}}))
-        embedder = Counting()
+        embedder = CountingHashEmbedder()
         before: set[str] = set()
         for state in [*states, states[0]]:
             name = state.name if state.name != "kb" else state.parent.name
-            lay_out(state, workspace.kb)
-            texts = set(cut(workspace.kb, workspace.params))
-            counted = embedder.embedded
+            write_state(state, workspace.kb)
+            digests = set(chunk_digests(workspace.kb, workspace.params))
+            embedded_before = embedder.embedded
             built = build_index_only(workspace, LoadedEmbedder(embedder), take_snapshot(workspace), no_progress)
-            yield Step(history, name, len(texts - before), embedder.embedded - counted, built.rows)
-            before = texts
+            yield Step(history, name, len(digests - before), embedder.embedded - embedded_before, built.rows)
+            before = digests
 
 
-def lay_out(state: Path, kb: Path) -> None:
-    """The state's files in place of those before; reStructuredText gets its usual suffix."""
+def write_state(state: Path, kb: Path) -> None:
+    """Replace the contents of `kb` by the state's files; reStructuredText files (.txt) get the suffix .rst."""
     shutil.rmtree(kb, ignore_errors=True)
     for page in sorted(path for path in state.rglob("*") if path.suffix in (".txt", ".md")):
         target = (kb / page.relative_to(state)).with_suffix(".rst" if page.suffix == ".txt" else ".md")
@@ -99,8 +108,8 @@ def lay_out(state: Path, kb: Path) -> None:
         shutil.copyfile(page, target)
 
 
-def cut(kb: Path, params: Params) -> Iterator[str]:
-    """The digests of a clean cut of the folder."""
+def chunk_digests(kb: Path, params: Params) -> Iterator[str]:
+    """Yield the digest of every chunk of the folder's documents."""
     for page in sorted(path for path in kb.rglob("*") if path.is_file()):
         name = page.relative_to(kb).as_posix()
         document = Document(id=name, text=convert_document(name, page.read_bytes()), digest="")
@@ -108,15 +117,15 @@ def cut(kb: Path, params: Params) -> Iterator[str]:
 
 
 def report(steps: Sequence[Step]) -> None:
-    """Write results/changes.json and the table; the share leaves out the first build and the revert at the end."""
+    """Write results/changes.json and the table; the shares exclude the first build and the revert at the end."""
     shares = {name: _share([step for step in steps if step.history == name][1:-1]) for name in HISTORIES}
-    found = {"embedded_per_truly_changed": shares, "steps": [asdict(step) for step in steps], "of": provenance()}
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    content = {"embedded_per_truly_changed": shares, "steps": [asdict(step) for step in steps], "of": provenance()}
+    RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     rows = [tuple(str(value) for value in asdict(step).values()) for step in steps]
-    told = "; ".join(f"{name}: {share:.3f}" for name, share in shares.items())
-    head = ("history", "state", "truly changed chunks", "embedded", "of")
-    share = f"Embedded a truly changed chunk, without the first build and the revert: {told}."
-    put_table("changes", f"{markdown_table(head, rows)}\n\n{share}")
+    listed = "; ".join(f"{name}: {share:.3f}" for name, share in shares.items())
+    head = ("history", "state", "changed chunks", "embedded chunks", "all chunks")
+    summary = f"Embedded chunks per changed chunk, without the first build and the revert: {listed}."
+    put_table("changes", f"{markdown_table(head, rows)}\n\n{summary}")
 
 
 def _share(steps: Sequence[Step]) -> float:

@@ -1,6 +1,8 @@
-"""What does the table in the project's README say? The demo, run, and its closing table written there.
+"""Run of the demo that writes its closing table into the project's README.
 
-python -m bench.demo
+    python -m bench.demo
+
+It needs no data beside the repository and takes about 7 minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -10,16 +12,16 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.tables import put_table
-from demo.__main__ import markdown, walk
+from demo.__main__ import markdown, run_demo
 
 ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
     """Run the demo in .demo and write the README's table."""
-    told = walk(ROOT / ".demo", Console())
-    took = f"{sum(one.seconds for one in told):.0f} s in all."
-    put_table("demo", f"{markdown(told)}\n\n{took}", ROOT / "README.md")
+    results = run_demo(ROOT / ".demo", Console())
+    total = f"Total: {sum(result.seconds for result in results):.0f} s."
+    put_table("demo", f"{markdown(results)}\n\n{total}", ROOT / "README.md")
 
 
 if __name__ == "__main__":

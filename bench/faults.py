@@ -1,10 +1,11 @@
-"""Does an index survive fifty kills? A writer dies at random moments, while a reader goes on reading.
+"""Consistency of the index while its writer is killed fifty times and a reader keeps reading.
 
     python -m bench.faults
 
-The writer refreshes about 2,000 rows again and again, and is ended by SIGKILL 0.05 to 2 s after it has said that it is
-ready. Every page says of which generation it is, and a generation edits every twentieth page, so that what belongs
-together can be told from the rows alone: a state that holds anything else is torn.
+The writer refreshes about 2,000 rows again and again, and is killed by SIGKILL 0.05 to 2 s after it has reported that
+it is ready. Every page names its generation, and a generation edits every twentieth page, so that the rows alone show
+which states belong together: a state with rows of another generation is torn. It needs no data and takes about
+2 minutes.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lance
-
+from bench.leaked_files import leaked
 from bench.tables import markdown_table, provenance, put_table
 from ragtide.pipelines.build import build_index_only, maintain_index, open_index
 from ragtide.pipelines.data.snapshot import take_snapshot
@@ -48,27 +48,26 @@ PARTS = 10
 EVERY = 20
 DELAYS = (0.05, 2.0)
 LIVE, FIRST = "live", "first"
-# What the writer says that it is at; in these it is in the midst of a write to the index.
+# The stages that the writer reports while it is writing to the index.
 VECTORS, COMMIT, TEXT_INDEX, TAG = "keeping vectors", "committing", "indexing text", "tagging"
 WRITES = (VECTORS, COMMIT, TEXT_INDEX, TAG)
 WORDS = ("lantern", "harbour", "pilot", "ferry", "mole", "bridge", "oil", "wick", "glass", "hook", "stone", "sail")
-TRANSACTION = re.compile(rb"\d+-[0-9a-f-]{36}\.txn")
-SAYS = re.compile(r"part (\d+) of page (\d+) as of generation (\d+)")
+PASSAGE_TEXT = re.compile(r"part (\d+) of page (\d+) as of generation (\d+)")
 
 
-# --- what is written, and how one knows that it is whole -----------------------------------------------------------
+# --- pages and their generations -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Library:
-    """Pages that change from generation to generation, in a project of their own."""
+    """A project of its own whose pages change from generation to generation."""
 
     root: Path
     pages: int
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(self.root, Params(maintain=MaintenanceParams(keep_days=0)))
+        return Workspace(self.root, Params(maintenance=MaintenanceParams(keep_days=0)))
 
     @property
     def index(self) -> Index:
@@ -83,22 +82,23 @@ class Library:
         return [name_of(page) for page in range(self.pages)]
 
     def write(self, generation: int) -> None:
-        """Bring the folder to a generation, whatever a killed writer has left of another."""
+        """Write the pages of a generation, whatever a killed writer has left behind."""
         for page in range(self.pages):
             path, text = self.workspace.kb / name_of(page), text_of(page, edited(page, generation))
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
                 write(path, text)
 
     def wrong_rows(self, chunks: Iterable[Chunk], generation: int) -> int:
-        """Rows of a generation that are missing or of another one, and rows that should not be there."""
-        wanted = {(page, part): edited(page, generation) for page in range(self.pages) for part in range(PARTS)}
-        found = {(page, part): of for part, page, of in map(says, chunks)}
-        return sum(found.get(key) != of for key, of in wanted.items()) + len(set(found) - set(wanted))
+        """Count the rows that are missing, of another generation, or not part of the pages."""
+        expected = {(page, part): edited(page, generation) for page in range(self.pages) for part in range(PARTS)}
+        stored = {(page, part): written for part, page, written in map(part_page_generation, chunks)}
+        wrong = sum(stored.get(key) != written for key, written in expected.items())
+        return wrong + len(set(stored) - set(expected))
 
-    def held(self, version: int | str | None = None) -> tuple[int, int]:
-        """(generation, wrong rows) of a version of the index, or of the latest; (-1, 0) without a table."""
+    def generation_and_wrong_rows(self, version: int | str | None = None) -> tuple[int, int]:
+        """Return (generation, wrong rows) of a version of the index, or of the latest; (-1, 0) without a table."""
         chunks = self.index.chunks(self.names, version)
-        generation = max((of for _, _, of in map(says, chunks)), default=-1)
+        generation = max((written for _, _, written in map(part_page_generation, chunks)), default=-1)
         return generation, self.wrong_rows(chunks, generation) if chunks else 0
 
 
@@ -107,7 +107,7 @@ def name_of(page: int) -> str:
 
 
 def edited(page: int, generation: int) -> int:
-    """The generation that a page was last edited in, as of a later one."""
+    """Return the generation in which a page was last edited, as of `generation`."""
     return max(0, generation - (generation - page) % EVERY)
 
 
@@ -121,33 +121,33 @@ def text_of(page: int, generation: int) -> str:
     return f"# Page {page}\n\n" + "\n".join(parts)
 
 
-def says(chunk: Any) -> tuple[int, int, int]:
-    """(part, page, generation) of a row."""
-    found = SAYS.search(chunk.text)
-    assert found, chunk.text
-    part, page, generation = map(int, found.groups())
+def part_page_generation(chunk: Any) -> tuple[int, int, int]:
+    """Return (part, page, generation) as named in a chunk's text."""
+    match = PASSAGE_TEXT.search(chunk.text)
+    assert match, chunk.text
+    part, page, generation = map(int, match.groups())
     return part, page, generation
 
 
-# --- the writer, which is killed -----------------------------------------------------------------------------------
+# --- the writer ----------------------------------------------------------------------------------------------------
 
 
-def write_for_ever(library: Library) -> None:
-    """Go on with the generation after the one that the index holds; say what is done, line by line."""
-    _announce(VectorCache, "put", VECTORS)
-    _announce(Index, "_merge", COMMIT)
-    _announce(maintenance, "index_text", TEXT_INDEX)
-    generation = library.pending_deletions()[0] + 1
-    _say("ready")
+def write_forever(library: Library) -> None:
+    """Write generation after generation, starting after the indexed one; report every stage as a line of output."""
+    _report_calls(VectorCache, "put", VECTORS)
+    _report_calls(Index, "_merge", COMMIT)
+    _report_calls(maintenance, "index_text", TEXT_INDEX)
+    generation = library.generation_and_wrong_rows()[0] + 1
+    _report("ready")
     while True:
         library.write(generation)
-        _say("refreshing")
+        _report("refreshing")
         snapshot = take_snapshot(library.workspace)
         built = build_index_only(library.workspace, LoadedEmbedder(HashEmbedder()), snapshot, no_progress)
-        _say(f"done {generation}")
-        _say(TAG)
+        _report(f"done {generation}")
+        _report(TAG)
         _move_tags(library.index, built.version)
-        _say("editing")
+        _report("editing")
         generation += 1
 
 
@@ -159,28 +159,29 @@ def _move_tags(index: Index, version: int) -> None:
         index.tag(LIVE, version)
 
 
-def _announce(owner: Any, name: str, what: str) -> None:
-    whole: Callable[..., Any] = getattr(owner, name)
+def _report_calls(owner: Any, name: str, stage: str) -> None:
+    """Wrap a function so that the writer reports `stage` while it runs."""
+    original: Callable[..., Any] = getattr(owner, name)
 
-    def announced(*arguments: Any, **options: Any) -> Any:
-        _say(what)
-        result = whole(*arguments, **options)
-        _say("refreshing")
+    def reporting(*arguments: Any, **options: Any) -> Any:
+        _report(stage)
+        result = original(*arguments, **options)
+        _report("refreshing")
         return result
 
-    setattr(owner, name, announced)
+    setattr(owner, name, reporting)
 
 
-def _say(what: str) -> None:
-    print(what, flush=True)
+def _report(stage: str) -> None:
+    print(stage, flush=True)
 
 
-# --- the reader, which goes on -------------------------------------------------------------------------------------
+# --- the reader ----------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Reads:
-    """What the reader has seen."""
+    """Counts of the reader's reads, and the problems it met."""
 
     reads: int = 0
     torn: int = 0
@@ -188,34 +189,40 @@ class Reads:
     problems: list[str] = field(default_factory=list)
 
 
-def read_until_told(library: Library) -> None:
-    """Open what is live, read it whole and search it, until a file named `stop` is there."""
-    seen, draw = Reads(), random.Random(SEED)
+def read_until_stopped(library: Library) -> None:
+    """Read and search the live version until a file named `stop` appears; print the counts as JSON."""
+    counts, draw = Reads(), random.Random(SEED)
     while not (library.root / "stop").exists():
-        seen.reads += 1
+        counts.reads += 1
         try:
-            problem = torn(library, draw.randrange(library.pages))
-        except Exception as raised:  # noqa: BLE001 - whatever it is, it is a read that failed
-            seen.failed += 1
-            seen.problems.append(f"{type(raised).__name__}: {raised}"[:300])
+            problem = torn_read(library, draw.randrange(library.pages))
+        except Exception as raised:  # noqa: BLE001 - any exception is a failed read
+            counts.failed += 1
+            counts.problems.append(f"{type(raised).__name__}: {raised}"[:300])
             continue
         if problem:
-            seen.torn += 1
-            seen.problems.append(problem)
-    print(json.dumps(asdict(seen)))
+            counts.torn += 1
+            counts.problems.append(problem)
+    print(json.dumps(asdict(counts)))
 
 
-def torn(library: Library, page: int) -> str | None:
-    """What is not of one generation in what a reader of the live version gets; None where all is."""
-    reader = library.index.retriever(LIVE)
-    found = [one for some in reader.search([f"part 3 of page {page}"], 5) for one in some]
-    generation, wrong = library.pending_deletions(reader.version)
+def torn_read(library: Library, page: int) -> str | None:
+    """Describe rows or passages of the live version that are of another generation; None if there are none."""
+    retriever = library.index.retriever(LIVE)
+    passages = [passage for ranking in retriever.search([f"part 3 of page {page}"], 5) for passage in ranking]
+    generation, wrong = library.generation_and_wrong_rows(retriever.version)
     if wrong:
-        return f"version {reader.version}: {wrong} rows are not of generation {generation}"
-    others = [one for one in found if says(one)[2] != edited(says(one)[1], generation)]
-    if others or not found:
-        return f"version {reader.version}: a search found {len(others)} of {len(found)} passages of another generation"
+        return f"version {retriever.version}: {wrong} rows are not of generation {generation}"
+    others = [passage for passage in passages if _is_of_another_generation(passage, generation)]
+    if others or not passages:
+        share = f"{len(others)} of {len(passages)} passages"
+        return f"version {retriever.version}: {share} that a search returned are of another generation"
     return None
+
+
+def _is_of_another_generation(passage: Any, generation: int) -> bool:
+    _, page, written = part_page_generation(passage)
+    return written != edited(page, generation)
 
 
 # --- the kills -----------------------------------------------------------------------------------------------------
@@ -223,7 +230,7 @@ def torn(library: Library, page: int) -> str | None:
 
 @dataclass
 class Faults:
-    """What came of it. `leaked_*`: files that no version names, temporary ones of killed writers among them."""
+    """Result of the benchmark. `leaked_*`: files that no version references, with killed writers' temporary files."""
 
     kills: int = 0
     in_a_write: int = 0
@@ -237,13 +244,13 @@ class Faults:
     leaked_before: dict[str, int] = field(default_factory=dict)
     leaked_after: dict[str, int] = field(default_factory=dict)
     tagged_are_whole: bool = False
-    upkeep: list[str] = field(default_factory=list)
+    maintenance: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
 def endure(library: Library, kills: int) -> Faults:
-    """Kill the writer so many times, and look at the index after each; then maintain it, and look for what is left."""
+    """Kill the writer `kills` times, check the index after each kill; then run maintenance and count leaked files."""
     started, draw, faults = time.perf_counter(), random.Random(SEED), Faults()
     _first_generation(library)
     with _reading(library, faults):
@@ -251,9 +258,11 @@ def endure(library: Library, kills: int) -> Faults:
             _kill_once(library, draw.uniform(*DELAYS), faults)
     faults.leaked_before = leaked(library.database)
     steps: list[MaintenanceStep] = maintain_index(library.workspace, HashEmbedder())
-    faults.upkeep = [f"{one.step}: {'done' if one.done else 'not done'}: {one.why}" for one in steps]
+    faults.maintenance = [f"{step.step}: {'done' if step.done else 'not done'}: {step.why}" for step in steps]
     faults.leaked_after = leaked(library.database)
-    faults.tagged_are_whole = library.pending_deletions(FIRST) == (0, 0) and library.pending_deletions(LIVE)[1] == 0
+    faults.tagged_are_whole = (
+        library.generation_and_wrong_rows(FIRST) == (0, 0) and library.generation_and_wrong_rows(LIVE)[1] == 0
+    )
     faults.seconds = round(time.perf_counter() - started, 1)
     return faults
 
@@ -273,38 +282,42 @@ def _reading(library: Library, faults: Faults) -> Iterator[None]:
         yield
     finally:
         write(library.root / "stop", "")
-        said, _ = reader.communicate(timeout=120)
-    seen = Reads(**json.loads(said))
-    faults.reads, faults.torn_reads, faults.failed_reads = seen.reads, seen.torn, seen.failed
-    faults.problems += seen.problems[:20]
+        output, _ = reader.communicate(timeout=120)
+    counts = Reads(**json.loads(output))
+    faults.reads, faults.torn_reads, faults.failed_reads = counts.reads, counts.torn, counts.failed
+    faults.problems += counts.problems[:20]
 
 
 def _kill_once(library: Library, delay: float, faults: Faults) -> None:
-    before, temporary = library.pending_deletions()[0], _temporary(library)
+    before, temporary = library.generation_and_wrong_rows()[0], _temporary(library)
     writer = _start("writer", library)
     assert writer.stdout
     first = writer.stdout.readline().strip()
     assert first == "ready", f"the writer did not start: {first} {writer.communicate()[0]}"
     time.sleep(delay)
-    assert writer.poll() is None, f"the writer ended by itself: {writer.communicate()[0]}"
+    assert writer.poll() is None, f"the writer ended before it was killed: {writer.communicate()[0]}"
     writer.send_signal(signal.SIGKILL)
-    said = ["ready", *writer.communicate()[0].splitlines()]
+    stages = ["ready", *writer.communicate()[0].splitlines()]
     faults.kills += 1
-    faults.at = dict(Counter(faults.at) + Counter([said[-1] if not said[-1].startswith("done") else TAG]))
-    faults.in_a_write += said[-1] in WRITES or _temporary(library) > temporary
-    done = max([before, *(int(line.split()[1]) for line in said if line.startswith("done"))])
-    _look(library, done, faults)
+    faults.at = dict(Counter(faults.at) + Counter([stages[-1] if not stages[-1].startswith("done") else TAG]))
+    faults.in_a_write += stages[-1] in WRITES or _temporary(library) > temporary
+    done = max([before, *(int(line.split()[1]) for line in stages if line.startswith("done"))])
+    _check(library, done, faults)
 
 
-def _look(library: Library, done: int, faults: Faults) -> None:
-    """The latest version is one whole generation, and none that was called done is gone."""
-    generation, wrong = library.pending_deletions()
+def _check(library: Library, done: int, faults: Faults) -> None:
+    """Check that the latest version is one whole generation, and that no completed generation is lost."""
+    generation, wrong = library.generation_and_wrong_rows()
     if generation < done:
         wrong = library.wrong_rows(library.index.chunks(library.names), done)
-        faults.problems.append(f"generation {done} was done, {generation} is there")
+        faults.problems.append(f"generation {done} was completed, but the index holds generation {generation}")
     faults.lost_rows += wrong
     faults.generations = generation + 1
     faults.rows = len(library.index.rows())
+
+
+def _temporary(library: Library) -> int:
+    return len(list(library.database.rglob(".tmp*")))
 
 
 def _start(role: str, library: Library) -> subprocess.Popen[str]:
@@ -313,80 +326,41 @@ def _start(role: str, library: Library) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-# --- what is left behind -------------------------------------------------------------------------------------------
-
-
-def leaked(database: Path) -> dict[str, int]:
-    """Files in the database that no version of their table names, by kind."""
-    unnamed: Counter[str] = Counter()
-    for folder in sorted(database.glob("*.lance")):
-        named = _named(folder)
-        for path in (path for path in folder.rglob("*") if path.is_file()):
-            relative = path.relative_to(folder)
-            if path.name.startswith(".tmp"):
-                unnamed["temporary"] += 1
-            elif relative.parts[0] in ("data", "_deletions", "_indices", "_transactions"):
-                key = "/".join(relative.parts[:2])
-                unnamed[f"{folder.stem.split('-')[0]} {relative.parts[0].strip('_')}"] += key not in named
-    return {kind: count for kind, count in sorted(unnamed.items()) if count}
-
-
-def _temporary(library: Library) -> int:
-    return len(list(library.database.rglob(".tmp*")))
-
-
-def _named(folder: Path) -> set[str]:
-    """What the versions of a table name: data files, deletion files, indexes and transactions."""
-    named: set[str] = set()
-    latest = lance.dataset(str(folder))
-    for one in latest.versions():
-        version = latest.checkout_version(one["version"])
-        for fragment in version.get_fragments():
-            named |= {f"data/{file.path}" for file in fragment.metadata.files}
-            if deletions := fragment.deletion_file():
-                named.add(deletions)
-        named |= {f"_indices/{one.uuid}" for index in version.describe_indices() for one in index.segments}
-    # lance 7 cannot read the transaction of a compaction back; its file stands in the manifest by name.
-    for manifest in (folder / "_versions").glob("*.manifest"):
-        named |= {f"_transactions/{name.decode()}" for name in TRANSACTION.findall(manifest.read_bytes())}
-    return named
-
-
 # --- the table -----------------------------------------------------------------------------------------------------
 
 
 def as_markdown(faults: Faults) -> str:
-    """The outcome as a table, and below it where the kills struck."""
+    """Return the result as a table, followed by the stages in which the writer was killed."""
     head = [
         "kills",
-        "in a write",
+        "during a write",
         "generations",
         "rows",
         "lost rows",
         "reads",
-        "torn",
-        "failed",
+        "torn reads",
+        "failed reads",
         "leaked files",
-        "after upkeep",
+        "leaked files after maintenance",
     ]
     before, after = sum(faults.leaked_before.values()), sum(faults.leaked_after.values())
     row = [faults.kills, faults.in_a_write, faults.generations, faults.rows, faults.lost_rows]
     row += [faults.reads, faults.torn_reads, faults.failed_reads, before, after]
-    struck = ", ".join(f"{name} {times}" for name, times in sorted(faults.at.items(), key=lambda one: -one[1]))
-    return f"{markdown_table(head, [[str(cell) for cell in row]])}\n\nWhere the kills struck: {struck}."
+    stages = ", ".join(f"{stage} {count}" for stage, count in sorted(faults.at.items(), key=lambda item: -item[1]))
+    return f"{markdown_table(head, [[str(cell) for cell in row]])}\n\nStages in which the writer was killed: {stages}."
 
 
 def main() -> int:
-    """Run the benchmark, or the part of a child."""
+    """Run the benchmark, or one role of a child process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--work", type=Path, default=Path(".bench/faults"))
-    parser.add_argument("--role", choices=["writer", "reader"], help="what a child process does")
+    parser.add_argument("--role", choices=["writer", "reader"], help="role of a child process (internal)")
     options = parser.parse_args()
     library = Library(options.work.resolve(), options.pages)
     if options.role:
-        {"writer": write_for_ever, "reader": read_until_told}[options.role](library)
+        {"writer": write_forever, "reader": read_until_stopped}[options.role](library)
         return 0
     shutil.rmtree(library.root, ignore_errors=True)
     faults = endure(library, options.kills)

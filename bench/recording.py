@@ -1,9 +1,9 @@
-"""What does every action really bring? Each is carried out once, from every state of a stream that it can be taken in.
+"""Recording of a stream: every action is carried out once from every state in which it can be taken.
 
-An index state is what the rows hold, a model state what the adapter was taught, a retriever state the pairs that it was
-tuned on. For each three of them that a policy could have live at a step, the evidence is gathered, and what a refresh,
-a retrain and a tuning lead to is built: with the real LanceDB, the real training and the real models. Policies are then
-replayed on the record for free (bench/replay.py).
+An index state is identified by the index's rows, a model state by the training examples, and an embedder state by the
+pairs that it was fine-tuned on. For each combination that a policy could have live at a step, the evidence is gathered,
+and the results of a refresh, a retrain and an embedder tuning are built with the real LanceDB, training and models.
+Policies are then replayed on the recording at no cost (bench/replay.py).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-
-from pydantic import Field
 
 from bench.streams import Step, Stream
 from ragtide.pipelines.build import build_model, open_index
@@ -53,10 +51,10 @@ from ragtide.pipelines.training.examples import Example, validate_examples
 from ragtide.pipelines.training.pairs import TrainingPair, build_pairs
 from ragtide.pipelines.workspace import Workspace
 
-# More pairs than any stream has, so that its retriever cannot be tuned: in most nearly all is found without it, and a
-# retriever for each step would multiply the states that have to be looked at.
+# More pairs than any stream has, so that its embedder cannot be fine-tuned: in most streams retrieval is nearly perfect
+# without it, and an embedder per step would multiply the states that have to be assessed.
 NEVER_ENOUGH = 1_000_000
-# Small enough that everything can be built on two cores: short passages, two of them before the model.
+# Small enough that everything can be built on two cores: short passages, two of them in a prompt.
 PARAMS: dict[str, Any] = {
     "chunk": {"max_words": 80},
     "index": {"top_k": 2},
@@ -65,15 +63,19 @@ PARAMS: dict[str, Any] = {
     "deletion_guard": {"max_removed_documents": 3, "max_removed_share": 0.2},
     "embedder_tuning": {"batch_size": NEVER_ENOUGH},
 }
-# What a stream needs besides: an API's new names are not learnt in one pass over so few examples; where search does not
-# find what people ask for, the retriever can be tuned, as params.yaml has it.
-BESIDES: dict[str, dict[str, Any]] = {
+# Settings of single streams: an API's new names are not learned in one pass over so few examples; where search does not
+# understand the questions' words, the embedder can be fine-tuned, with the default settings.
+STREAM_PARAMS: dict[str, dict[str, Any]] = {
     "api": {"finetune": {**PARAMS["finetune"], "epochs": 2}},
     "names": {"embedder_tuning": {}},
 }
 _NONE = Measure.unmeasured("not asked for")
 NO_COSTS = Costs(refresh_seconds=0, retrain_seconds=0, prove_seconds=0, source="")
-GOLD, FOUND, READING = "answering with gold context", "answering with retrieved passages", "reading new examples"
+GOLD, RETRIEVED, LOSSES = (
+    "answering with gold context",
+    "answering with retrieved passages",
+    "reading new examples",
+)
 TEXT_SIGNALS = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "vocabulary")
 VECTOR_SIGNALS = ("novelty",)
 ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH.with_retrain())
@@ -82,35 +84,36 @@ R = TypeVar("R", bound=Record)
 
 
 class State(Record):
-    """What is live: an index by what its rows hold, a model and a retriever by what they were taught.
+    """The live index, identified by its rows, and the live model and embedder, identified by their training data.
 
-    `retriever` is empty where it is as it comes.
+    `tuned_embedder` is empty for the base embedder.
     """
 
     index: str
     model: str
-    retriever: str = ""
+    tuned_embedder: str = ""
 
     @property
     def key(self) -> str:
-        return "/".join(part for part in (self.index, self.model, self.retriever) if part)
+        return "/".join(filter(None, (self.index, self.model, self.tuned_embedder)))
 
 
 class Asked(Record):
-    """What a look at a state asks the model, by key: the same key is asked only once along a path."""
+    """Keys of the prompts that an assessment sends to the model; a policy pays for the same key only once."""
 
-    found: tuple[str, ...] = ()
+    retrieved: tuple[str, ...] = ()
     gold: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
 
 
 class Seen(Record):
-    """A state at a step, as the data then is.
+    """Assessment of a state on the data of a step.
 
-    `score` is its quality on the truth (0-1), `scorecard` what the golden questions say. Before anything is done about
-    the step it may be live: then there is `evidence`, without costs and past, which belong to whoever replays, and the
-    index, the model and the retriever that a refresh, a retrain and a tuning lead to. `to_embed` is the work of that
-    refresh, `all_chunks` that of making its index anew; `tuned` is empty where there is too little to tune on.
+    `score` is its quality on the true questions (0-1), `scorecard` that on the golden questions. If the state may be
+    live before the step's decision, `evidence` holds its evidence (without costs and history, which depend on the
+    policy), and `refreshed`, `retrained` and `tuned` name the index, model and embedder that a refresh, a retrain and
+    an embedder tuning lead to. `to_embed` is the number of chunks that the refresh embeds, `all_chunks` that of a
+    rebuild; `tuned` is empty if there are too few pairs.
     """
 
     state: State
@@ -128,85 +131,86 @@ class Seen(Record):
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """What can be done from here."""
+        """The actions that can be taken in this state."""
         return (*ACTIONS, *TUNING) if self.tuned else ACTIONS
 
     def after(self, action: Action) -> State:
-        """What an action leads to; a tuned retriever's index is made of the step's corpus."""
+        """Return the state that an action leads to; a tuned embedder's index is built from the step's corpus."""
         return State(
             index=self.refreshed if action.refreshes else self.state.index,
             model=self.retrained if action.retrains else self.state.model,
-            retriever=self.tuned if action.tunes else self.state.retriever,
+            tuned_embedder=self.tuned if action.tunes else self.state.tuned_embedder,
         )
 
 
-class Turn(Record):
-    """One step of a stream: what happened, what is right, and every state that may be live before or after it."""
+class RecordedStep(Record):
+    """A step of a stream: its description, the right actions, and the states that may be live before or after it."""
 
-    what: str
+    description: str
     right: tuple[Action, ...] | None
     snapshot: str
     seen: dict[str, Seen]
 
 
 class Recording(Record):
-    """A stream, carried out; it begins with `start` live, and with what its plan and its proof have `opened` asked.
+    """A recorded stream. `start` is live at the beginning; `opened` are the prompts of the first release.
 
-    `trained_examples` are those that a model state takes, times the passes over them; `trained_pairs` those of a
-    retriever state.
+    `trained_examples` are the training examples of each model state times the passes over them, `trained_pairs` the
+    pairs of each embedder state times the passes.
     """
 
     name: str
-    half: str
+    split: str
     start: State
     opened: Asked
-    turns: tuple[Turn, ...]
+    steps: tuple[RecordedStep, ...]
     trained_examples: dict[str, int]
     seconds: float
-    trained_pairs: dict[str, int] = Field(default_factory=dict)
+    trained_pairs: dict[str, int]
 
 
-# --- looking -------------------------------------------------------------------------------------------------------
+# --- assessing -----------------------------------------------------------------------------------------------------
 
 
-class Listening(Answerer):
-    """An answerer that notes what it was asked."""
+class RecordingAnswerer(Answerer):
+    """An answerer that records the keys of its prompts by label."""
 
     def __init__(self, workspace: Workspace, models: Models, progress: Progress) -> None:
         super().__init__(workspace, models, progress)
-        self.heard: dict[str, list[str]] = {}
+        self._keys: dict[str, list[str]] = {}
 
     def answer(self, label: str, prompts: Sequence[Prompt], model: BuiltModel) -> list[str]:
-        self._note(label, model, [[[turn.content for turn in prompt]] for prompt in prompts])
+        self._record(label, model, [[[message.content for message in prompt]] for prompt in prompts])
         return super().answer(label, prompts, model)
 
-    def losses(self, label: str, lessons: Sequence[TrainingSample], model: BuiltModel) -> list[float] | None:
-        self._note(label, model, [[[turn.content for turn in one.prompt], one.completion] for one in lessons])
-        return super().losses(label, lessons, model)
+    def losses(self, label: str, samples: Sequence[TrainingSample], model: BuiltModel) -> list[float] | None:
+        texts = [[[message.content for message in sample.prompt], sample.completion] for sample in samples]
+        self._record(label, model, texts)
+        return super().losses(label, samples, model)
 
-    def _note(self, label: str, model: BuiltModel, asked: Sequence[Any]) -> None:
-        self.heard.setdefault(label, []).extend(json_digest([model.adapter, one]) for one in asked)
+    def _record(self, label: str, model: BuiltModel, texts: Sequence[Any]) -> None:
+        self._keys.setdefault(label, []).extend(json_digest([model.adapter, text]) for text in texts)
 
     def take(self) -> Asked:
-        """What was asked since the last time."""
-        heard, self.heard = self.heard, {}
-        found, gold, losses = (tuple(dict.fromkeys(heard.get(label, ()))) for label in (FOUND, GOLD, READING))
-        return Asked(found=found, gold=gold, losses=losses)
+        """Return the keys recorded since the last call, without duplicates, and forget them."""
+        keys, self._keys = self._keys, {}
+        retrieved, gold, losses = (tuple(dict.fromkeys(keys.get(label, ()))) for label in (RETRIEVED, GOLD, LOSSES))
+        return Asked(retrieved=retrieved, gold=gold, losses=losses)
 
 
-class PlainExaminer(Evaluator):
-    """An examiner that leaves out how well each way to search does: only a tuned retriever's gate asks for it."""
+class EvaluatorWithoutSearches(Evaluator):
+    """An evaluator that does not compare search methods, which only the gate of a tuned embedder needs."""
 
-    def _retrieval(self, reader: object) -> dict[str, RetrievalMetrics]:  # noqa: ARG002 - the examiner's form
+    def _retrieval_metrics(self, retriever: object) -> dict[str, RetrievalMetrics]:  # noqa: ARG002 - overrides
         return {}
 
 
-# --- carrying out --------------------------------------------------------------------------------------------------
+# --- carrying out actions ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Rows:
-    """An index state: the version of the table, its documents, and the folder's files that it was made from."""
+class IndexState:
+    """An index state: the version of the table, its documents (name -> digest), and the digests of its chunks."""
 
     version: int
     documents: dict[str, str]
@@ -215,12 +219,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Live:
-    """A state, there to be looked at: its rows under its retriever, and its model."""
+    """A state with its index, embedder and model."""
 
     state: State
-    rows: Rows
+    rows: IndexState
     index: Index
-    retriever: LoadedEmbedder
+    tuned_embedder: LoadedEmbedder
     model: BuiltModel
 
     @property
@@ -229,20 +233,20 @@ class Live:
 
 
 class Stage:
-    """A folder in which one stream is carried out."""
+    """A folder in which the actions of one stream are carried out."""
 
     def __init__(self, stream: Stream, root: Path, progress: Progress) -> None:
         index = {**PARAMS["index"], "uri": str(root / stream.name)}
-        params = Params.model_validate({**PARAMS, **BESIDES.get(stream.name, {}), "index": index})
+        params = Params.model_validate({**PARAMS, **STREAM_PARAMS.get(stream.name, {}), "index": index})
         self._stream = stream
         self._space = Workspace(root, params)
         self._models = load_models(params)
-        self._answerer = Listening(self._space, self._models, progress)
+        self._answerer = RecordingAnswerer(self._space, self._models, progress)
         self._progress = progress
-        # By retriever and content: the vectors of two retrievers never mix.
-        self._rows: dict[tuple[str, str], Rows] = {}
-        self._taught: dict[str, BuiltModel] = {}
-        self._retrievers = {"": LoadedEmbedder(self._models.embedder)}
+        # By embedder and content: vectors of two embedders are never mixed.
+        self._rows: dict[tuple[str, str], IndexState] = {}
+        self._trained: dict[str, BuiltModel] = {}
+        self._embedders = {"": LoadedEmbedder(self._models.embedder)}
         self._earlier: list[Mapping[str, str]] = []
 
     @property
@@ -250,56 +254,57 @@ class Stage:
         return self._space.params
 
     def carry_out(self) -> Recording:
-        """Every state of every step, each looked at once."""
+        """Assess every state of every step once."""
         started = time.perf_counter()
         first = corpus_of(self._stream.steps[0], {}, self.params)
         start = State(index=self._refresh(first), model=self._retrain(first))
-        opened = self._look(self._stream.steps[0], start, decide=True).asked
-        turns, live = [], {start.key: start}
+        opened = self._assess(self._stream.steps[0], start, decide=True).asked
+        steps, live = [], {start.key: start}
         for step in self._stream.steps[1:]:
-            turn, live = self._turn(step, live)
-            turns.append(turn)
+            recorded, live = self._record_step(step, live)
+            steps.append(recorded)
             self._earlier.append(_snapshot(step).documents)
         return Recording(
             name=self._stream.name,
-            half=self._stream.half,
+            split=self._stream.split,
             start=start,
             opened=opened,
-            turns=tuple(turns),
-            trained_examples={key: model.trained_examples for key, model in self._taught.items()},
+            steps=tuple(steps),
+            trained_examples={key: model.trained_examples for key, model in self._trained.items()},
             trained_pairs={
-                key: self.params.embedder_tuning.trained_pairs(built.pairs) for key, built in self._tuned().items()
+                key: self.params.embedder_tuning.trained_pairs(built.pairs)
+                for key, built in self._tuned_embedders().items()
             },
             seconds=round(time.perf_counter() - started, 1),
         )
 
-    def _turn(self, step: Step, live: dict[str, State]) -> tuple[Turn, dict[str, State]]:
-        """What each live state is worth at this step, and the states that may be live after it."""
-        seen = {key: self._act(step, self._look(step, state, decide=True)) for key, state in live.items()}
-        led_to = [one.after(action) for one in seen.values() for action in one.actions]
-        after = {**live, **{state.key: state for state in led_to}}
+    def _record_step(self, step: Step, live: dict[str, State]) -> tuple[RecordedStep, dict[str, State]]:
+        """Assess the states that may be live before and after a step; also return the latter."""
+        seen = {key: self._act(step, self._assess(step, state, decide=True)) for key, state in live.items()}
+        reachable = [assessed.after(action) for assessed in seen.values() for action in assessed.actions]
+        after = {**live, **{state.key: state for state in reachable}}
         for key, state in after.items():
             if key not in seen:
-                seen[key] = self._look(step, state, decide=False)
+                seen[key] = self._assess(step, state, decide=False)
         right = tuple(sorted(step.right)) if step.right is not None else None
         snapshot = _snapshot(step).id
-        return Turn(what=step.what, right=right, snapshot=snapshot, seen=seen), after
+        return RecordedStep(description=step.description, right=right, snapshot=snapshot, seen=seen), after
 
-    # --- looking at one state --------------------------------------------------------------------------------------
+    # --- assessing one state ---------------------------------------------------------------------------------------
 
-    def _look(self, step: Step, state: State, decide: bool) -> Seen:
+    def _assess(self, step: Step, state: State, decide: bool) -> Seen:
         live = self._live(state)
         corpus = self._corpus(step, live)
         golden = split_stale(step.truth, corpus.knowledge.texts)
-        there = tuning_data(self.params, _pairs(step, corpus), live.retriever.tuned)
-        kind = PlainExaminer if there.pairs < there.least else Evaluator
-        examiner = kind(corpus.knowledge, golden, self._answerer, self.params)
+        tunable = tuning_data(self.params, _pairs(step, corpus), live.tuned_embedder.tuned)
+        kind = EvaluatorWithoutSearches if tunable.pairs < tunable.least else Evaluator
+        evaluator = kind(corpus.knowledge, golden, self._answerer, self.params)
         self._answerer.take()
-        evidence = self._evidence(corpus, live, examiner, there) if decide else None
-        scorecard = examiner.scorecard(live.system_under_test)
+        evidence = self._evidence(corpus, live, evaluator, tunable) if decide else None
+        scorecard = evaluator.scorecard(live.system_under_test)
         asked = self._answerer.take()
-        truth = PlainExaminer(corpus.knowledge, GoldenSet(step.truth, ()), self._answerer, self.params)
-        scores = [one.score for one in truth.with_retrieval(live.system_under_test)]
+        truth = EvaluatorWithoutSearches(corpus.knowledge, GoldenSet(step.truth, ()), self._answerer, self.params)
+        scores = [answer.score for answer in truth.with_retrieval(live.system_under_test)]
         seconds = evidence.signal_seconds if evidence else {}
         return Seen(
             state=state,
@@ -312,16 +317,16 @@ class Stage:
         )
 
     def _live(self, state: State) -> Live:
-        rows, retriever = self._rows[state.retriever, state.index], self._retrievers[state.retriever]
-        return Live(state, rows, self._index(state.retriever), retriever, self._taught[state.model])
+        rows, embedder = self._rows[state.tuned_embedder, state.index], self._embedders[state.tuned_embedder]
+        return Live(state, rows, self._index(state.tuned_embedder), embedder, self._trained[state.model])
 
     def _corpus(self, step: Step, live: Live) -> Corpus:
         documents = live.rows.documents
         kept = live.index.chunks(documents, live.rows.version)
         return corpus_of(step, documents, self.params, kept, self._earlier)
 
-    def _evidence(self, corpus: Corpus, live: Live, examiner: Evaluator, there: TuningData) -> Evidence:
-        index, version, golden = live.index, live.rows.version, examiner.golden
+    def _evidence(self, corpus: Corpus, live: Live, evaluator: Evaluator, tunable: TuningData) -> Evidence:
+        index, version, golden = live.index, live.rows.version, evaluator.golden
         then = compose_snapshot(
             live.rows.documents, {"examples.jsonl": live.state.model}, {"golden.jsonl": golden.digest()}
         )
@@ -331,9 +336,9 @@ class Stage:
         view = LiveIndexView.of(index, version, knowledge.chunks, asked, params.evidence.old_chunks)
         release, system = _release(then, live.rows, live.model), live.system_under_test
         data = describe_data_change(knowledge, release, index.delta(knowledge.chunks, version))
-        scores = measure_answers(examiner, system, view, data.changes.renamed, params.score, watch)
-        text = measure_text(knowledge, view, system.reader, live.retriever.embedder, params, watch)
-        training = measure_training_data(corpus, release, system, examiner.answerer, there, params)
+        scores = measure_answers(evaluator, system, view, data.changes.renamed, params.score, watch)
+        text = measure_text(knowledge, view, system.reader, live.tuned_embedder.embedder, params, watch)
+        training = measure_training_data(corpus, release, system, evaluator.answerer, tunable, params)
         # Evidence is about the step's snapshot, whatever the questions of its release were.
         data = data.model_copy(update={"snapshot": corpus.snapshot.id})
         limits = Limits(costs=NO_COSTS)
@@ -341,16 +346,16 @@ class Stage:
             data=data, scores=scores, text=text, training=training, limits=limits, signal_seconds=watch.seconds
         )
 
-    # --- acting on one state ---------------------------------------------------------------------------------------
+    # --- actions in one state --------------------------------------------------------------------------------------
 
     def _act(self, step: Step, seen: Seen) -> Seen:
-        """Build all that can be built from a state; what it leads to stands in what was seen of it."""
+        """Build everything that can be built from a state, and note the resulting states in its assessment."""
         live = self._live(seen.state)
         corpus = self._corpus(step, live)
-        refreshed, tuned = self._refresh(corpus, seen.state.retriever), self._tune(_pairs(step, corpus), live)
+        refreshed, tuned = self._refresh(corpus, seen.state.tuned_embedder), self._tune(_pairs(step, corpus), live)
         if tuned:
             self._refresh(corpus, tuned)
-        after = self._rows[seen.state.retriever, refreshed]
+        after = self._rows[seen.state.tuned_embedder, refreshed]
         return seen.model_copy(
             update={
                 "refreshed": refreshed,
@@ -361,67 +366,64 @@ class Stage:
             }
         )
 
-    def _index(self, retriever: str = "") -> Index:
-        return open_index(self._space, self._retrievers[retriever].embedder)
+    def _index(self, tuned_embedder: str = "") -> Index:
+        return open_index(self._space, self._embedders[tuned_embedder].embedder)
 
-    def _refresh(self, corpus: Corpus, retriever: str = "") -> str:
-        """Bring the table up to a corpus, unless a version of it holds that already; the state's key."""
+    def _refresh(self, corpus: Corpus, tuned_embedder: str = "") -> str:
+        """Refresh the table to a corpus, unless a version of it already holds it; return the state's key."""
         key = json_digest(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.knowledge.chunks))
-        if (retriever, key) not in self._rows:
-            index = self._index(retriever)
-            # As in the product, another retriever's index is a new version of the same table.
+        if (tuned_embedder, key) not in self._rows:
+            index = self._index(tuned_embedder)
+            # As in the product, another embedder's index is a new version of the same table.
             built = index.refresh(corpus.knowledge.source, corpus.snapshot.kb_id, self._progress, rebuild=True)
             digests = frozenset(chunk.digest for chunk in corpus.knowledge.chunks)
-            self._rows[retriever, key] = Rows(built.version, index.documents(built.version), digests)
+            self._rows[tuned_embedder, key] = IndexState(built.version, index.documents(built.version), digests)
         return key
 
     def _tune(self, pairs: Sequence[TrainingPair], live: Live) -> str:
-        """Tune on the pairs, unless that was done already; the state's key, empty where they are too few."""
-        if len(pairs) < tuning_data(self.params, pairs, live.retriever.tuned).least:
+        """Fine-tune on the pairs, unless that was done before; return the state's key, empty for too few pairs."""
+        if len(pairs) < tuning_data(self.params, pairs, live.tuned_embedder.tuned).least:
             return ""
         key = json_digest([tuning_settings(self.params), pair_sketch(pairs)])
-        if key not in self._retrievers:
-            built = self._kept_retriever(key) or self._train_retriever(key, pairs, live)
-            self._retrievers[key] = load_index_embedder(self._space, self._models.embedder, built)
+        if key not in self._embedders:
+            built = self._kept_embedder(key) or self._train_embedder(key, pairs, live)
+            self._embedders[key] = load_index_embedder(self._space, self._models.embedder, built)
         return key
 
-    def _train_retriever(self, key: str, pairs: Sequence[TrainingPair], live: Live) -> BuiltEmbedder:
+    def _train_embedder(self, key: str, pairs: Sequence[TrainingPair], live: Live) -> BuiltEmbedder:
         built = build_embedder(self._space, pairs, live.index.retriever(live.rows.version), self._progress)
-        built.write(self._retriever_file(key))
+        built.write(self._embedder_file(key))
         return built
 
-    def _kept_retriever(self, key: str) -> BuiltEmbedder | None:
-        """A retriever that a run which was broken off has tuned on the same pairs."""
-        kept = _read(BuiltEmbedder, self._retriever_file(key))
+    def _kept_embedder(self, key: str) -> BuiltEmbedder | None:
+        """Return an embedder that an interrupted run has tuned on the same pairs."""
+        kept = _read(BuiltEmbedder, self._embedder_file(key))
         return kept if kept and (self._space.tuned_embedders / kept.digest).is_dir() else None
 
-    def _retriever_file(self, key: str) -> Path:
+    def _embedder_file(self, key: str) -> Path:
         return self._space.state / "tuned" / f"{key}.json"
 
-    def _tuned(self) -> dict[str, BuiltEmbedder]:
-        return {key: one.tuned for key, one in self._retrievers.items() if one.tuned}
+    def _tuned_embedders(self) -> dict[str, BuiltEmbedder]:
+        return {key: loaded.tuned for key, loaded in self._embedders.items() if loaded.tuned}
 
     def _retrain(self, corpus: Corpus) -> str:
-        """Train on the corpus's examples, unless that was done already: the same examples bring the same adapter."""
+        """Train on the corpus's examples, unless that was done before (the same examples give the same adapter)."""
         key = json_digest(sorted(example.digest for example in corpus.training.examples))
-        if (
-            self._taught
-            and key not in self._taught
-            and len(corpus.training.examples) < self.params.finetune.min_examples
-        ):
-            return next(reversed(self._taught))
-        if key not in self._taught:
-            self._taught[key] = self._kept(key) or self._train(key, corpus)
+        too_few = len(corpus.training.examples) < self.params.finetune.min_examples
+        if self._trained and key not in self._trained and too_few:
+            return next(reversed(self._trained))
+        if key not in self._trained:
+            self._trained[key] = self._kept(key) or self._train(key, corpus)
         return key
 
     def _train(self, key: str, corpus: Corpus) -> BuiltModel:
-        reader = self._index().retriever(self._rows["", self._refresh(corpus)].version)
-        built, _ = build_model(self._space, self._models, corpus, reader, self._progress)
+        retriever = self._index().retriever(self._rows["", self._refresh(corpus)].version)
+        built, _ = build_model(self._space, self._models, corpus, retriever, self._progress)
         built.write(self._model_file(key))
         return built
 
     def _kept(self, key: str) -> BuiltModel | None:
-        """An adapter that another stream, or a run that was broken off, has trained on the same examples."""
+        """Return an adapter that another stream, or an interrupted run, has trained on the same examples."""
         kept = _read(BuiltModel, self._model_file(key))
         return kept if kept and (self._space.adapters / str(kept.adapter)).is_dir() else None
 
@@ -436,34 +438,33 @@ def corpus_of(
     rows: Sequence[Chunk] = (),
     earlier: Sequence[Mapping[str, str]] = (),
 ) -> Corpus:
-    """A step's data as the index is to have it; what the guard holds back stays as the rows have it.
+    """Return the corpus of a step's data; documents whose deletion is pending stay as the rows hold them.
 
-    `earlier` are the documents (name -> digest) of the steps before, as they were recorded.
+    `earlier` are the documents (name -> digest) of the previous steps.
     """
     documents = [Document(id=name, text=text, digest=_md5(text)) for name, text in sorted(step.documents.items())]
-    gone = find_deleted(indexed, {one.id: one.digest for one in documents}, (), earlier)
-    held = pending_deletions(gone, len(indexed), (), params.deletion_guard)
-    kept = [chunk for chunk in rows if chunk.document in held]
+    deleted = find_deleted(indexed, {document.id: document.digest for document in documents}, (), earlier)
+    pending = pending_deletions(deleted, len(indexed), (), params.deletion_guard)
+    kept = [chunk for chunk in rows if chunk.document in pending]
     chunks = [chunk for document in documents for chunk in chunk_document(document, params.chunk)]
     documents += documents_from_chunks(kept)
     pages = {chunk.document for chunk in [*chunks, *kept]}
     texts = {document.id: document.text for document in documents if document.id in pages}
-    sifted = validate_examples(_examples(step), texts, [question.question for question in step.truth], params)
+    validated = validate_examples(_examples(step), texts, [question.question for question in step.truth], params)
     knowledge = KnowledgeBase(
         snapshot=_snapshot(step),
         documents=tuple(sorted(documents, key=lambda document: document.id)),
         chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
-        pending_deletions=held,
-        waiting=len(held),
+        pending_deletions=pending,
+        waiting=len(pending),
     )
-    return Corpus(knowledge, TrainingSet(sifted.examples, sifted.orphans, sifted.filtered))
+    return Corpus(knowledge, TrainingSet(validated.examples, validated.orphans, validated.filtered))
 
 
 def _pairs(step: Step, corpus: Corpus) -> list[TrainingPair]:
-    """What the retriever can learn from; no golden question is among it."""
-    return build_pairs(
-        corpus.knowledge.chunks_by_document, corpus.training.examples, [question.question for question in step.truth]
-    )
+    """Return the pairs for tuning the embedder, without those of golden questions."""
+    golden = [question.question for question in step.truth]
+    return build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, golden)
 
 
 def _read(kind: type[R], file: Path) -> R | None:
@@ -475,8 +476,8 @@ def _read(kind: type[R], file: Path) -> R | None:
 
 def _examples(step: Step) -> list[Example]:
     return [
-        Example((Message("user", one["prompt"]),), one["completion"], one.get("doc"), f"examples.jsonl:{number}")
-        for number, one in enumerate(step.examples, start=1)
+        Example((Message("user", line["prompt"]),), line["completion"], line.get("doc"), f"examples.jsonl:{number}")
+        for number, line in enumerate(step.examples, start=1)
     ]
 
 
@@ -487,8 +488,8 @@ def _snapshot(step: Step) -> Snapshot:
     return compose_snapshot(kb, {"examples.jsonl": train}, {"golden.jsonl": golden})
 
 
-def _release(snapshot: Snapshot, rows: Rows, model: BuiltModel) -> Release:
-    """A release as far as the evidence looks at it."""
+def _release(snapshot: Snapshot, rows: IndexState, model: BuiltModel) -> Release:
+    """Return a release with the fields that the evidence reads."""
     index = BuiltIndex(uri="", version=rows.version, fingerprint="", documents="", rows=0, embedded=0, seconds=0)
     nothing = GoldenSet((), ()).digest()
     none = {"answer_score": _NONE, "retrieval_recall": _NONE, "malformed_share": _NONE}

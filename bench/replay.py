@@ -1,10 +1,10 @@
-"""Which policy decides best? Every policy on nine recorded streams, beside the best that could have been done.
+"""Regret of every policy on nine recorded streams, against the best sequence of actions in hindsight.
 
     python -m bench.replay --data FOLDER [--work .bench/replay] [--streams NAME,NAME] [--record-only] [--tune]
 
-Every action is really carried out once and scored (bench/recording.py), which takes about an hour and a half on two
-cores; what is recorded stays in --work, and policies are replayed on it for free. --tune tries each policy's settings
-on the half of the streams that is for tuning.
+FOLDER holds the histories that `python -m bench.streams` names. Every action is carried out once and scored
+(bench/recording.py), which takes about an hour and a half on two cores. Recordings stay in --work, and policies are
+replayed on them in minutes. --tune tries each policy's settings on the streams of the split "tune".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.rates import Rates, measure
 from bench.recording import Recording, Stage
-from bench.regret import LOOKS_AT, Walk, clear_cut, oracle, walk
+from bench.regret import SIGNALS_READ, PolicyRun, clear_cut, oracle, run_policy
 from bench.replay_figure import draw
 from bench.streams import Stream, missing, streams
 from bench.tables import markdown_table, put_table
@@ -33,7 +33,7 @@ from ragtide.pipelines.ports import no_progress
 RESULTS = Path(__file__).parent / "results" / "replay.json"
 FIGURE = RESULTS.with_suffix(".svg")
 DEFAULT, ALWAYS = PolicyParams().name, "always"
-# Points of answer score at a step that an hour of compute is worth: a retrain of 100 s costs 1.4, 4, 14, 42 points.
+# Points of answer score at one step that an hour of compute is worth: a retrain of 100 s costs 1.4, 4, 14, 42 points.
 PRICES = (50.0, 150.0, 500.0, 1500.0)
 GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "evidence": {
@@ -49,51 +49,52 @@ GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
 
 
 @dataclass(frozen=True)
-class Played:
-    """One policy on one stream at one price, and the oracle's utility there."""
+class ReplayedRun:
+    """The run of one policy on one stream at one price, with the oracle's utility."""
 
     policy: str
     stream: str
-    half: str
+    split: str
     price: float
-    walk: Walk
+    run: PolicyRun
     best: float
 
     @property
     def regret(self) -> float:
-        return self.best - self.walk.utility(self.price)
+        return self.best - self.run.utility(self.price)
 
 
 def main() -> int:
-    """Record what is not recorded yet, replay every policy, and write the tables."""
+    """Record the streams without a recording, replay every policy, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path(".bench/replay"))
-    parser.add_argument("--streams", default="", help="only these, for recording in several processes")
+    parser.add_argument("--streams", default="", help="record only these streams, separated by commas")
     parser.add_argument("--record-only", action="store_true")
     parser.add_argument("--tune", action="store_true")
     options = parser.parse_args()
     if absent := missing(options.data):
-        sys.stderr.write(f"bench.replay: {options.data} has no {absent[0]}: name the data with --data\n")
+        sys.stderr.write(f"bench.replay: {options.data} has no {absent[0]}: pass the data folder with --data\n")
         return 1
-    chosen = [one for one in streams(options.data) if not options.streams or one.name in options.streams.split(",")]
+    names = options.streams.split(",") if options.streams else None
+    chosen = [stream for stream in streams(options.data) if names is None or stream.name in names]
     recordings = [recorded(stream, options.work) for stream in chosen]
     if options.record_only:
         return 0
-    ground = Ground.of(recordings, measured(chosen[0], options.work))
+    setup = ReplaySetup.of(recordings, measured(chosen[0], options.work))
     if options.tune:
-        tune(ground)
+        tune(setup)
     else:
-        report(ground)
+        report(setup)
     return 0
 
 
 def recorded(stream: Stream, work: Path) -> Recording:
-    """A stream's recording, made now where there is none."""
+    """Return a stream's recording; record it if there is none."""
     path = work / "recordings" / f"{stream.name}.json"
     if path.is_file():
         return Recording.read(path)
-    # Two processes, each bound to a core and with a folder of its own, are done sooner than one on both cores.
+    # Two processes, each bound to one core and with a folder of its own, are faster than one process on both cores.
     root = work / f"stage-{os.environ.get('RAGTIDE_BENCH_PROCESS', '0')}"
     prepare_environment(root)
     sys.stderr.write(f"recording {stream.name} …\n")
@@ -104,9 +105,9 @@ def recorded(stream: Stream, work: Path) -> Recording:
 
 
 def measured(stream: Stream, work: Path) -> Rates:
-    """The rates of this machine, taken now where they were not yet."""
+    """Return this machine's rates; measure them if they are not stored yet."""
     path = work / "rates.json"
-    if not path.is_file() or not Rates.read(path).pair_seconds:
+    if not path.is_file():
         measure(stream).write(path)
     return Rates.read(path)
 
@@ -115,32 +116,33 @@ def measured(stream: Stream, work: Path) -> Rates:
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What every policy is played on: the streams, the rates, and the best sequence by (stream, price)."""
+class ReplaySetup:
+    """The recordings, the rates, and the oracle's run by (stream, price)."""
 
     recordings: Sequence[Recording]
     rates: Rates
-    best: Mapping[tuple[str, float], Walk]
+    best: Mapping[tuple[str, float], PolicyRun]
 
     @classmethod
-    def of(cls, recordings: Sequence[Recording], rates: Rates) -> Ground:
-        best = {(one.name, price): oracle(one, rates, price) for one, price in product(recordings, PRICES)}
+    def of(cls, recordings: Sequence[Recording], rates: Rates) -> ReplaySetup:
+        pairs = product(recordings, PRICES)
+        best = {(recording.name, price): oracle(recording, rates, price) for recording, price in pairs}
         return cls(recordings, rates, best)
 
 
-def play(ground: Ground, policy: str, half: str | None = None, **settings: Any) -> list[Played]:
-    """A policy on every stream (of one half) at every price; it is told the price."""
+def replay(setup: ReplaySetup, policy: str, split: str | None = None, **settings: Any) -> list[ReplayedRun]:
+    """Run a policy, which knows the price, on every stream (of one split) at every price."""
     return [
-        Played(
+        ReplayedRun(
             policy,
             recording.name,
-            recording.half,
+            recording.split,
             price,
-            walk(recording, ground.rates, _params(policy, price, settings)),
-            ground.best[recording.name, price].utility(price),
+            run_policy(recording, setup.rates, _params(policy, price, settings)),
+            setup.best[recording.name, price].utility(price),
         )
-        for recording, price in product(ground.recordings, PRICES)
-        if half in (None, recording.half)
+        for recording, price in product(setup.recordings, PRICES)
+        if split in (None, recording.split)
     ]
 
 
@@ -152,127 +154,130 @@ def _params(policy: str, price: float, settings: Mapping[str, Any]) -> PolicyPar
     return PolicyParams.model_validate(values)
 
 
-def mean_regret(played: Sequence[Played]) -> float:
-    return sum(one.regret for one in played) / len(played)
+def mean_regret(runs: Sequence[ReplayedRun]) -> float:
+    """Return the mean regret in points."""
+    return sum(run.regret for run in runs) / len(runs)
 
 
-def tune(ground: Ground) -> None:
-    """Print the mean regret, on the half to tune on, of every setting of every policy that has some; the best first."""
+def tune(setup: ReplaySetup) -> None:
+    """Print each configurable policy's settings with the lowest mean regret on the tuning split, best first."""
     for policy, grid in GRIDS.items():
-        tried = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-        regrets = sorted((mean_regret(play(ground, policy, "tune", **one)), str(one)) for one in tried)
-        sys.stdout.write(f"{policy}: " + "; ".join(f"{regret:.2f} {told}" for regret, told in regrets[:4]) + "\n")
+        candidates = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+        regrets = sorted((mean_regret(replay(setup, policy, "tune", **chosen)), str(chosen)) for chosen in candidates)
+        best = "; ".join(f"{regret:.2f} {chosen}" for regret, chosen in regrets[:4])
+        sys.stdout.write(f"{policy}: {best}\n")
 
 
 # --- the tables ----------------------------------------------------------------------------------------------------
 
 
-def report(ground: Ground) -> None:
-    """Replay every policy and write results, figure and table."""
-    recordings = ground.recordings
-    played = {name: play(ground, name) for name in BUILT_IN}
-    spread = spreads(played)
+def report(setup: ReplaySetup) -> None:
+    """Replay every policy, and write the results file, the figure and the tables."""
+    recordings = setup.recordings
+    runs_by_policy = {name: replay(setup, name) for name in BUILT_IN}
+    spread = spreads(runs_by_policy)
     results = {
         "default": DEFAULT,
         "prices": list(PRICES),
-        "clear_cut_accuracy": round(_accuracy(played[DEFAULT]), 4),
-        "evidence_share": round(evidence_share(played), 4),
-        "recording_seconds": {one.name: one.seconds for one in recordings},
-        "policies": {name: _summary(some, spread) for name, some in played.items()},
-        "rates": ground.rates.model_dump(exclude={"record_version"}),
+        "clear_cut_accuracy": round(_accuracy(runs_by_policy[DEFAULT]), 4),
+        "evidence_share": round(evidence_share(runs_by_policy), 4),
+        "recording_seconds": {recording.name: recording.seconds for recording in recordings},
+        "policies": {name: _summary(runs, spread) for name, runs in runs_by_policy.items()},
+        "rates": setup.rates.model_dump(exclude={"record_version"}),
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    walks = {name: {(one.stream, one.price): one.walk for one in some} for name, some in played.items()}
-    draw(FIGURE, recordings, ground.best, walks)
-    put_table("replay", _tables(played, recordings, results))
+    runs = {name: {(run.stream, run.price): run.run for run in runs} for name, runs in runs_by_policy.items()}
+    draw(FIGURE, recordings, setup.best, runs)
+    put_table("replay", _tables(runs_by_policy, recordings, results))
 
 
-def spreads(played: Mapping[str, Sequence[Played]]) -> dict[tuple[str, float], float]:
-    """(stream, price) -> the regret of the policy that is worst there: how far the oracle is from it."""
-    every = [one for some in played.values() for one in some]
+def spreads(runs_by_policy: Mapping[str, Sequence[ReplayedRun]]) -> dict[tuple[str, float], float]:
+    """Return the regret of the worst policy by (stream, price)."""
+    largest: dict[tuple[str, float], float] = {}
+    for run in (run for runs in runs_by_policy.values() for run in runs):
+        key = (run.stream, run.price)
+        largest[key] = max(run.regret, largest.get(key, run.regret))
+    return largest
+
+
+def regret_share(runs: Sequence[ReplayedRun], spread: Mapping[tuple[str, float], float]) -> float:
+    """Return the mean regret as a share of the mean regret of the worst policies."""
+    return mean_regret(runs) / (sum(spread[(run.stream, run.price)] for run in runs) / len(runs))
+
+
+def evidence_share(runs_by_policy: Mapping[str, Sequence[ReplayedRun]]) -> float:
+    """Return the seconds of the default policy's evidence as a share of the seconds of always doing everything."""
+    evidence_seconds = sum(run.run.evidence_seconds for run in runs_by_policy[DEFAULT])
+    return evidence_seconds / sum(run.run.seconds for run in runs_by_policy[ALWAYS])
+
+
+def _accuracy(runs: Sequence[ReplayedRun]) -> float:
+    right, total = clear_cut([run.run for run in runs])
+    return right / total
+
+
+def _summary(runs: Sequence[ReplayedRun], spread: Mapping[tuple[str, float], float]) -> dict[str, Any]:
     return {
-        (stream, price): max(one.regret for one in every if (one.stream, one.price) == (stream, price))
-        for stream, price in {(one.stream, one.price) for one in every}
-    }
-
-
-def regret_share(some: Sequence[Played], spread: Mapping[tuple[str, float], float]) -> float:
-    """The mean regret as a share of the mean spread between the oracle and the worst policy."""
-    return mean_regret(some) / (sum(spread[(one.stream, one.price)] for one in some) / len(some))
-
-
-def evidence_share(played: Mapping[str, Sequence[Played]]) -> float:
-    """What the default policy's evidence takes, as a share of what it decides about: doing everything."""
-    looked = sum(one.walk.evidence_seconds for one in played[DEFAULT])
-    return looked / sum(one.walk.seconds for one in played[ALWAYS])
-
-
-def _accuracy(played: Sequence[Played]) -> float:
-    right, of = clear_cut([one.walk for one in played])
-    return right / of
-
-
-def _summary(some: Sequence[Played], spread: Mapping[tuple[str, float], float]) -> dict[str, Any]:
-    return {
-        **_numbers(some, spread),
-        "halves": {half: _numbers([one for one in some if one.half == half], spread) for half in ("tune", "test")},
+        **_numbers(runs, spread),
+        "splits": {split: _numbers([run for run in runs if run.split == split], spread) for split in ("tune", "test")},
         "streams": {
-            name: _numbers([one for one in some if one.stream == name], spread)
-            for name in dict.fromkeys(one.stream for one in some)
+            name: _numbers([run for run in runs if run.stream == name], spread)
+            for name in dict.fromkeys(run.stream for run in runs)
         },
-        "prices": {str(price): _numbers([one for one in some if one.price == price], spread) for price in PRICES},
-        "actions": {
-            one.stream: [str(taken.action) for taken in one.walk.taken] for one in some if one.price == PRICES[0]
-        },
+        "prices": {str(price): _numbers([run for run in runs if run.price == price], spread) for price in PRICES},
+        "actions": {run.stream: [str(step.action) for step in run.run.steps] for run in runs if run.price == PRICES[0]},
     }
 
 
-def _numbers(some: Sequence[Played], spread: Mapping[tuple[str, float], float]) -> dict[str, float]:
-    """Means over streams and prices; seconds are those of all of a stream's steps."""
-    count = len(some)
-    right, of = clear_cut([one.walk for one in some])
+def _numbers(runs: Sequence[ReplayedRun], spread: Mapping[tuple[str, float], float]) -> dict[str, float]:
+    """Return means over streams and prices; seconds are summed over a stream's steps."""
+    count = len(runs)
+    right, total = clear_cut([run.run for run in runs])
     return {
-        "regret": round(mean_regret(some), 3),
-        "regret_share": round(regret_share(some, spread), 4),
-        "score": round(sum(one.walk.score for one in some) / count, 4),
-        "cost_seconds": round(sum(one.walk.seconds for one in some) / count, 1),
-        "evidence_seconds": round(sum(one.walk.evidence_seconds for one in some) / count, 1),
-        "retrains": round(sum(one.walk.retrains for one in some) / count, 2),
-        "right": round(right / of, 4) if of else 1.0,
+        "regret": round(mean_regret(runs), 3),
+        "regret_share": round(regret_share(runs, spread), 4),
+        "score": round(sum(run.run.score for run in runs) / count, 4),
+        "cost_seconds": round(sum(run.run.seconds for run in runs) / count, 1),
+        "evidence_seconds": round(sum(run.run.evidence_seconds for run in runs) / count, 1),
+        "retrains": round(sum(run.run.retrains for run in runs) / count, 2),
+        "right": round(right / total, 4) if total else 1.0,
     }
 
 
-def _tables(played: Mapping[str, Sequence[Played]], recordings: Sequence[Recording], results: Mapping[str, Any]) -> str:
-    """All policies, then the default on every stream."""
+def _tables(
+    runs_by_policy: Mapping[str, Sequence[ReplayedRun]], recordings: Sequence[Recording], results: Mapping[str, Any]
+) -> str:
+    """Return the table of all policies, and that of the default policy on every stream."""
     head = [
         "policy",
         "mean regret",
-        "of the spread",
-        "tune / test half",
+        "share of the worst regret",
+        "tune / test split",
         "score",
         "seconds",
         "retrains",
-        "clear-cut right",
+        "clear-cut steps right",
     ]
     rows = [
-        _row(name, results["policies"][name]) for name in sorted(played, key=lambda name: mean_regret(played[name]))
+        _row(name, results["policies"][name])
+        for name in sorted(runs_by_policy, key=lambda name: mean_regret(runs_by_policy[name]))
     ]
     names = [
         "stream",
-        "half",
+        "split",
         f"regret of {DEFAULT}",
-        "of the spread",
+        "share of the worst regret",
         "best other policy",
         "score",
         f"score of {ALWAYS}",
     ]
-    streams_rows = [_stream_row(one, played, results["policies"]) for one in recordings]
-    minutes = sum(one.seconds for one in recordings) / 60
+    streams_rows = [_stream_row(recording, results["policies"]) for recording in recordings]
+    minutes = sum(recording.seconds for recording in recordings) / 60
     closing = (
-        f"Right at {results['clear_cut_accuracy']:.0%} of the clear-cut steps; evidence took "
-        f"{results['evidence_share']:.1%} of what doing everything takes. The last pass of the recording took "
-        f"{minutes:.0f} minutes of one core; answers and adapters of earlier passes are kept."
+        f"{DEFAULT} is right at {results['clear_cut_accuracy']:.0%} of the clear-cut steps; its evidence takes "
+        f"{results['evidence_share']:.1%} of the seconds of {ALWAYS}. The last pass of the recording took "
+        f"{minutes:.0f} minutes on one core; answers and adapters of earlier passes are kept."
     )
     return "\n\n".join(
         [markdown_table(head, rows), markdown_table([*names, "seconds", f"seconds of {ALWAYS}"], streams_rows), closing]
@@ -280,12 +285,12 @@ def _tables(played: Mapping[str, Sequence[Played]], recordings: Sequence[Recordi
 
 
 def _row(name: str, numbers: Mapping[str, Any]) -> list[str]:
-    halves = numbers["halves"]
+    splits = numbers["splits"]
     return [
         f"**{name}**" if name == DEFAULT else name,
         f"{numbers['regret']:.1f}",
         f"{numbers['regret_share']:.1%}",
-        f"{halves['tune']['regret']:.1f} / {halves['test']['regret']:.1f}" if halves["test"] else "",
+        f"{splits['tune']['regret']:.1f} / {splits['test']['regret']:.1f}" if splits["test"] else "",
         f"{numbers['score']:.3f}",
         f"{numbers['cost_seconds']:.0f}",
         f"{numbers['retrains']:.1f}",
@@ -293,24 +298,24 @@ def _row(name: str, numbers: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _stream_row(recording: Recording, played: Mapping[str, Sequence[Played]], policies: Mapping[str, Any]) -> list[str]:
-    numbers = {name: policies[name]["streams"][recording.name] for name in played}
-    best = min((name for name in played if name != DEFAULT), key=lambda name: numbers[name]["regret"])
-    mine, all_done = numbers[DEFAULT], numbers[ALWAYS]
+def _stream_row(recording: Recording, policies: Mapping[str, Any]) -> list[str]:
+    numbers = {name: summary["streams"][recording.name] for name, summary in policies.items()}
+    best = min((name for name in policies if name != DEFAULT), key=lambda name: numbers[name]["regret"])
+    default, always = numbers[DEFAULT], numbers[ALWAYS]
     return [
         recording.name,
-        recording.half,
-        f"{mine['regret']:.1f}",
-        f"{mine['regret_share']:.1%}",
+        recording.split,
+        f"{default['regret']:.1f}",
+        f"{default['regret_share']:.1%}",
         f"{best} {numbers[best]['regret']:.1f}",
-        f"{mine['score']:.3f}",
-        f"{all_done['score']:.3f}",
-        f"{mine['cost_seconds']:.0f}",
-        f"{all_done['cost_seconds']:.0f}",
+        f"{default['score']:.3f}",
+        f"{always['score']:.3f}",
+        f"{default['cost_seconds']:.0f}",
+        f"{always['cost_seconds']:.0f}",
     ]
 
 
-assert set(LOOKS_AT) | {DEFAULT} == set(BUILT_IN)
+assert set(SIGNALS_READ) | {DEFAULT} == set(BUILT_IN)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,10 +1,11 @@
-"""Does search by meaning and words find better than either alone, and than plain BM25? Three sets of real questions.
+"""Retrieval quality of hybrid, vector and full-text search and of plain BM25 on three sets of real questions.
 
     python -m bench.retrieval --data FOLDER
 
 FOLDER holds medquad/ (5,000 passages, 400 questions, in BEIR form), django_docs/ (617 pages of snapshot_00, headings
-as questions), and eol/ (446 pages of snapshot_27, a sample of 600 facts). What is relevant is a document; a document
-has the rank of its first passage. The indexes stay under --work, so that a second run embeds nothing.
+as questions), and eol/ (446 pages of snapshot_27, a sample of 600 facts). Relevance is judged per document; a document
+has the rank of its first passage. The indexes stay under --work, so that a second run embeds nothing. The first run
+embeds about 20,000 chunks, which takes some minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from ragtide.pipelines.ports import Embedder
 from ragtide.pipelines.records.data import Document
 from ragtide.pipelines.sampling import paired_difference
 
-Way = Literal["vector", "text", "hybrid"]
-WAYS: tuple[Way, ...] = ("vector", "text", "hybrid")
+Method = Literal["vector", "text", "hybrid"]
+METHODS: tuple[Method, ...] = ("vector", "text", "hybrid")
 BASELINE = "bm25"
-# Passages that are asked for; their documents are ranked.
+# Number of passages retrieved for a question; their documents are ranked.
 PASSAGES = 50
 FACTS = 600
 SEED = 20261124
@@ -54,7 +55,7 @@ Rankings = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Collection:
-    """Documents, questions about them by id, and for each question what is relevant: {document id: grade}."""
+    """Documents, questions about them by id, and the relevant documents of each question: {document id: grade}."""
 
     documents: list[Document]
     questions: dict[str, str]
@@ -62,42 +63,42 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One way of searching one collection."""
+class SearchScores:
+    """Scores of one search method on one collection, at depths 3 and 10."""
 
     at3: RankingScores
     at10: RankingScores
 
     def row(self) -> dict[str, float]:
-        found = {
+        values = {
             "recall@3": self.at3.recall,
             "recall@10": self.at10.recall,
             "ndcg@10": self.at10.ndcg10,
             "mrr@10": self.at10.mrr,
         }
-        return {name: round(value, 4) for name, value in found.items()}
+        return {name: round(value, 4) for name, value in values.items()}
 
 
 def main() -> int:
-    """Run the benchmark; say clearly where its data is missing."""
+    """Run the benchmark; return 1 if its data is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path(".bench/retrieval"))
     options = parser.parse_args()
     missing = [needed for needed in NEEDED if not (options.data / needed).exists()]
     if missing:
-        sys.stderr.write(f"bench.retrieval: {options.data} has no {missing[0]}: name the data with --data\n")
+        sys.stderr.write(f"bench.retrieval: {options.data} has no {missing[0]}: pass the data folder with --data\n")
         return 1
     apply_offline_defaults()
     report({name: measure(read(options.data), options.work / name) for name, read in COLLECTIONS.items()})
     return 0
 
 
-# --- read ----------------------------------------------------------------------------------------------------------
+# --- collections ---------------------------------------------------------------------------------------------------
 
 
 def read_medquad(data: Path) -> Collection:
-    """A passage is a document of its own: its title as the heading, then its text."""
+    """Read medquad; each passage is a document of its own, its title as the heading."""
     folder = data / "medquad"
     documents = [
         _document(f"{row['_id']}.md", _titled(row["title"], row["text"])) for row in _rows(folder / "corpus.jsonl")
@@ -106,30 +107,30 @@ def read_medquad(data: Path) -> Collection:
     with (folder / "qrels.tsv").open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines, delimiter="\t"):
             relevant.setdefault(row["query-id"], {})[f"{row['corpus-id']}.md"] = int(row["score"])
-    asked = {row["_id"]: row["text"] for row in _rows(folder / "queries.jsonl")}
-    return Collection(documents, {key: text for key, text in asked.items() if key in relevant}, relevant)
+    queries = {row["_id"]: row["text"] for row in _rows(folder / "queries.jsonl")}
+    return Collection(documents, {key: text for key, text in queries.items() if key in relevant}, relevant)
 
 
 def read_django(data: Path) -> Collection:
-    """Django names its reStructuredText .txt; here it is .rst, so that its headings count."""
+    """Read Django's documentation; its .txt files become .rst, so that their headings are recognised."""
     folder = data / "django_docs"
     pages = sorted((folder / "snapshot_00").rglob("*.txt"))
     documents = [
         _document(_as_rst(path.relative_to(folder / "snapshot_00")), path.read_text("utf-8")) for path in pages
     ]
-    asked = _rows(folder / "queries.jsonl")
-    relevant = {row["id"]: {_as_rst(PurePath(row["doc"])): 1} for row in asked}
-    return Collection(documents, {row["id"]: row["question"] for row in asked}, relevant)
+    queries = _rows(folder / "queries.jsonl")
+    relevant = {row["id"]: {_as_rst(PurePath(row["doc"])): 1} for row in queries}
+    return Collection(documents, {row["id"]: row["question"] for row in queries}, relevant)
 
 
 def read_eol(data: Path) -> Collection:
-    """A fixed sample of the facts of the last quarter."""
+    """Read the support pages; the questions are a fixed sample of the last quarter's facts."""
     folder = data / "eol/snapshot_27"
     documents = [_document(path.name, path.read_text("utf-8")) for path in sorted((folder / "kb").glob("*.md"))]
     facts = sorted(_rows(folder / "facts.jsonl"), key=lambda row: str(row["id"]))
-    asked = random.Random(SEED).sample(facts, FACTS)
+    sample = random.Random(SEED).sample(facts, FACTS)
     return Collection(
-        documents, {row["id"]: row["question"] for row in asked}, {row["id"]: {row["doc"]: 1} for row in asked}
+        documents, {row["id"]: row["question"] for row in sample}, {row["id"]: {row["doc"]: 1} for row in sample}
     )
 
 
@@ -157,52 +158,54 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-# --- measure -------------------------------------------------------------------------------------------------------
+# --- searches ------------------------------------------------------------------------------------------------------
 
 
 def measure(collection: Collection, work: Path) -> dict[str, Any]:
-    """Every way of searching one collection, as the results file has it."""
-    reader, passages = build(collection, work)
-    judged: dict[str, Judged] = {way: judge(search(reader, collection, way), collection) for way in WAYS}
-    judged |= {BASELINE: judge(plain_bm25(collection), collection)}
-    better = max(("vector", "text"), key=lambda way: judged[way].at10.ndcg10)
+    """Score every search method on one collection; the result is in the form of the results file."""
+    retriever, passages = build(collection, work)
+    scores = {method: score(search(retriever, collection, method), collection) for method in METHODS}
+    by_method: dict[str, SearchScores] = {**scores, BASELINE: score(plain_bm25(collection), collection)}
+    better = max(("vector", "text"), key=lambda method: by_method[method].at10.ndcg10)
     return {
         "documents": len(collection.documents),
         "passages": passages,
         "questions": len(collection.questions),
-        "methods": {name: one.row() for name, one in judged.items()},
-        "hybrid ndcg@10 minus": {name: _gain(judged["hybrid"], judged[name]) for name in (better, BASELINE)},
+        "methods": {name: scores.row() for name, scores in by_method.items()},
+        "hybrid ndcg@10 minus": {name: _gain(by_method["hybrid"], by_method[name]) for name in (better, BASELINE)},
     }
 
 
 def build(collection: Collection, work: Path, embedder: Embedder | None = None) -> tuple[Retriever, int]:
-    """The collection's index at `work`, brought up to date with Ragtide's own chunker, and its size.
+    """Update the collection's index at `work` with Ragtide's chunker; return a retriever and the number of rows.
 
-    The embedder is Ragtide's own where none is given.
+    Without `embedder`, Ragtide's default embedder is used.
     """
     params = Params()
     index = Index(str(work), embedder or load_models(params).embedder, params.chunk)
     chunks = chunk_documents(collection.documents, params.chunk)
-    # A kept index of another chunker or embedder is built again.
+    # A kept index with another chunker or embedder is rebuilt.
     built = index.refresh(InMemorySource.of(chunks), work.name, progress_bars, rebuild=True)
     return index.retriever(built.version), built.rows
 
 
-def search(reader: Retriever, collection: Collection, way: Way) -> Rankings:
-    """The documents that Ragtide finds."""
-    found = reader.search(list(collection.questions.values()), PASSAGES, by=way)
-    ranked = (unique_documents(passage.document for passage in passages) for passages in found)
+def search(retriever: Retriever, collection: Collection, method: Method) -> Rankings:
+    """Return the documents that Ragtide retrieves for each question."""
+    rankings = retriever.search(list(collection.questions.values()), PASSAGES, by=method)
+    ranked = (unique_documents(passage.document for passage in passages) for passages in rankings)
     return dict(zip(collection.questions, ranked, strict=True))
 
 
 def plain_bm25(collection: Collection) -> Rankings:
-    """BM25 over whole documents as bm25s has it: Lucene's variant, k1 1.5, b 0.75; lower case, English stop words."""
+    """Rank by BM25 over whole documents with bm25s' defaults: Lucene's variant, k1 1.5, b 0.75, English stop words."""
     model = bm25s.BM25()
     model.index(_tokens(document.text for document in collection.documents), show_progress=False)
-    found, scores = model.retrieve(_tokens(collection.questions.values()), k=PASSAGES, show_progress=False)
+    places_by_question, weights_by_question = model.retrieve(
+        _tokens(collection.questions.values()), k=PASSAGES, show_progress=False
+    )
     rankings = {}
-    for question, places, weights in zip(collection.questions, found, scores, strict=True):
-        # bm25s fills up with documents that share no word with the question.
+    for question, places, weights in zip(collection.questions, places_by_question, weights_by_question, strict=True):
+        # bm25s fills the ranking up with documents that share no word with the question.
         hits = [place for place, weight in zip(places, weights, strict=True) if weight > 0]
         rankings[question] = [collection.documents[place].id for place in hits]
     return rankings
@@ -212,21 +215,21 @@ def _tokens(texts: Iterable[str]) -> Any:
     return bm25s.tokenize(list(texts), lower=True, stopwords="en", show_progress=False)
 
 
-def judge(rankings: Rankings, collection: Collection) -> Judged:
-    """A search's measures at both depths."""
-    return Judged(*(score_rankings(rankings, collection.relevant, k) for k in (3, 10)))
+def score(rankings: Rankings, collection: Collection) -> SearchScores:
+    """Score a search's rankings at both depths."""
+    return SearchScores(*(score_rankings(rankings, collection.relevant, k) for k in (3, 10)))
 
 
-def _gain(hybrid: Judged, other: Judged) -> dict[str, float | None]:
+def _gain(hybrid: SearchScores, other: SearchScores) -> dict[str, float | None]:
     gain = paired_difference(other.at10.values("ndcg10"), hybrid.at10.values("ndcg10"), INTERVAL)
     return {"value": gain.value, "low": gain.low, "high": gain.high}
 
 
-# --- tell ----------------------------------------------------------------------------------------------------------
+# --- results -------------------------------------------------------------------------------------------------------
 
 
 def report(results: Mapping[str, dict[str, Any]]) -> None:
-    """Results file, tables on the terminal, and the tables of bench/README.md."""
+    """Write the results file, and the tables to the terminal and into bench/README.md."""
     content = {"made by": provenance(), "versions": {name: version(name) for name in LIBRARIES}, "sets": results}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -238,9 +241,9 @@ def report(results: Mapping[str, dict[str, Any]]) -> None:
 
 def _scores(results: Mapping[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     rows = [
-        [f"{name} ({one['questions']})", method, *(f"{value:.3f}" for value in scores.values())]
-        for name, one in results.items()
-        for method, scores in one["methods"].items()
+        [f"{name} ({result['questions']})", method, *(f"{value:.3f}" for value in scores.values())]
+        for name, result in results.items()
+        for method, scores in result["methods"].items()
     ]
     return ["set (questions)", "search", "recall@3", "recall@10", "nDCG@10", "MRR@10"], rows
 
@@ -248,8 +251,8 @@ def _scores(results: Mapping[str, dict[str, Any]]) -> tuple[list[str], list[list
 def _gains(results: Mapping[str, dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     rows = [
         [name, f"hybrid − {other}", f"{gain['value']:+.3f}", f"{gain['low']:+.3f} … {gain['high']:+.3f}"]
-        for name, one in results.items()
-        for other, gain in one["hybrid ndcg@10 minus"].items()
+        for name, result in results.items()
+        for other, gain in result["hybrid ndcg@10 minus"].items()
     ]
     return ["set", "nDCG@10", "difference", "95 % interval"], rows
 

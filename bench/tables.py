@@ -1,4 +1,4 @@
-"""How does a figure get into bench/README.md? Written by the script that measured it, between its two marks."""
+"""Markdown tables of the benchmarks, written between two markers in bench/README.md with their provenance."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ LIBRARIES = ("torch", "transformers", "peft", "lancedb", "sentence-transformers"
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [list(head), ["---"] * len(head), *[list(row) for row in rows]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def put_table(name: str, content: str, readme: Path = README) -> None:
-    """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->`, with command, machine, date and versions."""
+    """Replace the text between `<!-- NAME -->` and `<!-- /NAME -->` by `content` and its provenance."""
     text = readme.read_text(encoding="utf-8")
     block = f"<!-- {name} -->\n{content}\n\n{provenance()}\n<!-- /{name} -->"
     new, count = re.subn(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _: block, text, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"{readme} should hold the marks of {name!r} once; they are there {count} times")
+        raise SystemExit(f"{readme} must contain the markers of {name!r} exactly once; it contains them {count} times")
     readme.write_text(new, encoding="utf-8")
 
 
 def provenance() -> str:
-    """Command, machine, date and versions in one line."""
+    """Return command, date, machine and library versions in one line."""
     arguments = [re.sub(r"^(/|\.\.).*", "DATA", argument) for argument in sys.argv[1:]]
     command = " ".join(["python", "-m", f"bench.{Path(sys.argv[0]).stem}", *arguments])
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
@@ -42,7 +42,7 @@ def provenance() -> str:
 
 def _processor() -> str:
     try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+        model_name = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
-        found = None
-    return found.group(1) if found else platform.processor()
+        model_name = None
+    return model_name.group(1) if model_name else platform.processor()

@@ -1,4 +1,7 @@
-"""What does Ragtide decide over four quarters? `python -m demo` walks through them in a project of its own, .demo."""
+"""Demo of four quarters of software support facts: `python -m demo` runs them in a project of its own, .demo.
+
+It takes about 7 minutes on 2 cores, and downloads nothing.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +36,16 @@ QUESTION = "What is the latest release of Node.js 22?"
 
 @dataclass(frozen=True)
 class Step:
-    """What happens to the data before a turn of the loop."""
+    """A change of the data, followed by a cycle of the loop."""
 
     title: str
-    what: str
-    happen: Callable[[Path], None]
+    description: str
+    change_data: Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class Told:
-    """A step and what came of it."""
+class StepResult:
+    """A step with its cycle, the answer to the demo's question, and the cycle's duration in seconds."""
 
     step: Step
     cycle: Cycle
@@ -51,59 +54,66 @@ class Told:
 
 
 def main() -> None:
-    """Walk through the steps, and say how to look at what they left."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--project", type=Path, default=Path(".demo"), help="made anew (default: .demo)")
+    """Run all steps, and print how to inspect the results."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument(
+        "--project", type=Path, default=Path(".demo"), help="project folder, created afresh (default: .demo)"
+    )
     project = parser.parse_args().project
     console = Console()
     exit_on_sigterm()
-    walk(project, console)
-    console.print("To look at every run, decision and release:\n")
+    run_demo(project, console)
+    console.print("To inspect every run, decision and release:\n")
     console.print(
         f"    {Path(sys.executable).parent / 'ragtide'} ui --project {project}\n", highlight=False, soft_wrap=True
     )
 
 
-def walk(project: Path, console: Console) -> list[Told]:
-    """Take every step in a new project at `project`, and end in a table."""
+def run_demo(project: Path, console: Console) -> list[StepResult]:
+    """Run every step in a new project at `project`, and print a table at the end."""
     started = time.perf_counter()
     _make_project(project, console)
-    told = [_take(step, number, project, console) for number, step in enumerate(steps(), start=1)]
-    console.print(_table(told))
-    console.print(f"\n{time.perf_counter() - started:.0f} s in all.", highlight=False)
-    return told
+    planned = steps()
+    results = [
+        _run_step(step, f"Step {number} of {len(planned)}", project, console)
+        for number, step in enumerate(planned, start=1)
+    ]
+    console.print(_table(results))
+    console.print(f"\nTotal: {time.perf_counter() - started:.0f} s.", highlight=False)
+    return results
 
 
 def steps() -> list[Step]:
-    """Four quarters of facts, the same data once more, and a change of what an answer should look like."""
+    """Return the steps: four quarters of facts, a repetition without changes, and a change of the answer format."""
     first, second, third, fourth = quarters()
-    what = (
-        f"{len(render_pages(first))} pages, {len(training_rows(first))} examples, {len(golden_rows(first))} questions"
-    )
+    pages, examples, questions = render_pages(first), training_rows(first), golden_rows(first)
+    sizes = f"{len(pages)} pages, {len(examples)} training examples, {len(questions)} golden questions"
     return [
-        Step(f"{first}: the first build", what, _quarter(first, "plain", True)),
-        Step(f"{second}: facts have moved", "new pages, same examples", _quarter(second, "plain")),
-        Step(f"{second}, once more", "nothing has changed", lambda _: None),
-        Step("another answer format", "examples and golden questions now want JSON", _quarter(second, "json", True)),
-        Step(f"{third}: facts have moved", "new pages, one product less and one more", _quarter(third, "json")),
-        Step(f"{fourth}: facts have moved", "new pages", _quarter(fourth, "json")),
+        Step(f"{first}: first build", sizes, _quarter(first, "plain", True)),
+        Step(f"{second}: changed facts", "new pages, same examples", _quarter(second, "plain")),
+        Step(f"{second}, repeated", "no changes", lambda _: None),
+        Step("new answer format", "examples and golden questions now require JSON", _quarter(second, "json", True)),
+        Step(f"{third}: changed facts", "new pages, one product removed and one added", _quarter(third, "json")),
+        Step(f"{fourth}: changed facts", "new pages", _quarter(fourth, "json")),
     ]
 
 
-def _quarter(quarter: str, answer_format: AnswerFormat, taught: bool = False) -> Callable[[Path], None]:
-    def happen(project: Path) -> None:
+def _quarter(quarter: str, answer_format: AnswerFormat, with_examples: bool = False) -> Callable[[Path], None]:
+    def change_data(project: Path) -> None:
         write_pages(project / "data/kb", quarter)
         write_golden(project, quarter, answer_format)
-        if taught:
+        if with_examples:
             write_training(project, quarter, answer_format)
 
-    return happen
+    return change_data
 
 
 def _make_project(project: Path, console: Console) -> None:
-    known = (project / ".ragtide").is_dir() or not project.exists() or not any(project.iterdir())
-    if not known:
-        raise SystemExit(f"demo: {project} holds something else: name another folder with --project")
+    replaceable = (project / ".ragtide").is_dir() or not project.exists() or not any(project.iterdir())
+    if not replaceable:
+        raise SystemExit(
+            f"demo: {project} is neither empty nor a Ragtide project: choose another folder with --project"
+        )
     shutil.rmtree(project, ignore_errors=True)
     prepare_environment(project)
     from ragtide.flows.cli.data import init_command
@@ -113,59 +123,59 @@ def _make_project(project: Path, console: Console) -> None:
     make_prefect_home()
 
 
-def _take(step: Step, number: int, project: Path, console: Console) -> Told:
+def _run_step(step: Step, label: str, project: Path, console: Console) -> StepResult:
     from ragtide.flows.keep_current import keep_current
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
 
     console.print()
-    console.rule(f"[bold]{number}. {step.title}")
-    console.print(f"[dim]{step.what}[/]")
-    step.happen(project)
+    console.rule(f"[bold]{label} · {step.title}")
+    console.print(f"[dim]Data: {step.description}[/]")
+    step.change_data(project)
     started = time.perf_counter()
     cycle = keep_current(project=str(project))
     seconds = time.perf_counter() - started
     release, answer = Project.open(project, no_progress).ask(QUESTION)
     console.print(Markdown(f"**{cycle.decision}**: {cycle.reason}. → {describe_outcome(cycle)}, {seconds:.0f} s"))
     console.print(f"{QUESTION} → {answer.text}  [dim](release {release.id}, {answer.sources[0]})[/]", highlight=False)
-    return Told(step, cycle, answer.text, seconds)
+    return StepResult(step, cycle, answer.text, seconds)
 
 
-HEAD = ("data", "decision", "why", "came of it", "score before", "score after", "cost")
+HEAD = ("data", "decision", "reason", "outcome", "score before", "score after", "duration")
 
 
-def _row(told: Told) -> tuple[str, ...]:
-    cycle = told.cycle
+def _row(result: StepResult) -> tuple[str, ...]:
+    cycle = result.cycle
     before = "" if cycle.score_before is None else f"{cycle.score_before:.2f}"
     after = "" if cycle.score_after is None else f"{cycle.score_after:.2f}"
     return (
-        told.step.title,
+        result.step.title,
         cycle.decision,
         cycle.reason,
         describe_outcome(cycle),
         before,
         after,
-        f"{told.seconds:.0f} s",
+        f"{result.seconds:.0f} s",
     )
 
 
-def _table(told: list[Told]) -> Table:
-    """Narrow enough for a terminal of 80 columns: what belongs together shares a cell."""
-    table = Table(title="What was decided, why, and what it cost", show_lines=True, expand=True)
+def _table(results: list[StepResult]) -> Table:
+    """Return a table for a terminal of 80 columns; decision and outcome share a cell, so do the two scores."""
+    table = Table(title="Decisions, reasons, scores and durations", show_lines=True, expand=True)
     table.add_column("data", ratio=3)
     table.add_column("decision", no_wrap=True)
-    table.add_column("why", ratio=6)
+    table.add_column("reason", ratio=6)
     table.add_column("score", no_wrap=True)
-    table.add_column("cost", no_wrap=True)
-    for one in told:
-        data, decision, why, outcome, before, after, cost = _row(one)
-        table.add_row(data, f"{decision}\n{outcome}", why, f"{before} → {after}" if after else "", cost)
+    table.add_column("duration", no_wrap=True)
+    for result in results:
+        data, decision, reason, outcome, before, after, duration = _row(result)
+        table.add_row(data, f"{decision}\n{outcome}", reason, f"{before} → {after}" if after else "", duration)
     return table
 
 
-def markdown(told: list[Told]) -> str:
-    """The closing table as Markdown, for the README."""
-    lines = [HEAD, ["---"] * len(HEAD), *(_row(one) for one in told)]
+def markdown(results: list[StepResult]) -> str:
+    """Return the closing table as Markdown, for the README."""
+    lines = [HEAD, ["---"] * len(HEAD), *(_row(result) for result in results)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

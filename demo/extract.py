@@ -1,8 +1,8 @@
-"""Where do the demo's facts come from? The pages of endoflife.date (MIT), cut down to a compact table.
+"""Extraction of the demo's facts from pages of endoflife.date (MIT) into a compact table.
 
     python -m demo.extract --data FOLDER
 
-FOLDER holds eol/snapshot_24 .. 27, four consecutive quarters. Values are carried over, sentences are not.
+FOLDER holds eol/snapshot_24 .. 27, four consecutive quarters. Only values are copied, no sentences.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from demo.pages import FACTS, Fact
 
 QUARTERS = {"24": "2025-07-01", "25": "2025-10-01", "26": "2026-01-01", "27": "2026-04-01"}
-FEWEST, MOST = 3, 5  # release lines a product
-# Well known, and something about them changes every quarter: a release or a whole line.
+FEWEST, MOST = 3, 5  # release lines per product
+# Well-known products with a change in every quarter: a release or a whole release line.
 # fmt: off
-MOVING = (
+CHANGING = (
     "alpine-linux", "angular", "ansible", "apache-airflow", "apache-cassandra", "apache-maven", "apache-spark",
     "cockroachdb", "containerd", "django", "dotnet", "drupal", "etcd", "ffmpeg", "go", "gradle", "haproxy",
     "hashicorp-vault", "kotlin", "kubernetes", "laravel", "libreoffice", "mariadb", "memcached", "mongodb",
@@ -29,11 +29,11 @@ MOVING = (
     "spring-framework", "svelte", "symfony", "tomcat", "traefik", "ubuntu", "vue", "wordpress",
 )
 # fmt: on
-# Nothing about them changes in these quarters.
-STILL = ("angularjs", "apache-ant", "apache-subversion", "jekyll", "kong-gateway", "liquibase", "netbsd", "phpbb")
-# Shown as documents that come and go; neither asked nor taught.
-LEAVES_AFTER = {"debian": "2025-10-01", "yarn": "2025-07-01"}
-COMES_WITH = {"valkey": "2026-01-01", "sqlite": "2025-10-01"}
+# Products without a change in these quarters.
+UNCHANGING = ("angularjs", "apache-ant", "apache-subversion", "jekyll", "kong-gateway", "liquibase", "netbsd", "phpbb")
+# Documents that are deleted or added between quarters; they have neither golden questions nor examples.
+LAST_QUARTER = {"debian": "2025-10-01", "yarn": "2025-07-01"}
+FIRST_QUARTER = {"valkey": "2026-01-01", "sqlite": "2025-10-01"}
 LABELS = {"released": "Released", "eol": "End of life", "latest": "Latest release"}
 PLAIN = re.compile(r"^(\d{4}-\d\d-\d\d|v?\d+(\.\d+)+)$")
 
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     data = parser.parse_args().data / "eol"
     facts = {as_of: list(_read_quarter(data / f"snapshot_{number}/kb", as_of)) for number, as_of in QUARTERS.items()}
-    chosen = {*MOVING, *STILL, *LEAVES_AFTER, *COMES_WITH}
+    chosen = {*CHANGING, *UNCHANGING, *LAST_QUARTER, *FIRST_QUARTER}
     for as_of in QUARTERS.values():
-        _refuse_gaps(chosen, facts[as_of], as_of)
+        _check_release_lines(chosen, facts[as_of], as_of)
     with FACTS.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(Fact.__dataclass_fields__)
@@ -73,20 +73,21 @@ def _fact(as_of: str, product: str, name: str, section: str) -> Fact | None:
 
 
 def _value(section: str, label: str) -> str:
-    found = re.search(rf"^- {label}: (\S+)$", section, re.MULTILINE)
-    return found.group(1) if found and PLAIN.match(found.group(1)) else ""
+    match = re.search(rf"^- {label}: (\S+)$", section, re.MULTILINE)
+    return match.group(1) if match and PLAIN.match(match.group(1)) else ""
 
 
-def _refuse_gaps(chosen: set[str], facts: list[Fact], as_of: str) -> None:
+def _check_release_lines(chosen: set[str], facts: list[Fact], as_of: str) -> None:
     counts = Counter(fact.product for fact in facts)
-    short = sorted(product for product in chosen if counts[product] < FEWEST)
-    if short:
-        raise SystemExit(f"demo.extract: fewer than {FEWEST} release lines as of {as_of}: {', '.join(short)}")
+    incomplete = sorted(product for product in chosen if counts[product] < FEWEST)
+    if incomplete:
+        raise SystemExit(f"demo.extract: fewer than {FEWEST} release lines as of {as_of}: {', '.join(incomplete)}")
 
 
 def _present(fact: Fact) -> bool:
-    leaves, comes = LEAVES_AFTER.get(fact.product, fact.as_of), COMES_WITH.get(fact.product, fact.as_of)
-    return comes <= fact.as_of <= leaves
+    first = FIRST_QUARTER.get(fact.product, fact.as_of)
+    last = LAST_QUARTER.get(fact.product, fact.as_of)
+    return first <= fact.as_of <= last
 
 
 if __name__ == "__main__":

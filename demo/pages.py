@@ -1,4 +1,4 @@
-"""What does a quarter look like? Facts rendered into pages in our own words, with questions and examples from them.
+"""Data of the demo: pages rendered from the facts of a quarter, with golden questions and training examples.
 
 python -m demo.pages FOLDER --quarter 1
 """
@@ -33,7 +33,7 @@ INTRODUCTIONS = (
 
 @dataclass(frozen=True)
 class Fact:
-    """What was known of one release line of a product at the beginning of a quarter; "" where it was not known."""
+    """The known values of a product's release line at the beginning of a quarter; "" where a value was unknown."""
 
     as_of: str
     product: str
@@ -45,15 +45,17 @@ class Fact:
 
     @property
     def line(self) -> str:
+        """Name of the release line, such as "Node.js 22"."""
         return f"{self.name} {self.cycle}"
 
     @property
     def page(self) -> str:
+        """Path of the product's page below the knowledge base."""
         return f"{self.product[0]}/{self.product}.md"
 
 
 @dataclass(frozen=True)
-class Asked:
+class FactQuestion:
     """A question about a fact, with its answer as of the fact's quarter."""
 
     id: str
@@ -64,18 +66,18 @@ class Asked:
 
 @cache
 def read_facts() -> tuple[Fact, ...]:
-    """Every fact of every quarter."""
+    """Read the facts of all quarters."""
     with FACTS.open(encoding="utf-8", newline="") as file:
         return tuple(Fact(**row) for row in csv.DictReader(file))
 
 
 def quarters() -> tuple[str, ...]:
-    """The beginnings of the quarters, in order."""
+    """Return the first days of the quarters (ISO 8601), in order."""
     return tuple(sorted({fact.as_of for fact in read_facts()}))
 
 
 def render_pages(quarter: str) -> dict[str, str]:
-    """Path -> Markdown, one page a product."""
+    """Return the Markdown of one page per product, by path."""
     pages: dict[str, list[Fact]] = {}
     for fact in _facts(quarter):
         pages.setdefault(fact.page, []).append(fact)
@@ -84,69 +86,81 @@ def render_pages(quarter: str) -> dict[str, str]:
 
 @cache
 def golden_products() -> tuple[str, ...]:
-    """The products that are asked about."""
+    """Return the products of the golden questions."""
     return tuple(sorted(_lasting_products()[:GOLDEN_PRODUCTS]))
 
 
 @cache
 def training_products() -> tuple[str, ...]:
-    """The products that are taught: none that is asked about, so that no answer can have been learnt by heart."""
+    """Return the products of the training examples; none has golden questions, so that no answer is memorised."""
     return tuple(sorted(_lasting_products()[GOLDEN_PRODUCTS:]))
 
 
 def golden_rows(quarter: str, answer_format: AnswerFormat = "plain") -> list[Row]:
-    """The same questions every quarter, with the answers of that quarter."""
-    asked = {one.id: one for one in _asked(quarter)}
+    """Return the golden questions with the answers of the quarter; the questions are the same in every quarter."""
+    by_id = {question.id: question for question in _questions(quarter)}
     rows: list[Row] = []
     for key in _golden_ids():
-        one = asked[key]
-        row: Row = {"id": key, "question": one.question, "answers": [one.answer], "docs": [one.fact.page]}
+        golden = by_id[key]
+        row: Row = {"id": key, "question": golden.question, "answers": [golden.answer], "docs": [golden.fact.page]}
         rows.append(row | ({"format": JSON_ANSWER} if answer_format == "json" else {}))
     return rows
 
 
 def training_rows(quarter: str, answer_format: AnswerFormat = "plain") -> list[Row]:
-    """Questions about the training products, as many of each as there is room for, answered as one should answer."""
-    drawn = sorted(_asked(quarter), key=lambda one: _draw(one.id))
-    rounds = zip_longest(*([one for one in drawn if one.fact.product == name] for name in training_products()))
-    taught = [one for each in rounds for one in each if one][:EXAMPLES]
-    rows: list[Row] = []
-    for one in taught:
-        completion = _completion(one.answer, answer_format)
-        rows.append({"id": one.id, "prompt": one.question, "completion": completion, "doc": one.fact.page})
-    return rows
+    """Return the training examples of the quarter, spread evenly over the training products."""
+    drawn = sorted(_questions(quarter), key=lambda question: _draw(question.id))
+    by_product = [[question for question in drawn if question.fact.product == name] for name in training_products()]
+    interleaved = [question for group in zip_longest(*by_product) for question in group if question]
+    return [
+        {
+            "id": question.id,
+            "prompt": question.question,
+            "completion": _completion(question.answer, answer_format),
+            "doc": question.fact.page,
+        }
+        for question in interleaved[:EXAMPLES]
+    ]
 
 
 def main() -> None:
-    """Lay a quarter into a project, for docs/quickstart.md."""
-    parser = argparse.ArgumentParser(description="Lays a quarter of the demo's data into a project.")
-    parser.add_argument("project", type=Path, help="a folder that `ragtide init` has made")
-    parser.add_argument("--quarter", type=int, choices=range(1, len(quarters()) + 1), default=1)
-    asked = parser.parse_args()
-    if not (asked.project / "params.yaml").is_file():
-        parser.error(f"{asked.project} is no project: `ragtide init {asked.project}` makes one")
-    write_quarter(asked.project, quarters()[asked.quarter - 1])
+    """Write a quarter's data into a project, for docs/quickstart.md."""
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.pages", description="Writes a quarter of the demo's data into a project."
+    )
+    parser.add_argument("project", type=Path, help="project folder, created by `ragtide init`")
+    parser.add_argument(
+        "--quarter",
+        type=int,
+        choices=range(1, len(quarters()) + 1),
+        default=1,
+        help="number of the quarter (default: 1)",
+    )
+    options = parser.parse_args()
+    if not (options.project / "params.yaml").is_file():
+        parser.error(f"{options.project} is not a project: create one with `ragtide init {options.project}`")
+    write_quarter(options.project, quarters()[options.quarter - 1])
 
 
 def write_quarter(project: Path, quarter: str, answer_format: AnswerFormat = "plain") -> None:
-    """Lay the whole quarter into the project: pages, golden questions and examples."""
+    """Write pages, golden questions and training examples of `quarter` into the project."""
     write_pages(project / "data/kb", quarter)
     write_golden(project, quarter, answer_format)
     write_training(project, quarter, answer_format)
 
 
 def write_golden(project: Path, quarter: str, answer_format: AnswerFormat = "plain") -> None:
-    """Lay the golden questions of `quarter` into the project."""
+    """Write the golden questions of `quarter` into the project."""
     write_rows(project / "data/golden/questions.jsonl", golden_rows(quarter, answer_format))
 
 
 def write_training(project: Path, quarter: str, answer_format: AnswerFormat = "plain") -> None:
-    """Lay the examples of `quarter` into the project."""
+    """Write the training examples of `quarter` into the project."""
     write_rows(project / "data/train/examples.jsonl", training_rows(quarter, answer_format))
 
 
 def write_pages(folder: Path, quarter: str) -> None:
-    """Make `folder`, which is for pages alone, hold those of `quarter`: every other Markdown file in it is removed."""
+    """Write the pages of `quarter` into `folder`, and delete every other Markdown file in it."""
     pages = render_pages(quarter)
     for path in folder.rglob("*.md"):
         if path.relative_to(folder).as_posix() not in pages:
@@ -157,7 +171,7 @@ def write_pages(folder: Path, quarter: str) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """One JSON object a line."""
+    """Write one JSON object per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
@@ -177,18 +191,18 @@ def _section(fact: Fact) -> str:
     return f"## {fact.line}\n\n" + "".join(f"- {label}: {value}\n" for label, value in bullets.items() if value)
 
 
-def _asked(quarter: str) -> list[Asked]:
-    found: list[Asked] = []
+def _questions(quarter: str) -> list[FactQuestion]:
+    questions: list[FactQuestion] = []
     for fact in _facts(quarter):
         key = f"{fact.product}-{fact.cycle}"
         if fact.eol:
             question = f"When does {fact.line} reach end of life?"
-            found.append(Asked(f"{key}-eol", question, fact.eol, fact))
-        # A latest release called like its line would stand in the question already.
+            questions.append(FactQuestion(f"{key}-eol", question, fact.eol, fact))
+        # If the latest release has the name of its line, the question already contains the answer.
         if fact.latest not in ("", fact.cycle):
             question = f"What is the latest release of {fact.line}?"
-            found.append(Asked(f"{key}-latest", question, fact.latest, fact))
-    return found
+            questions.append(FactQuestion(f"{key}-latest", question, fact.latest, fact))
+    return questions
 
 
 def _completion(answer: str, answer_format: AnswerFormat) -> str:
@@ -197,28 +211,28 @@ def _completion(answer: str, answer_format: AnswerFormat) -> str:
 
 @cache
 def _golden_ids() -> tuple[str, ...]:
-    """Of what can be asked in every quarter: half moves at the first step, and half never does."""
+    """Draw the questions that can be asked in every quarter: half change at the first step, half never change."""
     answers: dict[str, list[str]] = {}
     for quarter in quarters():
-        for one in _asked(quarter):
-            if one.fact.product in golden_products():
-                answers.setdefault(one.id, []).append(one.answer)
+        for question in _questions(quarter):
+            if question.fact.product in golden_products():
+                answers.setdefault(question.id, []).append(question.answer)
     known = {key: values for key, values in answers.items() if len(values) == len(quarters())}
-    moving = [key for key, values in known.items() if key.endswith("-latest") and values[0] != values[1]]
-    still = [key for key, values in known.items() if len(set(values)) == 1]
-    half = GOLDEN_QUESTIONS // 2
-    return tuple(sorted([*sorted(moving, key=_draw)[:half], *sorted(still, key=_draw)[:half]]))
+    changing = [key for key, values in known.items() if key.endswith("-latest") and values[0] != values[1]]
+    unchanging = [key for key, values in known.items() if len(set(values)) == 1]
+    count = GOLDEN_QUESTIONS // 2
+    return tuple(sorted([*sorted(changing, key=_draw)[:count], *sorted(unchanging, key=_draw)[:count]]))
 
 
 @cache
 def _lasting_products() -> tuple[str, ...]:
-    """Those with a page in every quarter, in drawing order."""
+    """Return the products with a page in every quarter, in drawing order."""
     lasting = set.intersection(*({fact.product for fact in _facts(quarter)} for quarter in quarters()))
     return tuple(sorted(lasting, key=_draw))
 
 
 def _draw(key: str) -> int:
-    """A place in line that looks like chance and is the same on every machine."""
+    """Return a pseudo-random sort key that is the same on every machine."""
     return crc32(key.encode())
 
 

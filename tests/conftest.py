@@ -1,4 +1,4 @@
-"""What do all tests share? The offline switches, and projects made of small documents with the counting fakes."""
+"""Shared fixtures: offline environment, one Prefect database per run, and projects with counting fakes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FAKES = {
     "finetune": {"trainer": "tests.fakes:CountingTrainer", "min_examples": 2},
 }
 
-# One Prefect database a test run: the ephemeral server starts once.
+# One Prefect database per test run, so that the ephemeral server starts once.
 _HOME = tempfile.TemporaryDirectory(prefix="ragtide-prefect-", ignore_cleanup_errors=True)
 os.environ["PREFECT_HOME"] = _HOME.name
-# A defect is to fail a test as what it is.
+# A defect must fail a test with its traceback.
 os.environ["RAGTIDE_TRACEBACKS"] = "1"
 prepare_environment(ROOT)
 
-# A worker of pytest-xdist keeps to one core: models that take all of them slow each other down many times over.
-# macOS cannot say so.
+# A worker of pytest-xdist uses one core: models that use all cores slow each other down many times over.
+# macOS has no sched_setaffinity.
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 if _WORKER and hasattr(os, "sched_setaffinity"):
     _CORES = sorted(os.sched_getaffinity(0))
@@ -38,13 +38,13 @@ if _WORKER and hasattr(os, "sched_setaffinity"):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: of two workers, none is to wait for the other's last long file."""
+    """Run files with slow tests first, so that no worker waits for another worker's last long file."""
     slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("services")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 def write_project(root: Path, **blocks: dict[str, object]) -> Path:
-    """A project's folder with params.yaml (the fakes, and what is passed), dvc.yaml and empty data folders."""
+    """Create a project's folder with params.yaml (fakes and `blocks`), dvc.yaml and empty data folders."""
     for folder in ("kb", "train", "golden"):
         (root / "data" / folder).mkdir(parents=True)
     settings = Params.model_validate(FAKES | blocks).model_dump(mode="json")
@@ -56,7 +56,7 @@ def write_project(root: Path, **blocks: dict[str, object]) -> Path:
 
 @pytest.fixture
 def make_project(tmp_path: Path) -> Callable[..., Path]:
-    """Makes projects below the test's own folder."""
+    """Return a function that creates projects below the test's own folder."""
 
     def make(name: str = "project", **blocks: dict[str, object]) -> Path:
         return write_project(tmp_path / name, **blocks)

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from prefect.client.orchestration import get_client
 
-from bench.faults import Library, endure, leaked
+from bench.faults import Library, endure
+from bench.leaked_files import leaked
 from ragtide.flows.keep_current import keep_current
 from ragtide.pipelines.build import maintain_index
 from ragtide.pipelines.index import source as source_module

@@ -1,4 +1,4 @@
-"""Tests of the records: frozen, versioned, written whole, named by their content."""
+"""Tests of the records: frozen, versioned, written atomically, and identified by their content."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COSTS = Costs(refresh_seconds=1, retrain_seconds=2, prove_seconds=3, source="pri
 
 
 APPROVAL = Approval(plan="0123456789ab", removals={"a.md": "0" * 32}, why="by hand", at="2030-01-01T00:00:00+00:00")
-ASIDE = QuarantinedDocument(
+QUARANTINED = QuarantinedDocument(
     document="b.pdf", digest=None, reason="a loop", attempts=2, since="2030-01-01T00:00:00+00:00"
 )
 
@@ -35,16 +35,16 @@ ASIDE = QuarantinedDocument(
     [
         COSTS,
         measure(0.5),
-        evidence(pending_deletions={"a.md": "0" * 32}, quarantined={ASIDE.document: ASIDE.reason}),
+        evidence(pending_deletions={"a.md": "0" * 32}, quarantined={QUARANTINED.document: QUARANTINED.reason}),
         release(2),
-        Quarantine(converter="convert-1", documents=(ASIDE,)),
+        Quarantine(converter="convert-1", documents=(QUARANTINED,)),
         APPROVAL,
         APPROVAL.model_copy(update={"removals": {}, "action": Action.RETRAIN, "snapshot": "s1"}),
         evidence(
             past=(past(), past("HOLD", accepted=False)), approved_actions=("RETRAIN",), signal_seconds={"novelty": 0.25}
         ),
     ],
-    ids=lambda one: type(one).__name__,
+    ids=lambda record: type(record).__name__,
 )
 def test_a_record_is_read_as_it_was_written(record: Costs, tmp_path: Path) -> None:
     record.write(tmp_path / "deep" / "record.json")
@@ -52,7 +52,7 @@ def test_a_record_is_read_as_it_was_written(record: Costs, tmp_path: Path) -> No
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["record.json"]
 
 
-def test_a_record_says_its_version(tmp_path: Path) -> None:
+def test_a_record_contains_its_version(tmp_path: Path) -> None:
     COSTS.write(tmp_path / "costs.json")
     assert json.loads((tmp_path / "costs.json").read_text(encoding="utf-8"))["record_version"] == RECORD_VERSION
 
@@ -71,19 +71,19 @@ def other_version() -> bytes:
     [b"", b"not JSON", b'{"refresh_seconds": 1}', b"\xff\xfe\x00", other_version()],
     ids=["empty", "not JSON", "keys missing", "not UTF-8", "other version"],
 )
-def test_a_file_of_another_form_or_version_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+def test_a_malformed_file_or_one_of_another_version_raises_with_its_name(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "costs.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"costs\.json cannot be read as a Costs") as refusal:
+    with pytest.raises(UserError, match=r"costs\.json") as error:
         Costs.read(tmp_path / "costs.json")
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nothing\.json cannot be read"):
+def test_a_missing_file_raises_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing\.json"):
         Costs.read(tmp_path / "nothing.json")
 
 
-def test_an_unknown_field_is_refused() -> None:
+def test_an_unknown_field_raises() -> None:
     with pytest.raises(ValidationError, match="euros"):
         Costs.model_validate(COSTS.model_dump() | {"euros": 3})
 
@@ -101,25 +101,23 @@ def test_other_content_has_another_digest() -> None:
     assert len(digests) == 4
 
 
-def test_actions_know_which_half_they_touch() -> None:
+def test_actions_know_which_components_they_change() -> None:
     joint = [Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain(), Action.TUNE_EMBEDDER.with_retrain()]
     index = [Action.REFRESH, Action.REBUILD, Action.TUNE_EMBEDDER]
     tunes = [Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain()]
-    every = list(ACTIONS.values())
-    assert [action for action in every if action.refreshes] == [*index, *joint]
+    assert [action for action in ACTIONS.values() if action.refreshes] == [*index, *joint]
     assert [action for action in ACTIONS.values() if action.retrains] == [Action.RETRAIN, *joint]
     assert [action for action in ACTIONS.values() if action.is_joint] == joint
     assert [action for action in ACTIONS.values() if action.tunes] == tunes
-    assert {action for action in ACTIONS.values() if action.rebuilds} == {
-        Action.REBUILD,
-        Action.REBUILD.with_retrain(),
-        *tunes,
+    rebuilds = {Action.REBUILD, Action.REBUILD.with_retrain(), *tunes}
+    assert {action for action in ACTIONS.values() if action.rebuilds} == rebuilds
+
+
+def test_an_action_touches_the_components_that_it_is_taken_for() -> None:
+    by_component = {
+        component: [action for action in ACTIONS.values() if action.touches(component)] for component in Component
     }
-
-
-def test_an_action_is_about_the_halves_that_it_is_done_for() -> None:
-    about = {half: [action for action in ACTIONS.values() if action.touches(half)] for half in Component}
-    assert about == {
+    assert by_component == {
         Component.INDEX: [Action.REFRESH, Action.REBUILD, Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain()],
         Component.EMBEDDER: [Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain()],
         Component.MODEL: [
@@ -131,7 +129,7 @@ def test_an_action_is_about_the_halves_that_it_is_done_for() -> None:
     }
 
 
-def test_a_joint_action_is_written_as_its_two_halves() -> None:
+def test_a_joint_action_is_written_as_its_parts() -> None:
     assert str(Action.REFRESH | Action.RETRAIN) == "REFRESH+RETRAIN"
     assert Action.TUNE_EMBEDDER | Action.REFRESH == Action.TUNE_EMBEDDER
     assert all(Action.named(str(action)) == action for action in ACTIONS.values())
@@ -148,19 +146,19 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("first_stays", [True, False])
-def test_a_folder_has_its_name_only_once_it_is_whole(tmp_path: Path, first_stays: bool) -> None:
+def test_a_folder_gets_its_name_only_once_it_is_complete(tmp_path: Path, first_stays: bool) -> None:
     target = tmp_path / "deep" / "model"
     with atomic_directory(target, first_stays) as folder:
         assert folder.is_dir()
-        (folder / "one").write_text("1", encoding="utf-8")
+        (folder / "file").write_text("1", encoding="utf-8")
         assert not target.exists()
-        # Whoever is killed here leaves this, and nothing under the name.
+        # A process killed here leaves only the partial folder behind.
         assert all(name.startswith(PARTIAL_PREFIX) for name in names(target.parent))
     assert names(target.parent) == ["model"]
-    assert names(target) == ["one"]
+    assert names(target) == ["file"]
 
 
-def test_an_older_folder_is_there_until_the_new_one_is_whole_and_nothing_of_it_after(tmp_path: Path) -> None:
+def test_an_older_folder_stays_until_the_new_one_is_complete_and_is_replaced_entirely(tmp_path: Path) -> None:
     target = tmp_path / "model"
     write(target / "old", "old")
     with atomic_directory(target) as folder:
@@ -170,7 +168,7 @@ def test_an_older_folder_is_there_until_the_new_one_is_whole_and_nothing_of_it_a
     assert names(tmp_path) == ["model"]
 
 
-def test_of_two_that_make_the_same_the_first_to_end_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_with_first_stays_the_first_completed_folder_is_kept(tmp_path: Path) -> None:
     target = tmp_path / "model"
     with atomic_directory(target, first_stays=True) as folder:
         write(folder / "late", "late")
@@ -179,41 +177,39 @@ def test_of_two_that_make_the_same_the_first_to_end_is_kept_where_that_is_asked_
     assert names(tmp_path) == ["model"]
 
 
-@pytest.mark.parametrize("problem", [OSError("disk full"), KeyboardInterrupt()])
-@pytest.mark.parametrize("there", [(), ("old",)])
-def test_an_error_leaves_what_was_there_before_and_nothing_else(
-    tmp_path: Path, problem: BaseException, there: tuple[str, ...]
-) -> None:
-    for name in there:
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("existing", [(), ("old",)])
+def test_an_error_leaves_the_folder_as_it_was(tmp_path: Path, error: BaseException, existing: tuple[str, ...]) -> None:
+    for name in existing:
         write(tmp_path / "model" / name, name)
 
     def fill() -> None:
         with atomic_directory(tmp_path / "model") as folder:
-            write(folder / "half", "half")
-            raise problem
+            write(folder / "partial", "partial")
+            raise error
 
-    with pytest.raises(type(problem)):
+    with pytest.raises(type(error)):
         fill()
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [
-        f"model/{name}" for name in there
+        f"model/{name}" for name in existing
     ]
-    assert names(tmp_path) == (["model"] if there else [])
+    assert names(tmp_path) == (["model"] if existing else [])
 
 
-def test_others_may_read_a_new_folder(tmp_path: Path) -> None:
+def test_a_new_folder_has_the_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     with atomic_directory(tmp_path / "model"):
         pass
     assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_actions_are_ordered_by_cost_and_the_one_that_waits_comes_last() -> None:
-    alone = ["NOTHING", "REFRESH", "REBUILD", "TUNE_EMBEDDER", "RETRAIN"]
-    assert list(ACTIONS) == [*alone, "REFRESH+RETRAIN", "REBUILD+RETRAIN", "TUNE_EMBEDDER+RETRAIN", "HOLD"]
+def test_actions_are_ordered_by_cost_with_hold_last() -> None:
+    single = ["NOTHING", "REFRESH", "REBUILD", "TUNE_EMBEDDER", "RETRAIN"]
+    assert list(ACTIONS) == [*single, "REFRESH+RETRAIN", "REBUILD+RETRAIN", "TUNE_EMBEDDER+RETRAIN", "HOLD"]
     assert sorted(ACTIONS.values(), reverse=True) == list(ACTIONS.values())[::-1]
 
 
-def test_a_candidate_comes_of_every_action_that_touches_a_half_and_of_no_other() -> None:
+def test_every_action_on_a_component_builds_a_candidate() -> None:
     assert [action for action in ACTIONS.values() if not action.builds] == [Action.NOTHING, Action.HOLD]
     assert all(action.builds is (action.refreshes or action.retrains) for action in ACTIONS.values())
 
@@ -226,11 +222,11 @@ def test_a_candidate_comes_of_every_action_that_touches_a_half_and_of_no_other()
         (Measure.unmeasured("no questions"), "not measured (no questions)"),
     ],
 )
-def test_a_measure_says_its_size_and_its_interval(measured: Measure, text: str) -> None:
+def test_a_measure_is_shown_with_its_sample_size_and_interval(measured: Measure, text: str) -> None:
     assert str(measured) == text
 
 
-def test_what_could_not_be_measured_is_none_and_never_a_number() -> None:
+def test_an_unmeasured_value_is_none() -> None:
     unmeasured = Measure.unmeasured("why")
     assert (unmeasured.value, unmeasured.low, unmeasured.high, unmeasured.n) == (None, None, None, 0)
 
@@ -268,9 +264,9 @@ def test_the_changed_share_lies_between_0_and_1(numbers: dict[str, int], share: 
     assert delta(**numbers).changed_share == pytest.approx(share)
 
 
-def test_a_delta_is_empty_when_no_row_moves_and_none_has_to_be_made_anew() -> None:
-    still = delta(upserted=0, deleted=0)
-    assert still.is_empty
-    assert not still.model_copy(update={"rebuild": "another embedder"}).is_empty
+def test_a_delta_is_empty_when_no_row_changes_and_no_rebuild_is_needed() -> None:
+    unchanged = delta(upserted=0, deleted=0)
+    assert unchanged.is_empty
+    assert not unchanged.model_copy(update={"rebuild": "another embedder"}).is_empty
     assert not delta(upserted=1, deleted=0).is_empty
     assert not delta(upserted=0, deleted=1).is_empty

@@ -1,1 +1,1 @@
-"""How does each peer keep the same index current? One module a peer; they run in a virtual environment of their own."""
+"""Index updates by three peer libraries, one module per peer; they run in a virtual environment of their own."""

@@ -1,9 +1,8 @@
-"""How does CocoIndex keep the index current? An App whose functions are memoised by page and by text, into LanceDB.
+"""Index update by CocoIndex: an App whose functions are memoised by page and by text, into LanceDB.
 
     python -m bench.peer.cocoindex_app PAGES STATE
 
-A page that has not changed is not read again; a text that was embedded before, under the same page, is not embedded
-again.
+An unchanged page is not read again, and a text that was embedded before, under the same page, is not embedded again.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Embedder(SentenceTransformerEmbedder):
 
 @dataclass
 class Row:
-    """A row of the table. The width is said here: to ask the embedder for it would load the model in every run."""
+    """A row of the table. The vector's width is a constant, since asking the embedder for it loads the model."""
 
     id: int
     page: str

@@ -1,6 +1,6 @@
-"""Which chunks and which vectors do the peers see? Ragtide's own chunker, and the same weights in float32.
+"""Chunks and vectors of the peers: Ragtide's chunker, and the same embedder weights in float32.
 
-Both are imported on first use, so that a peer that finds nothing to do does not pay for them.
+Both are imported on first use, so that a peer without work to do does not pay for them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ AT_ONCE = 1024
 
 
 class CountedModel:
-    """The packaged model as sentence-transformers runs it; counts what it embeds."""
+    """The packaged model run by sentence-transformers; counts the texts that it embeds."""
 
     def __init__(self) -> None:
         self.embedded = 0
 
     def encode(self, texts: Sequence[str], **_: Any) -> Any:
-        """Normalised vectors, one a text."""
+        """Return normalised vectors, one per text."""
         self.embedded += len(texts)
         return self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
@@ -39,7 +39,7 @@ class CountedModel:
 
 
 def chunk_texts(name: str, text: str) -> list[str]:
-    """The texts of a document's chunks, as Ragtide cuts it."""
+    """Return the texts of a document's chunks, as Ragtide's chunker makes them."""
     from ragtide.pipelines.index.chunking import chunk_documents
     from ragtide.pipelines.params import ChunkParams
     from ragtide.pipelines.records.data import Document
@@ -48,18 +48,18 @@ def chunk_texts(name: str, text: str) -> list[str]:
 
 
 def read_pages(folder: Path) -> dict[str, str]:
-    """The text of each page by its path below `folder`."""
+    """Return the text of each page by its path below `folder`."""
     paths = sorted(folder.rglob("*.rst"))
     return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
 def folders() -> tuple[Path, Path]:
-    """The two arguments of a peer's module: where the pages lie, and where it keeps its index and its records."""
+    """Return the two arguments of a peer's module: the folder of the pages, and that of its index and records."""
     pages, state = map(Path, sys.argv[1:])
     state.mkdir(parents=True, exist_ok=True)
     return pages, state
 
 
 def report(model: CountedModel) -> None:
-    """What the driver reads: the last line of the output."""
+    """Print the line that the benchmark reads: the last line of the output."""
     sys.stdout.write(json.dumps({"embedded": model.embedded}) + "\n")

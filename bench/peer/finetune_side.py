@@ -1,8 +1,8 @@
-"""How fast does one side train, in how much memory? One process a side, so that neither warms or swells the other.
+"""Training by one trainer in a process of its own, with its processor time and peak memory.
 
     python -m bench.peer.finetune_side SIDE WORK
 
-WORK holds base/ (the model) and lessons.json; the adapter is written to WORK/SIDE, and what it took is printed as JSON.
+WORK holds base/ (the model) and samples.json; the adapter is written to WORK/SIDE, and the usage is printed as JSON.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.finetune import BATCH, RANK, RATE, SEED, Side, Took, read_lessons
+from bench.finetune import BATCH, RANK, RATE, SEED, Side, Usage, read_samples
 from ragtide.pipelines.models.weights import has_native_bfloat16
 from ragtide.pipelines.ports import Advance, TrainingSample
 
-# bfloat16 is TRL's own choice; where the CPU only emulates it, whoever tunes turns it off. A packed row holds about as
-# many lessons as a batch of ours.
+# bfloat16 is TRL's own default; where the CPU only emulates it, the tuned settings turn it off. A packed row holds
+# about as many samples as a batch of Ragtide's trainer.
 TUNED = {"bf16": has_native_bfloat16("cpu"), "gradient_checkpointing": False}
 TRL: dict[Side, dict[str, Any]] = {
     Side.TRL_DEFAULT: {},
@@ -31,17 +31,20 @@ TRL: dict[Side, dict[str, Any]] = {
 
 
 def main() -> None:
-    # One core for every side: the product takes as many threads as it may use.
+    """Train as the command line says, and print the usage."""
+    # One core for every trainer: the product takes as many threads as it may use.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     side, work = Side(sys.argv[1]), Path(sys.argv[2])
-    lessons, _ = read_lessons(work)
-    lessons = lessons[: side.lessons]
-    took = ours(lessons, work, work / side) if side is Side.RAGTIDE else trl(TRL[side], lessons, work, work / side)
-    print(took.model_dump_json())
+    samples = read_samples(work)[0][: side.samples]
+    if side is Side.RAGTIDE:
+        usage = train_with_ragtide(samples, work, work / side)
+    else:
+        usage = train_with_trl(TRL[side], samples, work, work / side)
+    print(usage.model_dump_json())
 
 
-def ours(lessons: Sequence[TrainingSample], work: Path, folder: Path) -> Took:
-    """The product's own trainer, on all lessons, its loop alone timed."""
+def train_with_ragtide(samples: Sequence[TrainingSample], work: Path, folder: Path) -> Usage:
+    """Train with the product's own trainer; only its loop is timed."""
     from ragtide.pipelines.models.lora import LoraTrainer
     from ragtide.pipelines.params import FinetuneParams, GenerateParams
 
@@ -55,12 +58,12 @@ def ours(lessons: Sequence[TrainingSample], work: Path, folder: Path) -> Took:
         seconds = time.process_time() - started
 
     params = FinetuneParams(rank=RANK, learning_rate=RATE, batch_size=BATCH, min_steps=1, held_out_share=0, seed=SEED)
-    LoraTrainer(params, GenerateParams(model=str(work / "base"))).train(lessons, folder, timed)
-    return _took(seconds)
+    LoraTrainer(params, GenerateParams(model=str(work / "base"))).train(samples, folder, timed)
+    return _usage(seconds)
 
 
-def trl(settings: dict[str, Any], lessons: Sequence[TrainingSample], work: Path, folder: Path) -> Took:
-    """TRL's SFTTrainer on the same prompts and answers, with the same LoRA; `train` alone is timed."""
+def train_with_trl(settings: dict[str, Any], samples: Sequence[TrainingSample], work: Path, folder: Path) -> Usage:
+    """Train TRL's SFTTrainer on the same prompts and answers, with the same LoRA; only `train` is timed."""
     import datasets
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -69,7 +72,8 @@ def trl(settings: dict[str, Any], lessons: Sequence[TrainingSample], work: Path,
     from ragtide.pipelines.models.generator import render_prompt
 
     tokenizer = AutoTokenizer.from_pretrained(work / "base")
-    rows = [{"prompt": render_prompt(tokenizer, one.prompt), "completion": one.completion} for one in lessons]
+    prompts = [render_prompt(tokenizer, sample.prompt) for sample in samples]
+    completions = [sample.completion for sample in samples]
     config = SFTConfig(
         output_dir=str(work / "trl"),
         learning_rate=RATE,
@@ -86,7 +90,7 @@ def trl(settings: dict[str, Any], lessons: Sequence[TrainingSample], work: Path,
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(work / "base", dtype="float32"),
         args=config,
-        train_dataset=datasets.Dataset.from_list(rows),
+        train_dataset=datasets.Dataset.from_dict({"prompt": prompts, "completion": completions}),
         processing_class=tokenizer,
         peft_config=lora,
     )
@@ -94,12 +98,12 @@ def trl(settings: dict[str, Any], lessons: Sequence[TrainingSample], work: Path,
     trainer.train()
     seconds = time.process_time() - started
     trainer.save_model(str(folder))
-    return _took(seconds)
+    return _usage(seconds)
 
 
-def _took(seconds: float) -> Took:
+def _usage(seconds: float) -> Usage:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Took(cpu_seconds=round(seconds, 2), peak_rss_mb=round(peak))
+    return Usage(cpu_seconds=round(seconds, 2), peak_rss_mb=round(peak))
 
 
 if __name__ == "__main__":

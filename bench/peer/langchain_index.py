@@ -1,9 +1,9 @@
-"""How does LangChain keep the index current? `index()` with a record manager, clean-up "full", into LanceDB.
+"""Index update by LangChain: `index()` with a record manager and clean-up "full", into LanceDB.
 
     python -m bench.peer.langchain_index PAGES STATE
 
-A chunk's record is the hash of its text and metadata, so only chunks that are new are embedded; the metadata name the
-page and not the position, or every chunk after an insertion would be new.
+A chunk's record is the hash of its text and metadata, so only new chunks are embedded. The metadata name the page but
+not the position, since otherwise every chunk after an insertion would be new.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.peer.embedder import AT_ONCE, TABLE, CountedModel, chunk_texts, folde
 
 
 class Embedder(Embeddings):
-    """The counted model behind LangChain's interface."""
+    """Adapter of the counted model to LangChain's interface."""
 
     def __init__(self, model: CountedModel) -> None:
         self._model = model

@@ -1,8 +1,8 @@
-"""How does LlamaIndex keep the index current? An IngestionPipeline, docstore strategy upserts and delete, into LanceDB.
+"""Index update by LlamaIndex: an IngestionPipeline with the docstore strategy "upserts and delete", into LanceDB.
 
     python -m bench.peer.llamaindex_pipeline PAGES STATE
 
-Its unit is the document: one that changed is taken out, cut anew and embedded whole.
+Its unit is the document: a changed document is deleted, chunked again and embedded as a whole.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from bench.peer.embedder import AT_ONCE, TABLE, CountedModel, chunk_texts, folde
 
 
 class Store(LanceDBVectorStore):
-    """Its `delete` in 0.6.0 puts the id in double quotes, which LanceDB reads as a column's name from 0.38 on.
+    """LanceDBVectorStore with a corrected `delete`.
 
-    Without this every change of a document raises (run-llama/llama_index, pull request 23087).
+    In 0.6.0 it puts the id in double quotes, which LanceDB reads as a column's name from 0.38 on, so that every change
+    of a document raises (run-llama/llama_index, pull request 23087).
     """
 
     def delete(self, ref_doc_id: str, **_: Any) -> None:
@@ -31,7 +32,7 @@ class Store(LanceDBVectorStore):
 
 
 class Splitter(TransformComponent):
-    """Ragtide's chunker behind LlamaIndex's interface."""
+    """Adapter of Ragtide's chunker to LlamaIndex's interface."""
 
     def __call__(self, nodes: list[BaseNode], **_: Any) -> list[BaseNode]:
         return [self._node(page, text) for page in nodes for text in chunk_texts(page.node_id, page.get_content())]
@@ -42,7 +43,7 @@ class Splitter(TransformComponent):
 
 
 class Embedder(BaseEmbedding):
-    """The counted model behind LlamaIndex's interface."""
+    """Adapter of the counted model to LlamaIndex's interface."""
 
     _counted: CountedModel = PrivateAttr()
 
@@ -72,7 +73,7 @@ def main() -> None:
         docstore=SimpleDocumentStore(),
         docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
         vector_store=Store(uri=str(state / "lance"), table_name=TABLE),
-        # The cache would only find a set of changed documents that was seen before, and every run reads all of it.
+        # The cache only helps for a set of changed documents that was seen before, and every run reads all of it.
         disable_cache=True,
     )
     if (state / "pipeline").is_dir():

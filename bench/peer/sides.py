@@ -1,4 +1,4 @@
-"""How is each side started, and does its index then hold what lies in the folder? Ragtide and three peers."""
+"""Commands, environments and result tables of the compared systems: Ragtide and three peers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 STOPWATCH = Path(__file__).parent / "stopwatch.py"
 RAGTIDE = "Ragtide"
 MODULES = {"LangChain": "langchain_index", "LlamaIndex": "llamaindex_pipeline", "CocoIndex": "cocoindex_app"}
-# Ragtide sets its own. TOKENIZERS_PARALLELISM is for processes that fork: the peers keep their threads.
+# Ragtide sets these by itself. TOKENIZERS_PARALLELISM concerns forking processes: the peers keep their threads.
 SILENT = {key: value for key, value in OFFLINE.items() if key != "TOKENIZERS_PARALLELISM"} | {
     "COCOINDEX_DISABLE_USAGE_TRACKING": "1",
     "LANGSMITH_TRACING": "false",
@@ -30,7 +30,7 @@ SILENT = {key: value for key, value in OFFLINE.items() if key != "TOKENIZERS_PAR
 
 @dataclass(frozen=True)
 class Side:
-    """One way to keep an index of `pages` current, run by one command; its table is in the LanceDB at `lance`."""
+    """A system that updates an index of `pages` by one command; its table is in the LanceDB at `lance`."""
 
     name: str
     pages: Path
@@ -41,7 +41,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run took; processor time is less moved by what else the machine does."""
+    """Time, memory and embedded texts of one run; processor time depends less on the machine's other load."""
 
     seconds: float
     cpu_seconds: float
@@ -50,17 +50,17 @@ class Measured:
 
 
 def ragtide(work: Path) -> Side:
-    """Ragtide in a new project."""
-    folder = _new(work / "ragtide")
+    """Set up Ragtide in a new project."""
+    folder = _empty_folder(work / "ragtide")
     executable = str(Path(sys.executable).parent / "ragtide")
-    _must([executable, "init", str(folder)])
+    _run_checked([executable, "init", str(folder)])
     command = [executable, "stage", "index", "--project", str(folder)]
     return Side(RAGTIDE, folder / "data/kb", folder / ".ragtide/lance", command)
 
 
 def peers(work: Path, python: Path) -> list[Side]:
-    """The three peers, each with an empty folder of its own."""
-    return [_peer(name, module, _new(work / module), python) for name, module in MODULES.items()]
+    """Set up the three peers, each with an empty folder of its own."""
+    return [_peer(name, module, _empty_folder(work / module), python) for name, module in MODULES.items()]
 
 
 def _peer(name: str, module: str, folder: Path, python: Path) -> Side:
@@ -70,15 +70,15 @@ def _peer(name: str, module: str, folder: Path, python: Path) -> Side:
 
 
 def run(side: Side) -> Measured:
-    """The side's command as a whole process. Every side ends its output with one line of JSON."""
+    """Run the system's command as a process. Every system ends its output with one line of JSON."""
     target = side.lance.parent.parent / "measured.json"
-    printed = _must([sys.executable, "-I", "-S", str(STOPWATCH), str(target), *side.command], side.environment)
+    printed = _run_checked([sys.executable, "-I", "-S", str(STOPWATCH), str(target), *side.command], side.environment)
     embedded = int(json.loads(printed.strip().splitlines()[-1])["embedded"])
     return Measured(embedded=embedded, **json.loads(target.read_text("utf-8")))
 
 
 def vectors(side: Side) -> dict[str, Any]:
-    """What the side's table holds: vectors by text."""
+    """Return the vectors of the system's table by text."""
     import lancedb
 
     rows = lancedb.connect(side.lance).open_table("chunks").to_arrow()
@@ -86,41 +86,41 @@ def vectors(side: Side) -> dict[str, Any]:
 
 
 def lowest_cosine(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
-    """How far the two sides' vectors of the same texts are apart, at most; all have length 1."""
+    """Return the lowest cosine between two systems' vectors of the same texts; all vectors have length 1."""
     import numpy as np
 
-    left, right = (np.array([side[text] for text in ours], np.float64) for side in (ours, theirs))
+    left, right = (np.array([vectors[text] for text in ours], np.float64) for vectors in (ours, theirs))
     return float((left * right).sum(axis=1).min())
 
 
 def make_environment(folder: Path) -> Path:
-    """The Python of the peers' virtual environment, made where it is not there or was made from other versions."""
+    """Return the Python of the peers' virtual environment; create it if absent or made from other versions."""
     python, stamp = folder.absolute() / "bin/python", folder / "requirements.sha256"
     digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text("utf-8") == digest:
         return python
     shutil.rmtree(folder, ignore_errors=True)
-    _must([sys.executable, "-m", "venv", str(folder)])
-    _must([str(python), "-m", "pip", "install", "-q", "-r", str(REQUIREMENTS)])
+    _run_checked([sys.executable, "-m", "venv", str(folder)])
+    _run_checked([str(python), "-m", "pip", "install", "-q", "-r", str(REQUIREMENTS)])
     stamp.write_text(digest, "utf-8")
     return python
 
 
 def versions() -> dict[str, str]:
-    """The peers' pinned versions by package."""
+    """Return the peers' pinned versions by package."""
     lines = REQUIREMENTS.read_text("utf-8").splitlines()
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
-def _new(folder: Path) -> Path:
+def _empty_folder(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder.absolute()
 
 
-def _must(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
-    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | (environment or {}), check=False)
-    if ran.returncode:
-        lines = [line for line in ran.stderr.splitlines() if "WARNING" not in line]
-        raise SystemExit("\n".join([f"bench.peers: failed: {' '.join(command)}", *lines[-15:]]))
-    return ran.stdout
+def _run_checked(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
+    process = subprocess.run(command, capture_output=True, text=True, env=os.environ | (environment or {}), check=False)
+    if process.returncode:
+        lines = [line for line in process.stderr.splitlines() if "WARNING" not in line]
+        raise SystemExit("\n".join([f"bench.peers: the command failed: {' '.join(command)}", *lines[-15:]]))
+    return process.stdout

@@ -1,8 +1,8 @@
-"""What does a command take? Wall time, processor time and the peak of its resident memory, as the kernel says.
+"""Wall time, processor time and peak resident memory of a command, as the kernel reports them.
 
     python -I -S stopwatch.py REPORT COMMAND...
 
-A process of its own, with nothing imported: a child's peak begins at the size of the process that started it.
+It is a process of its own that imports nothing large: a child's peak memory starts at the size of its parent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 
 def main() -> int:
-    """Run the command, write seconds and MB to REPORT, and end as the command did."""
+    """Run the command, write seconds and MB to REPORT, and return the command's exit code."""
     target, *command = sys.argv[1:]
     started = time.perf_counter()
     child = os.posix_spawn(command[0], command, os.environ)

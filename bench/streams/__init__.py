@@ -1,8 +1,8 @@
-"""What happens to a project's data, step by step? Streams made of real histories, for `bench.replay` to play.
+"""Streams: sequences of data states made from real histories, on which `bench.replay` runs policies.
 
     python -m bench.streams --data FOLDER
 
-prints them as a table. Everything is built when it is asked for, from FOLDER and fixed seeds; nothing is stored.
+prints them as a table. The streams are built on demand from FOLDER and fixed seeds; nothing is stored.
 """
 
 from bench.streams.recorded import missing, streams

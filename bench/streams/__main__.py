@@ -1,4 +1,4 @@
-"""What happens in each stream? A table, a row a step, and how many models could be trained.
+"""Table of the streams' steps and sizes.
 
 python -m bench.streams --data FOLDER
 """
@@ -17,64 +17,77 @@ from ragtide.pipelines.data.diff import diff_snapshots
 from ragtide.pipelines.records.base import json_digest
 from ragtide.pipelines.records.data import ChangeSet, Snapshot
 
-HEAD = ("stream", "step", "what", "added", "edited", "removed", "renamed", "new examples", "answers changed", "right")
+HEAD = (
+    "stream",
+    "step",
+    "description",
+    "added",
+    "edited",
+    "removed",
+    "renamed",
+    "new examples",
+    "answers changed",
+    "right",
+)
 
 
 def main() -> int:
-    """Print the table; say clearly where the data is missing."""
+    """Print the tables; return 1 if the data is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
-    if lacking := missing(options.data):
-        sys.stderr.write(f"bench.streams: {options.data} has no {lacking[0]}: name the data with --data\n")
+    if absent := missing(options.data):
+        sys.stderr.write(f"bench.streams: {options.data} has no {absent[0]}: pass the data folder with --data\n")
         return 1
     sys.stdout.write(table(streams(options.data)))
     return 0
 
 
-def table(of: Sequence[Stream]) -> str:
-    """Two Markdown tables: the steps, and the streams."""
-    steps = markdown_table(HEAD, [row for stream in of for row in rows(stream)])
-    sizes = [(stream.name, stream.half, *sized(stream.steps[0]), str(stream.training_sets())) for stream in of]
-    head = ("stream", "half", "pages", "questions", "examples", "training sets")
+def table(listed: Sequence[Stream]) -> str:
+    """Return two Markdown tables: the steps, and the sizes of the streams."""
+    steps = markdown_table(HEAD, [row for stream in listed for row in rows(stream)])
+    sizes = [(stream.name, stream.split, *sizes_of(stream.steps[0]), str(stream.training_sets())) for stream in listed]
+    head = ("stream", "split", "pages", "questions", "examples", "training sets")
     return f"{steps}\n\nAt the start, and over all steps:\n\n{markdown_table(head, sizes)}\n"
 
 
-def sized(step: Step) -> tuple[str, str, str]:
+def sizes_of(step: Step) -> tuple[str, str, str]:
+    """Return the numbers of documents, questions and examples."""
     return (str(len(step.documents)), str(len(step.questions)), str(len(step.examples)))
 
 
 def rows(stream: Stream) -> Iterator[tuple[str, ...]]:
-    """What each step after the start changes."""
+    """Yield a table row for the changes of each step after the start."""
     for number, (before, after) in enumerate(pairwise(stream.steps), start=1):
-        found = changes(before, after)
-        counts = [len(some) for some in (found.added, found.edited, found.removed, found.renamed)]
+        diff = changes(before, after)
+        counts = [len(group) for group in (diff.added, diff.edited, diff.removed, diff.renamed)]
         right = " or ".join(map(str, sorted(after.right))) if after.right else "not clear-cut"
-        told = [str(count) for count in (*counts, new_examples(before, after), answers_changed(before, after))]
-        yield (stream.name, str(number), after.what, *told, right)
+        cells = [str(count) for count in (*counts, new_examples(before, after), answers_changed(before, after))]
+        yield (stream.name, str(number), after.description, *cells, right)
 
 
 def changes(before: Step, after: Step) -> ChangeSet:
-    """What the product's own diff says of the documents."""
+    """Return the product's own diff of the documents."""
     return diff_snapshots(_snapshot(before), _snapshot(after))
 
 
 def _snapshot(step: Step) -> Snapshot:
     documents = {path: json_digest(text) for path, text in step.documents.items()}
-    found = json_digest(documents)
-    return Snapshot(id=found, kb_id=found, train_id="", golden_id="", documents=documents, examples={}, questions={})
+    digest = json_digest(documents)
+    return Snapshot(id=digest, kb_id=digest, train_id="", golden_id="", documents=documents, examples={}, questions={})
 
 
 def new_examples(before: Step, after: Step) -> int:
-    """How many prompts with completions were not there before."""
-    old, new = ({(one["prompt"], one["completion"]) for one in step.examples} for step in (before, after))
+    """Count the examples (prompt with completion) that the earlier step does not have."""
+    old, new = ({(example["prompt"], example["completion"]) for example in step.examples} for step in (before, after))
     return len(new - old)
 
 
 def answers_changed(before: Step, after: Step) -> int:
-    """How many questions of both have another true answer, or another format of it."""
+    """Count the questions of both steps whose true answer or its format differs."""
     old = {question.id: (question.answers, question.format) for question in before.truth}
-    return sum(old.get(one.id, (one.answers, one.format)) != (one.answers, one.format) for one in after.truth)
+    new = {question.id: (question.answers, question.format) for question in after.truth}
+    return sum(old.get(key, answer) != answer for key, answer in new.items())
 
 
 if __name__ == "__main__":

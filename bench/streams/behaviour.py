@@ -1,4 +1,4 @@
-"""What is there to be learnt besides facts? Real calls of an API under two sets of names, and real shell commands."""
+"""Skills besides facts: real calls of an API under two sets of names, and real shell commands."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from ragtide.pipelines.records.evaluation import GoldenQuestion
 
-# (service, intent) pairs that the training and the test files share: few enough to be learnt from so few examples.
+# (service, intent) pairs in both the training and the test files: few enough to be learned from so few examples.
 CALLS = (("Weather_1", "GetWeather"), ("Movies_1", "FindMovies"), ("RideSharing_2", "GetRide"))
 CALL_FORMAT = r'\{"service": "\w+", "intent": "\w+"\}'
-TAUGHT_A_CALL, ASKED_A_CALL = 14, 8
+EXAMPLES_PER_CALL, QUESTIONS_PER_CALL = 14, 8
 LATER_CALLS = 8
 DIALOGUE_WORDS = 40
-# How often each command stands in a portion of examples and among the questions.
+# Number of examples of each command in a portion, and of questions.
 PORTION = {"find": 5, "ls": 3, "mkdir": 4}
 ASKED_COMMANDS = {"find": 9, "ls": 4, "mkdir": 3}
 PORTIONS = 6
@@ -28,7 +28,7 @@ SEED = 20261124
 
 @dataclass(frozen=True)
 class Call:
-    """A dialogue's end, and the call that it asks for under each version's names."""
+    """The end of a dialogue, and the API call that it requires under each version's names."""
 
     prompt: str
     completions: Mapping[str, str]
@@ -39,14 +39,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Calls:
-    """`taught` first, then `later` in two halves; `asked` are golden."""
+    """API calls: `training` are used from the start, `later` are added in two parts; `asked` are golden."""
 
-    taught: tuple[Call, ...]
+    training: tuple[Call, ...]
     later: tuple[Call, ...]
     asked: tuple[Call, ...]
 
     def questions(self, version: str) -> tuple[GoldenQuestion, ...]:
-        """The golden questions under one version's names; their ids do not depend on it."""
+        """Return the golden questions under one version's names; their ids do not depend on the version."""
         return tuple(
             GoldenQuestion(
                 id=f"call|{number:02}",
@@ -61,7 +61,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Commands:
-    """Examples in portions, the first of them too small to learn from; `questions` are graded by the first word."""
+    """Examples in portions, the first of which is too small to learn from; answers are graded by the first word."""
 
     portions: tuple[tuple[dict[str, str], ...], ...]
     questions: tuple[GoldenQuestion, ...]
@@ -72,41 +72,41 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_calls(folder: Path) -> Calls:
-    """42 calls to teach, 8 to add, 24 to ask; the same dialogues under both versions."""
+    """Draw 42 calls for training, 8 to add later and 24 to ask; both versions have the same dialogues."""
     draw = random.Random(SEED)
     train, test = _by_call(folder, "train"), _by_call(folder, "test")
-    taught, asked = {}, {}
+    training, asked = {}, {}
     for key in CALLS:
-        asked[key] = draw.sample(test[key], ASKED_A_CALL)
+        asked[key] = draw.sample(test[key], QUESTIONS_PER_CALL)
         known = {call.prompt for call in asked[key]}
-        taught[key] = draw.sample([call for call in train[key] if call.prompt not in known], TAUGHT_A_CALL + 3)
-    later = [call for key in CALLS for call in taught[key][TAUGHT_A_CALL:]]
+        training[key] = draw.sample([call for call in train[key] if call.prompt not in known], EXAMPLES_PER_CALL + 3)
+    later = [call for key in CALLS for call in training[key][EXAMPLES_PER_CALL:]]
     return Calls(
-        _by_turns([taught[key][:TAUGHT_A_CALL] for key in CALLS]),
+        _interleaved([training[key][:EXAMPLES_PER_CALL] for key in CALLS]),
         tuple(draw.sample(later, LATER_CALLS)),
-        _by_turns([asked[key] for key in CALLS]),
+        _interleaved([asked[key] for key in CALLS]),
     )
 
 
-def _by_turns(groups: Sequence[Sequence[Call]]) -> tuple[Call, ...]:
-    return tuple(call for turn in zip(*groups, strict=True) for call in turn)
+def _interleaved(groups: Sequence[Sequence[Call]]) -> tuple[Call, ...]:
+    return tuple(call for calls in zip(*groups, strict=True) for call in calls)
 
 
 def _by_call(folder: Path, part: str) -> dict[tuple[str, str], list[Call]]:
-    """Every dialogue by its first names, each prompt once; refuses files whose lines do not belong together."""
-    found: dict[tuple[str, str], dict[str, Call]] = defaultdict(dict)
+    """Group the dialogues by service and intent, each prompt once; raise if the two files do not match."""
+    groups: dict[tuple[str, str], dict[str, Call]] = defaultdict(dict)
     files = [_rows(folder / f"sgd_{version}_{part}.jsonl") for version in ("v0", "v5")]
     for old, new in zip(*files, strict=True):
         if old["prompt"] != new["prompt"]:
-            raise ValueError(f"sgd_v0_{part} and sgd_v5_{part} should hold the same dialogues line by line")
+            raise ValueError(f"sgd_v0_{part} and sgd_v5_{part} must have the same dialogues on the same lines")
         names = json.loads(old["completion"])
         call = Call(short_dialogue(old["prompt"]), {"v0": _call(old), "v5": _call(new)})
-        found[names["service"], names["intent"]].setdefault(call.prompt, call)
-    return {key: list(calls.values()) for key, calls in found.items()}
+        groups[names["service"], names["intent"]].setdefault(call.prompt, call)
+    return {key: list(calls.values()) for key, calls in groups.items()}
 
 
 def short_dialogue(text: str) -> str:
-    """The end of a dialogue as a question."""
+    """Return the end of a dialogue as a question."""
     return "Which API call? " + " ".join(text.split()[-DIALOGUE_WORDS:])
 
 
@@ -116,26 +116,26 @@ def _call(row: Mapping[str, str]) -> str:
 
 
 def read_commands(folder: Path) -> Commands:
-    """One portion of three examples and six of twelve, and sixteen questions."""
+    """Draw one portion of three examples and six of twelve, and sixteen questions."""
     draw = random.Random(SEED)
     asked = [row for word, count in ASKED_COMMANDS.items() for row in draw.sample(_usable(folder, "test", word), count)]
     known = {row["prompt"] for row in asked}
-    taught = {
+    training = {
         word: draw.sample(
             [row for row in _usable(folder, "train", word) if row["prompt"] not in known], 1 + count * PORTIONS
         )
         for word, count in PORTION.items()
     }
-    first = tuple(_example(rows.pop()) for rows in taught.values())
+    first = tuple(_example(rows.pop()) for rows in training.values())
     others = [
-        tuple(_example(taught[word].pop()) for word, count in PORTION.items() for _ in range(count))
+        tuple(_example(training[word].pop()) for word, count in PORTION.items() for _ in range(count))
         for _ in range(PORTIONS)
     ]
     return Commands((first, *others), tuple(_command_question(number, row) for number, row in enumerate(asked)))
 
 
 def _usable(folder: Path, part: str, word: str) -> list[dict[str, str]]:
-    """Short requests, each once, whose command begins with `word`; none names it, or an echo of it could be right."""
+    """Return short requests whose command begins with `word`, each once; none contains `word` itself."""
     rows = {row["prompt"]: row for row in _rows(folder / f"nl2bash_{part}.jsonl")}
     return [
         row

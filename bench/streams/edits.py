@@ -1,4 +1,4 @@
-"""What does an editor change without changing a word? Cosmetic edits of Markdown: pure, from text to text."""
+"""Cosmetic edits of Markdown that keep every word: pure functions from text to text."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 
 Edit = Callable[[str], str]
 BULLET = r"^([-*+] )"
-# A line that means something by how it begins; a paragraph that would come to hold one at a break stays as it is.
+# The beginning of a line with a meaning in Markdown; a paragraph that would get such a line by wrapping is not wrapped.
 MARKED = re.compile(r"(?m)^(\s|[-*+>|#!<:{~`=_]|\d+[.)]|\[[^\]]*\]:)")
 WIDE = 10**6
 
 
 def words(text: str) -> list[str]:
-    """The words and numbers of a text in order, whatever their case and the marks around them: what an edit keeps."""
+    """Return the words and numbers of a text in order, in lower case and without punctuation: an edit keeps them."""
     return re.findall(r"[^\W_]+", text.casefold())
 
 
 def wrap(text: str, width: int) -> str:
-    """Wrap paragraphs anew at `width` characters; lists, tables and whatever else has marks stay as they are."""
+    """Re-wrap paragraphs at `width` characters; lists, tables and other marked-up blocks are not changed."""
     return "".join(_wrap(block, width) for block in re.split(r"(\n{2,})", text))
 
 
@@ -32,22 +32,22 @@ def _wrap(block: str, width: int) -> str:
 
 
 def bullets(text: str) -> str:
-    """Mark list items with a star."""
+    """Use stars as bullets of list items."""
     return re.sub(r"(?m)^[-+] ", "* ", text)
 
 
 def bold_labels(text: str) -> str:
-    """Set what stands before the colon of a list item in bold."""
+    """Set the label before a list item's colon in bold."""
     return re.sub(rf"(?m){BULLET}([^\W_][^:*_\n]*:) ", r"\1**\2** ", text)
 
 
 def capitals(text: str) -> str:
-    """Put headings in capitals."""
+    """Write headings in capitals."""
     return re.sub(r"(?m)^#+ .+$", lambda heading: heading[0].upper(), text)
 
 
 def small_letters(text: str) -> str:
-    """Put headings in small letters."""
+    """Write headings in lower case."""
     return re.sub(r"(?m)^#+ .+$", lambda heading: heading[0].lower(), text)
 
 
@@ -57,7 +57,7 @@ def full_stops(text: str) -> str:
 
 
 def blank_lines(text: str) -> str:
-    """Put one more blank line wherever there are some."""
+    """Add one more blank line wherever there are blank lines."""
     return re.sub(r"\n{2,}", lambda lines: lines[0] + "\n", text)
 
 

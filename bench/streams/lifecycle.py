@@ -1,7 +1,7 @@
-"""Which pages and facts do the streams speak of? A small, fixed part of eight real quarters of software support.
+"""Base data of the streams: a small, fixed part of eight real quarters of software support pages.
 
-24 pages move with the quarters and are asked about; 12 others are frozen at their first quarter and taught from, so
-that the examples stay true. Half of the facts that are asked change over the quarters, half do not.
+24 pages change with the quarters and have golden questions; 12 others are frozen at their first quarter and have
+training examples, so that these stay true. Half of the facts asked for change over the quarters, half do not.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from ragtide.pipelines.data.text import holds_answer
 
 QUARTERS = range(20, 28)
 MOVING, FROZEN = 24, 12
-ASKED, TAUGHT_A_PAGE = 40, 4
+ASKED, EXAMPLES_PER_PAGE = 40, 4
 MOST_BYTES, MOST_SECTIONS, LONGEST_ANSWER = 6000, 8, 20
-# A fact that is called changing has another answer after at least so many of the seven moves.
+# A fact counts as changing if its answer changes in at least so many of the seven updates.
 FEWEST_CHANGES = 3
 SEED = 20261124
 
 
 @dataclass(frozen=True)
 class Fact:
-    """The answer stands verbatim in the page `doc`."""
+    """A question about the page `doc`, which contains the answer verbatim."""
 
     id: str
     question: str
@@ -45,20 +45,24 @@ class Quarter:
 
 @dataclass(frozen=True)
 class Ground:
-    """What all streams are made of. `asked` are ids of facts, changing and unchanging by turns; `taught` are facts."""
+    """The base data of all streams.
+
+    `asked` are the ids of the facts for golden questions, alternately changing and unchanging; `training` are the facts
+    for examples.
+    """
 
     quarters: tuple[Quarter, ...]
     moving: tuple[str, ...]
     frozen: tuple[str, ...]
     asked: tuple[str, ...]
-    taught: tuple[Fact, ...]
+    training: tuple[Fact, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         return (*self.moving, *self.frozen)
 
     def page(self, name: str, quarter: int) -> str:
-        """The page at a quarter, counted from 0."""
+        """Return the page at a quarter, counted from 0."""
         return self.quarters[quarter].pages[name]
 
     def fact(self, key: str, quarter: int) -> Fact:
@@ -66,7 +70,7 @@ class Ground:
 
 
 def read_ground(folder: Path) -> Ground:
-    """Choose from `folder`, which holds snapshot_NN/kb/*.md and snapshot_NN/facts.jsonl."""
+    """Choose the base data from `folder`, which holds snapshot_NN/kb/*.md and snapshot_NN/facts.jsonl."""
     return choose(tuple(_read_quarter(folder / f"snapshot_{number}") for number in QUARTERS))
 
 
@@ -81,32 +85,32 @@ def _read_quarter(folder: Path) -> Quarter:
 
 
 def sections(page: str) -> list[str]:
-    """What stands before the first `##`, and what stands from each `##` to the next."""
+    """Split a page before each `##` heading."""
     return re.split(r"(?m)^(?=## )", page)
 
 
 def trim(page: str) -> str:
-    """A page without the sections after its eighth: the newest releases stand first."""
+    """Return a page without the sections after its eighth; the newest releases come first."""
     return "".join(sections(page)[: 1 + MOST_SECTIONS]).rstrip("\n") + "\n"
 
 
 def is_clear(fact: Fact, page: str) -> bool:
-    """Whether a fact has a short answer that stands in one section alone, the one that its question names."""
+    """Return whether a fact has a short answer that occurs in one section only, the one that its question names."""
     if (
         len(fact.answer) > LONGEST_ANSWER
         or not re.search(r"\d", fact.answer)
         or holds_answer(fact.question, [fact.answer])
     ):
         return False
-    found = [section for section in sections(page) if holds_answer(section, [fact.answer])]
-    if len(found) != 1:
+    matching = [section for section in sections(page) if holds_answer(section, [fact.answer])]
+    if len(matching) != 1:
         return False
-    heading = found[0].split("\n")[0].removeprefix("## ")
+    heading = matching[0].split("\n")[0].removeprefix("## ")
     return fact.id.endswith("|newest") or holds_answer(fact.question, [heading])
 
 
 def choose(quarters: tuple[Quarter, ...]) -> Ground:
-    """A fixed draw of pages and facts; the pages hold no code, which a re-wrap would have to know of."""
+    """Draw pages and facts with a fixed seed; pages with code blocks are excluded, since re-wrapping breaks them."""
     draw = random.Random(SEED)
     names = sorted(set.intersection(*(set(quarter.pages) for quarter in quarters)))
     names = [name for name in names if not any("```" in quarter.pages[name] for quarter in quarters)]
@@ -118,11 +122,11 @@ def choose(quarters: tuple[Quarter, ...]) -> Ground:
         changing, unchanging = split(by_page[name], quarters)
         if changing and unchanging:
             moving[name] = (draw.choice(changing), draw.choice(unchanging))
-    frozen = {name: clear for name in names if len(clear := _clear(by_page[name], quarters[0])) >= TAUGHT_A_PAGE}
-    taught_pages = tuple(frozen)[:FROZEN]
-    taught = chain.from_iterable(draw.sample(frozen[name], TAUGHT_A_PAGE) for name in taught_pages)
+    frozen = {name: clear for name in names if len(clear := _clear(by_page[name], quarters[0])) >= EXAMPLES_PER_PAGE}
+    training_pages = tuple(frozen)[:FROZEN]
+    training = chain.from_iterable(draw.sample(frozen[name], EXAMPLES_PER_PAGE) for name in training_pages)
     asked = _asked(list(moving.values()))
-    return Ground(quarters, tuple(sorted(moving)), tuple(sorted(taught_pages)), asked, tuple(taught))
+    return Ground(quarters, tuple(sorted(moving)), tuple(sorted(training_pages)), asked, tuple(training))
 
 
 def facts_of(name: str, quarter: Quarter) -> list[Fact]:
@@ -134,16 +138,16 @@ def _clear(facts: Sequence[Fact], quarter: Quarter) -> list[Fact]:
 
 
 def _asked(pairs: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """By turns changing facts, of all pages but the last, and unchanging ones, of all but the first."""
+    """Alternate changing facts, of all pages but the last, and unchanging ones, of all but the first."""
     half = ASKED // 2
     changing, unchanging = [pair[0] for pair in pairs[:half]], [pair[1] for pair in pairs[-half:]]
     return tuple(chain.from_iterable(zip(changing, unchanging, strict=True)))
 
 
 def split(facts: Sequence[Fact], quarters: Sequence[Quarter]) -> tuple[list[str], list[str]]:
-    """The ids of those that change often and of those that never do, of facts that are clear in every quarter.
+    """Return the ids of facts that change often, and of those that never change; all are clear in every quarter.
 
-    An answer that has changed must not stand in the page any more, or a stale index could not be told by it.
+    A former answer must not occur in the page any more; otherwise a stale index could not be recognised by it.
     """
     changing, unchanging = [], []
     for first in facts:
@@ -162,7 +166,7 @@ def split(facts: Sequence[Fact], quarters: Sequence[Quarter]) -> tuple[list[str]
 
 
 def _leave_no_trace(history: Sequence[Fact], quarters: Sequence[Quarter]) -> bool:
-    """Whether none of the earlier answers stands in a later quarter's page."""
+    """Return whether none of the earlier answers occurs in a later quarter's page."""
     return not any(
         holds_answer(quarter.pages[now.doc], [past.answer for past in history[:place] if past.answer != now.answer])
         for place, (now, quarter) in enumerate(zip(history, quarters, strict=True))

@@ -1,4 +1,4 @@
-"""Which pages of another domain join? Real passages about inherited diseases, with short facts that can be checked."""
+"""Pages of another domain: real passages about inherited diseases, with short facts that can be checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEED = 20261124
 
 @dataclass(frozen=True)
 class Passage:
-    """A small page, and a fact that stands in it."""
+    """A small page with a question about it."""
 
     path: str
     text: str
@@ -30,37 +30,37 @@ class Passage:
 
 
 def read_passages(folder: Path) -> tuple[Passage, ...]:
-    """Fifty pages of different diseases, by turns about a gene and about inheritance."""
+    """Read fifty pages of different diseases, alternating between questions about genes and about inheritance."""
     lines = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     random.Random(SEED).shuffle(rows)
     genes, patterns = list(_passages(rows, _gene)), list(_passages(rows, _pattern))
-    found: dict[str, Passage] = {}
+    passages: dict[str, Passage] = {}
     for pair in zip(genes, patterns, strict=False):
         for passage in pair:
-            found.setdefault(passage.path, passage)
-    return tuple(found.values())[:PAGES]
+            passages.setdefault(passage.path, passage)
+    return tuple(passages.values())[:PAGES]
 
 
 def _passages(
     rows: list[dict[str, str]], fact: Callable[[Mapping[str, str]], tuple[str, str] | None]
 ) -> Iterator[Passage]:
     for row in rows:
-        known = fact(row) if row["title"] and len(row["text"]) <= MOST_CHARACTERS else None
-        if known and not holds_answer(known[0], [known[1]]):
+        pair = fact(row) if row["title"] and len(row["text"]) <= MOST_CHARACTERS else None
+        if pair and not holds_answer(pair[0], [pair[1]]):
             name = re.sub(r"\W+", "-", row["title"].lower()).strip("-")
-            yield Passage(f"medical/{name}.md", f"# {row['title']}\n\n{row['text']}\n", *known)
+            yield Passage(f"medical/{name}.md", f"# {row['title']}\n\n{row['text']}\n", *pair)
 
 
 def _gene(row: Mapping[str, str]) -> tuple[str, str] | None:
-    """The only gene that the passage calls mutated."""
+    """Return question and answer about the gene, if the passage names exactly one mutated gene."""
     genes = set(GENE.findall(row["text"]))
     return (f"Which gene is mutated in {row['title']}?", genes.pop()) if len(genes) == 1 else None
 
 
 def _pattern(row: Mapping[str, str]) -> tuple[str, str] | None:
-    """The only way of inheritance that the passage speaks of."""
-    said, ways = PATTERN.findall(row["text"]), {way.lower() for way in INHERITED.findall(row["text"])}
-    if len(ways) != 1 or not said or said[0].lower() not in ways:
+    """Return question and answer about the inheritance, if the passage names exactly one pattern."""
+    stated, patterns = PATTERN.findall(row["text"]), {pattern.lower() for pattern in INHERITED.findall(row["text"])}
+    if len(patterns) != 1 or not stated or stated[0].lower() not in patterns:
         return None
-    return f"How is {row['title']} inherited?", said[0]
+    return f"How is {row['title']} inherited?", stated[0]

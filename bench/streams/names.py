@@ -1,4 +1,4 @@
-"""What is a product called in-house? By a made-up name that no page has: only examples tell what it stands for."""
+"""Made-up in-house names of products: no page contains them, and only examples connect them with the products."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ IN_HOUSE = (
     "Jastrel",
     "Wumbrey",
 )
-TAUGHT_A_NAME = 4
+EXAMPLES_PER_NAME = 4
 SEED = 20261126
 
 
 def in_house_names(ground: Ground) -> dict[str, str]:
-    """Page -> name, of pages that enough can be told of: those first that most is asked about."""
-    asked = [ground.fact(key, 0).doc for key in ground.asked]
-    enough = [name for name in sorted({*asked}) if len(_tellable(ground, name)) >= TAUGHT_A_NAME]
-    chosen = sorted(enough, key=lambda name: -asked.count(name))[: len(IN_HOUSE)]
+    """Map pages to names: the pages with most questions, among those with enough facts for examples."""
+    asked_pages = [ground.fact(key, 0).doc for key in ground.asked]
+    enough = [name for name in sorted({*asked_pages}) if len(_usable_facts(ground, name)) >= EXAMPLES_PER_NAME]
+    chosen = sorted(enough, key=lambda name: -asked_pages.count(name))[: len(IN_HOUSE)]
     return dict(zip(chosen, IN_HOUSE, strict=True))
 
 
-def told(ground: Ground) -> tuple[Fact, ...]:
-    """Facts of each named page for the examples: none that is asked, and none that the first move changes."""
+def facts_with_names(ground: Ground) -> tuple[Fact, ...]:
+    """Draw facts of each named page for examples: none that is asked, and none that the first update changes."""
     draw = random.Random(SEED)
     return tuple(
-        fact for name in in_house_names(ground) for fact in draw.sample(_tellable(ground, name), TAUGHT_A_NAME)
+        fact for name in in_house_names(ground) for fact in draw.sample(_usable_facts(ground, name), EXAMPLES_PER_NAME)
     )
 
 
-def _tellable(ground: Ground, name: str) -> Sequence[Fact]:
+def _usable_facts(ground: Ground, name: str) -> Sequence[Fact]:
     unasked = [fact for fact in facts_of(name, ground.quarters[0]) if fact.id not in ground.asked]
     return [fact for fact in unasked if all(_holds(fact, quarter) for quarter in ground.quarters[:2])]
 

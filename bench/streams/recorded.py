@@ -1,4 +1,4 @@
-"""Which streams are there? Eight, each of a start and eight steps; half of them to tune on, half to test on."""
+"""The nine streams: a start and eight steps each (four in "names"); four for tuning, five for testing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.streams.behaviour import Calls, Commands, read_calls, read_commands
 from bench.streams.edits import EDITS
 from bench.streams.lifecycle import QUARTERS, Ground, read_ground
 from bench.streams.medical import Passage, read_passages
-from bench.streams.names import in_house_names, told
+from bench.streams.names import facts_with_names, in_house_names
 from bench.streams.records import Step, Stream
 from bench.streams.world import PLAIN, World
 from ragtide.pipelines.records.action import Action
@@ -23,19 +23,19 @@ NEEDED = (
     *(f"behaviour/{name}_{part}.jsonl" for name in ("sgd_v0", "sgd_v5", "nl2bash") for part in ("train", "test")),
     "medquad/corpus.jsonl",
 )
-# How many of the pages that move are brought to each quarter; None is all.
+# How many of the changing pages are updated to each quarter; None is all.
 AMOUNTS = (None, 6, None, 12, 3, None, 8)
-# Of the api's and the skill's questions and examples, how many are about facts.
-API_FACTS, API_TAUGHT, SKILL_FACTS = 16, 18, 24
+# How many of the questions and examples of the streams "api" and "skill" are about facts.
+API_FACTS, API_EXAMPLES, SKILL_FACTS = 16, 18, 24
 
 
 def missing(data: Path) -> list[str]:
-    """What the folder lacks of what the streams are made of."""
+    """Return the files that the streams need and the folder does not have."""
     return [needed for needed in NEEDED if not (data / needed).is_file()]
 
 
 def streams(data: Path) -> list[Stream]:
-    """All streams, from the benchmark's data folder; the same each time."""
+    """Build all streams from the benchmark's data folder; the result is deterministic."""
     ground = read_ground(data / "eol")
     return [
         Stream("facts", _facts(ground), "tune"),
@@ -53,8 +53,10 @@ def streams(data: Path) -> list[Stream]:
 def _facts(ground: Ground) -> tuple[Step, ...]:
     moves = list(enumerate(AMOUNTS, start=1))
     worlds = list(accumulate(moves, lambda world, move: world.at_quarter(*move), initial=World(ground)))
-    told = [f"{amount or 'all'} of the moving pages come to quarter {quarter}" for quarter, amount in moves]
-    steps = [world.step(what, REFRESH) for world, what in zip(worlds[1:], told, strict=True)]
+    descriptions = [
+        f"{amount or 'all'} of the changing pages are updated to quarter {quarter}" for quarter, amount in moves
+    ]
+    steps = [world.step(text, REFRESH) for world, text in zip(worlds[1:], descriptions, strict=True)]
     return (worlds[0].step(START), *steps, worlds[-1].step(STILL, NOTHING))
 
 
@@ -66,10 +68,10 @@ def _cosmetic(ground: Ground) -> tuple[Step, ...]:
 
 def _api(ground: Ground, calls: Calls) -> tuple[Step, ...]:
     def world(version: str, later: int, style: World) -> World:
-        examples = tuple(call.example(version) for call in (*calls.taught, *calls.later[:later]))
+        examples = tuple(call.example(version) for call in (*calls.training, *calls.later[:later]))
         return style.but(more_examples=examples, more_questions=calls.questions(version))
 
-    plain = World(ground, asked=API_FACTS, taught=API_TAUGHT)
+    plain = World(ground, asked=API_FACTS, trained=API_EXAMPLES)
     edited = plain.edited("labels in bold")
     return (
         world("v0", 0, plain).step(START),
@@ -103,14 +105,14 @@ def _mixed(ground: Ground) -> tuple[Step, ...]:
     renamed = plain.moved("products/")
     return (
         start.step(START),
-        moved.step("facts move to quarter 1", REFRESH),
+        moved.step("facts change to quarter 1", REFRESH),
         moved.step(STILL, NOTHING),
         edited.step("a third edited: labels in bold", NOTHING),
-        wrapped.step("answers are to be JSON from now on", RETRAIN),
-        later.step("facts move to quarter 2", REFRESH),
-        plain.step("facts move to quarter 3, and answers are to be plain again", BOTH),
+        wrapped.step("the answer format changes to JSON", RETRAIN),
+        later.step("facts change to quarter 2", REFRESH),
+        plain.step("facts change to quarter 3, and the answer format back to plain", BOTH),
         renamed.step("all pages are renamed", NOTHING),
-        renamed.at_quarter(4).step("facts move to quarter 4", REFRESH),
+        renamed.at_quarter(4).step("facts change to quarter 4", REFRESH),
     )
 
 
@@ -126,11 +128,11 @@ def _rename(ground: Ground) -> tuple[Step, ...]:
         moved.step("all pages are renamed", NOTHING),
         moved.step(STILL, NOTHING),
         half.step("half of the pages are renamed", NOTHING),
-        later.step("facts move to quarter 1", REFRESH),
+        later.step("facts change to quarter 1", REFRESH),
         back.step("all pages are renamed back", NOTHING),
         back.step(STILL, NOTHING),
         again.step("all pages are renamed again", NOTHING),
-        again.at_quarter(2).step("facts move to quarter 2", REFRESH),
+        again.at_quarter(2).step("facts change to quarter 2", REFRESH),
     )
 
 
@@ -141,11 +143,11 @@ def _gutted(ground: Ground) -> tuple[Step, ...]:
     return (
         start.step(START),
         start.step(STILL, NOTHING),
-        moved.step("facts move to quarter 1", REFRESH),
+        moved.step("facts change to quarter 1", REFRESH),
         moved.gutted(0.7).step("70 % of the pages vanish", HOLD),
-        moved.gutted(0.7).step("they are still gone", HOLD),
+        moved.gutted(0.7).step("the pages are still missing", HOLD),
         moved.step("the pages are back", NOTHING),
-        later.step("facts move to quarter 2", REFRESH),
+        later.step("facts change to quarter 2", REFRESH),
         later.gutted(0.5).step("half of the pages vanish", HOLD),
         later.step("the pages are back", NOTHING),
     )
@@ -165,32 +167,38 @@ def _domain(ground: Ground, passages: tuple[Passage, ...]) -> tuple[Step, ...]:
         first.step(STILL, NOTHING),
         second.step("20 more medical pages join, and 8 questions about them", REFRESH),
         edited.step("a third edited: more blank lines", NOTHING),
-        moved.step("facts move to quarter 1", REFRESH),
-        third.step("10 more medical pages join; nothing is asked about them", REFRESH),
+        moved.step("facts change to quarter 1", REFRESH),
+        third.step("10 more medical pages join, without questions about them", REFRESH),
         third.step(STILL, NOTHING),
     )
 
 
 def _names(ground: Ground) -> tuple[Step, ...]:
     start = World(ground)
-    named = start.named(in_house_names(ground), told(ground))
+    named = start.named(in_house_names(ground), facts_with_names(ground))
     moved = named.at_quarter(1)
     return (
         start.step(START),
-        # With the right passage the model answers whatever the product is called: only search does not know the name.
+        # With gold context the model answers whatever the product is called: only the search does not know the name.
         named.step("twelve products are called by in-house names, in questions and examples", TUNE),
         named.step(STILL, NOTHING),
-        moved.step("facts move to quarter 1", REFRESH),
+        moved.step("facts change to quarter 1", REFRESH),
         moved.step(STILL, NOTHING),
     )
 
 
 def _with_passages(world: World, passages: tuple[Passage, ...], asked: int) -> World:
     questions = tuple(
-        GoldenQuestion(id=one.path, question=one.question, answers=(one.answer,), docs=(one.path,), format=PLAIN)
-        for one in passages[:asked]
+        GoldenQuestion(
+            id=passage.path,
+            question=passage.question,
+            answers=(passage.answer,),
+            docs=(passage.path,),
+            format=PLAIN,
+        )
+        for passage in passages[:asked]
     )
     return world.but(
-        others={**world.others, **{one.path: one.text for one in passages}},
+        others={**world.others, **{passage.path: passage.text for passage in passages}},
         more_questions=(*world.more_questions, *questions),
     )

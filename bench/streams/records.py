@@ -1,4 +1,4 @@
-"""What is a stream? States of a project's data in their order, and what is right to do about each."""
+"""Records of a stream: the states of a project's data in order, with the right actions for each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 @dataclass(frozen=True)
 class Step:
-    """One state of the data.
+    """A state of the data.
 
     `documents` is path below the knowledge base -> Markdown text; `examples` are lines of a training file, whose `doc`
-    is such a path, which an accident may have taken. `questions` are golden questions, on which evidence is gathered.
-    `truth` is what quality is measured on: the same, unless the step is an accident, where the truth still asks for
-    what has vanished.
-    `right` names the actions that are right here, earlier steps having been put right; None where that is not clear.
+    is such a path; an accident may have deleted that document. The evidence is gathered on `questions`, the golden
+    questions. Quality is measured on `truth`: the same questions, unless the step is an accident; then `truth` still
+    has the questions about the deleted documents. `right` are the actions that are right if every earlier step was
+    handled right; None where that is not clear-cut.
     """
 
     documents: Mapping[str, str]
@@ -26,17 +26,21 @@ class Step:
     questions: tuple[GoldenQuestion, ...]
     truth: tuple[GoldenQuestion, ...]
     right: frozenset[Action] | None
-    what: str
+    description: str
 
 
 @dataclass(frozen=True)
 class Stream:
-    """`steps[0]` is the state that a first release is made of. What is tuned is tuned on one half of the streams."""
+    """A named sequence of steps; the first release is built from `steps[0]`.
+
+    Settings are tuned on the streams of the split "tune" alone.
+    """
 
     name: str
     steps: tuple[Step, ...]
-    half: Literal["tune", "test"]
+    split: Literal["tune", "test"]
 
     def training_sets(self) -> int:
-        """How many different sets of prompts and completions a model could be trained on."""
-        return len({frozenset((one["prompt"], one["completion"]) for one in step.examples) for step in self.steps})
+        """Count the distinct training sets (sets of prompts and completions) of the steps."""
+        sets = [frozenset((line["prompt"], line["completion"]) for line in step.examples) for step in self.steps]
+        return len(set(sets))

@@ -1,4 +1,4 @@
-"""In which state is the data? A world is changed by what can happen to it, and written down as a step."""
+"""Simulated data of a project: changes that can happen to it, and its states as steps."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ WRAPPED = r'\{"value": "[^"{}]+"\}'
 
 @dataclass(frozen=True)
 class World:
-    """The ground and what has happened to it since.
+    """The base data and the changes made to it since.
 
-    `quarter` (0 where it is silent), `style` (names of edits), `place` (path) and `called` (what people call the
-    product) go by a page's name. `others` are documents beside the ground's. Of the ground's questions and examples the
-    first so many count.
+    `quarter` (0 by default), `style` (names of edits), `place` (path) and `called` (the name that people use for the
+    product) are by page name. `others` are documents beside those of the base data. Only the first `asked` questions
+    and the first `trained` examples of the base data are used.
     """
 
     ground: Ground
     asked: int = ASKED
-    taught: int | None = None
+    trained: int | None = None
     quarter: Mapping[str, int] = field(default_factory=dict)
     style: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     place: Mapping[str, str] = field(default_factory=dict)
     called: Mapping[str, str] = field(default_factory=dict)
-    gone: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
     wrapped: bool = False
     others: Mapping[str, str] = field(default_factory=dict)
     more_examples: tuple[dict[str, str], ...] = ()
     more_questions: tuple[GoldenQuestion, ...] = ()
 
-    # --- what can happen -------------------------------------------------------------------------------------------
+    # --- changes ---------------------------------------------------------------------------------------------------
 
     def at_quarter(self, quarter: int, pages: int | None = None) -> World:
-        """Move to a quarter; or only so many pages, those first whose asked answers change by it."""
+        """Update pages to a quarter; of a limited number, first those whose answers to questions change."""
         ordered = sorted(self.ground.moving, key=lambda name: not self._changes(name, quarter))
         return replace(self, quarter={**self.quarter, **dict.fromkeys(ordered[:pages], quarter)})
 
     def edited(self, edit: str) -> World:
-        """A cosmetic edit to a third of all pages, drawn among those that move and that it does anything to."""
-        drawn = random.Random(f"{SEED} {edit}")
+        """Apply a cosmetic edit to a third of all pages, drawn from the changing pages on which it has an effect."""
+        draw = random.Random(f"{SEED} {edit}")
         names = [name for name in (*self.ground.moving, *self.others) if self._text(name) != self._text(name, edit)]
-        chosen = drawn.sample(sorted(names), min(len(names), (len(self.ground.names) + len(self.others)) // 3))
+        chosen = draw.sample(sorted(names), min(len(names), (len(self.ground.names) + len(self.others)) // 3))
         return replace(self, style={**self.style, **{name: (*self.style.get(name, ()), edit) for name in chosen}})
 
     def moved(self, folder: str, share: float = 1.0) -> World:
-        """Rename pages into a folder; "" is where they were first."""
+        """Rename pages into a folder; "" is their original place."""
         return replace(self, place={**self.place, **{name: f"{folder}{name}" for name in self._drawn(folder, share)}})
 
     def gutted(self, share: float) -> World:
-        """A share of the pages vanishes, by accident; 0.0 brings them back."""
-        return replace(self, gone=frozenset(self._drawn(f"gone {share}", share)))
+        """Delete a share of the pages, as by accident; 0.0 restores them."""
+        return replace(self, missing=frozenset(self._drawn(f"gone {share}", share)))
 
-    def named(self, called: Mapping[str, str], told: Sequence[Fact]) -> World:
-        """People call products by other names than the pages do, and examples with such names come in."""
+    def named(self, called: Mapping[str, str], facts: Sequence[Fact]) -> World:
+        """Use other product names in questions than the pages do, and add examples of `facts` with these names."""
         world = replace(self, called={**self.called, **called})
-        return replace(world, more_examples=(*self.more_examples, *(world._example(fact) for fact in told)))
+        return replace(world, more_examples=(*self.more_examples, *(world._example(fact) for fact in facts)))
 
     def answers(self, wrapped: bool) -> World:
-        """Answers about facts are from now on JSON, or plain."""
+        """Change the format of answers about facts to JSON, or back to plain text."""
         return replace(self, wrapped=wrapped)
 
     def _changes(self, name: str, quarter: int) -> bool:
@@ -81,20 +81,20 @@ class World:
         names = self.ground.names
         return random.Random(f"{SEED} {seed}").sample(names, round(share * len(names)))
 
-    # --- how it reads ----------------------------------------------------------------------------------------------
+    # --- the resulting data ----------------------------------------------------------------------------------------
 
-    def step(self, what: str, *right: Action) -> Step:
-        """The data as it stands; without `right` it is not clear what should be done."""
+    def step(self, description: str, *right: Action) -> Step:
+        """Return the current data as a step; without `right` it is not clear-cut which action is right."""
         truth = (*(self._question(key) for key in self.ground.asked[: self.asked]), *self.more_questions)
         documents = {self._path(name): self._text(name) for name in (*self.ground.names, *self.others)}
-        gone = {self._path(name) for name in self.gone}
+        missing = {self._path(name) for name in self.missing}
         return Step(
-            documents={path: text for path, text in sorted(documents.items()) if path not in gone},
-            examples=(*(self._example(fact) for fact in self.ground.taught[: self.taught]), *self.more_examples),
-            questions=tuple(question for question in truth if not gone & set(question.docs)),
+            documents={path: text for path, text in sorted(documents.items()) if path not in missing},
+            examples=(*(self._example(fact) for fact in self.ground.training[: self.trained]), *self.more_examples),
+            questions=tuple(question for question in truth if not missing & set(question.docs)),
             truth=truth,
             right=frozenset(right) or None,
-            what=what,
+            description=description,
         )
 
     def _path(self, name: str) -> str:
@@ -103,7 +103,7 @@ class World:
     def _text(self, name: str, *more: str) -> str:
         known = self.others.get(name)
         text = self.ground.page(name, self.quarter.get(name, 0)) if known is None else known
-        return reduce(lambda so_far, edit: EDITS[edit](so_far), (*self.style.get(name, ()), *more), text)
+        return reduce(lambda edited, edit: EDITS[edit](edited), (*self.style.get(name, ()), *more), text)
 
     def _fact(self, key: str) -> Fact:
         first = self.ground.fact(key, 0)
@@ -113,7 +113,7 @@ class World:
         fact = self._fact(key)
         form = WRAPPED if self.wrapped else PLAIN
         wording = self._wording(fact)
-        # Asked in other words it is another question, with an id of its own.
+        # With other words it is another question, with an id of its own.
         name = key if wording == fact.question else f"{key}|{self.called[fact.doc]}"
         return GoldenQuestion(
             id=name, question=wording, answers=(fact.answer,), docs=(self._path(fact.doc),), format=form
@@ -124,10 +124,10 @@ class World:
         return {"prompt": self._wording(fact), "completion": completion, "doc": self._path(fact.doc)}
 
     def _wording(self, fact: Fact) -> str:
-        """A fact's question, with the name that people use."""
+        """Return a fact's question with the name that people use for the product."""
         title = self.ground.page(fact.doc, 0).split("\n", 1)[0].removeprefix("# ")
         return fact.question.replace(title, self.called.get(fact.doc, title))
 
     def but(self, **changes: Any) -> World:
-        """This world with other fields."""
+        """Return a copy with other fields."""
         return replace(self, **changes)

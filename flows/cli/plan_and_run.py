@@ -158,7 +158,8 @@ def _print_outcome(cycle: Cycle) -> None:
 
     out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
     out.print(
-        f"{describe_outcome(cycle)}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; {cycle.seconds:.0f} s"
+        f"{describe_outcome(cycle)}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; "
+        f"{cycle.seconds:.0f} s"
     )
 
 

@@ -1,4 +1,4 @@
-"""Tests of recordings: the data of a step, and everything that the model is asked."""
+"""Tests of recordings: a step's corpus, recorded prompts, and the states that every action leads to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench import recording
-from bench.recording import ACTIONS, FOUND, GOLD, READING, Listening, Recording, Seen, Stage, corpus_of
+from bench.recording import ACTIONS, GOLD, LOSSES, RETRIEVED, Recording, RecordingAnswerer, Seen, Stage, corpus_of
 from bench.streams import Step, Stream
 from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
@@ -35,13 +35,13 @@ from tests.fakes import CountingEmbedder, CountingReader, CountingTrainer
 
 CAREFUL = {"max_removed_documents": 1, "max_removed_share": 0.0}
 PARAMS = Params.model_validate({"deletion_guard": CAREFUL, "chunk": {"max_words": 20}})
-LONG = "# Long\n\n" + "\n\n".join(f"Paragraph {number} has some words of its own to tell." for number in range(6))
+LONG = "# Long\n\n" + "\n\n".join(f"Paragraph {number} has some words of its own to say." for number in range(6))
 
 # --- a step's data -------------------------------------------------------------------------------------------------
 
 
 def step(documents: dict[str, str], *examples: dict[str, str], truth: tuple[GoldenQuestion, ...] = ()) -> Step:
-    return Step(documents=documents, examples=examples, questions=truth, truth=truth, right=None, what="a step")
+    return Step(documents=documents, examples=examples, questions=truth, truth=truth, right=None, description="a step")
 
 
 def pages(*numbers: int) -> dict[str, str]:
@@ -53,7 +53,7 @@ def example(doc: str | None) -> dict[str, str]:
 
 
 def rows(documents: dict[str, str]) -> tuple[Chunk, ...]:
-    """What an index of these documents holds."""
+    """Return the chunks of an index of these documents."""
     return corpus_of(step(documents), {}, PARAMS).knowledge.chunks
 
 
@@ -62,7 +62,7 @@ def indexed(documents: dict[str, str]) -> dict[str, str]:
 
 
 def after(before: dict[str, str], now: Step) -> Corpus:
-    """The corpus of a step, with an index of what was there before."""
+    """Return the corpus of a step with an index of earlier documents."""
     return corpus_of(now, indexed(before), PARAMS, rows(before))
 
 
@@ -70,12 +70,12 @@ def names(corpus: Corpus) -> list[str]:
     return list(dict.fromkeys(chunk.document for chunk in corpus.knowledge.chunks))
 
 
-def test_what_may_go_is_gone() -> None:
+def test_an_allowed_deletion_is_carried_out() -> None:
     corpus = after(pages(1, 2, 3), step(pages(2, 3)))
     assert (names(corpus), corpus.knowledge.pending_deletions, corpus.knowledge.waiting) == (["2.md", "3.md"], {}, 0)
 
 
-def test_pages_that_vanish_together_stay_as_the_rows_have_them() -> None:
+def test_pages_deleted_in_a_mass_deletion_stay_as_the_rows_hold_them() -> None:
     before = pages(1, 2, 3) | {"long.md": LONG}
     corpus = after(before, step(pages(2) | {"4.md": "# Page 4\n\nNew.\n"}))
     assert list(corpus.knowledge.pending_deletions) == ["1.md", "3.md", "long.md"]
@@ -85,29 +85,29 @@ def test_pages_that_vanish_together_stay_as_the_rows_have_them() -> None:
     assert list(corpus.knowledge.chunks) == sorted(corpus.knowledge.chunks, key=lambda chunk: chunk.key)
 
 
-def test_a_page_that_has_only_another_name_is_no_removal() -> None:
+def test_a_renamed_page_is_not_a_deletion() -> None:
     corpus = after(pages(1, 2, 3), step({f"moved/{name}": text for name, text in pages(1, 2, 3).items()}))
     assert (corpus.knowledge.pending_deletions, names(corpus)) == ({}, ["moved/1.md", "moved/2.md", "moved/3.md"])
 
 
-def test_a_held_page_can_still_be_asked_about() -> None:
+def test_a_page_pending_deletion_can_still_be_asked_about() -> None:
     corpus = after({"long.md": LONG, **pages(1, 2)}, step(pages(2)))
     assert list(corpus.knowledge.texts) == ["1.md", "2.md", "long.md"]
     assert all(f"Paragraph {number} has" in corpus.knowledge.texts["long.md"] for number in range(6))
 
 
-def test_an_example_is_an_orphan_only_when_its_page_is_really_gone() -> None:
-    taught = [example("1.md"), example("2.md"), example(None)]
-    waits = after(pages(1, 2, 3), step(pages(2), *taught))
-    gone = after(pages(1, 2), step(pages(2), *taught))
-    assert ([one.doc for one in waits.training.examples], waits.training.orphans) == (["1.md", "2.md", None], ())
-    assert ([one.doc for one in gone.training.examples], [one.doc for one in gone.training.orphans]) == (
+def test_an_example_is_an_orphan_only_once_its_page_is_deleted() -> None:
+    examples = [example("1.md"), example("2.md"), example(None)]
+    pending = after(pages(1, 2, 3), step(pages(2), *examples))
+    deleted = after(pages(1, 2), step(pages(2), *examples))
+    assert ([kept.doc for kept in pending.training.examples], pending.training.orphans) == (["1.md", "2.md", None], ())
+    assert ([kept.doc for kept in deleted.training.examples], [orphan.doc for orphan in deleted.training.orphans]) == (
         ["2.md", None],
         ["1.md"],
     )
 
 
-def test_what_is_held_does_not_change_what_the_data_is_called() -> None:
+def test_pending_deletions_do_not_change_the_snapshot() -> None:
     now = step(pages(2), example("2.md"), truth=(question(),))
     assert after(pages(1, 2, 3), now).snapshot == corpus_of(now, {}, PARAMS).snapshot
     ids = {
@@ -117,18 +117,20 @@ def test_what_is_held_does_not_change_what_the_data_is_called() -> None:
     assert len(ids) == 3
 
 
-@pytest.mark.parametrize("left", [(1, 2, 3, 4), (1, 2, 3), (1,)], ids=["all", "one goes", "three wait"])
-def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tuple[int, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("remaining", [(1, 2, 3, 4), (1, 2, 3), (1,)], ids=["all", "one deleted", "three pending"])
+def test_a_steps_corpus_equals_the_one_that_the_project_reads_from_the_same_folders(
+    remaining: tuple[int, ...], tmp_path: Path
+) -> None:
     before, now = (
         {"long.md": LONG, **pages(2, 3, 4), **pages(1)},
-        step(pages(*left), *map(example, ("4.md", None, "4.md"))),
+        step(pages(*remaining), *map(example, ("4.md", None, "4.md"))),
     )
     space = workspace(tmp_path, deletion_guard=CAREFUL, chunk={"max_words": 20})
     shelf = Shelf(space.index_uri, chunk=space.params.chunk)
     shelf.refresh(rows(before))
     for name, text in now.documents.items():
         write(space.kb / name, text)
-    write(space.train / "a.jsonl", "".join(json.dumps(one) + "\n" for one in now.examples))
+    write(space.train / "a.jsonl", "".join(json.dumps(line) + "\n" for line in now.examples))
     real = read_corpus(space, take_snapshot(space), IndexVersion(shelf.index, shelf.latest))
     made = corpus_of(now, shelf.index.documents(), PARAMS, shelf.index.chunks(sorted(before), shelf.latest))
     assert (made.knowledge.chunks, made.knowledge.documents, made.knowledge.pending_deletions) == (
@@ -137,107 +139,104 @@ def test_a_steps_corpus_is_what_the_project_reads_from_the_same_folders(left: tu
         real.knowledge.pending_deletions,
     )
     assert made.knowledge.waiting == real.knowledge.waiting
-    assert [one.doc for one in made.training.examples] == [one.doc for one in real.training.examples]
-    assert [one.doc for one in made.training.orphans] == [one.doc for one in real.training.orphans]
-    assert [one.kind for one in made.training.filtered] == [one.kind for one in real.training.filtered]
+    assert [kept.doc for kept in made.training.examples] == [kept.doc for kept in real.training.examples]
+    assert [orphan.doc for orphan in made.training.orphans] == [orphan.doc for orphan in real.training.orphans]
+    assert [issue.kind for issue in made.training.filtered] == [issue.kind for issue in real.training.filtered]
     assert made.snapshot.kb_id == real.snapshot.kb_id
 
 
-# --- what is asked -------------------------------------------------------------------------------------------------
+# --- recorded prompts ----------------------------------------------------------------------------------------------
 
 PUMP = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
-ASKS = question(question="When does Pump 1 reach end of life?", answers=("2027-01-01",), docs=("pump.md",))
+PUMP_QUESTION = question(question="When does Pump 1 reach end of life?", answers=("2027-01-01",), docs=("pump.md",))
 
 
-def listening(root: Path) -> Listening:
-    return Listening(workspace(root), Models(CountingEmbedder(), CountingReader(), CountingTrainer()), no_progress)
+def recording_answerer(root: Path) -> RecordingAnswerer:
+    return RecordingAnswerer(
+        workspace(root), Models(CountingEmbedder(), CountingReader(), CountingTrainer()), no_progress
+    )
 
 
 def prompt(text: str) -> Prompt:
     return (Message("user", text),)
 
 
-def lesson(text: str) -> TrainingSample:
+def sample(text: str) -> TrainingSample:
     return TrainingSample(prompt(text), "That.")
 
 
-def test_what_is_asked_is_noted_once_for_each_signal_and_then_forgotten(tmp_path: Path) -> None:
-    answerer = listening(tmp_path)
-    answerer.answer(FOUND, [prompt("a"), prompt("b"), prompt("a")], BASE)
+def test_prompts_are_recorded_once_per_signal_and_then_forgotten(tmp_path: Path) -> None:
+    answerer = recording_answerer(tmp_path)
+    answerer.answer(RETRIEVED, [prompt("a"), prompt("b"), prompt("a")], BASE)
     answerer.answer(GOLD, [prompt("a")], BASE)
-    answerer.losses(READING, [lesson("a"), lesson("c")], BASE)
+    answerer.losses(LOSSES, [sample("a"), sample("c")], BASE)
     asked = answerer.take()
-    assert [len(one) for one in (asked.found, asked.gold, asked.losses)] == [2, 1, 2]
-    # The same prompt is the same question, whichever signal asks; a loss is another one.
-    assert set(asked.gold) < set(asked.found)
-    assert not set(asked.losses) & set(asked.found)
-    assert answerer.take().found == ()
+    assert [len(keys) for keys in (asked.retrieved, asked.gold, asked.losses)] == [2, 1, 2]
+    # The same prompt has the same key, whichever signal asks; the key of a loss differs.
+    assert set(asked.gold) < set(asked.retrieved)
+    assert not set(asked.losses) & set(asked.retrieved)
+    assert answerer.take().retrieved == ()
 
 
-def test_what_is_known_already_is_noted_too_for_another_path_may_not_have_asked_it(tmp_path: Path) -> None:
-    answerer = listening(tmp_path)
-    notes = []
+def test_cached_answers_are_recorded_too_since_another_policy_may_not_have_paid_for_them(tmp_path: Path) -> None:
+    answerer = recording_answerer(tmp_path)
+    records = []
     for _ in range(2):
-        answerer.answer(FOUND, [prompt("a")], BASE)
-        notes.append(answerer.take())
-    assert notes[0] == notes[1] != listening(tmp_path).take()
+        answerer.answer(RETRIEVED, [prompt("a")], BASE)
+        records.append(answerer.take())
+    assert records[0] == records[1] != recording_answerer(tmp_path).take()
 
 
-def test_another_adapter_is_asked_anew(tmp_path: Path) -> None:
-    answerer = listening(tmp_path)
+def test_prompts_to_another_adapter_have_other_keys(tmp_path: Path) -> None:
+    answerer = recording_answerer(tmp_path)
     write(tmp_path / ".ragtide/adapters/a1/skills.json", '{"reads": true}')
     keys = set()
     for model in (BASE, BASE.model_copy(update={"adapter": "a1"})):
-        answerer.answer(FOUND, [prompt("a")], model)
-        keys |= set(answerer.take().found)
+        answerer.answer(RETRIEVED, [prompt("a")], model)
+        keys |= set(answerer.take().retrieved)
     assert len(keys) == 2
 
 
-def test_what_the_evidence_asks_is_heard_under_the_names_that_are_paid_for(tmp_path: Path) -> None:
-    answerer = listening(tmp_path)
+def test_prompts_of_the_evidence_are_recorded_under_the_labels_that_are_paid_for(tmp_path: Path) -> None:
+    answerer = recording_answerer(tmp_path)
     write(tmp_path / ".ragtide/adapters/a1/skills.json", '{"reads": true}')
     corpus = corpus_of(step({"pump.md": PUMP}, example("pump.md")), {}, PARAMS)
     shelf = Shelf(str(tmp_path / "lance"), CountingEmbedder())
     shelf.refresh(corpus.knowledge.chunks)
-    reader, model = shelf.index.retriever(shelf.latest), BASE.model_copy(update={"adapter": "a1"})
-    examiner = Evaluator(corpus.knowledge, GoldenSet((ASKS,), ()), answerer, PARAMS)
-    examiner.with_gold(SystemUnderTest(reader, model))
-    examiner.with_retrieval(SystemUnderTest(reader, model))
-    excess_loss_on_new(
-        split_seen_examples(corpus.training.examples, model, "s"),
-        corpus.knowledge.chunks_by_document,
-        reader,
-        answerer,
-        PARAMS,
-    )
+    retriever, model = shelf.index.retriever(shelf.latest), BASE.model_copy(update={"adapter": "a1"})
+    evaluator = Evaluator(corpus.knowledge, GoldenSet((PUMP_QUESTION,), ()), answerer, PARAMS)
+    evaluator.with_gold(SystemUnderTest(retriever, model))
+    evaluator.with_retrieval(SystemUnderTest(retriever, model))
+    examples = split_seen_examples(corpus.training.examples, model, "s")
+    excess_loss_on_new(examples, corpus.knowledge.chunks_by_document, retriever, answerer, PARAMS)
     asked = answerer.take()
-    assert [len(one) for one in (asked.found, asked.gold, asked.losses)] == [1, 1, 1]
+    assert [len(keys) for keys in (asked.retrieved, asked.gold, asked.losses)] == [1, 1, 1]
 
 
-# --- what is carried out -------------------------------------------------------------------------------------------
+# --- carried out actions -------------------------------------------------------------------------------------------
 
 TUNED, PLAIN = "tuned", "plain"
 PUMPS = ("Pump 1", "Pump 2", "Pump 3", "Pump 4")
 
 
 class TunedEmbedder(CountingEmbedder):
-    """Other weights of the same embedder."""
+    """The same embedder with other weights."""
 
     def __init__(self, digest: str) -> None:
         super().__init__()
         self.fingerprint = digest
 
 
-class Tuner:
-    """Tunes nothing, and counts what it was given."""
+class CountingTuner:
+    """Stand-in for fine-tuning the embedder that counts its pairs."""
 
     def __init__(self) -> None:
-        self.given: list[int] = []
+        self.pair_counts: list[int] = []
 
     def build(
-        self, space: Workspace, pairs: Sequence[TrainingPair], _reader: object, _progress: object
+        self, space: Workspace, pairs: Sequence[TrainingPair], _retriever: object, _progress: object
     ) -> BuiltEmbedder:
-        self.given.append(len(pairs))
+        self.pair_counts.append(len(pairs))
         digest = json_digest(pair_sketch(pairs))
         (space.tuned_embedders / digest).mkdir(parents=True)
         return BuiltEmbedder(
@@ -258,17 +257,17 @@ class Tuner:
 
 @dataclass(frozen=True)
 class Carried:
-    """One stream under two names, carried out by the real stage on fakes: only as `tuned` are two pairs enough.
+    """One stream recorded under two names with fakes: only `tuned` has enough pairs for tuning the embedder.
 
-    `again` is `tuned` once more in the same folder; `given` and `given_again` are the sizes of what was tuned on, until
-    then and from then on.
+    `again` is `tuned` recorded once more in the same folder; `pair_counts` and `pair_counts_again` are the numbers of
+    pairs tuned on before and during that.
     """
 
     plain: Recording
     tuned: Recording
     again: Recording
-    given: list[int]
-    given_again: list[int]
+    pair_counts: list[int]
+    pair_counts_again: list[int]
 
 
 @pytest.fixture(scope="module")
@@ -278,115 +277,112 @@ def carried(tmp_path_factory: pytest.TempPathFactory) -> Carried:
         "generate": {"model": "tests.fakes:CountingReader"},
         "finetune": {"trainer": "tests.fakes:CountingTrainer", "min_examples": 1},
     }
-    tuner, root = Tuner(), tmp_path_factory.mktemp("stage")
+    tuner, root = CountingTuner(), tmp_path_factory.mktemp("stage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recording, "PARAMS", recording.PARAMS | fakes)
-        patch.setitem(recording.BESIDES, TUNED, {"embedder_tuning": {"batch_size": 2, "epochs": 3}})
+        patch.setitem(recording.STREAM_PARAMS, TUNED, {"embedder_tuning": {"batch_size": 2, "epochs": 3}})
         patch.setattr(recording, "build_embedder", tuner.build)
         patch.setattr(recording, "load_index_embedder", tuner.load)
         plain = carried_out(PLAIN, root / PLAIN)
         tuned = carried_out(TUNED, root / TUNED)
-        given = list(tuner.given)
+        pair_counts = list(tuner.pair_counts)
         again = carried_out(TUNED, root / TUNED)
-    return Carried(plain, tuned, again, given, tuner.given[len(given) :])
+    return Carried(plain, tuned, again, pair_counts, tuner.pair_counts[len(pair_counts) :])
 
 
 def carried_out(name: str, root: Path) -> Recording:
-    """Two pumps are asked about; there are more examples, and then one pump lives longer."""
+    """Record a stream with questions about two pumps: first an example is added, then a pump's end of life changes."""
     return Stage(Stream(name, stream_steps(), "test"), root, no_progress).carry_out()
 
 
 def stream_steps() -> tuple[Step, ...]:
     documents = {f"{name}.md": f"# {name}\n\n## {name} 1\n\n- End of life: 2027-01-01\n" for name in PUMPS}
-    moved = documents | {"Pump 1.md": documents["Pump 1.md"].replace("2027", "2031")}
-    asks = tuple(
+    changed = documents | {"Pump 1.md": documents["Pump 1.md"].replace("2027", "2031")}
+    questions = tuple(
         question(name, question=f"When does {name} 1 reach end of life?", answers=("2027-01-01",), docs=(f"{name}.md",))
         for name in PUMPS[:2]
     )
-    moved_asks = (asks[0].model_copy(update={"answers": ("2031-01-01",)}), *asks[1:])
+    changed_questions = (questions[0].model_copy(update={"answers": ("2031-01-01",)}), *questions[1:])
     plain, more = [example("Pump 4.md")], [example("Pump 4.md"), example("Pump 3.md")]
     return (
-        step(documents, *plain, truth=asks),
-        step(documents, *more, truth=asks),
-        step(moved, *more, truth=moved_asks),
+        step(documents, *plain, truth=questions),
+        step(documents, *more, truth=questions),
+        step(changed, *more, truth=changed_questions),
     )
 
 
-def looked_at(of: Recording) -> list[tuple[dict[str, Seen], Seen]]:
-    """Every state that may be live before something is done about a step, with all that was seen at that step."""
-    return [(turn.seen, one) for turn in of.turns for one in turn.seen.values() if one.evidence is not None]
+def with_evidence(recorded: Recording) -> list[tuple[dict[str, Seen], Seen]]:
+    """Return every state that may be live before a step's decision, with all states assessed at that step."""
+    return [(step.seen, state) for step in recorded.steps for state in step.seen.values() if state.evidence is not None]
 
 
-def test_every_state_that_an_action_leads_to_was_looked_at(carried: Carried) -> None:
-    for of in (carried.plain, carried.tuned):
-        assert of.turns[0].seen[of.start.key].evidence is not None
-        for seen, one in looked_at(of):
-            assert all(one.after(action).key in seen for action in one.actions)
-        for before, after in pairwise(of.turns):
-            assert before.seen.keys() == {key for key, one in after.seen.items() if one.evidence is not None}
+def test_every_state_that_an_action_leads_to_is_assessed(carried: Carried) -> None:
+    for recorded in (carried.plain, carried.tuned):
+        assert recorded.steps[0].seen[recorded.start.key].evidence is not None
+        for seen, state in with_evidence(recorded):
+            assert all(state.after(action).key in seen for action in state.actions)
+        for before, after in pairwise(recorded.steps):
+            assert before.seen.keys() == {key for key, state in after.seen.items() if state.evidence is not None}
 
 
-def test_a_stream_that_cannot_tune_knows_nothing_of_retrievers(carried: Carried) -> None:
-    of = carried.plain
-    assert of.trained_pairs == {}
-    # Two indexes and two models, each beside each as far as a policy can have come.
-    assert [len(turn.seen) for turn in of.turns] == [2, 4]
-    for _, one in looked_at(of):
-        assert (one.actions, one.tuned, one.all_chunks, one.scorecard.retrieval) == (ACTIONS, "", 0, {})
-        assert one.state.key == f"{one.state.index}/{one.state.model}"
-        assert one.evidence is not None
-        assert (one.evidence.training.min_pairs or 0) > (one.evidence.training.pairs or 0) > 0
+def test_a_stream_with_too_few_pairs_has_no_tuned_embedders(carried: Carried) -> None:
+    recorded = carried.plain
+    assert recorded.trained_pairs == {}
+    # Two indexes and two models, in the combinations that a policy can have reached.
+    assert [len(step.seen) for step in recorded.steps] == [2, 4]
+    for _, state in with_evidence(recorded):
+        assert (state.actions, state.tuned, state.all_chunks, state.scorecard.retrieval) == (ACTIONS, "", 0, {})
+        assert state.state.key == f"{state.state.index}/{state.state.model}"
+        assert state.evidence is not None
+        assert (state.evidence.training.min_pairs or 0) > (state.evidence.training.pairs or 0) > 0
 
 
-def test_where_nothing_is_tuned_a_stream_that_can_tune_records_the_same(carried: Carried) -> None:
-    def told(one: Seen) -> tuple[Any, ...]:
-        return one.score, one.asked, one.refreshed, one.retrained, one.to_embed, one.scorecard.graded
+def test_states_without_a_tuned_embedder_are_recorded_alike_in_both_streams(carried: Carried) -> None:
+    def values(seen: Seen) -> tuple[Any, ...]:
+        return seen.score, seen.asked, seen.refreshed, seen.retrained, seen.to_embed, seen.scorecard.graded
 
-    for plain, tuned in zip(carried.plain.turns, carried.tuned.turns, strict=True):
+    for plain, tuned in zip(carried.plain.steps, carried.tuned.steps, strict=True):
         assert plain.seen.keys() < tuned.seen.keys()
-        assert [told(one) for one in plain.seen.values()] == [told(tuned.seen[key]) for key in plain.seen]
+        assert [values(seen) for seen in plain.seen.values()] == [values(tuned.seen[key]) for key in plain.seen]
 
 
-def test_what_a_tuning_takes_is_told_by_its_pairs_and_all_chunks(carried: Carried) -> None:
-    of = carried.tuned
-    first, second = (turn.seen[of.start.key] for turn in of.turns)
-    # Four headings and the questions of two examples, three times; then a page says something else.
-    assert carried.given == [6, 6]
-    assert of.trained_pairs == {first.tuned: 18, second.tuned: 18}
+def test_the_pairs_and_chunks_of_an_embedder_tuning_are_recorded(carried: Carried) -> None:
+    recorded = carried.tuned
+    first, second = (step.seen[recorded.start.key] for step in recorded.steps)
+    # Four headings and the questions of two examples, in three passes; in the second step a page has changed.
+    assert carried.pair_counts == [6, 6]
+    assert recorded.trained_pairs == {first.tuned: 18, second.tuned: 18}
     assert (first.all_chunks, first.to_embed, second.all_chunks, second.to_embed) == (4, 0, 4, 1)
     assert first.evidence is not None
-    assert (first.evidence.training.pairs, first.evidence.training.min_pairs, first.evidence.training.new_pairs) == (
-        6,
-        2,
-        1.0,
-    )
-    after = of.turns[1].seen[first.after(Action.TUNE_EMBEDDER).key]
+    training = first.evidence.training
+    assert (training.pairs, training.min_pairs, training.new_pairs) == (6, 2, 1.0)
+    after = recorded.steps[1].seen[first.after(Action.TUNE_EMBEDDER).key]
     assert after.evidence is not None
     assert 0 < (after.evidence.training.new_pairs or 0) < 1
 
 
-def test_a_refresh_keeps_the_tuned_retriever_and_another_tuning_takes_its_place(carried: Carried) -> None:
-    of = carried.tuned
-    tuned = of.turns[0].seen[of.start.key].after(Action.TUNE_EMBEDDER)
-    later = of.turns[1].seen[tuned.key]
+def test_a_refresh_keeps_the_tuned_embedder_and_another_tuning_replaces_it(carried: Carried) -> None:
+    recorded = carried.tuned
+    tuned = recorded.steps[0].seen[recorded.start.key].after(Action.TUNE_EMBEDDER)
+    later = recorded.steps[1].seen[tuned.key]
     refreshed, again = later.after(Action.REFRESH), later.after(Action.TUNE_EMBEDDER.with_retrain())
     assert (refreshed.retriever, refreshed.model) == (tuned.retriever, tuned.model)
     assert refreshed.index == again.index != tuned.index
-    assert again.retriever not in ("", tuned.retriever)
-    assert of.turns[1].seen[refreshed.key].score > of.turns[1].seen[tuned.key].score
+    assert again.tuned_embedder not in ("", tuned.tuned_embedder)
+    assert recorded.steps[1].seen[refreshed.key].score > recorded.steps[1].seen[tuned.key].score
 
 
-def test_only_where_a_retriever_can_be_tuned_it_is_seen_how_high_documents_are_found(carried: Carried) -> None:
-    seen = [one for turn in carried.tuned.turns for one in turn.seen.values()]
-    assert all("hybrid" in one.scorecard.retrieval for one in seen)
+def test_search_methods_are_compared_where_the_embedder_can_be_tuned(carried: Carried) -> None:
+    assessed = [seen for step in carried.tuned.steps for seen in step.seen.values()]
+    assert all("hybrid" in seen.scorecard.retrieval for seen in assessed)
 
 
-def test_a_run_that_was_broken_off_tunes_nothing_twice(carried: Carried) -> None:
-    assert carried.given_again == []
+def test_a_second_run_tunes_nothing_twice(carried: Carried) -> None:
+    assert carried.pair_counts_again == []
     assert carried.again.trained_pairs == carried.tuned.trained_pairs
-    assert [turn.seen.keys() for turn in carried.again.turns] == [turn.seen.keys() for turn in carried.tuned.turns]
+    assert [step.seen.keys() for step in carried.again.steps] == [step.seen.keys() for step in carried.tuned.steps]
 
 
 def test_a_recording_is_read_as_it_was_written(carried: Carried, tmp_path: Path) -> None:
-    carried.plain.write(tmp_path / "new.json")
-    assert Recording.read(tmp_path / "new.json") == carried.plain
+    carried.plain.write(tmp_path / "recording.json")
+    assert Recording.read(tmp_path / "recording.json") == carried.plain

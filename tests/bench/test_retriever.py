@@ -1,14 +1,14 @@
-"""Is nothing taught that the benchmark asks, and is it said where the data is missing?"""
+"""Tests of the fine-tuned embedder's benchmark: no leakage of its questions into training, and missing data."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from bench.tuned_embedder import held_in
 
 from bench import retriever
 from bench.retrieval import Collection
+from bench.retriever import training_pairs
 from tests.factories import document
 
 PAGE = "# The cache\n\nIt is.\n\n## Setting it up\n\nSet it up.\n\n## What is kept?\n\nAll.\n\n## Keys\n\nNames.\n"
@@ -21,27 +21,27 @@ def collection(*questions: str) -> Collection:
 
 
 @pytest.mark.parametrize(
-    ("question", "left"),
+    ("question", "remaining"),
     [
         ("What is kept?", {"The cache", "Setting it up (The cache)", "Keys (The cache)"}),
         ("Setting it up (The cache)", {"The cache", "What is kept?", "Keys (The cache)"}),
         ("Keys (Some other title)", {"The cache", "What is kept?", "Setting it up (The cache)"}),
     ],
 )
-def test_no_heading_is_taught_that_a_question_asks_for(question: str, left: set[str]) -> None:
-    taught = [pair.query for pair in held_in(collection(question)) if pair.document == "cache.md"]
-    assert set(taught) == left
+def test_headings_of_questions_are_not_trained_on(question: str, remaining: set[str]) -> None:
+    queries = [pair.query for pair in training_pairs(collection(question)) if pair.document == "cache.md"]
+    assert set(queries) == remaining
 
 
-def test_a_tested_heading_is_not_taught_on_another_page_either() -> None:
-    taught = [pair.query for pair in held_in(collection("Setting it up (The cache)"))]
-    assert "Keys (The sessions)" in taught
-    assert "Setting it up (The sessions)" not in taught
+def test_the_same_heading_on_another_page_is_not_trained_on_either() -> None:
+    queries = [pair.query for pair in training_pairs(collection("Setting it up (The cache)"))]
+    assert "Keys (The sessions)" in queries
+    assert "Setting it up (The sessions)" not in queries
 
 
-def test_missing_data_is_said_in_one_line(
+def test_missing_data_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["bench.tuned_embedder", "--data", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["bench.retriever", "--data", str(tmp_path)])
     assert retriever.main() == 1
-    assert capsys.readouterr().err.startswith(f"bench.tuned_embedder: {tmp_path} has no medquad/corpus.jsonl")
+    assert f"{tmp_path} has no medquad/corpus.jsonl" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Do the streams keep their promises? What is pure is tested without data; the streams themselves where it is."""
+"""Tests of the streams: cosmetic edits, base data and simulated changes; the recorded streams only with the data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.streams.__main__ import HEAD, answers_changed, changes, new_examples,
 from bench.streams.behaviour import short_dialogue
 from bench.streams.edits import EDITS, words, wrap
 from bench.streams.lifecycle import Fact, Ground, Quarter, is_clear, sections, split, trim
-from bench.streams.names import IN_HOUSE, TAUGHT_A_NAME
+from bench.streams.names import EXAMPLES_PER_NAME, IN_HOUSE
 from bench.streams.world import World
 from ragtide.pipelines.data.text import holds_answer
 from ragtide.pipelines.evaluation.scoring import grade_answer
@@ -75,7 +75,7 @@ def test_all_edits_on_one_page_keep_the_words() -> None:
     assert "**Latest release:** 2.0.1." in text
 
 
-def test_another_word_is_told_from_a_cosmetic_edit() -> None:
+def test_a_changed_word_is_not_a_cosmetic_edit() -> None:
     assert words("- Latest: **2.0.1**.") == words("* LATEST: 2.0.1")
     assert words("Latest: 2.0.1") != words("Latest: 2.0.2")
     assert words("one two") != words("two one")
@@ -84,11 +84,11 @@ def test_another_word_is_told_from_a_cosmetic_edit() -> None:
 @pytest.mark.parametrize(
     "block", ["- one\n- two", "| a | b |\n| c | d |", "1. one\n2. two", "one  \ntwo", "{: .warning }\ntwo"]
 )
-def test_a_wrap_leaves_marked_lines_alone(block: str) -> None:
+def test_wrapping_does_not_change_marked_up_lines(block: str) -> None:
     assert wrap(f"some\nwords\n\n{block}\n", 80) == f"some words\n\n{block}\n"
 
 
-def test_a_wrap_does_not_make_a_list_of_a_dash() -> None:
+def test_wrapping_does_not_turn_a_dash_into_a_list_item() -> None:
     assert wrap("one two\nthirty - nine", 6) == "one two\nthirty - nine"
     assert wrap("one two\nthirty - nine", 8) == "one two\nthirty -\nnine"
 
@@ -110,7 +110,7 @@ def fact(answer: str, cycle: str = "2", kind: str = "latest") -> Fact:
 
 
 @pytest.mark.parametrize(
-    ("asked", "clear"),
+    ("candidate", "clear"),
     [
         (fact("2.0.1"), True),
         (fact("1.9.12", "1"), True),
@@ -121,20 +121,20 @@ def fact(answer: str, cycle: str = "2", kind: str = "latest") -> Fact:
         (fact("2.0.1, and many words"), False),
     ],
 )
-def test_a_clear_fact_is_short_and_stands_under_its_own_heading(asked: Fact, clear: bool) -> None:
-    assert is_clear(asked, PAGE) is clear
+def test_a_clear_fact_has_a_short_answer_under_its_own_heading(candidate: Fact, clear: bool) -> None:
+    assert is_clear(candidate, PAGE) is clear
 
 
-def test_a_fact_that_stands_in_two_sections_is_not_clear() -> None:
+def test_a_fact_in_two_sections_is_not_clear() -> None:
     assert not is_clear(fact("2.0.1"), PAGE + "- Built with: 2.0.1\n")
 
 
 def quarter(*latest: str, past: str = "none") -> Quarter:
-    """One page with a cycle for each `latest`, and what it tells of the past."""
+    """Return a quarter of one page with a release line per `latest`; `past` is an earlier version that it mentions."""
     parts = [f"## Aleph {cycle}\n\n- Latest release: {answer}\n" for cycle, answer in enumerate(latest, start=1)]
     facts = [fact(answer, str(cycle)) for cycle, answer in enumerate(latest, start=1)]
     page = f"# Aleph\n\nA tool; earlier: {past}.\n\n" + "\n".join(parts)
-    return Quarter({"aleph.md": page}, {one.id: one for one in facts})
+    return Quarter({"aleph.md": page}, {known.id: known for known in facts})
 
 
 def test_facts_are_split_by_whether_they_change_often_or_never() -> None:
@@ -142,12 +142,12 @@ def test_facts_are_split_by_whether_they_change_often_or_never() -> None:
     assert split(list(history[0].facts.values()), history) == (["aleph|1|latest"], ["aleph|2|latest"])
 
 
-def test_a_fact_whose_old_answer_still_stands_in_the_page_is_not_asked() -> None:
+def test_a_fact_whose_old_answer_is_still_in_the_page_is_not_asked() -> None:
     history = [quarter(f"1.0.{number}", "2.7.1", past=f"1.0.{number - 1}") for number in range(4)]
     assert split(list(history[0].facts.values()), history) == ([], ["aleph|2|latest"])
 
 
-def test_a_fact_that_comes_later_is_not_asked() -> None:
+def test_a_fact_that_is_missing_in_the_first_quarter_is_not_asked() -> None:
     history = [quarter("1.0.0"), quarter("1.0.0", "2.0.0")]
     assert split(list(history[1].facts.values()), history) == ([], ["aleph|1|latest"])
 
@@ -156,7 +156,7 @@ def test_a_fact_that_comes_later_is_not_asked() -> None:
 
 
 def world() -> World:
-    """Three pages that move and one that is frozen, over two quarters; beth's fact does not change."""
+    """Three changing pages and a frozen one over two quarters; beth's fact does not change."""
 
     def at(number: int) -> Quarter:
         answers = {"aleph": f"1.0.{number}", "beth": "7.0.0", "gimel": f"3.0.{number}", "daleth": f"9.0.{number}"}
@@ -172,45 +172,45 @@ def world() -> World:
     return World(Ground(quarters, moving, ("daleth.md",), asked, (quarters[0].facts["daleth|1"],)))
 
 
-def test_a_move_to_a_quarter_leaves_frozen_pages_and_examples() -> None:
+def test_an_update_to_a_quarter_keeps_frozen_pages_and_examples() -> None:
     before, after = world().step(""), world().at_quarter(1).step("")
     assert changes(before, after).edited == ("aleph.md", "beth.md", "gimel.md")
     assert answers_changed(before, after) == 2
     assert after.examples == before.examples
-    assert all(holds_answer(after.documents[one.docs[0]], one.answers) for one in after.questions)
+    assert all(holds_answer(after.documents[question.docs[0]], question.answers) for question in after.questions)
 
 
-def test_a_small_move_takes_first_the_pages_whose_answers_change() -> None:
+def test_a_partial_update_starts_with_the_pages_whose_answers_change() -> None:
     before, after = world().step(""), world().at_quarter(1, pages=2).step("")
     assert changes(before, after).edited == ("aleph.md", "gimel.md")
 
 
-def test_a_rename_is_followed_by_questions_and_examples() -> None:
+def test_questions_and_examples_follow_a_rename() -> None:
     before, after = world().step(""), world().moved("products/").step("")
     assert len(changes(before, after).renamed) == 4
-    assert {doc for one in after.questions for doc in one.docs} <= set(after.documents)
+    assert {doc for question in after.questions for doc in question.docs} <= set(after.documents)
     assert after.examples[0]["doc"] == "products/daleth.md"
     assert world().moved("products/").moved("").step("") == before
     assert len(changes(before, world().moved("products/", 0.5).step("")).renamed) == 2
 
 
-def test_an_accident_takes_pages_and_leaves_the_truth() -> None:
+def test_an_accident_deletes_pages_and_keeps_the_true_questions() -> None:
     before, after = world().step(""), world().gutted(0.5).step("")
     assert len(changes(before, after).removed) == 2
     assert after.truth == before.truth
     assert after.examples == before.examples
-    assert set(after.questions) == {one for one in before.truth if one.docs[0] in after.documents}
+    assert set(after.questions) == {question for question in before.truth if question.docs[0] in after.documents}
     assert len(after.questions) < len(before.questions)
     assert world().gutted(0.5).gutted(0.0).step("") == before
 
 
-def test_a_style_stays_when_the_facts_move() -> None:
+def test_a_style_is_kept_when_the_facts_change() -> None:
     styled = world().edited("labels in bold")
     [name] = styled.style
     assert styled.at_quarter(1).step("").documents[name].count("**Latest:**") == 1
 
 
-def test_an_answer_in_one_form_is_wrong_in_the_other() -> None:
+def test_an_answer_in_one_format_is_wrong_in_the_other() -> None:
     plain, wrapped = world().step(""), world().answers(wrapped=True).step("")
     assert wrapped.examples[0]["completion"] == '{"value": "9.0.0"}'
     assert grade_answer('{"value": "1.0.0"}', wrapped.questions[0]) == 1
@@ -220,10 +220,10 @@ def test_an_answer_in_one_form_is_wrong_in_the_other() -> None:
     assert (new_examples(plain, wrapped), answers_changed(plain, wrapped)) == (1, 3)
 
 
-def test_a_product_is_asked_about_by_the_name_that_people_use_and_the_question_is_a_new_one() -> None:
+def test_a_question_with_an_in_house_name_is_a_new_question() -> None:
     before = world()
     named = before.named({"aleph.md": "Zelbrik"}, [before.ground.fact("aleph|1", 0)])
-    questions = {one.question: one for one in named.step("").questions}
+    questions = {question.question: question for question in named.step("").questions}
     assert list(questions) == ["Latest Zelbrik?", "Latest beth?", "Latest gimel?"]
     assert (questions["Latest Zelbrik?"].id, questions["Latest beth?"].id) == ("aleph|1|Zelbrik", "beth|1")
     assert named.step("").examples[-1] == {"prompt": "Latest Zelbrik?", "completion": "1.0.0", "doc": "aleph.md"}
@@ -231,10 +231,14 @@ def test_a_product_is_asked_about_by_the_name_that_people_use_and_the_question_i
 
 
 def test_the_table_has_a_row_for_each_step_after_the_start() -> None:
-    steps = (world().step("the start"), world().at_quarter(1).step("facts move", Action.REFRESH), world().step("back"))
+    steps = (
+        world().step("the start"),
+        world().at_quarter(1).step("facts change", Action.REFRESH),
+        world().step("back"),
+    )
     stream = Stream("small", steps, "tune")
     assert list(rows(stream)) == [
-        ("small", "1", "facts move", "0", "3", "0", "0", "0", "2", "REFRESH"),
+        ("small", "1", "facts change", "0", "3", "0", "0", "0", "2", "REFRESH"),
         ("small", "2", "back", "0", "3", "0", "0", "0", "2", "not clear-cut"),
     ]
     assert len(HEAD) == 10
@@ -248,13 +252,13 @@ def test_a_dialogue_is_cut_to_its_last_words() -> None:
     assert short_dialogue("USER: hello\nSYSTEM: hello") == "Which API call? USER: hello SYSTEM: hello"
 
 
-def test_what_the_data_lacks_is_named(tmp_path: Path) -> None:
+def test_missing_files_are_listed(tmp_path: Path) -> None:
     assert "eol/snapshot_20/facts.jsonl" in missing(tmp_path)
 
 
 # --- the streams ---------------------------------------------------------------------------------------------------
 
-needs_data = pytest.mark.skipif(bool(missing(DATA)), reason="the benchmark's data is not beside the repository")
+needs_data = pytest.mark.skipif(bool(missing(DATA)), reason="the benchmark data is not available beside the repository")
 
 
 @cache
@@ -277,13 +281,13 @@ def is_accident(step: Step) -> bool:
 @pytest.mark.slow
 @needs_data
 class TestRecorded:
-    def test_every_stream_has_a_start_and_eight_steps_but_the_one_with_names_has_four(self) -> None:
+    def test_every_stream_has_a_start_and_eight_steps_except_names_with_four(self) -> None:
         assert len(recorded()) == 9
         lengths = {name: len(stream.steps) for name, stream in recorded().items()}
         assert lengths == dict.fromkeys(recorded(), 9) | {"names": 5}
-        assert [stream.half for stream in recorded().values()].count("tune") == 4
+        assert [stream.split for stream in recorded().values()].count("tune") == 4
 
-    def test_the_streams_are_the_same_each_time(self) -> None:
+    def test_the_streams_are_deterministic(self) -> None:
         assert list(recorded().values()) == streams(DATA)
 
     def test_six_streams_share_their_start(self) -> None:
@@ -293,7 +297,7 @@ class TestRecorded:
         assert steps_of("skill")[0].examples == starts[0].examples
         assert steps_of("skill")[0].documents == starts[0].documents
 
-    def test_every_answer_stands_in_its_documents(self) -> None:
+    def test_every_answer_occurs_in_its_documents(self) -> None:
         for step in all_steps():
             for question in step.questions:
                 assert all(holds_answer(step.documents[doc], question.answers) for doc in question.docs), question
@@ -301,32 +305,34 @@ class TestRecorded:
 
     def test_every_example_is_true_of_its_page(self) -> None:
         for step in all_steps():
-            for one in step.examples:
-                if one.get("doc") in step.documents:
-                    assert holds_answer(
-                        step.documents[one["doc"]], [re.sub(r'^\{"value": "|"\}$', "", one["completion"])]
-                    )
+            for example in step.examples:
+                if example.get("doc") in step.documents:
+                    answer = re.sub(r'^\{"value": "|"\}$', "", example["completion"])
+                    assert holds_answer(step.documents[example["doc"]], [answer])
                 else:
-                    assert "doc" not in one or is_accident(step)
+                    assert "doc" not in example or is_accident(step)
 
     def test_questions_keep_their_ids_and_words(self) -> None:
         for stream in recorded().values():
             asked: dict[str, str] = {}
             for step in stream.steps:
-                assert len({one.id for one in step.truth}) == len(step.truth)
-                assert all(asked.setdefault(one.id, one.question) == one.question for one in step.truth)
+                assert len({question.id for question in step.truth}) == len(step.truth)
+                assert all(
+                    asked.setdefault(question.id, question.question) == question.question for question in step.truth
+                )
 
-    def test_the_truth_differs_from_the_questions_in_an_accident_alone(self) -> None:
+    def test_the_true_questions_differ_from_the_golden_ones_only_in_accidents(self) -> None:
         assert all((step.truth != step.questions) == is_accident(step) for step in all_steps())
 
-    def test_no_question_is_taught(self) -> None:
+    def test_no_question_is_a_training_prompt(self) -> None:
         for stream in recorded().values():
-            taught = {one["prompt"] for step in stream.steps for one in step.examples}
-            assert not taught & {one.question for step in stream.steps for one in step.truth}
+            prompts = {example["prompt"] for step in stream.steps for example in step.examples}
+            assert not prompts & {question.question for step in stream.steps for question in step.truth}
 
-    def test_no_page_that_is_taught_from_is_asked_about(self) -> None:
+    def test_no_page_with_examples_has_questions(self) -> None:
         start = steps_of("facts")[0]
-        assert not {one["doc"] for one in start.examples} & {doc for one in start.questions for doc in one.docs}
+        asked = {doc for question in start.questions for doc in question.docs}
+        assert not asked & {example["doc"] for example in start.examples}
 
     def test_every_action_but_a_rebuild_and_a_tuning_with_a_retrain_is_right_somewhere(self) -> None:
         right = [action for step in all_steps() for action in step.right or ()]
@@ -356,46 +362,49 @@ class TestRecorded:
 
     def test_the_api_is_renamed_for_the_same_dialogues(self) -> None:
         old, new, back = (steps_of("api")[place] for place in (2, 3, 7))
-        assert [one["prompt"] for one in old.examples] == [one["prompt"] for one in new.examples]
+        assert [example["prompt"] for example in old.examples] == [example["prompt"] for example in new.examples]
         assert (new_examples(old, new), answers_changed(old, new)) == (46, 24)
         assert back.questions == old.questions
-        assert all(grade_answer(one.answers[0], one) == 1 for one in new.questions)
+        assert all(grade_answer(question.answers[0], question) == 1 for question in new.questions)
         assert not any(
-            grade_answer(a.answers[0], b) for a, b in zip(old.questions[16:], new.questions[16:], strict=True)
+            grade_answer(former.answers[0], renamed)
+            for former, renamed in zip(old.questions[16:], new.questions[16:], strict=True)
         )
 
-    def test_every_call_that_is_asked_is_taught_several_times(self) -> None:
+    def test_every_call_in_the_questions_has_several_examples(self) -> None:
         for step in steps_of("api"):
-            taught = [one["completion"] for one in step.examples if "doc" not in one]
-            asked = [one.answers[0] for one in step.questions if not one.docs]
+            completions = [example["completion"] for example in step.examples if "doc" not in example]
+            asked = [question.answers[0] for question in step.questions if not question.docs]
             assert (len(asked), len(set(asked))) == (24, 3)
-            assert all(taught.count(call) >= 12 for call in asked)
+            assert all(completions.count(call) >= 12 for call in asked)
 
-    def test_commands_come_in_portions_and_are_not_given_away(self) -> None:
+    def test_commands_are_added_in_portions_and_are_not_named_by_their_questions(self) -> None:
         counts = [len(step.examples) - 48 for step in steps_of("skill")]
         assert counts == [0, 3, 15, 27, 39, 51, 63, 75, 75]
-        asked = [one for one in steps_of("skill")[1].questions if not one.docs]
+        asked = [question for question in steps_of("skill")[1].questions if not question.docs]
         assert len(asked) == 16
-        assert not any(grade_answer(one.question.removeprefix("Shell command: "), one) for one in asked)
-        assert not any(grade_answer(f"You can use {one.answers[0]} for it.", one) for one in asked)
+        assert not any(grade_answer(question.question.removeprefix("Shell command: "), question) for question in asked)
+        assert not any(grade_answer(f"You can use {question.answers[0]} for it.", question) for question in asked)
 
-    def test_in_house_names_stand_in_questions_and_examples_and_on_no_page(self) -> None:
+    def test_in_house_names_are_in_questions_and_examples_but_on_no_page(self) -> None:
         start, named, *_ = steps_of("names")
-        said = [one["prompt"] for one in named.examples[len(start.examples) :]]
-        asked = [one.question for one in named.questions if one not in start.questions]
-        assert (len(said), len(asked), len(named.questions)) == (12 * TAUGHT_A_NAME, 24, 40)
+        prompts = [example["prompt"] for example in named.examples[len(start.examples) :]]
+        asked = [question.question for question in named.questions if question not in start.questions]
+        assert (len(prompts), len(asked), len(named.questions)) == (12 * EXAMPLES_PER_NAME, 24, 40)
         for name in IN_HOUSE:
-            assert sum(name in prompt for prompt in said) == TAUGHT_A_NAME
+            assert sum(name in prompt for prompt in prompts) == EXAMPLES_PER_NAME
             assert any(name in question for question in asked)
-        assert all(any(name in text for name in IN_HOUSE) for text in (*said, *asked))
+        assert all(any(name in text for name in IN_HOUSE) for text in (*prompts, *asked))
         pages = [text for step in steps_of("names") for text in step.documents.values()]
         assert not any(name in page for page in pages for name in IN_HOUSE)
 
-    def test_of_a_named_product_other_facts_are_told_than_asked(self) -> None:
+    def test_examples_with_in_house_names_are_about_other_facts_than_the_questions(self) -> None:
         start, named, *_ = steps_of("names")
-        said = named.examples[len(start.examples) :]
-        assert {one["doc"] for one in said} <= {doc for one in named.questions for doc in one.docs}
-        assert not {one["prompt"] for one in said} & {one.question for one in named.questions}
+        examples = named.examples[len(start.examples) :]
+        assert {example["doc"] for example in examples} <= {
+            doc for question in named.questions for doc in question.docs
+        }
+        assert not {example["prompt"] for example in examples} & {question.question for question in named.questions}
 
     def test_medical_pages_join_with_their_questions(self) -> None:
         counts = [(len(step.documents), len(step.questions)) for step in steps_of("domain")]

@@ -9,7 +9,7 @@ import pytest
 from ragtide.pipelines.history.history import ACTION_SECONDS
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.planning.plan import save_plan
-from ragtide.pipelines.policy.decide import decide
+from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.interface import ComponentOptions, Recommendation, Recommendations
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
@@ -122,7 +122,7 @@ def recorded(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, **block
     """A project with one recorded cycle: a refresh that took 42 s and gained 25 points."""
     root = make_project(**blocks)
     seen = evidence()
-    plan = Plan(evidence=seen, decision=decide(seen, PolicyParams()), params="p1")
+    plan = Plan(evidence=seen, decision=make_decision(seen, PolicyParams()), params="p1")
     cycle = Cycle(
         name="cycle-0001",
         run="",
