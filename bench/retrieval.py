@@ -164,8 +164,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def measure(collection: Collection, work: Path) -> dict[str, Any]:
     """Score every search method on one collection; the result is in the form of the results file."""
     retriever, passages = build(collection, work)
-    scores = {method: score(search(retriever, collection, method), collection) for method in METHODS}
-    by_method: dict[str, SearchScores] = {**scores, BASELINE: score(plain_bm25(collection), collection)}
+    by_method: dict[str, SearchScores] = {
+        method: score(search(retriever, collection, method), collection) for method in METHODS
+    }
+    by_method[BASELINE] = score(plain_bm25(collection), collection)
     better = max(("vector", "text"), key=lambda method: by_method[method].at10.ndcg10)
     return {
         "documents": len(collection.documents),

@@ -81,7 +81,7 @@ class Echo:
 def make_project(root: Path, facts: dict[int, list[Fact]], draw: random.Random) -> Pages:
     """Create a project whose cycles refresh at every change and whose gate accepts everything."""
     ports = free_ports(3)
-    settings = {
+    settings: dict[str, dict[str, object]] = {
         "generate": {"model": "bench.soak:Echo"},
         "policy": {"name": "always"},
         "evidence": {"questions": 1, "probes": 0, "new_chunks": 0, "old_chunks": 0, "examples": 0},

@@ -258,7 +258,7 @@ def test_missing_files_are_listed(tmp_path: Path) -> None:
 
 # --- the streams ---------------------------------------------------------------------------------------------------
 
-needs_data = pytest.mark.skipif(bool(missing(DATA)), reason="the benchmark data is not available beside the repository")
+needs_data = pytest.mark.skipif(bool(missing(DATA)), reason="the benchmark data is not available")
 
 
 @cache
