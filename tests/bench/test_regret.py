@@ -369,7 +369,7 @@ def test_what_ranks_worse_does_not_go_live_however_it_answers(
     ndcg10: float, accepted: bool, scripted: Scripted
 ) -> None:
     step = tuning(4, turn(1, 1, 1, 1))
-    seen = {key: ranked(one, ndcg10 if one.state.tuned_embedder else 0.9) for key, one in step.seen.items()}
+    seen = {key: ranked(one, ndcg10 if one.state.retriever else 0.9) for key, one in step.seen.items()}
     [taken] = scripted.walk(recording(step.model_copy(update={"seen": seen})), TUNE).taken
     assert (taken.action, taken.accepted, taken.score) == (TUNE, accepted, 1.0 if accepted else 0.25)
 

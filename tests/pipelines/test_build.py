@@ -195,7 +195,7 @@ def test_the_index_alone_keeps_what_cannot_be_read_and_notes_it(tmp_path: Path) 
 
 @pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
 def test_a_removal_that_waits_keeps_its_rows(tmp_path: Path, build: Build) -> None:
-    made = yard(tmp_path).under(guard=CAREFUL)
+    made = yard(tmp_path).under(deletion_guard=CAREFUL)
     build(made)
     (made.workspace.kb / "a.md").unlink()
     built = build(made)
@@ -204,10 +204,10 @@ def test_a_removal_that_waits_keeps_its_rows(tmp_path: Path, build: Build) -> No
 
 @pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["loop", "alone"])
 def test_a_removal_that_waits_keeps_its_rows_through_a_rebuild_too(tmp_path: Path, build: Build) -> None:
-    made = yard(tmp_path).under(guard=CAREFUL)
+    made = yard(tmp_path).under(deletion_guard=CAREFUL)
     build(made)
     (made.workspace.kb / "a.md").unlink()
-    other = made.under(guard=CAREFUL, embed={"document_prefix": "passage: "})
+    other = made.under(deletion_guard=CAREFUL, embed={"document_prefix": "passage: "})
     built = build(other, True)
     assert (built.rows, built.waiting) == (3, 1)
     assert set(other.table.documents()) == {"a.md", "b.md", "c.md"}
@@ -543,7 +543,7 @@ def test_training_settings_change_with_the_base_and_with_the_number_of_passages(
     assert len({settings_of(), settings_of("other"), settings_of(index={"top_k": 5})}) == 3
 
 
-@pytest.mark.parametrize("name", ["LESSONS", "FORM"])
+@pytest.mark.parametrize("name", ["SAMPLES_VERSION", "FORM"])
 def test_training_settings_change_with_the_way_that_lessons_and_prompts_are_made(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,13 +142,13 @@ def test_a_release_whose_base_is_gone_answers_nothing_and_the_next_turn_goes_on_
     opened: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = live(opened)
-    assert opened.kept(release) == release.model
+    assert opened.current_model(release) == release.model
     monkeypatch.setattr(CountingReader, "base", "reader-2")
     for use in (lambda: opened.ask(PUMP), lambda: opened.check_servable(release)):
         with pytest.raises(UserError, match="made from reader-1, and what is there now is reader-2: put it back"):
             use()
     assert CountingReader.prompts == []
-    kept = opened.kept(release)
+    kept = opened.current_model(release)
     assert (kept.base, kept.adapter) == ("reader-2", None)
     assert opened.system_under_test(release).model == kept
 

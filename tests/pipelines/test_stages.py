@@ -350,7 +350,7 @@ def test_a_removal_that_the_stage_holds_back_can_be_approved_before_the_first_re
     lose_many(root)
     project = opened(root)
     plan = make_plan(project, project.corpus(take_snapshot(project.workspace)))
-    assert len(plan.evidence.pending_deletions) == 20
+    assert len(plan.evidence.data.pending_deletions) == 20
 
 
 @pytest.mark.parametrize("name", ["finetune", "score"])

@@ -312,7 +312,7 @@ def test_training_lines_that_are_left_out_are_listed_with_their_place_and_why(
         ["data/train/lines.jsonl:4", "duplicate"],
         ["data/train/lines.jsonl:5", "no page"],
     ]
-    assert "1 examples to learn from; 3 lines left out (1 bad line, 1 duplicate, 1 leak); 1 whose page is gone" in out
+    assert "1 examples to learn from; 3 lines filtered (1 bad line, 1 duplicate, 1 leak); 1 whose page is gone" in out
     assert files(root) == before
 
 
@@ -321,7 +321,7 @@ def test_contradictions_are_listed_whether_they_are_left_out_or_kept(make_projec
     root = teach(fill(make_project()), FINE, FINE | {"completion": "Young."})
     code, out, _ = at(root, "examples")
     assert (code, [row[1] for row in cells(out)]) == (0, ["contradiction", "contradiction"])
-    assert "0 examples to learn from; 2 lines left out (2 contradictions); 0 whose page is gone" in out
+    assert "0 examples to learn from; 2 lines filtered (2 contradictions); 0 whose page is gone" in out
     on_invalid(root, "refuse", contradictions="keep")
     code, out, _ = at(root, "examples")
     assert (code, [row[1] for row in cells(out)]) == (0, ["contradiction, kept", "contradiction, kept"])
@@ -377,7 +377,7 @@ def test_status_reads_neither_documents_nor_training_lines(
 
 def test_a_plan_names_the_lines_that_are_left_out(make_project: MakeProject) -> None:
     root = teach(fill(make_project()), FINE, LEAK)
-    assert "1, and 1 line left out (1 leak)" in " ".join(at(root, "plan")[1].split())
+    assert "1, 1 line filtered (1 leak)" in " ".join(at(root, "plan")[1].split())
 
 
 def test_nothing_to_verify_is_said(make_project: MakeProject) -> None:
@@ -527,11 +527,11 @@ def test_without_a_name_every_policy_is_replayed_and_summed_up(
     code, out, _ = at(recorded(make_project, monkeypatch), "replay")
     rows = cells(out)
     assert code == 0
-    assert "What 1 recorded turns come to" in out
-    assert "Every recorded turn under" not in out
-    assert tuple(row[0] for row in rows) == ("as it was", *KNOWN)
+    assert "Totals of 1 recorded cycles" in out
+    assert "Every recorded cycle under" not in out
+    assert tuple(row[0] for row in rows) == ("as recorded", *KNOWN)
     assert rows[:4] == [
-        ["as it was", "+25.0", "42", "0", ""],
+        ["as recorded", "+25.0", "42", "0", ""],
         ["evidence", "+25.0", "42", "0", "0"],
         ["always", "+8.0", "330", "1", "1"],
         ["never", "+0.0", "0", "0", "1"],
@@ -545,11 +545,11 @@ def test_a_policy_that_is_named_is_shown_turn_by_turn(
     code, out, _ = at(recorded(make_project, monkeypatch), "replay", "--policy", "never", "--policy", "always")
     rows = cells(out)
     assert code == 0
-    assert [f"Every recorded turn under {name!r}" in out for name in ("never", "always", "evidence")] == [1, 1, 0]
+    assert [f"Every recorded cycle under {name!r}" in out for name in ("never", "always", "evidence")] == [1, 1, 0]
     assert rows[0] == ["2030-01-01 12:34", "REFRESH", "NOTHING", "+25.0 → +0.0", "42 → 0"]
     assert rows[1] == ["2030-01-01 12:34", "REFRESH", "REFRESH+RETRAIN", "+25.0 → +8.0", "42 → 330"]
-    assert [row[0] for row in rows[2:]] == ["as it was", "never", "always"]
-    assert "NOTHING: Nothing is to be done." in out
+    assert [row[0] for row in rows[2:]] == ["as recorded", "never", "always"]
+    assert " NOTHING: " in out
 
 
 @pytest.mark.usefixtures("wide")
@@ -585,7 +585,7 @@ def test_a_policy_in_the_settings_that_is_not_there_is_refused_with_those_that_a
 def test_a_replay_without_a_recorded_turn_says_how_to_get_one(make_project: MakeProject) -> None:
     code, out, err = at(make_project(), "replay")
     assert (code, out) == (1, "")
-    assert err == "ragtide: no recorded turn has a plan to replay: `ragtide run` records one each time\n"
+    assert err == "ragtide: no recorded cycle has a plan to replay: `ragtide run` stores one each time\n"
 
 
 @pytest.mark.parametrize("command", ["policies", "replay"])

@@ -154,7 +154,7 @@ def test_the_command_says_the_revision(server: EventServer, project: Path) -> No
 def judged(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose data was judged as it is."""
     workspace = Workspace.open(project)
-    turn = {"name": "cycle-1", "run": "r", "at": "2030-01-01T00:00:00+00:00", "decision": "NOTHING", "outcome": "done"}
+    turn = {"name": "cycle-1", "run": "r", "at": "2030-01-01T00:00:00+00:00", "action": "NOTHING", "outcome": "nothing"}
     turn |= {"reason": "", "snapshot": take_snapshot(workspace).id, "params": workspace.params.digest()}
     monkeypatch.setattr(Registry, "history", lambda _: [Cycle.model_validate(turn)])
     return project
@@ -162,14 +162,14 @@ def judged(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_command_sends_and_says_that_a_run_will_find_nothing_new(server: EventServer, judged: Path) -> None:
     done = CliRunner().invoke(app, ["trigger", "--project", str(judged)])
-    assert "the run will find nothing new: cycle-1 judged this very data: NOTHING, done" in done.stdout
+    assert "the run will find nothing new: cycle-1 decided NOTHING for this data" in done.stdout
     assert len(server.events) == 1
 
 
 def test_if_moved_sends_nothing_where_nothing_has_moved(server: EventServer, judged: Path) -> None:
     done = CliRunner().invoke(app, ["trigger", "--if-moved", "--project", str(judged)])
     assert (done.exit_code, server.events) == (0, [])
-    assert done.stdout.startswith("not sent: cycle-1 judged this very data")
+    assert done.stdout.startswith("not sent: cycle-1 decided NOTHING for this data")
 
 
 def test_without_mlflow_the_news_goes_out_all_the_same(

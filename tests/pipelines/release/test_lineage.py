@@ -262,6 +262,6 @@ def test_a_look_tells_what_is_gone_but_not_what_waits(home: Home) -> None:
     strict = project.workspace.params.deletion_guard.model_copy(
         update={"max_removed_documents": 0, "max_removed_share": 0.0}
     )
-    params = project.workspace.params.model_copy(update={"guard": strict})
+    params = project.workspace.params.model_copy(update={"deletion_guard": strict})
     held = Project(Workspace(home.root, params), project.models, project.registry, no_progress)
     assert deleted_seen_documents(held, model, now(home)) == ()
