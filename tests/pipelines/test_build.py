@@ -330,14 +330,14 @@ def test_a_model_says_what_it_was_built_from(tmp_path: Path) -> None:
 
 def test_a_model_names_the_examples_that_it_saw_in_an_order_of_their_own(tmp_path: Path) -> None:
     made = yard(tmp_path)
-    seen = made.model().taught
+    seen = made.model().trained_on
     assert seen == tuple(sorted(one.digest for one in made.corpus.training.examples))
     assert len(seen) == 4
     rows = (made.workspace.train / "rows.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     write(made.workspace.train / "rows.jsonl", "".join([*rows[::-1], rows[0]]))
-    assert made.model().taught == seen
+    assert made.model().trained_on == seen
     made.teach(5)
-    assert set(seen) < set(made.model().taught)
+    assert set(seen) < set(made.model().trained_on)
 
 
 def test_an_example_whose_page_is_gone_is_not_among_those_that_were_seen(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_an_example_whose_page_is_gone_is_not_among_those_that_were_seen(tmp_pat
     made.teach(4)
     write(made.workspace.train / "gone.jsonl", json.dumps({"prompt": "Who?", "completion": "I", "doc": "gone.md"}))
     [orphan] = made.corpus.training.orphans
-    seen = made.model().taught
+    seen = made.model().trained_on
     assert (len(seen), orphan.digest in seen) == (4, False)
 
 
@@ -369,7 +369,7 @@ def test_a_share_of_the_examples_is_taught_once_more_without_the_passage_that_an
 
 
 def test_the_base_model_alone_has_seen_nothing(tmp_path: Path) -> None:
-    assert base_model_only(yard(tmp_path).models).taught == ()
+    assert base_model_only(yard(tmp_path).models).trained_on == ()
 
 
 def test_the_losses_of_each_step_come_with_the_model(tmp_path: Path) -> None:
