@@ -159,7 +159,7 @@ def test_a_turn_can_be_understood_from_its_own_page(first: House) -> None:
     [release] = first.artifacts(cycle) - pages
     assert release.startswith("release-")
     assert pages < first.artifacts(cycle)
-    assert "- Yes to REFRESH: there is no index yet" in first.run(cycle).data.tags["mlflow.note.content"]
+    assert "REFRESH is called for: there is no index yet" in first.run(cycle).data.tags["mlflow.note.content"]
     used = first.run(cycle).inputs
     assert used is not None
     digests = {one.dataset.name: one.dataset.digest for one in used.dataset_inputs}
@@ -355,9 +355,9 @@ def test_removals_wait_for_an_approval_and_are_carried_out_once(house: House) ->
     waits = house.turn()
     digest = house.run(waits).data.tags["plan"]
     assert (waits.decision, waits.outcome) == ("HOLD", "held")
-    assert waits.reason == "2 removals wait for an approval; nothing else has changed"
+    assert waits.reason.startswith("2 deletions pending approval")
     plan = read_plan(house.project, digest)
-    held = plan.evidence.pending_deletions
+    held = plan.evidence.data.pending_deletions
     record_approval(house.project.workspace, digest, plan, "discontinued")
     with pytest.raises(UserError, match="what was decided and done changed since plan"):
         keep_current(project=str(house.root), plan=digest)
@@ -552,7 +552,7 @@ def test_a_new_model_that_has_lost_an_earlier_skill_is_refused_unless_it_may(hou
     refused = house.turn()
     assert (refused.decision, refused.release) == ("RETRAIN", None)
     assert refused.outcome == "rejected"
-    assert read_plan(house.project, refused.plan).evidence.costs.suite_seconds > 0
+    assert read_plan(house.project, refused.plan).evidence.limits.costs.suite_seconds > 0
     [prove] = [run for run in house.runs_below(refused) if run.info.run_name == "prove refused"]
     metrics = prove.data.metrics
     assert (metrics["suite_dates_before"], metrics["suite_dates_after"]) == (1.0, 0.0)
@@ -576,14 +576,14 @@ def test_a_deleted_document_flags_whoever_saw_it_and_is_a_reason_to_train_again(
     cycle = house.turn()
     assert (cycle.decision, cycle.release) == ("REFRESH", "2")
     evidence = read_plan(house.project, cycle.plan).evidence
-    assert evidence.deleted_training_documents == ("Motor.md",)
+    assert evidence.data.deleted_training_documents == ("Motor.md",)
     assert house.flags() == {"1": "`Motor.md`", "2": "`Motor.md`"}
 
     house.set("policy", forget_points=60.0)
     house.set("finetune", min_examples=1)
     cycle = house.turn()
     assert (cycle.decision, cycle.release) == ("RETRAIN", "3")
-    assert "taught from 1 document that is gone" in cycle.reason
+    assert "trained on 1 deleted document" in cycle.reason
     assert "Motor.md" not in house.live.model.documents
     assert set(house.flags()) == {"1", "2"}
-    assert read_plan(house.project, house.turn().plan).evidence.deleted_training_documents == ()
+    assert read_plan(house.project, house.turn().plan).evidence.data.deleted_training_documents == ()
