@@ -33,6 +33,7 @@ from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.index import maintenance
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.index.vector_cache import VectorCache
+from ragtide.pipelines.index.writer import IndexWriter
 from ragtide.pipelines.models.load import LoadedEmbedder
 from ragtide.pipelines.params import MaintenanceParams, Params
 from ragtide.pipelines.ports import no_progress
@@ -68,7 +69,7 @@ class Library:
 
     @property
     def workspace(self) -> Workspace:
-        return Workspace(self.root, Params(maintain=MaintenanceParams(keep_days=0)))
+        return Workspace(self.root, Params(maintenance=MaintenanceParams(keep_days=0)))
 
     @property
     def index(self) -> Index:
@@ -135,9 +136,9 @@ def says(chunk: Any) -> tuple[int, int, int]:
 def write_for_ever(library: Library) -> None:
     """Go on with the generation after the one that the index holds; say what is done, line by line."""
     _announce(VectorCache, "put", VECTORS)
-    _announce(Index, "_merge", COMMIT)
-    _announce(maintenance, "index_text", TEXT_INDEX)
-    generation = library.pending_deletions()[0] + 1
+    _announce(IndexWriter, "merge", COMMIT)
+    _announce(maintenance, "update_text_index", TEXT_INDEX)
+    generation = library.held()[0] + 1
     _say("ready")
     while True:
         library.write(generation)
@@ -209,7 +210,7 @@ def torn(library: Library, page: int) -> str | None:
     """What is not of one generation in what a reader of the live version gets; None where all is."""
     reader = library.index.retriever(LIVE)
     found = [one for some in reader.search([f"part 3 of page {page}"], 5) for one in some]
-    generation, wrong = library.pending_deletions(reader.version)
+    generation, wrong = library.held(reader.version)
     if wrong:
         return f"version {reader.version}: {wrong} rows are not of generation {generation}"
     others = [one for one in found if says(one)[2] != edited(says(one)[1], generation)]
@@ -253,7 +254,7 @@ def endure(library: Library, kills: int) -> Faults:
     steps: list[MaintenanceStep] = maintain_index(library.workspace, HashEmbedder())
     faults.upkeep = [f"{one.step}: {'done' if one.done else 'not done'}: {one.why}" for one in steps]
     faults.leaked_after = leaked(library.database)
-    faults.tagged_are_whole = library.pending_deletions(FIRST) == (0, 0) and library.pending_deletions(LIVE)[1] == 0
+    faults.tagged_are_whole = library.held(FIRST) == (0, 0) and library.held(LIVE)[1] == 0
     faults.seconds = round(time.perf_counter() - started, 1)
     return faults
 
@@ -280,7 +281,7 @@ def _reading(library: Library, faults: Faults) -> Iterator[None]:
 
 
 def _kill_once(library: Library, delay: float, faults: Faults) -> None:
-    before, temporary = library.pending_deletions()[0], _temporary(library)
+    before, temporary = library.held()[0], _temporary(library)
     writer = _start("writer", library)
     assert writer.stdout
     first = writer.stdout.readline().strip()
@@ -298,7 +299,7 @@ def _kill_once(library: Library, delay: float, faults: Faults) -> None:
 
 def _look(library: Library, done: int, faults: Faults) -> None:
     """The latest version is one whole generation, and none that was called done is gone."""
-    generation, wrong = library.pending_deletions()
+    generation, wrong = library.held()
     if generation < done:
         wrong = library.wrong_rows(library.index.chunks(library.names), done)
         faults.problems.append(f"generation {done} was done, {generation} is there")
