@@ -69,7 +69,7 @@ class VectorCache:
             table.add(rows)
 
     def forget(self, needed: set[str], before: datetime, dry_run: bool = False) -> int:
-        """Delete vectors that were added before a time and are not `needed`; return their number, also for a dry run."""
+        """Delete vectors added before a time that are not `needed`; return their number, also for a dry run."""
         table = self._open()
         if table is None:
             return 0

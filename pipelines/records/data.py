@@ -12,7 +12,7 @@ from ragtide.pipelines.records.base import Record
 
 
 class Document(Record):
-    """One file of the knowledge base as text (Markdown or plain); `digest` is the MD5 of the file's bytes, as in DVC."""
+    """One file of the knowledge base as text (Markdown or plain); `digest` is the MD5 of its bytes, as in DVC."""
 
     id: str
     text: str
@@ -20,7 +20,7 @@ class Document(Record):
 
 
 class Chunk(Record):
-    """A passage of a document. Its key is (document, position); `digest` only identifies a vector that can be reused."""
+    """A passage of a document. Its key is (document, position); `digest` only finds a vector to reuse."""
 
     document: str
     position: int
