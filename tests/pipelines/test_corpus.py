@@ -370,7 +370,7 @@ def test_an_example_about_a_page_whose_removal_waits_is_no_orphan(tmp_path: Path
     made = indexed(tmp_path, deletion_guard=CAREFUL)
     write(made.workspace.train / "a.jsonl", json.dumps({"prompt": "Q", "completion": "A", "doc": "1.md"}) + "\n")
     remove(made, 1, 2)
-    assert [one.doc for one in made.read().examples] == ["1.md"]
+    assert [one.doc for one in made.read().training.examples] == ["1.md"]
 
 
 # --- the folder as a source that is read when it is asked for ------------------------------------------------------
