@@ -117,7 +117,7 @@ def test_5_the_third_quarter_refreshes_and_drops_a_deleted_page(story: Story) ->
 
 def test_6_the_live_rows_equal_a_clean_build_of_the_snapshot(story: Story) -> None:
     corpus = story.project.corpus(take_snapshot(story.project.workspace))
-    clean = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in corpus.chunks}
+    clean = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in corpus.knowledge.chunks}
     assert rows_of(story.live, story) == clean
 
 

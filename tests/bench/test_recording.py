@@ -366,7 +366,7 @@ def test_a_refresh_keeps_the_tuned_embedder_and_another_tuning_replaces_it(carri
     tuned = recorded.steps[0].seen[recorded.start.key].after(Action.TUNE_EMBEDDER)
     later = recorded.steps[1].seen[tuned.key]
     refreshed, again = later.after(Action.REFRESH), later.after(Action.TUNE_EMBEDDER.with_retrain())
-    assert (refreshed.retriever, refreshed.model) == (tuned.retriever, tuned.model)
+    assert (refreshed.tuned_embedder, refreshed.model) == (tuned.tuned_embedder, tuned.model)
     assert refreshed.index == again.index != tuned.index
     assert again.tuned_embedder not in ("", tuned.tuned_embedder)
     assert recorded.steps[1].seen[refreshed.key].score > recorded.steps[1].seen[tuned.key].score
