@@ -33,6 +33,7 @@ from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.index import maintenance
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.index.vector_cache import VectorCache
+from ragtide.pipelines.index.writer import IndexWriter
 from ragtide.pipelines.models.load import LoadedEmbedder
 from ragtide.pipelines.params import MaintenanceParams, Params
 from ragtide.pipelines.ports import no_progress
@@ -135,8 +136,8 @@ def part_page_generation(chunk: Any) -> tuple[int, int, int]:
 def write_forever(library: Library) -> None:
     """Write generation after generation, starting after the indexed one; report every stage as a line of output."""
     _report_calls(VectorCache, "put", VECTORS)
-    _report_calls(Index, "_merge", COMMIT)
-    _report_calls(maintenance, "index_text", TEXT_INDEX)
+    _report_calls(IndexWriter, "merge", COMMIT)
+    _report_calls(maintenance, "update_text_index", TEXT_INDEX)
     generation = library.generation_and_wrong_rows()[0] + 1
     _report("ready")
     while True:

@@ -48,20 +48,20 @@ def test_params_are_short_and_valid() -> None:
 def test_no_training_line_is_filtered_and_no_golden_question_is_stale(home: Home) -> None:
     project = home.project
     corpus = project.inspect_corpus(take_snapshot(project.workspace))
-    golden = read_golden(project.workspace.golden, corpus.snapshot.questions, corpus.texts)
-    assert not corpus.filtered
-    assert not corpus.orphans
+    golden = read_golden(project.workspace.golden, corpus.snapshot.questions, corpus.knowledge.texts)
+    assert not corpus.training.filtered
+    assert not corpus.training.orphans
     assert not golden.stale
-    assert len(corpus.examples) >= read_params(HANDBOOK / "params.yaml").finetune.min_examples
+    assert len(corpus.training.examples) >= read_params(HANDBOOK / "params.yaml").finetune.min_examples
 
 
 def test_each_golden_answer_is_contained_in_one_passage(home: Home) -> None:
     project = home.project
     corpus = project.inspect_corpus(take_snapshot(project.workspace))
-    golden = read_golden(project.workspace.golden, corpus.snapshot.questions, corpus.texts)
+    golden = read_golden(project.workspace.golden, corpus.snapshot.questions, corpus.knowledge.texts)
 
     def is_contained(question: GoldenQuestion) -> bool:
-        chunks = [chunk for doc in question.docs for chunk in corpus.chunks_by_document[doc]]
+        chunks = [chunk for doc in question.docs for chunk in corpus.knowledge.chunks_by_document[doc]]
         return any(answer in chunk.text for chunk in chunks for answer in question.answers)
 
     assert [question.question for question in golden.questions if not is_contained(question)] == []
@@ -74,7 +74,7 @@ def test_plan_run_and_ask_from_an_empty_state(home: Home) -> None:
 
     ragtide("run", "--project", str(home.root))
     assert home.live.id == "1"
-    assert home.live.index.rows == len(home.project.corpus(take_snapshot(home.project.workspace)).chunks)
+    assert home.live.index.rows == len(home.project.corpus(take_snapshot(home.project.workspace)).knowledge.chunks)
 
     answer = ragtide("ask", QUESTION, "--project", str(home.root))
     assert "2026-10-31" in answer

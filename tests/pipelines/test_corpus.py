@@ -53,7 +53,7 @@ class Indexed:
         self.shelf = Shelf(self.workspace.index_uri, chunk=self.workspace.params.chunk)
 
     def refresh(self) -> int:
-        return self.shelf.refresh(self.read().chunks).version
+        return self.shelf.refresh(self.read().knowledge.chunks).version
 
     def read(self) -> Corpus:
         return read(self.workspace, self.shelf.latest if Path(self.shelf.uri).exists() else None)
@@ -113,7 +113,7 @@ def test_an_example_whose_page_is_gone_or_empty_is_set_aside(tmp_path: Path) -> 
 def test_an_orphan_comes_back_with_its_page(tmp_path: Path) -> None:
     made = project(tmp_path)
     write(made.kb / "gone.md", "Back again.")
-    assert [example.question for example in read(made).orphans] == ["Q3"]
+    assert [example.question for example in read(made).training.orphans] == ["Q3"]
 
 
 def test_every_example_that_is_kept_has_a_passage_to_learn_from(tmp_path: Path) -> None:
@@ -125,17 +125,21 @@ def test_every_example_that_is_kept_has_a_passage_to_learn_from(tmp_path: Path) 
 def test_the_settings_of_the_project_are_followed(tmp_path: Path) -> None:
     made = project(tmp_path, chunk={"max_words": 20}, data={"kb": "pages"})
     write(tmp_path / "pages/long.md", "word " * 50)
-    assert [len(chunk.text.split()) for chunk in read(made).chunks if chunk.document == "long.md"] == [20, 20, 10]
-    assert {chunk.document for chunk in read(made).chunks} >= {"quill.md"}
+    assert [len(chunk.text.split()) for chunk in read(made).knowledge.chunks if chunk.document == "long.md"] == [
+        20,
+        20,
+        10,
+    ]
+    assert {chunk.document for chunk in read(made).knowledge.chunks} >= {"quill.md"}
 
 
 def test_the_same_files_make_the_same_corpus(tmp_path: Path) -> None:
     one, two = (read(project(tmp_path / name)) for name in ("one", "two"))
-    assert (one.snapshot, one.documents, one.chunks, one.examples) == (
+    assert (one.snapshot, one.knowledge.documents, one.knowledge.chunks, one.training.examples) == (
         two.snapshot,
-        two.documents,
-        two.chunks,
-        two.examples,
+        two.knowledge.documents,
+        two.knowledge.chunks,
+        two.training.examples,
     )
 
 
@@ -260,15 +264,15 @@ def test_a_document_that_was_given_up_as_too_large_is_read_once_the_limit_is_rai
     limited = workspace(tmp_path, data={"max_attempts": 1, "max_document_bytes": 10})
     write(limited.kb / "large.md", "more than ten bytes")
     write(limited.kb / "small.md", "ten")
-    assert names(read(limited, keep=True).chunks) == ["small.md"]
+    assert names(read(limited, keep=True).knowledge.chunks) == ["small.md"]
     raised = workspace(tmp_path, data={"max_attempts": 1, "max_document_bytes": 100})
-    assert names(read(raised).chunks) == ["large.md", "small.md"]
+    assert names(read(raised).knowledge.chunks) == ["large.md", "small.md"]
 
 
 def test_a_document_that_never_could_be_read_has_no_chunks(tmp_path: Path) -> None:
     made = indexed(tmp_path)
     write(made.workspace.kb / "new.md", BROKEN)
-    assert "new.md" not in names(made.read().chunks)
+    assert "new.md" not in names(made.read().knowledge.chunks)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +311,7 @@ def remove(made: Indexed, *pages: int) -> dict[str, str]:
 
 
 def test_few_removals_are_followed(tmp_path: Path) -> None:
-    made = indexed(tmp_path, guard=CAREFUL)
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
     remove(made, 2)
     corpus = made.read()
     assert (names(corpus.knowledge.chunks), corpus.knowledge.pending_deletions, corpus.knowledge.waiting) == (
@@ -318,7 +322,7 @@ def test_few_removals_are_followed(tmp_path: Path) -> None:
 
 
 def test_too_many_removals_are_held_and_their_rows_stay(tmp_path: Path) -> None:
-    made = indexed(tmp_path, guard=CAREFUL)
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
     before = made.read()
     gone = remove(made, 1, 2)
     corpus = made.read()
@@ -328,7 +332,7 @@ def test_too_many_removals_are_held_and_their_rows_stay(tmp_path: Path) -> None:
 
 
 def test_approved_removals_are_followed(tmp_path: Path) -> None:
-    made = indexed(tmp_path, guard=CAREFUL)
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
     gone = remove(made, 1, 2)
     given = Approval(plan="0123456789ab", removals=gone, why="they are out of print", at="2030-01-01T00:00:00+00:00")
     given.write(made.workspace.approvals / f"{given.plan}.json")
@@ -337,7 +341,7 @@ def test_approved_removals_are_followed(tmp_path: Path) -> None:
 
 
 def test_pages_that_were_renamed_and_then_edited_hold_nothing_back(tmp_path: Path) -> None:
-    made = indexed(tmp_path, guard=CAREFUL)
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
     for number in range(5):
         write(made.workspace.kb / f"deep/{number}.md", (made.workspace.kb / f"{number}.md").read_bytes())
         (made.workspace.kb / f"{number}.md").unlink()
@@ -345,13 +349,13 @@ def test_pages_that_were_renamed_and_then_edited_hold_nothing_back(tmp_path: Pat
     for number in range(5):
         write(made.workspace.kb / f"deep/{number}.md", f"# Page {number}\n\nIt says something else now.\n")
     # Nobody has seen the pages under their new names: they look gone.
-    assert len(made.read().pending_deletions) == 5
+    assert len(made.read().knowledge.pending_deletions) == 5
     between.write(made.workspace.snapshot_file(between.id))
-    assert made.read().pending_deletions == {}
+    assert made.read().knowledge.pending_deletions == {}
 
 
 def test_a_folder_that_moved_as_a_whole_holds_nothing_back(tmp_path: Path) -> None:
-    made = indexed(tmp_path, guard=CAREFUL)
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
     for number in range(5):
         write(made.workspace.kb / f"deep/{number}.md", (made.workspace.kb / f"{number}.md").read_bytes())
         (made.workspace.kb / f"{number}.md").unlink()
@@ -363,10 +367,10 @@ def test_a_folder_that_moved_as_a_whole_holds_nothing_back(tmp_path: Path) -> No
 
 
 def test_an_example_about_a_page_whose_removal_waits_is_no_orphan(tmp_path: Path) -> None:
-    made = indexed(tmp_path, guard=CAREFUL)
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
     write(made.workspace.train / "a.jsonl", json.dumps({"prompt": "Q", "completion": "A", "doc": "1.md"}) + "\n")
     remove(made, 1, 2)
-    assert [one.doc for one in made.read().examples] == ["1.md"]
+    assert [one.doc for one in made.read().training.examples] == ["1.md"]
 
 
 # --- the folder as a source that is read when it is asked for ------------------------------------------------------
@@ -386,7 +390,7 @@ def test_a_folder_reads_only_what_it_is_asked_for(tmp_path: Path, monkeypatch: p
 
 
 def test_a_folder_and_a_corpus_bring_the_same_rows(tmp_path: Path) -> None:
-    made = indexed(tmp_path, guard=CAREFUL)
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
     write(made.workspace.kb / "0.md", "# Another\n\nText.\n")
     write(made.workspace.kb / "new.md", "New.")
     write(made.workspace.kb / "3.md", BROKEN)
@@ -401,7 +405,7 @@ def test_a_folder_and_a_corpus_bring_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_a_folder_yields_nothing_of_what_waits_and_of_what_cannot_be_read(tmp_path: Path) -> None:
-    made = indexed(tmp_path, guard=CAREFUL)
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
     write(made.workspace.kb / "3.md", BROKEN)
     remove(made, 1, 2)
     folder = made.folder()

@@ -348,7 +348,7 @@ def test_a_pending_deletion_of_the_stage_can_be_approved_before_the_first_releas
     delete_many(root)
     project = opened(root)
     plan = make_plan(project, project.corpus(take_snapshot(project.workspace)))
-    assert len(plan.evidence.pending_deletions) == 20
+    assert len(plan.evidence.data.pending_deletions) == 20
 
 
 @pytest.mark.parametrize("name", ["finetune", "score"])

@@ -13,9 +13,10 @@ from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.interface import ComponentOptions, Recommendation, Recommendations
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evidence import Evidence
-from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.records.release import Cycle, Outcome
 from ragtide.pipelines.registry.releases import Registry
 from tests.factories import evidence
 from tests.flows.cli.commands import (
@@ -127,8 +128,8 @@ def recorded(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch, **block
         name="cycle-0001",
         run="",
         at="2030-01-01T12:34:56+00:00",
-        decision="REFRESH",
-        outcome="release 2",
+        action=Action.REFRESH,
+        outcome=Outcome.RELEASED,
         reason="",
         plan=save_plan(Project.open(root, no_progress), plan),
         release="2",

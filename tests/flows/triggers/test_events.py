@@ -152,7 +152,13 @@ def test_the_command_prints_the_revision(server: EventServer, project: Path) -> 
 def decided(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose last cycle decided about the current data."""
     workspace = Workspace.open(project)
-    cycle = {"name": "cycle-1", "run": "r", "at": "2030-01-01T00:00:00+00:00", "decision": "NOTHING", "outcome": "done"}
+    cycle = {
+        "name": "cycle-1",
+        "run": "r",
+        "at": "2030-01-01T00:00:00+00:00",
+        "action": "NOTHING",
+        "outcome": "nothing",
+    }
     cycle |= {"reason": "", "snapshot": take_snapshot(workspace).id, "params": workspace.params.digest()}
     monkeypatch.setattr(Registry, "history", lambda _: [Cycle.model_validate(cycle)])
     return project

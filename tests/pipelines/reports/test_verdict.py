@@ -14,16 +14,18 @@ from matplotlib.patches import Rectangle
 from ragtide.pipelines.params import Params, PolicyParams
 from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.records.data import ChangeSet, DataIssue, IssueKind, QuarantinedDocument, Rename
-from ragtide.pipelines.records.decision import Decision
+from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evaluation import Check, GradedAnswer, SuiteScore, Verdict
 from ragtide.pipelines.records.evidence import Evidence, Measure
 from ragtide.pipelines.records.release import MaintenanceStep
 from ragtide.pipelines.reports.data import issues_markdown, maintenance_markdown, quarantine_markdown
-from ragtide.pipelines.reports.decision import decision_markdown, decision_plot
+from ragtide.pipelines.reports.decision import decision_markdown
+from ragtide.pipelines.reports.decision_plot import decision_plot
 from ragtide.pipelines.reports.markdown import SHOWN, changes_markdown
 from ragtide.pipelines.reports.page import markdown_to_html, write_page
 from ragtide.pipelines.reports.signals import evidence_metrics, signal_rows
 from ragtide.pipelines.reports.verdict import failed_checks, suite_metrics, verdict_markdown, verdict_plot
+from ragtide.pipelines.reports.wording import counterfactual_sentences, decision_sentences, option_text
 from tests.factories import evidence, graded, measure, question, scorecard
 
 NOT_MEASURED = Measure.unmeasured("no questions")
@@ -104,9 +106,9 @@ def verdict_with(answer: str) -> Verdict:
     return judged([wrong], [graded()])
 
 
-def decided(**signals: object) -> tuple[Evidence, Decision]:
+def decided(**signals: object) -> Plan:
     gathered = evidence(**signals)
-    return gathered, make_decision(gathered, PolicyParams())
+    return Plan(evidence=gathered, decision=make_decision(gathered, PolicyParams()), params="p1")
 
 
 def signals_of(gathered: Evidence) -> dict[str, str]:
@@ -133,9 +135,9 @@ def test_an_answer_stays_in_its_cell(answer: str) -> None:
 
 @pytest.mark.parametrize("reason", CELL_BREAKING_TEXTS)
 def test_a_reason_stays_in_its_cell(reason: str) -> None:
-    page = Page(markdown_to_html("Decision", decision_markdown(*decided(rejected_actions={"REFRESH": reason}))))
+    page = Page(markdown_to_html("Decision", decision_markdown(decided(rejected_actions={"REFRESH": reason}))))
     [row] = [row for row in page.rows if row[0] == "REFRESH"]
-    assert row[-1].endswith(" ".join(reason.split()))
+    assert row[-1].startswith(" ".join(reason.split()))
     assert {len(row) for row in page.rows} == {4, 6}
 
 
@@ -167,10 +169,8 @@ def test_a_page_has_a_title_and_an_encoding() -> None:
 
 
 def test_a_plot_is_part_of_its_page_and_nothing_is_fetched_for_it() -> None:
-    gathered, decision = decided()
-    html = markdown_to_html(
-        "Decision", decision_markdown(gathered, decision), decision_plot(gathered, decision, Params())
-    )
+    plan = decided()
+    html = markdown_to_html("Decision", decision_markdown(plan), decision_plot(plan.evidence, plan.decision, Params()))
     assert html.count("<img ") == 1
     heading, rest = html.split("</h1>", 1)
     assert rest.startswith('<img alt="plot" src="data:image/svg+xml;base64,')
@@ -182,8 +182,8 @@ def test_a_plot_is_part_of_its_page_and_nothing_is_fetched_for_it() -> None:
 
 
 def test_a_decision_is_written_as_text_page_and_picture_and_nothing_else(tmp_path: Path) -> None:
-    gathered, decision = decided()
-    markdown, plot = decision_markdown(gathered, decision), decision_plot(gathered, decision, Params())
+    plan = decided()
+    markdown, plot = decision_markdown(plan), decision_plot(plan.evidence, plan.decision, Params())
     write_page(tmp_path, "decision", markdown, plot)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["decision.html", "decision.md", "decision.png"]
     assert (tmp_path / "decision.md").read_text(encoding="utf-8") == markdown
@@ -242,39 +242,39 @@ def test_only_kinds_of_change_that_occurred_are_listed(changes: ChangeSet, lines
     ],
 )
 def test_the_page_names_every_action_with_gain_cost_and_why(signals: dict[str, object]) -> None:
-    gathered, decision = decided(**signals)
-    page = Page(markdown_to_html("Decision", decision_markdown(gathered, decision)))
+    plan = decided(**signals)
+    decision, page = plan.decision, Page(markdown_to_html("Decision", decision_markdown(plan)))
     rows = {row[0]: row for row in page.rows if len(row) == 6}
     assert set(rows) == {"action", "NOTHING", "REFRESH", "RETRAIN", "REFRESH+RETRAIN"}
     for option in decision.options:
-        _, gain, cost, _, worth_it, because = rows[option.action]
+        _, gain, cost, _, worth_it, because = rows[str(option.action)]
         low, high = option.gain_points_low, option.gain_points_high
         assert gain == f"{option.gain_points:.1f} [{low:.1f}, {high:.1f}]"
         assert cost == f"{option.cost_seconds:.0f} s"
         assert worth_it == ("yes" if option.worth_it else "no")
-        assert because == option.because
+        assert because == option_text(option)
 
 
 @pytest.mark.parametrize("signals", [{}, {"model_gap": measure(0.6)}, {"stale_questions": ("q7",)}])
 def test_the_page_says_what_was_decided_why_and_what_would_have_changed_it(signals: dict[str, object]) -> None:
-    gathered, decision = decided(**signals)
-    text = decision_markdown(gathered, decision)
+    plan = decided(**signals)
+    decision, text = plan.decision, decision_markdown(plan)
     assert text.startswith(f"# Decision: {decision.action}\n")
     assert f"| **{decision.action}** |" in text
     _, after = text.split("## What would have changed it\n\n")
-    assert after.split("\n\n")[0].split("\n") == [f"- {line}" for line in decision.counterfactuals]
-    assert all(f"- {reason}" in text for reason in decision.reasons)
+    assert after.split("\n\n")[0].split("\n") == [f"- {line}" for line in counterfactual_sentences(decision)]
+    assert all(f"- {sentence}" in text for sentence in decision_sentences(decision))
 
 
 def test_the_page_says_where_the_costs_come_from_and_what_has_changed() -> None:
-    text = decision_markdown(*decided())
+    text = decision_markdown(decided())
     assert "Costs: prior." in text
     assert "## What has changed\n\n- 1 edited: `a.md`" in text
 
 
 def test_an_unmeasured_signal_has_its_reason_and_no_number() -> None:
     rows = signals_of(evidence(refresh_gain=NOT_MEASURED, index_gap=NOT_MEASURED))
-    assert rows["the index's gap"] == rows["what a refresh can win back"] == "not measured (no questions)"
+    assert rows["the index's gap"] == rows["gain of a refresh"] == "not measured (no questions)"
     assert rows["the model's gap"] == "0.00 [0.00, 0.00] (n=50)"
 
 
@@ -284,15 +284,15 @@ def test_an_unmeasured_signal_has_its_reason_and_no_number() -> None:
         ({"live_release": None}, ("live release", "none yet")),
         ({"live_release": "7"}, ("live release", "7")),
         ({"examples": 3}, ("training examples", "3")),
-        ({"orphaned_examples": 2}, ("training examples", "100, and 2 whose page is gone")),
-        ({"filtered": {"leak": 1}}, ("training examples", "100, and 1 line left out (1 leak)")),
+        ({"orphaned_examples": 2}, ("training examples", "100, 2 whose document is deleted")),
+        ({"filtered": {"leak": 1}}, ("training examples", "100, 1 line filtered (1 leak)")),
         (
             {"filtered": {"duplicate": 2, "leak": 1}},
-            ("training examples", "100, and 3 lines left out (2 duplicates, 1 leak)"),
+            ("training examples", "100, 3 lines filtered (2 duplicates, 1 leak)"),
         ),
-        ({"adapter_is_current": True}, ("training examples", "100, as the adapter saw them")),
+        ({"adapter_is_current": True}, ("training examples", "100")),
         ({"stale_questions": ("q1", "q2")}, ("stale golden questions", "2")),
-        ({}, ("chunks new / gone / to embed", "1 / 1 / 1, of 10")),
+        ({}, ("chunks new / deleted / to embed", "1 / 1 / 1, of 10")),
     ],
 )
 def test_a_signal_is_described_in_words(signals: dict[str, object], expected: tuple[str, str]) -> None:
@@ -363,10 +363,11 @@ def test_failed_checks_are_named_in_one_line() -> None:
     ],
 )
 def test_a_decision_is_drawn_whatever_was_measured(signals: dict[str, object]) -> None:
-    gathered, decision = decided(**signals)
-    figure = decision_plot(gathered, decision, Params())
+    plan = decided(**signals)
+    figure = decision_plot(plan.evidence, plan.decision, Params())
     scores, gains, hours = figure.axes
-    measured = sum(score.value is not None for score in (gathered.score_gold, gathered.score_retrieved))
+    scored = (plan.evidence.scores.score_gold, plan.evidence.scores.score_retrieved)
+    measured = sum(score.value is not None for score in scored)
     assert (len(scores.patches), len(gains.containers), len(hours.patches)) == (measured, 3, 3)
     assert is_image(figure)
 
@@ -412,8 +413,8 @@ def test_a_line_that_is_left_out_is_told_with_its_place_and_why() -> None:
 
 
 def test_the_page_of_a_decision_lists_what_is_set_aside_only_where_something_is() -> None:
-    assert "## Set aside" not in decision_markdown(*decided())
-    assert "## Set aside\n\n| document | why |" in decision_markdown(*decided(quarantined={"b": "is empty"}))
+    assert "## Quarantined documents" not in decision_markdown(decided())
+    assert "## Quarantined documents\n\n| document | why |" in decision_markdown(decided(quarantined={"b": "is empty"}))
 
 
 @pytest.mark.parametrize("hostile", ["a\n# b", "a|b", "a\r\nb", "<script>alert(1)</script>"])
@@ -426,10 +427,10 @@ def test_a_name_or_a_reason_of_a_document_stays_in_its_cell(hostile: str) -> Non
 @pytest.mark.parametrize(
     ("signals", "row"),
     [
-        ({}, ("removals that wait for an approval", "0")),
-        ({"pending_deletions": {"a.md": "1", "b.md": "2"}}, ("removals that wait for an approval", "2")),
-        ({}, ("documents that cannot be read", "0")),
-        ({"quarantined": {"b.pdf": "is empty"}}, ("documents that cannot be read", "1")),
+        ({}, ("deletions pending approval", "0")),
+        ({"pending_deletions": {"a.md": "1", "b.md": "2"}}, ("deletions pending approval", "2")),
+        ({}, ("quarantined documents", "0")),
+        ({"quarantined": {"b.pdf": "is empty"}}, ("quarantined documents", "1")),
     ],
 )
 def test_pending_deletions_and_quarantined_documents_are_signals(
@@ -447,7 +448,9 @@ def test_pending_deletions_and_quarantined_documents_are_metrics() -> None:
 
 def test_a_long_list_of_pending_deletions_is_cut_with_a_count() -> None:
     held = {f"{number:03}.md": "1" for number in range(SHOWN + 7)}
-    [names] = [row.means for row in signal_rows(evidence(pending_deletions=held)) if row.signal.startswith("removals")]
+    [names] = [
+        row.means for row in signal_rows(evidence(pending_deletions=held)) if row.signal.startswith("deletions pending")
+    ]
     assert "… and 7 more:" in names
 
 
@@ -494,6 +497,6 @@ def test_the_scores_of_suites_are_metrics_with_names_that_mlflow_accepts() -> No
 
 def test_deleted_training_documents_are_a_signal_and_a_metric() -> None:
     gathered = evidence(deleted_training_documents=("a.md", "b.md"))
-    assert signals_of(gathered)["documents gone that the adapter was taught from"] == "2"
+    assert signals_of(gathered)["deleted documents that the adapter was trained on"] == "2"
     assert evidence_metrics(gathered)["deleted_training_documents_count"] == 2
-    assert "documents gone that the adapter was taught from" not in signals_of(evidence())
+    assert "deleted documents that the adapter was trained on" not in signals_of(evidence())
