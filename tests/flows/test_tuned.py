@@ -103,7 +103,7 @@ def shop(told: dict[str, Any], tmp_path: Path) -> Shop:
 def test_index_and_retriever_go_live_together(told: dict[str, Any]) -> None:
     _, tuned, _ = told["cycles"]
     first, second, _ = told["releases"]
-    assert (tuned.decision, tuned.outcome) == ("TUNE_EMBEDDER", "release 2")
+    assert (tuned.decision, tuned.release) == ("TUNE_EMBEDDER", "2")
     assert first.index.tuned_embedder is None
     made = second.index.tuned_embedder
     embed = told["shop"].project.workspace.params.embed
