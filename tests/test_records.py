@@ -110,7 +110,11 @@ def test_actions_know_which_half_they_touch() -> None:
     assert [action for action in ACTIONS.values() if action.retrains] == [Action.RETRAIN, *joint]
     assert [action for action in ACTIONS.values() if action.is_joint] == joint
     assert [action for action in ACTIONS.values() if action.tunes] == tunes
-    assert {action for action in ACTIONS.values() if action.rebuilds} == {Action.REBUILD, Action.REBUILD.with_retrain(), *tunes}
+    assert {action for action in ACTIONS.values() if action.rebuilds} == {
+        Action.REBUILD,
+        Action.REBUILD.with_retrain(),
+        *tunes,
+    }
 
 
 def test_an_action_is_about_the_halves_that_it_is_done_for() -> None:
@@ -118,7 +122,12 @@ def test_an_action_is_about_the_halves_that_it_is_done_for() -> None:
     assert about == {
         Component.INDEX: [Action.REFRESH, Action.REBUILD, Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain()],
         Component.EMBEDDER: [Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain()],
-        Component.MODEL: [Action.RETRAIN, Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain(), Action.TUNE_EMBEDDER.with_retrain()],
+        Component.MODEL: [
+            Action.RETRAIN,
+            Action.REFRESH.with_retrain(),
+            Action.REBUILD.with_retrain(),
+            Action.TUNE_EMBEDDER.with_retrain(),
+        ],
     }
 
 

@@ -357,7 +357,7 @@ def test_a_refusal_names_the_failed_checks_alone_in_one_line() -> None:
 )
 def test_a_decision_is_drawn_whatever_was_measured(signals: dict[str, object]) -> None:
     plan = decided(**signals)
-    decision, figure = plan.decision, decision_plot(plan.evidence, plan.decision, Params())
+    figure = decision_plot(plan.evidence, plan.decision, Params())
     scores, gains, hours = figure.axes
     measured = sum(
         one.value is not None for one in (plan.evidence.scores.score_gold, plan.evidence.scores.score_retrieved)
@@ -443,7 +443,9 @@ def test_what_waits_and_what_is_set_aside_are_counted_in_mlflow() -> None:
 def test_a_long_list_of_what_waits_is_cut_with_a_count() -> None:
     held = {f"{number:03}.md": "1" for number in range(SHOWN + 7)}
     [names] = [
-        told.means for told in signal_rows(evidence(pending_deletions=held)) if told.signal.startswith("deletions pending")
+        told.means
+        for told in signal_rows(evidence(pending_deletions=held))
+        if told.signal.startswith("deletions pending")
     ]
     assert "… and 7 more:" in names
 
