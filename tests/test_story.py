@@ -117,7 +117,7 @@ def test_5_the_third_quarter_refreshes_and_a_removed_page_is_gone(told: Story) -
 
 def test_6_live_rows_equal_a_clean_cut_of_the_snapshot(told: Story) -> None:
     corpus = told.project.corpus(take_snapshot(told.project.workspace))
-    clean = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in corpus.chunks}
+    clean = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in corpus.knowledge.chunks}
     assert rows_of(told.live, told) == clean
 
 
