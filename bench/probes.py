@@ -140,11 +140,13 @@ def make_prompts(data: Path, work: Path) -> Prompts:
     step = Step(documents=documents, examples=(), questions=questions, truth=questions, right=None, what="a quarter")
     corpus = corpus_of(step, {}, params)
     index = Index(str(work / "index"), load_embedder(params.embed), params.chunk)
-    built = index.refresh(corpus.source, corpus.snapshot.id, progress_bars, rebuild=True)
+    built = index.refresh(corpus.knowledge.source, corpus.snapshot.id, progress_bars, rebuild=True)
     found = index.retriever(built.version).search([one.question for one in questions], params.index.top_k)
     pairs = list(zip(questions, found, strict=True))
     retrieved = [question_prompt(one.question, [passage.text for passage in some]) for one, some in pairs]
-    right = [question_prompt(one.question, gold_context(one, corpus, params.index.top_k)) for one in questions]
+    right = [
+        question_prompt(one.question, gold_context(one, corpus.knowledge, params.index.top_k)) for one in questions
+    ]
     missed = [not any(is_gold_passage(passage, one) for passage in some) for one, some in pairs]
     return Prompts(retrieved, right, missed)
 
