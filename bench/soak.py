@@ -84,7 +84,7 @@ def make_project(root: Path, facts: dict[int, list[Fact]], draw: random.Random) 
     settings: dict[str, dict[str, object]] = {
         "generate": {"model": "bench.soak:Echo"},
         "policy": {"name": "always"},
-        "evidence": {"questions": 1, "probes": 0, "new_chunks": 0, "old_chunks": 0, "examples": 0},
+        "evidence": {"questions": 1, "fact_checks": 0, "new_chunks": 0, "old_chunks": 0, "examples": 0},
         "deletion_guard": {"max_removed_share": 1.0},
         "gate": {"max_score_loss": 1.0, "max_retrieval_loss": 1.0},
         "score": {"target": 0.0},

@@ -328,7 +328,7 @@ def run_maintenance(cycle: CycleContext) -> list[MaintenanceStep]:
 
 
 def conclude(cycle: CycleContext, plan: Plan, verdict: Verdict | None, release: Release | None) -> Cycle:
-    """Log what came of the cycle, a NOTHING as well, and return it as it is recorded."""
+    """Log the outcome of the cycle, also of NOTHING, and return it as it is recorded."""
     action, detail = plan.decision.action, ""
     outcome = Outcome.HELD if action == Action.HOLD else Outcome.NOTHING
     if release is not None:

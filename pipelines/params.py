@@ -157,9 +157,9 @@ class ScoreParams(Block):
 class EvidenceParams(Block):
     """How much is measured before a decision, so that measuring stays cheap; 0 turns a signal off."""
 
-    questions: Annotated[int, Field(ge=0)] = 8  # asked again with gold context: at least so many of the wrong answers,
+    questions: Annotated[int, Field(ge=0)] = 8  # asked again with gold context: at least this many of the wrong answers,
     # and at least a quarter of them; 0: all
-    probes: Annotated[int, Field(ge=0)] = 40  # changed facts, and deleted sentences, that the live index is asked for
+    fact_checks: Annotated[int, Field(ge=0)] = 40  # at most, of changed facts and of deleted sentences, on the live index
     new_chunks: Annotated[int, Field(ge=0)] = 32  # embedded to measure their distance to old ones
     old_chunks: Annotated[int, Field(ge=0)] = 200  # that new chunks are compared with
     examples: Annotated[int, Field(ge=0)] = 12  # new ones, and as many old ones, whose loss is measured
@@ -211,14 +211,14 @@ class GateParams(Block):
 
     max_score_loss: Share = 0.02  # lower end of the paired difference of the answer score
     max_retrieval_loss: Share = 0.02  # of retrieval recall, and of nDCG@10 for a tuned embedder
-    max_suite_loss: Share = 0.05  # of each earlier skill in the regression suite, for a new model
-    skills: dict[str, Share] = {}  # exceptions to max_suite_loss by skill; 1 allows any loss
-    general: bool = False  # True: plain instructions are a skill too, for larger models (docs/log.md)
-    suite_questions: Count = 20  # per skill, at most
+    max_suite_loss: Share = 0.05  # of each regression suite, for a new model
+    suites: dict[str, Share] = {}  # exceptions to max_suite_loss by suite; 1 allows any loss
+    general: bool = False  # True: adds a suite of plain instructions, for larger models (docs/log.md)
+    suite_questions: Count = 20  # per suite, at most
 
-    def allowed_loss(self, skill: str) -> float:
-        """The share of a skill's answers that a new model may lose."""
-        return self.skills.get(skill, self.max_suite_loss)
+    def allowed_loss(self, suite: str) -> float:
+        """The share of a regression suite's answers that a new model may lose."""
+        return self.suites.get(suite, self.max_suite_loss)
 
 
 class MaintenanceParams(Block):
@@ -254,7 +254,7 @@ class FreshnessParams(Block):
     max_source_days: Positive | None = None  # since the last change in the data folders
 
 
-NotificationKind = Literal["waits", "refused", "rolled_back", "failed", "recovered"]
+NotificationKind = Literal["pending_approval", "rejected", "rolled_back", "failed", "recovered"]
 
 
 class NotifyParams(Block):
@@ -262,8 +262,8 @@ class NotifyParams(Block):
 
     blocks: list[Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")]] = []  # such as slack-webhook/ops
     kinds: list[NotificationKind] = [
-        "waits",
-        "refused",
+        "pending_approval",
+        "rejected",
         "rolled_back",
         "failed",
         "recovered",

@@ -32,7 +32,7 @@ def write_params(folder: Path, text: str) -> Path:
         ("policy: {gain_lasts_cycles: 0.5}", "policy.gain_lasts_cycles = 0.5"),
         ("policy: {examples_half: 0}", "policy.examples_half = 0"),
         ("policy: {excess_loss_full: 0}", "policy.excess_loss_full = 0"),
-        ("evidence: {probes: -1}", "evidence.probes = -1"),
+        ("evidence: {fact_checks: -1}", "evidence.fact_checks = -1"),
         ("costs: {price_per_hour: -1}", "costs.price_per_hour = -1"),
         ("polcy: {points_per_hour: 3}", "unknown key 'polcy'; known keys: data, deletion_guard, chunk, embed, index"),
         ("index: {top_k: many}", "index.top_k = 'many': Input should be a valid integer"),

@@ -109,8 +109,16 @@ def test_actions_know_which_components_they_change() -> None:
     assert [action for action in ACTIONS.values() if action.retrains] == [Action.RETRAIN, *joint]
     assert [action for action in ACTIONS.values() if action.is_joint] == joint
     assert [action for action in ACTIONS.values() if action.tunes] == tunes
+<<<<<<< HEAD
     rebuilds = {Action.REBUILD, Action.REBUILD.with_retrain(), *tunes}
     assert {action for action in ACTIONS.values() if action.rebuilds} == rebuilds
+=======
+    assert {action for action in ACTIONS.values() if action.rebuilds} == {
+        Action.REBUILD,
+        Action.REBUILD.with_retrain(),
+        *tunes,
+    }
+>>>>>>> core
 
 
 def test_an_action_touches_the_components_that_it_is_taken_for() -> None:

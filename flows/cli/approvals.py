@@ -110,7 +110,7 @@ def notify_command(
     check_blocks(params)
     print_text(f"{', '.join(params.blocks)}: notified of {', '.join(params.kinds)}")
     message = Notification(
-        "waits", f"ragtide: a test from {workspace.root.name}", "`ragtide notify --test` was called.", ""
+        "pending_approval", f"ragtide: a test from {workspace.root.name}", "`ragtide notify --test` was called.", ""
     )
     for block in params.blocks if test else ():
         try:

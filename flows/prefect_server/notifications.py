@@ -34,8 +34,8 @@ from ragtide.pipelines.workspace import Workspace
 
 MAX_WHY_CHARACTERS = 500
 SUBJECTS: dict[NotificationKind, str] = {
-    "waits": "Ragtide: an approval is pending",
-    "refused": "Ragtide: the gate rejected a candidate",
+    "pending_approval": "Ragtide: an approval is pending",
+    "rejected": "Ragtide: the gate rejected a candidate",
     "rolled_back": "Ragtide: an earlier release is live again",
     "failed": "Ragtide: a run failed",
     "recovered": "Ragtide: runs complete again",
@@ -132,7 +132,7 @@ def _rejection(cycle: Cycle, plan: Plan) -> Notification | None:
         noun = "document remains" if deleted == 1 else "documents remain"
         remedy += f" {deleted} deleted {noun} in the live index until data or params.yaml change."
     line = f"{cycle.name}: the gate rejected the candidate: {cycle.detail}"
-    return Notification("refused", line, f"The decision was {cycle.decision}: {cycle.reason}", remedy)
+    return Notification("rejected", line, f"The decision was {cycle.decision}: {cycle.reason}", remedy)
 
 
 def _pending_approval(cycle: Cycle, plan: Plan, before: Plan | None) -> Notification | None:
@@ -143,7 +143,8 @@ def _pending_approval(cycle: Cycle, plan: Plan, before: Plan | None) -> Notifica
     subjects = [f"{len(plan.deletions_to_approve)} deletions"] if plan.deletions_to_approve else []
     subjects += [str(plan.decision.proposed)] if plan.decision.proposed else []
     remedy = f"Answer with `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`"
-    return Notification("waits", f"{cycle.name}: approval pending for {' and '.join(subjects)}", cycle.reason, remedy)
+    subject = f"{cycle.name}: approval pending for {' and '.join(subjects)}"
+    return Notification("pending_approval", subject, cycle.reason, remedy)
 
 
 def notify_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 - Prefect's form

@@ -3,7 +3,7 @@
 A wrong answer with the gold passage in the context is the model's error; a wrong answer without it is the index's.
 score(gold) - score(retrieved) is the index gap, target - score(gold) the model gap. Gold context imitates serving: the
 gold passage among as many passages as retrieval returns. A gold passage alone makes a model look better than it is,
-above all one that has not learnt to choose among passages (docs/log.md).
+above all one that cannot choose among passages (docs/log.md).
 """
 
 from __future__ import annotations

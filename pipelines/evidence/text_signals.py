@@ -91,8 +91,8 @@ class TextComparison:
         return self._share_of(resurfaced_share, self.changes.deletion_checks, retriever)
 
     def _share_of(self, share: Share[CheckT], checks: Sequence[CheckT], retriever: Retriever) -> Measure:
-        """A share of checks on the live index, of at most `evidence.probes` of them."""
-        limit = self._params.evidence.probes
+        """A share of checks on the live index, of at most `evidence.fact_checks` of them."""
+        limit = self._params.evidence.fact_checks
         if not limit:
             return Measure.unmeasured(OFF)
         return share(evenly_spaced(checks, limit), retriever, self._params.index.top_k, self._params.score)

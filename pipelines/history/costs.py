@@ -47,7 +47,7 @@ class CostStep:
 
 @dataclass(frozen=True)
 class CostRate:
-    """Fixed seconds of a step, seconds for each unit of work, and the number of runs that they were learnt from."""
+    """Fixed seconds of a step, seconds for each unit of work, and the number of runs that they were estimated from."""
 
     fixed: float
     each: float

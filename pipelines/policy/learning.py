@@ -18,7 +18,7 @@ ENOUGH_POINTS = 1.0
 
 @dataclass(frozen=True)
 class LearnedShare:
-    """The mean share of its predicted gain that an action achieves, and the number of cycles it was learnt from."""
+    """The mean share of its predicted gain that an action achieves, and the number of cycles it was estimated from."""
 
     share: float
     cycles: int

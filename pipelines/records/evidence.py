@@ -146,8 +146,13 @@ class TextSignals(Record):
 
     `changed_sentence_share`: sentences of the corpus that say something else or new; `stale_facts`: the share of
     changed facts for which the live index still gives the old value; `resurfaced_deletions`: the share of removed
+<<<<<<< HEAD
     sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors, and `vocabulary` of
     their words.
+=======
+    sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors, and `vocabulary` of their
+    words.
+>>>>>>> core
     """
 
     changed_sentence_share: Measure = NOT_REQUESTED

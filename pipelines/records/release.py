@@ -142,7 +142,7 @@ class Release(Candidate):
 
 
 class Outcome(StrEnum):
-    """What came of a cycle."""
+    """How a cycle ended, or that it is running."""
 
     RUNNING = "running"
     RELEASED = "released"

@@ -154,7 +154,7 @@ def describe_costs(costs: Costs) -> str:
 
 
 def describe_outcome(cycle: Cycle) -> str:
-    """What came of a cycle, in one clause."""
+    """The outcome of a cycle, in one clause."""
     texts = {
         Outcome.RUNNING: "running",
         Outcome.RELEASED: f"release {cycle.release}",

@@ -82,7 +82,7 @@ def unanswerable_samples(
 ) -> list[TrainingSample]:
     """Some examples again, with passages that do not answer them and `examples.unanswerable_reply` as the answer.
 
-    RAFT also has samples without the gold passage, but keeps the answer, to be learnt by heart. An example for which
+    RAFT also has samples without the gold passage, but keeps the answer, to be memorised. An example for which
     only answering passages are retrieved makes no sample.
     """
     drawn = draw_unanswerable(examples, params)

@@ -557,7 +557,7 @@ def test_a_new_model_that_has_lost_an_earlier_skill_is_refused_unless_it_may(hou
     metrics = prove.data.metrics
     assert (metrics["suite_dates_before"], metrics["suite_dates_after"]) == (1.0, 0.0)
 
-    house.set("gate", skills={"dates": 1.0})
+    house.set("gate", suites={"dates": 1.0})
     assert house.turn().release == "2"
     assert house.answer("Tank") == answer
 

@@ -40,7 +40,7 @@ from ragtide.pipelines.workspace import Workspace
 from tests.conftest import write_project
 from tests.factories import UNCHANGED, UNMOVED, evidence, graded, release, scorecard, write
 
-STEPS = ("observe", "decide", "refresh_index", "retrain_model", "prove", "publish", "maintain")
+STEPS = ("observe", "decide", "refresh_index", "retrain_model", "prove", "publish", "run_maintenance")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_a_refusal_ends_the_trying() -> None:
 @pytest.mark.parametrize("name", STEPS)
 def test_each_step_has_retries_and_a_limit_and_keeps_nothing_in_prefect(name: str) -> None:
     step = getattr(tasks, name)
-    assert step.name == name.replace("_", "-")
+    assert step.name == name.replace("_", "-").removeprefix("run-").replace("maintenance", "maintain")
     assert (step.retries, step.persist_result, step.cache_policy) == (2, False, NO_CACHE)
     assert step.timeout_seconds
 

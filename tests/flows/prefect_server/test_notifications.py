@@ -40,7 +40,7 @@ from tests.projects import release_of
 from tests.servers import free_port
 
 OPS, DOWN = "custom-webhook/ragtide-ops", "custom-webhook/ragtide-down"
-PENDING = Notification("waits", "cycle-1: approval pending for REFRESH", "it is costly", "approve it")
+PENDING = Notification("pending_approval", "cycle-1: approval pending for REFRESH", "it is costly", "approve it")
 COSTLY = PolicyParams(approve_above_seconds=0)
 
 
@@ -119,7 +119,7 @@ def test_a_pending_approval_has_its_reason_both_answers_and_a_link() -> None:
     cycle = make_cycle("held", "HOLD", pending)
     [notification] = cycle_notifications(cycle, pending, NO_EARLIER, "http://page/run")
     digest = pending.content_digest()
-    assert notification.kind == "waits"
+    assert notification.kind == "pending_approval"
     assert "cycle-7" in notification.line
     assert "REFRESH" in notification.line
     assert notification.why == "it pays"
@@ -133,14 +133,14 @@ def test_the_same_approval_is_reported_once() -> None:
     assert before.content_digest() != same.content_digest()
     earlier = EarlierCycle(make_cycle("held", "HOLD", before), before)
     assert kinds(make_cycle("held", "HOLD", same), same, earlier) == []
-    assert kinds(make_cycle("held", "HOLD", other), other, earlier) == ["waits"]
+    assert kinds(make_cycle("held", "HOLD", other), other, earlier) == ["pending_approval"]
 
 
 def test_a_release_is_not_reported_and_a_rejection_is() -> None:
     assert kinds(make_cycle("released"), plan(FREE)) == []
     rejected = make_cycle("rejected", detail="the score fell by 0.3")
     [notification] = cycle_notifications(rejected, plan(FREE), NO_EARLIER, None)
-    assert notification.kind == "refused"
+    assert notification.kind == "rejected"
     assert notification.line.endswith(": the score fell by 0.3")
 
 
@@ -164,8 +164,8 @@ def test_a_long_reason_is_shortened() -> None:
 
 
 def test_every_block_gets_the_kinds_of_notify_kinds_only(received: list[dict[str, Any]]) -> None:
-    notify_all(NotifyParams(blocks=[OPS, OPS], kinds=["waits"]), [PENDING])
-    assert received == [{"subject": SUBJECTS["waits"], "body": PENDING.body}] * 2
+    notify_all(NotifyParams(blocks=[OPS, OPS], kinds=["pending_approval"]), [PENDING])
+    assert received == [{"subject": SUBJECTS["pending_approval"], "body": PENDING.body}] * 2
     notify_all(NotifyParams(blocks=[OPS], kinds=["failed"]), [PENDING])
     assert len(received) == 2
 

@@ -267,7 +267,7 @@ def test_a_rejected_candidate_stays_rejected_whatever_the_suites() -> None:
 @given(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 100))
 def test_no_suite_may_lose_more_than_its_own_tolerance(count: int, before: int, after: int, percent: int) -> None:
     before, after = min(before, count), min(after, count)
-    result = checked(suite("sgd", count, before, after), max_suite_loss=0.0, skills={"sgd": percent / 100})
+    result = checked(suite("sgd", count, before, after), max_suite_loss=0.0, suites={"sgd": percent / 100})
     lost = before - after
     one_question = lost == 1 and count >= 20 and percent > 0
     assert (failed(result) == ["regression suite sgd"]) is (100 * lost > percent * count and not one_question)
@@ -275,6 +275,6 @@ def test_no_suite_may_lose_more_than_its_own_tolerance(count: int, before: int, 
 
 def test_the_tolerance_of_another_suite_does_not_apply() -> None:
     worse = suite("sgd", 10, 8, 7)
-    assert failed(checked(worse, max_suite_loss=0.05, skills={"bash": 0.2})) == ["regression suite sgd"]
-    assert failed(checked(worse, max_suite_loss=0.05, skills={"sgd": 0.1})) == []
+    assert failed(checked(worse, max_suite_loss=0.05, suites={"bash": 0.2})) == ["regression suite sgd"]
+    assert failed(checked(worse, max_suite_loss=0.05, suites={"sgd": 0.1})) == []
     assert failed(checked(worse, max_suite_loss=0.1)) == []

@@ -153,7 +153,7 @@ def test_a_file_of_that_name_replaces_the_instructions(tmp_path: Path) -> None:
 
 
 def test_a_suite_that_may_lose_everything_is_skipped(tmp_path: Path) -> None:
-    space = project(tmp_path, general=True, skills={GENERAL: 1, "sgd": 0.99})
+    space = project(tmp_path, general=True, suites={GENERAL: 1, "sgd": 0.99})
     assert set(suites_of(space, corpus_of(space, **{"regression/sgd": lines(FREE)}))) == {"sgd"}
 
 

@@ -311,7 +311,7 @@ def test_a_removed_sentence_comes_back_until_its_rows_are_gone(live: Shelf, tmp_
 def test_no_more_is_asked_than_the_settings_allow(live: Shelf) -> None:
     now = pages("Anvil", "Brace", "Jack")
     del now["Drill.md"], now["Easel.md"]
-    text, reader = text_signals(live, now, probes=2), live.index.retriever(live.latest)
+    text, reader = text_signals(live, now, fact_checks=2), live.index.retriever(live.latest)
     assert (text.stale_facts(reader).n, text.resurfaced_deletions(reader).n) == (2, 2)
 
 
@@ -377,7 +377,7 @@ def test_before_the_first_release_no_signal_has_anything_to_compare_with() -> No
 @pytest.mark.parametrize(
     ("evidence", "off"),
     [
-        ({"probes": 0}, {"stale_facts", "resurfaced_deletions"}),
+        ({"fact_checks": 0}, {"stale_facts", "resurfaced_deletions"}),
         ({"new_chunks": 0}, {"novelty", "shift"}),
         ({"old_chunks": 0}, {"novelty", "shift"}),
         ({"examples": 0}, set()),
