@@ -141,7 +141,6 @@ def make_prompts(data: Path, work: Path) -> Prompts:
     corpus = corpus_of(step, {}, params)
     index = Index(str(work / "index"), load_embedder(params.embed), params.chunk)
     built = index.refresh(corpus.knowledge.source, corpus.snapshot.id, progress_bars, rebuild=True)
-<<<<<<< HEAD
     texts = [question.question for question in questions]
     pairs = list(zip(questions, index.retriever(built.version).search(texts, params.index.top_k), strict=True))
     retrieved = [question_prompt(question.question, [passage.text for passage in found]) for question, found in pairs]
@@ -160,16 +159,6 @@ def _golden_questions(data: Path) -> tuple[GoldenQuestion, ...]:
     return tuple(
         GoldenQuestion(id=fact.id, question=fact.question, answers=(fact.answer,), docs=(fact.doc,)) for fact in golden
     )
-=======
-    found = index.retriever(built.version).search([one.question for one in questions], params.index.top_k)
-    pairs = list(zip(questions, found, strict=True))
-    retrieved = [question_prompt(one.question, [passage.text for passage in some]) for one, some in pairs]
-    right = [
-        question_prompt(one.question, gold_context(one, corpus.knowledge, params.index.top_k)) for one in questions
-    ]
-    missed = [not any(is_gold_passage(passage, one) for passage in some) for one, some in pairs]
-    return Prompts(retrieved, right, missed)
->>>>>>> core
 
 
 # --- answers -------------------------------------------------------------------------------------------------------

@@ -157,9 +157,9 @@ class ScoreParams(Block):
 class EvidenceParams(Block):
     """How much is measured before a decision, so that measuring stays cheap; 0 turns a signal off."""
 
-    questions: Annotated[int, Field(ge=0)] = 8  # asked again with gold context: at least this many of the wrong answers,
-    # and at least a quarter of them; 0: all
-    fact_checks: Annotated[int, Field(ge=0)] = 40  # at most, of changed facts and of deleted sentences, on the live index
+    questions: Annotated[int, Field(ge=0)] = 8  # asked again with gold context: of the wrong answers at least this many
+    # and at least a quarter; 0: all
+    fact_checks: Annotated[int, Field(ge=0)] = 40  # of changed facts and of deleted sentences, at most
     new_chunks: Annotated[int, Field(ge=0)] = 32  # embedded to measure their distance to old ones
     old_chunks: Annotated[int, Field(ge=0)] = 200  # that new chunks are compared with
     examples: Annotated[int, Field(ge=0)] = 12  # new ones, and as many old ones, whose loss is measured

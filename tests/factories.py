@@ -189,11 +189,11 @@ def measure(value: float, low: float | None = None, high: float | None = None, n
 
 def delta(**numbers: int) -> IndexDelta:
     """Ten chunks, one of them another; `numbers` replace what is to be different."""
-    usual = {"chunks_after": 10, "chunks_before": 10, "new": 1, "gone": 1, "upserted": 1, "deleted": 0, "to_embed": 1}
-    return IndexDelta(**(usual | numbers))
+    usual = {"chunks_after": 10, "chunks_before": 10, "new": 1, "removed": 1, "upserted": 1, "deleted": 0}
+    return IndexDelta(**({"to_embed": 1} | usual | numbers))
 
 
-UNMOVED = delta(new=0, gone=0, upserted=0, to_embed=0)
+UNMOVED = delta(new=0, removed=0, upserted=0, to_embed=0)
 UNCHANGED = ChangeSet(before="s0", after="s1")
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import TypeGuard
 
 import pytest
 
@@ -292,3 +296,74 @@ def test_no_public_name_stands_in_two_modules() -> None:
             ):
                 places.setdefault(node.name, set()).add(module.name)
     assert not {name: sorted(modules) for name, modules in places.items() if len(modules) > 1}
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+# Words of the project's former dialect. docs/glossary.md has the terms that replace them.
+BANNED_TEXT = re.compile(
+    r"""\b(
+      anew | nought | mend(s|ed|ing)? | upkeep | let\ be | the\ world\ has\ moved | what\ of | foret(old|ells?)
+    | (is|are|was|were|be)\ told | set(s|ting)?\ aside | lessons? | (un)?taught | learnt | pupils? | examiners?
+    | probes? | canar(y|ies) | surpris\w+ | news | (bring(s|ing)?|brought)\ up | the\ door | (come|comes|came)\ back
+    | gone | right\ passages? | near\ miss(es)? | (go|goes|going|went)\ back | look(s|ed)?\ after
+    | (came|comes?)\ of | in\ earnest | as\ it\ comes | laws?\ \d+ | whoever | riddl\w+ | what\ is\ live
+    | (a|the|each|every|next|last|this|per|one)\ turns?(?!\ (in|on|off|to|of\ the\ (user|conversation)))
+    )\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+ALLOWED_TEXT = re.compile(r"deleted-is-gone", re.IGNORECASE)
+BANNED_NAME_PARTS = {
+    *("anew", "canary", "desk", "door", "examiner", "foretold", "gone", "halves", "lesson", "lessons", "mend", "news"),
+    *("nought", "probe", "probes", "pupil", "refusal", "refused", "surprise", "taught", "tells", "told", "upkeep"),
+}
+# A variable says what it holds.
+BANNED_NAMES = {"found", "one", "said", "some", "told"}
+
+
+def texts(source: str) -> Iterator[str]:
+    """Every string constant, docstrings included, and every comment."""
+    yield from (node.value for node in ast.walk(ast.parse(source)) if is_text(node))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+
+
+def is_text(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def bound_names(source: str) -> Iterator[str]:
+    """Every function, class, argument, assigned name and assigned attribute."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+
+
+def name_parts(name: str) -> set[str]:
+    """The words of a snake_case or CamelCase name, in lower case."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)}
+
+
+def banned(source: str) -> set[str]:
+    """The banned words of a module."""
+    found = {match[0] for text in texts(source) for match in BANNED_TEXT.finditer(ALLOWED_TEXT.sub("", text))}
+    names = set(bound_names(source))
+    return found | (names & BANNED_NAMES) | {name for name in names if name_parts(name) & BANNED_NAME_PARTS}
+
+
+@pytest.mark.parametrize("path", sorted(p for d in ("flows", "pipelines") for p in (ROOT / d).rglob("*.py")))
+def test_no_module_uses_the_former_dialect(path: Path) -> None:
+    assert banned(path.read_text(encoding="utf-8")) == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    ['"""What was told is set aside."""', "# mend it", "x = 'as it comes'", "told = 1", "class Lesson: ...", "one = 1"],
+)
+def test_a_module_in_the_former_dialect_fails(source: str) -> None:
+    assert banned(source)

@@ -109,16 +109,8 @@ def test_actions_know_which_components_they_change() -> None:
     assert [action for action in ACTIONS.values() if action.retrains] == [Action.RETRAIN, *joint]
     assert [action for action in ACTIONS.values() if action.is_joint] == joint
     assert [action for action in ACTIONS.values() if action.tunes] == tunes
-<<<<<<< HEAD
     rebuilds = {Action.REBUILD, Action.REBUILD.with_retrain(), *tunes}
     assert {action for action in ACTIONS.values() if action.rebuilds} == rebuilds
-=======
-    assert {action for action in ACTIONS.values() if action.rebuilds} == {
-        Action.REBUILD,
-        Action.REBUILD.with_retrain(),
-        *tunes,
-    }
->>>>>>> core
 
 
 def test_an_action_touches_the_components_that_it_is_taken_for() -> None:
@@ -261,11 +253,11 @@ def test_every_kind_of_change_makes_a_change_set_that_is_not_empty(change: dict[
 @pytest.mark.parametrize(
     ("numbers", "share"),
     [
-        ({"new": 3, "gone": 1}, 0.3),
-        ({"new": 1, "gone": 4}, 0.4),
-        ({"new": 0, "gone": 30}, 1.0),
-        ({"new": 0, "gone": 0}, 0.0),
-        ({"chunks_after": 0, "new": 0, "gone": 5}, 1.0),
+        ({"new": 3, "removed": 1}, 0.3),
+        ({"new": 1, "removed": 4}, 0.4),
+        ({"new": 0, "removed": 30}, 1.0),
+        ({"new": 0, "removed": 0}, 0.0),
+        ({"chunks_after": 0, "new": 0, "removed": 5}, 1.0),
     ],
 )
 def test_the_changed_share_lies_between_0_and_1(numbers: dict[str, int], share: float) -> None:

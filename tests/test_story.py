@@ -115,10 +115,10 @@ def test_5_the_third_quarter_refreshes_and_drops_a_deleted_page(story: Story) ->
     assert documents == set(render_pages(third))
 
 
-def test_6_live_rows_equal_a_clean_cut_of_the_snapshot(told: Story) -> None:
-    corpus = told.project.corpus(take_snapshot(told.project.workspace))
+def test_6_the_live_rows_equal_a_clean_build_of_the_snapshot(story: Story) -> None:
+    corpus = story.project.corpus(take_snapshot(story.project.workspace))
     clean = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in corpus.knowledge.chunks}
-    assert rows_of(told.live, told) == clean
+    assert rows_of(story.live, story) == clean
 
 
 def test_7_a_rollback_moves_index_and_model_together_and_persists(story: Story) -> None:

@@ -35,7 +35,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also show the lo
 MAX_ERROR_LENGTH = 2000
 # If set, the traceback of a defect is shown instead of being written to a file.
 TRACEBACKS = "RAGTIDE_TRACEBACKS"
-# Errors caused by disks, permissions or file names: for whoever runs the machine, and no defects of Ragtide.
+# Errors caused by disks, permissions or file names: for the operator of the machine, not defects of Ragtide.
 MACHINE_ERRORS = {
     errno.EACCES,
     errno.EDQUOT,

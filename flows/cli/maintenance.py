@@ -46,8 +46,10 @@ def verify_command(
     if as_json:
         emit_json(
             "verify",
-            repaired=[{"where": found.where, "what": found.what, "remedy": found.remedy} for found in repaired],
-            mismatches=[{"where": found.where, "what": found.what, "remedy": remedy} for found, remedy in left],
+            repaired=[{"where": fixed.where, "what": fixed.what, "remedy": fixed.remedy} for fixed in repaired],
+            mismatches=[
+                {"where": mismatch.where, "what": mismatch.what, "remedy": remedy} for mismatch, remedy in left
+            ],
         )
     else:
         for mismatch in repaired:

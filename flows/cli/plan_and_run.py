@@ -69,7 +69,7 @@ def plan_command(as_json: AsJson = False, project: ProjectFolder = HERE) -> None
 
 
 def _print_plan(plan: Plan, digest: str) -> None:
-    from ragtide.flows.cli.decision_view import decision_renderables
+    from ragtide.flows.cli.views.decision import decision_renderables
 
     print_parts(decision_renderables(plan))
     print_text("")
@@ -249,7 +249,7 @@ def replay_command(
 
 
 def _print_replays(replays: dict[str, list[ReplayedCycle]], list_cycles: bool) -> None:
-    from ragtide.flows.cli.replay_view import cycles_table, reasons_for_changes, totals_table
+    from ragtide.flows.cli.views.replay import cycles_table, reasons_for_changes, totals_table
     from ragtide.pipelines.planning.policy_replay import replay_total
 
     if list_cycles:

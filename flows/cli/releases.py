@@ -44,7 +44,7 @@ def status_command(
 ) -> None:
     """Show the live release and how far it is behind the data."""
     prepare_environment(project)
-    from ragtide.flows.cli.status_view import freshness_line, read_status, status_document, status_renderables
+    from ragtide.flows.cli.views.status import freshness_line, read_status, status_document, status_renderables
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
 
@@ -166,7 +166,7 @@ def _notify_of_rollback(opened: Project, release: str, why: str) -> None:
 
 def _print_deleted_seen(opened: Project, release: Release) -> None:
     """Name the deleted documents that a release's adapter has seen."""
-    from ragtide.flows.cli.status_view import deleted_seen_renderables
+    from ragtide.flows.cli.views.status import deleted_seen_renderables
     from ragtide.pipelines.data.snapshot import take_snapshot
     from ragtide.pipelines.release.lineage import deleted_seen_documents
 
@@ -227,7 +227,7 @@ def lineage_command(
 
 
 def _show_sightings(opened: Project, document: str, as_json: bool) -> None:
-    from ragtide.flows.cli.lineage_view import sightings_table
+    from ragtide.flows.cli.views.lineage import sightings_table
     from ragtide.pipelines.release.lineage import sightings
 
     seen = sightings(opened, document)
@@ -238,7 +238,7 @@ def _show_sightings(opened: Project, document: str, as_json: bool) -> None:
 
 
 def _show_lineage(opened: Project, adapter: str | None, release_id: str | None, as_json: bool) -> None:
-    from ragtide.flows.cli.lineage_view import lineage_tables
+    from ragtide.flows.cli.views.lineage import lineage_tables
     from ragtide.pipelines.data.snapshot import take_snapshot
     from ragtide.pipelines.release.lineage import lineage_of, release_with_adapter
 

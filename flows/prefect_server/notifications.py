@@ -160,7 +160,7 @@ def notify_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
 
 def notify_rollback(params: NotifyParams, release: str, why: str) -> None:
     """Notify of a rollback to `release`."""
-    remedy = "The release that was rolled back is not rebuilt from the same data. `ragtide status` shows what is live."
+    remedy = "The undone release is not rebuilt from the same data. `ragtide status` shows the live release."
     notify_all(params, [Notification("rolled_back", f"release {release} is live again", why, remedy)])
 
 

@@ -112,7 +112,7 @@ class _Samples:
 
     def apart(self, new: Numbers, old: Numbers) -> Numbers:
         """The E-coefficient of each resample; `new` and `old` hold one in each row."""
-        between = 2 * _weighed(new, self.between, old) / (new.sum(axis=1) * old.sum(axis=1))
+        between = 2 * _weighted_sum(new, self.between, old) / (new.sum(axis=1) * old.sum(axis=1))
         within = _mean_within(new, self.within_new) + _mean_within(old, self.within_old)
         # Where all chunks are alike there is no distance to share out, and no shift.
         apart: Numbers = np.clip((between - within) / np.maximum(between, ROUNDING), 0, 1)
@@ -127,18 +127,18 @@ def _drawn(count: int, resamples: int, random: np.random.Generator) -> Numbers:
 def _mean_within(drawn: Numbers, distances: Vectors) -> Numbers:
     """The mean over pairs of different chunks: from itself a chunk is at no distance, however often it was drawn."""
     pairs = drawn.sum(axis=1) ** 2 - (drawn**2).sum(axis=1)
-    mean: Numbers = _weighed(drawn, distances, drawn) / np.maximum(pairs, 1)
+    mean: Numbers = _weighted_sum(drawn, distances, drawn) / np.maximum(pairs, 1)
     return mean
 
 
-def _weighed(rows: Numbers, distances: Vectors, columns: Numbers) -> Numbers:
-    weighed: Numbers = ((rows @ distances) * columns).sum(axis=1)
-    return weighed
+def _weighted_sum(rows: Numbers, distances: Vectors, columns: Numbers) -> Numbers:
+    weighted: Numbers = ((rows @ distances) * columns).sum(axis=1)
+    return weighted
 
 
-def _distances(some: Vectors, others: Vectors) -> Vectors:
+def _distances(rows: Vectors, columns: Vectors) -> Vectors:
     """Euclidean, of unit vectors; those of one text are at 0, although rounding would put them at a thousandth."""
-    squared = 2 - 2 * (some @ others.T)
+    squared = 2 - 2 * (rows @ columns.T)
     squared[squared < ROUNDING] = 0
     distances: Vectors = np.sqrt(squared)
     return distances

@@ -118,14 +118,14 @@ def _obstacle(snapshot: Snapshot, live: Release | None, decided: Cycle | None, h
         return f"no release is live yet{last}"
     if decided.snapshot != snapshot.id:
         return f"no cycle since {decided.name} has decided about the data{last}"
-    if decided.run not in _settled_runs(history):
+    if decided.run not in _decided_runs(history):
         return f"{decided.name} decided {decided.decision} for this data: {decided.outcome}{last}"
     if decided.release and live.index.waiting:
         return f"release {live.id} lacks {live.index.waiting} documents, which wait for an approval or are tried again"
     return None
 
 
-def _settled_runs(history: Sequence[Cycle]) -> set[str]:
+def _decided_runs(history: Sequence[Cycle]) -> set[str]:
     """The runs of cycles whose data needs nothing more: their release is in effect, or NOTHING was decided for it."""
     undone = rolled_back_releases(history)
     failed = {
@@ -147,7 +147,7 @@ def _stale_since(source: SourceTimes, live: Release | None, history: Sequence[Cy
     """When the first waiting change arrived: after the last settled cycle, and before the first that is not settled."""
     cycles, settled = (
         [cycle for cycle in history if not cycle.is_rollback and _at(cycle) <= now],
-        _settled_runs(history),
+        _decided_runs(history),
     )
     after = max((number + 1 for number, cycle in enumerate(cycles) if cycle.run in settled), default=0)
     lower = _at(cycles[after - 1]) if after else datetime.fromtimestamp(0, UTC)

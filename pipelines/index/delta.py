@@ -24,7 +24,7 @@ def count_delta(live: Ledger, chunks: Sequence[Chunk], known: set[str], rebuild:
         chunks_after=len(chunks),
         chunks_before=len(live),
         new=sum(chunk.digest not in before for chunk in chunks),
-        gone=sum(digest not in after for digest, _ in live.values()),
+        removed=sum(digest not in after for digest, _ in live.values()),
         upserted=len(wanted) if rebuild else sum(live.get(key) != row for key, row in wanted.items()),
         deleted=sum(key not in wanted for key in live),
         to_embed=len(after - known),

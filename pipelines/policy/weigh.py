@@ -24,14 +24,14 @@ def weigh_components(evidence: Evidence, params: PolicyParams) -> ComponentOptio
     refresh, retrain = refresh_gain(evidence, trained.points), add_forgetting(trained, evidence, params)
     tune = tune_gain(evidence)
 
-    def weighed(action: Action, gain: ExpectedGain, component: Component) -> CostBenefit:
+    def weigh(action: Action, gain: ExpectedGain, component: Component) -> CostBenefit:
         seconds = forecast_seconds(action, evidence.limits)
         return CostBenefit(action, gain, seconds, gain_cycles(evidence.limits, params, component))
 
     return ComponentOptions(
-        refresh=weighed(index_action, refresh, Component.INDEX),
-        retrain=weighed(Action.RETRAIN, retrain, Component.MODEL),
-        tune=weighed(Action.TUNE_EMBEDDER, tune, Component.EMBEDDER) if tune else None,
+        refresh=weigh(index_action, refresh, Component.INDEX),
+        retrain=weigh(Action.RETRAIN, retrain, Component.MODEL),
+        tune=weigh(Action.TUNE_EMBEDDER, tune, Component.EMBEDDER) if tune else None,
     )
 
 
@@ -110,9 +110,9 @@ def _describe_chunks(evidence: Evidence) -> tuple[Reason, ...]:
         return (Reason.of(ReasonCode.REBUILT_CHUNKS, chunks=delta.chunks_after, to_embed=delta.to_embed),)
     if evidence.data.live_release is None:
         return (Reason.of(ReasonCode.FIRST_INDEX, chunks=delta.chunks_after),)
-    if not (delta.new or delta.gone):
+    if not (delta.new or delta.removed):
         return (Reason.of(ReasonCode.MOVED_CHUNKS),)
-    chunks = Reason.of(ReasonCode.CHANGED_CHUNKS, new=delta.new, chunks=delta.chunks_after, deleted=delta.gone)
+    chunks = Reason.of(ReasonCode.CHANGED_CHUNKS, new=delta.new, chunks=delta.chunks_after, deleted=delta.removed)
     if changed.value is None:
         return (chunks,)
     return (chunks, Reason.of(ReasonCode.CHANGED_SENTENCES, share=changed.value))
@@ -196,7 +196,7 @@ def _describe_examples(training: TrainingData) -> list[Reason]:
 def tune_gain(evidence: Evidence) -> ExpectedGain | None:
     """The gain of a tuned embedder: answers that the index holds and that are not retrieved.
 
-    Of that as much as the pairs that the live one was not tuned on can teach. None where it cannot be tuned at all.
+    Of that as much as the pairs that the live one was not tuned on can close. None where it cannot be tuned at all.
     """
     training, gap = evidence.training, evidence.scores.embedder_gap
     if training.pairs is None or evidence.data.live_release is None:

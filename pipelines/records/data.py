@@ -102,7 +102,7 @@ class ChangeSet(Record):
 class IndexDelta(Record):
     """What a refresh would change for readers of the live release.
 
-    `new` counts chunks whose text the live index does not hold, `gone` live chunks whose text will be deleted;
+    `new` counts chunks whose text the live index does not hold, `removed` live chunks whose text will be deleted;
     `upserted` and `deleted` count rows, which also change position when a document grows; `to_embed` counts texts
     without a vector. `documents_deleted` counts documents that will have no row left, `documents_renamed` those of them
     whose content exists under another name; `rebuild` says why no live row can be kept, if so.
@@ -111,7 +111,7 @@ class IndexDelta(Record):
     chunks_after: int
     chunks_before: int
     new: int
-    gone: int
+    removed: int
     upserted: int
     deleted: int
     to_embed: int
@@ -126,7 +126,7 @@ class IndexDelta(Record):
     @property
     def changed_share(self) -> float:
         """The share of the index's chunks that would change, 0 to 1."""
-        return min(1.0, max(self.new, self.gone) / max(1, self.chunks_after))
+        return min(1.0, max(self.new, self.removed) / max(1, self.chunks_after))
 
 
 class IssueKind(StrEnum):

@@ -1,4 +1,4 @@
-"""Evidence: every signal that a policy may look at, in five records by what they are measured on."""
+"""Evidence: every signal that a policy may read, in five records by what they are measured on."""
 
 from __future__ import annotations
 
@@ -146,13 +146,8 @@ class TextSignals(Record):
 
     `changed_sentence_share`: sentences of the corpus that say something else or new; `stale_facts`: the share of
     changed facts for which the live index still gives the old value; `resurfaced_deletions`: the share of removed
-<<<<<<< HEAD
     sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors, and `vocabulary` of
     their words.
-=======
-    sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors, and `vocabulary` of their
-    words.
->>>>>>> core
     """
 
     changed_sentence_share: Measure = NOT_REQUESTED
@@ -167,7 +162,7 @@ class TrainingData(Record):
     """What a retrain or a tuning could learn from.
 
     `examples` counts the usable ones, `new_examples` those of them that the live adapter was not trained on,
-    `orphaned_examples` those whose document is deleted, `filtered` (kind of issue -> count) the lines that would teach
+    `orphaned_examples` those whose document is deleted, `filtered` (kind of issue -> count) the lines that would train
     something wrong. `excess_loss` is the live model's loss on new examples less that on those that it was trained on
     (nats a token). `new_base_model` is the base model of params.yaml where the live release has another.
 
@@ -204,7 +199,7 @@ class Limits(Record):
 
 
 class Evidence(Record):
-    """Everything that a policy may look at; `signal_seconds` is what measuring each signal took."""
+    """Everything that a policy may read; `signal_seconds` is what measuring each signal took."""
 
     data: DataChange
     scores: AnswerScores

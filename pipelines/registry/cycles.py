@@ -68,7 +68,7 @@ class CycleRegistry(MlflowExperiment):
             raise self._unavailable(problem) from problem
 
     def running_cycles(self) -> list[Cycle]:
-        """Return the cycles recorded as running; whoever holds the writer lease knows that they were killed."""
+        """Return the cycles recorded as running; for the holder of the writer lease they are killed ones."""
         return [cycle for cycle in self.history() if cycle.outcome is Outcome.RUNNING]
 
     def close_killed(self, cycle: Cycle) -> None:

@@ -302,7 +302,7 @@ def _chunks(data: DataChange, seconds: Mapping[str, float]) -> SignalRow:
         means = f"the whole index is rebuilt: {delta.rebuild}"
     elif delta.is_empty:
         means = "the live index already holds these chunks"
-    value = f"{delta.new} / {delta.gone} / {delta.to_embed}, of {delta.chunks_after}"
+    value = f"{delta.new} / {delta.removed} / {delta.to_embed}, of {delta.chunks_after}"
     return SignalRow("chunks new / deleted / to embed", value, means, seconds=seconds.get("delta"))
 
 

@@ -100,17 +100,10 @@ def shop(history: dict[str, Any], tmp_path: Path) -> Shop:
     return Shop(tmp_path / "shop")
 
 
-<<<<<<< HEAD
 def test_index_and_embedder_are_released_together(history: dict[str, Any]) -> None:
     _, tuned, _ = history["cycles"]
     first, second, _ = history["releases"]
-    assert (tuned.decision, tuned.outcome) == ("TUNE_EMBEDDER", "release 2")
-=======
-def test_index_and_retriever_go_live_together(told: dict[str, Any]) -> None:
-    _, tuned, _ = told["cycles"]
-    first, second, _ = told["releases"]
     assert (tuned.decision, tuned.release) == ("TUNE_EMBEDDER", "2")
->>>>>>> core
     assert first.index.tuned_embedder is None
     tuned_embedder = second.index.tuned_embedder
     embed = history["shop"].project.workspace.params.embed

@@ -12,7 +12,7 @@ from typing import Any
 
 from ragtide.pipelines.data.formats.errors import MISSING_LIBRARIES, PROTECTED, DocumentError
 from ragtide.pipelines.data.formats.markdown import shorten_heading, tidy_markdown
-from ragtide.pipelines.data.formats.tables import markdown_table
+from ragtide.pipelines.data.formats.tables import pipe_table
 
 # Limits of the unpacked size. An Office file packs its XML about 10 to 1; a zip bomb packs 1000 to 1. Word's XML is
 # read whole, at 4 seconds and 50 megabytes of memory per megabyte (2 cores, 2026-11); a sheet's is read row by row.
@@ -75,7 +75,7 @@ def convert_xlsx(content: bytes) -> str:
         for sheet in book.worksheets:
             # A sheet may declare the size of the largest possible sheet.
             sheet.reset_dimensions()
-            sheets.append((sheet.title, markdown_table(sheet.iter_rows(values_only=True))))
+            sheets.append((sheet.title, pipe_table(sheet.iter_rows(values_only=True))))
     return "\n\n".join(f"# {shorten_heading(title)}\n\n{table}" for title, table in sheets if table)
 
 

@@ -20,7 +20,7 @@ def convert_csv(content: bytes) -> str:
     """A file of separated values as a Markdown table; the delimiter (`,` `;` or tab) is detected."""
     text = decode_text(content)
     try:
-        return markdown_table(csv.reader(StringIO(text), delimiter=_detect_delimiter(text)))
+        return pipe_table(csv.reader(StringIO(text), delimiter=_detect_delimiter(text)))
     except csv.Error as problem:
         raise DocumentError(f"is not a table of comma-separated values ({problem})") from problem
 
@@ -37,7 +37,7 @@ def _detect_delimiter(text: str) -> str:
     return max(",;\t", key=regularity)
 
 
-def markdown_table(rows: Iterable[Iterable[object]]) -> str:
+def pipe_table(rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table with the first row as its header; a single cell above a wide table becomes a paragraph."""
     cells, captions = _clean_cells(rows), []
     width = max(map(len, cells), default=0)

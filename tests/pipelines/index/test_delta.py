@@ -28,7 +28,7 @@ def test_a_delta_counts_what_the_refresh_does(shelf: Shelf) -> None:
     assert delta.upserted == sum(before.get(key) != value for key, value in after.items())
     assert delta.deleted == len(before.keys() - after.keys()) > 0
     assert delta.new == sum(digest not in old for digest, _ in after.values()) > 0
-    assert delta.gone == sum(digest not in new for digest, _ in before.values()) > 0
+    assert delta.removed == sum(digest not in new for digest, _ in before.values()) > 0
     assert delta.to_embed == len(new - old) == len(shelf.embeds(wanted))
     assert shelf.delta(wanted, shelf.latest).is_empty
 

@@ -65,7 +65,7 @@ def test_a_delta_with_other_settings_requires_a_rebuild(
     delta = other.delta(wanted, live)
     assert str(delta.rebuild).startswith("the index was built with ")
     assert not delta.is_empty
-    assert (delta.upserted, delta.new, delta.gone) == (3, 0, 1)
+    assert (delta.upserted, delta.new, delta.removed) == (3, 0, 1)
     # Chunker settings do not change vectors: existing ones are reused.
     assert delta.to_embed == (0 if (embedder.fingerprint, embed) == ("hash-8", EmbedParams()) else 3)
     assert other.delta(wanted, None).rebuild is None

@@ -625,7 +625,7 @@ def test_a_page_that_becomes_unreadable_stays_as_the_index_has_it(opened: Projec
     assert (plan.evidence.data.pending_deletions, plan.evidence.scores.stale_questions) == ({}, ())
     assert (
         plan.evidence.data.delta.new,
-        plan.evidence.data.delta.gone,
+        plan.evidence.data.delta.removed,
         plan.evidence.data.delta.documents_deleted,
     ) == (1, 0, 0)
 

@@ -22,7 +22,7 @@ def choose(share: float = 0.2, **signals: Any) -> Recommendations:
 
 @pytest.mark.parametrize(("new", "gone", "wanted"), [(1, 1, False), (2, 0, True), (0, 2, True), (10, 10, True)])
 def test_enough_other_chunks_bring_a_refresh_alone(new: int, gone: int, wanted: bool) -> None:
-    choice = choose(delta=delta(new=new, gone=gone), new_examples=0)
+    choice = choose(delta=delta(new=new, removed=gone), new_examples=0)
     assert (choice.refresh.wanted, choice.retrain.wanted) == (wanted, False)
 
 

@@ -54,7 +54,12 @@ CHANGES = st.sampled_from(
 FEW = st.integers(0, 12)
 REBUILD = "the index was built with another embedder or chunker (1, now 2)"
 PLAIN = st.builds(
-    delta, new=FEW, gone=FEW, upserted=st.integers(0, 1), deleted=st.integers(0, 1), documents_deleted=st.integers(0, 2)
+    delta,
+    new=FEW,
+    removed=FEW,
+    upserted=st.integers(0, 1),
+    deleted=st.integers(0, 1),
+    documents_deleted=st.integers(0, 2),
 )
 DELTAS = PLAIN | PLAIN.map(lambda one: one.model_copy(update={"rebuild": REBUILD}))
 SECONDS = st.integers(0, 3000).map(float)
@@ -386,7 +391,7 @@ UNTRIED = ("RETRAIN", BOTH, "REBUILD+RETRAIN")
 @given(worlds(refusable=UNTRIED), st.integers(1, 3))
 def test_what_is_gone_is_taken_out_at_any_price(world: Evidence, gone: int) -> None:
     renamed = len(world.data.changes.renamed)
-    moved = delta(new=0, gone=0, documents_deleted=gone + renamed, documents_renamed=renamed)
+    moved = delta(new=0, removed=0, documents_deleted=gone + renamed, documents_renamed=renamed)
     decision = make_decision(
         but(world, delta=moved, live_release="1"), PARAMS.model_copy(update={"points_per_hour": 1e9})
     )
@@ -609,7 +614,7 @@ def test_as_many_examples_as_are_needed_are_enough() -> None:
 
 
 def test_the_share_of_new_chunks_stands_in_for_a_gain_that_was_not_measured() -> None:
-    decision = make_decision(evidence(refresh_gain=UNMEASURED, delta=delta(new=2, gone=1)), PARAMS)
+    decision = make_decision(evidence(refresh_gain=UNMEASURED, delta=delta(new=2, removed=1)), PARAMS)
     refresh = option_of(decision, Action.REFRESH)
     assert (refresh.gain_points, refresh.gain_points_low) == (15.2, 15.2)
     assert values_of(refresh.reasons, ReasonCode.CHANGED_CHUNKS) == {"new": 2, "chunks": 10, "deleted": 1}
@@ -645,7 +650,7 @@ def test_the_lower_end_of_a_gain_decides(
 
 
 def test_chunks_that_only_moved_are_called_so() -> None:
-    decision = make_decision(evidence(changes=MOVED, delta=delta(new=0, gone=0)), PARAMS)
+    decision = make_decision(evidence(changes=MOVED, delta=delta(new=0, removed=0)), PARAMS)
     assert refresh_reasons(decision)[0].code is ReasonCode.MOVED_CHUNKS
 
 
@@ -797,7 +802,7 @@ def test_before_the_first_release_there_is_nothing_to_make_anew() -> None:
 
 RENAMED = {
     "changes": MOVED,
-    "delta": delta(new=0, gone=0, deleted=1, documents_deleted=1, documents_renamed=1),
+    "delta": delta(new=0, removed=0, deleted=1, documents_deleted=1, documents_renamed=1),
     "changed_sentence_share": measure(0.0),
     "refresh_gain": UNMEASURED,
 }
@@ -817,7 +822,7 @@ def test_another_name_is_written_where_one_asks_for_that() -> None:
 
 def test_a_removal_beside_a_rename_is_taken_out() -> None:
     both = MOVED.model_copy(update={"removed": ("d.md",)})
-    moved = delta(new=0, gone=1, deleted=2, documents_deleted=2, documents_renamed=1)
+    moved = delta(new=0, removed=1, deleted=2, documents_deleted=2, documents_renamed=1)
     decision = make_decision(
         evidence(**RENAMED | {"changes": both, "delta": moved}), PARAMS.model_copy(update={"points_per_hour": 1e9})
     )
@@ -828,7 +833,7 @@ def test_a_removal_beside_a_rename_is_taken_out() -> None:
 def test_a_removal_is_taken_out_though_a_document_that_has_no_rows_was_renamed() -> None:
     # One that cannot be read is in the snapshot and so in the renames, and never was in the index.
     both = ChangeSet(before="s0", after="s1", renamed=(Rename(before="bad.pdf", after="old.pdf"),), removed=("d.md",))
-    gone = delta(new=0, gone=1, upserted=0, deleted=1, documents_deleted=1)
+    gone = delta(new=0, removed=1, upserted=0, deleted=1, documents_deleted=1)
     aside = {"old.pdf": "is scanned"}
     decision = make_decision(
         evidence(changes=both, delta=gone, quarantined=aside), PARAMS.model_copy(update={"points_per_hour": 1e9})

@@ -170,7 +170,7 @@ def test_where_answers_show_what_the_rows_lack_the_missing_ones_add_nothing() ->
 
 def test_cosmetic_edits_gain_nothing_however_many_chunks_they_touch() -> None:
     found = refresh_gain(
-        evidence(refresh_gain=UNMEASURED, changed_sentence_share=measure(0.0), delta=delta(new=10, gone=10))
+        evidence(refresh_gain=UNMEASURED, changed_sentence_share=measure(0.0), delta=delta(new=10, removed=10))
     )
     assert ends(found) == (0, 0, 0)
     assert values_of(found.reasons, ReasonCode.CHANGED_SENTENCES) == {"share": 0.0}
@@ -209,7 +209,7 @@ def test_what_refreshes_brought_is_told_and_counts() -> None:
     ("signals", "code"),
     [
         ({"live_release": None}, ReasonCode.FIRST_INDEX),
-        ({"delta": delta(new=0, gone=0)}, ReasonCode.MOVED_CHUNKS),
+        ({"delta": delta(new=0, removed=0)}, ReasonCode.MOVED_CHUNKS),
         ({"delta": delta().model_copy(update={"rebuild": "another embedder"})}, ReasonCode.REBUILT_CHUNKS),
     ],
 )

@@ -449,13 +449,7 @@ def test_pending_deletions_and_quarantined_documents_are_metrics() -> None:
 def test_a_long_list_of_pending_deletions_is_cut_with_a_count() -> None:
     held = {f"{number:03}.md": "1" for number in range(SHOWN + 7)}
     [names] = [
-<<<<<<< HEAD
         row.means for row in signal_rows(evidence(pending_deletions=held)) if row.signal.startswith("deletions pending")
-=======
-        told.means
-        for told in signal_rows(evidence(pending_deletions=held))
-        if told.signal.startswith("deletions pending")
->>>>>>> core
     ]
     assert "… and 7 more:" in names
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from ragtide.flows.cli.replay_view import cycles_table, reasons_for_changes, totals_table
+from ragtide.flows.cli.views.replay import cycles_table, reasons_for_changes, totals_table
 from ragtide.pipelines.planning.policy_replay import ReplayedCycle, replay_total
 from ragtide.pipelines.records.action import Action
 

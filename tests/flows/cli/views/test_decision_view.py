@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ragtide.flows.cli.decision_view import decision_renderables
+from ragtide.flows.cli.views.decision import decision_renderables
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.decide import LISTED_SIGNALS, make_decision
 from ragtide.pipelines.records.decision import Plan

@@ -6,7 +6,7 @@ from io import StringIO
 
 from rich.console import Console, RenderableType
 
-from ragtide.flows.cli.lineage_view import lineage_tables, sightings_table
+from ragtide.flows.cli.views.lineage import lineage_tables, sightings_table
 from ragtide.pipelines.ports import Message
 from ragtide.pipelines.records.release import BuiltModel
 from ragtide.pipelines.release.lineage import DocumentState, Lineage, SeenDocument, SeenExample, Sighting

@@ -1,0 +1,1 @@
+"""Renderable views of decisions, lineage, policy replays and status."""
