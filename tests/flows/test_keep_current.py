@@ -526,7 +526,7 @@ def test_a_retrain_alone_keeps_the_live_index_under_its_own_settings(name: str, 
     house.set("embed", document_prefix="passage: ")
     with tasks.open_cycle(house.project) as turn:
         snapshot = take_snapshot(turn.project.workspace)
-        made = make_plan(turn.project, turn.corpus(snapshot))
+        made = make_plan(turn.project, turn.read(snapshot))
         assert made.decision.action == Action.REBUILD
         plan = made.model_copy(update={"decision": made.decision.model_copy(update={"action": Action.RETRAIN})})
         index = tasks.refresh_index.fn(turn, snapshot, plan, None)
