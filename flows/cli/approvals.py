@@ -70,7 +70,7 @@ def reject_command(
         plan = read_plan(opened, digest)
         rejection = record_rejection(opened.workspace, digest, plan, why)
     declined = [f"the removal of {len(rejection.removals)} documents"] if rejection.removals else []
-    declined += [" and ".join(rejection.actions)] if rejection.actions else []
+    declined += [" and ".join(map(str, rejection.actions))] if rejection.actions else []
     run = _answered_run(opened, plan, ApprovalInput(approve=False, why=why))
     print_text(f"declined: {' and '.join(declined)}; {run} continues without it")
 
