@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from contextvars import ContextVar
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -101,10 +102,25 @@ def emit_json(kind: str, **content: object) -> None:
 
     from ragtide.pipelines.records.base import RECORD_VERSION
 
-    document = {"kind": kind, "record_version": RECORD_VERSION, **content}
+    document = {"kind": kind, "record_version": RECORD_VERSION, **_to_plain(content)}
     stream = _json_output.get() or sys.stdout
     stream.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
     stream.flush()
+
+
+def _to_plain(value: Any) -> Any:
+    """`value` with its records and dataclasses as pydantic writes them, so that their fields keep their own forms."""
+    from pydantic import BaseModel, TypeAdapter
+
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value):
+        return TypeAdapter(type(value)).dump_python(value, mode="json")
+    if isinstance(value, Mapping):
+        return {name: _to_plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_to_plain(part) for part in value]
+    return value
 
 
 def pending_approval(plan: Plan) -> dict[str, object] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from pydantic_core import CoreSchema, core_schema
 
 from ragtide.flows.cli.console import MAX_ERROR_LENGTH, emit_json, exit_with_error, report_errors
 from ragtide.pipelines.errors import UserError
@@ -44,21 +45,36 @@ except typer.Exit as end:
 
 
 @dataclass(frozen=True)
+class Named:
+    """A dataclass that pydantic writes as its name, as it does an action."""
+
+    name: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
+        write = core_schema.plain_serializer_function_ser_schema(lambda named: named.name)
+        return core_schema.is_instance_schema(cls, serialization=write)
+
+
+@dataclass(frozen=True)
 class Pair:
     rename: Rename
     score: float
+    named: Named
 
 
 def test_a_document_holds_its_kind_the_version_and_the_records(capsys: pytest.CaptureFixture[str]) -> None:
     renamed = Rename(before="ä.md", after="b.md")
-    emit_json("test", renamed=renamed, pairs=(Pair(renamed, float("nan")),), path=Path("a/b"), none=None)
+    pair = Pair(renamed, float("nan"), Named("x"))
+    emit_json("test", renamed=renamed, pairs=(pair,), named={"y": Named("y")}, path=Path("a/b"), none=None)
     content = json.loads(capsys.readouterr().out)
     plain = {"record_version": RECORD_VERSION, "before": "ä.md", "after": "b.md"}
     assert content == {
         "kind": "test",
         "record_version": RECORD_VERSION,
         "renamed": plain,
-        "pairs": [{"rename": plain, "score": None}],
+        "pairs": [{"rename": plain, "score": None, "named": "x"}],
+        "named": {"y": "y"},
         "path": "a/b",
         "none": None,
     }

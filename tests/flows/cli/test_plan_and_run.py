@@ -91,6 +91,14 @@ def test_an_action_above_the_limit_is_carried_out_once_it_is_approved(make_proje
     assert (found["kind"], found["cycle"]["release"], found["pending_approval"]) == ("run", "1", None)
     assert found["plan"] == found["cycle"]["plan"]
     assert not list((root / ".ragtide/approvals").iterdir())
+    answer, evaluation = document(root, "ask", "When?"), document(root, "evaluate")
+    assert (answer["kind"], answer["release"], answer["question"]) == ("answer", "1", "When?")
+    assert [passage["document"] for passage in answer["passages"]] == ["pump.md"]
+    assert (evaluation["kind"], evaluation["release"], "answer_score" in evaluation["scorecard"]) == (
+        "evaluation",
+        "1",
+        True,
+    )
     history = document(root, "history")
     assert (history["kind"], [cycle["release"] for cycle in history["cycles"]]) == ("history", [None, "1"])
 
