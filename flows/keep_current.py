@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from ragtide.flows import tasks
+from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.prefect_server import approvals, metrics, notifications
 from ragtide.flows.prefect_server.runs import run_name_for
 from ragtide.flows.progress import progress_bars
@@ -30,6 +31,7 @@ def keep_current(project: str = ".", plan: str | None = None, revision: str | No
     a trigger named: it is recorded, and what is in the folders counts. Returns the decision and its outcome; a deployed
     run that holds something back is suspended until a person has answered, and starts over then.
     """
+    apply_offline_defaults(project)
     opened = Project.open(Path(project), progress_bars)
     with tasks.open_cycle(opened, revision) as cycle:
         answered = approvals.record_answer(opened)

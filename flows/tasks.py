@@ -50,6 +50,7 @@ from ragtide.pipelines.records.release import (
     Outcome,
     Release,
 )
+from ragtide.pipelines.registry.releases import EMBEDDER_FOLDER
 from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.release.cleanup import maintain_project
 from ragtide.pipelines.release.lineage import DeletedDocuments, flag_releases, releases_to_flag
@@ -215,9 +216,9 @@ def tune_embedder(cycle: CycleContext, snapshot: Snapshot, plan: Plan) -> BuiltE
         pairs = build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, corpus.training.golden)
         built = build_embedder(project.workspace, pairs, retriever, project.progress)
         # Stored once, in the run that made it: a hundred megabytes that every later release would store again.
-        log.folder("retriever", project.workspace.tuned_embedders / built.digest)
+        log.folder(EMBEDDER_FOLDER, project.workspace.tuned_embedders / built.digest)
         built = built.model_copy(update={"run": log.id})
-        log.record("retriever.json", built)
+        log.record("tuned_embedder.json", built)
         log.metrics({"final_loss": built.final_loss})
         trained = project.workspace.params.embedder_tuning.trained_pairs(built.pairs)
         StepLogs(log, cycle.log).work({costs.TRAINED_PAIRS: trained, costs.TUNE_SECONDS: built.seconds})
