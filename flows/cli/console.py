@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
@@ -212,6 +213,17 @@ def exit_with_error(message: str) -> NoReturn:
     line = line if len(line) <= MAX_ERROR_LENGTH else f"{line[:MAX_ERROR_LENGTH]}…"
     err.print(f"[bold red]ragtide:[/] {escape_markup(line)}", soft_wrap=True, highlight=False)
     raise typer.Exit(1) from None
+
+
+def require_services() -> None:
+    """Raise UserError if a package of the extra `services` is not installed."""
+    from ragtide.pipelines.errors import UserError
+
+    if missing := [package for package in ("supervisor", "watchfiles") if find_spec(package) is None]:
+        raise UserError(
+            f"{' and '.join(missing)} not installed: install ragtide with its extra `services`, as in "
+            '`pip install ".[services]"`'
+        )
 
 
 def escape_markup(text: str) -> str:

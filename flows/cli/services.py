@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ragtide.flows.cli.console import HERE, Port, ProjectFolder, err, escape_markup, print_text, report_errors
+from ragtide.flows.cli.console import (
+    HERE,
+    Port,
+    ProjectFolder,
+    err,
+    escape_markup,
+    print_text,
+    report_errors,
+    require_services,
+)
 from ragtide.flows.environment import make_prefect_home, prepare_environment
 from ragtide.pipelines.errors import UserError
 
@@ -29,6 +38,7 @@ def up_command(detach: Detach = False, project: ProjectFolder = HERE) -> None:
 
     Deploys prefect.yaml, and restarts services that end. Ctrl-C stops them.
     """
+    require_services()
     from ragtide.flows.services.settings import check_settings, service_environment, services_folder
     from ragtide.flows.services.supervisor import ServiceStart, starting_services
     from ragtide.pipelines.workspace import Workspace
@@ -99,6 +109,7 @@ def down_command(project: ProjectFolder = HERE) -> None:
 
     Also stops services that were left running after a crash.
     """
+    require_services()
     from ragtide.flows.services.supervisor import stop_services
     from ragtide.pipelines.workspace import Workspace
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ragtide.flows.cli.console import HERE, ProjectFolder, print_text, report_errors
+from ragtide.flows.cli.console import HERE, ProjectFolder, print_text, report_errors, require_services
 from ragtide.flows.environment import make_prefect_home, prepare_environment
 from ragtide.pipelines.errors import UnavailableError
 
@@ -64,6 +64,7 @@ def watch_command(project: ProjectFolder = HERE) -> None:
     from ragtide.pipelines.workspace import Workspace
 
     Workspace.open(project)  # A missing project is an error before anything is created.
+    require_services()
     make_prefect_home()
     from ragtide.flows.triggers.watcher import Watcher
 

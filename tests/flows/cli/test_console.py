@@ -17,7 +17,7 @@ from ragtide.flows.cli.console import MAX_ERROR_LENGTH, emit_json, exit_with_err
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.base import RECORD_VERSION
 from ragtide.pipelines.records.data import Rename
-from tests.flows.cli.commands import errors
+from tests.flows.cli.commands import MakeProject, at, errors
 
 NOISY = """
 import os, subprocess, sys
@@ -145,3 +145,13 @@ def test_no_colour_is_printed_if_no_color_is_set(variables: dict[str, str], colo
     assert done.returncode == 1
     assert ("\x1b[1;31m" in done.stderr) is coloured
     assert ("31m" in done.stderr) is coloured
+
+
+def test_commands_that_need_an_extra_name_it(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_project()
+    monkeypatch.setattr("ragtide.flows.cli.console.find_spec", lambda _: None)
+    for command in ("up", "down", "watch"):
+        code, stdout, stderr = at(root, command)
+        assert (code, stdout) == (1, "")
+        [line] = errors(stderr)
+        assert "[services]" in line
