@@ -157,10 +157,10 @@ def _print_outcome(cycle: Cycle) -> None:
     from ragtide.pipelines.reports.wording import describe_outcome
 
     out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
-    out.print(
-        f"{describe_outcome(cycle)}; score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; "
-        f"{cycle.seconds:.0f} s"
+    scores = (
+        f"score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; " if cycle.score_after is not None else ""
     )
+    out.print(f"{describe_outcome(cycle)}; {scores}{cycle.seconds:.0f} s")
 
 
 @app.command("history")

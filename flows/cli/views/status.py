@@ -92,7 +92,7 @@ def status_renderables(report: StatusReport) -> Iterable[RenderableType]:
     """The parts of `ragtide status`, top to bottom."""
     status = report.status
     if report.quarantined:
-        yield _plain(f"{len(report.quarantined)} documents cannot be read and are quarantined:")
+        yield _plain(f"Quarantined documents, which cannot be read: {len(report.quarantined)}")
         yield Markdown(quarantine_markdown(report.quarantined))
     if report.validated and report.filtered_examples:
         yield _plain(
