@@ -141,35 +141,23 @@ def _run_step(step: Step, label: str, project: Path, console: Console) -> StepRe
     return StepResult(step, cycle, answer.text, seconds)
 
 
-HEAD = ("data", "decision", "reason", "outcome", "score before", "score after", "duration")
+HEAD = ("data", "decision", "reason", "score", "time")
 
 
 def _row(result: StepResult) -> tuple[str, ...]:
     cycle = result.cycle
-    before = "" if cycle.score_before is None else f"{cycle.score_before:.2f}"
-    after = "" if cycle.score_after is None else f"{cycle.score_after:.2f}"
-    return (
-        result.step.title,
-        cycle.decision,
-        cycle.reason,
-        describe_outcome(cycle),
-        before,
-        after,
-        f"{result.seconds:.0f} s",
-    )
+    before = "none" if cycle.score_before is None else f"{cycle.score_before:.2f}"
+    change = "" if cycle.score_after is None else f"{before} → {cycle.score_after:.2f}"
+    return (result.step.title, cycle.decision, cycle.reason, change, f"{result.seconds:.0f} s")
 
 
 def _table(results: list[StepResult]) -> Table:
-    """Return a table for a terminal of 80 columns; decision and outcome share a cell, so do the two scores."""
-    table = Table(title="Decisions, reasons, scores and durations", show_lines=True, expand=True)
-    table.add_column("data", ratio=3)
-    table.add_column("decision", no_wrap=True)
-    table.add_column("reason", ratio=6)
-    table.add_column("score", no_wrap=True)
-    table.add_column("duration", no_wrap=True)
+    """Return a table for a terminal of 80 columns."""
+    table = Table(title="Decisions, reasons, scores and times", show_lines=True, expand=True)
+    for name, ratio in zip(HEAD, (3, None, 6, None, None), strict=True):
+        table.add_column(name, ratio=ratio, no_wrap=ratio is None)
     for result in results:
-        data, decision, reason, outcome, before, after, duration = _row(result)
-        table.add_row(data, f"{decision}\n{outcome}", reason, f"{before} → {after}" if after else "", duration)
+        table.add_row(*_row(result))
     return table
 
 
