@@ -18,6 +18,7 @@ from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.interface import ComponentOptions, Recommendation, Recommendations
 from ragtide.pipelines.ports import Advance, Progress, Prompt, TrainingResult, TrainingSample, Vectors
 from ragtide.pipelines.records.evidence import Evidence
+from ragtide.pipelines.records.reason import Reason
 
 DIMENSIONS = 64
 SKILLS = "skills.json"
@@ -86,11 +87,11 @@ class CountingTrainer:
 class AlwaysTunes:
     """A policy that recommends tuning the embedder and nothing else."""
 
-    def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations:
-        no = Recommendation(False, "it is not asked for", "it would be with another policy")
-        return Recommendations(
-            refresh=no, retrain=no, tune=Recommendation(True, "it is always asked for", "it would not be otherwise")
-        )
+    def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations:
+        other = Reason.custom("only with another policy")
+        no = Recommendation(False, (Reason.custom("this policy never recommends it"),), other)
+        yes = Recommendation(True, (Reason.custom("this policy always recommends it"),), other)
+        return Recommendations(refresh=no, retrain=no, tune=yes)
 
 
 def forget() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import Evidence
@@ -62,6 +63,12 @@ class Recommendation:
     wanted: bool
     reasons: tuple[Reason, ...]
     counterfactual: Reason | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError for text in place of a reason, which the reports could not show."""
+        reasons = (*self.reasons, *([self.counterfactual] if self.counterfactual else []))
+        if not all(isinstance(reason, Reason) for reason in reasons):
+            raise UserError(f"policy: a reason must be a Reason, not {reasons[0]!r}: use Reason.custom(TEXT)")
 
 
 @dataclass(frozen=True)

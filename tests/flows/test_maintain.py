@@ -27,6 +27,6 @@ def test_prefects_page_shows_the_steps_and_the_sizes_of_the_stores(
     assert steps
     [page] = shown
     assert all(step.step in page for step in steps)
-    assert "MLflow's database" in page
+    assert "MLflow database" in page
     with home.project.workspace.write_lock():
         pass  # The lease is free again.

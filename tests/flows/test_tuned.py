@@ -119,9 +119,10 @@ def test_index_and_embedder_are_released_together(history: dict[str, Any]) -> No
 def test_new_training_pairs_are_evidence_until_they_are_used(history: dict[str, Any]) -> None:
     before, after = history["evidence"]
     # Golden questions ask for two of the sections, in other words than their headings: all eight are training pairs.
-    assert (before.pairs, before.min_pairs, before.new_pairs) == (8, 2, 1.0)
-    assert (after.pairs, after.new_pairs) == (8, 0.0)
-    assert before.costs.tune_seconds > before.costs.refresh_seconds
+    training = before.training
+    assert (training.pairs, training.min_pairs, training.new_pairs) == (8, 2, 1.0)
+    assert (after.training.pairs, after.training.new_pairs) == (8, 0.0)
+    assert before.limits.costs.tune_seconds > before.limits.costs.refresh_seconds
 
 
 def test_the_work_is_recorded_for_the_next_forecast(history: dict[str, Any]) -> None:
@@ -190,5 +191,5 @@ def test_another_base_in_params_discards_the_tuned_embedder(shop: Shop, tmp_path
     shop.set("embed", model=str(write_tiny_model(tmp_path / "other", seed=5)))
     assert shop.answer("Valve") == "2031-05-05"
     cycle = shop.run_cycle()
-    assert cycle.decision == Action.REBUILD
+    assert cycle.action == Action.REBUILD
     assert shop.live.index.tuned_embedder is None

@@ -16,6 +16,7 @@ from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evidence import Evidence
+from ragtide.pipelines.records.reason import Reason
 from ragtide.pipelines.records.release import Cycle, Outcome
 from ragtide.pipelines.registry.releases import Registry
 from tests.factories import evidence
@@ -37,7 +38,11 @@ def test_a_plan_changes_neither_data_nor_registry_nor_index(make_project: MakePr
     root = fill(make_project())
     before = files(root)
     found = document(root, "plan")
-    assert (found["kind"], found["plan"]["evidence"]["live_release"], found["pending_approval"]) == ("plan", None, None)
+    assert (found["kind"], found["plan"]["evidence"]["data"]["live_release"], found["pending_approval"]) == (
+        "plan",
+        None,
+        None,
+    )
     code, stdout, _ = at(root, "plan")
     assert (code, f"`ragtide run --plan {found['digest']}`" in stdout) == (0, True)
     assert plan_digest(root) == found["digest"]
@@ -122,8 +127,8 @@ class Eager:
     The rest is for readers of the code.
     """
 
-    def choose(self, evidence: Evidence, halves: ComponentOptions, params: PolicyParams) -> Recommendations:
-        build = Recommendation(True, "why not", "nothing would have changed it")
+    def choose(self, evidence: Evidence, options: ComponentOptions, params: PolicyParams) -> Recommendations:
+        build = Recommendation(True, (Reason.custom("why not"),), Reason.custom("under no other evidence"))
         return Recommendations(refresh=build, retrain=build)
 
 

@@ -73,7 +73,7 @@ def test_a_shipped_setting_is_explained_by_params_yaml_and_every_other_one_by_it
         "| `embed.query_prefix` | empty | text | ",
         "| `gate.general` | `false` | `true`, `false` | ",
         "| `finetune.max_minutes` | `null` | number above 0, or `null` | ",
-        "| `gate.skills` | `{}` | names, each: number from 0 up to 1 | ",
+        "| `gate.suites` | `{}` | names, each: number from 0 up to 1 | ",
         "| `services.allowed_hosts` | `[]` | list, each: text | ",
         "| `policy.baseline.period_cycles` | `2` | whole number from 1 | ",
     ],

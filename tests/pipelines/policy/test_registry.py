@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import pytest
 
@@ -129,3 +130,9 @@ def test_a_class_that_cannot_be_had_is_refused_by_name(name: str) -> None:
 def test_a_class_that_chooses_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"Mute has no method choose\(evidence, options, params\)"):
         load_policy(f"{__name__}:Mute")
+
+
+@pytest.mark.parametrize("reasons", [("a text",), (Reason.custom("a reason"), "a text"), "a text"])
+def test_a_reason_that_is_plain_text_is_an_error(reasons: Any) -> None:
+    with pytest.raises(UserError, match=r"Reason\.custom"):
+        Recommendation(True, reasons)

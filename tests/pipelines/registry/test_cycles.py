@@ -16,6 +16,7 @@ from ragtide.pipelines.history.history import (
     SHIFT,
     past_decisions,
 )
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.registry.runs import DvcSource, RunLog
 from ragtide.pipelines.workspace import Workspace
@@ -164,7 +165,7 @@ def test_past_decisions_have_the_expected_and_the_recovered_points(registry: Reg
     assert (refreshed.forecast_seconds, refreshed.seconds) == (330.5, 301.25)
     assert (refreshed.score, refreshed.changed_share, refreshed.shift) == (0.5, 0.25, None)
     assert (refreshed.accepted, refreshed.rolled_back) == (True, True)
-    assert (held.cycle, held.action, held.accepted) == ("cycle-0004", "HOLD", False)
+    assert (held.cycle, held.action, held.accepted) == ("cycle-0004", Action.HOLD, False)
 
 
 def test_a_running_cycle_can_be_read(registry: Registry) -> None:
