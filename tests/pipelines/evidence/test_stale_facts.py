@@ -28,10 +28,10 @@ class FixedRetriever:
 
     def __init__(self, *passages: Passage) -> None:
         self.passages = list(passages)
-        self.asked: list[str] = []
+        self.questions: list[str] = []
 
     def search(self, questions: Sequence[str], top_k: int) -> list[list[Passage]]:
-        self.asked += questions
+        self.questions += questions
         return [self.passages[:top_k] for _ in questions]
 
 
@@ -112,20 +112,20 @@ def test_without_checks_the_shares_are_unmeasured() -> None:
     assert (stale.value, stale.n, stale.why) == (None, 0, "no fact was edited")
     assert (resurfaced.value, resurfaced.n, resurfaced.why) == (None, 0, "no sentence was removed")
     assert run_fact_checks([], reader, 3) == []
-    assert reader.asked == []
+    assert reader.questions == []
 
 
 def test_of_many_fact_checks_evenly_spaced_ones_are_run() -> None:
     fact_checks = [FactCheck("a.md", f"line {at} …", "1", "2") for at in range(10)]
     reader = FixedRetriever()
     assert len(run_fact_checks(fact_checks, reader, 3, limit=4)) == 4
-    assert reader.asked == ["line 0 …", "line 2 …", "line 5 …", "line 7 …"]
+    assert reader.questions == ["line 0 …", "line 2 …", "line 5 …", "line 7 …"]
 
 
 def test_the_number_of_deletion_checks_is_limited() -> None:
     reader = FixedRetriever()
     deletion_checks = [DeletionCheck("a.md", f"line {at}", f"line {at}") for at in range(LIMIT + 50)]
-    assert resurfaced_share(deletion_checks, reader, 3, PARAMS).n == len(reader.asked) == LIMIT
+    assert resurfaced_share(deletion_checks, reader, 3, PARAMS).n == len(reader.questions) == LIMIT
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests of the policy "modyn": a backlog triggers its own component, whatever the answers."""
+"""Tests of the policy "modyn": a backlog triggers its own component regardless of answer scores."""
 
 from __future__ import annotations
 

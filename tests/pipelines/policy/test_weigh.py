@@ -236,7 +236,7 @@ def test_a_first_retrain_is_expected_to_recover_half_of_the_gap() -> None:
 
 
 @pytest.mark.parametrize(("new", "share"), [(None, 1.0), (12, 0.5), (24, 0.75), (10_000, 1.0)])
-def test_the_remaining_gap_halves_with_every_examples_half_new_examples(new: int | None, share: float) -> None:
+def test_each_examples_half_new_examples_close_half_of_the_remaining_gap(new: int | None, share: float) -> None:
     assert ends(retrain_gain(with_model_gap(new_examples=new), PARAMS)) == (10 * share, 20 * share, 30 * share)
 
 
