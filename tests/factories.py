@@ -43,7 +43,7 @@ SHORT = ChunkParams(max_words=20)
 
 
 class HashEmbedder:
-    """A unit vector for each text, the same for the same words; counts texts, and raises once `fails_in` are done."""
+    """Deterministic unit vectors by the words of a text; records the texts, raises after `fails_in` of them."""
 
     fingerprint = "hash-8"
     dimensions = DIMENSIONS
@@ -53,22 +53,22 @@ class HashEmbedder:
         self.fails_in: int | None = None
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        vectors = [self._one(text) for text in texts]
+        vectors = [self._vector(text) for text in texts]
         return np.asarray(vectors, dtype=np.float32).reshape(len(texts), DIMENSIONS)
 
-    def _one(self, text: str) -> Vectors:
+    def _vector(self, text: str) -> Vectors:
         if self.fails_in is not None:
             self.fails_in -= 1
             if self.fails_in < 0:
                 raise ConnectionError("the embedder went away")
         self.embedded.append(text)
-        # White space is nothing to a tokenizer, and so nothing here.
+        # As for a tokenizer, white space makes no difference.
         seed = int(md5(" ".join(text.split()))[:12], 16)
         vector = np.random.default_rng(seed).normal(size=DIMENSIONS)
         return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)
 
 
-# The model of the fakes, untaught.
+# The base model of the fakes, without an adapter.
 BASE = BuiltModel(base="reader-1", adapter=None, examples=None, settings=None)
 
 
@@ -77,14 +77,14 @@ def md5(text: str) -> str:
 
 
 def workspace(root: Path, **blocks: dict[str, Any]) -> Workspace:
-    """A project at `root` with its three data folders; `blocks` are those of params.yaml."""
+    """A project at `root` with its three data folders; `blocks` are blocks of params.yaml."""
     for name in ("kb", "train", "golden"):
         (root / "data" / name).mkdir(parents=True, exist_ok=True)
     return Workspace(root, Params.model_validate(blocks))
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    """Put a file there, with the folders above it."""
+    """Write a file and create its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
@@ -95,7 +95,7 @@ def document(name: str, text: str) -> Document:
 
 
 def chunk(name: str, text: str, position: int = 0, whole: str | None = None) -> Chunk:
-    """A passage; those of one document share its `whole` text, which is by default this passage alone."""
+    """A chunk; `whole` is the text of its document, by default that of the chunk."""
     document_digest = md5(f"whole {text if whole is None else whole}")
     return Chunk(
         document=name, position=position, heading="", text=text, digest=md5(text), document_digest=document_digest
@@ -108,7 +108,7 @@ def snapshot(kb: dict[str, str] | None = None, train: dict[str, str] | None = No
 
 @dataclass
 class Shelf:
-    """An index in a folder under its settings, and a look at its tables from outside."""
+    """An index in a folder with its settings, and direct access to its tables."""
 
     uri: str
     embedder: Any = field(default_factory=HashEmbedder)
@@ -118,7 +118,7 @@ class Shelf:
 
     @property
     def index(self) -> Index:
-        """A handle of its own each time, as every command opens one."""
+        """A new handle on each access, as every command opens its own."""
         from ragtide.pipelines.index.table import Index
 
         return Index(self.uri, self.embedder, self.chunk, self.embed, self.params)
@@ -141,28 +141,28 @@ class Shelf:
         return self.index.retriever(version).search(questions, top_k, by)
 
     def maintain(self, **plan: Any) -> dict[str, MaintenanceStep]:
-        """Upkeep with everything allowed that `plan` does not forbid; step -> what became of it."""
+        """Run maintenance with every step enabled that `plan` does not disable; returns each step by its name."""
         from ragtide.pipelines.index.maintenance import MaintenancePlan
 
-        usual = {"folder": Path(self.uri), "keep": timedelta(0), "max_fragments": 1, "max_deleted_share": 0.0}
-        return {one.step: one for one in self.index.maintain(MaintenancePlan(**(usual | plan)))}
+        defaults = {"folder": Path(self.uri), "keep": timedelta(0), "max_fragments": 1, "max_deleted_share": 0.0}
+        return {step.step: step for step in self.index.maintain(MaintenancePlan(**(defaults | plan)))}
 
     @property
     def latest(self) -> int:
         return int(self.table().version)
 
     def versions(self) -> list[int]:
-        return sorted(int(one["version"]) for one in self.table().list_versions())
+        return sorted(int(version["version"]) for version in self.table().list_versions())
 
     def content(self, version: int | str | None = None) -> list[dict[str, Any]]:
-        """Every row whole, vector and all, in order of key."""
+        """Every row with all columns, in order of key."""
         table = self.table()
         if version is not None:
             table.checkout(version)
         return sorted(table.to_arrow().to_pylist(), key=lambda row: (row["document"], row["position"]))
 
     def cached(self) -> set[str]:
-        """The digests of the texts whose vectors are kept for the embedder of today."""
+        """The digests of the texts whose vectors are cached for the current embedder."""
         from ragtide.pipelines.index.fingerprint import vector_fingerprint
 
         name = f"vectors-{vector_fingerprint(self.embedder, self.embed)}"
@@ -170,7 +170,7 @@ class Shelf:
 
     def indexed_by(self, column: str) -> list[str]:
         """The names of the indexes on a column."""
-        return [one.name for one in self.table().list_indices() if column in one.columns]
+        return [index.name for index in self.table().list_indices() if column in index.columns]
 
     def tables(self) -> list[str]:
         import lancedb
@@ -188,9 +188,9 @@ def measure(value: float, low: float | None = None, high: float | None = None, n
 
 
 def delta(**numbers: int) -> IndexDelta:
-    """Ten chunks, one of them another; `numbers` replace what is to be different."""
-    usual = {"chunks_after": 10, "chunks_before": 10, "new": 1, "removed": 1, "upserted": 1, "deleted": 0}
-    return IndexDelta(**({"to_embed": 1} | usual | numbers))
+    """Ten chunks of which one changed; `numbers` replace the defaults."""
+    defaults = {"chunks_after": 10, "chunks_before": 10, "new": 1, "removed": 1, "upserted": 1, "deleted": 0}
+    return IndexDelta(**({"to_embed": 1} | defaults | numbers))
 
 
 UNMOVED = delta(new=0, removed=0, upserted=0, to_embed=0)
@@ -211,11 +211,11 @@ PART_OF = {
 
 
 def evidence(**signals: Any) -> Evidence:
-    """A live release, one edited document, a perfect model: only a refresh has something to gain.
+    """Evidence of a live release, one edited document and a perfect model: only a refresh has a gain.
 
     `signals` are those of all five records, by name.
     """
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "snapshot": "s1",
         "live_release": "1",
         "changes": ChangeSet(before="s0", after="s1", edited=("a.md",)),
@@ -231,7 +231,7 @@ def evidence(**signals: Any) -> Evidence:
         "adapter_is_current": False,
         "costs": Costs(refresh_seconds=10, retrain_seconds=300, prove_seconds=20, source="prior"),
     }
-    given = usual | signals
+    given = defaults | signals
     seconds = given.pop("signal_seconds", {})
     parts: dict[str, dict[str, Any]] = {part: {} for part in EVIDENCE_PARTS}
     for signal, value in given.items():
@@ -243,7 +243,7 @@ def evidence(**signals: Any) -> Evidence:
 
 
 def signal_of(gathered: Evidence, name: str) -> Any:
-    """A signal by its name, whichever record it is in."""
+    """The signal of that name, from any of the records."""
     return getattr(getattr(gathered, PART_OF[name]), name)
 
 
@@ -271,19 +271,19 @@ def option_of(decision: Decision, action: Action) -> Option:
 
 
 def past(action: str = "RETRAIN", **fields: Any) -> PastDecision:
-    """An earlier decision that was accepted and brought half of the 20 points that were expected of it."""
-    usual: dict[str, Any] = {
+    """An accepted earlier decision that recovered half of its 20 expected points."""
+    defaults: dict[str, Any] = {
         "cycle": "cycle-1",
         "accepted": True,
         "expected_points": 20.0,
         "recovered_points": 10.0,
     }
-    return PastDecision(action=Action.named(action), **(usual | fields))
+    return PastDecision(action=Action.named(action), **(defaults | fields))
 
 
 def question(name: str = "q1", **fields: Any) -> GoldenQuestion:
-    usual: dict[str, Any] = {"question": f"What is {name}?", "answers": ("42",), "docs": ("a.md",)}
-    return GoldenQuestion(id=name, **(usual | fields))
+    defaults: dict[str, Any] = {"question": f"What is {name}?", "answers": ("42",), "docs": ("a.md",)}
+    return GoldenQuestion(id=name, **(defaults | fields))
 
 
 def graded(name: str = "q1", score: float = 1.0, **fields: Any) -> GradedAnswer:
@@ -291,7 +291,7 @@ def graded(name: str = "q1", score: float = 1.0, **fields: Any) -> GradedAnswer:
 
 
 def scorecard(*answers: GradedAnswer, **fields: Any) -> Scorecard:
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "snapshot": "s1",
         "questions": "set-1",
         "index_version": 3,
@@ -301,11 +301,11 @@ def scorecard(*answers: GradedAnswer, **fields: Any) -> Scorecard:
         "malformed_share": measure(0.0),
         "graded": answers or (graded(),),
     }
-    return Scorecard(**(usual | fields))
+    return Scorecard(**(defaults | fields))
 
 
 def release(number: int = 1, **fields: Any) -> Release:
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "id": str(number),
         "snapshot": snapshot(),
         "index": BuiltIndex(uri="lance", version=3, fingerprint="f", documents="s1", rows=1, embedded=1, seconds=0.1),
@@ -316,4 +316,4 @@ def release(number: int = 1, **fields: Any) -> Release:
         "previous": str(number - 1) if number > 1 else None,
         "created": "2030-01-01T00:00:00+00:00",
     }
-    return Release(**(usual | fields))
+    return Release(**(defaults | fields))

@@ -58,7 +58,7 @@ def test_the_columns_of_a_verdict_have_equal_lengths_and_both_answers() -> None:
     assert {"live_answer", "answer", "change"} <= set(table)
 
 
-def test_what_was_not_measured_is_no_assessment() -> None:
+def test_an_unmeasured_score_is_no_assessment() -> None:
     unmeasured, missed = (
         AnswerRow(question(), graded(score=0.5, well_formed=True, gold_retrieved=retrieved))
         for retrieved in (None, False)

@@ -142,7 +142,7 @@ def test_the_share_of_well_formed_answers_may_not_drop_below_its_tolerance(
     [
         (ROWS, (3, 0, 0)),
         ({key: ROWS[key] for key in list(ROWS)[1:]}, (2, 1, 0)),
-        (ROWS | {("gone.md", 0): ("d", "w")}, (4, 0, 1)),
+        (ROWS | {("deleted.md", 0): ("d", "w")}, (4, 0, 1)),
         (ROWS | {("a.md", 2): ROWS["a.md", 0]}, (4, 0, 1)),
         (ROWS | {("a.md", 0): ("other", ROWS["a.md", 0][1])}, (3, 1, 0)),
         (ROWS | {("a.md", 0): (ROWS["a.md", 0][0], "other")}, (3, 1, 0)),

@@ -68,9 +68,9 @@ def test_without_a_model_there_is_no_judge() -> None:
 
 def test_the_identity_of_a_judge_changes_with_its_model() -> None:
     judges = [load_judge(ScoreParams(judge=f"openai:/{name}")) for name in ("one", "two", "one")]
-    one, two, again = (judge.identity for judge in judges if judge)
-    assert one == again != two
-    assert "openai:/one" in one
+    first, second, again = (judge.identity for judge in judges if judge)
+    assert first == again != second
+    assert "openai:/one" in first
 
 
 @pytest.mark.services

@@ -25,13 +25,13 @@ from ragtide.pipelines.workspace import Workspace
 from tests.factories import md5, question, workspace, write
 
 TEXTS = {"a.md": "The limit is 42.", "b.md": "The limit is 43.", "empty.md": ""}
-DOCS = st.lists(st.sampled_from([*TEXTS, "gone.md"]), max_size=3).map(tuple)
+DOCS = st.lists(st.sampled_from([*TEXTS, "deleted.md"]), max_size=3).map(tuple)
 QUESTIONS = st.lists(st.tuples(st.sampled_from(["42", "43", "44"]), DOCS), max_size=6)
 GOOD = {"question": "What is the limit?", "answers": ["42"], "docs": ["a.md"]}
 
 
 def read(folder: Path, texts: Mapping[str, str] = TEXTS, /, **files: list[object]) -> GoldenSet:
-    """The golden set of `files`: name without ending -> lines; a line that is a string stands there as it is."""
+    """The golden set of `files`: name without ending -> lines; a string is written unchanged as a line."""
     lines = {
         f"{name}.jsonl": "\n".join(line if isinstance(line, str) else json.dumps(line) for line in content)
         for name, content in files.items()
@@ -124,8 +124,8 @@ def test_an_invalid_line_is_named_by_file_number_and_key(
         ({"docs": ("a.md",)}, True),
         ({"docs": ("b.md",)}, False),
         ({"docs": ("b.md", "a.md")}, True),
-        ({"docs": ("gone.md",)}, False),
-        ({"docs": ("gone.md", "a.md")}, True),
+        ({"docs": ("deleted.md",)}, False),
+        ({"docs": ("deleted.md", "a.md")}, True),
         ({"docs": ("empty.md",)}, False),
         ({"docs": ("b.md",), "answers": ("42", "43")}, True),
         ({"docs": ("a.md",), "answers": ("4",)}, False),
@@ -134,7 +134,7 @@ def test_an_invalid_line_is_named_by_file_number_and_key(
         ({"docs": ("a.md",), "scorer": "json_f1", "answers": ('{"limit": 42}',)}, True),
         ({"docs": ("b.md",), "scorer": "json_f1", "answers": ('{"limit": 42}',)}, False),
         ({"docs": ("a.md",), "scorer": "token_f1", "answers": ("It is at 42",)}, True),
-        ({"docs": ("gone.md",), "scorer": "token_f1", "answers": ("Low.",)}, False),
+        ({"docs": ("deleted.md",), "scorer": "token_f1", "answers": ("Low.",)}, False),
     ],
     ids=str,
 )
@@ -158,9 +158,9 @@ def test_every_question_is_current_or_stale_and_the_order_is_kept(drawn: list[tu
 
 
 def test_a_stale_question_is_current_again_once_its_answer_is(tmp_path: Path) -> None:
-    gone = read(tmp_path, {"a.md": "The limit is 43."}, a=[GOOD])
+    changed = read(tmp_path, {"a.md": "The limit is 43."}, a=[GOOD])
     back = read(tmp_path, TEXTS, a=[GOOD])
-    assert (len(gone.questions), len(gone.stale)) == (0, 1)
+    assert (len(changed.questions), len(changed.stale)) == (0, 1)
     assert (len(back.questions), back.stale) == (1, ())
 
 
@@ -199,7 +199,7 @@ def test_regression_suites_alone_are_no_golden_set(tmp_path: Path) -> None:
 
 
 def record(space: Workspace, age: int, **files: list[object]) -> None:
-    """A snapshot with these golden files, so old, as DVC keeps it."""
+    """Record a snapshot with these golden files, ordered by `age`, with the files in DVC's cache."""
     contents = {f"{name}.jsonl": "\n".join(map(json.dumps, lines)) for name, lines in files.items()}
     for content in contents.values():
         digest = md5(content)
@@ -244,7 +244,7 @@ def test_an_earlier_question_that_is_stale_invalid_or_of_a_suite_is_skipped(tmp_
 
 
 def golden_files(space: Workspace, **files: object) -> dict[str, str]:
-    """Name without ending -> MD5 of a golden file of one line each, which is put there."""
+    """Write golden files of one line each (name without ending -> line); returns the MD5 of each file."""
     contents = {f"{name}.jsonl": json.dumps(line) + "\n" for name, line in files.items()}
     for path, content in contents.items():
         write(space.golden / path, content)

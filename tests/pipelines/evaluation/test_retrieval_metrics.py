@@ -58,8 +58,8 @@ def test_recall_is_taken_at_k(k: int, recall: float) -> None:
     assert scores(["x", "a", "y", "b"], {"a": 1, "b": 1}, k)[0] == recall
 
 
-def test_the_means_are_over_the_questions_that_were_ranked_the_empty_ones_too() -> None:
-    relevant = {name: {"a": 1} for name in ("first", "third", "none", "not asked")}
+def test_the_means_are_over_all_ranked_questions_including_empty_rankings() -> None:
+    relevant = {name: {"a": 1} for name in ("first", "third", "none", "not ranked")}
     metrics = score_rankings({"first": ["a"], "third": ["x", "y", "a"], "none": []}, relevant, 2)
     assert dict(metrics.per_question["third"]) == pytest.approx({"recall": 0.0, "ndcg10": 0.5, "mrr": 1 / 3})
     assert dict(metrics.per_question["none"]) == {"recall": 0.0, "ndcg10": 0.0, "mrr": 0.0}
@@ -80,7 +80,7 @@ def test_many_documents_keep_their_order() -> None:
 
 @law
 @given(RANKINGS, st.integers(1, 16))
-def test_a_relevant_document_that_comes_earlier_never_scores_less(ranking: list[str], k: int) -> None:
+def test_a_better_rank_of_a_relevant_document_never_scores_less(ranking: list[str], k: int) -> None:
     grades = {"a.md": 1}
     later = scores(ranking, grades, k)
     earlier = scores(sorted(ranking, key=lambda document: document != "a.md"), grades, k)
@@ -89,22 +89,22 @@ def test_a_relevant_document_that_comes_earlier_never_scores_less(ranking: list[
 
 @law
 @given(RANKINGS)
-def test_what_stands_past_the_tenth_place_changes_ndcg_and_rr_not(ranking: list[str]) -> None:
+def test_ranks_beyond_the_tenth_do_not_change_ndcg_and_reciprocal_rank(ranking: list[str]) -> None:
     assert scores(ranking, {"a.md": 1})[1:] == scores(ranking[:10], {"a.md": 1})[1:]
 
 
 @pytest.mark.parametrize("relevant", [{}, {"other": {"a": 1}}, {"q": {}}, {"q": {"a": 0}}])
-def test_a_question_without_a_relevant_document_cannot_be_judged(relevant: dict[str, dict[str, int]]) -> None:
+def test_a_question_without_a_relevant_document_raises(relevant: dict[str, dict[str, int]]) -> None:
     with pytest.raises(ValueError, match="'q' has no relevant document"):
         score_rankings({"q": ["a"]}, relevant, 3)
 
 
-def test_a_document_that_is_ranked_twice_is_refused() -> None:
+def test_a_document_ranked_twice_raises() -> None:
     with pytest.raises(ValueError, match="'q' holds a document twice"):
         score_rankings({"q": ["a", "b", "a"]}, {"q": {"a": 1}}, 3)
 
 
-def test_without_questions_there_is_nothing_to_judge() -> None:
+def test_metrics_without_questions_raise() -> None:
     with pytest.raises(ValueError, match="no questions"):
         score_rankings({}, {"q": {"a": 1}}, 3)
 

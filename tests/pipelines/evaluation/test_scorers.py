@@ -45,8 +45,8 @@ def test_a_score_is_between_0_and_1(answer: str, right: str) -> None:
 
 @law
 @given(TEXTS | JSONS.map(json.dumps), TEXTS | JSONS.map(json.dumps))
-def test_symmetric_scorers_do_not_depend_on_the_order(one: str, other: str) -> None:
-    assert all(scorer(one, other) == scorer(other, one) for scorer in SYMMETRIC)
+def test_symmetric_scorers_do_not_depend_on_the_order(first: str, second: str) -> None:
+    assert all(scorer(first, second) == scorer(second, first) for scorer in SYMMETRIC)
 
 
 @law
@@ -68,7 +68,7 @@ def test_exact_is_all_or_nothing(answer: str, score: int) -> None:
     assert exact_match(answer, "42") == score
 
 
-def test_exact_minds_case_but_not_how_unicode_writes_a_letter() -> None:
+def test_exact_respects_case_but_not_unicode_composition() -> None:
     assert exact_match("Caf\u00e9", "Cafe\u0301") == 1
     assert exact_match("caf\u00e9", "Caf\u00e9") == 0
 
@@ -131,11 +131,11 @@ def test_json_f1_counts_the_leaves_that_are_right(answer: str, score: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "score"),
+    ("first", "second", "score"),
     [("1", "1.0", 1), ("1", "true", 0), ("0", "false", 0), ('"1"', "1", 0), ("{}", "[]", 0), ("1.10", "1.1", 1)],
 )
-def test_json_values_of_different_types_differ(one: str, other: str, score: float) -> None:
-    assert json_f1(one, other) == score
+def test_json_values_of_different_types_differ(first: str, second: str, score: float) -> None:
+    assert json_f1(first, second) == score
 
 
 def plain(value: Any) -> str:
@@ -144,15 +144,15 @@ def plain(value: Any) -> str:
 
 @law
 @given(JSONS, JSONS)
-def test_json_f1_is_full_exactly_for_equal_values(one: Any, other: Any) -> None:
-    assert (json_f1(json.dumps(one), json.dumps(other)) == 1) == (plain(one) == plain(other))
+def test_json_f1_is_full_exactly_for_equal_values(first: Any, second: Any) -> None:
+    assert (json_f1(json.dumps(first), json.dumps(second)) == 1) == (plain(first) == plain(second))
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("ls -la /tmp", "ls  -al   /tmp "),
         ("ls -l -a /tmp", "ls -al /tmp"),
@@ -166,12 +166,12 @@ def test_json_f1_is_full_exactly_for_equal_values(one: Any, other: Any) -> None:
         ("echo \"it's", "echo  \"it's"),
     ],
 )
-def test_a_command_is_the_same_however_it_is_typed(one: str, other: str) -> None:
-    assert command_match(one, other) == command_match(other, one) == 1
+def test_equivalent_spellings_of_a_command_match(first: str, second: str) -> None:
+    assert command_match(first, second) == command_match(second, first) == 1
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("ls -la /tmp", "ls -l /tmp"),
         ("ls -l /tmp", "ls -L /tmp"),
@@ -188,8 +188,8 @@ def test_a_command_is_the_same_however_it_is_typed(one: str, other: str) -> None
         ("", "ls"),
     ],
 )
-def test_different_commands_differ(one: str, other: str) -> None:
-    assert command_match(one, other) == command_match(other, one) == 0
+def test_different_commands_differ(first: str, second: str) -> None:
+    assert command_match(first, second) == command_match(second, first) == 0
 
 
 @law
@@ -200,9 +200,7 @@ def test_spacing_and_quotes_do_not_make_another_command(words: list[str], space:
 
 @law
 @given(st.lists(WORDS, max_size=4), st.permutations("abc"), st.lists(WORDS, max_size=4))
-def test_the_order_of_flags_that_stand_together_does_not_matter(
-    before: list[str], flags: list[str], behind: list[str]
-) -> None:
+def test_the_order_of_adjacent_flags_does_not_matter(before: list[str], flags: list[str], behind: list[str]) -> None:
     commands = [
         ["ls", *before, *flag_words, *behind]
         for flag_words in (["-abc"], [f"-{''.join(flags)}"], [f"-{x}" for x in flags])
@@ -232,8 +230,8 @@ PASSAGE = "Quill 1.2 ends on 2026-05-01."
         ("token_f1", "Soon.", True),
     ],
 )
-def test_a_passage_supports_an_answer_that_it_states(scorer: ScorerName, answer: str, held: bool) -> None:
-    assert supports_answer(PASSAGE, question(answers=(answer,), scorer=scorer)) is held
+def test_a_passage_supports_an_answer_that_it_states(scorer: ScorerName, answer: str, supported: bool) -> None:
+    assert supports_answer(PASSAGE, question(answers=(answer,), scorer=scorer)) is supported
 
 
 @pytest.mark.parametrize("scorer", get_args(ScorerName))

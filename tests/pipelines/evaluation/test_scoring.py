@@ -82,7 +82,7 @@ def test_an_answer_for_the_judge_scores_0_before_it_is_judged() -> None:
 
 
 @pytest.mark.parametrize(("answer", "formed"), [('{"a": 1}', True), ("[]", True), ('{"a": 1', False), ("a", False)])
-def test_what_is_graded_by_json_fields_is_malformed_where_it_is_no_json(answer: str, formed: bool) -> None:
+def test_invalid_json_is_malformed_under_json_f1(answer: str, formed: bool) -> None:
     assert is_well_formed(answer, question(answers=("{}",), scorer="json_f1")) is formed
 
 
@@ -120,13 +120,13 @@ def test_more_questions_make_an_interval_narrower() -> None:
 
 
 @pytest.mark.parametrize(("confidence", "half_width"), [(0.9, 0.082), (0.5, 0.034)])
-def test_an_interval_is_as_wide_as_its_confidence_says(confidence: float, half_width: float) -> None:
-    # A hundred fair coins: the standard error of their mean is 0.05, and the quantiles are those of the normal curve.
+def test_the_width_of_an_interval_follows_from_its_confidence(confidence: float, half_width: float) -> None:
+    # A hundred values 0 or 1: the standard error of their mean is 0.05, times the quantiles of the normal distribution.
     measured = measure_mean([0.0, 1.0] * 50, ScoreParams(confidence=confidence))
     assert (measured.low, measured.high) == pytest.approx((0.5 - half_width, 0.5 + half_width), abs=0.011)
 
 
-def test_the_seed_and_the_resamples_are_those_of_the_params() -> None:
+def test_seed_and_resamples_are_parameters() -> None:
     values = [number / 37 for number in range(37)]
     others = [
         ScoreParams(resamples=200, seed=8),
@@ -137,25 +137,25 @@ def test_the_seed_and_the_resamples_are_those_of_the_params() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 1.0, -1.0])
-def test_values_that_are_all_alike_have_an_interval_without_width(value: float) -> None:
+def test_equal_values_have_an_interval_of_width_0(value: float) -> None:
     assert measure_mean([value] * 7, PARAMS) == Measure(value=value, n=7, low=value, high=value)
 
 
-def test_without_values_there_is_no_number() -> None:
+def test_a_mean_without_values_is_unmeasured() -> None:
     assert measure_mean([], PARAMS) == Measure.unmeasured("no questions")
     assert paired_difference([], [], PARAMS) == Measure.unmeasured("no questions")
 
 
 @law
 @given(PAIRS)
-def test_a_difference_is_taken_question_by_question(pairs: list[tuple[float, float]]) -> None:
+def test_a_difference_is_paired_by_question(pairs: list[tuple[float, float]]) -> None:
     before, after = [old for old, _ in pairs], [new for _, new in pairs]
-    there, back = paired_difference(before, after, PARAMS), paired_difference(after, before, PARAMS)
-    assert there == measure_mean([new - old for old, new in pairs], PARAMS)
-    assert (there.value or 0) == -(back.value or 0)
+    gain, loss = paired_difference(before, after, PARAMS), paired_difference(after, before, PARAMS)
+    assert gain == measure_mean([new - old for old, new in pairs], PARAMS)
+    assert (gain.value or 0) == -(loss.value or 0)
     assert paired_difference(before, before, PARAMS) == Measure(value=0, n=len(pairs), low=0, high=0)
 
 
-def test_scores_of_other_questions_cannot_be_paired() -> None:
+def test_scores_of_different_numbers_of_questions_raise() -> None:
     with pytest.raises(ValueError, match="zip"):
         paired_difference([1.0, 0.0], [1.0], PARAMS)

@@ -38,14 +38,14 @@ law = settings(derandomize=True, deadline=None)
 TOOLS = ("Anvil", "Brace", "Chisel", "Drill", "Easel", "Funnel", "Gauge", "Hammer", "Iron", "Jack")
 OLD, NEW = "2027-01-01", "2031-05-05"
 PARAMS = Params.model_validate({"score": {"resamples": 100}, "index": {"top_k": 3}})
-# A page below has so many sentences, each in a passage of its own.
+# The number of sentences on a page, each in its own passage.
 SENTENCES = 2
 ALL = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "novelty", "shift", "vocabulary")
 Texts = dict[str, str]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_counted() -> None:
+def _reset_counters() -> None:
     fakes.forget()
 
 
@@ -54,12 +54,12 @@ def page(name: str, end_of_life: str = OLD) -> str:
 
 
 def pages(*moved: str) -> Texts:
-    """A page a tool; those of `moved` hold another date."""
+    """One page per tool; the pages of `moved` have the new date."""
     return {f"{name}.md": page(name, NEW if name in moved else OLD) for name in TOOLS}
 
 
-def without(gone: str) -> Texts:
-    return {name: text for name, text in pages().items() if name != f"{gone}.md"}
+def without(deleted: str) -> Texts:
+    return {name: text for name, text in pages().items() if name != f"{deleted}.md"}
 
 
 def chunks_of(texts: Texts) -> list[Chunk]:
@@ -70,26 +70,26 @@ def corpus_of(chunks: Sequence[Chunk], *examples: Example) -> Corpus:
     return Corpus(KnowledgeBase(snapshot(), (), tuple(chunks)), TrainingSet(examples))
 
 
-def at(folder: Path) -> Shelf:
+def empty_shelf(folder: Path) -> Shelf:
     return Shelf(str(folder / "lance"), CountingEmbedder())
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    """The pages as they were; no test writes to it."""
-    shelf = at(tmp_path_factory.mktemp("live"))
+    """An index of the old pages that no test changes."""
+    shelf = empty_shelf(tmp_path_factory.mktemp("live"))
     shelf.refresh(chunks_of(pages()))
     return shelf
 
 
-def before(live: Shelf, now: Sequence[Chunk], *asked: str, limit: int = 100) -> LiveIndexView:
-    return LiveIndexView.of(live.index, live.latest, now, asked, limit)
+def live_view(live: Shelf, now: Sequence[Chunk], *requested: str, limit: int = 100) -> LiveIndexView:
+    return LiveIndexView.of(live.index, live.latest, now, requested, limit)
 
 
 def text_signals(live: Shelf, now: Texts, **evidence: int) -> TextComparison:
-    """The signals of the pages as they are `now`; `evidence` are settings of that block."""
+    """The comparison of the pages `now` with the live index; `evidence` are settings of that block."""
     chunks = chunks_of(now)
-    return TextComparison(corpus_of(chunks).knowledge, before(live, chunks), with_evidence(**evidence))
+    return TextComparison(corpus_of(chunks).knowledge, live_view(live, chunks), with_evidence(**evidence))
 
 
 def with_evidence(**evidence: int) -> Params:
@@ -98,7 +98,7 @@ def with_evidence(**evidence: int) -> Params:
 
 def measured(text: TextComparison, reader: Retriever) -> dict[str, Measure]:
     novelty, shift = text.vectors(CountingEmbedder())
-    found = (
+    measures = (
         text.changed_sentence_share(),
         text.stale_facts(reader),
         text.resurfaced_deletions(reader),
@@ -106,17 +106,17 @@ def measured(text: TextComparison, reader: Retriever) -> dict[str, Measure]:
         shift,
         text.vocabulary(),
     )
-    return dict(zip(ALL, found, strict=True))
+    return dict(zip(ALL, measures, strict=True))
 
 
-def why(text: TextComparison, reader: Retriever) -> dict[str, str]:
-    """Signal -> why it could not be measured; those that were are left out."""
-    found = {name: one.why for name, one in measured(text, reader).items() if one.value is None}
-    assert all(found.values())
-    return {name: str(reason) for name, reason in found.items()}
+def unmeasured_reasons(text: TextComparison, reader: Retriever) -> dict[str, str]:
+    """The reasons of the unmeasured signals, by signal."""
+    reasons = {name: measure.why for name, measure in measured(text, reader).items() if measure.value is None}
+    assert all(reasons.values())
+    return {name: str(reason) for name, reason in reasons.items()}
 
 
-# --- the index as it was -------------------------------------------------------------------------------------------
+# --- the live index --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -129,52 +129,50 @@ def why(text: TextComparison, reader: Retriever) -> dict[str, str]:
         (without("Drill") | {"moved/Drill.md": page("Drill")}, {"Drill.md", "moved/Drill.md"}),
         ({}, set(pages())),
     ],
-    ids=["nothing", "edited", "only in the corpus", "only in the table", "renamed", "all gone"],
+    ids=["nothing", "edited", "only in the corpus", "only in the table", "renamed", "all deleted"],
 )
-def test_the_documents_that_differ_are_named_whatever_the_order_of_the_rows(
-    live: Shelf, now: Texts, changed: set[str]
-) -> None:
+def test_changed_documents_do_not_depend_on_the_order_of_the_chunks(live: Shelf, now: Texts, changed: set[str]) -> None:
     chunks = chunks_of(now)
-    assert before(live, chunks).changed == before(live, chunks[::-1]).changed == changed
+    assert live_view(live, chunks).changed == live_view(live, chunks[::-1]).changed == changed
 
 
-def test_the_order_in_which_rows_were_written_makes_no_difference(live: Shelf, tmp_path: Path) -> None:
-    other, chunks = at(tmp_path), chunks_of(pages("Jack", "Hammer"))
-    for some in (chunks[-2:], chunks[-8:], chunks):
-        other.refresh(some)
+def test_the_order_of_writing_rows_makes_no_difference(live: Shelf, tmp_path: Path) -> None:
+    other, chunks = empty_shelf(tmp_path), chunks_of(pages("Jack", "Hammer"))
+    for batch in (chunks[-2:], chunks[-8:], chunks):
+        other.refresh(batch)
     other.refresh(chunks_of(pages()))
     now = chunks_of(pages("Brace"))
-    one, two = before(live, now, "Anvil.md"), before(other, now, "Anvil.md")
-    assert (one.changed, one.passages) == (two.changed, two.passages)
-    assert one.sample is not None
-    assert two.sample is not None
-    assert one.sample.texts == two.sample.texts
+    first, second = live_view(live, now, "Anvil.md"), live_view(other, now, "Anvil.md")
+    assert (first.changed, first.passages) == (second.changed, second.passages)
+    assert first.sample is not None
+    assert second.sample is not None
+    assert first.sample.texts == second.sample.texts
 
 
 @pytest.mark.parametrize(
     ("texts", "differs"),
     [(("a", "b"), False), (("b", "a"), True), (("a",), True), (("a", "b", "b"), True), (("a", "a"), True)],
 )
-def test_a_document_differs_where_its_passages_or_their_order_do(
+def test_a_document_is_changed_if_its_passages_or_their_order_are(
     texts: tuple[str, ...], differs: bool, tmp_path: Path
 ) -> None:
-    shelf = at(tmp_path)
+    shelf = empty_shelf(tmp_path)
     shelf.refresh([chunk("x.md", "a", 0, "whole"), chunk("x.md", "b", 1, "whole")])
     now = [chunk("x.md", text, position, "another file around") for position, text in enumerate(texts)]
-    assert before(shelf, now).changed == ({"x.md"} if differs else set())
+    assert live_view(shelf, now).changed == ({"x.md"} if differs else set())
 
 
-class Rows:
-    """As much of an index as is looked at, in memory."""
+class InMemoryRows:
+    """The part of an index that a live view reads, in memory."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         self._chunks = chunks
 
     def rows(self, version: int) -> dict[tuple[str, int], tuple[str, str]]:
-        return {one.key: (one.digest, one.document_digest) for one in self._chunks}
+        return {chunk.key: (chunk.digest, chunk.document_digest) for chunk in self._chunks}
 
     def chunks(self, documents: Sequence[str], version: int) -> list[Chunk]:
-        return [one for one in self._chunks if one.document in documents]
+        return [chunk for chunk in self._chunks if chunk.document in documents]
 
 
 BOOKS = st.dictionaries(st.sampled_from("abcd"), st.lists(st.sampled_from("xyz"), min_size=1, max_size=3))
@@ -186,28 +184,28 @@ def cut(books: dict[str, list[str]]) -> list[Chunk]:
 
 @law
 @given(BOOKS, BOOKS, st.randoms(use_true_random=False), st.frozensets(st.sampled_from("abcde")))
-def test_exactly_the_documents_that_differ_are_named(
-    was: dict[str, list[str]], now: dict[str, list[str]], random: Any, asked: frozenset[str]
+def test_exactly_the_changed_documents_are_listed(
+    before: dict[str, list[str]], now: dict[str, list[str]], random: Any, requested: frozenset[str]
 ) -> None:
-    then, chunks = cut(was), cut(now)
-    random.shuffle(then)
+    old_chunks, chunks = cut(before), cut(now)
+    random.shuffle(old_chunks)
     random.shuffle(chunks)
-    found = LiveIndexView.of(cast(Index, Rows(then)), 1, chunks, asked, 0)
-    assert found.changed == {name for name in was.keys() | now.keys() if was.get(name) != now.get(name)}
-    assert found.passages.keys() == (found.changed | asked) & was.keys()
+    view = LiveIndexView.of(cast(Index, InMemoryRows(old_chunks)), 1, chunks, requested, 0)
+    assert view.changed == {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    assert view.passages.keys() == (view.changed | requested) & before.keys()
 
 
-def test_passages_are_those_of_the_rows_for_what_differs_and_what_is_asked_for(live: Shelf) -> None:
-    found = before(live, chunks_of(pages("Anvil")), "Brace.md", "nowhere.md")
-    assert set(found.passages) == {"Anvil.md", "Brace.md"}
-    assert [one.text for one in found.passages["Anvil.md"]] == [
+def test_passages_cover_changed_and_requested_documents(live: Shelf) -> None:
+    view = live_view(live, chunks_of(pages("Anvil")), "Brace.md", "nowhere.md")
+    assert set(view.passages) == {"Anvil.md", "Brace.md"}
+    assert [chunk.text for chunk in view.passages["Anvil.md"]] == [
         f"Anvil > Anvil 1\n- End of life: {OLD}",
         "Anvil > Anvil 2\n- Latest release: 2.7.1",
     ]
 
 
-def test_what_is_compared_with_is_the_version_that_is_named(tmp_path: Path) -> None:
-    shelf = at(tmp_path)
+def test_the_given_version_is_compared(tmp_path: Path) -> None:
+    shelf = empty_shelf(tmp_path)
     first = shelf.refresh(chunks_of(pages()))
     shelf.index.tag("release-1", first.version)
     shelf.refresh(chunks_of(pages("Anvil")))
@@ -216,18 +214,18 @@ def test_what_is_compared_with_is_the_version_that_is_named(tmp_path: Path) -> N
     assert LiveIndexView.of(shelf.index, shelf.latest, now, (), 0).changed == set()
 
 
-def test_a_sample_of_the_rows_is_as_large_as_asked_for_and_none_where_none_is(live: Shelf) -> None:
+def test_a_sample_has_the_requested_size_and_limit_0_disables_it(live: Shelf) -> None:
     now = chunks_of(pages())
-    few, none = before(live, now, limit=7).sample, before(live, now, limit=0).sample
+    few, none = live_view(live, now, limit=7).sample, live_view(live, now, limit=0).sample
     assert few is not None
     assert (len(few.texts), len(few.vectors)) == (7, 7)
     assert none is None
 
 
-# --- the watch -----------------------------------------------------------------------------------------------------
+# --- the stopwatch ---------------------------------------------------------------------------------------------------
 
 
-def test_the_watch_adds_up_the_seconds_of_a_signal_even_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stopwatch_adds_up_the_seconds_of_a_signal_even_if_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([10.0, 11.5, 20.0, 20.25, 30.0, 34.0])
     monkeypatch.setattr(watch_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     watch = Stopwatch()
@@ -240,7 +238,7 @@ def test_the_watch_adds_up_the_seconds_of_a_signal_even_where_it_fails(monkeypat
     assert watch.seconds == {"novelty": 5.5, "excess_loss": 0.25}
 
 
-# --- what changed text says ----------------------------------------------------------------------------------------
+# --- changed text ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -253,16 +251,16 @@ def test_the_watch_adds_up_the_seconds_of_a_signal_even_where_it_fails(monkeypat
     ],
     ids=["bullets", "case", "folder renamed", "document renamed"],
 )
-def test_what_only_looks_different_or_only_moved_is_no_news(live: Shelf, now: Texts) -> None:
+def test_reformatted_and_moved_texts_are_no_changes(live: Shelf, now: Texts) -> None:
     text, reader = text_signals(live, now), live.index.retriever(live.latest)
-    assert before(live, chunks_of(now)).changed
+    assert live_view(live, chunks_of(now)).changed
     assert text.changed_sentence_share() == Measure(value=0.0, n=SENTENCES * len(TOOLS))
     assert text.stale_facts(reader) == Measure.unmeasured("no fact was edited")
     assert text.resurfaced_deletions(reader) == Measure.unmeasured("no sentence was removed")
 
 
 @pytest.mark.parametrize(
-    ("now", "told"),
+    ("now", "changed_sentences"),
     [
         (pages("Anvil"), 1),
         (pages("Anvil", "Brace", "Jack"), 3),
@@ -272,71 +270,71 @@ def test_what_only_looks_different_or_only_moved_is_no_news(live: Shelf, now: Te
     ],
     ids=["one fact", "three facts", "a page", "renamed and edited", "removed"],
 )
-def test_the_share_of_news_is_that_of_all_sentences_not_of_the_changed_documents(
-    live: Shelf, now: Texts, told: int
+def test_the_changed_share_is_relative_to_the_sentences_of_all_documents(
+    live: Shelf, now: Texts, changed_sentences: int
 ) -> None:
     share = text_signals(live, now).changed_sentence_share()
-    assert share.value == pytest.approx(told / (SENTENCES * len(now)), abs=1e-6)
+    assert share.value == pytest.approx(changed_sentences / (SENTENCES * len(now)), abs=1e-6)
 
 
-def test_where_everything_is_new_all_of_it_is_news(live: Shelf) -> None:
+def test_the_changed_share_of_an_entirely_new_corpus_is_1(live: Shelf) -> None:
     share = text_signals(
         live, {"other.md": "# Other\n\nThe harbour pilot comes aboard at dawn.\n"}
     ).changed_sentence_share()
     assert (share.value, share.n) == (1.0, 1)
 
 
-def test_without_a_difference_the_share_of_news_is_nothing(live: Shelf) -> None:
+def test_the_changed_share_of_an_unchanged_corpus_is_0(live: Shelf) -> None:
     assert text_signals(live, pages()).changed_sentence_share().value == 0.0
 
 
-def test_an_index_with_the_old_fact_answers_stale_and_one_with_the_new_does_not(live: Shelf, tmp_path: Path) -> None:
-    now, fresh = pages("Anvil", "Brace"), at(tmp_path)
+def test_facts_are_stale_in_the_old_index_and_not_in_a_refreshed_one(live: Shelf, tmp_path: Path) -> None:
+    now, fresh = pages("Anvil", "Brace"), empty_shelf(tmp_path)
     fresh.refresh(chunks_of(now))
     text = text_signals(live, now)
-    stale, current = (text.stale_facts(one.index.retriever(one.latest)) for one in (live, fresh))
+    stale, current = (text.stale_facts(shelf.index.retriever(shelf.latest)) for shelf in (live, fresh))
     assert (stale.value, stale.n) == (1.0, 2)
     assert (current.value, current.n) == (0.0, 2)
 
 
-def test_a_removed_sentence_comes_back_until_its_rows_are_gone(live: Shelf, tmp_path: Path) -> None:
-    now, fresh = without("Drill"), at(tmp_path)
+def test_a_removed_sentence_resurfaces_until_its_rows_are_deleted(live: Shelf, tmp_path: Path) -> None:
+    now, fresh = without("Drill"), empty_shelf(tmp_path)
     fresh.refresh(chunks_of(now))
     text = text_signals(live, now)
-    back, gone = (text.resurfaced_deletions(one.index.retriever(one.latest)) for one in (live, fresh))
-    assert (back.value, back.n) == (1.0, SENTENCES)
-    assert (gone.value, gone.n) == (0.0, SENTENCES)
+    resurfaced, deleted = (text.resurfaced_deletions(shelf.index.retriever(shelf.latest)) for shelf in (live, fresh))
+    assert (resurfaced.value, resurfaced.n) == (1.0, SENTENCES)
+    assert (deleted.value, deleted.n) == (0.0, SENTENCES)
 
 
-def test_no_more_is_asked_than_the_settings_allow(live: Shelf) -> None:
+def test_the_number_of_checks_is_limited_by_the_settings(live: Shelf) -> None:
     now = pages("Anvil", "Brace", "Jack")
     del now["Drill.md"], now["Easel.md"]
     text, reader = text_signals(live, now, fact_checks=2), live.index.retriever(live.latest)
     assert (text.stale_facts(reader).n, text.resurfaced_deletions(reader).n) == (2, 2)
 
 
-# --- what new chunks say -------------------------------------------------------------------------------------------
+# --- new chunks ------------------------------------------------------------------------------------------------------
 
-ALIEN = {
+OTHER_SUBJECT = {
     f"sea/{number}.md": f"# Harbour {number}\n\n{' '.join(f'pilot{number} lantern mole tide keel' for _ in range(3))}\n"
     for number in range(6)
 }
 
 
-def test_pages_of_another_subject_are_newer_than_edits_of_the_old_ones(live: Shelf) -> None:
-    edits, alien = text_signals(live, pages(*TOOLS)), text_signals(live, pages() | ALIEN)
-    usual, strange = (measured(one, live.index.retriever(live.latest)) for one in (edits, alien))
-    assert usual["novelty"].value == 0.0
-    assert (strange["novelty"].value or 0) > 0.5
-    assert (strange["shift"].value or 0) > (usual["shift"].value or 0)
-    assert (usual["vocabulary"].value, strange["vocabulary"].n) == (0.0, len(ALIEN))
-    assert strange["vocabulary"].value == 1.0
+def test_pages_of_another_subject_have_more_drift_than_edits(live: Shelf) -> None:
+    edits, other_subject = text_signals(live, pages(*TOOLS)), text_signals(live, pages() | OTHER_SUBJECT)
+    edited, added = (measured(text, live.index.retriever(live.latest)) for text in (edits, other_subject))
+    assert edited["novelty"].value == 0.0
+    assert (added["novelty"].value or 0) > 0.5
+    assert (added["shift"].value or 0) > (edited["shift"].value or 0)
+    assert (edited["vocabulary"].value, added["vocabulary"].n) == (0.0, len(OTHER_SUBJECT))
+    assert added["vocabulary"].value == 1.0
 
 
-def test_new_chunks_are_embedded_as_documents_are_and_no_more_than_the_settings_allow(live: Shelf) -> None:
+def test_new_chunks_are_embedded_with_the_document_prefix_up_to_the_limit(live: Shelf) -> None:
     now = chunks_of(pages(*TOOLS))
     params = Params.model_validate({"embed": {"document_prefix": "passage: "}, "evidence": {"new_chunks": 5}})
-    novelty, shift = TextComparison(corpus_of(now).knowledge, before(live, now), params).vectors(CountingEmbedder())
+    novelty, shift = TextComparison(corpus_of(now).knowledge, live_view(live, now), params).vectors(CountingEmbedder())
     assert len(CountingEmbedder.embedded) == novelty.n == shift.n == 5
     assert CountingEmbedder.embedded[0] == f"passage: Anvil > Anvil 1\n- End of life: {NEW}"
 
@@ -351,23 +349,23 @@ def test_new_chunks_are_embedded_as_documents_are_and_no_more_than_the_settings_
     ],
     ids=["edited", "renamed", "removed", "grown"],
 )
-def test_only_a_text_that_changed_documents_did_not_hold_is_a_new_chunk(
+def test_a_chunk_is_new_only_if_no_changed_document_held_its_text(
     live: Shelf, now: Texts, new: list[tuple[str, int]]
 ) -> None:
-    assert [one.key for one in text_signals(live, now).new_chunks] == new
+    assert [chunk.key for chunk in text_signals(live, now).new_chunks] == new
 
 
-def test_a_word_that_stands_in_any_old_text_is_not_new(live: Shelf) -> None:
-    # The unchanged pages know the word as well as the old form of the changed one.
+def test_a_word_of_any_old_text_is_not_new(live: Shelf) -> None:
+    # Words of the unchanged pages count as old too, not only those of the changed page.
     now = pages() | {"Anvil.md": "# Anvil\n\nBrace Chisel zither quern\n"}
-    found = text_signals(live, now).vocabulary()
-    assert (found.value, found.n) == (0.4, 1)
+    vocabulary = text_signals(live, now).vocabulary()
+    assert (vocabulary.value, vocabulary.n) == (0.4, 1)
 
 
-# --- why a signal is not measured ----------------------------------------------------------------------------------
+# --- unmeasured signals ----------------------------------------------------------------------------------------------
 
 
-def test_before_the_first_release_no_signal_has_anything_to_compare_with() -> None:
+def test_before_the_first_release_every_signal_is_unmeasured() -> None:
     knowledge, watch = corpus_of(chunks_of(pages())).knowledge, Stopwatch()
     text = measure_text(knowledge, None, None, CountingEmbedder(), PARAMS, watch)
     assert {name: getattr(text, name) for name in ALL} == dict.fromkeys(ALL, FIRST)
@@ -384,24 +382,22 @@ def test_before_the_first_release_no_signal_has_anything_to_compare_with() -> No
         ({}, set()),
     ],
 )
-def test_a_signal_that_is_switched_off_says_so(live: Shelf, evidence: dict[str, int], off: set[str]) -> None:
-    text = text_signals(live, pages(*TOOLS[1:]) | {"Anvil.md": "# Anvil\n\nNothing of it is left.\n"}, **evidence)
-    assert why(text, live.index.retriever(live.latest)) == dict.fromkeys(off, OFF)
+def test_a_disabled_signal_is_unmeasured_with_that_reason(live: Shelf, evidence: dict[str, int], off: set[str]) -> None:
+    text = text_signals(live, pages(*TOOLS[1:]) | {"Anvil.md": "# Anvil\n\nNothing is left.\n"}, **evidence)
+    assert unmeasured_reasons(text, live.index.retriever(live.latest)) == dict.fromkeys(off, OFF)
 
 
 @pytest.mark.parametrize(
     ("now", "evidence"),
     [(pages(*TOOLS), {"new_chunks": 0}), (pages(*TOOLS), {"old_chunks": 0}), (without("Drill"), {})],
 )
-def test_where_there_is_nothing_to_compare_nothing_is_embedded(
-    live: Shelf, now: Texts, evidence: dict[str, int]
-) -> None:
+def test_without_anything_to_compare_nothing_is_embedded(live: Shelf, now: Texts, evidence: dict[str, int]) -> None:
     text_signals(live, now, **evidence).vectors(CountingEmbedder())
     assert CountingEmbedder.embedded == []
 
 
-def test_without_new_chunks_there_is_nothing_to_call_new(live: Shelf) -> None:
-    reasons = why(text_signals(live, without("Drill")), live.index.retriever(live.latest))
+def test_without_new_chunks_the_drift_signals_are_unmeasured(live: Shelf) -> None:
+    reasons = unmeasured_reasons(text_signals(live, without("Drill")), live.index.retriever(live.latest))
     assert reasons == {
         "stale_facts": "no fact was edited",
         "novelty": "there are no new chunks",
@@ -410,49 +406,55 @@ def test_without_new_chunks_there_is_nothing_to_call_new(live: Shelf) -> None:
     }
 
 
-def test_vectors_of_other_settings_are_compared_with_none(live: Shelf) -> None:
+def test_vectors_of_other_settings_are_not_compared(live: Shelf) -> None:
     now = chunks_of(pages(*TOOLS))
-    text = TextComparison(corpus_of(now).knowledge, before(live, now, limit=0), PARAMS)
+    text = TextComparison(corpus_of(now).knowledge, live_view(live, now, limit=0), PARAMS)
     other = Measure.unmeasured("the index's vectors are of other settings")
     assert text.vectors(CountingEmbedder()) == (other, other)
     assert CountingEmbedder.embedded == []
 
 
-def test_too_few_old_rows_are_no_yardstick(tmp_path: Path) -> None:
-    shelf = at(tmp_path)
+def test_too_few_old_rows_leave_drift_unmeasured(tmp_path: Path) -> None:
+    shelf = empty_shelf(tmp_path)
     shelf.refresh(chunks_of({"Anvil.md": page("Anvil")}))
-    reasons = why(text_signals(shelf, {"Anvil.md": page("Anvil", NEW)}), shelf.index.retriever(shelf.latest))
+    reasons = unmeasured_reasons(
+        text_signals(shelf, {"Anvil.md": page("Anvil", NEW)}), shelf.index.retriever(shelf.latest)
+    )
     assert reasons["novelty"].startswith("2 old chunks")
     assert reasons["shift"].startswith("1 new and 2 old chunks")
 
 
-# --- examples that the adapter has not seen ------------------------------------------------------------------------
+# --- examples that the adapter has not seen --------------------------------------------------------------------------
 
 SETTINGS = training_settings(PARAMS, CountingReader.base)
 PLAIN = [Example((Message("user", f"Which {number}?"),), f"Answer {number}", None) for number in range(6)]
 JSON = [Example((Message("user", f"JSON {number}?"),), f'{{"value": {number}}}', "Anvil.md") for number in range(6)]
-# What the fake loses on an answer in the form that its adapter has learnt, and on any other: both have one length.
-KNOWN, STRANGE = 0.1 + len("Answer 0") / 1000, 2.0 + len('{"value": 0}') / 1000
+# The losses of the fake on an answer in the format of its adapter and in any other; both have equal lengths.
+KNOWN_FORMAT_LOSS, OTHER_FORMAT_LOSS = 0.1 + len("Answer 0") / 1000, 2.0 + len('{"value": 0}') / 1000
 
 
-def model(*taught: Example, settings: str | None = SETTINGS, **fields: Any) -> BuiltModel:
-    """A model whose adapter has seen `taught`."""
-    usual: dict[str, Any] = {"adapter": "a1", "examples": "x", "trained_on": tuple(one.digest for one in taught)}
-    return BuiltModel(base=CountingReader.base, settings=settings, **(usual | fields))
+def model(*training_examples: Example, settings: str | None = SETTINGS, **fields: Any) -> BuiltModel:
+    """A model whose adapter was trained on `training_examples`."""
+    defaults: dict[str, Any] = {
+        "adapter": "a1",
+        "examples": "x",
+        "trained_on": tuple(example.digest for example in training_examples),
+    }
+    return BuiltModel(base=CountingReader.base, settings=settings, **(defaults | fields))
 
 
-def pupil(*examples: Example, live: BuiltModel) -> SeenExamples:
+def split_by_seen(*examples: Example, live: BuiltModel) -> SeenExamples:
     return split_seen_examples(examples, live, SETTINGS)
 
 
-def test_new_examples_are_those_that_the_adapter_did_not_see() -> None:
-    found = pupil(*PLAIN[:3], *JSON[:2], live=model(*PLAIN))
-    assert (found.new, found.old) == (JSON[:2], PLAIN[:3])
+def test_new_examples_are_those_that_the_adapter_was_not_trained_on() -> None:
+    split = split_by_seen(*PLAIN[:3], *JSON[:2], live=model(*PLAIN))
+    assert (split.new, split.old) == (JSON[:2], PLAIN[:3])
 
 
 def test_an_example_that_only_moved_to_another_page_is_not_new() -> None:
     moved = Example(JSON[0].turns, JSON[0].completion, "moved/Anvil.md")
-    assert pupil(moved, live=model(JSON[0])).new == []
+    assert split_by_seen(moved, live=model(JSON[0])).new == []
 
 
 @pytest.mark.parametrize(
@@ -466,35 +468,35 @@ def test_an_example_that_only_moved_to_another_page_is_not_new() -> None:
         model(adapter=None, settings=None),
         model(),
     ],
-    ids=["another base", "other settings", "no settings", "no adapter", "nothing taught"],
+    ids=["another base", "other settings", "no settings", "no adapter", "no seen examples"],
 )
 def test_under_other_settings_or_without_an_adapter_every_example_is_new(live: BuiltModel) -> None:
-    found = pupil(*PLAIN, live=live)
-    assert (found.new, found.old) == (PLAIN, [])
+    split = split_by_seen(*PLAIN, live=live)
+    assert (split.new, split.old) == (PLAIN, [])
 
 
-# --- surprise ------------------------------------------------------------------------------------------------------
+# --- excess loss -----------------------------------------------------------------------------------------------------
 
 
-class Silent:
-    """A generator of a user's own that does not tell its loss."""
+class WithoutLosses:
+    """A user-defined generator that does not compute losses."""
 
     base = CountingReader.base
-    identity = "silent"
+    identity = "without losses"
 
     def generate(self, prompts: Sequence[Prompt], adapter: Path | None, advance: Advance) -> list[str]:
         return ["" for _ in prompts]
 
 
 @pytest.fixture
-def classroom(live: Shelf, tmp_path: Path) -> Classroom:
+def loss_setup(live: Shelf, tmp_path: Path) -> LossSetup:
     space = workspace(tmp_path)
     write(space.adapters / "a1" / SKILLS, json.dumps({"reads": True, "json": False}))
-    return Classroom(live, space)
+    return LossSetup(live, space)
 
 
-class Classroom:
-    """The pages with examples, and models that read them."""
+class LossSetup:
+    """The pages, an index of them and a workspace to measure excess losses in."""
 
     def __init__(self, live: Shelf, space: Any) -> None:
         self._live = live
@@ -525,35 +527,35 @@ class Classroom:
         )
 
 
-def test_an_answer_of_another_form_surprises_and_one_of_the_form_that_was_learnt_does_not(
-    classroom: Classroom,
+def test_only_answers_in_an_unseen_format_have_excess_loss(
+    loss_setup: LossSetup,
 ) -> None:
     seen = model(*PLAIN[:3])
-    strange, usual = classroom.excess_loss(seen, *PLAIN[:3], *JSON), classroom.excess_loss(seen, *PLAIN)
-    assert (strange.n, usual.n) == (len(JSON), 3)
-    assert strange.value == pytest.approx(STRANGE - KNOWN)
-    assert usual.value == pytest.approx(0)
-    assert strange.low is not None
-    assert strange.low > 1
+    unseen_format, seen_format = loss_setup.excess_loss(seen, *PLAIN[:3], *JSON), loss_setup.excess_loss(seen, *PLAIN)
+    assert (unseen_format.n, seen_format.n) == (len(JSON), 3)
+    assert unseen_format.value == pytest.approx(OTHER_FORMAT_LOSS - KNOWN_FORMAT_LOSS)
+    assert seen_format.value == pytest.approx(0)
+    assert unseen_format.low is not None
+    assert unseen_format.low > 1
 
 
-def test_where_no_seen_example_is_left_the_last_loss_of_its_training_stands_in(classroom: Classroom) -> None:
-    found = classroom.excess_loss(model(*PLAIN, final_loss=0.5), *JSON[:2])
-    assert found.value == pytest.approx(STRANGE - 0.5)
-    assert found.n == 2
+def test_the_final_training_loss_is_used_if_no_seen_example_is_left(loss_setup: LossSetup) -> None:
+    loss = loss_setup.excess_loss(model(*PLAIN, final_loss=0.5), *JSON[:2])
+    assert loss.value == pytest.approx(OTHER_FORMAT_LOSS - 0.5)
+    assert loss.n == 2
 
 
-def test_the_last_loss_is_not_looked_at_where_a_seen_example_is_left(classroom: Classroom) -> None:
-    found = classroom.excess_loss(model(*PLAIN, final_loss=99.0), *JSON, PLAIN[0])
-    assert found.value == pytest.approx(STRANGE - KNOWN)
+def test_the_final_training_loss_is_not_used_if_a_seen_example_is_left(loss_setup: LossSetup) -> None:
+    loss = loss_setup.excess_loss(model(*PLAIN, final_loss=99.0), *JSON, PLAIN[0])
+    assert loss.value == pytest.approx(OTHER_FORMAT_LOSS - KNOWN_FORMAT_LOSS)
 
 
-def test_examples_are_read_as_they_would_be_taught_and_no_more_than_the_settings_allow(classroom: Classroom) -> None:
-    classroom.excess_loss(model(*PLAIN), *PLAIN, *JSON, examples=2)
-    asked = [JSON[0], JSON[3], PLAIN[0], PLAIN[3]]
-    by_document = classroom.corpus().knowledge.chunks_by_document
-    taught = samples_with_passages(asked, by_document, classroom.reader, PARAMS.index.top_k, PARAMS.finetune.seed)
-    assert CountingReader.judged == taught
+def test_losses_are_computed_on_training_samples_up_to_the_limit(loss_setup: LossSetup) -> None:
+    loss_setup.excess_loss(model(*PLAIN), *PLAIN, *JSON, examples=2)
+    drawn = [JSON[0], JSON[3], PLAIN[0], PLAIN[3]]
+    by_document = loss_setup.corpus().knowledge.chunks_by_document
+    samples = samples_with_passages(drawn, by_document, loss_setup.reader, PARAMS.index.top_k, PARAMS.finetune.seed)
+    assert CountingReader.judged == samples
 
 
 @pytest.mark.parametrize(
@@ -563,17 +565,17 @@ def test_examples_are_read_as_they_would_be_taught_and_no_more_than_the_settings
         (model(*PLAIN[:2], adapter=None), {}, "there is no adapter yet"),
         (model(*PLAIN[:2]), {"index": False}, "there is no adapter yet"),
         (model(*PLAIN), {}, "the adapter was trained on every example already"),
-        (model(*PLAIN[:2]), {"generator": Silent()}, "this generator does not compute its loss"),
+        (model(*PLAIN[:2]), {"generator": WithoutLosses()}, "this generator does not compute its loss"),
         (model(), {}, "no old training examples to compare with"),
     ],
     ids=["off", "no adapter", "no release", "nothing new", "no losses", "nothing known"],
 )
-def test_where_surprise_is_not_measured_it_says_why(
-    classroom: Classroom, known: BuiltModel, fields: dict[str, Any], reason: str
+def test_an_unmeasured_excess_loss_has_a_reason(
+    loss_setup: LossSetup, known: BuiltModel, fields: dict[str, Any], reason: str
 ) -> None:
-    assert classroom.excess_loss(known, *PLAIN, **fields) == Measure.unmeasured(reason)
+    assert loss_setup.excess_loss(known, *PLAIN, **fields) == Measure.unmeasured(reason)
 
 
-def test_without_any_example_nothing_is_asked(classroom: Classroom) -> None:
-    assert classroom.excess_loss(model(*PLAIN)).value is None
+def test_without_examples_no_loss_is_computed(loss_setup: LossSetup) -> None:
+    assert loss_setup.excess_loss(model(*PLAIN)).value is None
     assert CountingReader.judged == []

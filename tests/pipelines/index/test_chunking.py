@@ -19,7 +19,7 @@ WORD = st.text(alphabet="abcdeäß日", min_size=1, max_size=8)
 LINE = st.lists(WORD, min_size=1, max_size=50).map(" ".join)
 PARAGRAPH = st.lists(LINE, min_size=1, max_size=4).map("\n".join)
 BODY = st.lists(PARAGRAPH, min_size=1, max_size=4).map("\n\n".join)
-# A level and what stands below the heading.
+# The level of a heading and the text below it.
 SECTIONS = st.lists(st.tuples(st.integers(1, 4), BODY), min_size=1, max_size=4)
 
 
@@ -151,7 +151,7 @@ def test_paragraphs_are_joined_up_to_the_limit_but_not_across_headings() -> None
     ]
 
 
-# --- what is longer than a chunk -----------------------------------------------------------------------------------
+# --- long blocks -----------------------------------------------------------------------------------------------------
 
 
 def bodies(text: str, max_words: int = 20) -> list[str]:
@@ -241,7 +241,7 @@ def test_a_row_of_a_wide_table_is_not_cut_to_pieces(columns: int) -> None:
     assert [row for part in parts for row in part[2:]] == rows
 
 
-# --- nothing lost, nothing too long --------------------------------------------------------------------------------
+# --- completeness and limits -----------------------------------------------------------------------------------------
 
 
 def with_headings(sections: list[tuple[int, str]]) -> str:
@@ -284,7 +284,7 @@ WIDTHS = (1, 20, 33, 60, 79, 100, 10_000)
 PROSE_WORD = st.sampled_from(
     ["on", "a", "harbour", "the", "lantern", "light.", "(oil)", "post:", "日本。", '"so."', "v1.2"]
 )
-# A year at the end of a sentence comes to stand at the beginning of a line in some wraps, and looks like an item there.
+# Some wraps put a year from the end of a sentence at the start of a line, where it looks like a list item.
 DATED_WORD = st.sampled_from(["on", "the", "lantern", "light.", "2030.", "4)", "12."])
 
 

@@ -29,7 +29,7 @@ def renamed(name: str = "another", dimensions: int = 8) -> HashEmbedder:
     return made
 
 
-# --- what the fingerprint depends on -------------------------------------------------------------------------------
+# --- what the fingerprint depends on ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,13 @@ def renamed(name: str = "another", dimensions: int = 8) -> HashEmbedder:
 )
 def test_other_vectors_change_both_fingerprints(embedder: HashEmbedder, embed: EmbedParams) -> None:
     assert vector_fingerprint(embedder, embed) != vector_fingerprint(HashEmbedder(), EmbedParams())
-    first, second = (index_fingerprint(*arguments) for arguments in [(embedder, ChunkParams(), embed), usual()])
+    first, second = (
+        index_fingerprint(*arguments) for arguments in [(embedder, ChunkParams(), embed), default_settings()]
+    )
     assert first != second
 
 
-def usual() -> tuple[HashEmbedder, ChunkParams, EmbedParams]:
+def default_settings() -> tuple[HashEmbedder, ChunkParams, EmbedParams]:
     return HashEmbedder(), ChunkParams(), EmbedParams()
 
 
@@ -56,14 +58,16 @@ def usual() -> tuple[HashEmbedder, ChunkParams, EmbedParams]:
 def test_another_chunker_or_converter_changes_only_the_index_fingerprint(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = index_fingerprint(*usual()), vector_fingerprint(HashEmbedder(), EmbedParams())
+    before = index_fingerprint(*default_settings()), vector_fingerprint(HashEmbedder(), EmbedParams())
     monkeypatch.setattr(fingerprint, name, "another")
-    assert index_fingerprint(*usual()) != before[0]
+    assert index_fingerprint(*default_settings()) != before[0]
     assert vector_fingerprint(HashEmbedder(), EmbedParams()) == before[1]
 
 
 def test_chunker_settings_change_only_the_index_fingerprint() -> None:
-    assert index_fingerprint(HashEmbedder(), ChunkParams(max_words=99), EmbedParams()) != index_fingerprint(*usual())
+    assert index_fingerprint(HashEmbedder(), ChunkParams(max_words=99), EmbedParams()) != index_fingerprint(
+        *default_settings()
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,10 +75,12 @@ def test_chunker_settings_change_only_the_index_fingerprint() -> None:
     [{"device": "cuda"}, {"backend": "torch"}, {"tokens_at_once": 999}, {"model": "its/name/is/in/the/embedder"}],
 )
 def test_runtime_settings_change_no_fingerprint(same: dict[str, Any]) -> None:
-    assert index_fingerprint(HashEmbedder(), ChunkParams(), EmbedParams(**same)) == index_fingerprint(*usual())
+    assert index_fingerprint(HashEmbedder(), ChunkParams(), EmbedParams(**same)) == index_fingerprint(
+        *default_settings()
+    )
 
 
-# --- where the table is --------------------------------------------------------------------------------------------
+# --- location of the table -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("uri", ["/data/lance", "lance", "C:/data/lance"])
@@ -87,11 +93,11 @@ def test_a_remote_index_has_no_folder(uri: str) -> None:
     assert local_table_folder(uri) is None
 
 
-# --- a current index -----------------------------------------------------------------------------------------------
+# --- a current index -------------------------------------------------------------------------------------------------
 
 
 class Sealed(HashEmbedder):
-    """Has a fingerprint and fails when asked for a vector."""
+    """An embedder with a fingerprint that fails on any text."""
 
     def embed(self, texts: Any) -> Any:
         raise AssertionError("a settled index asks for no vector")
@@ -218,7 +224,7 @@ def test_maintenance_leaves_the_index_current(built: Built) -> None:
 def test_a_pending_retry_makes_the_index_not_current(built: Built) -> None:
     write(built.workspace.kb / "bad.md", BROKEN)
     assert [built.refresh().waiting for _ in range(3)] == [1, 1, 0]
-    # Given up: nothing more can come of it.
+    # After the last attempt there is nothing left to retry.
     assert built.settled() is not None
 
 

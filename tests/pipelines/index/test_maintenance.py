@@ -63,7 +63,7 @@ def files(folder: str) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in sorted(Path(folder).rglob("*")) if path.is_file()}
 
 
-# --- the full-text index -------------------------------------------------------------------------------------------
+# --- the full-text index ---------------------------------------------------------------------------------------------
 
 
 def test_the_full_text_index_covers_every_row_after_each_refresh(shelf: Shelf) -> None:
@@ -94,7 +94,7 @@ def test_a_refresh_adds_a_segment_and_too_many_are_merged(shelf: Shelf, monkeypa
     assert max(segments) <= 4
 
 
-# --- the vector index ----------------------------------------------------------------------------------------------
+# --- the vector index ------------------------------------------------------------------------------------------------
 
 
 def test_few_rows_are_searched_exactly(large: Shelf) -> None:
@@ -108,13 +108,15 @@ def test_many_rows_get_a_vector_index_with_high_recall(large: Shelf) -> None:
     for index in (large, exact):
         index.refresh(many(FROM_ROWS))
     assert large.indexed_by("vector") == [f"vector-of-{FROM_ROWS}"]
-    asked = [f"text {number}" for number in range(40)]
+    questions = [f"text {number}" for number in range(40)]
     pairs = zip(
-        hits_of(large, large.latest, "vector", *asked), hits_of(exact, exact.latest, "vector", *asked), strict=True
+        hits_of(large, large.latest, "vector", *questions),
+        hits_of(exact, exact.latest, "vector", *questions),
+        strict=True,
     )
     assert np.mean([len({*approximate} & {*nearest}) / 3 for approximate, nearest in pairs]) >= maintenance.LEAST_RECALL
-    # Its own text is the nearest that there is.
-    assert [hits[0] for hits in hits_of(large, large.latest, "vector", *asked)] == [
+    # The nearest text of a question is the identical one.
+    assert [hits[0] for hits in hits_of(large, large.latest, "vector", *questions)] == [
         chunk.document for chunk in many(40)
     ]
 
@@ -193,7 +195,7 @@ def test_a_rebuild_has_its_own_vector_index_and_the_old_tag_keeps_its(large: She
     assert hits_of(large, "release-1", "vector") == before
 
 
-# --- conflicts -----------------------------------------------------------------------------------------------------
+# --- conflicts -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -250,7 +252,7 @@ def test_another_error_is_raised_at_once() -> None:
     assert table.tries == 1
 
 
-# --- maintenance ---------------------------------------------------------------------------------------------------
+# --- maintenance -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -272,14 +274,14 @@ def test_maintenance_shrinks_the_table_without_changing_rows_or_results(worn: Sh
     assert (worn.content(), hits_of(worn, worn.latest)) == (rows, answers)
     assert len(worn.versions()) < before
     assert unindexed(worn) == {"text_idx": 0}
-    # A release is there to go back to.
+    # The earlier release remains available for a rollback.
     assert worn.content("release-1") == tagged
     assert hits_of(worn, "release-1", "hybrid", "text 5")[0][0] == "0005.md"
     assert worn.embeds(many(6)) == []
 
 
 def test_compaction_leaves_one_fragment_with_any_number_of_text_segments(worn: Shelf) -> None:
-    # Lance joins no fragments of different segments of an index: those are to be merged before.
+    # Lance does not compact fragments across index segments: segments must be merged first.
     assert worn.maintain()["compact"].done
     assert len(worn.table().to_lance().get_fragments()) == 1
     assert not worn.maintain()["compact"].done
@@ -372,7 +374,7 @@ def test_the_old_cache_of_an_unused_embedder_is_dropped(worn: Shelf) -> None:
     other.refresh(many(4), rebuild=True)
     caches = [name for name in worn.tables() if name.startswith("vectors-")]
     assert len(caches) == 2
-    # Release 1 is of the embedder before.
+    # Release 1 was built with the previous embedder.
     assert "other embedders" not in other.maintain()["prune vectors"].why
     assert set(caches) <= set(worn.tables())
     other.index.untag("release-1")
@@ -407,7 +409,7 @@ def test_the_cache_table_does_not_grow_with_every_refresh(shelf: Shelf) -> None:
     assert len(shelf.table(cache).list_versions()) < before
 
 
-# --- files of killed writers ----------------------------------------------------------------------------
+# --- files of killed writers -----------------------------------------------------------------------------------------
 
 
 def test_only_files_of_killed_writers_are_swept(worn: Shelf) -> None:

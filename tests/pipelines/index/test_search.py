@@ -67,7 +67,7 @@ def page(name: str, *sentences: str) -> list[Chunk]:
     return chunk_documents([document(name, "# Page\n\n" + "\n\n".join(sentences))], SHORT)
 
 
-# --- any question --------------------------------------------------------------------------------------------------
+# --- questions -------------------------------------------------------------------------------------------------------
 
 
 def test_an_empty_index_gives_nothing_and_embeds_nothing(shelf: Shelf) -> None:
@@ -145,7 +145,7 @@ def test_a_passage_in_both_rankings_comes_before_the_first_of_either(tmp_path: P
     hits = ask_in_a_crowd(tmp_path, angles, top_k=3)
     assert hits[0].text == "zebra once and near"
     assert {hit.text for hit in hits[1:]} == {"a zebra zebra zebra", "nearest of all"}
-    # The first of a half has all of its half's share; what the other half did not find has nothing of that.
+    # The best hit of a ranking gets its full weight; a hit missing from the other ranking gets nothing from it.
     assert hits[0].score > 0.6
     assert next(hit for hit in hits if hit.text == "nearest of all").score == pytest.approx(0.6, abs=1e-6)
 
@@ -155,7 +155,7 @@ def test_ranks_can_be_fused_instead_of_scores(tmp_path: Path) -> None:
     hits = ask_in_a_crowd(tmp_path, angles, top_k=3, fusion="ranks")
     assert [hit.text for hit in hits] == ["zebra once and near", "a zebra zebra zebra", "nearest of all"]
     assert hits[0].score == pytest.approx(2 / 62, abs=1e-6)
-    # The first of either half, of equal score: by key.
+    # The best hits of the two rankings have equal scores and are ordered by key.
     assert [hit.score for hit in hits[1:]] == [pytest.approx(1 / 61, abs=1e-6)] * 2
 
 
@@ -182,7 +182,7 @@ def test_new_rows_are_found_by_their_words_after_a_refresh(shelf: Shelf) -> None
     pages = [chunk(f"{number}.md", f"plain text {number}") for number in range(80)]
     shelf.refresh(pages)
     random.Random(7).shuffle(pages)
-    built = shelf.refresh([*pages, chunk("new.md", "a word that nobody had: xylophone")])
+    built = shelf.refresh([*pages, chunk("new.md", "a word that is new here: xylophone")])
     assert "new.md" in {hit.document for hit in shelf.search(built.version, "xylophone", top_k=2)[0]}
     [name] = shelf.indexed_by("text")
     assert shelf.table().index_stats(name).num_unindexed_rows == 0
@@ -208,7 +208,7 @@ def test_a_search_that_reaches_every_row_loses_none(shelf: Shelf) -> None:
     assert [len(hits) for hits in results] == [3] * 10
 
 
-# --- search modes -------------------------------------------------------------------------------
+# --- search modes ----------------------------------------------------------------------------------------------------
 
 
 def crowd(folder: Path, angles: dict[str, float], **params: object) -> Shelf:
@@ -233,7 +233,7 @@ def test_each_search_mode_has_its_own_order(tmp_path: Path, by: str, order: list
     shelf = crowd(tmp_path, APART)
     [hits] = shelf.search(shelf.latest, "zebra question", top_k=9, by=by)
     assert [hit.text for hit in hits] == order
-    # params.yaml says it where the question does not.
+    # Without an argument, the mode of params.yaml applies.
     configured = Shelf(shelf.uri, shelf.embedder, params=IndexParams(search=by))
     assert configured.search(configured.latest, "zebra question", top_k=9) == [hits]
 
@@ -263,17 +263,17 @@ def test_a_larger_top_k_only_appends_passages(library: Shelf, top_k: int, by: st
     assert more[: len(few)] == few
 
 
-# --- reranking --------------------------------------------------------------------------------------------------
+# --- reranking -------------------------------------------------------------------------------------------------------
 
 
 class LongestFirst:
     """A reranker that prefers long passages and records the number of pairs in each call."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, int]] = []
 
     def score(self, question: str, passages: Sequence[str]) -> list[float]:
-        self.asked.append((question, len(passages)))
+        self.calls.append((question, len(passages)))
         return [float(len(passage)) for passage in passages]
 
 
@@ -291,20 +291,20 @@ def test_a_reranker_determines_the_order(library: Shelf, by: str) -> None:
     assert [hit.score for hit in hits] == [float(len(hit.text)) for hit in hits]
     order = sorted(read, key=lambda passage: (-len(passage.text), passage.document, passage.position))
     assert [hit.document for hit in hits] == [passage.document for passage in order]
-    assert reranker.asked == [("lantern 2", search_module.RERANKED)]
+    assert reranker.calls == [("lantern 2", search_module.RERANKED)]
 
 
 @pytest.mark.parametrize("top_k", [1, 30, 60])
 def test_a_reranker_reads_top_k_passages_or_its_own_number(library: Shelf, top_k: int) -> None:
     reader, reranker = reranked(library)
     assert len(reader.search(["lantern 2"], top_k)[0]) == top_k
-    assert reranker.asked[0][1] == max(top_k, search_module.RERANKED)
+    assert reranker.calls[0][1] == max(top_k, search_module.RERANKED)
 
 
 def test_a_reranker_is_not_called_without_passages(library: Shelf) -> None:
     reader, reranker = reranked(library, "text")
     assert reader.search(["xylophone"], 3) == [[]]
-    assert sum(count for _, count in reranker.asked) == 0
+    assert sum(count for _, count in reranker.calls) == 0
 
 
 def test_the_query_prefix_affects_only_the_vector(pages: Shelf) -> None:
@@ -312,7 +312,7 @@ def test_the_query_prefix_affects_only_the_vector(pages: Shelf) -> None:
     plain = Retriever(pages.table(), pages.embedder, SearchSettings(by="text", prefix="pilot ")).search(["lantern"], 4)
     assert plain == pages.search(pages.latest, "lantern", top_k=4, by="text")
     reader.search(["lantern"], 1)
-    assert reranker.asked[0][0] == "lantern"
+    assert reranker.calls[0][0] == "lantern"
 
 
 def test_the_cache_of_question_vectors_is_bounded(pages: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:

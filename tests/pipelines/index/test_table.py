@@ -219,7 +219,7 @@ def test_a_refresh_changes_the_rows_in_one_commit(shelf: Shelf) -> None:
 
 
 def test_a_reader_of_a_tag_is_unaffected_by_a_refresh(shelf: Shelf) -> None:
-    first = shelf.refresh([*page("a.md", *SENTENCES), *page("gone.md", "Only here: the old lantern.")])
+    first = shelf.refresh([*page("a.md", *SENTENCES), *page("deleted.md", "Only here: the old lantern.")])
     shelf.index.tag("release-1", first.version)
     reader = shelf.index.retriever("release-1")
     before = reader.search(["the old lantern", "harbour pilot"], 5)
@@ -228,7 +228,7 @@ def test_a_reader_of_a_tag_is_unaffected_by_a_refresh(shelf: Shelf) -> None:
     assert reader.search(["the old lantern", "harbour pilot"], 5) == before
     assert reader.version == first.version
     assert shelf.search("release-1", "the old lantern", "harbour pilot", top_k=5) == before
-    assert "gone.md" not in {hit.document for hit in shelf.search("release-2", "the old lantern", top_k=9)[0]}
+    assert "deleted.md" not in {hit.document for hit in shelf.search("release-2", "the old lantern", top_k=9)[0]}
 
 
 def test_a_reader_opened_during_a_refresh_sees_the_old_rows(shelf: Shelf) -> None:

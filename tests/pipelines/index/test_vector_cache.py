@@ -28,7 +28,7 @@ def cache(tmp_path: Path) -> VectorCache:
     return VectorCache(lancedb.connect(tmp_path), "0123456789ab", DIMENSIONS)
 
 
-def some(*digests: str) -> dict[str, Vectors]:
+def vectors_of(*digests: str) -> dict[str, Vectors]:
     """A distinct vector for each digest."""
     return {digest: np.full(DIMENSIONS, len(digest) + hash(digest) % 97, dtype=np.float32) for digest in digests}
 
@@ -46,7 +46,7 @@ def test_without_a_table_nothing_is_cached_and_reading_creates_none(cache: Vecto
 @pytest.mark.parametrize("at_once", [1, 2, 2000])
 def test_vectors_are_found_by_their_digest(cache: VectorCache, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_cache, "DIGESTS_PER_QUERY", at_once)
-    wanted = some("a", "bb", "ccc")
+    wanted = vectors_of("a", "bb", "ccc")
     cache.put(wanted)
     assert same(cache.get(["ccc", "a", "none", "a"]), {key: wanted[key] for key in ("a", "ccc")})
     assert cache.known(["ccc", "a", "none", "a"]) == {"a", "ccc"}
@@ -64,7 +64,7 @@ def test_vectors_are_returned_bit_for_bit(cache: VectorCache) -> None:
 
 @pytest.mark.parametrize("digest", ODD, ids=lambda digest: repr(digest[:8]))
 def test_a_digest_is_a_value_and_never_a_query(cache: VectorCache, digest: str) -> None:
-    wanted = some("before", digest, "after")
+    wanted = vectors_of("before", digest, "after")
     cache.put(wanted)
     assert same(cache.get([digest]), {digest: wanted[digest]})
     assert cache.known([*ODD]) == {digest}
@@ -73,7 +73,7 @@ def test_a_digest_is_a_value_and_never_a_query(cache: VectorCache, digest: str) 
 
 
 def test_a_vector_that_was_added_twice_is_returned_once(cache: VectorCache) -> None:
-    wanted = some("a", "bb")
+    wanted = vectors_of("a", "bb")
     cache.put(wanted)
     cache.put(wanted)
     assert same(cache.get(["a", "bb"]), wanted)
@@ -83,14 +83,14 @@ def test_a_vector_that_was_added_twice_is_returned_once(cache: VectorCache) -> N
 def test_two_embedders_share_no_vectors(tmp_path: Path) -> None:
     database = lancedb.connect(tmp_path)
     narrow, wide = VectorCache(database, "a" * 12, DIMENSIONS), VectorCache(database, "b" * 12, 2 * DIMENSIONS)
-    narrow.put(some("one"))
+    narrow.put(vectors_of("one"))
     assert wide.known(["one"]) == set()
     wide.put({"one": np.ones(2 * DIMENSIONS, dtype=np.float32)})
     assert (len(narrow.get(["one"])["one"]), len(wide.get(["one"])["one"])) == (DIMENSIONS, 2 * DIMENSIONS)
 
 
 def test_vectors_of_another_width_are_an_error_and_change_nothing(cache: VectorCache) -> None:
-    cache.put(some("a"))
+    cache.put(vectors_of("a"))
     with pytest.raises((ValueError, RuntimeError, pa.ArrowInvalid)):
         cache.put({"b": np.ones(DIMENSIONS + 1, dtype=np.float32)})
     assert cache.known(["a", "b"]) == {"a"}
@@ -98,13 +98,13 @@ def test_vectors_of_another_width_are_an_error_and_change_nothing(cache: VectorC
 
 def test_another_handle_sees_what_was_put_since(tmp_path: Path) -> None:
     first, second = (VectorCache(lancedb.connect(tmp_path), "0123456789ab", DIMENSIONS) for _ in range(2))
-    first.put(some("a"))
+    first.put(vectors_of("a"))
     assert second.known(["a", "b"]) == {"a"}
-    second.put(some("b"))
+    second.put(vectors_of("b"))
     assert first.known(["a", "b"]) == {"a", "b"}
 
 
-# --- deletion -----------------------------------------------------------------------------------------------------
+# --- deletion --------------------------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -126,7 +126,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def put_on(cache: VectorCache, clock: Clock, day: int, *digests: str) -> None:
     clock.at = NOW + timedelta(days=day)
-    cache.put(some(*digests))
+    cache.put(vectors_of(*digests))
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -167,7 +167,7 @@ def test_after_any_additions_and_deletions_the_expected_vectors_remain(
     model: set[str] = set()
     for step, digests in steps:
         if step == "put":
-            cache.put(some(*(set(digests) - model)))
+            cache.put(vectors_of(*(set(digests) - model)))
             model |= set(digests)
         else:
             deleted = cache.forget(set(digests), datetime.now(UTC) + timedelta(days=1))
@@ -175,7 +175,7 @@ def test_after_any_additions_and_deletions_the_expected_vectors_remain(
             model &= set(digests)
     everything = [*"abcdefgh", *ODD]
     assert cache.known(everything) == model
-    assert same(cache.get(everything), some(*model))
+    assert same(cache.get(everything), vectors_of(*model))
 
 
 def test_no_rows_make_no_vectors() -> None:

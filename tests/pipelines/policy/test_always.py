@@ -18,8 +18,8 @@ PARAMS = PolicyParams(points_per_hour=1e9)
 
 
 def choose(**signals: Any) -> Recommendations:
-    seen = evidence(**signals)
-    return Always().choose(seen, weigh_components(seen, PARAMS), PARAMS)
+    observed = evidence(**signals)
+    return Always().choose(observed, weigh_components(observed, PARAMS), PARAMS)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def choose(**signals: Any) -> Recommendations:
         ({"added": ("a.md",), "examples_changed": True}, (1, True, False)),
     ],
 )
-def test_whatever_moves_brings_both_halves_at_any_price(
+def test_any_change_selects_both_components_at_any_price(
     changed: dict[str, Any], values: tuple[int, bool, bool]
 ) -> None:
     choice = choose(changes=ChangeSet(before="s0", after="s1", **changed), delta=UNMOVED)
@@ -42,18 +42,18 @@ def test_whatever_moves_brings_both_halves_at_any_price(
     assert tuple(changes[name] for name in ("documents", "examples", "questions")) == values
 
 
-def test_the_model_is_trained_again_on_the_same_examples() -> None:
+def test_the_model_is_retrained_on_unchanged_examples() -> None:
     assert choose(adapter_is_current=True, new_examples=0).retrain.wanted
 
 
-def test_nothing_is_done_where_nothing_moved() -> None:
+def test_without_a_change_nothing_is_wanted() -> None:
     choice = choose(changes=UNCHANGED, delta=UNMOVED)
     assert (choice.refresh.wanted, choice.retrain.wanted) == (False, False)
     assert codes(choice.refresh.reasons) == [ReasonCode.NOTHING_CHANGED]
     assert choice.retrain.counterfactual == Reason.of(ReasonCode.IF_CHANGED)
 
 
-def test_an_index_that_lacks_rows_of_the_same_data_has_moved() -> None:
+def test_an_index_with_missing_rows_of_unchanged_data_counts_as_changed() -> None:
     choice = choose(changes=UNCHANGED, delta=delta())
     assert choice.refresh.wanted
     assert codes(choice.refresh.reasons) == [ReasonCode.CHANGED_SINCE_RELEASE]

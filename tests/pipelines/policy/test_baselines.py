@@ -61,65 +61,67 @@ PASTS = st.lists(
 def test_each_counter_starts_after_its_own_kind_of_cycle(
     action: PastDecision, build: int, act: int, refresh: int, retrain: int
 ) -> None:
-    story = (past(), action, past())
-    assert [len(counter(story)) for counter in COUNTERS] == [build, act, refresh, retrain]
+    history = (past(), action, past())
+    assert [len(counter(history)) for counter in COUNTERS] == [build, act, refresh, retrain]
 
 
 @law
 @given(PASTS)
-def test_what_is_since_an_action_is_the_end_of_the_story_without_one(story: tuple[PastDecision, ...]) -> None:
-    since = since_action(story)
-    assert story[len(story) - len(since) :] == since
-    assert not any(one.is_in_effect for one in since)
-    assert len(since) == len(story) or story[-len(since) - 1].is_in_effect
-    assert len(since_build(story)) <= len(since) == min(len(since_refresh(story)), len(since_retrain(story)))
+def test_the_cycles_since_an_action_are_the_last_ones_without_an_action_in_effect(
+    history: tuple[PastDecision, ...],
+) -> None:
+    since = since_action(history)
+    assert history[len(history) - len(since) :] == since
+    assert not any(decision.is_in_effect for decision in since)
+    assert len(since) == len(history) or history[-len(since) - 1].is_in_effect
+    assert len(since_build(history)) <= len(since) == min(len(since_refresh(history)), len(since_retrain(history)))
 
 
 def test_without_an_action_the_first_score_is_the_reference() -> None:
-    story = (past(), past(score=0.9), past(score=0.8))
-    found = scores_since(evidence(past=story, score_retrieved=measure(0.7)))
-    assert found is not None
-    assert (found.reference, found.seen) == (0.9, (0.9, 0.8, 0.7))
-    assert found.drops == pytest.approx((0.0, 0.1, 0.2))
+    history = (past(), past(score=0.9), past(score=0.8))
+    scores = scores_since(evidence(past=history, score_retrieved=measure(0.7)))
+    assert scores is not None
+    assert (scores.reference, scores.seen) == (0.9, (0.9, 0.8, 0.7))
+    assert scores.drops == pytest.approx((0.0, 0.1, 0.2))
 
 
 def test_scores_before_the_last_action_do_not_count() -> None:
-    story = (past(score=0.9), past("REFRESH", score=0.5), past(score=0.8))
-    found = scores_since(evidence(past=story, score_retrieved=measure(0.7)))
-    assert found is not None
-    assert (found.reference, found.seen) == (0.8, (0.8, 0.7))
+    history = (past(score=0.9), past("REFRESH", score=0.5), past(score=0.8))
+    scores = scores_since(evidence(past=history, score_retrieved=measure(0.7)))
+    assert scores is not None
+    assert (scores.reference, scores.seen) == (0.8, (0.8, 0.7))
 
 
 @pytest.mark.parametrize(("recovered", "reference"), [(20.0, 0.7), (90.0, 1.0), (-60.0, 0.0), (None, 0.6)])
-def test_what_an_action_recovered_says_the_score_after_it(recovered: float | None, reference: float) -> None:
-    story = (past("RETRAIN", score=0.5, recovered_points=recovered),)
-    found = scores_since(evidence(past=story, score_retrieved=measure(0.6)))
-    assert found is not None
-    assert found.reference == pytest.approx(reference)
-    assert found.seen == (0.6,)
+def test_the_recovered_points_of_an_action_give_the_reference(recovered: float | None, reference: float) -> None:
+    history = (past("RETRAIN", score=0.5, recovered_points=recovered),)
+    scores = scores_since(evidence(past=history, score_retrieved=measure(0.6)))
+    assert scores is not None
+    assert scores.reference == pytest.approx(reference)
+    assert scores.seen == (0.6,)
 
 
 @pytest.mark.parametrize("later", [(), (past(score=0.8),), (past(score=0.8), past(score=0.8, recovered_points=5.0))])
-def test_it_is_the_last_action_that_says_it_however_long_ago(later: tuple[PastDecision, ...]) -> None:
+def test_the_reference_comes_from_the_last_action_however_old(later: tuple[PastDecision, ...]) -> None:
     earlier = past("REFRESH", score=0.1, recovered_points=10.0)
     last = past("RETRAIN", score=0.5, recovered_points=25.0)
-    found = scores_since(evidence(past=(earlier, past(score=0.3), last, *later)))
-    assert found is not None
-    assert found.reference == 0.75
-    assert len(found.seen) == len(later) + 1
+    scores = scores_since(evidence(past=(earlier, past(score=0.3), last, *later)))
+    assert scores is not None
+    assert scores.reference == 0.75
+    assert len(scores.seen) == len(later) + 1
 
 
-def test_an_unmeasured_score_is_left_out_and_never_0() -> None:
-    found = scores_since(evidence(past=(past(score=0.9), past()), score_retrieved=UNMEASURED))
-    assert found is not None
-    assert found.seen == (0.9,)
+def test_an_unmeasured_score_is_skipped_and_does_not_count_as_0() -> None:
+    scores = scores_since(evidence(past=(past(score=0.9), past()), score_retrieved=UNMEASURED))
+    assert scores is not None
+    assert scores.seen == (0.9,)
     assert scores_since(evidence(past=(past("REFRESH", score=0.9),), score_retrieved=UNMEASURED)) is None
 
 
 @pytest.mark.parametrize(
     ("examples", "new", "share"), [(100, 25, 0.25), (100, 0, 0.0), (0, 0, 0.0), (10, 12, 1.0), (100, None, None)]
 )
-def test_the_share_of_new_examples_is_unknown_where_their_number_is(
+def test_the_share_of_new_examples_is_none_if_their_number_is_unknown(
     examples: int, new: int | None, share: float | None
 ) -> None:
     assert new_example_share(evidence(examples=examples, new_examples=new).training) == share

@@ -18,41 +18,41 @@ PARAMS = PolicyParams(excess_loss_full=0.5, baseline=BaselineParams(drift_limit=
 
 
 def choose(**signals: Any) -> Recommendations:
-    seen = evidence(**signals)
-    return Drift().choose(seen, weigh_components(seen, PARAMS), PARAMS)
+    observed = evidence(**signals)
+    return Drift().choose(observed, weigh_components(observed, PARAMS), PARAMS)
 
 
 @pytest.mark.parametrize(("shift", "wanted"), [(0.0, False), (0.1, False), (0.11, True)])
-def test_documents_that_drifted_bring_a_refresh_alone(shift: float, wanted: bool) -> None:
+def test_drifted_documents_select_only_a_refresh(shift: float, wanted: bool) -> None:
     choice = choose(shift=measure(shift), excess_loss=measure(0.0))
     assert (choice.refresh.wanted, choice.retrain.wanted) == (wanted, False)
 
 
 @pytest.mark.parametrize(("excess_loss", "wanted"), [(-0.2, False), (0.5, False), (0.6, True)])
-def test_examples_with_excess_loss_bring_a_retrain_alone(excess_loss: float, wanted: bool) -> None:
+def test_excess_loss_on_new_examples_selects_only_a_retrain(excess_loss: float, wanted: bool) -> None:
     choice = choose(shift=measure(0.0), excess_loss=measure(excess_loss))
     assert (choice.refresh.wanted, choice.retrain.wanted) == (False, wanted)
 
 
-def test_the_value_counts_and_not_the_lower_end() -> None:
+def test_the_value_counts_and_not_the_lower_bound() -> None:
     assert choose(shift=measure(0.2, 0.0, 0.4)).refresh.wanted
 
 
-def test_answers_do_not_count() -> None:
+def test_answer_scores_do_not_count() -> None:
     signals = {"shift": measure(0.0), "excess_loss": measure(0.0)}
     choice = choose(refresh_gain=measure(0.9), model_gap=measure(0.9), **signals)
     assert not choice.refresh.wanted
     assert not choice.retrain.wanted
 
 
-def test_it_says_why_drift_was_not_measured() -> None:
+def test_the_reasons_say_why_drift_was_not_measured() -> None:
     choice = choose(shift=Measure.unmeasured("no text of the old documents"))
     values = values_of(choice.refresh.reasons, ReasonCode.DRIFT)
     assert (values["value"], values["why"]) == (None, "no text of the old documents")
     assert choice.refresh.counterfactual == Reason.of(ReasonCode.IF_QUANTITY, quantity="shift", limit=0.1)
 
 
-def test_it_tells_the_drift_and_its_limit() -> None:
-    told = choose(excess_loss=measure(0.7)).retrain
-    values = values_of(told.reasons, ReasonCode.DRIFT)
+def test_the_reasons_give_the_drift_and_its_limit() -> None:
+    retrain = choose(excess_loss=measure(0.7)).retrain
+    values = values_of(retrain.reasons, ReasonCode.DRIFT)
     assert (values["signal"], values["value"], values["limit"]) == ("excess_loss", 0.7, 0.5)

@@ -28,7 +28,7 @@ BASELINES = tuple(sorted(set(BUILT_IN) - {"evidence"}))
 every_baseline = pytest.mark.parametrize("name", BASELINES)
 
 SHARES = st.integers(0, 100).map(lambda whole: whole / 100)
-PERHAPS = st.none() | SHARES
+OPTIONAL_SHARES = st.none() | SHARES
 PASTS = st.builds(
     PastDecision,
     cycle=st.just("c"),
@@ -36,8 +36,8 @@ PASTS = st.builds(
     accepted=st.booleans(),
     rolled_back=st.booleans(),
     recovered_points=st.none() | st.integers(-100, 100).map(float),
-    score=PERHAPS,
-    changed_share=PERHAPS,
+    score=OPTIONAL_SHARES,
+    changed_share=OPTIONAL_SHARES,
 )
 BASELINE_PARAMS = st.builds(
     BaselineParams,
@@ -66,8 +66,8 @@ COSTS = st.builds(
 )
 
 
-def world(**signals: Any) -> Evidence:
-    """Evidence of which nothing was measured that is not given."""
+def evidence_with(**signals: Any) -> Evidence:
+    """Evidence with only the given signals measured."""
     return evidence(**(dict.fromkeys(MEASURES, UNMEASURED) | signals))
 
 
@@ -79,18 +79,18 @@ NUMBERS = {
     "new_examples": st.none() | st.integers(0, 200),
     "costs": COSTS,
 }
-BARE = st.builds(world, **NUMBERS)
+UNMEASURED_EVIDENCE = st.builds(evidence_with, **NUMBERS)
 MEASURED = {
     name: st.sampled_from([UNMEASURED]) | SHARES.map(measure) for name in ("score_retrieved", "shift", "excess_loss")
 }
-WORLDS = st.builds(world, past=st.lists(PASTS, max_size=6).map(tuple), **NUMBERS, **MEASURED)
+EVIDENCE = st.builds(evidence_with, past=st.lists(PASTS, max_size=6).map(tuple), **NUMBERS, **MEASURED)
 
 
-def choose(name: str, seen: Evidence, params: PolicyParams) -> Recommendations:
-    return load_policy(name).choose(seen, weigh_components(seen, params), params)
+def choose(name: str, observed: Evidence, params: PolicyParams) -> Recommendations:
+    return load_policy(name).choose(observed, weigh_components(observed, params), params)
 
 
-def test_the_baselines_are_all_there() -> None:
+def test_every_baseline_is_tested() -> None:
     assert BASELINES == ("always", "amount", "cara", "cusum", "drift", "modyn", "never", "periodic")
     assert len(MEASURES) >= 14
 
@@ -102,40 +102,42 @@ def test_a_policy_is_loaded_by_its_name(name: str) -> None:
 
 @every_baseline
 @law
-@given(seen=WORLDS, params=PARAMS)
-def test_the_same_evidence_brings_the_same_choice_to_the_byte(name: str, seen: Evidence, params: PolicyParams) -> None:
-    before = seen.model_dump_json()
-    first = repr(choose(name, seen, params))
+@given(observed=EVIDENCE, params=PARAMS)
+def test_the_same_evidence_gives_byte_identical_recommendations(
+    name: str, observed: Evidence, params: PolicyParams
+) -> None:
+    before = observed.model_dump_json()
+    first = repr(choose(name, observed, params))
     assert repr(choose(name, Evidence.model_validate_json(before), params)) == first
-    assert seen.model_dump_json() == before
+    assert observed.model_dump_json() == before
 
 
 @every_baseline
 @law
-@given(seen=BARE, params=PARAMS)
-def test_evidence_of_which_nothing_was_measured_and_no_past_is_no_trouble(
-    name: str, seen: Evidence, params: PolicyParams
+@given(observed=UNMEASURED_EVIDENCE, params=PARAMS)
+def test_every_baseline_accepts_unmeasured_evidence_without_history(
+    name: str, observed: Evidence, params: PolicyParams
 ) -> None:
-    choice = choose(name, seen, params)
+    choice = choose(name, observed, params)
     if name in ("cusum", "cara", "drift"):
         assert not choice.refresh.wanted
         assert not choice.retrain.wanted
-    named = params.model_copy(update={"name": name})
-    assert make_decision(seen, named).policy == name
+    named_params = params.model_copy(update={"name": name})
+    assert make_decision(observed, named_params).policy == name
 
 
 @every_baseline
 @law
-@given(seen=WORLDS, params=PARAMS)
-def test_every_wish_says_why_and_what_would_have_turned_it_round(
-    name: str, seen: Evidence, params: PolicyParams
+@given(observed=EVIDENCE, params=PARAMS)
+def test_every_recommendation_has_readable_reasons_and_a_counterfactual(
+    name: str, observed: Evidence, params: PolicyParams
 ) -> None:
-    choice = choose(name, seen, params)
-    for recommended in (choice.refresh, choice.retrain):
-        assert recommended.counterfactual is not None
-        why = "; ".join(map(reason_text, recommended.reasons))
-        otherwise = counterfactual_text(recommended.counterfactual, recommended.wanted)
-        for clause in (why, otherwise):
+    choice = choose(name, observed, params)
+    for recommendation in (choice.refresh, choice.retrain):
+        assert recommendation.counterfactual is not None
+        reasons = "; ".join(map(reason_text, recommendation.reasons))
+        counterfactual = counterfactual_text(recommendation.counterfactual, recommendation.wanted)
+        for clause in (reasons, counterfactual):
             assert clause.strip()
             assert not clause.endswith(".")
             assert "None" not in clause
@@ -144,10 +146,10 @@ def test_every_wish_says_why_and_what_would_have_turned_it_round(
 
 @pytest.mark.parametrize("name", ["always", "never", "periodic", "cusum", "cara"])
 @law
-@given(seen=WORLDS, params=PARAMS)
-def test_a_policy_that_cannot_tell_the_halves_apart_wants_both_or_neither(
-    name: str, seen: Evidence, params: PolicyParams
+@given(observed=EVIDENCE, params=PARAMS)
+def test_policies_without_component_signals_want_both_components_or_neither(
+    name: str, observed: Evidence, params: PolicyParams
 ) -> None:
-    choice = choose(name, seen, params)
+    choice = choose(name, observed, params)
     assert choice.refresh.wanted is choice.retrain.wanted
     assert choice.refresh.reasons == choice.retrain.reasons

@@ -1,4 +1,4 @@
-"""Tests of the gain share that is learnt from past actions of the same kind."""
+"""Tests of the gain share that is learned from past actions of the same kind."""
 
 from __future__ import annotations
 
@@ -34,16 +34,20 @@ def share(*history: PastDecision) -> float:
 
 @law
 @given(PASTS, st.sampled_from(Component))
-def test_a_share_is_one_whatever_has_happened(history: Sequence[PastDecision], half: Component) -> None:
-    learnt = learned_share(history, half)
-    assert 0 < learnt.share < 1
-    assert 0 <= learnt.cycles <= len(history)
+def test_a_learned_share_is_between_0_and_1_for_any_history(
+    history: Sequence[PastDecision], component: Component
+) -> None:
+    learned = learned_share(history, component)
+    assert 0 < learned.share < 1
+    assert 0 <= learned.cycles <= len(history)
 
 
 @law
 @given(PASTS, st.floats(0, 20), st.floats(0, 20))
-def test_who_recovers_more_is_never_trusted_less(history: Sequence[PastDecision], points: float, more: float) -> None:
-    little, much = (past(expected_points=20.0, recovered_points=one) for one in (points, points + more))
+def test_more_recovered_points_never_lower_the_share(
+    history: Sequence[PastDecision], points: float, more: float
+) -> None:
+    little, much = (past(expected_points=20.0, recovered_points=recovered) for recovered in (points, points + more))
     assert share(*history, little) <= share(*history, much)
 
 
@@ -53,17 +57,19 @@ def test_nothing_recovered_lowers_the_share_and_all_recovered_raises_it(history:
     assert share(*history, past(recovered_points=0.0)) < share(*history) < share(*history, past(recovered_points=20.0))
 
 
-@pytest.mark.parametrize(("half", "prior"), [(Component.INDEX, 0.8), (Component.EMBEDDER, 0.5), (Component.MODEL, 0.5)])
-def test_before_the_first_cycle_the_prior_speaks(half: Component, prior: float) -> None:
-    assert learned_share((), half) == LearnedShare(share=prior, cycles=0)
+@pytest.mark.parametrize(
+    ("component", "prior"), [(Component.INDEX, 0.8), (Component.EMBEDDER, 0.5), (Component.MODEL, 0.5)]
+)
+def test_without_history_the_share_is_the_prior(component: Component, prior: float) -> None:
+    assert learned_share((), component) == LearnedShare(share=prior, cycles=0)
 
 
 @pytest.mark.parametrize("truth", [0.0, 0.3, 1.0])
-def test_after_many_cycles_the_prior_is_forgotten(truth: float) -> None:
+def test_after_many_cycles_the_prior_has_little_weight(truth: float) -> None:
     history = [past(expected_points=10.0, recovered_points=10 * truth)] * 200
-    learnt = learned_share(history, Component.MODEL)
-    assert learnt.cycles == 200
-    assert learnt.share == pytest.approx(truth, abs=0.02)
+    learned = learned_share(history, Component.MODEL)
+    assert learned.cycles == 200
+    assert learned.share == pytest.approx(truth, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +85,7 @@ def test_after_many_cycles_the_prior_is_forgotten(truth: float) -> None:
         ({"recovered_points": None, "rolled_back": True}, 2 / 5),
     ],
 )
-def test_a_cycle_counts_with_the_share_that_it_recovered_and_lasting_failure_with_none(
+def test_a_cycle_counts_with_its_recovered_share_and_a_failed_one_with_0(
     fields: dict[str, Any], expected: float
 ) -> None:
     assert learned_share([past(**fields)], Component.MODEL) == LearnedShare(share=expected, cycles=1)
@@ -95,12 +101,12 @@ def test_a_cycle_counts_with_the_share_that_it_recovered_and_lasting_failure_wit
         {"expected_points": -5.0},
     ],
 )
-def test_what_was_not_measured_or_hardly_expected_teaches_nothing(fields: dict[str, Any]) -> None:
+def test_unmeasured_and_negligible_gains_do_not_change_the_share(fields: dict[str, Any]) -> None:
     assert learned_share([past(**fields)], Component.MODEL) == learned_share((), Component.MODEL)
 
 
 @pytest.mark.parametrize(
-    ("action", "halves"),
+    ("action", "components"),
     [
         ("NOTHING", []),
         ("HOLD", []),
@@ -113,5 +119,5 @@ def test_what_was_not_measured_or_hardly_expected_teaches_nothing(fields: dict[s
         ("TUNE_EMBEDDER+RETRAIN", [Component.EMBEDDER, Component.MODEL]),
     ],
 )
-def test_each_half_learns_from_the_cycles_that_held_it(action: str, halves: list[Component]) -> None:
-    assert [half for half in Component if learned_share([past(action)], half).cycles] == halves
+def test_a_component_learns_only_from_the_cycles_that_changed_it(action: str, components: list[Component]) -> None:
+    assert [component for component in Component if learned_share([past(action)], component).cycles] == components

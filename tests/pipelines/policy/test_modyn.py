@@ -1,4 +1,4 @@
-"""Tests of the policy "modyn": a backlog triggers its own component, whatever the answers."""
+"""Tests of the policy "modyn": a backlog triggers its own component regardless of answer scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ragtide.pipelines.records.evidence import Costs, PastDecision
 from ragtide.pipelines.records.reason import Reason, ReasonCode
 from tests.factories import evidence, measure, values_of
 
-# With its proof a refresh takes a tenth of an hour, and a retrain two: 30 and 60 points.
+# With its evaluation a refresh takes 0.1 hours and a retrain 0.2 hours: 30 and 60 points.
 COSTS = Costs(refresh_seconds=300, retrain_seconds=660, prove_seconds=60, source="prior")
 PARAMS = PolicyParams(points_per_hour=300)
 
@@ -25,9 +25,9 @@ def cycle(share: float | None = None, action: str = "NOTHING", accepted: bool = 
 
 
 def choose(*past: PastDecision, **signals: Any) -> Recommendations:
-    """A tenth of the chunks is another one today, and of a hundred examples none is new."""
-    seen = evidence(**({"past": past, "costs": COSTS, "new_examples": 0} | signals))
-    return Modyn().choose(seen, weigh_components(seen, PARAMS), PARAMS)
+    """Recommendations where a tenth of the chunks changed and no example is new, unless given otherwise."""
+    observed = evidence(**({"past": past, "costs": COSTS, "new_examples": 0} | signals))
+    return Modyn().choose(observed, weigh_components(observed, PARAMS), PARAMS)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def choose(*past: PastDecision, **signals: Any) -> Recommendations:
         ((cycle(0.9), cycle(0.9, "RETRAIN"), cycle(0.1)), True),
     ],
 )
-def test_chunks_that_wait_add_up_since_the_last_refresh_that_stands(
+def test_the_chunk_backlog_adds_up_since_the_last_refresh_in_effect(
     past: tuple[PastDecision, ...], wanted: bool
 ) -> None:
     choice = choose(*past)
@@ -60,27 +60,30 @@ def test_chunks_that_wait_add_up_since_the_last_refresh_that_stands(
         ((cycle(), cycle(action="REFRESH"), cycle()), 21, True),
     ],
 )
-def test_new_examples_wait_for_every_cycle_since_the_last_retrain_that_stands(
+def test_the_example_backlog_adds_up_since_the_last_retrain_in_effect(
     past: tuple[PastDecision, ...], new: int, wanted: bool
 ) -> None:
     choice = choose(*past, examples=100, new_examples=new)
     assert (choice.refresh.wanted, choice.retrain.wanted) == (False, wanted)
 
 
-def test_answers_do_not_count() -> None:
+def test_answer_scores_do_not_count() -> None:
     stale = {"score_retrieved": measure(0.0), "refresh_gain": measure(0.9), "model_gap": measure(0.9)}
     assert choose(**stale) == choose()
 
 
-def test_examples_that_nobody_counted_do_not_wait() -> None:
-    told = choose(new_examples=None).retrain
-    assert not told.wanted
-    assert values_of(told.reasons, ReasonCode.BACKLOG)["points"] is None
-    assert told.counterfactual == Reason.of(ReasonCode.IF_QUANTITY, quantity="example_backlog", limit=60.0)
+def test_an_unknown_number_of_new_examples_makes_no_backlog() -> None:
+    retrain = choose(new_examples=None).retrain
+    assert not retrain.wanted
+    assert values_of(retrain.reasons, ReasonCode.BACKLOG)["points"] is None
+    assert retrain.counterfactual == Reason.of(ReasonCode.IF_QUANTITY, quantity="example_backlog", limit=60.0)
 
 
-def test_it_tells_what_waited_for_how_long_and_its_price() -> None:
-    told = choose(cycle(0.3), new_examples=10)
-    backlogs = [values_of(part.reasons, ReasonCode.BACKLOG) for part in (told.refresh, told.retrain)]
-    assert [(one["points"], one["cycles"], one["price"]) for one in backlogs] == [(40, 2, 30), (20, 2, 60)]
-    assert [one["quantity"] for one in backlogs] == ["chunk_backlog", "example_backlog"]
+def test_the_reasons_give_the_backlog_its_cycles_and_the_price() -> None:
+    choice = choose(cycle(0.3), new_examples=10)
+    backlogs = [values_of(part.reasons, ReasonCode.BACKLOG) for part in (choice.refresh, choice.retrain)]
+    assert [(backlog["points"], backlog["cycles"], backlog["price"]) for backlog in backlogs] == [
+        (40, 2, 30),
+        (20, 2, 60),
+    ]
+    assert [backlog["quantity"] for backlog in backlogs] == ["chunk_backlog", "example_backlog"]

@@ -13,16 +13,16 @@ PARAMS = PolicyParams(name="never", points_per_hour=0)
 STALE = evidence(refresh_gain=measure(0.9), model_gap=measure(0.9))
 
 
-def test_nothing_is_wanted_however_much_there_is_to_win() -> None:
+def test_nothing_is_wanted_however_large_the_gain() -> None:
     choice = Never().choose(STALE, weigh_components(STALE, PARAMS), PARAMS)
     assert (choice.refresh.wanted, choice.retrain.wanted) == (False, False)
     assert make_decision(STALE, PARAMS).action == Action.NOTHING
     assert make_decision(STALE, PARAMS.model_copy(update={"name": "evidence"})).action == Action.REFRESH.with_retrain()
 
 
-def test_the_first_index_is_built_all_the_same() -> None:
+def test_the_first_index_is_built_nevertheless() -> None:
     assert make_decision(evidence(live_release=None), PARAMS).action == Action.REFRESH
 
 
-def test_what_is_gone_is_taken_out_all_the_same() -> None:
+def test_deleted_documents_are_removed_nevertheless() -> None:
     assert make_decision(evidence(delta=delta(documents_deleted=1)), PARAMS).action == Action.REFRESH

@@ -24,37 +24,37 @@ def cycle(action: str, accepted: bool = True) -> PastDecision:
 
 def choose(past: tuple[PastDecision, ...], period: int) -> Recommendations:
     params = PolicyParams(baseline=BaselineParams(period_cycles=period))
-    seen = evidence(past=past, changes=UNCHANGED, delta=UNMOVED)
-    return Periodic().choose(seen, weigh_components(seen, params), params)
+    observed = evidence(past=past, changes=UNCHANGED, delta=UNMOVED)
+    return Periodic().choose(observed, weigh_components(observed, params), params)
 
 
 @law
 @given(st.integers(1, 6), st.integers(1, 30))
-def test_a_long_run_builds_every_period(period: int, cycles: int) -> None:
+def test_a_long_run_builds_once_per_period(period: int, cycles: int) -> None:
     past: tuple[PastDecision, ...] = ()
     for _ in range(cycles):
         wanted = choose(past, period).refresh.wanted
         past += (cycle("REFRESH+RETRAIN" if wanted else "NOTHING"),)
-    built = [at for at, one in enumerate(past, start=1) if one.action != Action.NOTHING]
+    built = [number for number, decision in enumerate(past, start=1) if decision.action != Action.NOTHING]
     assert built == list(range(period, cycles + 1, period))
 
 
 @pytest.mark.parametrize(
     ("last", "wanted"), [(cycle("REFRESH"), False), (cycle("REFRESH", accepted=False), False), (cycle("HOLD"), True)]
 )
-def test_a_build_that_was_refused_counts_and_a_hold_does_not(last: PastDecision, wanted: bool) -> None:
+def test_a_rejected_build_counts_and_a_hold_does_not(last: PastDecision, wanted: bool) -> None:
     assert choose((cycle("NOTHING"), last, cycle("NOTHING")), 3).refresh.wanted is wanted
 
 
-def test_it_says_where_it_counts_from() -> None:
-    none, one = choose((cycle("NOTHING"),), 4).refresh, choose((cycle("RETRAIN"),), 4).refresh
-    assert none.reasons == (Reason.of(ReasonCode.CYCLES_SINCE_BUILD, cycle=2, built=False, period=4),)
-    assert one.reasons == (Reason.of(ReasonCode.CYCLES_SINCE_BUILD, cycle=1, built=True, period=4),)
+def test_the_reasons_say_which_cycle_is_counted_from() -> None:
+    never_built, built = choose((cycle("NOTHING"),), 4).refresh, choose((cycle("RETRAIN"),), 4).refresh
+    assert never_built.reasons == (Reason.of(ReasonCode.CYCLES_SINCE_BUILD, cycle=2, built=False, period=4),)
+    assert built.reasons == (Reason.of(ReasonCode.CYCLES_SINCE_BUILD, cycle=1, built=True, period=4),)
 
 
 @law
 @given(st.integers(1, 6), st.integers(0, 8))
-def test_the_period_that_it_names_turns_the_choice_round(period: int, quiet: int) -> None:
+def test_the_period_in_the_counterfactual_flips_the_recommendation(period: int, quiet: int) -> None:
     past = (cycle("NOTHING"),) * quiet
     first = choose(past, period).refresh
     assert first.counterfactual is not None

@@ -22,9 +22,9 @@ COSTS = Costs(refresh_seconds=10, retrain_seconds=300, prove_seconds=20, tune_se
 NO_GAP, WON, LOST = measure(0.0), {"recovered_points": 20.0}, {"recovered_points": 0.0}
 
 
-def misses(**signals: Any) -> Evidence:
-    """Rows and model are right; of a hundred questions forty have an answer that is not brought up."""
-    usual: dict[str, Any] = {
+def with_embedder_gap(**signals: Any) -> Evidence:
+    """Evidence of a current index and model where retrieval misses 40 % of the answers."""
+    defaults: dict[str, Any] = {
         "delta": UNMOVED,
         "refresh_gain": NO_GAP,
         "index_gap": measure(0.4),
@@ -34,17 +34,17 @@ def misses(**signals: Any) -> Evidence:
         "costs": COSTS,
         "examples": 0,
     }
-    return evidence(**(usual | signals))
+    return evidence(**(defaults | signals))
 
 
-def test_where_only_a_better_retriever_can_win_it_is_tuned() -> None:
-    decision = make_decision(misses(), PARAMS)
+def test_the_embedder_is_tuned_when_only_retrieval_can_improve() -> None:
+    decision = make_decision(with_embedder_gap(), PARAMS)
     assert decision.action == Action.TUNE_EMBEDDER
     reasons = option_of(decision, Action.TUNE_EMBEDDER).reasons
     assert values_of(reasons, ReasonCode.EMBEDDER_GAP) == {"points": 40}
     assert values_of(reasons, ReasonCode.NEW_PAIRS) == {"share": 1.0, "pairs": 400}
     chosen = option_of(decision, Action.TUNE_EMBEDDER)
-    # Half of the gap, as long as no run has told better; training, every row anew, and the proof.
+    # Half of the gap, the prior without past runs; the cost of tuning, re-embedding every row and evaluation.
     assert (chosen.gain_points, chosen.gap_points, chosen.cost_seconds) == (20.0, 40.0, 120.0)
 
 
@@ -59,33 +59,37 @@ def test_where_only_a_better_retriever_can_win_it_is_tuned() -> None:
         ({"costs": COSTS.model_copy(update={"tune_seconds": 90_000})}, ReasonCode.EMBEDDER_GAP),
     ],
 )
-def test_it_is_left_where_it_cannot_learn_or_does_not_pay(signals: dict[str, Any], code: ReasonCode) -> None:
-    decision = make_decision(misses(**signals), PARAMS)
+def test_the_embedder_is_not_tuned_without_gap_pairs_or_benefit(signals: dict[str, Any], code: ReasonCode) -> None:
+    decision = make_decision(with_embedder_gap(**signals), PARAMS)
     assert decision.action == Action.NOTHING
     tune = option_of(decision, Action.TUNE_EMBEDDER)
     assert (tune.worth_it, tune.reasons[0].code) == (False, code)
 
 
-def test_over_the_weeks_budget_it_waits() -> None:
-    decision = make_decision(misses(spent_hours=1.0), PARAMS.model_copy(update={"budget_hours_per_week": 1.0}))
+def test_tuning_waits_when_the_weekly_budget_is_spent() -> None:
+    decision = make_decision(
+        with_embedder_gap(spent_hours=1.0), PARAMS.model_copy(update={"budget_hours_per_week": 1.0})
+    )
     assert decision.action == Action.NOTHING
     assert option_of(decision, Action.TUNE_EMBEDDER).reasons[0].code is ReasonCode.OVER_BUDGET
 
 
-def test_new_rows_are_part_of_it_and_a_retrain_goes_beside_it() -> None:
+def test_tuning_includes_the_refresh_and_can_be_joined_by_a_retrain() -> None:
     stale = {"delta": delta(), "refresh_gain": measure(0.1)}
-    decision = make_decision(misses(**stale), PARAMS)
+    decision = make_decision(with_embedder_gap(**stale), PARAMS)
     assert decision.action == Action.TUNE_EMBEDDER
     both = option_of(decision, Action.TUNE_EMBEDDER)
     assert both.gain_points == pytest.approx(20.0 + option_of(decision, Action.REFRESH).gain_points)
-    weak = make_decision(misses(**stale, examples=100, score_gold=measure(0.5), model_gap=measure(0.45)), PARAMS)
+    weak = make_decision(
+        with_embedder_gap(**stale, examples=100, score_gold=measure(0.5), model_gap=measure(0.45)), PARAMS
+    )
     assert weak.action == Action.TUNE_EMBEDDER.with_retrain()
     assert option_of(weak, Action.TUNE_EMBEDDER.with_retrain()).cost_seconds == 420.0
 
 
-def test_other_settings_of_the_index_come_first() -> None:
-    anew = delta(to_embed=10).model_copy(update={"rebuild": "the rows were made with another embedder"})
-    decision = make_decision(misses(delta=anew), PARAMS)
+def test_a_needed_rebuild_comes_before_tuning() -> None:
+    rebuilding = delta(to_embed=10).model_copy(update={"rebuild": "the index was built with another embedder"})
+    decision = make_decision(with_embedder_gap(delta=rebuilding), PARAMS)
     assert decision.action == Action.REBUILD
     assert option_of(decision, Action.TUNE_EMBEDDER).reasons[0].code is ReasonCode.REBUILD_FIRST
 
@@ -99,29 +103,29 @@ def test_other_settings_of_the_index_come_first() -> None:
         (5, (), Action.HOLD),
     ],
 )
-def test_above_the_limit_it_waits_and_the_refresh_goes_ahead(
+def test_above_the_cost_limit_tuning_waits_for_approval_and_the_refresh_goes_ahead(
     limit: float, approved: tuple[Action, ...], action: Action
 ) -> None:
-    world = misses(delta=delta(), refresh_gain=measure(0.1), approved_actions=approved)
+    world = with_embedder_gap(delta=delta(), refresh_gain=measure(0.1), approved_actions=approved)
     decision = make_decision(world, PARAMS.model_copy(update={"approve_above_seconds": limit}))
     assert decision.action == action
     assert decision.proposed == (None if action == Action.TUNE_EMBEDDER else Action.TUNE_EMBEDDER)
 
 
-def test_it_learns_from_what_tuning_brought_and_from_nothing_else() -> None:
-    first = make_decision(misses(), PARAMS)
-    others = make_decision(misses(past=(past("REFRESH", **LOST), past("RETRAIN", **LOST))), PARAMS)
-    won = make_decision(misses(past=(past("TUNE_EMBEDDER", **WON),)), PARAMS)
-    lost = make_decision(misses(past=(past("TUNE_EMBEDDER", **LOST),)), PARAMS)
-    gains = [option_of(one, Action.TUNE_EMBEDDER).gain_points for one in (lost, first, others, won)]
+def test_the_expected_gain_depends_only_on_past_tuning() -> None:
+    first = make_decision(with_embedder_gap(), PARAMS)
+    others = make_decision(with_embedder_gap(past=(past("REFRESH", **LOST), past("RETRAIN", **LOST))), PARAMS)
+    won = make_decision(with_embedder_gap(past=(past("TUNE_EMBEDDER", **WON),)), PARAMS)
+    lost = make_decision(with_embedder_gap(past=(past("TUNE_EMBEDDER", **LOST),)), PARAMS)
+    gains = [option_of(decision, Action.TUNE_EMBEDDER).gain_points for decision in (lost, first, others, won)]
     assert gains[0] < gains[1] == gains[2] < gains[3]
 
 
 @law
 @given(st.floats(0, 1), st.floats(0, 1))
-def test_the_fewer_pairs_are_new_the_less_is_to_be_gained(share: float, other: float) -> None:
+def test_fewer_new_pairs_never_increase_the_expected_gain(share: float, other: float) -> None:
     few, many = sorted((share, other))
-    little, much = tune_gain(misses(new_pairs=few)), tune_gain(misses(new_pairs=many))
+    little, much = tune_gain(with_embedder_gap(new_pairs=few)), tune_gain(with_embedder_gap(new_pairs=many))
     assert little is not None
     assert much is not None
     assert little.points <= much.points
@@ -129,17 +133,17 @@ def test_the_fewer_pairs_are_new_the_less_is_to_be_gained(share: float, other: f
 
 @law
 @given(st.floats(0, 1), st.booleans())
-def test_who_cannot_tune_decides_as_if_there_was_no_such_action(gap: float, released: bool) -> None:
-    world = misses(embedder_gap=measure(round(gap, 3)), live_release="1" if released else None)
-    cannot = with_signals(world, **{"pairs": None})
-    decision = make_decision(cannot, PARAMS)
-    assert not any(one.action.tunes for one in decision.options)
-    assert decision == make_decision(with_signals(cannot, **{"min_pairs": 9, "new_pairs": 0.5}), PARAMS)
+def test_without_tuning_pairs_there_is_no_tuning_action(gap: float, released: bool) -> None:
+    world = with_embedder_gap(embedder_gap=measure(round(gap, 3)), live_release="1" if released else None)
+    without_pairs = with_signals(world, **{"pairs": None})
+    decision = make_decision(without_pairs, PARAMS)
+    assert not any(option.action.tunes for option in decision.options)
+    assert decision == make_decision(with_signals(without_pairs, **{"min_pairs": 9, "new_pairs": 0.5}), PARAMS)
     if not released:
         assert make_decision(world, PARAMS).options == decision.options
 
 
 @pytest.mark.parametrize("name", ["always", "never", "periodic", "amount", "drift", "cusum", "cara", "modyn"])
-def test_policies_that_know_nothing_of_it_leave_it_alone(name: str) -> None:
-    decision = make_decision(misses(), PARAMS.model_copy(update={"name": name}))
-    assert not any(one.action.tunes for one in decision.options)
+def test_the_baseline_policies_never_tune(name: str) -> None:
+    decision = make_decision(with_embedder_gap(), PARAMS.model_copy(update={"name": name}))
+    assert not any(option.action.tunes for option in decision.options)

@@ -34,53 +34,58 @@ MEASURES = ENDS.map(lambda three: measure(three[1] / 100, three[0] / 100, three[
 SHARES = st.integers(0, 100).map(lambda percent: measure(percent / 100))
 
 
-def untaught(**signals: Any) -> Evidence:
-    """A model that misses 40 points with the right passage in hand, at least 20 of them."""
+def with_model_gap(**signals: Any) -> Evidence:
+    """Evidence of a model gap of 40 points with gold context, with a lower bound of 20 points."""
     return evidence(**({"model_gap": measure(0.4, low=0.2, high=0.6)} | signals))
 
 
 def ends(gain: ExpectedGain) -> tuple[float, float, float]:
-    return tuple(round(one, 6) for one in (gain.low, gain.points, gain.high))  # type: ignore[return-value]
+    return tuple(round(end, 6) for end in (gain.low, gain.points, gain.high))  # type: ignore[return-value]
 
 
-# --- the laws --------------------------------------------------------------------------------------------------------
+# --- properties ------------------------------------------------------------------------------------------------------
 
 
 @law
 @given(MEASURES | st.just(UNMEASURED), SHARES | st.just(UNMEASURED), SHARES | st.just(UNMEASURED), st.integers(0, 12))
-def test_a_refresh_gains_between_nothing_and_everything(gain: Measure, news: Measure, gold: Measure, new: int) -> None:
-    signals = {"refresh_gain": gain, "changed_sentence_share": news, "score_gold": gold}
-    found = refresh_gain(evidence(**signals, delta=delta(new=new)))
-    assert 0 <= found.low <= found.points <= found.high <= 100
+def test_the_gain_of_a_refresh_is_between_0_and_100_points(
+    gain: Measure, changed_sentences: Measure, gold: Measure, new: int
+) -> None:
+    signals = {"refresh_gain": gain, "changed_sentence_share": changed_sentences, "score_gold": gold}
+    expected = refresh_gain(evidence(**signals, delta=delta(new=new)))
+    assert 0 <= expected.low <= expected.points <= expected.high <= 100
 
 
 @law
 @given(MEASURES, MEASURES | st.just(UNMEASURED), st.none() | st.integers(0, 500))
-def test_a_retrain_gains_between_nothing_and_the_gap(gap: Measure, surprise: Measure, new: int | None) -> None:
-    found = retrain_gain(evidence(model_gap=gap, excess_loss=surprise, new_examples=new), PARAMS)
-    assert 0 <= found.low <= found.points <= found.high
-    assert found.points <= max(0.0, 100 * (gap.value or 0.0))
-    assert found.low <= max(0.0, 100 * (gap.low or 0.0))
+def test_the_gain_of_a_retrain_is_between_0_and_the_gap(gap: Measure, excess_loss: Measure, new: int | None) -> None:
+    gain = retrain_gain(evidence(model_gap=gap, excess_loss=excess_loss, new_examples=new), PARAMS)
+    assert 0 <= gain.low <= gain.points <= gain.high
+    assert gain.points <= max(0.0, 100 * (gap.value or 0.0))
+    assert gain.low <= max(0.0, 100 * (gap.low or 0.0))
 
 
 @law
 @given(st.integers(0, 300), st.integers(0, 300), MEASURES)
-def test_more_new_examples_never_teach_less(few: int, more: int, surprise: Measure) -> None:
+def test_more_new_examples_never_lower_the_gain(few: int, more: int, excess_loss: Measure) -> None:
     little, much = (
-        retrain_gain(untaught(new_examples=one, excess_loss=surprise), PARAMS).low for one in (few, few + more)
+        retrain_gain(with_model_gap(new_examples=count, excess_loss=excess_loss), PARAMS).low
+        for count in (few, few + more)
     )
     assert little <= much
 
 
 # --- how long a gain is counted --------------------------------------------------------------------------------------
 
-WAITED = past("NOTHING", accepted=False, model_gap=0.3, index_gap=0.2)
+OPEN = past("NOTHING", accepted=False, model_gap=0.3, index_gap=0.2)
 
 
 @pytest.mark.parametrize(("waited", "cycles"), [(0, 3), (1, 3), (2, 3), (3, 4), (9, 10)])
-def test_a_gap_that_stands_is_counted_for_as_many_cycles_as_it_stood(waited: int, cycles: int) -> None:
-    for half in Component:
-        assert gain_cycles(evidence(past=(WAITED,) * waited).limits, PolicyParams(gain_lasts_cycles=3), half) == cycles
+def test_a_persistent_gap_counts_for_as_many_cycles_as_it_has_lasted(waited: int, cycles: int) -> None:
+    for component in Component:
+        assert (
+            gain_cycles(evidence(past=(OPEN,) * waited).limits, PolicyParams(gain_lasts_cycles=3), component) == cycles
+        )
 
 
 @pytest.mark.parametrize(
@@ -93,32 +98,35 @@ def test_a_gap_that_stands_is_counted_for_as_many_cycles_as_it_stood(waited: int
         (past("NOTHING", accepted=False, model_gap=OPEN_GAP - 0.001, index_gap=0.2), 7, 1),
         (past("NOTHING", accepted=False, model_gap=0.3), 1, 7),
     ],
-    ids=["retrained", "refreshed", "both", "refused", "no gap in the model", "index not measured"],
+    ids=["retrained", "refreshed", "both", "rejected", "no gap in the model", "index not measured"],
 )
-def test_what_was_done_about_a_half_or_needed_not_be_begins_anew(last: PastDecision, index: int, model: int) -> None:
-    world, params = evidence(past=(*(WAITED,) * 5, last)).limits, PolicyParams(gain_lasts_cycles=1)
-    assert (gain_cycles(world, params, Component.INDEX), gain_cycles(world, params, Component.MODEL)) == (index, model)
+def test_an_action_in_effect_or_a_closed_gap_resets_the_gain_cycles(last: PastDecision, index: int, model: int) -> None:
+    observed, params = evidence(past=(*(OPEN,) * 5, last)).limits, PolicyParams(gain_lasts_cycles=1)
+    assert (gain_cycles(observed, params, Component.INDEX), gain_cycles(observed, params, Component.MODEL)) == (
+        index,
+        model,
+    )
 
 
 @law
 @given(MEASURES, st.integers(0, 500), st.integers(0, 9), st.integers(0, 9), st.booleans())
-def test_a_gap_that_stands_for_longer_never_makes_an_action_less_likely(
+def test_a_longer_lasting_gap_never_makes_an_action_less_likely(
     gap: Measure, price: int, waited: int, more: int, moved: bool
 ) -> None:
-    world = untaught(model_gap=gap, refresh_gain=gap, delta=delta() if moved else UNMOVED)
+    observed = with_model_gap(model_gap=gap, refresh_gain=gap, delta=delta() if moved else UNMOVED)
     params = PolicyParams(points_per_hour=price, gain_lasts_cycles=1)
     sooner, later = (
-        make_decision(with_signals(world, **{"past": (WAITED,) * cycles}), params).action
+        make_decision(with_signals(observed, **{"past": (OPEN,) * cycles}), params).action
         for cycles in (waited, waited + more)
     )
     assert sooner.refreshes <= later.refreshes
     assert sooner.retrains <= later.retrains
 
 
-def test_what_is_not_worth_its_cost_today_is_at_last_chosen_if_nothing_changes() -> None:
+def test_a_persistent_gap_is_eventually_worth_its_cost() -> None:
     params = PolicyParams(points_per_hour=150, gain_lasts_cycles=1)
-    world = untaught(delta=UNMOVED)
-    chosen = [make_decision(with_signals(world, **{"past": (WAITED,) * waited}), params).action for waited in range(6)]
+    observed = with_model_gap(delta=UNMOVED)
+    chosen = [make_decision(with_signals(observed, **{"past": (OPEN,) * waited}), params).action for waited in range(6)]
     assert chosen[0] == Action.NOTHING
     assert chosen[-1] == Action.RETRAIN
     assert sorted(chosen) == chosen
@@ -127,82 +135,82 @@ def test_what_is_not_worth_its_cost_today_is_at_last_chosen_if_nothing_changes()
 # --- the index -------------------------------------------------------------------------------------------------------
 
 
-def test_an_index_that_holds_these_very_chunks_has_nothing_to_gain() -> None:
-    found = refresh_gain(evidence(delta=UNMOVED, refresh_gain=measure(0.5)))
-    assert (ends(found), codes(found.reasons)) == ((0, 0, 0), [ReasonCode.INDEX_CURRENT])
+def test_a_current_index_has_no_gain() -> None:
+    gain = refresh_gain(evidence(delta=UNMOVED, refresh_gain=measure(0.5)))
+    assert (ends(gain), codes(gain.reasons)) == ((0, 0, 0), [ReasonCode.INDEX_CURRENT])
 
 
-def test_a_measured_gain_counts_times_what_a_refresh_recovers() -> None:
-    found = refresh_gain(evidence(refresh_gain=measure(0.5, low=0.25, high=0.75), changed_sentence_share=measure(0.0)))
-    assert ends(found) == (20, 40, 60)
-    assert values_of(found.reasons, ReasonCode.GAIN_MEASURED) == {"points": 50}
-    assert ReasonCode.PAST_GAIN not in codes(found.reasons)
+def test_a_measured_gain_is_multiplied_by_the_learned_share() -> None:
+    gain = refresh_gain(evidence(refresh_gain=measure(0.5, low=0.25, high=0.75), changed_sentence_share=measure(0.0)))
+    assert ends(gain) == (20, 40, 60)
+    assert values_of(gain.reasons, ReasonCode.GAIN_MEASURED) == {"points": 50}
+    assert ReasonCode.PAST_GAIN not in codes(gain.reasons)
 
 
-def test_news_that_no_question_asks_for_is_the_least_that_a_refresh_gains() -> None:
-    found = refresh_gain(
+def test_the_share_of_changed_sentences_is_a_lower_limit_of_the_gain() -> None:
+    gain = refresh_gain(
         evidence(refresh_gain=measure(0.02, low=0.0), changed_sentence_share=measure(0.3), score_gold=measure(1))
     )
-    assert ends(found) == (24, 24, 24)
+    assert ends(gain) == (24, 24, 24)
 
 
-def test_missing_answers_count_where_the_model_fails_whatever_is_before_it_and_could_be_taught() -> None:
-    """Facts and the form of the answers moved at once: no answer is right, so none shows what the rows lack."""
-    masked = evidence(
+def test_missing_answers_count_where_the_model_fails_with_any_context_and_can_be_trained() -> None:
+    """Facts and answer format changed at once: no answer is correct, so none shows what the index lacks."""
+    observed_gaps = evidence(
         score_gold=measure(0.0),
         model_gap=measure(0.95),
         refresh_gain=measure(0.0),
         missing_answers=measure(0.5, low=0.4, high=0.6),
         changed_sentence_share=measure(0.1),
     )
-    found = weigh_components(masked, PARAMS).refresh.gain
-    taught = weigh_components(masked, PARAMS).retrain.gain.points / 100
-    assert ends(found) == pytest.approx([100 * taught * share * 0.8 for share in (0.4, 0.5, 0.6)])
-    assert ReasonCode.GAIN_WITH_TRAINED_MODEL in codes(found.reasons)
-    cannot_learn = with_signals(masked, **{"adapter_is_current": True})
+    gain = weigh_components(observed_gaps, PARAMS).refresh.gain
+    trained_share = weigh_components(observed_gaps, PARAMS).retrain.gain.points / 100
+    assert ends(gain) == pytest.approx([100 * trained_share * share * 0.8 for share in (0.4, 0.5, 0.6)])
+    assert ReasonCode.GAIN_WITH_TRAINED_MODEL in codes(gain.reasons)
+    cannot_learn = with_signals(observed_gaps, **{"adapter_is_current": True})
     assert weigh_components(cannot_learn, PARAMS).refresh.gain.points == 0
 
 
-def test_where_answers_show_what_the_rows_lack_the_missing_ones_add_nothing() -> None:
+def test_missing_answers_add_nothing_to_a_measured_gain() -> None:
     shown = {"refresh_gain": measure(0.5), "changed_sentence_share": measure(0.0)}
     assert refresh_gain(evidence(**shown, missing_answers=measure(0.5))) == refresh_gain(evidence(**shown))
 
 
-def test_cosmetic_edits_gain_nothing_however_many_chunks_they_touch() -> None:
-    found = refresh_gain(
+def test_cosmetic_edits_have_no_gain_however_many_chunks_they_change() -> None:
+    gain = refresh_gain(
         evidence(refresh_gain=UNMEASURED, changed_sentence_share=measure(0.0), delta=delta(new=10, removed=10))
     )
-    assert ends(found) == (0, 0, 0)
-    assert values_of(found.reasons, ReasonCode.CHANGED_SENTENCES) == {"share": 0.0}
-    assert values_of(found.reasons, ReasonCode.GAIN_ESTIMATED)["by_chunks"] is False
+    assert ends(gain) == (0, 0, 0)
+    assert values_of(gain.reasons, ReasonCode.CHANGED_SENTENCES) == {"share": 0.0}
+    assert values_of(gain.reasons, ReasonCode.GAIN_ESTIMATED)["by_chunks"] is False
 
 
 @pytest.mark.parametrize(
-    ("news", "points", "by_chunks"),
+    ("changed_sentences", "points", "by_chunks"),
     [
         (measure(0.1), 7.6, False),
         (UNMEASURED, 15.2, True),
     ],
     ids=["sentences", "chunks"],
 )
-def test_what_was_not_measured_is_stood_in_for_by_the_news_and_else_by_the_chunks(
-    news: Measure, points: float, by_chunks: bool
+def test_an_unmeasured_gain_is_estimated_from_changed_sentences_or_else_chunks(
+    changed_sentences: Measure, points: float, by_chunks: bool
 ) -> None:
-    found = refresh_gain(evidence(refresh_gain=UNMEASURED, changed_sentence_share=news, delta=delta(new=2)))
-    assert ends(found) == (points, points, points)
-    estimated = values_of(found.reasons, ReasonCode.GAIN_ESTIMATED)
+    gain = refresh_gain(evidence(refresh_gain=UNMEASURED, changed_sentence_share=changed_sentences, delta=delta(new=2)))
+    assert ends(gain) == (points, points, points)
+    estimated = values_of(gain.reasons, ReasonCode.GAIN_ESTIMATED)
     assert (estimated["by_chunks"], estimated["why"]) == (by_chunks, "no questions")
 
 
-def test_without_a_score_nothing_stands_in_for_a_gain() -> None:
+def test_without_a_score_an_unmeasured_gain_is_0() -> None:
     assert ends(refresh_gain(evidence(refresh_gain=UNMEASURED, score_gold=UNMEASURED))) == (0, 0, 0)
 
 
-def test_what_refreshes_brought_is_told_and_counts() -> None:
+def test_the_gain_of_past_refreshes_counts_and_is_a_reason() -> None:
     history = (past("REFRESH", recovered_points=0.0),) * 5
-    found = refresh_gain(evidence(refresh_gain=measure(0.5), changed_sentence_share=measure(0.0), past=history))
-    assert ends(found) == (20, 20, 20)
-    assert values_of(found.reasons, ReasonCode.PAST_GAIN) == {"component": "index", "share": 0.4, "cycles": 5}
+    gain = refresh_gain(evidence(refresh_gain=measure(0.5), changed_sentence_share=measure(0.0), past=history))
+    assert ends(gain) == (20, 20, 20)
+    assert values_of(gain.reasons, ReasonCode.PAST_GAIN) == {"component": "index", "share": 0.4, "cycles": 5}
 
 
 @pytest.mark.parametrize(
@@ -213,27 +221,27 @@ def test_what_refreshes_brought_is_told_and_counts() -> None:
         ({"delta": delta().model_copy(update={"rebuild": "another embedder"})}, ReasonCode.REBUILT_CHUNKS),
     ],
 )
-def test_what_is_new_is_said(signals: dict[str, Any], code: ReasonCode) -> None:
+def test_the_first_reason_is_what_is_new(signals: dict[str, Any], code: ReasonCode) -> None:
     assert refresh_gain(evidence(**signals)).reasons[0].code is code
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def test_a_first_retrain_is_thought_to_recover_half_of_the_gap() -> None:
-    found = retrain_gain(untaught(), PARAMS)
-    assert ends(found) == (10, 20, 30)
-    assert values_of(found.reasons, ReasonCode.MODEL_BELOW_TARGET) == {"score": 0.95, "points": 40}
-    assert found.needs is None
+def test_a_first_retrain_is_expected_to_recover_half_of_the_gap() -> None:
+    gain = retrain_gain(with_model_gap(), PARAMS)
+    assert ends(gain) == (10, 20, 30)
+    assert values_of(gain.reasons, ReasonCode.MODEL_BELOW_TARGET) == {"score": 0.95, "points": 40}
+    assert gain.needs is None
 
 
 @pytest.mark.parametrize(("new", "share"), [(None, 1.0), (12, 0.5), (24, 0.75), (10_000, 1.0)])
-def test_the_learning_curve_halves_what_is_left_every_so_many_new_examples(new: int | None, share: float) -> None:
-    assert ends(retrain_gain(untaught(new_examples=new), PARAMS)) == (10 * share, 20 * share, 30 * share)
+def test_each_examples_half_new_examples_close_half_of_the_remaining_gap(new: int | None, share: float) -> None:
+    assert ends(retrain_gain(with_model_gap(new_examples=new), PARAMS)) == (10 * share, 20 * share, 30 * share)
 
 
-def test_how_many_examples_halve_it_is_a_setting() -> None:
-    assert ends(retrain_gain(untaught(new_examples=6), PolicyParams(examples_half=6))) == (5, 10, 15)
+def test_examples_half_is_a_setting() -> None:
+    assert ends(retrain_gain(with_model_gap(new_examples=6), PolicyParams(examples_half=6))) == (5, 10, 15)
 
 
 @pytest.mark.parametrize(
@@ -248,22 +256,22 @@ def test_how_many_examples_halve_it_is_a_setting() -> None:
         (measure(-0.3), 0.0),
     ],
 )
-def test_examples_teach_as_far_as_their_excess_loss_is_sure(excess_loss: Measure, share: float) -> None:
-    assert ends(retrain_gain(untaught(excess_loss=excess_loss), PARAMS)) == (10 * share, 20 * share, 30 * share)
+def test_the_gain_grows_with_the_lower_bound_of_the_excess_loss(excess_loss: Measure, share: float) -> None:
+    assert ends(retrain_gain(with_model_gap(excess_loss=excess_loss), PARAMS)) == (10 * share, 20 * share, 30 * share)
 
 
-def test_which_surprise_is_full_is_a_setting() -> None:
+def test_the_excess_loss_of_full_gain_is_a_setting() -> None:
     params = PolicyParams(excess_loss_full=1.0, examples_half=24)
-    found = retrain_gain(untaught(excess_loss=measure(0.5), new_examples=24), params)
-    assert ends(found) == (2.5, 5, 7.5)
-    assert values_of(found.reasons, ReasonCode.NEW_EXAMPLES) == {"new": 24, "examples": 100}
-    assert values_of(found.reasons, ReasonCode.EXCESS_LOSS) == {"nats": 0.5}
+    gain = retrain_gain(with_model_gap(excess_loss=measure(0.5), new_examples=24), params)
+    assert ends(gain) == (2.5, 5, 7.5)
+    assert values_of(gain.reasons, ReasonCode.NEW_EXAMPLES) == {"new": 24, "examples": 100}
+    assert values_of(gain.reasons, ReasonCode.EXCESS_LOSS) == {"nats": 0.5}
 
 
-def test_what_retrains_brought_is_told_and_counts() -> None:
-    found = retrain_gain(untaught(past=(past(recovered_points=0.0),) * 4), PARAMS)
-    assert ends(found) == (5, 10, 15)
-    assert values_of(found.reasons, ReasonCode.PAST_GAIN) == {"component": "model", "share": 0.25, "cycles": 4}
+def test_the_gain_of_past_retrains_counts_and_is_a_reason() -> None:
+    gain = retrain_gain(with_model_gap(past=(past(recovered_points=0.0),) * 4), PARAMS)
+    assert ends(gain) == (5, 10, 15)
+    assert values_of(gain.reasons, ReasonCode.PAST_GAIN) == {"component": "model", "share": 0.25, "cycles": 4}
 
 
 @pytest.mark.parametrize(
@@ -277,13 +285,13 @@ def test_what_retrains_brought_is_told_and_counts() -> None:
         ({"new_examples": 0}, ReasonCode.NO_NEW_EXAMPLES, ReasonCode.IF_UNSEEN_EXAMPLES),
     ],
 )
-def test_where_nothing_can_be_learnt_the_gain_is_none_and_it_is_said_why(
+def test_without_anything_to_learn_the_gain_is_0_with_a_reason(
     signals: dict[str, Any], code: ReasonCode, needs: ReasonCode | None
 ) -> None:
-    found = retrain_gain(untaught(**signals), PARAMS)
-    assert ends(found) == (0, 0, 0)
-    assert found.reasons[0].code is code
-    assert (found.needs and found.needs.code) is needs
+    gain = retrain_gain(with_model_gap(**signals), PARAMS)
+    assert ends(gain) == (0, 0, 0)
+    assert gain.reasons[0].code is code
+    assert (gain.needs and gain.needs.code) is needs
 
 
 @pytest.mark.parametrize(
@@ -291,9 +299,9 @@ def test_where_nothing_can_be_learnt_the_gain_is_none_and_it_is_said_why(
     [{}, {"new_examples": 50}, {"examples": 19}, {"model_gap": measure(0.0)}],
     ids=["all new", "some new", "too few", "no gap"],
 )
-def test_another_base_model_in_the_params_is_told_and_changes_no_number(signals: dict[str, Any]) -> None:
+def test_a_new_base_model_is_a_reason_and_changes_no_number(signals: dict[str, Any]) -> None:
     before, after = (
-        retrain_gain(untaught(**signals, new_base_model=base), PARAMS) for base in (None, "packaged:other")
+        retrain_gain(with_model_gap(**signals, new_base_model=base), PARAMS) for base in (None, "packaged:other")
     )
     assert ReasonCode.NEW_BASE_MODEL not in codes(before.reasons)
     assert values_of(after.reasons, ReasonCode.NEW_BASE_MODEL) == {"model": "packaged:other"}
@@ -316,37 +324,37 @@ def test_another_base_model_in_the_params_is_told_and_changes_no_number(signals:
         (Action.REBUILD.with_retrain(), 330),
     ],
 )
-def test_an_action_takes_its_steps_and_one_proof(action: Action, expected: float) -> None:
+def test_the_forecast_is_the_steps_of_an_action_and_one_evaluation(action: Action, expected: float) -> None:
     assert forecast_seconds(action, evidence(costs=COSTS).limits) == expected
 
 
-def test_nothing_is_free() -> None:
+def test_every_action_is_forecast_to_take_time() -> None:
     free = COSTS.model_copy(update=dict.fromkeys(("refresh_seconds", "retrain_seconds", "prove_seconds"), 0.0))
     assert forecast_seconds(Action.REFRESH, evidence(costs=free).limits) == LEAST_SECONDS > 0
 
 
-def test_rows_that_cannot_stay_are_weighed_as_a_rebuild() -> None:
-    anew = delta().model_copy(update={"rebuild": "another embedder"})
+def test_an_index_of_other_settings_is_weighed_as_a_rebuild() -> None:
+    rebuilding = delta().model_copy(update={"rebuild": "another embedder"})
     assert weigh_components(evidence(), PARAMS).refresh.action == Action.REFRESH
-    assert weigh_components(evidence(delta=anew), PARAMS).refresh.action == Action.REBUILD
+    assert weigh_components(evidence(delta=rebuilding), PARAMS).refresh.action == Action.REBUILD
 
 
-def test_both_halves_are_weighed_with_their_own_gain_and_cost() -> None:
-    world = untaught(costs=COSTS)
-    halves = weigh_components(world, PARAMS)
-    assert (halves.refresh.gain, halves.refresh.seconds) == (refresh_gain(world), 30)
-    assert (halves.retrain.action, halves.retrain.gain) == (Action.RETRAIN, retrain_gain(world, PARAMS))
-    assert halves.retrain.seconds == 320
+def test_each_component_is_weighed_with_its_own_gain_and_cost() -> None:
+    observed = with_model_gap(costs=COSTS)
+    options = weigh_components(observed, PARAMS)
+    assert (options.refresh.gain, options.refresh.seconds) == (refresh_gain(observed), 30)
+    assert (options.retrain.action, options.retrain.gain) == (Action.RETRAIN, retrain_gain(observed, PARAMS))
+    assert options.retrain.seconds == 320
 
 
-# --- what is gone and still known -----------------------------------------------------------------------------------
+# --- deleted training documents --------------------------------------------------------------------------------------
 
-GONE = ("a.md", "b.md", "c.md")
+DELETED = ("a.md", "b.md", "c.md")
 NOTHING_TO_LEARN: dict[str, Any] = {"model_gap": measure(0.4), "new_examples": 0, "adapter_is_current": True}
 
 
-def retrain(world: Evidence, **params: float) -> ExpectedGain:
-    return weigh_components(world, PolicyParams(**params)).retrain.gain  # type: ignore[arg-type]
+def retrain(observed: Evidence, **params: float) -> ExpectedGain:
+    return weigh_components(observed, PolicyParams(**params)).retrain.gain  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -354,10 +362,10 @@ def retrain(world: Evidence, **params: float) -> ExpectedGain:
     [NOTHING_TO_LEARN, {"model_gap": measure(0.0)}, {"model_gap": UNMEASURED}],
     ids=["nothing to learn", "target reached", "not measured"],
 )
-def test_to_forget_what_is_gone_is_worth_something_where_there_is_nothing_else_to_win(signals: dict[str, Any]) -> None:
+def test_forgetting_deleted_documents_has_a_gain_of_its_own(signals: dict[str, Any]) -> None:
     before, gain = (
         retrain(evidence(**signals)),
-        retrain(evidence(**signals, deleted_training_documents=GONE), forget_points=2),
+        retrain(evidence(**signals, deleted_training_documents=DELETED), forget_points=2),
     )
     assert ends(before) == (0, 0, 0)
     assert ends(gain) == (6, 6, 6)
@@ -366,36 +374,39 @@ def test_to_forget_what_is_gone_is_worth_something_where_there_is_nothing_else_t
     assert gain.needs is None
 
 
-def test_to_forget_is_added_to_what_is_learnt_and_is_no_part_of_the_gap() -> None:
-    without, gain = retrain(untaught()), retrain(untaught(deleted_training_documents=GONE), forget_points=2)
+def test_the_gain_of_forgetting_is_added_and_does_not_change_the_gap() -> None:
+    without, gain = (
+        retrain(with_model_gap()),
+        retrain(with_model_gap(deleted_training_documents=DELETED), forget_points=2),
+    )
     assert ends(gain) == tuple(end + 6 for end in ends(without))
     assert gain.gap == without.gap
 
 
-def test_nothing_is_forgotten_where_there_are_too_few_examples_to_learn_from_instead() -> None:
+def test_too_few_examples_leave_no_gain_of_forgetting() -> None:
     few = {"model_gap": measure(0.4), "examples": 3, "min_examples": 20}
-    assert retrain(evidence(**few, deleted_training_documents=GONE), forget_points=2) == retrain(evidence(**few))
+    assert retrain(evidence(**few, deleted_training_documents=DELETED), forget_points=2) == retrain(evidence(**few))
 
 
-def test_a_gain_ends_at_a_hundred_points() -> None:
-    gain = retrain(untaught(deleted_training_documents=GONE), forget_points=40)
+def test_a_gain_is_at_most_100_points() -> None:
+    gain = retrain(with_model_gap(deleted_training_documents=DELETED), forget_points=40)
     assert ends(gain) == (100, 100, 100)
 
 
-def test_what_is_to_be_forgotten_makes_a_refresh_worth_no_more() -> None:
-    world = evidence(model_gap=measure(0.4), score_gold=measure(0.1), missing_answers=measure(0.9))
-    [plain, gone] = (
-        weigh_components(one, PARAMS).refresh
-        for one in (world, with_signals(world, **{"deleted_training_documents": GONE}))
+def test_deleted_training_documents_do_not_change_the_gain_of_a_refresh() -> None:
+    observed = evidence(model_gap=measure(0.4), score_gold=measure(0.1), missing_answers=measure(0.9))
+    [plain, with_deletions] = (
+        weigh_components(variant, PARAMS).refresh
+        for variant in (observed, with_signals(observed, **{"deleted_training_documents": DELETED}))
     )
-    assert gone == plain
+    assert with_deletions == plain
 
 
-def test_a_new_model_is_asked_for_its_skills_as_well() -> None:
+def test_only_a_retrain_takes_the_time_of_the_regression_suites() -> None:
     costs = COSTS.model_copy(update={"suite_seconds": 7.0})
-    took = {
+    extra_seconds = {
         action: forecast_seconds(action, evidence(costs=costs).limits)
         - forecast_seconds(action, evidence(costs=COSTS).limits)
         for action in ACTIONS.values()
     }
-    assert all(more == (7 if action.retrains else 0) for action, more in took.items())
+    assert all(more == (7 if action.retrains else 0) for action, more in extra_seconds.items())

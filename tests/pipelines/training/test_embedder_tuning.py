@@ -45,10 +45,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def one_thread() -> Iterator[None]:
     import torch
 
-    usual = torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(usual)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ def embed(tmp_path_factory: pytest.TempPathFactory) -> EmbedParams:
 
 def params(**changed: Any) -> EmbedderTuningParams:
     """Parameters of sixty steps, enough for the tiny model to learn the pairs."""
-    usual: dict[str, Any] = {"batch_size": 8, "epochs": 60, "learning_rate": 1e-2, "share": 1.0, "max_tokens": 16}
-    return EmbedderTuningParams(**(usual | changed))
+    defaults: dict[str, Any] = {"batch_size": 8, "epochs": 60, "learning_rate": 1e-2, "share": 1.0, "max_tokens": 16}
+    return EmbedderTuningParams(**(defaults | changed))
 
 
 def nearest(tuned: Path | None, embed: EmbedParams) -> float:

@@ -37,7 +37,7 @@ ANSWERED = {"role": "assistant", "content": "Now."}
 PROMPTS = st.sampled_from(["When does Quill 1.2 end?", "When does Quill 1.3 end?", "How many seats?", "How?", " "])
 COMPLETIONS = st.sampled_from(["2026-05-01", "2027-05-01", "12", "twelve", "", "word " * 12])
 ROWS = st.fixed_dictionaries(
-    {"prompt": PROMPTS, "completion": COMPLETIONS}, optional={"doc": st.sampled_from(["a.md", "b.md", "gone.md"])}
+    {"prompt": PROMPTS, "completion": COMPLETIONS}, optional={"doc": st.sampled_from(["a.md", "b.md", "deleted.md"])}
 )
 LINES = st.lists(ROWS.map(json.dumps) | st.sampled_from(["{", "[]", "{}"]), max_size=12)
 
@@ -242,7 +242,7 @@ def test_an_answer_with_at_least_max_tokens_words_is_overlong() -> None:
 
 
 def test_an_example_of_a_deleted_page_is_an_orphan_without_an_issue() -> None:
-    item = example("When is it over?", "2025-05-01", "gone.md")
+    item = example("When is it over?", "2025-05-01", "deleted.md")
     assert validated(item) == ValidatedExamples((), (item,), ())
 
 
@@ -293,12 +293,14 @@ def test_contradictions_are_kept_and_listed_under_the_keep_setting() -> None:
 
 
 def test_a_kept_contradiction_is_no_error_in_strict_mode() -> None:
-    refusing = KEEPING.model_copy(update={"examples": KEEPING.examples.model_copy(update={"on_invalid": "refuse"})})
+    strict = KEEPING.model_copy(
+        update={"examples": KEEPING.examples.model_copy(update={"on_invalid": "refuse"})}
+    )
     result = validate_examples(
-        [example("How?", answer, where=f"a.jsonl:{answer}") for answer in "12"], {}, (), refusing
+        [example("How?", answer, where=f"a.jsonl:{answer}") for answer in "12"], {}, (), strict
     )
     assert len(result.contradictory) == 2
-    require_valid(result.filtered, refusing)
+    require_valid(result.filtered, strict)
 
 
 def test_a_stale_answer_contradicts_no_other() -> None:
@@ -309,7 +311,7 @@ def test_a_stale_answer_contradicts_no_other() -> None:
 
 
 def test_an_orphan_is_not_compared_with_other_examples() -> None:
-    orphan = example("How many?", "12", "gone.md", "a.jsonl:1")
+    orphan = example("How many?", "12", "deleted.md", "a.jsonl:1")
     others = [example("How many?", "12", "b.md", "a.jsonl:2"), example("How?", "So.", None, "a.jsonl:3")]
     assert validated(orphan, *others) == ValidatedExamples(tuple(others), (orphan,), ())
 
@@ -384,21 +386,21 @@ def test_the_order_of_lines_does_not_change_the_valid_examples(
 ISSUES = [DataIssue(where=f"a.jsonl:{at}", kind=IssueKind.LEAK, why="asks it") for at in range(1, 6)]
 
 
-def refusing(on_invalid: str) -> Params:
+def params_with(on_invalid: str) -> Params:
     return Params.model_validate({"examples": {"on_invalid": on_invalid}})
 
 
 def test_issues_are_an_error_in_strict_mode_that_lists_the_first_few() -> None:
-    with pytest.raises(UserError) as refusal:
-        require_valid(ISSUES, refusing("refuse"))
-    message = str(refusal.value)
+    with pytest.raises(UserError) as raised:
+        require_valid(ISSUES, params_with("refuse"))
+    message = str(raised.value)
     assert message.startswith("5 training lines are not ")
     assert "(a.jsonl:1: leak: asks it; a.jsonl:2: leak" in message
     assert "; and 2 more): " in message
     with pytest.raises(UserError, match=r"^1 training line is not .* \(a\.jsonl:1: leak: asks it\):"):
-        require_valid(ISSUES[:1], refusing("refuse"))
+        require_valid(ISSUES[:1], params_with("refuse"))
 
 
 def test_issues_are_no_error_otherwise_and_no_issues_never_are() -> None:
-    require_valid(ISSUES, refusing("skip"))
-    require_valid([], refusing("refuse"))
+    require_valid(ISSUES, params_with("skip"))
+    require_valid([], params_with("refuse"))

@@ -16,8 +16,8 @@ TEXTS = st.text(max_size=40)
 
 
 def leak(question: str, similarity: float = 0.9) -> Leak | None:
-    [found] = find_leaks([question], GOLDEN, similarity)
-    return found
+    [leaked] = find_leaks([question], GOLDEN, similarity)
+    return leaked
 
 
 def test_an_identical_question_is_a_leak() -> None:
@@ -37,9 +37,9 @@ def test_an_identical_question_is_a_leak() -> None:
     ],
 )
 def test_the_same_question_in_other_words_is_a_leak(question: str) -> None:
-    found = leak(question)
-    assert found is not None
-    assert 0.9 <= found.similarity <= 1
+    leaked = leak(question)
+    assert leaked is not None
+    assert 0.9 <= leaked.similarity <= 1
 
 
 @pytest.mark.parametrize(
@@ -65,29 +65,31 @@ def test_a_similar_question_with_other_values_is_no_leak(question: str) -> None:
 def test_questions_of_one_form_leak_only_with_equal_values(
     name: str, other: str, version: tuple[int, int], another: tuple[int, int]
 ) -> None:
-    form = "What is the latest release of {} {}.{}, and since when can it be had from the usual places?"
-    [found] = find_leaks([form.format(name, *version)], [form.format(other, *another)], 0.9)
-    assert (found is not None) == ((name, version) == (other, another))
+    form = "What is the latest release of {} {}.{}, and since when is it available from the usual places?"
+    [leaked] = find_leaks([form.format(name, *version)], [form.format(other, *another)], 0.9)
+    assert (leaked is not None) == ((name, version) == (other, another))
 
 
 def test_a_name_at_the_beginning_is_no_value() -> None:
     # The first word is always capitalized, so a name cannot be distinguished from "When".
-    [found] = find_leaks(["Quills 1.2 reaches its end of life when?"], ["Quill 1.2 reaches its end of life when?"], 0.9)
-    assert found is not None
+    [leaked] = find_leaks(
+        ["Quills 1.2 reaches its end of life when?"], ["Quill 1.2 reaches its end of life when?"], 0.9
+    )
+    assert leaked is not None
 
 
 def test_the_most_similar_golden_question_is_reported() -> None:
     golden = ["When does Quill 1.2 come to its end of life?", "When does Quill 1.2 come to the end of life?"]
-    [found] = find_leaks(["When does Quill 1.2 come to the end of life"], golden, 0.8)
-    assert found == Leak(golden[1], 1.0)
+    [leaked] = find_leaks(["When does Quill 1.2 come to the end of life"], golden, 0.8)
+    assert leaked == Leak(golden[1], 1.0)
 
 
 def test_the_similarity_threshold_is_a_parameter() -> None:
     question = "When will Quill 1.2 have reached its end of life?"
     assert leak(question, 0.9) is None
-    found = leak(question, 0.6)
-    assert found is not None
-    assert 0.6 <= found.similarity < 0.9
+    leaked = leak(question, 0.6)
+    assert leaked is not None
+    assert 0.6 <= leaked.similarity < 0.9
 
 
 def test_without_golden_questions_nothing_leaks() -> None:
@@ -97,8 +99,8 @@ def test_without_golden_questions_nothing_leaks() -> None:
 
 def test_many_questions_are_compared_in_their_order() -> None:
     questions = [f"What is {number}?" for number in range(ROWS + 2)]
-    found = find_leaks(questions, [questions[-1], questions[3]], 0.9)
-    assert [position for position, leaked in enumerate(found) if leaked] == [3, ROWS + 1]
+    leaks = find_leaks(questions, [questions[-1], questions[3]], 0.9)
+    assert [position for position, leaked in enumerate(leaks) if leaked] == [3, ROWS + 1]
 
 
 @law

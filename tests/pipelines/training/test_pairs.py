@@ -61,15 +61,15 @@ def queries(pages: Mapping[str, str], examples: Sequence[Example] = (), excluded
 
 
 def test_a_heading_with_the_page_title_is_the_query_of_its_section() -> None:
-    found = {pair.query: pair for pair in build_pairs(cut({"guide.md": GUIDE}), [])}
-    assert sorted(found) == [
+    pairs = {pair.query: pair for pair in build_pairs(cut({"guide.md": GUIDE}), [])}
+    assert sorted(pairs) == [
         "Install it (The guide)",
         "The guide",
         "Use of tools.Widget (The guide)",
         "What is a Widget?",
     ]
-    assert found["Install it (The guide)"].passage == "The guide > Install it\nRun the installer and wait."
-    assert found["The guide"].document == "guide.md"
+    assert pairs["Install it (The guide)"].passage == "The guide > Install it\nRun the installer and wait."
+    assert pairs["The guide"].document == "guide.md"
 
 
 def test_a_heading_without_text_makes_no_pair() -> None:
@@ -77,8 +77,8 @@ def test_a_heading_without_text_makes_no_pair() -> None:
 
 
 def test_the_page_titles_distinguish_equal_headings() -> None:
-    found = queries({"guide.md": GUIDE, "other.md": OTHER})
-    assert {"Install it (The guide)", "Install it (Another page)"} <= set(found)
+    headings = queries({"guide.md": GUIDE, "other.md": OTHER})
+    assert {"Install it (The guide)", "Install it (Another page)"} <= set(headings)
 
 
 def test_a_query_with_two_passages_makes_no_pair() -> None:
@@ -91,8 +91,8 @@ def test_the_passage_of_a_long_section_is_its_first_chunk() -> None:
 
 
 def test_a_question_is_paired_with_the_chunk_that_holds_its_answer() -> None:
-    found = build_pairs(cut({"guide.md": GUIDE}), [example("How do I set it up?", "guide.md", "Run the installer")])
-    pair = next(pair for pair in found if pair.query == "How do I set it up?")
+    pairs = build_pairs(cut({"guide.md": GUIDE}), [example("How do I set it up?", "guide.md", "Run the installer")])
+    pair = next(pair for pair in pairs if pair.query == "How do I set it up?")
     assert (pair.document, pair.passage) == ("guide.md", "The guide > Install it\nRun the installer and wait.")
 
 
@@ -106,8 +106,8 @@ def test_the_same_question_twice_is_one_pair() -> None:
 
 
 def test_a_question_that_is_a_heading_too_is_one_pair() -> None:
-    asked = [example("what is a widget", "guide.md", "It turns a thing around")]
-    assert [query for query in queries({"guide.md": GUIDE}, asked) if "idget" in query and "Use" not in query] == [
+    examples = [example("what is a widget", "guide.md", "It turns a thing around")]
+    assert [query for query in queries({"guide.md": GUIDE}, examples) if "idget" in query and "Use" not in query] == [
         "What is a Widget?"
     ]
 
@@ -121,8 +121,8 @@ def test_a_heading_like_a_golden_question_makes_no_pair(golden: str) -> None:
 
 
 def test_a_golden_question_makes_no_pair() -> None:
-    asked = [example("How do I set it up?", "guide.md")]
-    assert "How do I set it up?" not in queries({"guide.md": GUIDE}, asked, excluded=["how do I set it up"])
+    examples = [example("How do I set it up?", "guide.md")]
+    assert "How do I set it up?" not in queries({"guide.md": GUIDE}, examples, excluded=["how do I set it up"])
 
 
 # --- order ---------------------------------------------------------------------------------------------------------
@@ -143,12 +143,12 @@ def test_pairs_do_not_depend_on_the_order_and_none_is_a_golden_question(
     pages: dict[str, str], golden: list[str], shuffle: object
 ) -> None:
     examples = [example(f"Is {word} good", name) for name in pages for word in ("install", "use")]
-    usual = build_pairs(cut(pages), examples, golden)
+    pairs = build_pairs(cut(pages), examples, golden)
     names = sorted(pages, key=lambda _: shuffle.random())  # type: ignore[attr-defined]
-    assert build_pairs(cut({name: pages[name] for name in names}), examples[::-1], golden) == usual
-    assert len({pair.query for pair in usual}) == len(usual)
-    asked = {question.strip("?") for question in golden}
-    assert not [pair for pair in usual if pair.heading and pair.heading.split(" > ")[-1].strip("?") in asked]
+    assert build_pairs(cut({name: pages[name] for name in names}), examples[::-1], golden) == pairs
+    assert len({pair.query for pair in pairs}) == len(pairs)
+    golden_texts = {question.strip("?") for question in golden}
+    assert not [pair for pair in pairs if pair.heading and pair.heading.split(" > ")[-1].strip("?") in golden_texts]
 
 
 def test_a_draw_depends_only_on_the_seed() -> None:
@@ -196,6 +196,6 @@ def test_a_passage_of_the_page_of_a_question_is_no_negative(retriever: Retriever
 
 def test_zero_negatives_need_no_search(retriever: Retriever) -> None:
     pairs = build_pairs(cut(TOWNS), [])
-    asked = len(CountingEmbedder.embedded)
+    embedded = len(CountingEmbedder.embedded)
     assert add_hard_negatives(pairs, retriever, 0) == pairs
-    assert len(CountingEmbedder.embedded) == asked
+    assert len(CountingEmbedder.embedded) == embedded

@@ -134,8 +134,8 @@ def test_a_filtered_current_conversation_is_not_replayed_either(tmp_path: Path) 
     made.put(shell=[*rows("shell", 9), *rows("call", 1, answer="no"), *rows("call", 1, answer="never")])
     few = TrainingSet(made.corpus().training.examples[:9])
     corpus = Corpus(KnowledgeBase(take_snapshot(made.space), (), ()), few)
-    found = replay_examples(made.space, made.model, corpus.current_examples, ())
-    assert sorted(example.question for example in found.examples) == [f"call {number}?" for number in range(1, 9)]
+    replayed = replay_examples(made.space, made.model, corpus.current_examples, ())
+    assert sorted(example.question for example in replayed.examples) == [f"call {number}?" for number in range(1, 9)]
 
 
 def test_the_last_version_of_a_deleted_file_is_replayed(tmp_path: Path) -> None:

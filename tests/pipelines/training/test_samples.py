@@ -49,9 +49,9 @@ def retriever(embedder: HashEmbedder, tmp_path_factory: pytest.TempPathFactory) 
 
 def example(number: int, doc: str | None = "", question: str | None = None) -> Example:
     """An example about page `number`; `doc` "" names that page."""
-    asked = question or f"What about {number}?"
+    text = question or f"What about {number}?"
     page = f"{number}.md" if doc == "" else doc
-    return Example((Message("user", asked),), f"value-{number}", page)
+    return Example((Message("user", text),), f"value-{number}", page)
 
 
 EXAMPLES = [example(number, question=f"Topic {number * 31}?") for number in range(PAGES)]
@@ -87,9 +87,9 @@ def test_the_distractors_are_the_best_that_retrieval_returns(retriever: Retrieve
 
 
 def test_the_order_of_retrieval_is_kept_if_it_finds_the_gold_passage(retriever: Retriever) -> None:
-    asked = [example(number, question=f"passage {number} holds value-{number}") for number in range(PAGES)]
-    shown = [contexts(sample) for sample in samples_of(asked, retriever)]
-    assert shown == [retrieved(item, retriever) for item in asked]
+    examples = [example(number, question=f"passage {number} holds value-{number}") for number in range(PAGES)]
+    shown = [contexts(sample) for sample in samples_of(examples, retriever)]
+    assert shown == [retrieved(item, retriever) for item in examples]
     assert shown[4][0] == CHUNKS[4].text
 
 
@@ -160,9 +160,9 @@ def test_a_conversation_keeps_its_turns_and_its_last_one_gets_the_passages(retri
 
 def test_the_gold_passage_of_a_page_is_the_one_with_the_answer(retriever: Retriever) -> None:
     page = [chunk("0.md", f"Quill {at} ends in {month}", at) for at, month in enumerate(["May", "June", "May"])]
-    asked = Example((Message("user", "When does Quill end?"),), "In June.", "0.md")
+    question = Example((Message("user", "When does Quill end?"),), "In June.", "0.md")
     named = Example((Message("user", "When does Quill 2 end?"),), "In May.", "0.md")
-    samples = samples_with_passages([asked, named], {"0.md": page}, retriever, 1, 7)
+    samples = samples_with_passages([question, named], {"0.md": page}, retriever, 1, 7)
     assert [contexts(sample) for sample in samples] == [["Quill 1 ends in June"], ["Quill 2 ends in May"]]
 
 
@@ -200,17 +200,17 @@ def test_other_passages_with_the_answer_are_excluded_too(
     tmp_path: Path, completion: str, gold: str, paraphrase: str
 ) -> None:
     page = [chunk("quill.md", text, at) for at, text in enumerate([gold, "Quill is blue"])]
-    more = [chunk("news.md", paraphrase, 0), chunk("news.md", "Quill ends one day", 1)]
+    more = [chunk("other.md", paraphrase, 0), chunk("other.md", "Quill ends one day", 1)]
     shelf = Shelf(str(tmp_path / "lance"))
     retriever = shelf.index.retriever(shelf.refresh([*page, *more]).version)
-    asked = Example((Message("user", "When does Quill 2 end?"),), completion, "quill.md")
-    [sample] = unanswerable_samples([asked], {"quill.md": page}, retriever, sharing(1))
+    question = Example((Message("user", "When does Quill 2 end?"),), completion, "quill.md")
+    [sample] = unanswerable_samples([question], {"quill.md": page}, retriever, sharing(1))
     assert set(contexts(sample)) == {"Quill is blue", "Quill ends one day"}
 
 
 def test_an_example_answered_by_every_passage_makes_no_unanswerable_sample(retriever: Retriever) -> None:
-    asked = Example((Message("user", "Does passage 5 hold value-5?"),), "passage 5", "5.md")
-    assert unanswerable([asked], retriever) == []
+    question = Example((Message("user", "Does passage 5 hold value-5?"),), "passage 5", "5.md")
+    assert unanswerable([question], retriever) == []
 
 
 def test_only_examples_with_a_page_make_unanswerable_samples(retriever: Retriever) -> None:
