@@ -175,7 +175,7 @@ def test_a_damaged_cached_digest_is_recomputed(tmp_path: Path, cache: Path, cont
     assert cached.read_text(encoding="utf-8") == digest
 
 
-# --- revisions and locations ----------------------------------------------------------------------------------------
+# --- revisions and locations ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def page(name: str, end_of_life: str = "2027-01-01") -> str:
     return f"# {name}\n\n## {name} 1\n\n- End of life: {end_of_life}\n"
 
 
-# --- what is gone ----------------------------------------------------------------------------------------------------
+# --- what is gone --------------------------------------------------------------------------------------------------
 
 
 def remember(space: Workspace, *states: dict[str, str]) -> Snapshot:
@@ -111,7 +111,7 @@ def test_source_documents_are_told_apart_from_other_context(tmp_path: Path) -> N
     assert nothing_left.among(model.documents) == ("a.md", "b.md")
 
 
-# --- a project with releases -----------------------------------------------------------------------------------------
+# --- a project with releases ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_without_a_release_there_is_no_lineage(tmp_path: Path) -> None:
         release_with_adapter(project, "a1")
 
 
-# --- flags -----------------------------------------------------------------------------------------------------------
+# --- flags ---------------------------------------------------------------------------------------------------------
 
 
 def flagged(home: Home, snapshot: Snapshot, releases: list[Release]) -> dict[str, str]:

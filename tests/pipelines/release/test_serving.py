@@ -104,7 +104,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-# --- what is answered ------------------------------------------------------------------------------------------------
+# --- what is answered ----------------------------------------------------------------------------------------------
 
 
 def test_a_reply_names_its_sources_and_all_that_gave_it(served: ServedProject) -> None:
@@ -137,7 +137,7 @@ def test_white_space_around_a_question_is_not_part_of_it() -> None:
     assert ServedQuestion(question="  When?\n").question == "When?"
 
 
-# --- following the pointer -------------------------------------------------------------------------------------------
+# --- following the pointer -----------------------------------------------------------------------------------------
 
 
 def test_the_next_question_follows_the_pointer_with_index_and_adapter_together(served: ServedProject) -> None:
@@ -224,7 +224,7 @@ def test_new_settings_apply_from_the_next_release(served: ServedProject) -> None
     assert served.service._project.workspace.params.index.search == "text"
 
 
-# --- opened whole ----------------------------------------------------------------------------------------------------
+# --- opened whole --------------------------------------------------------------------------------------------------
 
 
 def test_a_model_is_loaded_once_before_its_first_question(served: ServedProject) -> None:
@@ -310,7 +310,7 @@ def test_without_an_open_release_the_error_is_raised(served: ServedProject, monk
     assert served.ask().release == "3"
 
 
-# --- while the registry is unavailable -------------------------------------------------------------------------------
+# --- while the registry is unavailable -----------------------------------------------------------------------------
 
 
 def test_while_the_registry_is_unavailable_it_is_asked_at_most_every_retry_seconds(
@@ -345,7 +345,7 @@ def test_without_a_live_release_questions_raise_until_one_is_live(served: Served
     assert is_whole(served.ask())
 
 
-# --- any order of events ---------------------------------------------------------------------------------------------
+# --- any order of events -------------------------------------------------------------------------------------------
 
 EVENTS = ("ask", "1", "2", "3", "registry down", "registry up", "a2 missing", "a2 restored", "time")
 
