@@ -329,7 +329,7 @@ def test_a_rollback_waits_for_the_pointer_lock_and_then_raises(shop: Shop, monke
     second = shop.released("two")
     monkeypatch.setattr("ragtide.pipelines.workspace.POINTER_SECONDS", 0.1)
     with shop.registry.pointer_lock():
-        assert "pointer" in failed_rollback(shop, None)
+        assert "lock on the live release" in failed_rollback(shop, None)
     assert shop.live == second
 
 

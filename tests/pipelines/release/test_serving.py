@@ -280,7 +280,7 @@ def test_an_unexpected_error_keeps_the_open_release_and_is_logged_with_traceback
     served: ServedProject, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> Any:
-        raise RuntimeError("the table is gone")
+        raise RuntimeError("the table is missing")
 
     served.ask()
     served.set_live("2")
@@ -289,7 +289,7 @@ def test_an_unexpected_error_keeps_the_open_release_and_is_logged_with_traceback
         assert is_whole(served.ask())
     [record] = [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
     assert record.exc_info
-    assert "the table is gone" in record.getMessage()
+    assert "the table is missing" in record.getMessage()
 
 
 def test_the_open_release_answers_where_params_are_invalid(
@@ -316,10 +316,10 @@ def test_without_an_open_release_the_error_is_raised(served: ServedProject, monk
 def test_while_the_registry_is_unavailable_it_is_asked_at_most_every_retry_seconds(
     served: ServedProject, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
-    looked: list[float] = []
+    requested: list[float] = []
 
     def counted(_: Registry) -> Any:
-        looked.append(served.now)
+        requested.append(served.now)
         return unavailable()
 
     served.ask()
@@ -329,7 +329,7 @@ def test_while_the_registry_is_unavailable_it_is_asked_at_most_every_retry_secon
         for seconds in (0, 1, RETRY_SECONDS - 0.1, RETRY_SECONDS, RETRY_SECONDS + 1):
             served.now = seconds
             assert is_whole(served.ask())
-    assert looked == [0, RETRY_SECONDS]
+    assert requested == [0, RETRY_SECONDS]
     assert ["release 3" in warning for warning in warnings()] == [True, True]
     served.now = 2 * RETRY_SECONDS
     assert served.ask().release == "2"
