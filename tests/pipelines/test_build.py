@@ -228,7 +228,7 @@ def test_a_first_index_of_unreadable_documents_is_an_error(tmp_path: Path, build
     made = yard(tmp_path)
     for path in made.workspace.kb.iterdir():
         path.write_bytes(BROKEN)
-    with pytest.raises(UserError, match="none of the 3 documents can be read"):
+    with pytest.raises(UserError, match=r"none of (its|the) 3 documents can be read"):
         build(made)
     assert made.table.latest() is None
 
