@@ -185,7 +185,7 @@ def test_a_rejected_candidate_does_not_go_live_and_is_not_retried_on_the_same_da
     rejected = home.run_cycle()
     assert rejected.decision == "REFRESH"
     assert rejected.outcome == "rejected"
-    assert "regression suite dates" in rejected.detail
+    assert "answer score" in rejected.detail
     assert (rejected.release, home.run(rejected).data.tags["accepted"]) == (None, "False")
     assert [name for name, _ in home.steps(rejected)] == [
         "observe",
@@ -308,7 +308,7 @@ def test_a_cycle_that_lost_the_lease_publishes_nothing(home: CycleProject, monke
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(tasks, "judge_candidate", taken_over)
-        with pytest.raises(UserError, match="another has taken its place"):
+        with pytest.raises(UserError, match="has taken over its lease"):
             home.run_cycle()
     assert home.live == before
     assert home.run_cycle().release == "2"
@@ -327,7 +327,7 @@ def test_invalid_data_fails_without_a_retry_and_the_cycle_records_the_message(ho
     before = home.live
     home.set("examples", on_invalid="refuse")
     write(home.root / "data/train/t.jsonl", '{"prompt": "only half"}\n')
-    with pytest.raises(UserError, match="should hold prompt and completion") as error:
+    with pytest.raises(UserError, match="should have prompt and completion") as error:
         home.run_cycle()
     cycle = home.history[-1]
     assert home.steps(cycle) == [("observe", FINISHED), ("decide", "FAILED")]
@@ -550,6 +550,7 @@ def test_a_model_that_fails_a_regression_suite_is_rejected_unless_the_suite_allo
     rejected = home.run_cycle()
     assert (rejected.decision, rejected.release) == ("RETRAIN", None)
     assert rejected.outcome == "rejected"
+    assert "regression suite dates" in rejected.detail
     assert read_plan(home.project, rejected.plan).evidence.limits.costs.suite_seconds > 0
     [prove] = [run for run in home.runs_below(rejected) if run.info.run_name == "prove rejected"]
     metrics = prove.data.metrics
