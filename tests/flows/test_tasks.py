@@ -44,8 +44,8 @@ STEPS = ("observe", "decide", "refresh_index", "retrain_model", "prove", "publis
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with an MLflow database in which nothing is, to be copied."""
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with an empty MLflow database, to be copied."""
     root = write_project(tmp_path_factory.mktemp("tasks") / "project")
     write(root / "data/kb/pump.md", "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n")
     golden = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["pump.md"]}
@@ -57,123 +57,125 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(told: Path, tmp_path: Path) -> Project:
-    shutil.copytree(told, tmp_path / "project")
+def project(template: Path, tmp_path: Path) -> Project:
+    shutil.copytree(template, tmp_path / "project")
     return Project.open(tmp_path / "project", no_progress)
 
 
-def run_of(project: Project, turn: tasks.CycleContext) -> Run:
-    return MlflowClient(tracking_uri=project.workspace.tracking_uri).get_run(turn.log.id)
+def run_of(project: Project, context: tasks.CycleContext) -> Run:
+    return MlflowClient(tracking_uri=project.workspace.tracking_uri).get_run(context.log.id)
 
 
-# --- tried again ---------------------------------------------------------------------------------------------------
+# --- retries -------------------------------------------------------------------------------------------------------
 
 
-def tried(problems: list[Exception]) -> tuple[int, Exception | None]:
-    """How often a step is called that raises `problems` one after the other, and how that ended."""
-    left, calls = list(problems), []
+def call_step(problems: list[Exception]) -> tuple[int, Exception | None]:
+    """The number of calls of a step that raises `problems` one after the other, and its final error."""
+    remaining, calls = list(problems), []
 
     def work() -> str:
         calls.append("called")
-        if left:
-            raise left.pop(0)
+        if remaining:
+            raise remaining.pop(0)
         return "done"
 
-    # The waiting between two tries is Prefect's; here it takes no time.
-    probe: Any = tasks.step("probe")(work)
-    patient = probe.with_options(retry_delay_seconds=0)
+    # Prefect waits between two attempts; here without a delay.
+    sample_step: Any = tasks.step("sample")(work)
+    immediate = sample_step.with_options(retry_delay_seconds=0)
 
-    @flow(name="probe", persist_result=False)
-    def probing() -> str:
-        return str(patient())
+    @flow(name="sample", persist_result=False)
+    def run_step() -> str:
+        return str(immediate())
 
     try:
-        assert probing() == "done"
+        assert run_step() == "done"
     except (UserError, OSError, ValueError) as problem:
         return len(calls), problem
     return len(calls), None
 
 
-def test_a_step_that_goes_well_is_called_once() -> None:
-    assert tried([]) == (1, None)
+def test_a_step_without_an_error_is_called_once() -> None:
+    assert call_step([]) == (1, None)
 
 
-def test_a_refusal_stays_a_refusal() -> None:
-    refusal = UserError("put the file right")
-    assert tried([refusal] * 9) == (1, refusal)
+def test_a_user_error_is_not_retried() -> None:
+    error = UserError("put the file right")
+    assert call_step([error] * 9) == (1, error)
 
 
-@pytest.mark.parametrize("problem", [ConnectionError("the store is away"), ValueError("locked"), OSError("no space")])
-def test_anything_else_is_tried_twice_more_and_then_told(problem: Exception) -> None:
-    assert tried([problem] * 9) == (3, problem)
+@pytest.mark.parametrize(
+    "problem", [ConnectionError("the store is unavailable"), ValueError("locked"), OSError("no space")]
+)
+def test_another_error_is_retried_twice_and_then_raised(problem: Exception) -> None:
+    assert call_step([problem] * 9) == (3, problem)
 
 
-def test_what_passes_by_is_got_over() -> None:
-    assert tried([ConnectionError("the store is away")]) == (2, None)
-    assert tried([ConnectionError("the store is away"), TimeoutError("a lock")]) == (3, None)
+def test_a_transient_error_is_overcome_by_retries() -> None:
+    assert call_step([ConnectionError("the store is unavailable")]) == (2, None)
+    assert call_step([ConnectionError("the store is unavailable"), TimeoutError("a lock")]) == (3, None)
 
 
-def test_a_refusal_ends_the_trying() -> None:
-    refusal = UserError("the adapter is gone")
-    assert tried([ConnectionError("the store is away"), refusal, refusal]) == (2, refusal)
+def test_a_user_error_ends_the_retries() -> None:
+    error = UserError("the adapter is missing")
+    assert call_step([ConnectionError("the store is unavailable"), error, error]) == (2, error)
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_each_step_has_retries_and_a_limit_and_keeps_nothing_in_prefect(name: str) -> None:
+def test_each_step_has_retries_and_a_timeout_and_stores_no_result_in_prefect(name: str) -> None:
     step = getattr(tasks, name)
     assert step.name == name.replace("_", "-").removeprefix("run-").replace("maintenance", "maintain")
     assert (step.retries, step.persist_result, step.cache_policy) == (2, False, NO_CACHE)
     assert step.timeout_seconds
 
 
-# --- a turn --------------------------------------------------------------------------------------------------------
+# --- cycles --------------------------------------------------------------------------------------------------------
 
 
-def test_a_turn_has_the_project_for_itself_and_its_settings_in_mlflow(project: Project) -> None:
+def test_a_cycle_holds_the_lock_and_logs_its_settings(project: Project) -> None:
     second = project.workspace.write_lock()
-    with tasks.open_cycle(project) as turn, pytest.raises(UserError, match="another run is at work"), second:
+    with tasks.open_cycle(project) as context, pytest.raises(UserError, match="another run is at work"), second:
         pytest.fail("two writers at once")
     with project.workspace.write_lock():
-        run = run_of(project, turn)
+        run = run_of(project, context)
     assert run.info.status == "FINISHED"
     assert run.data.params["embed.model"] == "tests.fakes:CountingEmbedder"
 
 
-def test_a_second_turn_is_refused_before_anything_is_recorded(project: Project) -> None:
+def test_a_second_cycle_fails_before_anything_is_recorded(project: Project) -> None:
     with (
         project.workspace.write_lock(),
         pytest.raises(UserError, match="another run is at work"),
         tasks.open_cycle(project),
     ):
-        pytest.fail("two turns at once")
+        pytest.fail("two cycles at once")
     assert project.registry.history() == []
 
 
-def test_a_deployed_turn_waits_for_whoever_is_at_work_and_is_named_by_its_run(
+def test_a_deployed_cycle_waits_for_the_current_writer_and_is_named_by_its_flow_run(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    warnings: list[str] = []
     own = RunQueue(uuid4(), "busy-bee", uuid4(), is_planned=True)
     monkeypatch.setattr(tasks, "coalesce_queue", lambda: nullcontext(own))
-    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=told.append))
+    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=warnings.append))
     with ExitStack() as other:
         other.enter_context(project.workspace.write_lock(what="a command"))
         threading.Timer(1, other.close).start()
         with tasks.open_cycle(project):
             assert describe_holder(project.workspace.state).startswith("flow run busy-bee, process ")
-    assert [one.split(",")[0] for one in told] == ["this run waits for a command"]
+    assert [warning.split(",")[0] for warning in warnings] == ["this run waits for a command"]
 
 
-def test_a_turn_that_fails_says_so_and_frees_the_project(project: Project) -> None:
-    with pytest.raises(ZeroDivisionError), tasks.open_cycle(project) as turn:
-        raise ZeroDivisionError("by nought")
-    assert run_of(project, turn).info.status == "FAILED"
+def test_a_failed_cycle_is_recorded_and_frees_the_lock(project: Project) -> None:
+    with pytest.raises(ZeroDivisionError), tasks.open_cycle(project) as context:
+        raise ZeroDivisionError("division by zero")
+    assert run_of(project, context).info.status == "FAILED"
     assert project.registry.history()[-1].outcome == "failed"
     with project.workspace.write_lock():
         assert project.registry.champion() is None
 
 
-def test_the_data_is_read_once_a_turn_and_what_cannot_be_read_is_written_down(
+def test_the_data_is_read_once_per_snapshot_with_the_quarantine_updated(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[str, bool]] = []
@@ -185,19 +187,19 @@ def test_the_data_is_read_once_a_turn_and_what_cannot_be_read_is_written_down(
 
     monkeypatch.setattr(Project, "corpus", counted)
     first = take_snapshot(project.workspace)
-    with tasks.open_cycle(project) as turn:
-        assert turn.read(first) is turn.read(first)
+    with tasks.open_cycle(project) as context:
+        assert context.read(first) is context.read(first)
         write(project.workspace.kb / "late.md", "# Late\n\nCame later.\n")
         second = take_snapshot(project.workspace)
-        assert set(turn.read(second).knowledge.texts) == {"pump.md", "late.md"}
+        assert set(context.read(second).knowledge.texts) == {"pump.md", "late.md"}
     assert read == [(first.id, True), (second.id, True)]
 
 
-# --- what came of it -----------------------------------------------------------------------------------------------
+# --- outcomes ------------------------------------------------------------------------------------------------------
 
 
 def verdict(project: Project, score: float) -> Verdict:
-    """The gate's own verdict on a candidate of that score, against a live release without fault."""
+    """The gate's verdict on a candidate of that score, compared with a live release without errors."""
     after: GradedAnswer = graded(score=score)
     return judge_candidate(scorecard(graded()), scorecard(after), {}, (), project.workspace.params)
 
@@ -210,16 +212,16 @@ def plan_of(limit: float | None = None, **signals: Any) -> Plan:
 
 NOTHING = plan_of(changes=UNCHANGED, delta=UNMOVED)
 REFRESH = plan_of()
-TOO_DEAR = plan_of(limit=0)
-REMOVALS = plan_of(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md": "1"})
+OVER_LIMIT = plan_of(limit=0)
+DELETIONS = plan_of(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md": "1"})
 
 
 @pytest.mark.parametrize(
     ("plan", "score", "live", "outcome", "accepted"),
     [
         (NOTHING, None, None, "nothing", "no candidate"),
-        (TOO_DEAR, None, None, "held", "no candidate"),
-        (REMOVALS, None, None, "held", "no candidate"),
+        (OVER_LIMIT, None, None, "held", "no candidate"),
+        (DELETIONS, None, None, "held", "no candidate"),
         (
             REFRESH,
             0.0,
@@ -229,19 +231,19 @@ REMOVALS = plan_of(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md": 
         ),
         (REFRESH, 1.0, release(4), "released", "True"),
     ],
-    ids=["nothing", "an action waits", "removals wait", "refused", "released"],
+    ids=["nothing", "a pending action", "pending deletions", "rejected", "released"],
 )
-def test_what_came_of_a_turn_is_returned_and_written_down(
+def test_the_outcome_of_a_cycle_is_returned_and_recorded(
     plan: Plan, score: float | None, live: Release | None, outcome: str, accepted: str, project: Project
 ) -> None:
-    with tasks.open_cycle(project) as turn:
+    with tasks.open_cycle(project) as context:
         judged = None if score is None else verdict(project, score)
-        turn.log.metrics({"work.index_seconds": 2, "work.embedded_chunks": 90, "work.prove_seconds": 0.5})
-        cycle = tasks.conclude(turn, plan, judged, live)
+        context.log.metrics({"work.index_seconds": 2, "work.embedded_chunks": 90, "work.prove_seconds": 0.5})
+        cycle = tasks.conclude(context, plan, judged, live)
     assert cycle.outcome == outcome
     assert cycle.release == (live.id if live else None)
     assert cycle.signals.get(ACTION_SECONDS) == (2.5 if plan is REFRESH else None)
-    tags = run_of(project, turn).data.tags
+    tags = run_of(project, context).data.tags
     assert (tags["outcome"], tags["accepted"]) == (outcome, accepted)
     assert tags.get("index_version") == ("3" if live else None)
 
@@ -250,30 +252,37 @@ def test_what_came_of_a_turn_is_returned_and_written_down(
 
 
 @pytest.fixture
-def looked(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Workspace]:
-    """The projects whose imports were updated; one of two sources is away."""
-    looked: list[Workspace] = []
+def updated(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Workspace]:
+    """The projects whose imports were updated; one of two sources is unavailable."""
+    updated: list[Workspace] = []
 
     def update(workspace: Workspace) -> list[ImportUpdate]:
-        looked.append(workspace)
-        return [ImportUpdate("kb/docs", "s3://docs", changed=2), ImportUpdate("kb/wiki", "https://wiki", "is away")]
+        updated.append(workspace)
+        return [
+            ImportUpdate("kb/docs", "s3://docs", changed=2),
+            ImportUpdate("kb/wiki", "https://wiki", "is unavailable"),
+        ]
 
     monkeypatch.setattr(tasks, "update_imports", update)
     monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=lambda *_: None))
-    return looked
+    return updated
 
 
-def test_a_source_that_is_away_stops_no_turn_and_is_written_down(project: Project, looked: list[Workspace]) -> None:
-    with tasks.open_cycle(project) as turn:
-        assert tasks.observe.fn(turn, None).documents
-    data = run_of(project, turn).data
+def test_an_unavailable_import_source_is_recorded_and_the_cycle_continues(
+    project: Project, updated: list[Workspace]
+) -> None:
+    with tasks.open_cycle(project) as context:
+        assert tasks.observe.fn(context, None).documents
+    data = run_of(project, context).data
     assert data.tags["imports_not_updated"] == "kb/wiki"
     assert (data.metrics["imports"], data.metrics["imports_not_updated"]) == (2, 1)
-    assert len(looked) == 1
+    assert len(updated) == 1
 
 
-def test_imports_are_left_as_they_are_for_a_yes_to_this_very_data(project: Project, looked: list[Workspace]) -> None:
-    given = Approval(
+def test_imports_are_not_updated_while_an_approval_covers_the_current_data(
+    project: Project, updated: list[Workspace]
+) -> None:
+    approval = Approval(
         plan="p",
         removals={},
         why="",
@@ -281,14 +290,14 @@ def test_imports_are_left_as_they_are_for_a_yes_to_this_very_data(project: Proje
         action=Action.RETRAIN,
         snapshot=take_snapshot(project.workspace).id,
     )
-    given.write(project.workspace.approvals / "p.json")
-    with tasks.open_cycle(project) as turn:
-        tasks.observe.fn(turn, None)
-    assert looked == []
+    approval.write(project.workspace.approvals / "p.json")
+    with tasks.open_cycle(project) as context:
+        tasks.observe.fn(context, None)
+    assert updated == []
 
 
-def test_imports_can_be_turned_off(project: Project, looked: list[Workspace]) -> None:
-    still = project.workspace.params.model_copy(update={"triggers": TriggerParams(update_imports=False)})
-    with tasks.open_cycle(replace(project, workspace=replace(project.workspace, params=still))) as turn:
-        tasks.observe.fn(turn, None)
-    assert looked == []
+def test_imports_can_be_turned_off(project: Project, updated: list[Workspace]) -> None:
+    without_updates = project.workspace.params.model_copy(update={"triggers": TriggerParams(update_imports=False)})
+    with tasks.open_cycle(replace(project, workspace=replace(project.workspace, params=without_updates))) as context:
+        tasks.observe.fn(context, None)
+    assert updated == []

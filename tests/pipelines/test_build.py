@@ -228,7 +228,7 @@ def test_a_first_index_of_unreadable_documents_is_an_error(tmp_path: Path, build
     made = yard(tmp_path)
     for path in made.workspace.kb.iterdir():
         path.write_bytes(BROKEN)
-    with pytest.raises(UserError, match="none of its 3 documents can be read"):
+    with pytest.raises(UserError, match=r"none of (its|the) 3 documents can be read"):
         build(made)
     assert made.table.latest() is None
 
@@ -343,7 +343,9 @@ def test_a_model_records_the_digests_of_its_examples_in_sorted_order(tmp_path: P
 def test_an_example_of_a_deleted_page_is_not_trained_on(tmp_path: Path) -> None:
     made = yard(tmp_path)
     made.write_examples(4)
-    write(made.workspace.train / "gone.jsonl", json.dumps({"prompt": "Who?", "completion": "I", "doc": "gone.md"}))
+    write(
+        made.workspace.train / "deleted.jsonl", json.dumps({"prompt": "Who?", "completion": "I", "doc": "deleted.md"})
+    )
     [orphan] = made.corpus.training.orphans
     seen = made.model().trained_on
     assert (len(seen), orphan.digest in seen) == (4, False)
@@ -352,7 +354,7 @@ def test_an_example_of_a_deleted_page_is_not_trained_on(tmp_path: Path) -> None:
 def test_a_model_records_replayed_examples_and_all_training_files_so_far(tmp_path: Path) -> None:
     made = yard(tmp_path)
     old = Example((Message("user", "When was it?"),), "June", "b.md")
-    replay = ReplayExamples((old,), {"gone.jsonl": "0" * 32})
+    replay = ReplayExamples((old,), {"deleted.jsonl": "0" * 32})
     retriever = made.table.retriever(made.index().version)
     built, _ = build_model(
         made.workspace,
@@ -365,7 +367,7 @@ def test_a_model_records_replayed_examples_and_all_training_files_so_far(tmp_pat
     assert built.trained_on == tuple(
         sorted([old.digest, *(example.digest for example in made.corpus.training.examples)])
     )
-    assert built.files == {"gone.jsonl": "0" * 32, **made.corpus.snapshot.examples}
+    assert built.files == {"deleted.jsonl": "0" * 32, **made.corpus.snapshot.examples}
     assert built.source_documents == ("a.md", "b.md")
     assert [sample.completion for sample in CountingTrainer.lessons] == ["May"] * 4 + ["June"]
 
@@ -477,9 +479,9 @@ def test_the_remains_of_a_killed_training_are_replaced(tmp_path: Path) -> None:
 def test_too_few_examples_are_an_error_before_anything_is_built(tmp_path: Path, examples: int) -> None:
     made = yard(tmp_path)
     made.write_examples(examples)
-    with pytest.raises(UserError, match=f"{examples} examples and finetune.min_examples is 3") as refusal:
+    with pytest.raises(UserError, match=f"{examples} examples and finetune.min_examples is 3") as raised:
         made.model()
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
     assert not CountingTrainer.lessons
     assert made.adapters() == []
     assert not (made.workspace.artifacts / "model.json").exists()
@@ -590,25 +592,25 @@ def test_a_release_keeps_its_own_base_after_params_changed(tmp_path: Path) -> No
     before, current = base_in(tmp_path / "before", "old"), base_in(tmp_path / "current", "new")
     models = Models(HashEmbedder(), current, CountingTrainer())
     model = BuiltModel(base=before.base, adapter=None, examples=None, settings=None)
-    found = load_generator_for(workspace(tmp_path / "project", generate={"max_new_tokens": 5}), models, model)
-    assert isinstance(found, TransformersGenerator)
-    assert found.base == before.base != current.base
-    assert found.identity.endswith("greedy-5")
+    generator = load_generator_for(workspace(tmp_path / "project", generate={"max_new_tokens": 5}), models, model)
+    assert isinstance(generator, TransformersGenerator)
+    assert generator.base == before.base != current.base
+    assert generator.identity.endswith("greedy-5")
 
 
 def test_a_base_in_another_folder_is_the_same_base(tmp_path: Path) -> None:
     current = base_in(tmp_path / "current", "weights")
-    model = BuiltModel(base=f"/gone@{current.base.split('@')[1]}", adapter=None, examples=None, settings=None)
+    model = BuiltModel(base=f"/deleted@{current.base.split('@')[1]}", adapter=None, examples=None, settings=None)
     assert load_generator_for(workspace(tmp_path), Models(HashEmbedder(), current, CountingTrainer()), model) is current
 
 
 @pytest.mark.parametrize("written", ["other weights", None])
-def test_a_release_whose_base_is_gone_or_changed_is_an_error(tmp_path: Path, written: str | None) -> None:
+def test_a_release_whose_base_is_missing_or_changed_is_an_error(tmp_path: Path, written: str | None) -> None:
     before = base_in(tmp_path / "before", "old").base
     write(tmp_path / "before/model.safetensors", written) if written else shutil.rmtree(tmp_path / "before")
     models = Models(HashEmbedder(), base_in(tmp_path / "current", "new"), CountingTrainer())
     model = BuiltModel(base=before, adapter="a1", examples=None, settings=None)
-    with pytest.raises(UserError, match=f"base model {before} ") as refusal:
+    with pytest.raises(UserError, match=f"base model {before} ") as raised:
         load_generator_for(workspace(tmp_path), models, model)
-    assert "`ragtide rollback`" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert "`ragtide rollback`" in str(raised.value)
+    assert "\n" not in str(raised.value)

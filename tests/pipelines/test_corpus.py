@@ -30,14 +30,14 @@ def project(root: Path, **blocks: dict[str, object]) -> Workspace:
     made = workspace(root, **blocks)
     for name, text in {"quill.md": PAGE, "deep/ink.txt": "Blue.", "empty.md": "", "logo.png": "picture"}.items():
         write(made.kb / name, text)
-    docs = ["quill.md", None, "gone.md", "empty.md"]
+    docs = ["quill.md", None, "deleted.md", "empty.md"]
     rows = [{"prompt": f"Q{number}", "completion": "A", "doc": doc} for number, doc in enumerate(docs)]
     write(made.train / "rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return made
 
 
 def read(made: Workspace, version: int | str | None = None, keep: bool = False) -> Corpus:
-    """The corpus of the folder as it is, beside a version of the project's index."""
+    """The corpus of the folder's current content and of a version of the project's index."""
     index = Index(made.index_uri, HashEmbedder(), made.params.chunk)
     return read_corpus(made, take_snapshot(made), IndexVersion(index, version), keep)
 
@@ -71,10 +71,10 @@ def indexed(root: Path, pages: int = 5, **blocks: dict[str, object]) -> Indexed:
 
 
 def names(chunks: Sequence[Chunk]) -> list[str]:
-    return sorted({one.document for one in chunks})
+    return sorted({chunk.document for chunk in chunks})
 
 
-# --- a snapshot as a whole -----------------------------------------------------------------------------------------
+# --- the whole corpus ----------------------------------------------------------------------------------------------
 
 
 def test_documents_and_chunks_are_those_of_the_snapshot_in_order_of_path(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_documents_and_chunks_are_those_of_the_snapshot_in_order_of_path(tmp_pat
     }
 
 
-def test_texts_and_chunks_are_found_by_document(tmp_path: Path) -> None:
+def test_texts_and_chunks_are_grouped_by_document(tmp_path: Path) -> None:
     corpus = read(project(tmp_path))
     assert corpus.knowledge.texts == {"deep/ink.txt": "Blue.", "quill.md": PAGE}
     assert {name: len(chunks) for name, chunks in corpus.knowledge.chunks_by_document.items()} == {
@@ -101,28 +101,32 @@ def test_texts_and_chunks_are_found_by_document(tmp_path: Path) -> None:
     )
 
 
-def test_an_example_whose_page_is_gone_or_empty_is_set_aside(tmp_path: Path) -> None:
+def test_an_example_of_a_missing_or_empty_page_is_an_orphan(tmp_path: Path) -> None:
     corpus = read(project(tmp_path))
     assert [example.question for example in corpus.training.examples] == ["Q0", "Q1"]
     assert [(example.question, example.doc) for example in corpus.training.orphans] == [
-        ("Q2", "gone.md"),
+        ("Q2", "deleted.md"),
         ("Q3", "empty.md"),
     ]
 
 
-def test_an_orphan_comes_back_with_its_page(tmp_path: Path) -> None:
+def test_an_example_is_no_orphan_once_its_page_is_restored(tmp_path: Path) -> None:
     made = project(tmp_path)
-    write(made.kb / "gone.md", "Back again.")
+    write(made.kb / "deleted.md", "Restored.")
     assert [example.question for example in read(made).training.orphans] == ["Q3"]
 
 
-def test_every_example_that_is_kept_has_a_passage_to_learn_from(tmp_path: Path) -> None:
+def test_every_example_of_the_corpus_has_a_passage_or_no_page(tmp_path: Path) -> None:
     corpus = read(project(tmp_path))
-    assert all(corpus.knowledge.chunks_by_document[one.doc] for one in corpus.training.examples if one.doc is not None)
-    assert [one.doc for one in corpus.training.examples] == ["quill.md", None]
+    assert all(
+        corpus.knowledge.chunks_by_document[example.doc]
+        for example in corpus.training.examples
+        if example.doc is not None
+    )
+    assert [example.doc for example in corpus.training.examples] == ["quill.md", None]
 
 
-def test_the_settings_of_the_project_are_followed(tmp_path: Path) -> None:
+def test_the_settings_of_the_project_apply(tmp_path: Path) -> None:
     made = project(tmp_path, chunk={"max_words": 20}, data={"kb": "pages"})
     write(tmp_path / "pages/long.md", "word " * 50)
     assert [len(chunk.text.split()) for chunk in read(made).knowledge.chunks if chunk.document == "long.md"] == [
@@ -134,29 +138,29 @@ def test_the_settings_of_the_project_are_followed(tmp_path: Path) -> None:
 
 
 def test_the_same_files_make_the_same_corpus(tmp_path: Path) -> None:
-    one, two = (read(project(tmp_path / name)) for name in ("one", "two"))
-    assert (one.snapshot, one.knowledge.documents, one.knowledge.chunks, one.training.examples) == (
-        two.snapshot,
-        two.knowledge.documents,
-        two.knowledge.chunks,
-        two.training.examples,
+    first, second = (read(project(tmp_path / name)) for name in ("first", "second"))
+    assert (first.snapshot, first.knowledge.documents, first.knowledge.chunks, first.training.examples) == (
+        second.snapshot,
+        second.knowledge.documents,
+        second.knowledge.chunks,
+        second.training.examples,
     )
 
 
-def test_without_examples_the_documents_are_read_all_the_same(tmp_path: Path) -> None:
+def test_documents_are_read_without_examples(tmp_path: Path) -> None:
     made = workspace(tmp_path)
     write(made.kb / "a.md", "text")
     corpus = read(made)
     assert (len(corpus.knowledge.chunks), corpus.training.examples, corpus.training.orphans) == (1, (), ())
 
 
-def test_a_bad_line_of_the_examples_is_listed_and_spoils_no_other(tmp_path: Path) -> None:
+def test_an_invalid_line_of_the_examples_is_listed_and_the_others_are_read(tmp_path: Path) -> None:
     made = project(tmp_path)
     write(made.train / "bad.jsonl", "\n{]\n")
     corpus = read(made)
-    [finding] = corpus.training.filtered
-    assert (finding.where, finding.kind) == ("data/train/bad.jsonl:2", IssueKind.BAD_LINE)
-    assert finding.why.startswith("is not JSON")
+    [issue] = corpus.training.filtered
+    assert (issue.where, issue.kind) == ("data/train/bad.jsonl:2", IssueKind.BAD_LINE)
+    assert issue.why.startswith("is not JSON")
     assert [example.question for example in corpus.training.examples] == ["Q0", "Q1"]
 
 
@@ -172,14 +176,14 @@ def test_an_example_is_checked_against_its_page_and_the_golden_questions(tmp_pat
     index = Index(made.index_uri, HashEmbedder(), made.params.chunk)
     corpus = read_corpus(made, take_snapshot(made), IndexVersion(index, None), golden=["What ends in May?"])
     assert [example.question for example in corpus.training.examples] == ["When will it end?"]
-    assert [(one.where, one.kind) for one in corpus.training.filtered] == [
+    assert [(issue.where, issue.kind) for issue in corpus.training.filtered] == [
         ("data/train/rows.jsonl:1", IssueKind.STALE),
         ("data/train/rows.jsonl:3", IssueKind.LEAK),
     ]
 
 
 @pytest.mark.parametrize("path", ["data/kb/quill.md", "data/train/rows.jsonl"])
-def test_a_file_that_moved_on_since_the_snapshot_is_refused(tmp_path: Path, path: str) -> None:
+def test_a_file_that_changed_since_the_snapshot_is_an_error(tmp_path: Path, path: str) -> None:
     made = project(tmp_path)
     snapshot = take_snapshot(made)
     write(tmp_path / path, "another content")
@@ -187,11 +191,11 @@ def test_a_file_that_moved_on_since_the_snapshot_is_refused(tmp_path: Path, path
         read_corpus(made, snapshot, IndexVersion(Index(made.index_uri, HashEmbedder(), made.params.chunk), None))
 
 
-# --- what cannot be read -------------------------------------------------------------------------------------------
+# --- unreadable documents ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "reason"),
     [
         ("bad.md", BROKEN, "is not UTF-8"),
         ("big.md", "x" * 600, "600 bytes, more than data.max_document_bytes = 500"),
@@ -199,45 +203,45 @@ def test_a_file_that_moved_on_since_the_snapshot_is_refused(tmp_path: Path, path
         ("bad.pdf", "no PDF", "is not a PDF"),
     ],
 )
-def test_what_cannot_be_read_is_set_aside_and_the_rest_goes_on(
-    tmp_path: Path, name: str, content: str | bytes, said: str
+def test_an_unreadable_document_is_quarantined_and_the_others_are_read(
+    tmp_path: Path, name: str, content: str | bytes, reason: str
 ) -> None:
     made = project(tmp_path, data={"max_document_bytes": 500})
     write(made.kb / name, content)
     corpus = read(made)
-    aside = {one.document: one for one in corpus.knowledge.quarantined}
-    assert set(aside) == {name, "empty.md"}
-    assert said in aside[name].reason
+    reasons = {document.document: document.reason for document in corpus.knowledge.quarantined}
+    assert set(reasons) == {name, "empty.md"}
+    assert reason in reasons[name]
     assert names(corpus.knowledge.chunks) == ["deep/ink.txt", "quill.md"]
-    # Both will be tried again.
+    # Both will be retried.
     assert corpus.knowledge.waiting == 2
 
 
-def test_what_is_set_aside_is_written_down_only_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_quarantine_is_written_only_on_request(tmp_path: Path) -> None:
     made = project(tmp_path)
     read(made)
     assert not made.quarantine_file.exists()
     read(made, keep=True)
     read(made, keep=True)
-    [aside] = Quarantine.read(made.quarantine_file).documents
-    assert (aside.document, aside.attempts) == ("empty.md", 2)
+    [quarantined] = Quarantine.read(made.quarantine_file).documents
+    assert (quarantined.document, quarantined.attempts) == ("empty.md", 2)
 
 
-def test_a_document_that_became_unreadable_stays_as_the_index_holds_it(tmp_path: Path) -> None:
+def test_a_document_that_became_unreadable_keeps_its_rows(tmp_path: Path) -> None:
     made = indexed(tmp_path)
     before = made.read()
     write(made.workspace.kb / "3.md", BROKEN)
     corpus = made.read()
     assert corpus.knowledge.chunks == before.knowledge.chunks
-    assert [one.document for one in corpus.knowledge.quarantined] == ["3.md"]
+    assert [document.document for document in corpus.knowledge.quarantined] == ["3.md"]
     assert corpus.knowledge.texts["3.md"].split() == ["Page", "3", "Text", "of", "3."]
-    # Its rows still stand for the content that they were made of, so that no refresh takes them for the new one.
+    # Its rows keep the digest of the content that they were built from, so no refresh takes them for the new content.
     assert corpus.knowledge.source.documents["3.md"] == md5("# Page 3\n\nText of 3.\n")
     version = made.shelf.latest
     assert (made.refresh(), made.shelf.latest) == (version, version)
 
 
-def test_a_document_that_was_given_up_is_not_tried_again_and_keeps_its_rows(tmp_path: Path) -> None:
+def test_a_document_is_not_retried_after_the_last_attempt_and_keeps_its_rows(tmp_path: Path) -> None:
     made = indexed(tmp_path, data={"max_attempts": 2})
     write(made.workspace.kb / "3.md", BROKEN)
     for waiting in (1, 0, 0):
@@ -246,21 +250,21 @@ def test_a_document_that_was_given_up_is_not_tried_again_and_keeps_its_rows(tmp_
             waiting,
             [f"{number}.md" for number in range(5)],
         )
-    [aside] = Quarantine.read(made.workspace.quarantine_file).documents
-    assert aside.attempts == 2
+    [quarantined] = Quarantine.read(made.workspace.quarantine_file).documents
+    assert quarantined.attempts == 2
 
 
-def test_a_document_that_was_mended_is_read_again(tmp_path: Path) -> None:
+def test_a_repaired_document_is_read_again(tmp_path: Path) -> None:
     made = indexed(tmp_path, data={"max_attempts": 1})
     write(made.workspace.kb / "3.md", BROKEN)
     read(made.workspace, made.shelf.latest, keep=True)
-    write(made.workspace.kb / "3.md", "Mended.")
+    write(made.workspace.kb / "3.md", "Repaired.")
     corpus = read(made.workspace, made.shelf.latest, keep=True)
-    assert (corpus.knowledge.texts["3.md"], corpus.knowledge.quarantined) == ("Mended.", ())
+    assert (corpus.knowledge.texts["3.md"], corpus.knowledge.quarantined) == ("Repaired.", ())
     assert Quarantine.read(made.workspace.quarantine_file).documents == ()
 
 
-def test_a_document_that_was_given_up_as_too_large_is_read_once_the_limit_is_raised(tmp_path: Path) -> None:
+def test_a_document_over_the_size_limit_is_read_once_the_limit_is_raised(tmp_path: Path) -> None:
     limited = workspace(tmp_path, data={"max_attempts": 1, "max_document_bytes": 10})
     write(limited.kb / "large.md", "more than ten bytes")
     write(limited.kb / "small.md", "ten")
@@ -269,14 +273,14 @@ def test_a_document_that_was_given_up_as_too_large_is_read_once_the_limit_is_rai
     assert names(read(raised).knowledge.chunks) == ["large.md", "small.md"]
 
 
-def test_a_document_that_never_could_be_read_has_no_chunks(tmp_path: Path) -> None:
+def test_a_new_unreadable_document_has_no_chunks(tmp_path: Path) -> None:
     made = indexed(tmp_path)
     write(made.workspace.kb / "new.md", BROKEN)
     assert "new.md" not in names(made.read().knowledge.chunks)
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "reason"),
     [
         ({}, "is empty: put your documents there"),
         ({"logo.png": b"picture"}, "holds no documents"),
@@ -284,8 +288,8 @@ def test_a_document_that_never_could_be_read_has_no_chunks(tmp_path: Path) -> No
     ],
 )
 @pytest.mark.parametrize("has_index", [False, True])
-def test_a_folder_from_which_nothing_can_be_read_is_refused(
-    tmp_path: Path, files: dict[str, bytes], said: str, has_index: bool
+def test_a_folder_without_a_readable_document_is_an_error(
+    tmp_path: Path, files: dict[str, bytes], reason: str, has_index: bool
 ) -> None:
     made = (
         indexed(tmp_path, deletion_guard={"max_removed_documents": 99}) if has_index else Indexed(workspace(tmp_path))
@@ -294,25 +298,25 @@ def test_a_folder_from_which_nothing_can_be_read_is_refused(
         path.unlink()
     for name, content in files.items():
         write(made.workspace.kb / name, content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=reason):
         made.read()
 
 
-# --- removals that wait --------------------------------------------------------------------------------------------
+# --- pending deletions ---------------------------------------------------------------------------------------------
 
 CAREFUL = {"max_removed_documents": 1, "max_removed_share": 0.0}
 
 
-def remove(made: Indexed, *pages: int) -> dict[str, str]:
+def delete(made: Indexed, *pages: int) -> dict[str, str]:
     digests = {f"{number}.md": made.shelf.index.documents()[f"{number}.md"] for number in pages}
     for name in digests:
         (made.workspace.kb / name).unlink()
     return digests
 
 
-def test_few_removals_are_followed(tmp_path: Path) -> None:
+def test_deletions_within_the_limit_are_carried_out(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
-    remove(made, 2)
+    delete(made, 2)
     corpus = made.read()
     assert (names(corpus.knowledge.chunks), corpus.knowledge.pending_deletions, corpus.knowledge.waiting) == (
         ["0.md", "1.md", "3.md", "4.md"],
@@ -321,26 +325,28 @@ def test_few_removals_are_followed(tmp_path: Path) -> None:
     )
 
 
-def test_too_many_removals_are_held_and_their_rows_stay(tmp_path: Path) -> None:
+def test_deletions_over_the_limit_are_pending_and_their_rows_stay(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
     before = made.read()
-    gone = remove(made, 1, 2)
+    deleted = delete(made, 1, 2)
     corpus = made.read()
     assert corpus.knowledge.chunks == before.knowledge.chunks
-    assert (corpus.knowledge.pending_deletions, corpus.knowledge.waiting) == (gone, 2)
-    assert {one.id for one in corpus.knowledge.documents} == {one.id for one in before.knowledge.documents}
+    assert (corpus.knowledge.pending_deletions, corpus.knowledge.waiting) == (deleted, 2)
+    assert {document.id for document in corpus.knowledge.documents} == {
+        document.id for document in before.knowledge.documents
+    }
 
 
-def test_approved_removals_are_followed(tmp_path: Path) -> None:
+def test_approved_deletions_are_carried_out(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
-    gone = remove(made, 1, 2)
-    given = Approval(plan="0123456789ab", removals=gone, why="they are out of print", at="2030-01-01T00:00:00+00:00")
+    deleted = delete(made, 1, 2)
+    given = Approval(plan="0123456789ab", removals=deleted, why="they are out of print", at="2030-01-01T00:00:00+00:00")
     given.write(made.workspace.approvals / f"{given.plan}.json")
     corpus = made.read()
     assert (names(corpus.knowledge.chunks), corpus.knowledge.pending_deletions) == (["0.md", "3.md", "4.md"], {})
 
 
-def test_pages_that_were_renamed_and_then_edited_hold_nothing_back(tmp_path: Path) -> None:
+def test_pages_that_were_renamed_and_then_edited_are_not_pending(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
     for number in range(5):
         write(made.workspace.kb / f"deep/{number}.md", (made.workspace.kb / f"{number}.md").read_bytes())
@@ -348,13 +354,13 @@ def test_pages_that_were_renamed_and_then_edited_hold_nothing_back(tmp_path: Pat
     between = take_snapshot(made.workspace)
     for number in range(5):
         write(made.workspace.kb / f"deep/{number}.md", f"# Page {number}\n\nIt says something else now.\n")
-    # Nobody has seen the pages under their new names: they look gone.
+    # No snapshot has the pages under their new names, so they look deleted.
     assert len(made.read().knowledge.pending_deletions) == 5
     between.write(made.workspace.snapshot_file(between.id))
     assert made.read().knowledge.pending_deletions == {}
 
 
-def test_a_folder_that_moved_as_a_whole_holds_nothing_back(tmp_path: Path) -> None:
+def test_pages_moved_to_another_folder_are_not_pending(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
     for number in range(5):
         write(made.workspace.kb / f"deep/{number}.md", (made.workspace.kb / f"{number}.md").read_bytes())
@@ -366,17 +372,17 @@ def test_a_folder_that_moved_as_a_whole_holds_nothing_back(tmp_path: Path) -> No
     )
 
 
-def test_an_example_about_a_page_whose_removal_waits_is_no_orphan(tmp_path: Path) -> None:
+def test_an_example_of_a_page_pending_deletion_is_no_orphan(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
     write(made.workspace.train / "a.jsonl", json.dumps({"prompt": "Q", "completion": "A", "doc": "1.md"}) + "\n")
-    remove(made, 1, 2)
-    assert [one.doc for one in made.read().training.examples] == ["1.md"]
+    delete(made, 1, 2)
+    assert [example.doc for example in made.read().training.examples] == ["1.md"]
 
 
-# --- the folder as a source that is read when it is asked for ------------------------------------------------------
+# --- the folder as a lazily read index source ----------------------------------------------------------------------
 
 
-def test_a_folder_reads_only_what_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_reads_only_the_requested_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = indexed(tmp_path)
     write(made.workspace.kb / "3.md", "Another.")
     folder = made.folder()
@@ -389,25 +395,25 @@ def test_a_folder_reads_only_what_it_is_asked_for(tmp_path: Path, monkeypatch: p
     assert set(made.shelf.index.rows()) == set(before)
 
 
-def test_a_folder_and_a_corpus_bring_the_same_rows(tmp_path: Path) -> None:
+def test_a_folder_and_a_corpus_give_the_same_rows(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
     write(made.workspace.kb / "0.md", "# Another\n\nText.\n")
     write(made.workspace.kb / "new.md", "New.")
     write(made.workspace.kb / "3.md", BROKEN)
-    remove(made, 1, 2)
+    delete(made, 1, 2)
     corpus, folder = made.read(), made.folder()
     assert (folder.pending_deletions, folder.waiting) == (corpus.knowledge.pending_deletions, 2)
     made.shelf.index.refresh(folder, "s", no_progress)
-    assert set(made.shelf.index.rows()) == {one.key for one in corpus.knowledge.chunks}
+    assert set(made.shelf.index.rows()) == {chunk.key for chunk in corpus.knowledge.chunks}
     assert made.shelf.index.documents() == corpus.knowledge.source.documents
-    # What was asked for is known only after it was read.
+    # An unreadable document is known only after it was read.
     assert folder.waiting == corpus.knowledge.waiting == 3
 
 
-def test_a_folder_yields_nothing_of_what_waits_and_of_what_cannot_be_read(tmp_path: Path) -> None:
+def test_a_folder_has_no_chunks_of_pending_and_unreadable_documents(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
     write(made.workspace.kb / "3.md", BROKEN)
-    remove(made, 1, 2)
+    delete(made, 1, 2)
     folder = made.folder()
     cuts = {cut.document: cut.chunks for cut in folder.read(sorted(folder.documents))}
     assert {name for name, chunks in cuts.items() if chunks is None} == {"1.md", "2.md", "3.md"}

@@ -90,7 +90,7 @@ def move_to_another_host(folder: Path) -> None:
     file.write_text(re.sub(r"host=.*", "host=elsewhere", file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-# --- exclusion -------------------------------------------------------------------------------------------------
+# --- exclusion -----------------------------------------------------------------------------------------------------
 
 
 def test_a_second_writer_fails_at_once_and_the_message_names_the_holder(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_an_exception_frees_the_lease(tmp_path: Path) -> None:
         held.check()
 
 
-# --- dead, stopped and remote owners -----------------------------------------------------------------------------
+# --- dead, stopped and remote owners -------------------------------------------------------------------------------
 
 
 def test_the_lease_of_a_killed_owner_is_taken_over_at_once(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_one_of_many_waiting_processes_holds_the_lease_at_a_time(tmp_path: Path,
     assert outputs == [["held", "still", "held"]] * 3
 
 
-# --- write errors ----------------------------------------------------------------------------------------
+# --- write errors --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("what", ["acquire", "write"])

@@ -104,9 +104,9 @@ def test_examples_of_deleted_files_are_replayed(opened: Project) -> None:
     write(opened.workspace.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:], line)
     write(opened.workspace.train / "new.jsonl", "".join(line.replace("Who", f"Who {at}") + "\n" for at in range(4)))
     assert corpus_of(opened).training.replay == ReplayExamples()
-    release_of(opened, live(opened).model.model_copy(update={"files": {"gone.jsonl": digest}}))
+    release_of(opened, live(opened).model.model_copy(update={"files": {"deleted.jsonl": digest}}))
     corpus = corpus_of(opened)
-    assert [one.question for one in corpus.training.replay.examples] == ["Who?"]
+    assert [example.question for example in corpus.training.replay.examples] == ["Who?"]
     assert corpus.training.with_replay == (*corpus.training.examples, *corpus.training.replay.examples)
 
 

@@ -53,18 +53,18 @@ def test_data_folders_follow_the_settings(folder: str, tmp_path: Path) -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(DIGESTS, DIGESTS)
-def test_each_snapshot_and_each_plan_has_its_own_file(one: str, two: str) -> None:
+def test_each_snapshot_and_each_plan_has_its_own_file(first: str, second: str) -> None:
     project = Workspace(Path("/project"), Params())
     for path_of in (project.snapshot_file, project.plan_file):
-        assert (path_of(one) == path_of(two)) is (one == two)
-    assert project.snapshot_file(one) != project.plan_file(one)
+        assert (path_of(first) == path_of(second)) is (first == second)
+    assert project.snapshot_file(first) != project.plan_file(first)
 
 
 def test_two_projects_share_no_path(tmp_path: Path) -> None:
-    one, two = (Workspace(tmp_path / name, Params()) for name in ("one", "two"))
-    assert not set(paths_of(one).values()) & set(paths_of(two).values())
-    assert one.index_uri != two.index_uri
-    assert one.tracking_uri != two.tracking_uri
+    first, second = (Workspace(tmp_path / name, Params()) for name in ("first", "second"))
+    assert not set(paths_of(first).values()) & set(paths_of(second).values())
+    assert first.index_uri != second.index_uri
+    assert first.tracking_uri != second.tracking_uri
 
 
 def test_a_project_is_opened_with_the_settings_of_its_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of the services' settings: commands, environment, secrets, and unsafe settings that are refused."""
+"""Tests of the services' settings: commands, environment, secrets, and unsafe settings that are raised."""
 
 from __future__ import annotations
 
@@ -168,25 +168,25 @@ def test_all_missing_passwords_are_named(make_project: Make) -> None:
         check_settings(opened(make_project, services={"host": "0.0.0.0"}), {})
 
 
-def test_a_password_too_short_for_mlflow_is_refused(make_project: Make) -> None:
+def test_a_password_too_short_for_mlflow_is_an_error(make_project: Make) -> None:
     with pytest.raises(UserError, match="MLFLOW_AUTH_ADMIN_PASSWORD"):
         check_settings(opened(make_project), {"MLFLOW_AUTH_ADMIN_PASSWORD": "short"})
 
 
 @pytest.mark.parametrize("key", ["prefect_database", "mlflow_database"])
-def test_a_password_in_the_settings_is_refused_and_not_repeated(make_project: Make, key: str) -> None:
+def test_a_password_in_the_settings_is_an_error_that_does_not_repeat_it(make_project: Make, key: str) -> None:
     workspace = opened(make_project, services={key: f"postgresql://me:{SECRET}@db/kb"})
-    with pytest.raises(UserError, match=f"services.{key}") as refused:
+    with pytest.raises(UserError, match=f"services.{key}") as raised:
         check_settings(workspace, {})
-    assert SECRET not in str(refused.value)
+    assert SECRET not in str(raised.value)
 
 
-def test_two_services_with_one_port_are_refused(make_project: Make) -> None:
+def test_two_services_with_the_same_port_are_an_error(make_project: Make) -> None:
     with pytest.raises(UserError, match="4200, 4200, 5002"):
         check_settings(opened(make_project, services={"mlflow_port": 4200}), {})
 
 
-def test_another_prefect_server_in_the_environment_is_refused(make_project: Make) -> None:
+def test_another_prefect_server_in_the_environment_is_an_error(make_project: Make) -> None:
     workspace = opened(make_project)
     check_settings(workspace, {"PREFECT_API_URL": "http://localhost:4200/api"})
     with pytest.raises(UserError, match="http://prefect:4200/api"):
@@ -211,7 +211,7 @@ def test_mlflows_server_uses_the_database_of_a_project_that_writes_through_it(ma
     assert mlflow_store(on_postgres) == database
 
 
-def test_an_mlflow_database_that_no_run_writes_to_is_refused(make_project: Make) -> None:
+def test_an_mlflow_database_that_no_run_writes_to_is_an_error(make_project: Make) -> None:
     workspace = opened(make_project, services={"mlflow_database": "postgresql://me@db/mlflow"})
     with pytest.raises(UserError, match=r"set registry\.tracking_uri to http://127\.0\.0\.1:5000"):
         check_settings(workspace, {})

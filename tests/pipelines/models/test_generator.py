@@ -63,7 +63,7 @@ def ask(params: GenerateParams, prompts: tuple[Prompt, ...] = PROMPTS, adapter: 
 
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
-def test_answers_come_in_the_order_of_the_prompts_whatever_the_batch(tiny: Path, adapter: Path, adapted: bool) -> None:
+def test_answers_have_the_order_of_the_prompts_for_any_batch_size(tiny: Path, adapter: Path, adapted: bool) -> None:
     chosen = adapter if adapted else None
     generator = TransformersGenerator(settings_for(tiny))
     alone = [generator.generate([prompt], chosen, lambda _: None)[0] for prompt in PROMPTS]
@@ -100,7 +100,7 @@ def test_an_answer_ends_at_the_end_token_and_holds_no_special_tokens(tiny: Path)
     assert not {word for answer in answers for word in answer.split()} & set(MARKS)
 
 
-def test_no_prompts_have_no_answers(tiny: Path) -> None:
+def test_without_prompts_there_are_no_answers(tiny: Path) -> None:
     assert ask(settings_for(tiny), ()) == []
 
 
@@ -177,14 +177,14 @@ def test_prompts_with_different_beginnings_have_no_shared_prefix_cache() -> None
 
 
 def test_the_answer_depends_on_the_whole_conversation(tiny: Path) -> None:
-    def asked(*turns: Message) -> str:
+    def answer_to(*turns: Message) -> str:
         return ask(settings_for(tiny), (turns,))[0]
 
     last = Message("user", "w7 w8")
     answers = {
-        asked(last),
-        asked(Message("system", "w1"), last),
-        asked(Message("user", "w1"), Message("assistant", "w2"), last),
+        answer_to(last),
+        answer_to(Message("system", "w1"), last),
+        answer_to(Message("user", "w1"), Message("assistant", "w2"), last),
     }
     assert len(answers) == 3
 
@@ -300,13 +300,13 @@ def test_no_samples_have_no_losses_and_progress_counts_the_samples(tiny: Path) -
 # --- which model answers -------------------------------------------------------------------------------------------
 
 
-def test_the_base_is_named_by_its_place_and_its_weights(tiny: Path, tmp_path: Path) -> None:
+def test_the_base_is_named_by_its_location_and_its_weights(tiny: Path, tmp_path: Path) -> None:
     assert TransformersGenerator(settings_for(tiny)).base == f"{tiny}@{weights_digest(tiny)}"
     other = TransformersGenerator(settings_for(write_tiny_model(tmp_path / "other", seed=1))).base
     assert other.split("@")[1] != weights_digest(tiny)
 
 
-def test_the_identity_moves_with_what_may_change_an_answer_and_with_nothing_else(tiny: Path, tmp_path: Path) -> None:
+def test_the_identity_depends_only_on_what_can_change_an_answer(tiny: Path, tmp_path: Path) -> None:
     def identity(folder: Path, **changed: Any) -> str:
         return TransformersGenerator(settings_for(folder, **changed)).identity
 
@@ -323,14 +323,14 @@ def test_only_an_adapter_recorded_with_another_base_is_an_error(tiny: Path, adap
     for base, folder in made.items():
         AdapterBase(base=f"somewhere/else@{weights_digest(base)}").write(folder / BASE)
     assert ask(settings_for(tiny), adapter=made[tiny]) == ask(settings_for(tiny), adapter=adapter)
-    with pytest.raises(UserError, match=r"^adapter adapter was trained on somewhere/else@\w{12}, not on ") as refusal:
+    with pytest.raises(UserError, match=r"^adapter adapter was trained on somewhere/else@\w{12}, not on ") as raised:
         ask(settings_for(tiny), adapter=made[other])
-    assert f"not on {tiny}@{weights_digest(tiny)}: " in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert f"not on {tiny}@{weights_digest(tiny)}: " in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_weights_are_loaded_in_the_precision_that_is_asked_for(tiny: Path, dtype: str) -> None:
+def test_the_weights_are_loaded_in_the_configured_precision(tiny: Path, dtype: str) -> None:
     assert str(load_base_model(settings_for(tiny, dtype=dtype), str(tiny)).dtype) == f"torch.{dtype}"
 
 
@@ -358,43 +358,43 @@ def with_content(name: str, content: str) -> Break:
         pytest.param(with_content("tokenizer.json", "{"), id="a broken tokenizer"),
     ],
 )
-def test_a_folder_without_a_whole_model_is_refused_by_its_key_in_one_line(
+def test_an_incomplete_model_folder_is_an_error_of_one_line_that_names_the_setting(
     tiny: Path, tmp_path: Path, broken: Break
 ) -> None:
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))
     broken(folder)
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as raised:
         ask(settings_for(folder))
-    message = str(refusal.value)
+    message = str(raised.value)
     assert message.startswith(f"generate.model = {str(folder)!r} cannot be loaded (")
     assert "generate.model in params.yaml" in message
     assert "\n" not in message
 
 
-def test_a_model_without_a_chat_template_is_refused_in_one_line(tiny: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_chat_template_is_an_error_of_one_line(tiny: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(UserError, match="has no chat template") as refusal:
+    with pytest.raises(UserError, match="has no chat template") as raised:
         ask(settings_for(folder))
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder", "a b", "one/too/many"])
-def test_a_name_that_leads_nowhere_is_refused_by_its_key(name: str) -> None:
+def test_an_unknown_model_is_an_error_that_names_the_setting(name: str) -> None:
     generator = TransformersGenerator(settings_for(name))
-    asked: list[Callable[[], object]] = [
+    calls: list[Callable[[], object]] = [
         lambda: generator.base,
         lambda: generator.identity,
         lambda: generator.generate(PROMPTS, None, lambda _: None),
     ]
-    for ask_for in asked:
-        with pytest.raises(UserError, match=r"^generate\.model = .* cannot be loaded") as refusal:
-            ask_for()
-        assert repr(name) in str(refusal.value)
-        assert "\n" not in str(refusal.value)
+    for call in calls:
+        with pytest.raises(UserError, match=r"^generate\.model = .* cannot be loaded") as raised:
+            call()
+        assert repr(name) in str(raised.value)
+        assert "\n" not in str(raised.value)
 
 
-def test_making_a_generator_loads_nothing() -> None:
+def test_creating_a_generator_loads_nothing() -> None:
     assert TransformersGenerator(settings_for("/no/such/folder")).source == "/no/such/folder"
 
 
@@ -405,7 +405,7 @@ def test_another_chat_template_is_another_base(tmp_path: Path) -> None:
     assert TransformersGenerator(settings_for(folder)).identity != before
 
 
-def test_a_template_that_knows_no_system_turn_gets_its_words_with_the_first_question(tmp_path: Path) -> None:
+def test_a_template_without_a_system_role_gets_the_system_message_with_the_first_question(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path / "model")
     check = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     write(folder / "chat_template.jinja", check + TEMPLATE)
@@ -415,7 +415,7 @@ def test_a_template_that_knows_no_system_turn_gets_its_words_with_the_first_ques
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused(tiny: Path, device: str) -> None:
+def test_a_missing_device_is_an_error(tiny: Path, device: str) -> None:
     with pytest.raises(UserError, match=f"device = '{device}' in params.yaml: this machine has"):
         ask(settings_for(tiny, device=device))
 
@@ -429,6 +429,6 @@ def test_incompletely_copied_weights_are_an_error(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path / "model")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="cannot be loaded") as refusal:
+    with pytest.raises(UserError, match="cannot be loaded") as raised:
         ask(settings_for(folder))
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)

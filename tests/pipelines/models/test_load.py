@@ -100,19 +100,19 @@ def test_all_three_models_may_be_user_classes() -> None:
 def test_a_missing_module_or_class_is_an_error_that_names_the_setting(
     block: str, key: str, port: str, name: str, cause: str
 ) -> None:
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as raised:
         models_of(**{block: {key: name}})
-    assert str(refusal.value).startswith(f"{block}.{key} = '{name}' cannot be imported: ")
-    assert cause in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert str(raised.value).startswith(f"{block}.{key} = '{name}' cannot be imported: ")
+    assert cause in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("trainer", ["Lora", "qlora", "", "own_models", "own_models:own"])
 def test_an_unknown_trainer_is_an_error_that_names_the_known_one(trainer: str) -> None:
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as raised:
         models_of(finetune={"trainer": trainer})
-    assert str(refusal.value).startswith(f"finetune.trainer = {trainer!r}: ")
-    assert "lora" in str(refusal.value)
+    assert str(raised.value).startswith(f"finetune.trainer = {trainer!r}: ")
+    assert "lora" in str(raised.value)
 
 
 def test_a_class_without_a_params_argument_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,33 +85,33 @@ def weights(folder: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def learnt(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingResult, Path]:
+def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingResult, Path]:
     """One training run, and the folder of its adapter."""
     folder = tmp_path_factory.mktemp("finetune") / "adapter"
     return train(tiny, folder), folder
 
 
-def test_training_lowers_the_loss(learnt: tuple[TrainingResult, Path]) -> None:
-    trained, _ = learnt
+def test_training_lowers_the_loss(trained: tuple[TrainingResult, Path]) -> None:
+    trained, _ = trained
     assert len(trained.losses) == 20
     assert trained.final_loss == pytest.approx(sum(trained.losses[-2:]) / 2)
     assert trained.final_loss < trained.losses[0] / 3
 
 
-def test_the_adapter_gives_the_answers_that_it_was_trained_on(tiny: Path, learnt: tuple[TrainingResult, Path]) -> None:
+def test_the_adapter_gives_the_answers_that_it_was_trained_on(tiny: Path, trained: tuple[TrainingResult, Path]) -> None:
     def right(adapter: Path | None) -> int:
-        asked = [sample.prompt for sample in SAMPLES]
-        answers = TransformersGenerator(settings_for(tiny)).generate(asked, adapter, lambda _: None)
+        prompts = [sample.prompt for sample in SAMPLES]
+        answers = TransformersGenerator(settings_for(tiny)).generate(prompts, adapter, lambda _: None)
         return sum(answer == sample.completion for answer, sample in zip(answers, SAMPLES, strict=True))
 
     assert right(None) == 0
-    assert right(learnt[1]) >= 6
+    assert right(trained[1]) >= 6
 
 
 def test_the_adapter_is_safetensors_and_names_its_base_as_params_do(
-    tiny: Path, learnt: tuple[TrainingResult, Path]
+    tiny: Path, trained: tuple[TrainingResult, Path]
 ) -> None:
-    _, folder = learnt
+    _, folder = trained
     assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     assert settings["base_model_name_or_path"] == str(tiny)
@@ -120,7 +120,7 @@ def test_the_adapter_is_safetensors_and_names_its_base_as_params_do(
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_the_base_is_recorded_by_its_name_and_not_by_where_it_lies(
+def test_the_base_is_recorded_by_its_name_and_not_by_its_location(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "locate_generator", lambda name: str(tiny) if name == "packaged:tiny" else name)
@@ -148,10 +148,10 @@ def test_the_same_seed_gives_the_same_weights_to_the_byte(tiny: Path, tmp_path: 
     "changed", [{"seed": 8}, {"learning_rate": 1e-2}, {"epochs": 11}, {"rank": 2}, {"batch_size": 3}]
 )
 def test_another_setting_gives_other_weights(
-    tiny: Path, learnt: tuple[TrainingResult, Path], tmp_path: Path, changed: dict[str, Any]
+    tiny: Path, trained: tuple[TrainingResult, Path], tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     train(tiny, tmp_path / "other", **changed)
-    assert weights(tmp_path / "other") != weights(learnt[1])
+    assert weights(tmp_path / "other") != weights(trained[1])
 
 
 def test_the_order_of_the_samples_does_not_change_the_weights(tiny: Path, tmp_path: Path) -> None:
@@ -208,11 +208,11 @@ def test_a_prompt_too_long_loses_its_beginning_and_never_the_answer(tokenizer: A
 @pytest.mark.parametrize("max_tokens", [1, 5, 6])
 def test_an_answer_too_long_is_an_error_of_one_line(tokenizer: Any, max_tokens: int) -> None:
     sample = TrainingSample((Message("user", "w1"),), "w6 w7\nw8 w9 w10")
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as raised:
         truncate_sample(tokenizer, sample, max_tokens)
-    assert f"exceeds finetune.max_tokens = {max_tokens} tokens" in str(refusal.value)
-    assert r"'w6 w7\nw8" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert f"exceeds finetune.max_tokens = {max_tokens} tokens" in str(raised.value)
+    assert r"'w6 w7\nw8" in str(raised.value)
+    assert "\n" not in str(raised.value)
     assert truncate_sample(tokenizer, sample, 7).answer_tokens == 6
 
 
@@ -275,7 +275,7 @@ def test_a_batch_holds_samples_of_similar_length() -> None:
     assert sorted(lengths([batch]) for batch in batches) == [[1, 2], [3, 7], [8, 9]]
 
 
-def test_batches_come_in_an_order_of_their_own_in_each_pass_and_by_seed() -> None:
+def test_the_order_of_batches_depends_on_the_pass_and_the_seed() -> None:
     samples = [of_length(length) for length in range(1, 13)]
 
     def order(seed: int) -> list[int]:
@@ -363,14 +363,14 @@ def test_training_stops_at_the_time_limit(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_held_out_sample_counts_as_correct_exactly_if_greedy_decoding_reproduces_it(
-    tiny: Path, tokenizer: Any, learnt: tuple[TrainingResult, Path]
+    tiny: Path, tokenizer: Any, trained: tuple[TrainingResult, Path]
 ) -> None:
     prompts = [sample.prompt for sample in SAMPLES]
-    answers = TransformersGenerator(settings_for(tiny)).generate(prompts, learnt[1], lambda _: None)
+    answers = TransformersGenerator(settings_for(tiny)).generate(prompts, trained[1], lambda _: None)
     right = [answer == sample.completion for answer, sample in zip(answers, SAMPLES, strict=True)]
     assert sum(right) > 0
     scores = [
-        loss_of(tiny, tokenizer, learnt[1], [truncate_sample(tokenizer, sample, 1024)]).score for sample in SAMPLES
+        loss_of(tiny, tokenizer, trained[1], [truncate_sample(tokenizer, sample, 1024)]).score for sample in SAMPLES
     ]
     assert scores == [float(is_right) for is_right in right]
 
@@ -413,7 +413,7 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
 
 
 @pytest.mark.parametrize("changed", [{"learning_rate": 1e-2}, {"samples": SAMPLES[1:]}])
-def test_another_run_does_not_resume_from_the_checkpoint_of_a_killed_one(
+def test_a_different_run_does_not_resume_from_the_checkpoint_of_a_killed_run(
     tiny: Path, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     settings = {"min_steps": 6, "check_every_steps": 1}

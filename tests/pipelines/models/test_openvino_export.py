@@ -155,18 +155,18 @@ def test_a_model_that_cannot_be_traced_needs_torch() -> None:
         def forward(self, tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             raise NotImplementedError("not with this shape\nof input")
 
-    with pytest.raises(UserError, match=r"set embed\.backend: torch in params\.yaml") as refusal:
+    with pytest.raises(UserError, match=r"set embed\.backend: torch in params\.yaml") as raised:
         openvino_export._trace_graph(Branching(), ("input_ids", "attention_mask"))
-    assert "not with this shape" in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert "not with this shape" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_int8_without_nncf_is_an_error_that_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
     card = EmbedderCard(dimensions=16, max_tokens=32, inputs=("input_ids",))
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as raised:
         openvino_export._quantize("graph", Model(), card)
-    assert "pip install 'ragtide[int8]'" in str(refusal.value)
+    assert "pip install 'ragtide[int8]'" in str(raised.value)
 
 
 def test_an_int8_embedder_without_nncf_fails_and_leaves_nothing(

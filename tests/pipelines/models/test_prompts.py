@@ -16,9 +16,9 @@ def test_a_question_without_passages_stands_alone() -> None:
 
 
 def test_passages_are_numbered_in_their_order_before_the_question() -> None:
-    system, asked = question_prompt("When?", ["first", "second"])
+    system, user = question_prompt("When?", ["first", "second"])
     assert system == Message("system", SYSTEM)
-    assert asked == Message("user", "Context:\n[1] first\n\n[2] second\n\nQuestion: When?")
+    assert user == Message("user", "Context:\n[1] first\n\n[2] second\n\nQuestion: When?")
 
 
 @pytest.mark.parametrize("contexts", [[], ["passage"]])
@@ -47,6 +47,6 @@ def test_a_conversation_keeps_its_own_system_message() -> None:
 
 
 @pytest.mark.parametrize("text", ["{braces}", "[1] brackets", "Question: another?", "%s", "line\n\nbreak", ""])
-def test_passages_and_questions_are_taken_as_they_are(text: str) -> None:
-    asked = question_prompt(text, [text])[-1]
-    assert asked.content == f"Context:\n[1] {text}\n\nQuestion: {text}"
+def test_passages_and_questions_are_used_unchanged(text: str) -> None:
+    user = question_prompt(text, [text])[-1]
+    assert user.content == f"Context:\n[1] {text}\n\nQuestion: {text}"

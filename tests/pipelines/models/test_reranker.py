@@ -50,10 +50,10 @@ def test_no_passages_load_no_model() -> None:
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "no/such-model", "a b"])
 def test_a_missing_reranker_is_an_error_that_names_the_setting(name: str) -> None:
-    with pytest.raises(UserError) as refusal:
+    with pytest.raises(UserError) as raised:
         Reranker(name, "cpu").score("w1", ["w2"])
-    assert str(refusal.value).startswith(f"index.rerank = '{name}' cannot be loaded (")
-    assert "\n" not in str(refusal.value)
+    assert str(raised.value).startswith(f"index.rerank = '{name}' cannot be loaded (")
+    assert "\n" not in str(raised.value)
 
 
 def test_a_search_uses_the_reranker_of_the_index_settings(tiny: Path, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_search_uses_the_reranker_of_the_index_settings(tiny: Path, tmp_path: 
 def test_without_a_reranker_in_the_settings_none_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = Shelf(str(tmp_path / "lance"))
     version = shelf.refresh([chunk("a.md", "w1")]).version
-    monkeypatch.setattr(search, "_reordered", None)
+    monkeypatch.setattr(search, "_reorder", None)
     reader: Retriever = shelf.index.retriever(version)
     hits: Sequence[Any] = reader.search(["w1"], 1)[0]
     assert [hit.text for hit in hits] == ["w1"]

@@ -74,7 +74,7 @@ def test_the_adapter_alone_is_copied_as_it_is(generator: TransformersGenerator, 
 
 
 def test_a_missing_adapter_is_an_error(generator: TransformersGenerator, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--format safetensors") as refusal:
+    with pytest.raises(UserError, match="--format safetensors") as raised:
         save_model(generator, None, ExportFormat.ADAPTER, tmp_path)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []

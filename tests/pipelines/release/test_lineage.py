@@ -45,7 +45,7 @@ def page(name: str, end_of_life: str = "2027-01-01") -> str:
     return f"# {name}\n\n## {name} 1\n\n- End of life: {end_of_life}\n"
 
 
-# --- what is gone ----------------------------------------------------------------------------------------------------
+# --- deleted documents ---------------------------------------------------------------------------------------------
 
 
 def remember(space: Workspace, *states: dict[str, str]) -> Snapshot:
@@ -97,7 +97,7 @@ def test_a_pending_or_unreadable_document_is_not_deleted(tmp_path: Path) -> None
     assert DeletedDocuments(space, now, {"a.md": md5("a")}).among(seen) == ("c.md",)
 
 
-def test_source_documents_are_told_apart_from_other_context(tmp_path: Path) -> None:
+def test_source_documents_are_separate_from_other_context(tmp_path: Path) -> None:
     model = BuiltModel(
         base="b",
         adapter="a",
@@ -111,7 +111,7 @@ def test_source_documents_are_told_apart_from_other_context(tmp_path: Path) -> N
     assert nothing_left.among(model.documents) == ("a.md", "b.md")
 
 
-# --- a project with releases -----------------------------------------------------------------------------------------
+# --- a project with releases ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_sightings_list_the_releases_that_were_trained_with_a_document(home: Hom
         Sighting("2", adapter, is_live=False, is_source=False),
     )
     assert all(sighting.is_source for sighting in sightings(home.project, "Pump.md"))
-    assert sightings(home.project, "gone.md") == ()
+    assert sightings(home.project, "unknown.md") == ()
 
 
 def test_a_release_is_found_by_its_adapter_and_is_else_the_live_one(home: Home) -> None:
@@ -225,7 +225,7 @@ def test_without_a_release_there_is_no_lineage(tmp_path: Path) -> None:
         release_with_adapter(project, "a1")
 
 
-# --- flags -----------------------------------------------------------------------------------------------------------
+# --- flags ---------------------------------------------------------------------------------------------------------
 
 
 def flagged(home: Home, snapshot: Snapshot, releases: list[Release]) -> dict[str, str]:

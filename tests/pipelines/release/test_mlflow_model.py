@@ -101,7 +101,7 @@ def broken(*_: object, **__: object) -> Any:
     raise RuntimeError("two\nlines")
 
 
-# --- the model of a release ------------------------------------------------------------------------------------------
+# --- the model of a release ----------------------------------------------------------------------------------------
 
 
 def test_the_model_has_a_typed_signature(served: Served) -> None:
@@ -121,7 +121,7 @@ def test_a_release_contains_no_path_of_its_machine(served: Served) -> None:
         assert str(ROOT) not in texts[name]
 
 
-# --- requests --------------------------------------------------------------------------------------------------------
+# --- requests ------------------------------------------------------------------------------------------------------
 
 
 def test_a_question_is_answered_with_its_sources_and_its_release(served: Served) -> None:
@@ -194,7 +194,7 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_logged(
     assert served.ask(PUMP)[0]["answer"] == NEW
 
 
-# --- traces ----------------------------------------------------------------------------------------------------------
+# --- traces --------------------------------------------------------------------------------------------------------
 
 
 def test_a_request_is_a_trace_of_retrieval_and_generation(served: Served) -> None:
@@ -256,7 +256,7 @@ def test_without_tracing_the_answer_is_the_same_and_nothing_is_logged(
     assert not [record for record in caplog.records if "trace" in record.getMessage().lower()]
 
 
-# --- the project folder ----------------------------------------------------------------------------------------------
+# --- the project folder --------------------------------------------------------------------------------------------
 
 
 def test_without_a_project_the_setting_is_named(

@@ -136,7 +136,7 @@ def unavailable(*_: object, **__: object) -> None:
     raise ConnectionError("the store does not answer")
 
 
-# --- going live ------------------------------------------------------------------------------------------------------
+# --- going live ----------------------------------------------------------------------------------------------------
 
 
 def test_the_published_candidate_is_live(shop: Shop) -> None:
@@ -270,7 +270,7 @@ def test_a_reader_stays_with_its_release_while_the_next_goes_live(shop: Shop) ->
     assert passage.text == "one"
 
 
-# --- concurrent changes ----------------------------------------------------------------------------------------------
+# --- concurrent changes --------------------------------------------------------------------------------------------
 
 
 def test_a_candidate_compared_with_another_release_is_not_published(shop: Shop) -> None:
@@ -329,11 +329,11 @@ def test_a_rollback_waits_for_the_pointer_lock_and_then_raises(shop: Shop, monke
     second = shop.released("two")
     monkeypatch.setattr("ragtide.pipelines.workspace.POINTER_SECONDS", 0.1)
     with shop.registry.pointer_lock():
-        assert "pointer" in failed_rollback(shop, None)
+        assert "lock on the live release" in failed_rollback(shop, None)
     assert shop.live == second
 
 
-# --- rollback --------------------------------------------------------------------------------------------------------
+# --- rollback ------------------------------------------------------------------------------------------------------
 
 
 def test_rollback_moves_index_and_adapter_together_by_one_alias(shop: Shop) -> None:

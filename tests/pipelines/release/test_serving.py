@@ -104,7 +104,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-# --- what is answered ------------------------------------------------------------------------------------------------
+# --- what is answered ----------------------------------------------------------------------------------------------
 
 
 def test_a_reply_names_its_sources_and_all_that_gave_it(served: ServedProject) -> None:
@@ -137,7 +137,7 @@ def test_white_space_around_a_question_is_not_part_of_it() -> None:
     assert ServedQuestion(question="  When?\n").question == "When?"
 
 
-# --- following the pointer -------------------------------------------------------------------------------------------
+# --- following the pointer -----------------------------------------------------------------------------------------
 
 
 def test_the_next_question_follows_the_pointer_with_index_and_adapter_together(served: ServedProject) -> None:
@@ -224,7 +224,7 @@ def test_new_settings_apply_from_the_next_release(served: ServedProject) -> None
     assert served.service._project.workspace.params.index.search == "text"
 
 
-# --- opened whole ----------------------------------------------------------------------------------------------------
+# --- opened whole --------------------------------------------------------------------------------------------------
 
 
 def test_a_model_is_loaded_once_before_its_first_question(served: ServedProject) -> None:
@@ -280,7 +280,7 @@ def test_an_unexpected_error_keeps_the_open_release_and_is_logged_with_traceback
     served: ServedProject, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> Any:
-        raise RuntimeError("the table is gone")
+        raise RuntimeError("the table is missing")
 
     served.ask()
     served.set_live("2")
@@ -289,7 +289,7 @@ def test_an_unexpected_error_keeps_the_open_release_and_is_logged_with_traceback
         assert is_whole(served.ask())
     [record] = [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
     assert record.exc_info
-    assert "the table is gone" in record.getMessage()
+    assert "the table is missing" in record.getMessage()
 
 
 def test_the_open_release_answers_where_params_are_invalid(
@@ -310,16 +310,16 @@ def test_without_an_open_release_the_error_is_raised(served: ServedProject, monk
     assert served.ask().release == "3"
 
 
-# --- while the registry is unavailable -------------------------------------------------------------------------------
+# --- while the registry is unavailable -----------------------------------------------------------------------------
 
 
 def test_while_the_registry_is_unavailable_it_is_asked_at_most_every_retry_seconds(
     served: ServedProject, monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
-    looked: list[float] = []
+    requested: list[float] = []
 
     def counted(_: Registry) -> Any:
-        looked.append(served.now)
+        requested.append(served.now)
         return unavailable()
 
     served.ask()
@@ -329,7 +329,7 @@ def test_while_the_registry_is_unavailable_it_is_asked_at_most_every_retry_secon
         for seconds in (0, 1, RETRY_SECONDS - 0.1, RETRY_SECONDS, RETRY_SECONDS + 1):
             served.now = seconds
             assert is_whole(served.ask())
-    assert looked == [0, RETRY_SECONDS]
+    assert requested == [0, RETRY_SECONDS]
     assert ["release 3" in warning for warning in warnings()] == [True, True]
     served.now = 2 * RETRY_SECONDS
     assert served.ask().release == "2"
@@ -345,7 +345,7 @@ def test_without_a_live_release_questions_raise_until_one_is_live(served: Served
     assert is_whole(served.ask())
 
 
-# --- any order of events ---------------------------------------------------------------------------------------------
+# --- any order of events -------------------------------------------------------------------------------------------
 
 EVENTS = ("ask", "1", "2", "3", "registry down", "registry up", "a2 missing", "a2 restored", "time")
 

@@ -110,7 +110,7 @@ def state(project: Project) -> tuple[object, ...]:
     return files, project.index.tags(), project.registry.live_release_id(), cycles
 
 
-# --- damages ---------------------------------------------------------------------------------------------------------
+# --- damages -------------------------------------------------------------------------------------------------------
 
 
 def tag_is_missing(project: Project) -> Expected:
@@ -256,7 +256,7 @@ def test_a_killed_run_is_closed_with_its_steps(opened: Project) -> None:
     assert client(opened).get_run(step.info.run_id).info.status == "KILLED"
 
 
-# --- lost rows -------------------------------------------------------------------------------------------------------
+# --- lost rows -----------------------------------------------------------------------------------------------------
 
 
 def lose_a_row(project: Project, number: str) -> None:
@@ -343,7 +343,7 @@ def test_a_missing_data_file_is_named(opened: Project) -> None:
     assert opened.registry.live_release_id() == "2"
 
 
-# --- adapters that MLflow lacks --------------------------------------------------------------------------------------
+# --- adapters that MLflow lacks ------------------------------------------------------------------------------------
 
 
 def stored(project: Project, number: str) -> Path:

@@ -18,7 +18,7 @@ def full_plan() -> Plan:
         added=("new.md",),
         edited=("guide/a.md", "guide/b.md"),
         renamed=(Rename(before="old.md", after="moved.md"),),
-        removed=("gone.md",),
+        removed=("lost.md",),
         examples_changed=True,
     )
     costs = Costs(
@@ -59,7 +59,7 @@ def full_plan() -> Plan:
         pairs=400,
         min_pairs=32,
         new_pairs=0.5,
-        deleted_training_documents=("gone.md",),
+        deleted_training_documents=("lost.md",),
         quarantined={"scan.pdf": "it holds no text"},
         stale_questions=("q9",),
         costs=costs,

@@ -32,20 +32,20 @@ def decided(**signals: object) -> Plan:
 
 
 def section(text: str, title: str) -> str:
-    """What stands below a heading."""
+    """The text below a heading."""
     return text.partition(f"## {title}\n\n")[2].partition("\n\n## ")[0]
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of every row of a section's tables, their heads left out."""
+    """The cells of every row of a section's tables, without the header rows."""
     tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("| ")]
     return [line.removeprefix("| ").removesuffix(" |").split(" | ") for table in tables for line in table[2:]]
 
 
 def option(**fields: object) -> Option:
     usual = {"gain_points": 9.5, "gain_points_low": 7.1, "gain_points_high": 12.0, "cost_seconds": 320.4}
-    told = {"points_per_hour": 80.0, "worth_it": True, "reasons": ()}
-    return Option.model_validate({"action": Action.RETRAIN, **usual, **told, **fields})
+    rating = {"points_per_hour": 80.0, "worth_it": True, "reasons": ()}
+    return Option.model_validate({"action": Action.RETRAIN, **usual, **rating, **fields})
 
 
 def costs(**fields: object) -> Costs:
@@ -65,17 +65,17 @@ def gap(name: str, index: Measure, model: Measure) -> Gap:
 # --- the page ------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_reads_as_its_snapshot() -> None:
+def test_the_page_equals_its_snapshot() -> None:
     assert_snapshot(Path(__file__).parent / "snapshots" / "decision.md", decision_markdown(full_plan()) + "\n")
 
 
-def test_a_headline_of_one_line_stands_right_below_the_heading() -> None:
+def test_the_headline_is_one_line_right_below_the_heading() -> None:
     heading, headline, *_ = decision_markdown(decided()).split("\n\n")
     assert heading == "# Decision: REFRESH"
     assert len(headline.strip("*")) <= HEADLINE
 
 
-def test_a_refusal_of_many_lines_makes_no_heading_of_its_own() -> None:
+def test_a_rejection_reason_of_many_lines_adds_no_heading() -> None:
     text = decision_markdown(decided(rejected_actions={"REFRESH": "it lost:\n\n# Decision: RETRAIN\n- more"}))
     assert [line for line in text.splitlines() if line.startswith("# ")] == ["# Decision: NOTHING"]
 
@@ -87,37 +87,37 @@ def test_a_refusal_of_many_lines_makes_no_heading_of_its_own() -> None:
     "title",
     ["Quarantined documents", "Where the gaps are", "What earlier decisions brought", "What could not be measured"],
 )
-def test_a_section_that_would_be_empty_is_left_out(title: str) -> None:
+def test_an_empty_section_is_omitted(title: str) -> None:
     assert f"## {title}" not in decision_markdown(decided())
 
 
-def test_the_evidence_says_value_meaning_and_time() -> None:
+def test_the_evidence_has_value_meaning_and_time() -> None:
     text = decision_markdown(decided(stale_facts=measure(0.3, 0.1, 0.5, n=10), signal_seconds={"stale_facts": 3.4}))
     [row] = [row for row in rows(section(text, "Evidence")) if row[0] == "stale facts"]
     assert (row[1], row[3]) == ("0.30 [0.10, 0.50] (n=10)", "3.4 s")
     assert "3 of 10" in row[2]
 
 
-def test_the_folder_that_loses_most_comes_first() -> None:
+def test_folders_are_sorted_by_loss() -> None:
     groups = (
         gap("a/", NOT_MEASURED, measure(0.0)),
         gap("b/", measure(0.1), measure(0.05)),
         gap("top folder", measure(0.0), measure(0.3)),
     )
-    told = rows(section(decision_markdown(decided(groups=groups)), "Where the gaps are"))
-    assert [(row[0], row[3]) for row in told] == [
+    table = rows(section(decision_markdown(decided(groups=groups)), "Where the gaps are"))
+    assert [(row[0], row[3]) for row in table] == [
         ("top folder", "the model"),
         ("`b/`", "the index"),
         ("`a/`", ""),
     ]
-    assert told[2][1] == "not measured (no questions)"
+    assert table[2][1] == "not measured (no questions)"
 
 
 @pytest.mark.parametrize(
     ("index", "model", "more"),
     [(0.2, 0.1, "the index"), (0.1, 0.2, "the model"), (0.1, 0.1, "both alike"), (0.0, -0.1, "neither")],
 )
-def test_a_group_says_which_half_loses_more(index: float, model: float, more: str) -> None:
+def test_a_group_names_the_component_that_loses_more(index: float, model: float, more: str) -> None:
     kinds = (gap("number", measure(index), measure(model)),)
     [row] = rows(section(decision_markdown(decided(kinds=kinds)), "Where the gaps are"))
     assert (row[0], row[3]) == ("number", more)
@@ -125,12 +125,12 @@ def test_a_group_says_which_half_loses_more(index: float, model: float, more: st
 
 def test_a_long_list_of_folders_is_cut_with_a_count() -> None:
     groups = tuple(gap(f"{number}/", measure(0.1), measure(0.1)) for number in range(SHOWN + 3))
-    told = section(decision_markdown(decided(groups=groups)), "Where the gaps are")
-    assert len(rows(told)) == SHOWN
-    assert "and 3 more" in told
+    listed = section(decision_markdown(decided(groups=groups)), "Where the gaps are")
+    assert len(rows(listed)) == SHOWN
+    assert "and 3 more" in listed
 
 
-def test_what_could_not_be_measured_is_listed_with_its_reason() -> None:
+def test_unmeasured_signals_are_listed_with_their_reason() -> None:
     text = decision_markdown(decided(excess_loss=NOT_MEASURED))
     assert section(text, "What could not be measured") == "- excess loss of new examples: no questions"
 
@@ -139,23 +139,23 @@ def test_what_could_not_be_measured_is_listed_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, "9.5 [7.1, 12.0]"),
         ({"gain_points_high": None}, "9.5 [7.1, ?]"),
         ({"gain_points": None, "gain_points_low": None, "gain_points_high": None}, "not measured"),
     ],
 )
-def test_a_gain_has_its_interval(fields: dict[str, object], told: str) -> None:
-    assert format_gain(option(**fields)) == told
+def test_a_gain_has_its_interval(fields: dict[str, object], expected: str) -> None:
+    assert format_gain(option(**fields)) == expected
 
 
 @pytest.mark.parametrize(
-    ("money", "currency", "told"),
+    ("money", "currency", "expected"),
     [(None, "EUR", "320 s"), (0.216, "EUR", "320 s, 0.22 EUR"), (0.216, "", "320 s, 0.22")],
 )
-def test_a_cost_is_in_money_too_where_an_hour_has_a_price(money: float | None, currency: str, told: str) -> None:
-    assert format_cost(option(cost_money=money), costs(currency=currency)) == told
+def test_a_cost_includes_money_where_an_hour_has_a_price(money: float | None, currency: str, expected: str) -> None:
+    assert format_cost(option(cost_money=money), costs(currency=currency)) == expected
 
 
 def test_the_money_of_every_action_is_on_the_page() -> None:
@@ -169,22 +169,22 @@ def test_the_money_of_every_action_is_on_the_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, "Costs: prior. No run has shown yet how far forecasts are off."),
         ({"error_share": 0.2, "error_runs": 5}, "Costs: prior. Forecasts were off by 20 % (median of 5 runs)."),
         ({"error_share": 0.0, "error_runs": 1}, "Costs: prior. Forecasts were off by 0 % (1 run)."),
     ],
 )
-def test_forecasts_say_how_good_they_were(fields: dict[str, object], told: str) -> None:
-    assert describe_costs(costs(**fields)) == told
+def test_costs_give_the_error_of_past_forecasts(fields: dict[str, object], expected: str) -> None:
+    assert describe_costs(costs(**fields)) == expected
 
 
-# --- what came of earlier ones -------------------------------------------------------------------------------------
+# --- past decisions ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({}, ["cycle 1", "REFRESH", "6.0", "4.5", "310 s", "402 s", "accepted"]),
         ({"rolled_back": True}, ["cycle 1", "REFRESH", "6.0", "4.5", "310 s", "402 s", "rolled back"]),
@@ -195,17 +195,19 @@ def test_forecasts_say_how_good_they_were(fields: dict[str, object], told: str) 
         ({"recovered_points": 0.0}, ["cycle 1", "REFRESH", "6.0", "0.0", "310 s", "402 s", "accepted"]),
     ],
 )
-def test_an_earlier_decision_says_what_was_hoped_and_what_came(fields: dict[str, object], told: list[str]) -> None:
+def test_a_past_decision_has_its_expected_and_measured_gain_and_cost(
+    fields: dict[str, object], expected: list[str]
+) -> None:
     text = decision_markdown(decided(past=(past(**fields),)))
-    assert rows(section(text, "What earlier decisions brought")) == [told]
+    assert rows(section(text, "What earlier decisions brought")) == [expected]
 
 
-def test_only_the_last_few_that_built_something_are_told() -> None:
+def test_only_the_last_decisions_that_built_something_are_listed() -> None:
     idle = [past(action=action) for action in ("NOTHING", "HOLD")]
     built = [past(cycle=f"cycle {number}") for number in range(1, PAST_SHOWN + 4)]
     text = decision_markdown(decided(past=(*built, *idle)))
-    told = [row[0] for row in rows(section(text, "What earlier decisions brought"))]
-    assert told == [f"cycle {number}" for number in range(4, PAST_SHOWN + 4)]
+    cycles = [row[0] for row in rows(section(text, "What earlier decisions brought"))]
+    assert cycles == [f"cycle {number}" for number in range(4, PAST_SHOWN + 4)]
 
 
 # --- the picture ---------------------------------------------------------------------------------------------------
@@ -224,17 +226,17 @@ def words(figure: Figure, panel: int) -> str:
     return " ".join(" ".join(text.get_text().split()) for text in figure.axes[panel].texts)
 
 
-def test_a_score_that_was_not_measured_is_no_bar_of_nought() -> None:
+def test_an_unmeasured_score_has_no_bar() -> None:
     figure = plot(decided(score_retrieved=NOT_MEASURED, score_gold=measure(0.5)))
     assert [bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)] == [0.5]
     assert words(figure, 0) == "not measured: no questions 0.50"
 
 
-def test_each_actions_gain_stands_with_its_interval_at_its_name() -> None:
+def test_each_action_is_plotted_with_its_gain_and_interval() -> None:
     plan = decided(refresh_gain=measure(0.1, 0.05, 0.15))
     decision, gains = plan.decision, plot(plan).axes[1]
     names = [label.get_text().replace("\n", "") for label in gains.get_yticklabels()]
-    assert names == [str(one.action) for one in decision.options[1:]]
+    assert names == [str(option.action) for option in decision.options[1:]]
     drawn = gains.containers[0]
     assert isinstance(drawn, ErrorbarContainer)
     [spread] = drawn.lines[2]
@@ -243,24 +245,24 @@ def test_each_actions_gain_stands_with_its_interval_at_its_name() -> None:
     assert (low, high) == pytest.approx((chosen.gain_points_low, chosen.gain_points_high))
 
 
-def test_the_actions_name_that_was_chosen_is_bold() -> None:
+def test_the_name_of_the_chosen_action_is_bold() -> None:
     gains = plot(decided()).axes[1]
     assert [label.get_fontweight() for label in gains.get_yticklabels()] == ["bold", "normal", "normal"]
 
 
-def test_where_nothing_can_be_won_the_picture_says_so() -> None:
+def test_the_plot_says_so_where_no_gain_is_expected() -> None:
     flat = {"refresh_gain": measure(0.0), "score_gold": measure(0.0), "adapter_is_current": True}
     assert words(plot(decided(**flat)), 1) == "no gain is expected of any action"
     assert words(plot(decided()), 1) == ""
 
 
-def test_an_unmeasured_gain_is_told_and_not_drawn_as_nought() -> None:
+def test_an_unmeasured_gain_is_labelled_and_not_plotted_as_zero() -> None:
     unknown = option(gain_points=None, gain_points_low=None, gain_points_high=None)
     figure = plot(with_options(unknown))
     assert words(figure, 1) == "not measured"
     assert not figure.axes[1].containers
 
 
-def test_without_any_action_both_panels_say_that_none_was_weighed() -> None:
+def test_without_any_action_both_panels_say_so() -> None:
     figure = plot(with_options())
     assert words(figure, 1) == words(figure, 2) == "no action was weighed"

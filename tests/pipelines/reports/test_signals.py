@@ -19,7 +19,7 @@ from ragtide.pipelines.reports.signals import (
 )
 from tests.factories import evidence, measure
 
-NOT_MEASURED = Measure.unmeasured("no probes")
+NOT_MEASURED = Measure.unmeasured("no questions")
 OPTIONAL = [
     "embedder_gap",
     "missing_answers",
@@ -33,12 +33,12 @@ OPTIONAL = [
 ]
 
 
-def told(gathered: Evidence, name: str) -> SignalRow:
+def row_of(gathered: Evidence, name: str) -> SignalRow:
     [row] = [row for row in signal_rows(gathered) if row.signal == name]
     return row
 
 
-# --- what a value means --------------------------------------------------------------------------------------------
+# --- meanings of values --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -59,19 +59,17 @@ def told(gathered: Evidence, name: str) -> SignalRow:
         ("excess_loss", measure(0.42, low=0.1), "0.42 nats"),
     ],
 )
-def test_a_meaning_has_the_number_and_a_value_of_0_has_another_meaning(
-    field: str, measured: Measure, number: str
-) -> None:
-    meaning = told(evidence(**{field: measured}), signal_name(field)).means
+def test_a_meaning_contains_the_number_and_differs_for_0(field: str, measured: Measure, number: str) -> None:
+    meaning = row_of(evidence(**{field: measured}), signal_name(field)).means
     assert number in meaning
     if not field.startswith("score_"):
-        assert number not in told(evidence(**{field: measure(0.0)}), signal_name(field)).means
+        assert number not in row_of(evidence(**{field: measure(0.0)}), signal_name(field)).means
 
 
 @pytest.mark.parametrize(("field", "edge"), [("novelty", BY_CHANCE), ("shift", SHIFTED), ("excess_loss", 0.0)])
-def test_the_lower_end_decides_what_drift_means(field: str, edge: float) -> None:
+def test_the_meaning_of_drift_depends_on_the_lower_bound(field: str, edge: float) -> None:
     within, beyond = (
-        told(evidence(**{field: measure(0.3, low=low)}), signal_name(field)).means for low in (edge, edge + 0.01)
+        row_of(evidence(**{field: measure(0.3, low=low)}), signal_name(field)).means for low in (edge, edge + 0.01)
     )
     assert within != beyond
 
@@ -86,18 +84,18 @@ def test_the_lower_end_decides_what_drift_means(field: str, edge: float) -> None
         ({"new_examples": 100, "new_base_model": "b2"}, "b2"),
     ],
 )
-def test_the_training_examples_say_what_there_is_to_learn(signals: dict[str, object], number: str) -> None:
-    assert number in told(evidence(**signals), "training examples").means
+def test_the_meaning_of_training_examples_follows_their_state(signals: dict[str, object], number: str) -> None:
+    assert number in row_of(evidence(**signals), "training examples").means
 
 
 @pytest.mark.parametrize("field", ["index_gap", "model_gap", "refresh_gain", "embedder_gap"])
 @pytest.mark.parametrize(("low", "chance"), [(-0.01, True), (0.0, True), (0.01, False)])
-def test_a_gap_whose_interval_reaches_nought_may_be_chance(field: str, low: float, chance: bool) -> None:
-    means = told(evidence(**{field: measure(0.1, low=low, high=0.2)}), signal_name(field)).means
+def test_a_gap_whose_interval_includes_zero_may_be_chance(field: str, low: float, chance: bool) -> None:
+    means = row_of(evidence(**{field: measure(0.1, low=low, high=0.2)}), signal_name(field)).means
     assert ("may be chance" in means) is chance
 
 
-# --- what was not measured -----------------------------------------------------------------------------------------
+# --- unmeasured signals --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("field", OPTIONAL)
@@ -106,12 +104,12 @@ def test_a_signal_that_was_not_requested_has_no_row(field: str) -> None:
 
 
 @pytest.mark.parametrize("field", LISTED_SIGNALS)
-def test_a_signal_that_could_not_be_measured_says_why_and_means_nothing(field: str) -> None:
-    row = told(evidence(**{field: NOT_MEASURED}), signal_name(field))
-    assert (row.written, row.means) == ("not measured (no probes)", "")
+def test_an_unmeasured_signal_has_its_reason_and_no_meaning(field: str) -> None:
+    row = row_of(evidence(**{field: NOT_MEASURED}), signal_name(field))
+    assert (row.written, row.means) == ("not measured (no questions)", "")
 
 
-def test_a_score_that_was_not_asked_for_has_no_row_either() -> None:
+def test_a_score_that_was_not_requested_has_no_row() -> None:
     assert signal_name("malformed_share") not in {
         row.signal for row in signal_rows(evidence(malformed_share=NOT_REQUESTED))
     }
@@ -120,42 +118,40 @@ def test_a_score_that_was_not_asked_for_has_no_row_either() -> None:
 @pytest.mark.parametrize(
     ("signal_seconds", "took"), [({}, ""), ({"score_gold": 12.34}, "12.3 s"), ({"score_gold": 0.01}, "< 0.1 s")]
 )
-def test_the_time_that_a_signal_took_stands_beside_it_where_it_was_taken(
-    signal_seconds: dict[str, float], took: str
-) -> None:
+def test_a_signal_has_its_measuring_time_where_it_was_recorded(signal_seconds: dict[str, float], took: str) -> None:
     gathered = evidence(signal_seconds=signal_seconds)
-    assert told(gathered, signal_name("score_gold")).took == took
-    assert told(gathered, signal_name("index_gap")).took == ""
+    assert row_of(gathered, signal_name("score_gold")).took == took
+    assert row_of(gathered, signal_name("index_gap")).took == ""
 
 
 # --- metrics -------------------------------------------------------------------------------------------------------
 
 
-def test_every_new_signal_is_a_metric_by_its_fields_name() -> None:
+def test_every_optional_signal_is_a_metric_named_by_its_field() -> None:
     signals = {field: measure(0.01 * place) for place, field in enumerate(OPTIONAL, 1)}
     metrics = evidence_metrics(evidence(**signals, new_examples=4, spent_hours=1.5))
-    assert {field: metrics[field] for field in OPTIONAL} == {field: one.value for field, one in signals.items()}
+    assert {field: metrics[field] for field in OPTIONAL} == {field: signal.value for field, signal in signals.items()}
     assert (metrics["new_examples"], metrics["spent_hours"]) == (4, 1.5)
 
 
-def test_what_was_not_measured_is_no_number_among_the_metrics() -> None:
+def test_unmeasured_signals_have_no_number_among_the_metrics() -> None:
     metrics = evidence_metrics(evidence())
     missing = {name for name, value in metrics.items() if value is None}
     assert missing == {*OPTIONAL, "new_examples", "forecast_error_share", "evidence_seconds"}
 
 
-def test_what_the_evidence_took_is_the_sum_of_its_parts() -> None:
+def test_the_seconds_of_the_evidence_are_the_sum_of_its_signals() -> None:
     metrics = evidence_metrics(evidence(signal_seconds={"score_gold": 1.5, "excess_loss": 2.0}))
     assert metrics["evidence_seconds"] == 3.5
 
 
-def test_how_far_forecasts_were_off_is_a_metric() -> None:
+def test_the_forecast_error_is_a_metric() -> None:
     costs = Costs(refresh_seconds=1, retrain_seconds=1, prove_seconds=1, source="runs", error_share=0.2, error_runs=5)
     assert evidence_metrics(evidence(costs=costs))["forecast_error_share"] == 0.2
 
 
-def test_the_names_that_earlier_runs_were_logged_under_are_kept() -> None:
-    """A column of MLflow's breaks where its name changes."""
+def test_metric_names_stay_stable() -> None:
+    """A renamed metric would split its column in MLflow."""
     assert set(evidence_metrics(evidence())) >= {
         "score_gold",
         "score_retrieved",
@@ -173,14 +169,14 @@ def test_the_names_that_earlier_runs_were_logged_under_are_kept() -> None:
     }
 
 
-# --- numbers in words ----------------------------------------------------------------------------------------------
+# --- number formats ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("share", "words"),
     [(0.0, "0 %"), (0.0001, "under 0.1 %"), (0.021, "2.1 %"), (0.07, "7 %"), (0.814, "81 %"), (1.0, "100 %")],
 )
-def test_a_share_is_said_in_per_cent(share: float, words: str) -> None:
+def test_a_share_is_written_in_per_cent(share: float, words: str) -> None:
     assert format_percent(share) == words
 
 
@@ -192,5 +188,5 @@ def test_points_are_rounded(points: float, words: str) -> None:
 
 
 @given(st.floats(0, 1))
-def test_a_share_that_is_not_nought_is_never_said_to_be(share: float) -> None:
+def test_only_a_share_of_zero_is_written_as_zero(share: float) -> None:
     assert (format_percent(share) == "0 %") is (share == 0)

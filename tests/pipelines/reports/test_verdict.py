@@ -122,7 +122,7 @@ def is_image(figure: Figure) -> bool:
     return buffer.getvalue().startswith(b"\x89PNG")
 
 
-# --- escaping of documents and answers -------------------------------------------------------------------------------
+# --- escaping of documents and answers -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("answer", CELL_BREAKING_TEXTS)
@@ -142,7 +142,7 @@ def test_a_reason_stays_in_its_cell(reason: str) -> None:
 
 
 @pytest.mark.parametrize("hostile", HOSTILE_TEXTS)
-def test_raw_html_of_an_answer_is_shown_and_not_run(hostile: str) -> None:
+def test_html_in_an_answer_is_escaped(hostile: str) -> None:
     page = Page(markdown_to_html("Verdict", verdict_markdown(verdict_with(hostile))))
     assert page.tags <= PLAIN_TAGS
     assert page.attributes <= {"lang", "charset"}
@@ -151,7 +151,7 @@ def test_raw_html_of_an_answer_is_shown_and_not_run(hostile: str) -> None:
 
 @pytest.mark.parametrize("hostile", HOSTILE_TEXTS)
 @pytest.mark.parametrize("kind", ["added", "edited", "removed", "renamed"])
-def test_raw_html_of_a_file_name_is_shown_and_not_run(kind: str, hostile: str) -> None:
+def test_html_in_a_file_name_is_escaped(kind: str, hostile: str) -> None:
     named = Rename(before=hostile, after=hostile) if kind == "renamed" else hostile
     changes = ChangeSet.model_validate({"before": "s0", "after": "s1", kind: (named,)})
     page = Page(markdown_to_html("Changes", changes_markdown(changes)))
@@ -191,7 +191,7 @@ def test_a_decision_is_written_as_text_page_and_picture_and_nothing_else(tmp_pat
     assert (tmp_path / "decision.png").read_bytes().startswith(b"\x89PNG")
 
 
-# --- changes ---------------------------------------------------------------------------------------------------------
+# --- changes -------------------------------------------------------------------------------------------------------
 
 
 def paths(count: int) -> tuple[str, ...]:
@@ -229,7 +229,7 @@ def test_only_kinds_of_change_that_occurred_are_listed(changes: ChangeSet, lines
     assert changes_markdown(changes).split("\n") == lines
 
 
-# --- decisions -------------------------------------------------------------------------------------------------------
+# --- decisions -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_the_page_names_every_action_with_gain_cost_and_why(signals: dict[str, o
 
 
 @pytest.mark.parametrize("signals", [{}, {"model_gap": measure(0.6)}, {"stale_questions": ("q7",)}])
-def test_the_page_says_what_was_decided_why_and_what_would_have_changed_it(signals: dict[str, object]) -> None:
+def test_the_page_has_the_decision_its_reasons_and_counterfactual(signals: dict[str, object]) -> None:
     plan = decided(**signals)
     decision, text = plan.decision, decision_markdown(plan)
     assert text.startswith(f"# Decision: {decision.action}\n")
@@ -266,7 +266,7 @@ def test_the_page_says_what_was_decided_why_and_what_would_have_changed_it(signa
     assert all(f"- {sentence}" in text for sentence in decision_sentences(decision))
 
 
-def test_the_page_says_where_the_costs_come_from_and_what_has_changed() -> None:
+def test_the_page_has_the_source_of_the_costs_and_the_changes() -> None:
     text = decision_markdown(decided())
     assert "Costs: prior." in text
     assert "## What has changed\n\n- 1 edited: `a.md`" in text
@@ -306,7 +306,7 @@ def test_metrics_distinguish_zero_from_unmeasured() -> None:
     assert (metrics["documents_changed"], metrics["documents_removed"], metrics["questions"]) == (1, 0, 50)
 
 
-# --- verdicts --------------------------------------------------------------------------------------------------------
+# --- verdicts ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("accepted", "word", "result"), [(True, "accepted", "passed"), (False, "rejected", "FAILED")])
@@ -349,7 +349,7 @@ def test_failed_checks_are_named_in_one_line() -> None:
     assert failed_checks([]) == ""
 
 
-# --- plots -----------------------------------------------------------------------------------------------------------
+# --- plots ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_failed_checks_are_named_in_one_line() -> None:
         {"score_retrieved": measure(0.5, 0.3, 0.7), "model_gap": measure(0.5)},
     ],
 )
-def test_a_decision_is_drawn_whatever_was_measured(signals: dict[str, object]) -> None:
+def test_a_decision_is_plotted_whatever_was_measured(signals: dict[str, object]) -> None:
     plan = decided(**signals)
     figure = decision_plot(plan.evidence, plan.decision, Params())
     scores, gains, hours = figure.axes
@@ -374,7 +374,7 @@ def test_a_decision_is_drawn_whatever_was_measured(signals: dict[str, object]) -
 
 @pytest.mark.parametrize("accepted", [True, False])
 @pytest.mark.parametrize("unmeasured", [[], ["retrieval_recall"], ["answer_score", "malformed_share"]])
-def test_a_verdict_is_drawn_whatever_was_measured(accepted: bool, unmeasured: list[str]) -> None:
+def test_a_verdict_is_plotted_whatever_was_measured(accepted: bool, unmeasured: list[str]) -> None:
     missing = dict.fromkeys(unmeasured, NOT_MEASURED)
     verdict = judged([graded()], [graded()], accepted, **missing)
     figure = verdict_plot(verdict)
@@ -382,7 +382,7 @@ def test_a_verdict_is_drawn_whatever_was_measured(accepted: bool, unmeasured: li
     assert is_image(figure)
 
 
-def test_bars_are_as_high_as_what_was_measured() -> None:
+def test_bars_have_the_height_of_the_scores() -> None:
     before = scorecard(answer_score=measure(0.25, 0.2, 0.3))
     after = scorecard(answer_score=measure(0.75, 0.7, 0.8))
     verdict = Verdict(accepted=True, checks=(), before=before, after=after, difference=measure(0.5))
@@ -393,35 +393,35 @@ def heights(figure: Figure) -> list[float]:
     return [bar.get_height() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
 
 
-# --- what waits, what is set aside, what was kept up -----------------------------------------------------------------
+# --- pending deletions, quarantine and maintenance -----------------------------------------------------------------
 
 
-def aside(name: str, reason: str = "is scanned") -> QuarantinedDocument:
+def quarantined_document(name: str, reason: str = "is scanned") -> QuarantinedDocument:
     return QuarantinedDocument(
         document=name, digest="0" * 32, reason=reason, attempts=2, since="2030-01-01T00:00:00+00:00"
     )
 
 
-def test_what_is_set_aside_is_told_with_why_how_often_and_since_when() -> None:
-    row = quarantine_markdown([aside("b.pdf")]).splitlines()[-1]
+def test_a_quarantined_document_is_listed_with_reason_attempts_and_date() -> None:
+    row = quarantine_markdown([quarantined_document("b.pdf")]).splitlines()[-1]
     assert row == "| `b.pdf` | is scanned | 2 | 2030-01-01T00:00:00+00:00 |"
 
 
-def test_a_line_that_is_left_out_is_told_with_its_place_and_why() -> None:
+def test_a_filtered_line_is_listed_with_its_place_and_reason() -> None:
     row = issues_markdown([DataIssue(where="a|b.jsonl:3", kind=IssueKind.LEAK, why="asks it\ntwice")]).splitlines()[-1]
     assert row == "| `a\\|b.jsonl:3` | leak | asks it twice |"
 
 
-def test_the_page_of_a_decision_lists_what_is_set_aside_only_where_something_is() -> None:
+def test_the_decision_page_lists_quarantined_documents_only_where_there_are_any() -> None:
     assert "## Quarantined documents" not in decision_markdown(decided())
     assert "## Quarantined documents\n\n| document | why |" in decision_markdown(decided(quarantined={"b": "is empty"}))
 
 
 @pytest.mark.parametrize("hostile", ["a\n# b", "a|b", "a\r\nb", "<script>alert(1)</script>"])
 def test_a_name_or_a_reason_of_a_document_stays_in_its_cell(hostile: str) -> None:
-    [_, _, row] = quarantine_markdown([aside(hostile, hostile)]).splitlines()
+    [_, _, row] = quarantine_markdown([quarantined_document(hostile, hostile)]).splitlines()
     assert row.count("|") - row.count("\\|") == 5
-    assert "<script>" not in markdown_to_html("t", quarantine_markdown([aside(hostile, hostile)]))
+    assert "<script>" not in markdown_to_html("t", quarantine_markdown([quarantined_document(hostile, hostile)]))
 
 
 @pytest.mark.parametrize(
@@ -447,9 +447,11 @@ def test_pending_deletions_and_quarantined_documents_are_metrics() -> None:
 
 
 def test_a_long_list_of_pending_deletions_is_cut_with_a_count() -> None:
-    held = {f"{number:03}.md": "1" for number in range(SHOWN + 7)}
+    deletions = {f"{number:03}.md": "1" for number in range(SHOWN + 7)}
     [names] = [
-        row.means for row in signal_rows(evidence(pending_deletions=held)) if row.signal.startswith("deletions pending")
+        row.means
+        for row in signal_rows(evidence(pending_deletions=deletions))
+        if row.signal.startswith("deletions pending")
     ]
     assert "… and 7 more:" in names
 
@@ -463,7 +465,7 @@ def test_each_maintenance_step_has_a_row() -> None:
     assert rows == ["| compact | yes | 21 fragments |", "| prune | no | none is old |"]
 
 
-# --- regression suites -----------------------------------------------------------------------------------------------
+# --- regression suites ---------------------------------------------------------------------------------------------
 
 
 def with_suites(*names: str) -> Verdict:

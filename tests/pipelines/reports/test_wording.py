@@ -60,7 +60,7 @@ def test_a_headline_is_one_line_under_every_policy(name: str, limit: float | Non
     assert "\n" not in line
 
 
-def test_a_retrain_for_deleted_documents_names_them_and_not_what_cannot_be_learnt() -> None:
+def test_a_retrain_for_deleted_documents_has_them_as_its_main_reason() -> None:
     gathered = evidence(
         delta=UNMOVED,
         changes=UNCHANGED,
