@@ -57,9 +57,10 @@ def _headline(plan: Plan) -> str:
     chosen = [option for option in decision.component_options if option.worth_it]
     if decision.action == Action.HOLD and decision.proposed and chosen:
         return f"{decision.proposed} is pending approval: {_main_reasons(chosen, in_full=False)}"
-    if not chosen and plan.deletions_to_approve and data.delta.is_empty:
+    if not chosen and plan.deletions_to_approve:
         deletions = count_of(len(plan.deletions_to_approve), "deletion")
-        return f"{deletions} pending approval; nothing else has changed"
+        rest = "nothing else has changed" if data.delta.is_empty else "nothing else is worth its cost"
+        return f"{deletions} pending approval; {rest}"
     if chosen:
         return _main_reasons(chosen)
     # An action that was rejected before may gain a lot: its own words say why it is not offered again.

@@ -358,6 +358,12 @@ def test_the_headline_of_a_change_that_is_not_worth_it_says_so() -> None:
     assert line.startswith("no action is worth its cost: ")
 
 
+def test_the_headline_counts_pending_deletions_besides_changes_that_are_not_worth_it() -> None:
+    unworthy = {"refresh_gain": measure(0.0), "changed_sentence_share": measure(0.0)}
+    line = headline_for(**unworthy, pending_deletions={"a.md": "1"})
+    assert line.startswith("1 deletion pending approval")
+
+
 def test_a_rejected_action_is_in_the_headline() -> None:
     assert "the gate rejected it" in headline_for(rejected_actions={"REFRESH": "the gate rejected it"})
 
