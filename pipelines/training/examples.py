@@ -168,7 +168,7 @@ def require_valid(issues: Sequence[DataIssue], params: Params) -> None:
         more = f"; and {len(issues) - MAX_LISTED_ISSUES} more" if len(issues) > MAX_LISTED_ISSUES else ""
         lines = f"{len(issues)} training lines are" if len(issues) > 1 else "1 training line is"
         how = "correct or delete the lines that `ragtide examples` lists, or set examples.on_invalid to skip"
-        raise UserError(f"{lines} not fit to learn from ({listed}{more}): {how}")
+        raise UserError(f"{lines} invalid ({listed}{more}): {how}")
 
 
 # --- issues of examples --------------------------------------------------------------------------------------------
