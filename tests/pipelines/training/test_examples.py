@@ -293,12 +293,8 @@ def test_contradictions_are_kept_and_listed_under_the_keep_setting() -> None:
 
 
 def test_a_kept_contradiction_is_no_error_in_strict_mode() -> None:
-    strict = KEEPING.model_copy(
-        update={"examples": KEEPING.examples.model_copy(update={"on_invalid": "refuse"})}
-    )
-    result = validate_examples(
-        [example("How?", answer, where=f"a.jsonl:{answer}") for answer in "12"], {}, (), strict
-    )
+    strict = KEEPING.model_copy(update={"examples": KEEPING.examples.model_copy(update={"on_invalid": "refuse"})})
+    result = validate_examples([example("How?", answer, where=f"a.jsonl:{answer}") for answer in "12"], {}, (), strict)
     assert len(result.contradictory) == 2
     require_valid(result.filtered, strict)
 
