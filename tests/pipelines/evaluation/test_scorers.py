@@ -215,7 +215,7 @@ PASSAGE = "Quill 1.2 ends on 2026-05-01."
 
 
 @pytest.mark.parametrize(
-    ("scorer", "answer", "held"),
+    ("scorer", "answer", "supported"),
     [
         ("contains", "2026-05-01", True),
         ("contains", "1 May 2026", False),

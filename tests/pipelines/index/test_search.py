@@ -182,7 +182,7 @@ def test_new_rows_are_found_by_their_words_after_a_refresh(shelf: Shelf) -> None
     pages = [chunk(f"{number}.md", f"plain text {number}") for number in range(80)]
     shelf.refresh(pages)
     random.Random(7).shuffle(pages)
-    built = shelf.refresh([*pages, chunk("new.md", "a word that is new here: xylophone")])
+    built = shelf.refresh([*pages, chunk("new.md", "a word that nobody had: xylophone")])
     assert "new.md" in {hit.document for hit in shelf.search(built.version, "xylophone", top_k=2)[0]}
     [name] = shelf.indexed_by("text")
     assert shelf.table().index_stats(name).num_unindexed_rows == 0
