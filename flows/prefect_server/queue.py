@@ -1,4 +1,4 @@
-"""Coalesces queued runs: at most one running and one pending per project, however many triggers arrive.
+"""Queue of runs, coalesced: at most one running and one pending per project, however many triggers arrive.
 
 A run reads the data when it starts to work, so a pending run will see every change that was triggered before; of many
 pending runs the newest is enough. It stays until a run that read the data after it was requested has completed: where

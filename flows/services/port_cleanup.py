@@ -1,4 +1,4 @@
-"""Ends orphaned children of a killed service, which may hold its port, before the service is restarted.
+"""Cleanup of ports: orphaned children of a killed service end before the service is restarted.
 
 `python -m ragtide.flows.services.port_cleanup MODULE ARGUMENTS…` does so and then execs `python -m MODULE ARGUMENTS…`.
 """

@@ -1,4 +1,4 @@
-"""Starts a project's services under supervisor, waits until they are healthy, and stops them with their children.
+"""Supervision of a project's services: start, wait until they are healthy, stop with their children.
 
 A process belongs to a project's services if its environment has the variable `MARK`. This also finds what a killed
 supervisor has left running, and cannot confuse a reused process id with a service.

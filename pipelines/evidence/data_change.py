@@ -1,4 +1,4 @@
-"""Data change: the snapshot compared with the live release, and what a person said about its deletions."""
+"""Data change: the snapshot compared with the live release, and a person's answers about its deletions."""
 
 from __future__ import annotations
 
