@@ -19,9 +19,9 @@ _COLUMNS = (
     f"metrics.`{INDEX_GAP}`",
     f"metrics.`{MODEL_GAP}`",
     "tags.`accepted`",
-    "tags.`index_version`",
     "tags.`outcome`",
     "tags.`outcome_detail`",
+    "tags.`release`",
 )
 
 

@@ -132,7 +132,7 @@ def test_a_reviewer_goes_from_the_cycles_to_the_decision_the_release_and_the_dat
     page.get_by_role("button", name="Views").click()
     page.get_by_text("Cycles", exact=True).click()
     browser.sees("cycle-0001 REFRESH+RETRAIN", "cycle-0002 NOTHING", "cycle-0003 REFRESH", "rollback")
-    browser.sees("release 1 is live again", "nothing to do", "release 2")
+    browser.sees("rolled_back", "nothing", "released")
     browser.screenshot("cycles")
 
     # A cycle: its steps, data, release and reasons.
