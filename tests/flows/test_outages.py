@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from ragtide.flows import tasks
 from ragtide.flows.cli.main import app
-from ragtide.pipelines.index.maintenance import update_text_index
+from ragtide.pipelines.index import maintenance
 from ragtide.pipelines.models.adapters import adapter_digest
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
@@ -220,7 +220,7 @@ def test_a_cycle_that_loses_mlflow_changes_no_live_release_and_the_next_one_comp
     assert "MLflow at" in assert_one_error(ragtide(home.root, "run"))
     # The error comes after seconds: MLflow's default of seven retries takes minutes.
     assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2
-    for owner, name in (("index", "index_text"), (Registry, "record_release"), (Registry, "set_live")):
+    for owner, name in ((maintenance, "update_text_index"), (Registry, "record_release"), (Registry, "set_live")):
         with mlflow_server(tmp_path, port) as server, monkeypatch.context() as patched:
             stop_server_at(patched, owner, name, server)
             assert "MLflow at" in assert_one_error(ragtide(home.root, "run")), name
@@ -233,10 +233,7 @@ def test_a_cycle_that_loses_mlflow_changes_no_live_release_and_the_next_one_comp
 
 def stop_server_at(patched: pytest.MonkeyPatch, owner: Any, name: str, server: subprocess.Popen[bytes]) -> None:
     """Stop the server as soon as this function is called."""
-    from ragtide.pipelines.index import maintenance
-
-    owner = maintenance if owner == "index" else owner
-    original = getattr(owner, name) if name != "index_text" else update_text_index
+    original = getattr(owner, name)
 
     def call(*arguments: Any, **options: Any) -> Any:
         stop(server)
