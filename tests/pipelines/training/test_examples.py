@@ -390,10 +390,10 @@ def test_issues_are_an_error_in_strict_mode_that_lists_the_first_few() -> None:
     with pytest.raises(UserError) as raised:
         require_valid(ISSUES, params_with("refuse"))
     message = str(raised.value)
-    assert message.startswith("5 training lines are not ")
+    assert message.startswith("5 training lines are ")
     assert "(a.jsonl:1: leak: asks it; a.jsonl:2: leak" in message
     assert "; and 2 more): " in message
-    with pytest.raises(UserError, match=r"^1 training line is not .* \(a\.jsonl:1: leak: asks it\):"):
+    with pytest.raises(UserError, match=r"^1 training line is .* \(a\.jsonl:1: leak: asks it\):"):
         require_valid(ISSUES[:1], params_with("refuse"))
 
 
