@@ -94,9 +94,10 @@ def _start_services(start: ServiceStart) -> None:
     for server in services[1:]:
         if not server.needs_prefect:
             start.wait(server)
-    start.rest()
+    # The watcher's first event must find the automation that starts a run: the server does not keep it for later.
     deploy_flows(start.workspace)
     _log("prefect.yaml is deployed")
+    start.rest()
     for service in services[1:]:
         if service.needs_prefect:
             start.wait(service)
