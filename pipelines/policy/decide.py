@@ -14,7 +14,7 @@ from ragtide.pipelines.policy.rules import FinalDecision, decide_refresh, decide
 from ragtide.pipelines.policy.weigh import HOUR, forecast_seconds, weigh_components
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision, Option
-from ragtide.pipelines.records.evidence import NOT_REQUESTED, DataChange, Evidence, Measure
+from ragtide.pipelines.records.evidence import NOT_REQUESTED, DataChange, Evidence
 from ragtide.pipelines.records.reason import Reason, ReasonCode
 
 # The signals that are listed where they could not be measured; the others are parts of the same measurement, or follow
@@ -215,11 +215,7 @@ def _reasons_besides(evidence: Evidence) -> tuple[Reason, ...]:
 
 def unmeasured_signals(evidence: Evidence) -> dict[str, str]:
     """The signals that were requested and could not be measured, and why."""
-    measures: dict[str, Measure] = {
-        **dict(evidence.scores),
-        **dict(evidence.text),
-        "excess_loss": evidence.training.excess_loss,
-    }
+    measures = evidence.measures
     return {
         name: measures[name].why or ""
         for name in LISTED_SIGNALS

@@ -207,3 +207,9 @@ class Evidence(Record):
     training: TrainingData
     limits: Limits
     signal_seconds: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """The measured signals by their names."""
+        fields = {**dict(self.scores), **dict(self.text), **dict(self.training)}
+        return {name: value for name, value in fields.items() if isinstance(value, Measure)}

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from ragtide.pipelines.records.action import Component
 from ragtide.pipelines.records.reason import Reason, ReasonCode
-from ragtide.pipelines.reports.signals import count_of, format_percent, format_points, signal_name
+from ragtide.pipelines.reports.signals import count_are, count_of, format_percent, format_points, signal_name
 
 Text: TypeAlias = str | Callable[[Mapping[str, Any]], str]
 C = ReasonCode
@@ -35,15 +35,15 @@ QUANTITIES = {
 
 def reason_text(reason: Reason) -> str:
     """A reason as a clause."""
-    text = REASONS[reason.code]
-    return text if isinstance(text, str) else text(reason.values)
+    return _render(REASONS[reason.code], reason)
 
 
 def short_text(reason: Reason) -> str:
     """A reason in a few words, where it has such a form."""
-    text = SHORT.get(reason.code)
-    if text is None:
-        return reason_text(reason)
+    return _render(SHORT.get(reason.code, REASONS[reason.code]), reason)
+
+
+def _render(text: Text, reason: Reason) -> str:
     return text if isinstance(text, str) else text(reason.values)
 
 
@@ -80,11 +80,6 @@ def _changed_sentences(v: Mapping[str, Any]) -> str:
 def _gain_estimated(v: Mapping[str, Any]) -> str:
     unit = "chunks" if v["by_chunks"] else "sentences"
     return f"{v['why']}: the gain is estimated by the share of changed {unit}"
-
-
-def _deleted_in_index(v: Mapping[str, Any]) -> str:
-    is_or_are = "is" if v["documents"] == 1 else "are"
-    return f"{count_of(v['documents'], 'deleted document')} {is_or_are} still in the live index and must be removed"
 
 
 def _past_gain(v: Mapping[str, Any]) -> str:
@@ -137,8 +132,7 @@ def _over_budget(v: Mapping[str, Any]) -> str:
 
 
 def _documents_deleted(v: Mapping[str, Any]) -> str:
-    is_or_are = "is" if v["documents"] == 1 else "are"
-    return f"{count_of(v['documents'], 'document')} {is_or_are} deleted, more than the deletion guard allows at once"
+    return f"{count_are(v['documents'], 'document')} deleted, more than the deletion guard allows at once"
 
 
 def _meanwhile(v: Mapping[str, Any]) -> str:
@@ -182,7 +176,9 @@ REASONS: dict[ReasonCode, Text] = {
     C.PAST_GAIN: _past_gain,
     C.NO_INDEX: "there is no index yet",
     C.REBUILD_NEEDED: lambda v: str(v["why"]),
-    C.DELETED_IN_INDEX: _deleted_in_index,
+    C.DELETED_IN_INDEX: lambda v: (
+        f"{count_are(v['documents'], 'deleted document')} still in the live index and must be removed"
+    ),
     C.RENAMED_IN_INDEX: lambda v: (
         f"{count_of(v['documents'], 'document')} {'has' if v['documents'] == 1 else 'have'} another name, "
         "and policy.refresh_on_rename is set"
@@ -234,17 +230,12 @@ REASONS: dict[ReasonCode, Text] = {
         f"{count_of(v['documents'], 'document')} cannot be read and {'is' if v['documents'] == 1 else 'are'} "
         "quarantined: `ragtide status` says why"
     ),
-    C.FILTERED: lambda v: (
-        f"{count_of(v['lines'], 'training line')} {'is' if v['lines'] == 1 else 'are'} filtered: "
-        "`ragtide examples` lists the issues"
-    ),
+    C.FILTERED: lambda v: f"{count_are(v['lines'], 'training line')} filtered: `ragtide examples` lists the issues",
     C.TRAINED_ON_DELETED: lambda v: (
         f"the live adapter was trained on {count_of(v['documents'], 'deleted document')}: "
         "`ragtide lineage` lists what it has seen"
     ),
-    C.STALE_QUESTIONS: lambda v: (
-        f"{count_of(v['questions'], 'golden question')} {'is' if v['questions'] == 1 else 'are'} stale and not scored"
-    ),
+    C.STALE_QUESTIONS: lambda v: f"{count_are(v['questions'], 'golden question')} stale and not scored",
     C.APPROVAL_ONLY: "nothing else is worth its cost: only the deletions wait",
     C.SUGGEST_MODE: lambda v: (
         f"policy.mode is suggest: {v['action']} waits for `ragtide approve` with this plan's digest{_meanwhile(v)}"

@@ -49,11 +49,12 @@ class SignalRow:
 
 @dataclass(frozen=True)
 class Signal:
-    """A measured field of the evidence: its name, and what a value means, in words."""
+    """A measured field of the evidence: its name, and what a value means, in words; `zero` is for 0 and less."""
 
     name: str
     field: str
     means: Callable[[float, Measure], str]
+    zero: str | None = None
 
 
 def signal_rows(evidence: Evidence) -> list[SignalRow]:
@@ -75,7 +76,7 @@ def signal_rows(evidence: Evidence) -> list[SignalRow]:
 def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
     """The evidence as MLflow metrics; None where a signal was not measured."""
     data, scores, training, limits = evidence.data, evidence.scores, evidence.training, evidence.limits
-    measures = {**dict(scores), **dict(evidence.text), **dict(training)}
+    measures = evidence.measures
     return {
         **{signal.field: measures[signal.field].value for signal in LOGGED},
         "changed_share": data.delta.changed_share,
@@ -118,6 +119,11 @@ def signal_name(field: str) -> str:
     return _NAMES[field]
 
 
+def count_are(number: int, noun: str) -> str:
+    """A number with its noun and verb: `1 cycle is`, `2 cycles are`."""
+    return f"{count_of(number, noun)} {'is' if number == 1 else 'are'}"
+
+
 def _points_are(share: float) -> str:
     points = format_points(100 * share)
     return f"{points} is" if points == "1 point" else f"{points} are"
@@ -148,53 +154,37 @@ def _score_retrieved(value: float, _: Measure) -> str:
 
 
 def _index_gap(value: float, measured: Measure) -> str:
-    if value <= 0:
-        return "retrieved context is as good as gold context: the index loses nothing"
     return f"{_points_are(value)} lost because the gold passage is not retrieved{_if_chance(measured)}"
 
 
 def _model_gap(value: float, measured: Measure) -> str:
-    if value <= 0:
-        return "the model reaches the target: a retrain has nothing to gain"
     missing = f"even with gold context {_points_are(value)} missing to the target: a retrain can gain no more"
     return f"{missing}{_if_chance(measured)}"
 
 
 def _refresh_gain(value: float, measured: Measure) -> str:
-    if value <= 0:
-        return "a refresh would gain nothing on the golden questions"
     lost = f"{_points_are(value)} lost on questions whose answer the live index lacks: a refresh can gain them"
     return f"{lost}{_if_chance(measured)}"
 
 
 def _embedder_gap(value: float, measured: Measure) -> str:
-    if value <= 0:
-        return "no retrieval gap: every answer in the index is retrieved"
     lost = f"{_points_are(value)} lost although the live index holds the answer: better retrieval could gain them"
     return f"{lost}, a refresh cannot{_if_chance(measured)}"
 
 
 def _malformed(value: float, _: Measure) -> str:
-    if value <= 0:
-        return "no answer breaks its format"
     return f"{format_percent(value)} of the answers break their format, which only a retrain can change"
 
 
 def _changed_sentences(value: float, _: Measure) -> str:
-    if value <= 0:
-        return "no sentence says anything new"
     return f"{format_percent(value)} of the sentences say something else or new"
 
 
 def _stale_facts(value: float, measured: Measure) -> str:
-    if value <= 0:
-        return "no changed fact is answered from the old text"
     return f"{_counted(value, measured, 'changed facts')} still answered from the old text"
 
 
 def _resurfaced(value: float, measured: Measure) -> str:
-    if value <= 0:
-        return "no removed sentence is found any more"
     return f"{_counted(value, measured, 'removed sentences')} still found by a search"
 
 
@@ -212,8 +202,6 @@ def _shift(_: float, measured: Measure) -> str:
 
 
 def _vocabulary(value: float, _: Measure) -> str:
-    if value <= 0:
-        return "the new chunks have no new words"
     return f"{format_percent(value)} of a new chunk's words are in no old one"
 
 
@@ -229,8 +217,6 @@ def _counted(share: float, measured: Measure, of: str) -> str:
 
 
 def _missing_answers(value: float, _: Measure) -> str:
-    if value <= 0:
-        return "the live index holds the answer to every golden question"
     return f"the live index lacks the answer to {format_percent(value)} of the questions, whatever the model can do"
 
 
@@ -246,20 +232,30 @@ def _lower(measured: Measure) -> float:
 SCORES = (
     Signal("score with gold context", "score_gold", _score_gold),
     Signal("score with retrieved context", "score_retrieved", _score_retrieved),
-    Signal("the index's gap", "index_gap", _index_gap),
-    Signal("the model's gap", "model_gap", _model_gap),
-    Signal("gain of a refresh", "refresh_gain", _refresh_gain),
-    Signal("missing answers", "missing_answers", _missing_answers),
-    Signal("retrieval gap", "embedder_gap", _embedder_gap),
-    Signal("malformed answers", "malformed_share", _malformed),
+    Signal(
+        "the index's gap",
+        "index_gap",
+        _index_gap,
+        "retrieved context is as good as gold context: the index loses nothing",
+    ),
+    Signal("the model's gap", "model_gap", _model_gap, "the model reaches the target: a retrain has nothing to gain"),
+    Signal("gain of a refresh", "refresh_gain", _refresh_gain, "a refresh would gain nothing on the golden questions"),
+    Signal(
+        "missing answers",
+        "missing_answers",
+        _missing_answers,
+        "the live index holds the answer to every golden question",
+    ),
+    Signal("retrieval gap", "embedder_gap", _embedder_gap, "no retrieval gap: every answer in the index is retrieved"),
+    Signal("malformed answers", "malformed_share", _malformed, "no answer breaks its format"),
 )
 CHANGED_TEXT = (
-    Signal("changed sentences", "changed_sentence_share", _changed_sentences),
-    Signal("stale facts", "stale_facts", _stale_facts),
-    Signal("resurfaced deletions", "resurfaced_deletions", _resurfaced),
+    Signal("changed sentences", "changed_sentence_share", _changed_sentences, "no sentence says anything new"),
+    Signal("stale facts", "stale_facts", _stale_facts, "no changed fact is answered from the old text"),
+    Signal("resurfaced deletions", "resurfaced_deletions", _resurfaced, "no removed sentence is found any more"),
     Signal("novelty of new chunks", "novelty", _novelty),
     Signal("shift of the documents", "shift", _shift),
-    Signal("new vocabulary", "vocabulary", _vocabulary),
+    Signal("new vocabulary", "vocabulary", _vocabulary, "the new chunks have no new words"),
 )
 EXAMPLES = (Signal("excess loss of new examples", "excess_loss", _excess_loss),)
 # The gain of a refresh is no metric of its own: MLflow has the expected gain of the chosen action.
@@ -283,7 +279,8 @@ def _measured(part: Record, signals: tuple[Signal, ...], seconds: Mapping[str, f
 def _signal_row(signal: Signal, measured: Measure, seconds: float | None) -> SignalRow:
     if measured.value is None:
         return SignalRow(signal.name, NOT_MEASURED, why=measured.why, seconds=seconds)
-    return SignalRow(signal.name, str(measured), signal.means(measured.value, measured), seconds=seconds)
+    zero = signal.zero if measured.value <= 0 else None
+    return SignalRow(signal.name, str(measured), zero or signal.means(measured.value, measured), seconds=seconds)
 
 
 def _live(data: DataChange) -> SignalRow:
