@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
+from mlflow.tracking import MlflowClient
 
 from ragtide.pipelines.build import build_index
 from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.models import openvino_export, weights
 from ragtide.pipelines.models.load import LoadedEmbedder
 from ragtide.pipelines.planning.plan import make_plan
 from ragtide.pipelines.ports import no_progress
@@ -17,8 +23,10 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evaluation import Verdict
 from ragtide.pipelines.records.release import BuiltEmbedder, BuiltModel, Candidate, Release
+from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.release.publish import publish_candidate
-from tests.factories import measure, scorecard
+from ragtide.pipelines.workspace import Workspace
+from tests.factories import measure, release, scorecard
 
 
 @dataclass
@@ -77,3 +85,26 @@ def forget_databases() -> None:
         store._engine_map.clear()
     _tracking_store_registry._get_store_with_resolved_uri.cache_clear()
     _get_store_registry()._get_store_with_resolved_uri.cache_clear()
+
+
+def recorded_release(registry: Registry, **fields: Any) -> Release:
+    """A complete release, recorded in a cycle of its own, that is not live."""
+    with registry.cycle() as log:
+        draft = registry.draft(log)
+        made = release(int(draft.id), **fields)
+        registry.record_release(made, draft, log)
+    return made
+
+
+def mlflow_client(space: Workspace) -> MlflowClient:
+    """MLflow's own client for a project's database."""
+    return MlflowClient(tracking_uri=space.tracking_uri, registry_uri=space.tracking_uri)
+
+
+@contextmanager
+def model_cache(home: Path) -> Iterator[Path]:
+    """A cache of exported models in `home`, so that each is exported once and no older export is used."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (openvino_export, weights):
+            patch.setattr(module, "user_cache_path", lambda name: home / name)
+        yield home / "ragtide" / "models"

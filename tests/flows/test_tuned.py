@@ -16,7 +16,7 @@ import pytest
 
 from ragtide.flows.keep_current import keep_current
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.models import openvino_export, weights
+from ragtide.pipelines.models import weights
 from ragtide.pipelines.models.embedder import embedder_base
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.records.action import Action
@@ -27,7 +27,7 @@ from ragtide.pipelines.stages import run_stage
 from tests.conftest import write_project
 from tests.factories import write
 from tests.pipelines.models.test_embedder import write_tiny_model
-from tests.projects import Home
+from tests.projects import Home, model_cache
 
 NAMES = ("Pump", "Tank", "Valve", "Motor", "Gear", "Lamp", "Fan", "Coil")
 QUESTION = "When does {} 1 reach end of life?"
@@ -53,11 +53,9 @@ class Shop(Home):
 def one_thread_and_a_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     import torch
 
-    threads, home = torch.get_num_threads(), tmp_path_factory.mktemp("cache")
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (openvino_export, weights):
-            patch.setattr(module, "user_cache_path", lambda name: home / name)
+    with model_cache(tmp_path_factory.mktemp("cache")):
         yield
     torch.set_num_threads(threads)
 

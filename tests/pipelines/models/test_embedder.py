@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.models import embedder, openvino_export, weights
+from ragtide.pipelines.models import embedder
 from ragtide.pipelines.models.embedder import (
     TUNED_CARD,
     OpenVinoEmbedder,
@@ -32,6 +32,7 @@ from ragtide.pipelines.models.weights import has_native_bfloat16, weights_digest
 from ragtide.pipelines.params import EmbedParams
 from ragtide.pipelines.ports import Embedder, Vectors
 from tests.factories import write
+from tests.projects import model_cache
 from tests.tiny import BERT_TOKENS, BERT_WIDTH, write_tiny_bert
 
 ROOT = Path(__file__).parents[3]
@@ -57,11 +58,8 @@ def write_tiny_model(folder: Path, seed: int = 0, pooling: str = "mean", **saved
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache for this module, so that each model is exported once and no older export is used."""
-    home = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (openvino_export, weights):
-            patch.setattr(module, "user_cache_path", lambda name: home / name)
-        yield home / "ragtide" / "models"
+    with model_cache(tmp_path_factory.mktemp("cache")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.history import (
@@ -21,14 +20,11 @@ from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.registry.runs import DvcSource, RunLog
 from ragtide.pipelines.workspace import Workspace
 from tests.factories import md5, snapshot
-
-
-def client(space: Workspace) -> MlflowClient:
-    return MlflowClient(tracking_uri=space.tracking_uri, registry_uri=space.tracking_uri)
+from tests.projects import mlflow_client
 
 
 def run_of(space: Workspace, log: RunLog) -> Run:
-    return client(space).get_run(log.id)
+    return mlflow_client(space).get_run(log.id)
 
 
 def test_cycles_are_numbered_and_listed_oldest_first(registry: Registry) -> None:
@@ -93,7 +89,7 @@ def test_an_unmeasured_metric_is_skipped_and_not_logged_as_0(registry: Registry,
 def test_a_series_keeps_its_steps(registry: Registry, space: Workspace) -> None:
     with registry.cycle() as log:
         log.series("loss", [(0, 3.0), (1, 1.0), (4, 2.0)])
-    steps = client(space).get_metric_history(log.id, "loss")
+    steps = mlflow_client(space).get_metric_history(log.id, "loss")
     assert [(point.step, point.value) for point in steps] == [(0, 3.0), (1, 1.0), (4, 2.0)]
 
 
@@ -200,19 +196,19 @@ def test_a_killed_cycle_is_found_and_closed(registry: Registry, space: Workspace
     with registry.cycle() as log:
         log.tags({"outcome": "nothing"})
         # Another process began this one, and was killed.
-        killed = client(space).create_run(
+        killed = mlflow_client(space).create_run(
             run_of(space, log).info.experiment_id, tags={"ragtide.kind": "cycle", "cycle": "cycle-0002"}
         )
     assert [cycle.run for cycle in registry.running_cycles()] == [killed.info.run_id]
     registry.close_killed(registry.running_cycles()[0])
     assert registry.running_cycles() == []
-    assert client(space).get_run(killed.info.run_id).info.status == "KILLED"
+    assert mlflow_client(space).get_run(killed.info.run_id).info.status == "KILLED"
     assert {cycle.run: cycle.outcome for cycle in registry.history()}[killed.info.run_id] == "killed"
 
 
 def chart(space: Workspace, metric: str) -> list[tuple[int, float]]:
     """The points (cycle, value) of one chart over all cycles."""
-    mlflow = client(space)
+    mlflow = mlflow_client(space)
     [experiment] = [found.experiment_id for found in mlflow.search_experiments() if found.name != "Default"]
     [run] = mlflow.search_runs([experiment], "tags.`ragtide.kind` = 'timeline'")
     return [(point.step, point.value) for point in mlflow.get_metric_history(run.info.run_id, f"by_cycle/{metric}")]
@@ -256,4 +252,4 @@ def test_the_run_of_the_charts_is_not_a_cycle(registry: Registry) -> None:
 def test_more_params_than_fit_into_one_batch_are_all_logged(registry: Registry, space: Workspace) -> None:
     with registry.cycle() as log:
         log.params({"block": {f"key{number}": number for number in range(230)}})
-    assert len(client(space).get_run(log.id).data.params) == 230
+    assert len(mlflow_client(space).get_run(log.id).data.params) == 230

@@ -7,32 +7,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from ragtide.pipelines.errors import UnavailableError
-from ragtide.pipelines.records.release import Release
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.workspace import Workspace
-from tests.factories import release, workspace
+from tests.factories import workspace
+from tests.projects import mlflow_client, recorded_release
 
 UNREACHABLE = "http://127.0.0.1:9"
-
-
-def client(space: Workspace) -> MlflowClient:
-    return MlflowClient(tracking_uri=space.tracking_uri, registry_uri=space.tracking_uri)
-
-
-def recorded(registry: Registry, **fields: Any) -> Release:
-    """A complete release, recorded in a cycle of its own, that is not live."""
-    with registry.cycle() as log:
-        draft = registry.draft(log)
-        made = release(int(draft.id), **fields)
-        registry.record_release(made, draft, log)
-    return made
 
 
 @pytest.mark.parametrize(
@@ -102,7 +88,7 @@ def test_two_projects_on_one_server_are_separate(tables: Path, tmp_path: Path, m
         Registry(workspace(tmp_path / name, registry={"tracking_uri": shared, "experiment": name, "model": name}))
         for name in ("ours", "theirs")
     )
-    ours.set_live(recorded(ours))
+    ours.set_live(recorded_release(ours))
     assert len(ours.history()) == 1
     assert theirs.history() == []
     assert theirs.champion() is None
@@ -111,7 +97,7 @@ def test_two_projects_on_one_server_are_separate(tables: Path, tmp_path: Path, m
 def test_an_edited_description_of_the_experiment_is_kept(registry: Registry, space: Workspace) -> None:
     with registry.cycle():
         pass
-    mlflow = client(space)
+    mlflow = mlflow_client(space)
     tags = mlflow.get_experiment(registry.experiment).tags
     assert {"mlflow.sharedViewState.cycles", "mlflow.sharedViewState.metrics-by-cycle"} <= set(tags)
     mlflow.set_experiment_tag(registry.experiment, "mlflow.note.content", "ours")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.history import (
@@ -18,21 +16,9 @@ from ragtide.pipelines.records.release import BuiltIndex, BuiltModel, Release
 from ragtide.pipelines.registry.releases import CHAMPION, Registry
 from ragtide.pipelines.workspace import Workspace
 from tests.factories import release, write
+from tests.projects import mlflow_client, recorded_release
 
 ADAPTER = "0123456789ab"
-
-
-def client(space: Workspace) -> MlflowClient:
-    return MlflowClient(tracking_uri=space.tracking_uri, registry_uri=space.tracking_uri)
-
-
-def recorded(registry: Registry, **fields: Any) -> Release:
-    """A complete release, recorded in a cycle of its own, that is not live."""
-    with registry.cycle() as log:
-        draft = registry.draft(log)
-        made = release(int(draft.id), **fields)
-        registry.record_release(made, draft, log)
-    return made
 
 
 def drafted(registry: Registry) -> str:
@@ -52,7 +38,7 @@ def recorded_with_adapter(registry: Registry, folder: Path) -> Release:
     return made
 
 
-@pytest.mark.parametrize("prepare", [lambda registry: None, drafted, recorded])
+@pytest.mark.parametrize("prepare", [lambda registry: None, drafted, recorded_release])
 def test_no_release_is_live_before_the_pointer_first_moves(
     prepare: Callable[[Registry], object], registry: Registry
 ) -> None:
@@ -62,7 +48,7 @@ def test_no_release_is_live_before_the_pointer_first_moves(
 
 
 def test_a_release_is_read_back_as_it_was_recorded(registry: Registry) -> None:
-    made = recorded(registry)
+    made = recorded_release(registry)
     assert registry.release(made.id) == made
     registry.set_live(made)
     assert registry.champion() == made
@@ -74,23 +60,23 @@ def test_each_release_number_is_given_once(registry: Registry) -> None:
 
 def test_the_tags_name_data_index_and_adapter(registry: Registry, space: Workspace) -> None:
     index = BuiltIndex(uri="lance", version=17, fingerprint="f", documents="s1", rows=1, embedded=1, seconds=0.1)
-    made = recorded(registry, index=index)
-    tags = client(space).get_model_version("ragtide", made.id).tags
+    made = recorded_release(registry, index=index)
+    tags = mlflow_client(space).get_model_version("ragtide", made.id).tags
     assert (tags["data_rev"], tags["index_version"], tags["index_tag"]) == (made.snapshot.id, "17", "release-1")
     assert (tags["adapter"], tags["previous"]) == ("none", "none")
     assert (tags["decision"], tags["answer_score"]) == ("REFRESH", "1.0")
 
 
 def test_one_alias_marks_the_live_release(registry: Registry, space: Workspace) -> None:
-    first, second = recorded(registry), recorded(registry)
+    first, second = recorded_release(registry), recorded_release(registry)
     for live in (first, second, first):
         registry.set_live(live)
-        assert client(space).get_registered_model("ragtide").aliases == {CHAMPION: int(live.id)}
+        assert mlflow_client(space).get_registered_model("ragtide").aliases == {CHAMPION: int(live.id)}
         assert registry.champion() == live
 
 
 def test_a_release_is_live_since_its_creation_or_the_last_rollback_to_it(registry: Registry) -> None:
-    first, second = (recorded(registry, created=f"20{year}-01-01T00:00:00+00:00") for year in (20, 21))
+    first, second = (recorded_release(registry, created=f"20{year}-01-01T00:00:00+00:00") for year in (20, 21))
     registry.set_live(second)
     assert live_since(second, registry.history()) == second.created
     with registry.manual_cycle("rollback", {"decision": "ROLLBACK", "release": first.id, "undone_release": second.id}):
@@ -100,9 +86,9 @@ def test_a_release_is_live_since_its_creation_or_the_last_rollback_to_it(registr
 
 
 def test_complete_releases_are_listed_oldest_first(registry: Registry) -> None:
-    made = [recorded(registry) for _ in range(9)]
+    made = [recorded_release(registry) for _ in range(9)]
     drafted(registry)
-    made += [recorded(registry) for _ in range(2)]
+    made += [recorded_release(registry) for _ in range(2)]
     assert [complete.id for complete in made][-3:] == ["9", "11", "12"]
     assert registry.releases() == made
 
@@ -110,24 +96,24 @@ def test_complete_releases_are_listed_oldest_first(registry: Registry) -> None:
 def test_a_model_name_may_contain_a_quotation_mark(space: Workspace) -> None:
     params = space.params.registry.model_copy(update={"model": "it's ours"})
     named = Registry(replace(space, params=space.params.model_copy(update={"registry": params})))
-    made = recorded(named)
+    made = recorded_release(named)
     assert named.release(made.id) == made
     assert named.releases() == [made]
 
 
 def test_the_live_release_id_is_that_of_the_pointer_even_for_a_draft(registry: Registry, space: Workspace) -> None:
     assert registry.live_release_id() is None
-    made = recorded(registry)
+    made = recorded_release(registry)
     registry.set_live(made)
     assert registry.live_release_id() == made.id
     draft = drafted(registry)
-    client(space).set_registered_model_alias("ragtide", CHAMPION, draft)
+    mlflow_client(space).set_registered_model_alias("ragtide", CHAMPION, draft)
     assert registry.live_release_id() == draft
 
 
 def test_a_pointer_at_a_draft_raises_with_the_remedy(registry: Registry, space: Workspace) -> None:
-    recorded(registry)
-    client(space).set_registered_model_alias("ragtide", CHAMPION, drafted(registry))
+    recorded_release(registry)
+    mlflow_client(space).set_registered_model_alias("ragtide", CHAMPION, drafted(registry))
     with pytest.raises(UserError, match="ragtide verify") as failure:
         registry.champion()
     assert "\n" not in str(failure.value)
@@ -135,7 +121,7 @@ def test_a_pointer_at_a_draft_raises_with_the_remedy(registry: Registry, space: 
 
 @pytest.mark.parametrize("number", ["2", "0", "-1", "first"])
 def test_an_unknown_release_raises(number: str, registry: Registry) -> None:
-    recorded(registry)
+    recorded_release(registry)
     with pytest.raises(UserError, match=f"no release {number}"):
         registry.release(number)
 
@@ -166,7 +152,7 @@ def test_an_existing_adapter_is_not_downloaded(registry: Registry, space: Worksp
 
 
 def test_a_release_without_an_adapter_downloads_nothing(registry: Registry, space: Workspace) -> None:
-    registry.fetch_adapter(recorded(registry), space.adapters / "none")
+    registry.fetch_adapter(recorded_release(registry), space.adapters / "none")
     assert not space.adapters.exists()
 
 
@@ -174,5 +160,5 @@ def test_the_description_of_a_release_links_to_its_run(registry: Registry, space
     with registry.cycle() as log:
         draft = registry.draft(log)
         registry.record_release(release(int(draft.id)), draft, log)
-    version = client(space).get_model_version("ragtide", draft.id)
+    version = mlflow_client(space).get_model_version("ragtide", draft.id)
     assert f"/runs/{log.id}/artifacts/decision.html" in version.description

@@ -25,7 +25,7 @@ from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
 from tests.fakes import SKILLS, CountingEmbedder
-from tests.projects import release_of
+from tests.projects import mlflow_client, release_of
 
 OLD, NEW = "2027-01-01", "2031-05-05"
 # Where a mismatch must be, and fragments that its description must have.
@@ -69,11 +69,6 @@ def opened(template: Path, tmp_path: Path) -> Project:
     shutil.copytree(template, tmp_path / "project")
     fakes.forget()
     return Project.open(tmp_path / "project", no_progress)
-
-
-def client(project: Project) -> MlflowClient:
-    uri = project.workspace.tracking_uri
-    return MlflowClient(uri, registry_uri=uri)
 
 
 def folder_of(project: Project) -> Path:
@@ -173,16 +168,16 @@ def writer_left_a_folder(project: Project) -> Expected:
 
 
 def run_was_killed(project: Project) -> Expected:
-    experiment = client(project).get_experiment_by_name("ragtide")
+    experiment = mlflow_client(project.workspace).get_experiment_by_name("ragtide")
     assert experiment is not None
     tags = {"ragtide.kind": "cycle", "cycle": "cycle-0003"}
-    client(project).create_run(experiment.experiment_id, run_name="cycle-0003", tags=tags)
+    mlflow_client(project.workspace).create_run(experiment.experiment_id, run_name="cycle-0003", tags=tags)
     return "history", "cycle-0003"
 
 
 def pointer_at_a_draft(project: Project) -> Expected:
-    draft = client(project).create_model_version("ragtide", "file:///nowhere/release-x")
-    client(project).set_registered_model_alias("ragtide", CHAMPION, str(draft.version))
+    draft = mlflow_client(project.workspace).create_model_version("ragtide", "file:///nowhere/release-x")
+    mlflow_client(project.workspace).set_registered_model_alias("ragtide", CHAMPION, str(draft.version))
     return "registry", f"release {draft.version}"
 
 
@@ -248,12 +243,14 @@ def test_several_mismatches_are_named_and_repaired_together(opened: Project) -> 
 def test_a_killed_run_is_closed_with_its_steps(opened: Project) -> None:
     run_was_killed(opened)
     [cycle] = opened.registry.running_cycles()
-    experiment = client(opened).get_run(cycle.run).info.experiment_id
-    step = client(opened).create_run(experiment, run_name="prove", tags={"mlflow.parentRunId": cycle.run})
+    experiment = mlflow_client(opened.workspace).get_run(cycle.run).info.experiment_id
+    step = mlflow_client(opened.workspace).create_run(
+        experiment, run_name="prove", tags={"mlflow.parentRunId": cycle.run}
+    )
     repair_mismatches(verify_project(opened))
     assert opened.registry.history()[-1].outcome == "killed"
-    assert client(opened).get_run(cycle.run).info.status == "KILLED"
-    assert client(opened).get_run(step.info.run_id).info.status == "KILLED"
+    assert mlflow_client(opened.workspace).get_run(cycle.run).info.status == "KILLED"
+    assert mlflow_client(opened.workspace).get_run(step.info.run_id).info.status == "KILLED"
 
 
 # --- lost rows -----------------------------------------------------------------------------------------------------
@@ -348,7 +345,7 @@ def test_a_missing_data_file_is_named(opened: Project) -> None:
 
 def stored(project: Project, number: str) -> Path:
     """MLflow's artifact folder of a release, by absolute path: that of the project from which this one was copied."""
-    return Path(urlsplit(str(client(project).get_model_version("ragtide", number).source)).path)
+    return Path(urlsplit(str(mlflow_client(project.workspace).get_model_version("ragtide", number).source)).path)
 
 
 @contextmanager

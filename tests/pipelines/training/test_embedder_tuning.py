@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.models import openvino_export, weights
 from ragtide.pipelines.models.embedder import TUNED_CARD, TunedEmbedderCard, embedder_base
 from ragtide.pipelines.models.load import load_embedder
 from ragtide.pipelines.models.weights import weights_digest
@@ -22,6 +21,7 @@ from ragtide.pipelines.records.base import PARTIAL_PREFIX
 from ragtide.pipelines.training.embedder_tuning import TuningResult, fine_tune_embedder
 from ragtide.pipelines.training.pairs import TrainingPair
 from tests.pipelines.models.test_embedder import write_tiny_model
+from tests.projects import model_cache
 from tests.tiny import BERT_TOKENS
 
 # A query is a word; its passage holds another word and two that are common to all passages.
@@ -34,10 +34,7 @@ PAIRS = [
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache for this module."""
-    home = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (openvino_export, weights):
-            patch.setattr(module, "user_cache_path", lambda name: home / name)
+    with model_cache(tmp_path_factory.mktemp("cache")):
         yield
 
 
