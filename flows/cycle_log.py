@@ -80,8 +80,8 @@ def log_training(logs: StepLogs, built: BuiltModel, trained: TrainingResult) -> 
     log = logs.step
     log.record("model.json", built)
     log.series("loss", enumerate(trained.losses))
-    log.series("held_out_loss", ((point.step, point.loss) for point in trained.watched))
-    log.series("held_out_score", ((point.step, point.score) for point in trained.watched))
+    log.series("held_out_loss", ((point.step, point.loss) for point in trained.checks))
+    log.series("held_out_score", ((point.step, point.score) for point in trained.checks))
     log.tags({"stopped": built.stopped, "resumed_at_step": trained.resumed_at} if built.stopped else {})
     log.metrics({"final_loss": built.final_loss, "replayed_examples": len(built.replayed)})
     logs.work({costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds})

@@ -53,10 +53,7 @@ def build_index(
     """Refresh the index to hold the knowledge base, in one commit, and write artifacts/index.json for DVC."""
     index = open_index(workspace, embedder.embedder)
     built = index.refresh(knowledge.source, knowledge.snapshot.kb_id, progress, rebuild)
-    counts = {"waiting": knowledge.waiting, "quarantined": len(knowledge.quarantined)}
-    built = built.model_copy(update={**counts, "tuned_embedder": embedder.tuned})
-    write_index_artifact(workspace, built)
-    return built
+    return _record_index(workspace, built, embedder, knowledge.waiting, len(knowledge.quarantined))
 
 
 def build_index_only(
@@ -70,7 +67,13 @@ def build_index_only(
     finally:
         folder.library.keep()
     consume_approvals(workspace, index.documents())
-    counts = {"waiting": folder.waiting, "quarantined": len(folder.library.quarantined)}
+    return _record_index(workspace, built, embedder, folder.waiting, len(folder.library.quarantined))
+
+
+def _record_index(
+    workspace: Workspace, built: BuiltIndex, embedder: LoadedEmbedder, waiting: int, quarantined: int
+) -> BuiltIndex:
+    counts = {"waiting": waiting, "quarantined": quarantined}
     built = built.model_copy(update={**counts, "tuned_embedder": embedder.tuned})
     write_index_artifact(workspace, built)
     return built

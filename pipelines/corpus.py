@@ -10,7 +10,7 @@ from ragtide.pipelines.data.documents import DocumentReader, require_documents, 
 from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.history.approvals import read_approvals
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
-from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.index.chunking import chunk_document, chunk_documents
 from ragtide.pipelines.index.source import ChunkedDocument
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import ChunkParams
@@ -183,11 +183,10 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
     if keep:
         library.keep()
     kept = before.chunks([name for name in folder.documents if read.get(name) is None])
-    documents = [*(document for document in read.values() if document), *documents_from_chunks(kept)]
+    converted = [document for document in read.values() if document]
+    documents = [*converted, *documents_from_chunks(kept)]
     require_documents(workspace.kb, {document.id: document.digest for document in documents}, library.quarantined)
-    chunks = [
-        chunk for document in read.values() if document for chunk in chunk_document(document, workspace.params.chunk)
-    ]
+    chunks = chunk_documents(converted, workspace.params.chunk)
     return KnowledgeBase(
         snapshot=snapshot,
         documents=tuple(sorted(documents, key=lambda document: document.id)),

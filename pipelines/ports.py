@@ -61,13 +61,13 @@ class TrainingResult:
     """The result of a training run.
 
     `final_loss` is the mean loss per answer token (nats) over the last tenth of the steps, `losses` that of every step.
-    `watched` are the evaluations on held-out samples, `stopped` says why training ended, `seen` counts the samples
+    `checks` are the evaluations on held-out samples, `stopped` says why training ended, `seen` counts the samples
     trained on, with repeats (0: unknown), `resumed_at` the steps that an earlier, killed run had completed.
     """
 
     final_loss: float
     losses: tuple[float, ...]
-    watched: tuple[HeldOutCheck, ...] = ()
+    checks: tuple[HeldOutCheck, ...] = ()
     stopped: str = ""
     seen: int = 0
     resumed_at: int = 0

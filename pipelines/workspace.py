@@ -30,12 +30,16 @@ class Workspace:
         """Open the project at `root`. Raises UserError for an unreadable params.yaml, or data outside the project."""
         root = root.resolve()
         workspace = cls(root=root, params=read_params(root / "params.yaml"))
-        for key in ("kb", "train", "golden"):
-            folder = getattr(workspace, key)
+        for key, folder in workspace.data_folders.items():
             if root not in Path(os.path.normpath(folder)).parents:
                 message = f"data.{key} = {folder} is not below the project's folder {root}"
                 raise UserError(f"{root / 'params.yaml'}: {message}: move the data there, so that DVC can version it")
         return workspace
+
+    @property
+    def data_folders(self) -> dict[str, Path]:
+        """The three data folders by the names of their settings."""
+        return {"kb": self.kb, "train": self.train, "golden": self.golden}
 
     @property
     def kb(self) -> Path:

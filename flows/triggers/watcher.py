@@ -142,7 +142,7 @@ class Watcher:
                     break
 
     def _watch_folders(self) -> Iterator[set[str]]:
-        folders = [folder for folder in _folders(self._workspace) if folder.is_dir()]
+        folders = [folder for folder in self._workspace.data_folders.values() if folder.is_dir()]
         if not folders:
             yield set()
             self._stop.wait(TICK_MS / 1000)
@@ -204,14 +204,13 @@ class Watcher:
             self._beat.write(self._file)
 
 
-def _folders(workspace: Workspace) -> tuple[Path, ...]:
-    return (workspace.kb, workspace.train, workspace.golden)
-
-
 def _footprint(workspace: Workspace) -> tuple[tuple[int, ...] | None, ...]:
     """The identity of the data folders, and the state of the two settings files, to detect when they are replaced."""
     files = (workspace.root / "params.yaml", workspace.root / ".dvcignore")
-    return (*(_identity(folder, False) for folder in _folders(workspace)), *(_identity(file, True) for file in files))
+    return (
+        *(_identity(folder, False) for folder in workspace.data_folders.values()),
+        *(_identity(file, True) for file in files),
+    )
 
 
 def _identity(path: Path, with_content: bool) -> tuple[int, ...] | None:

@@ -72,7 +72,7 @@ def list_imports(workspace: Workspace) -> list[DataImport]:
     """The imports of a project, in order of kind and name."""
     return [
         DataImport(pointer, source, target / pointer.stem)
-        for kind, target in _data_folders(workspace).items()
+        for kind, target in workspace.data_folders.items()
         for pointer, source in _with_sources(sorted((workspace.imports / kind).glob("*.dvc")))
     ]
 
@@ -127,7 +127,7 @@ def _copy(data_import: DataImport, before: dict[str, str], after: dict[str, str]
 
 def _check_nested_imports(workspace: Workspace) -> None:
     """Raise UserError for an import below a data folder, which DVC versions as a whole."""
-    for kind, folder in _data_folders(workspace).items():
+    for kind, folder in workspace.data_folders.items():
         for pointer, _ in _with_sources(sorted(folder.rglob("*.dvc"))):
             message = f"{pointer} is an import inside a folder that is versioned as a whole, which DVC cannot handle"
             raise UserError(f"{message}: `dvc remove` it, and import to data/imports/{kind}/{pointer.stem}")
@@ -135,16 +135,12 @@ def _check_nested_imports(workspace: Workspace) -> None:
 
 def _folder_imports(workspace: Workspace) -> list[ImportUpdate]:
     """Data folders that are themselves imports, as failed updates: DVC would delete one whose update fails."""
-    pointers = {kind: folder.with_name(f"{folder.name}.dvc") for kind, folder in _data_folders(workspace).items()}
+    pointers = {kind: folder.with_name(f"{folder.name}.dvc") for kind, folder in workspace.data_folders.items()}
     return [
         ImportUpdate(kind, source, f"a whole folder is not updated: import to data/imports/{kind}/NAME instead")
         for kind, pointer in pointers.items()
         for _, source in _with_sources([pointer])
     ]
-
-
-def _data_folders(workspace: Workspace) -> dict[str, Path]:
-    return {"kb": workspace.kb, "train": workspace.train, "golden": workspace.golden}
 
 
 def _with_sources(pointers: Iterable[Path]) -> Iterator[tuple[Path, str]]:

@@ -173,7 +173,7 @@ def _digests(snapshot: Snapshot) -> dict[str, str]:
 
 
 def _files(workspace: Workspace, snapshot: Snapshot) -> Iterator[tuple[str, Path]]:
-    folders = {"kb": workspace.kb, "train": workspace.train, "golden": workspace.golden}
+    folders = workspace.data_folders
     for name in _digests(snapshot):
         folder, _, rest = name.partition("/")
         yield name, folders[folder] / rest

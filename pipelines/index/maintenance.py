@@ -17,6 +17,7 @@ import numpy as np
 from lancedb.index import FTS, IvfRq, IvfSq
 from tenacity import retry, retry_if_exception_message, stop_after_attempt, wait_fixed
 
+from ragtide.pipelines.index.rows import read_columns
 from ragtide.pipelines.index.search import REFINE
 from ragtide.pipelines.index.vector_cache import VectorCache
 from ragtide.pipelines.records.release import MaintenanceStep
@@ -257,7 +258,7 @@ def _days(keep: timedelta) -> str:
 
 def find_row_defects(table: Any, key: Sequence[str]) -> list[str]:
     """The defects in the rows of an opened version, one sentence each."""
-    rows = table.search().select([*key, "vector"]).limit(max(1, table.count_rows())).to_arrow()
+    rows = read_columns(table, [*key, "vector"])
     keys = list(zip(*(rows[name].to_pylist() for name in key), strict=True))
     defects = []
     if duplicates := len(keys) - len(set(keys)):

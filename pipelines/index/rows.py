@@ -47,9 +47,14 @@ def rows_of_chunks(chunks: Sequence[Chunk], vectors: Mapping[str, Vectors], sche
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+def read_columns(table: Any, names: Sequence[str]) -> pa.Table:
+    """These columns of every row."""
+    return table.search().select(list(names)).limit(max(1, table.count_rows())).to_arrow()
+
+
 def read_ledger(table: Any) -> dict[tuple[str, int], tuple[str, str]]:
     """The key and the digests of every row."""
-    rows = table.search().select(LEDGER).limit(max(1, table.count_rows())).to_arrow()
+    rows = read_columns(table, LEDGER)
     documents, positions, digests, document_digests = (rows[name].to_pylist() for name in LEDGER)
     keys = zip(documents, positions, strict=True)
     return dict(zip(keys, zip(digests, document_digests, strict=True), strict=True))
@@ -57,14 +62,14 @@ def read_ledger(table: Any) -> dict[tuple[str, int], tuple[str, str]]:
 
 def read_document_ledger(table: Any) -> dict[str, tuple[str, int]]:
     """Document -> (its digest, number of its rows)."""
-    rows = table.search().select(["document", "document_digest"]).limit(max(1, table.count_rows())).to_arrow()
+    rows = read_columns(table, ["document", "document_digest"])
     counts = Counter(zip(rows["document"].to_pylist(), rows["document_digest"].to_pylist(), strict=True))
     return {document: (digest, count) for (document, digest), count in counts.items()}
 
 
 def read_digests(table: Any) -> set[str]:
     """The digests of all chunks."""
-    return set(table.search().select(["digest"]).limit(max(1, table.count_rows())).to_arrow()["digest"].to_pylist())
+    return set(read_columns(table, ["digest"])["digest"].to_pylist())
 
 
 def read_chunks(table: Any, documents: Iterable[str]) -> list[Chunk]:

@@ -137,7 +137,7 @@ class Index:
         table = self._open()
         return int(table.version) if table is not None else None
 
-    def flaws(self, version: int | str) -> list[str]:
+    def defects(self, version: int | str) -> list[str]:
         """The defects in the rows of a version, in words: duplicate keys, and vectors that are not unit vectors."""
         return maintenance.find_row_defects(self._existing(version), KEY)
 

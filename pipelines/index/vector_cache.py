@@ -31,25 +31,21 @@ class VectorCache:
 
     def get(self, digests: Sequence[str]) -> dict[str, Vectors]:
         """Digest -> vector, for the digests that are cached."""
-        table = self._open()
         known: dict[str, Vectors] = {}
-        if table is None:
-            return known
-        for batch in _batches(sorted(set(digests))):
-            query = table.search().where(col("digest").isin(batch)).select(["digest", "vector"])
-            known |= vectors_by_digest(query.limit(len(batch) * 2).to_arrow())
+        for rows in self._rows(digests, ["digest", "vector"]):
+            known |= vectors_by_digest(rows)
         return known
 
     def known(self, digests: Sequence[str]) -> set[str]:
         """The digests that are cached."""
+        return {digest for rows in self._rows(digests, ["digest"]) for digest in rows["digest"].to_pylist()}
+
+    def _rows(self, digests: Sequence[str], columns: list[str]) -> Iterator[pa.Table]:
         table = self._open()
-        known: set[str] = set()
         if table is None:
-            return known
+            return
         for batch in _batches(sorted(set(digests))):
-            query = table.search().where(col("digest").isin(batch)).select(["digest"]).limit(len(batch) * 2)
-            known |= set(query.to_arrow()["digest"].to_pylist())
-        return known
+            yield table.search().where(col("digest").isin(batch)).select(columns).limit(len(batch) * 2).to_arrow()
 
     def put(self, vectors: Mapping[str, Vectors]) -> None:
         """Add vectors (digest -> vector) in one commit: after a kill all or none of them are cached."""

@@ -71,7 +71,7 @@ class LoraTrainer:
         return TrainingResult(
             final_loss=sum(last_losses) / len(last_losses),
             losses=tuple(run.losses),
-            watched=tuple(run.checks),
+            checks=tuple(run.checks),
             stopped=stopped,
             seen=sum(len(batch) for batch in schedule.batches[: len(run.losses)]),
             resumed_at=resumed_at,

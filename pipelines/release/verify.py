@@ -104,7 +104,7 @@ def _index_damage(project: Project, release: Release, version: int) -> str | Non
                 f"index version {version} has {len(rows)} rows that are not "
                 f"the {release.index.rows} rows that were released"
             )
-        return "; ".join(index.flaws(version)) or None
+        return "; ".join(index.defects(version)) or None
     except UserError as problem:
         return str(problem)
     except (RuntimeError, ValueError, OSError) as problem:

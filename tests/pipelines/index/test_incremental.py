@@ -162,4 +162,4 @@ def test_after_any_changes_and_failures_the_rows_equal_a_clean_build(
     assert search_all(story.shelf) == search_all(clean)
     # Neither maintenance nor a rebuild has deleted or changed a tagged version.
     assert {tag: story.shelf.content(tag) for tag in story.tagged} == story.tagged
-    assert story.shelf.index.flaws(story.shelf.latest) == []
+    assert story.shelf.index.defects(story.shelf.latest) == []

@@ -396,7 +396,7 @@ def test_maintenance_keeps_the_vector_index_complete(large: Shelf) -> None:
     assert large.maintain()["compact"].done
     assert set(unindexed(large).values()) == {0}
     assert hits_of(large, large.latest, "vector", "text 7")[0][0] == "0007.md"
-    assert large.index.flaws(large.latest) == []
+    assert large.index.defects(large.latest) == []
 
 
 def test_the_cache_table_does_not_grow_with_every_refresh(shelf: Shelf) -> None:
@@ -425,7 +425,7 @@ def test_only_files_of_killed_writers_are_swept(worn: Shelf) -> None:
     assert worn.maintain(keep=FOREVER, max_fragments=99, max_deleted_share=1.0)["sweep"].why.startswith("3 files")
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in others)
-    assert worn.index.flaws(worn.latest) == []
+    assert worn.index.defects(worn.latest) == []
 
 
 def test_an_index_that_is_not_on_this_machine_is_not_swept(worn: Shelf) -> None:
@@ -438,15 +438,15 @@ def test_an_index_that_is_not_on_this_machine_is_not_swept(worn: Shelf) -> None:
 
 
 def test_a_valid_version_and_an_empty_one_have_no_defects(shelf: Shelf) -> None:
-    assert shelf.index.flaws(shelf.refresh([]).version) == []
-    assert shelf.index.flaws(shelf.refresh(many(3)).version) == []
+    assert shelf.index.defects(shelf.refresh([]).version) == []
+    assert shelf.index.defects(shelf.refresh(many(3)).version) == []
 
 
 def test_duplicate_rows_are_reported(shelf: Shelf) -> None:
     shelf.refresh(many(3))
     table = shelf.table()
     table.add(table.to_arrow().slice(0, 2))
-    assert shelf.index.flaws(shelf.latest) == ["2 rows are duplicates"]
+    assert shelf.index.defects(shelf.latest) == ["2 rows are duplicates"]
 
 
 @pytest.mark.parametrize("length", [0.0, 0.5, 2.0])
@@ -457,7 +457,7 @@ def test_vectors_that_are_not_unit_vectors_are_reported(shelf: Shelf, length: fl
 
     odd = Shelf(shelf.uri, Odd())
     built = odd.index.refresh(InMemorySource.of(many(3)), "s", no_progress)
-    assert odd.index.flaws(built.version) == ["1 rows have no unit vector"]
+    assert odd.index.defects(built.version) == ["1 rows have no unit vector"]
 
 
 Ask = Callable[[Shelf], object]

@@ -84,7 +84,7 @@ def test_a_rebuild_is_a_new_version_and_the_old_one_stays_readable(
     built = other.refresh(wanted, rebuild=True)
     assert other.index.rows() == ledger_of(wanted)
     assert (built.fingerprint, built.rows) == (other.index.fingerprint, len(wanted))
-    assert other.index.flaws(built.version) == []
+    assert other.index.defects(built.version) == []
     assert len(other.search(built.version, "lantern", top_k=2)[0]) == 2
     # A reader of the old tag, opened with the old settings, is unaffected.
     assert shelf.content("release-1") == before
