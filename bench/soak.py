@@ -125,7 +125,7 @@ def environment(root: Path) -> dict[str, str]:
 
 def ragtide(root: Path, *arguments: str) -> str:
     """Run a `ragtide` command in the project, and return its output."""
-    command = [sys.executable, "-m", "ragtide.flows.cli.main", *arguments, "--project", str(root)]
+    command = [sys.executable, "-m", "ragtide", *arguments, "--project", str(root)]
     process = subprocess.run(command, cwd=root, env=environment(root), capture_output=True, text=True, check=False)
     if process.returncode:
         output = f"{process.stdout}{process.stderr}"

@@ -29,6 +29,7 @@ from demo.pages import (
 )
 from ragtide.flows.environment import exit_on_sigterm, make_prefect_home, prepare_environment
 from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.reports.markdown import markdown_table
 from ragtide.pipelines.reports.wording import describe_outcome
 
 QUESTION = "What is the latest release of Node.js 22?"
@@ -163,8 +164,7 @@ def _table(results: list[StepResult]) -> Table:
 
 def markdown(results: list[StepResult]) -> str:
     """Return the closing table as Markdown, for the README."""
-    lines = [HEAD, ["---"] * len(HEAD), *(_row(result) for result in results)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(HEAD, map(_row, results))
 
 
 if __name__ == "__main__":

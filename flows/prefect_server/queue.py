@@ -139,7 +139,7 @@ def _cancel(server: SyncPrefectClient, runs: Sequence[FlowRun], why: str) -> Non
 
 def _coalesce_until(queue: RunQueue, finished: threading.Event) -> None:
     while not finished.wait(COALESCE_SECONDS):
-        with _best_effort("coalesce the queue"):
+        with _best_effort("cancel superseded pending runs"):
             queue.coalesce()
 
 

@@ -24,6 +24,8 @@ from ragtide.pipelines.params import ServicesParams
 from ragtide.pipelines.workspace import Workspace
 
 POOL = "ragtide"
+# How often a deployed run sends a heartbeat: the shortest interval that Prefect accepts.
+HEARTBEAT_SECONDS = 30
 # A variable of every process that `ragtide up` starts, and of their children: `ragtide down` finds them by it.
 MARK = "RAGTIDE_SERVICES"
 WEBHOOK_AUTH = "RAGTIDE_WEBHOOK_TOKEN"
@@ -64,6 +66,11 @@ def services_folder(workspace: Workspace) -> Path:
     return workspace.state / "services"
 
 
+def heartbeat_file(workspace: Workspace) -> Path:
+    """The file of the watcher's heartbeat."""
+    return services_folder(workspace) / "watcher.json"
+
+
 def control_socket(workspace: Workspace) -> Path:
     """Supervisor's control socket: beside its settings, or in a private temporary folder if that path is too long."""
     path = services_folder(workspace) / "control"
@@ -83,7 +90,7 @@ def list_services(workspace: Workspace) -> list[Service]:
         Service("prefect", _prefect(params), f"{params.prefect_url}/api/health", params.prefect_port),
         *mlflow,
         Service("worker", _worker(params), needs_prefect=True),
-        Service("watcher", watch, beat=services_folder(workspace) / "watcher.json", needs_prefect=True),
+        Service("watcher", watch, beat=heartbeat_file(workspace), needs_prefect=True),
         Service("webhook", webhook, f"{params.webhook_url}/health", params.webhook_port, needs_prefect=True),
     ]
 
@@ -173,7 +180,7 @@ def _prefect_defaults(workspace: Workspace) -> dict[str, str]:
     return {
         "PREFECT_HOME": str(workspace.state / "prefect"),
         # The automations of flows/prefect_server/deployment.py detect a killed run by its missing heartbeats.
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
         # The interval at which a queued run tries to start. Prefect's default is 30 s.
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
         # During a burst of triggers SQLite is locked for longer than Prefect's default of 10 s, which would lose runs.
@@ -281,6 +288,12 @@ def _program(workspace: Workspace, service: Service, priority: int) -> dict[str,
 # --- checks before a start ------------------------------------------------------------------------------------------
 
 
+def require_prefect_yaml(workspace: Workspace) -> None:
+    """Raise UserError if the project has no prefect.yaml."""
+    if not (workspace.root / "prefect.yaml").is_file():
+        raise UserError(f"{workspace.root / 'prefect.yaml'} is missing: `ragtide init` writes one")
+
+
 def check_settings(workspace: Workspace, given: Mapping[str, str]) -> None:
     """Raise UserError for settings with which the services cannot start, or would be unsafe."""
     params = workspace.params.services
@@ -288,8 +301,7 @@ def check_settings(workspace: Workspace, given: Mapping[str, str]) -> None:
     _check_host(params, given)
     _check_databases(workspace)
     _check_server(workspace, given)
-    if not (workspace.root / "prefect.yaml").is_file():
-        raise UserError(f"{workspace.root / 'prefect.yaml'} is missing: `ragtide init` writes one")
+    require_prefect_yaml(workspace)
     if starts_mlflow(workspace) and _mlflow_needs_password(given) and find_spec("flask_wtf") is None:
         raise UserError("passwords for MLflow need another package: pip install 'ragtide[auth]'")
     if MLFLOW_AUTH in given and len(given[MLFLOW_AUTH]) < 12:

@@ -18,6 +18,7 @@ import tenacity
 from rich.console import Console
 from watchfiles import Change, DefaultFilter, watch
 
+from ragtide.flows.services.settings import heartbeat_file
 from ragtide.flows.triggers.events import send_event
 from ragtide.pipelines.data.ignore import ignore_rules
 from ragtide.pipelines.errors import UnavailableError, UserError
@@ -44,10 +45,6 @@ class Heartbeat(Record):
     sent_at: str | None = None
     pending_files: int = 0
     problem: str | None = None
-
-
-def heartbeat_file(workspace: Workspace) -> Path:
-    return workspace.state / "services" / "watcher.json"
 
 
 @dataclass

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ragtide.flows.services.settings import WEBHOOK_AUTH, is_loopback
+from ragtide.flows.services.settings import WEBHOOK_AUTH, is_loopback, services_folder
 from ragtide.flows.triggers.events import send_event
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
 from ragtide.pipelines.params import ServicesParams
@@ -142,7 +142,7 @@ def _open_socket(params: ServicesParams) -> socket.socket:
 
 def token_file(workspace: Workspace) -> Path:
     """The file of the generated token."""
-    return workspace.state / "services" / "token"
+    return services_folder(workspace) / "token"
 
 
 def read_token(workspace: Workspace) -> str:

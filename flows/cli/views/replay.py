@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from ragtide.flows.cli.console import minute_of
 from ragtide.pipelines.planning.policy_replay import ReplayedCycle, ReplayTotal
 
 
@@ -20,7 +21,7 @@ def cycles_table(policy: str, cycles: Sequence[ReplayedCycle]) -> Table:
     table.add_column("seconds, was → would be", justify="right")
     for cycle in cycles:
         table.add_row(
-            cycle.at[:16].replace("T", " "),
+            minute_of(cycle.at),
             str(cycle.was),
             Text(str(cycle.would), style="" if cycle.same else "bold yellow"),
             f"{cycle.was_points:+.1f} → {cycle.would_points:+.1f}",
@@ -31,7 +32,7 @@ def cycles_table(policy: str, cycles: Sequence[ReplayedCycle]) -> Table:
 
 def reasons_for_changes(cycles: Sequence[ReplayedCycle]) -> list[Text]:
     """A line for each cycle that would have been decided otherwise, and why: a column has no room for it."""
-    return [Text(f"{cycle.at[:16].replace('T', ' ')} {cycle.would}: {cycle.why}") for cycle in cycles if not cycle.same]
+    return [Text(f"{minute_of(cycle.at)} {cycle.would}: {cycle.why}") for cycle in cycles if not cycle.same]
 
 
 def totals_table(totals: Sequence[ReplayTotal], cycles: Sequence[ReplayedCycle]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from rich.console import RenderableType
 from rich.markdown import Markdown
@@ -27,20 +28,42 @@ from ragtide.pipelines.reports.markdown import changes_markdown, escape_controls
 
 @dataclass(frozen=True)
 class StatusReport:
-    """A project's status with what only the command shows.
+    """A project's status with what only the command shows, each part read when it is printed."""
 
-    `alarms` are the limits of `freshness` that are exceeded. `changes` and `deleted_seen` (documents that the live
-    adapter has seen and that were deleted since) are empty if nothing is live. `validated` is the last cycle that
-    validated the training examples. `other_base` is the base model of the live release if params.yaml names another.
-    """
-
+    project: Project
     status: ProjectStatus
-    alarms: tuple[str, ...]
-    quarantined: tuple[QuarantinedDocument, ...]
-    changes: ChangeSet | None
-    deleted_seen: tuple[str, ...]
-    validated: Cycle | None
-    other_base: str | None
+
+    @cached_property
+    def alarms(self) -> tuple[str, ...]:
+        """The limits of `freshness` that are exceeded."""
+        return tuple(self.status.freshness.alarms(self.project.workspace.params.freshness))
+
+    @cached_property
+    def quarantined(self) -> tuple[QuarantinedDocument, ...]:
+        return tuple(DocumentReader(self.project.workspace, self.status.snapshot).quarantined)
+
+    @cached_property
+    def changes(self) -> ChangeSet | None:
+        """What changed since the live release was built; None if nothing is live."""
+        live = self.status.live
+        return diff_snapshots(live.snapshot, self.status.snapshot) if live else None
+
+    @cached_property
+    def deleted_seen(self) -> tuple[str, ...]:
+        """Documents that the live adapter has seen and that were deleted since."""
+        live = self.status.live
+        return deleted_seen_documents(self.project, live.model, self.status.snapshot) if live else ()
+
+    @cached_property
+    def validated(self) -> Cycle | None:
+        """The last cycle that validated the training examples."""
+        return last_validated_cycle(self.status.history)
+
+    @property
+    def other_base(self) -> str | None:
+        """The base model of the live release if params.yaml names another."""
+        base = self.status.live.model.base.rpartition("@")[0] if self.status.live else ""
+        return base if base not in ("", self.project.workspace.params.generate.model) else None
 
     @property
     def filtered_examples(self) -> int | None:
@@ -50,18 +73,7 @@ class StatusReport:
 
 def read_status(project: Project) -> StatusReport:
     """The status of a project now. Loads no model and reads no document."""
-    status = project_status(project, datetime.now(UTC))
-    live, params = status.live, project.workspace.params
-    base = live.model.base.rpartition("@")[0] if live else ""
-    return StatusReport(
-        status=status,
-        alarms=tuple(status.freshness.alarms(params.freshness)),
-        quarantined=tuple(DocumentReader(project.workspace, status.snapshot).quarantined),
-        changes=diff_snapshots(live.snapshot, status.snapshot) if live else None,
-        deleted_seen=deleted_seen_documents(project, live.model, status.snapshot) if live else (),
-        validated=last_validated_cycle(status.history),
-        other_base=base if base not in ("", params.generate.model) else None,
-    )
+    return StatusReport(project, project_status(project, datetime.now(UTC)))
 
 
 def status_document(report: StatusReport) -> Mapping[str, object]:

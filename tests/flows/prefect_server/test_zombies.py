@@ -14,11 +14,11 @@ from ragtide.flows.prefect_server import deployment
 from ragtide.flows.prefect_server.deployment import (
     BEAT,
     BEGIN_SECONDS,
-    HEARTBEAT_SECONDS,
     SILENT_SECONDS,
     automations,
     ensure_automations,
 )
+from ragtide.flows.services.settings import HEARTBEAT_SECONDS
 
 
 @dataclass

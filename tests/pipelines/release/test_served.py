@@ -83,7 +83,7 @@ def released(root: Path, end_of_life: str) -> None:
 def serving(root: Path) -> Iterator[Server]:
     """`ragtide serve`, as a user without an activated environment calls it; ended with all that it started."""
     port = free_port()
-    command = [sys.executable, "-m", "ragtide.flows.cli.main", "serve", "--project", str(root), "--port", str(port)]
+    command = [sys.executable, "-m", "ragtide", "serve", "--project", str(root), "--port", str(port)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     with (root.parent / "server.log").open("w") as log:
         process = subprocess.Popen(
