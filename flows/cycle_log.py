@@ -22,6 +22,7 @@ from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.decision import Decision, Plan
 from ragtide.pipelines.records.evaluation import GoldenQuestion, Verdict
 from ragtide.pipelines.records.release import BuiltModel
+from ragtide.pipelines.registry.cycles import WORK
 from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.reports.data import issues_markdown, quarantine_markdown
 from ragtide.pipelines.reports.decision import decision_markdown
@@ -42,7 +43,7 @@ class StepLogs:
     def work(self, work: Mapping[str, float]) -> None:
         """Log a step's amount of work and its seconds in both runs."""
         self.step.metrics(work)
-        self.cycle.metrics({f"work.{key}": value for key, value in work.items()})
+        self.cycle.metrics({f"{WORK}{key}": value for key, value in work.items()})
 
     def page(self, name: str, markdown: str, plot: Figure) -> None:
         """Log a page as Markdown, HTML and picture in both runs; it is drawn once, which takes a second."""

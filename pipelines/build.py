@@ -39,7 +39,7 @@ def open_built_index(workspace: Workspace, embedder: Embedder, built: BuiltIndex
     """
     params = workspace.params
     current = open_index(workspace, embedder)
-    if not built.settings or built.fingerprint == current.fingerprint:
+    if built.fingerprint == current.fingerprint:
         return current
     embed = EmbedParams.model_validate({**built.settings["embed"], "device": params.embed.device})
     chunk = ChunkParams.model_validate(built.settings["chunk"])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ragtide.pipelines.params import ScoreParams
 from ragtide.pipelines.records.evidence import Measure
 
 T = TypeVar("T")
+Numbers: TypeAlias = NDArray[np.float64]
 
 
 def evenly_spaced(items: Sequence[T], limit: int) -> list[T]:
@@ -28,13 +30,21 @@ def measure_mean(values: Sequence[float], params: ScoreParams) -> Measure:
     if not values:
         return Measure.unmeasured("no questions")
     sample = np.asarray(values, dtype=np.float64)
-    random = np.random.default_rng(params.seed)
-    means = sample[random.integers(0, len(sample), (params.resamples, len(sample)))].mean(axis=1)
+    means = resampled_means(sample, np.random.default_rng(params.seed), params.resamples)
+    return with_interval(sample.mean(), means, len(sample), params)
+
+
+def resampled_means(sample: Numbers, random: np.random.Generator, resamples: int) -> Numbers:
+    """Means of `resamples` samples drawn with replacement, shape (resamples,)."""
+    drawn = sample[random.integers(0, len(sample), (resamples, len(sample)))]
+    return np.asarray(drawn.mean(axis=1), dtype=np.float64)
+
+
+def with_interval(value: float, resampled: Numbers, n: int, params: ScoreParams) -> Measure:
+    """`value`, measured on `n` items, with the percentile interval of its resampled values."""
     tail = (1 - params.confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Measure(
-        value=round(float(sample.mean()), 6), n=len(sample), low=round(float(low), 6), high=round(float(high), 6)
-    )
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Measure(value=round(float(value), 6), n=n, low=round(float(low), 6), high=round(float(high), 6))
 
 
 def paired_difference(before: Sequence[float], after: Sequence[float], params: ScoreParams) -> Measure:

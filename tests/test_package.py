@@ -75,11 +75,11 @@ def test_no_module_is_importable_under_a_second_root() -> None:
 
 
 @pytest.mark.long
-def test_the_wheel_holds_one_package_with_templates_and_types(tmp_path: Path) -> None:
+def test_the_wheel_made_from_the_sdist_holds_one_package_with_templates_and_types(tmp_path: Path) -> None:
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns(".*", "artifacts", "__pycache__")
     shutil.copytree(ROOT, source, symlinks=True, ignore=ignored)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    command = [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(source)]
     subprocess.run(command, check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
     files = set(zipfile.ZipFile(wheel).namelist())

@@ -203,7 +203,7 @@ def _grade(question: GoldenQuestion, answer: str, retrieved: Sequence[Passage] |
         score=grade_answer(answer, question),
         well_formed=is_well_formed(answer, question),
         gold_retrieved=any(is_gold_passage(passage, question) for passage in passages) if measurable else None,
-        sources=tuple(dict.fromkeys(passage.document for passage in passages)),
+        sources=tuple(unique_documents(passage.document for passage in passages)),
     )
 
 

@@ -10,20 +10,14 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ragtide.pipelines.params import ScoreParams
 from ragtide.pipelines.ports import Vectors
 from ragtide.pipelines.records.evidence import Measure
-from ragtide.pipelines.sampling import evenly_spaced, measure_mean
+from ragtide.pipelines.sampling import Numbers, evenly_spaced, measure_mean, resampled_means, with_interval
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Numbers: TypeAlias = "NDArray[np.float64]"
 NEIGHBOURS = 3
 # The share of old chunks that count as far among their own: the novelty that chance gives.
 BY_CHANCE = 0.05
@@ -81,10 +75,8 @@ def shift(new: Vectors, old: Vectors, params: ScoreParams) -> Measure:
     random = np.random.default_rng(params.seed)
     resamples = min(params.resamples, RESAMPLES)
     drawn = samples.apart(_drawn(len(new), resamples, random), _drawn(len(old), resamples, random))
-    tail = (1 - params.confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    value = float(samples.apart(np.ones((1, len(new))), np.ones((1, len(old))))[0])
-    return Measure(value=round(value, 6), n=len(new), low=round(float(low), 6), high=round(float(high), 6))
+    value = samples.apart(np.ones((1, len(new))), np.ones((1, len(old))))[0]
+    return with_interval(value, drawn, len(new), params)
 
 
 def vocabulary(new: Sequence[str], old: Sequence[str], params: ScoreParams) -> Measure:
@@ -100,6 +92,25 @@ def vocabulary(new: Sequence[str], old: Sequence[str], params: ScoreParams) -> M
         return Measure.unmeasured("there are no new texts with words")
     known: set[str] = set().union(*map(_words, old))
     return measure_mean([len(words - known) / len(words) for words in word_sets], params)
+
+
+def excess_loss(new: Sequence[float], old: Sequence[float], params: ScoreParams) -> Measure:
+    """mean(new) - mean(old) in nats per answer token, one loss an example; above 0 where new ones are predicted worse.
+
+    The interval is that of the percentile bootstrap for two independent samples (Efron and Tibshirani 1993, ch. 8):
+    each is resampled by itself, since no new example is paired with an old one. `n` counts the new ones.
+    """
+    if not new:
+        return Measure.unmeasured("no new training examples")
+    if not old:
+        return Measure.unmeasured("no old training examples to compare with")
+    if not np.isfinite([*new, *old]).all():
+        return Measure.unmeasured("a loss is not a finite number")
+    after, before = np.asarray(new, dtype=np.float64), np.asarray(old, dtype=np.float64)
+    random = np.random.default_rng(params.seed)
+    resampled_after = resampled_means(after, random, params.resamples)
+    differences = resampled_after - resampled_means(before, random, params.resamples)
+    return with_interval(after.mean() - before.mean(), differences, len(after), params)
 
 
 @dataclass(frozen=True)
@@ -156,33 +167,3 @@ def _thinned(vectors: Vectors) -> Vectors:
 
 def _words(text: str) -> set[str]:
     return set(_WORD.findall(unicodedata.normalize("NFC", text).casefold()))
-
-
-Losses = NDArray[np.float64]
-
-
-def excess_loss(new: Sequence[float], old: Sequence[float], params: ScoreParams) -> Measure:
-    """mean(new) - mean(old) in nats per answer token, one loss an example; above 0 where new ones are predicted worse.
-
-    The interval is that of the percentile bootstrap for two independent samples (Efron and Tibshirani 1993, ch. 8):
-    each is resampled by itself, since no new example is paired with an old one. `n` counts the new ones.
-    """
-    if not new:
-        return Measure.unmeasured("no new training examples")
-    if not old:
-        return Measure.unmeasured("no old training examples to compare with")
-    if not np.isfinite([*new, *old]).all():
-        return Measure.unmeasured("a loss is not a finite number")
-    after, before = np.asarray(new, dtype=np.float64), np.asarray(old, dtype=np.float64)
-    random = np.random.default_rng(params.seed)
-    differences = _means(after, random, params.resamples) - _means(before, random, params.resamples)
-    tail = (1 - params.confidence) / 2
-    low, high = np.quantile(differences, [tail, 1 - tail])
-    value = float(after.mean() - before.mean())
-    return Measure(value=round(value, 6), n=len(after), low=round(float(low), 6), high=round(float(high), 6))
-
-
-def _means(sample: Losses, random: np.random.Generator, resamples: int) -> Losses:
-    """Means of `resamples` samples drawn with replacement, shape (resamples,)."""
-    drawn = sample[random.integers(0, len(sample), (resamples, len(sample)))]
-    return np.asarray(drawn.mean(axis=1), dtype=np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from ragtide.pipelines.data.text import holds_answer
 from ragtide.pipelines.evidence.sentences import MASK, is_self_explanatory, plain_heading_path, plain_text
@@ -12,12 +12,11 @@ from ragtide.pipelines.evidence.text_changes import DeletionCheck, FactCheck
 from ragtide.pipelines.index.search import Passage
 from ragtide.pipelines.params import ScoreParams
 from ragtide.pipelines.records.evidence import Measure
-from ragtide.pipelines.sampling import measure_mean
+from ragtide.pipelines.sampling import evenly_spaced, measure_mean
 
 LIMIT = 200
 # Words on each side of a value that must be around it: a sentence that is cut further away is still found.
 AROUND = 8
-CheckT = TypeVar("CheckT", FactCheck, DeletionCheck)
 
 
 class Searcher(Protocol):
@@ -44,7 +43,7 @@ def run_fact_checks(
     A passage counts when it is from the check's place (its heading, in its document) and holds the value between the
     words that are around it in the check; a sentence of several words needs no place.
     """
-    checked = _spread(checks, limit)
+    checked = evenly_spaced(checks, limit)
     answers = reader.search([check.question for check in checked], top_k) if checked else []
     return [_check_result(check, passages) for check, passages in zip(checked, answers, strict=True)]
 
@@ -62,16 +61,10 @@ def resurfaced_share(checks: Sequence[DeletionCheck], reader: Searcher, top_k: i
     """The share of checks, at most LIMIT of them, whose sentence is still found; unmeasured without checks."""
     if not checks:
         return Measure.unmeasured("no sentence was removed")
-    checked = _spread(checks, LIMIT)
+    checked = evenly_spaced(checks, LIMIT)
     answers = reader.search([check.question for check in checked], top_k)
     resurfaced = [_is_found(check, passages) for check, passages in zip(checked, answers, strict=True)]
     return measure_mean([float(is_found) for is_found in resurfaced], params)
-
-
-def _spread(checks: Sequence[CheckT], limit: int) -> list[CheckT]:
-    """At most `limit`, evenly spaced: the same ones every time."""
-    count = min(len(checks), limit)
-    return [checks[at * len(checks) // count] for at in range(count)]
 
 
 def _check_result(check: FactCheck, passages: Sequence[Passage]) -> FactCheckResult:

@@ -145,10 +145,8 @@ def _decided_runs(history: Sequence[Cycle]) -> set[str]:
 
 def _stale_since(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> datetime:
     """When the first waiting change arrived: after the last settled cycle, and before the first that is not settled."""
-    cycles, settled = (
-        [cycle for cycle in history if not cycle.is_rollback and _at(cycle) <= now],
-        _decided_runs(history),
-    )
+    cycles = [cycle for cycle in history if not cycle.is_rollback and _at(cycle) <= now]
+    settled = _decided_runs(history)
     after = max((number + 1 for number, cycle in enumerate(cycles) if cycle.run in settled), default=0)
     lower = _at(cycles[after - 1]) if after else datetime.fromtimestamp(0, UTC)
     upper = min([now, *(_at(cycle) for cycle in cycles[after:])])

@@ -307,8 +307,6 @@ def _differences(built: Mapping[str, Any], current: Mapping[str, Any]) -> str:
         if key not in RUNTIME_SETTINGS
     ]
     changed = [f"{key} = {old!r} (now {new!r})" for key, old, new in pairs if old != new]
-    if not built:
-        return "an earlier version of Ragtide"
     return ", ".join(changed) or "other weights of the embedder, or another version of the chunker or the converter"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from ragtide.pipelines.history.costs import EMBEDDED_CHUNKS
 from ragtide.pipelines.history.history import INDEX_GAP, LAG_SECONDS, LIVE_SCORE, MODEL_GAP
 from ragtide.pipelines.records.release import Cycle, Release
 
@@ -44,7 +45,7 @@ def cycle_chart_metrics(cycle: Cycle) -> dict[str, float]:
         "live_score": cycle.signals.get(LIVE_SCORE) if score is None else score,
         "index_gap": cycle.signals.get(INDEX_GAP),
         "model_gap": cycle.signals.get(MODEL_GAP),
-        "embedded_chunks": cycle.work.get("embedded_chunks", 0.0),
+        EMBEDDED_CHUNKS: cycle.work.get(EMBEDDED_CHUNKS, 0.0),
         "cycle_seconds": cycle.seconds,
         "data_lag_hours": None if lag is None else lag / 3600,
     }

@@ -145,13 +145,11 @@ def release_with_adapter(project: Project, adapter: str | None) -> Release:
 def lineage_of(project: Project, release: Release, snapshot: Snapshot) -> Lineage:
     """Return the lineage of a release's adapter; `snapshot` is the current one.
 
-    Raises UserError where the release has no adapter, or the adapter was trained before lineage was recorded.
+    Raises UserError where the release has no adapter.
     """
     model = release.model
     if model.adapter is None:
         raise UserError(f"release {release.id} has no adapter: it uses the base model {model.base} alone")
-    if not model.documents and not model.trained_on:
-        raise UserError(f"the adapter {model.adapter} has no recorded lineage: retrain to get one that has")
     releases = tuple(other.id for other in project.registry.releases() if other.model.adapter == model.adapter)
     return Lineage(model, releases, _examples(project, release), _documents(project, model, snapshot))
 
@@ -168,7 +166,7 @@ def sightings(project: Project, document: str) -> tuple[Sighting, ...]:
 
 def _examples(project: Project, release: Release) -> tuple[SeenExample, ...]:
     """Return the training examples, with their content where a file that they came from still exists."""
-    files = release.model.files or release.snapshot.examples
+    files = release.model.files
     examples = [Example.of(line, where) for where, line in read_earlier_lines(project.workspace, files, TrainingLine)]
     by_digest = {example.digest: example for example in reversed(examples)}
     return tuple(SeenExample(digest, by_digest.get(digest)) for digest in release.model.trained_on)

@@ -12,6 +12,9 @@ from ragtide.pipelines.records.evaluation import Verdict
 from ragtide.pipelines.records.release import Candidate, Release
 from ragtide.pipelines.registry.runs import RunLog
 
+# The prefix of the tag that keeps the index version of a release from being pruned.
+RELEASE_TAG = "release-"
+
 
 def publish_candidate(
     project: Project,
@@ -58,7 +61,7 @@ def _record(project: Project, log: RunLog, candidate: Candidate, verdict: Verdic
         **dict(candidate),
         id=draft.id,
         content=index.content(candidate.index.version),
-        index_tag=f"release-{draft.id}",
+        index_tag=f"{RELEASE_TAG}{draft.id}",
         scorecard=verdict.after,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

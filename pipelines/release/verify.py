@@ -16,9 +16,9 @@ from ragtide.pipelines.models.adapters import adapter_digest
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.release import BuiltIndex, Release
 from ragtide.pipelines.registry.releases import DAMAGED
+from ragtide.pipelines.release.publish import RELEASE_TAG
 from ragtide.pipelines.release.rollback import roll_back
 
-RELEASE_TAG = "release-"
 # How much of a library's error a mismatch quotes, in characters.
 QUOTED_CHARACTERS = 160
 
@@ -99,7 +99,7 @@ def _index_damage(project: Project, release: Release, version: int) -> str | Non
     index = project.index
     try:
         rows = index.rows(version)
-        if release.content and rows_digest(rows) != release.content:
+        if rows_digest(rows) != release.content:
             return (
                 f"index version {version} has {len(rows)} rows that are not "
                 f"the {release.index.rows} rows that were released"

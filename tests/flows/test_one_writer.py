@@ -68,9 +68,10 @@ class DeployedProject(Home):
             return json.load(answer)
 
     def runs(self, *states: str) -> list[Any]:
-        """The runs in these states that were triggered and not created by the schedule."""
+        """The runs in these states, or in any, that were triggered and not created by the schedule."""
         runs: list[Any] = []
-        conditions = {"flow_runs": {"state": {"type": {"any_": states}}}, "sort": "START_TIME_ASC"}
+        in_states = {"state": {"type": {"any_": states}}} if states else {}
+        conditions = {"flow_runs": in_states, "sort": "START_TIME_ASC"}
         while (page := self.api("flow_runs/filter", conditions | {"limit": 200, "offset": len(runs)})) is not EMPTY:
             runs += page
         return [run for run in runs if not run["auto_scheduled"]]
@@ -168,6 +169,9 @@ def test_a_burst_of_triggers_during_a_run_makes_one_follow_up_run_that_sees_the_
         deployed.change_data("last")
         last = take_snapshot(deployed.project.workspace).id
         deployed.request_run()
+        # Prefect's automation creates the runs of the events some seconds later.
+        requested = 2 + TRIGGERS + EVENTS + 1
+        assert within(180, lambda: len(deployed.runs()) == requested)
         assert within(120, lambda: len(deployed.runs("SCHEDULED")) == 1)
         for _ in range(10):
             assert [run["id"] for run in deployed.runs(*AT_WORK)] == [active]
@@ -178,7 +182,7 @@ def test_a_burst_of_triggers_during_a_run_makes_one_follow_up_run_that_sees_the_
         assert within(180, lambda: not deployed.runs("SCHEDULED", *AT_WORK))
     assert len(deployed.runs("COMPLETED")) == 3
     cancelled = deployed.runs("CANCELLED")
-    assert len(cancelled) >= TRIGGERS
+    assert len(cancelled) == requested - 3
     assert all("replaced by" in run["state"]["message"] for run in cancelled)
     assert not deployed.runs("FAILED", "CRASHED")
     cycles = deployed.project.registry.history()

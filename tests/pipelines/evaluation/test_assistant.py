@@ -320,12 +320,12 @@ def test_a_release_answers_with_its_own_adapter(adapter: bool, expected: str, sp
 
 
 def test_a_release_whose_index_is_missing_raises(space: Workspace) -> None:
-    published(1, space, {"pump.md": page("2027-01-01")}, BASE)
+    first = published(1, space, {"pump.md": page("2027-01-01")}, BASE)
     with pytest.raises(UserError, match="has no version release-2"):
-        ask(release(2), space)
+        ask(release(2, index=first.index), space)
     shutil.rmtree(space.index_uri)
     with pytest.raises(UserError, match="no index at"):
-        ask(release(1), space)
+        ask(first, space)
 
 
 def test_several_questions_are_answered_in_order_in_one_call_of_the_model(space: Workspace) -> None:
