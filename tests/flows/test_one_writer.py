@@ -180,11 +180,12 @@ def test_a_burst_of_triggers_during_a_run_makes_one_follow_up_run_that_sees_the_
 
         deployed.hold.unlink()
         assert within(180, lambda: not deployed.runs("SCHEDULED", *AT_WORK))
-    assert len(deployed.runs("COMPLETED")) == 3
-    cancelled = deployed.runs("CANCELLED")
+    ended = deployed.runs()
+    failed = [run["state"] for run in ended if run["state_type"] not in ("COMPLETED", "CANCELLED")]
+    assert not failed
+    cancelled = [run["state"]["message"] for run in ended if run["state_type"] == "CANCELLED"]
     assert len(cancelled) == requested - 3
-    assert all("replaced by" in run["state"]["message"] for run in cancelled)
-    assert not deployed.runs("FAILED", "CRASHED")
+    assert all("replaced by" in message for message in cancelled)
     cycles = deployed.project.registry.history()
     assert [cycle.snapshot for cycle in cycles[-2:]] == [read_revision, last]
     assert deployed.live.snapshot.id == last
