@@ -2,7 +2,7 @@
 
     python -m bench.demo
 
-It needs no data beside the repository and takes about 7 minutes on 2 cores.
+It needs no data beside the repository and takes about 10 minutes on 2 cores.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m bench.replay --data FOLDER [--work .bench/replay] [--streams NAME,NAME] [--record-only] [--tune]
 
 FOLDER holds the histories that `python -m bench.streams` names. Every action is carried out once and scored
-(bench/recording.py), which takes about an hour and a half on two cores. Recordings stay in --work, and policies are
+(bench/recording.py), which takes about three hours on one core. Recordings stay in --work, and policies are
 replayed on them in minutes. --tune tries each policy's settings on the streams of the split "tune".
 """
 

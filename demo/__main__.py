@@ -1,6 +1,6 @@
 """Demo of four quarters of software support facts: `python -m demo` runs them in a project of its own, .demo.
 
-It takes about 7 minutes on 2 cores, and downloads nothing.
+It takes about 10 minutes on 2 cores, and downloads nothing.
 """
 
 from __future__ import annotations

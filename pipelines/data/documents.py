@@ -146,4 +146,4 @@ def require_documents(folder: Path, readable: Mapping[str, str], quarantined: tu
         first = quarantined[0]
         reason = f"none of its {len(quarantined)} documents can be read ({first.document}: {first.reason})"
         raise UserError(f"{folder}: {reason}; `ragtide status` lists them")
-    raise UserError(f"{folder} holds no documents: README.md lists the supported formats")
+    raise UserError(f"{folder} holds no documents: docs/own-data.md lists the supported formats")

@@ -1,7 +1,7 @@
 """Answer scores: golden questions answered with gold context and with retrieved context.
 
 They say which component is out of date. A wrong answer with gold context is the model's fault; a wrong answer without
-it is the index's. score(gold) - score(retrieved) is the index's gap, target - score(gold) the model's. Gold context is
+it is the index's. score(gold) - score(retrieved) is the index gap, target - score(gold) the model gap. Gold context is
 given as the model is used: the gold passage among as many as retrieval returns. Alone it makes a model look better than
 it is, above all one that cannot choose (docs/log.md).
 """

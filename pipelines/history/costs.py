@@ -80,7 +80,8 @@ def forecast_costs(workload: Workload, history: Sequence[Cycle], prior: CostPara
         prove_seconds=round(proof.of(workload.questions), 3),
         tune_seconds=round(tune.of(workload.pairs) + refresh.of(workload.all_chunks), 3) if workload.pairs else 0.0,
         suite_seconds=round(proof.each * workload.suite_questions_asked, 3),
-        source="rates of the last runs: " + ", ".join(f"{step} {count or 'prior'}" for step, count in runs.items()),
+        source="rates of the last runs: "
+        + ", ".join(f"{step} {count or 'default rate'}" for step, count in runs.items()),
         error_share=round(median(errors), 4) if errors else None,
         error_runs=len(errors),
         price_per_hour=prior.price_per_hour,

@@ -121,7 +121,7 @@ class AnswerScores(Record):
     `index_gap` = score(gold context) - score(retrieved context); `model_gap` = target - score(gold context). A question
     that is answered correctly from retrieved context counts as correct with gold context.
 
-    The index's gap has three parts: `refresh_gain` on questions whose answer the live index lacks, `embedder_gap` on
+    The index gap has three parts: `refresh_gain` on questions whose answer the live index lacks, `embedder_gap` on
     those whose answer it holds but does not retrieve, and the rest, where the gold passage was retrieved and the model
     used another one. `missing_answers` is the share of questions whose answer the live index lacks, which is known also
     where the model fails with any context. `groups` and `kinds` are the gaps by folder and by kind of answer;

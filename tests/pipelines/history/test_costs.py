@@ -63,7 +63,7 @@ def units(amount: str) -> int:
 def test_without_a_run_the_prior_is_used() -> None:
     costs = forecast_costs(WORK, [], PRIOR)
     assert (costs.refresh_seconds, costs.retrain_seconds, costs.prove_seconds) == (60, 90, 2)
-    assert costs.source == "rates of the last runs: refresh prior, retrain prior, proof prior"
+    assert costs.source == "rates of the last runs: refresh default rate, retrain default rate, proof default rate"
 
 
 @every_step
@@ -131,7 +131,10 @@ def test_work_without_a_recorded_duration_is_ignored() -> None:
 
 def test_the_source_gives_the_number_of_runs_behind_each_rate() -> None:
     history = rates(EMBEDDED_CHUNKS, INDEX_SECONDS, 1, 1) + rates(GRADED_QUESTIONS, PROVE_SECONDS, 1)
-    assert forecast_costs(WORK, history, PRIOR).source == "rates of the last runs: refresh 2, retrain prior, proof 1"
+    assert (
+        forecast_costs(WORK, history, PRIOR).source
+        == "rates of the last runs: refresh 2, retrain default rate, proof 1"
+    )
     history += small_runs(TRAINED_EXAMPLES, TRAIN_SECONDS, 9) + small_runs(GRADED_QUESTIONS, PROVE_SECONDS, 1)
     assert forecast_costs(WORK, history, PRIOR).source == "rates of the last runs: refresh 2, retrain 1, proof 2"
 
