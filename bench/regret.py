@@ -137,8 +137,7 @@ class StepOutcome:
             INDEX_GAP: self.seen.evidence.scores.index_gap.value,
             MODEL_GAP: self.seen.evidence.scores.model_gap.value,
         }
-        if self.builds:
-            [chosen] = [option for option in self.decision.options if option.action == self.decision.action]
+        if chosen := self.decision.chosen:
             signals |= {EXPECTED_POINTS: chosen.gap_points, FORECAST_SECONDS: chosen.cost_seconds}
             signals[ACTION_SECONDS] = self.seconds
         return {name: value for name, value in signals.items() if value is not None}

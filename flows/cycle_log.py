@@ -118,8 +118,6 @@ def _graded_questions(verdict: Verdict) -> int:
 
 
 def _expected(decision: Decision) -> dict[str, float | None]:
-    """The predicted gain and cost of the chosen action, which later decisions learn from."""
-    if not decision.action.builds:
-        return {}
-    [chosen] = [option for option in decision.options if option.action == decision.action]
-    return {EXPECTED_POINTS: chosen.gap_points, FORECAST_SECONDS: chosen.cost_seconds}
+    """The expected gain and cost of the chosen action, which later decisions learn from."""
+    chosen = decision.chosen
+    return {EXPECTED_POINTS: chosen.gap_points, FORECAST_SECONDS: chosen.cost_seconds} if chosen else {}

@@ -266,7 +266,8 @@ def values_of(reasons: Iterable[Reason], code: ReasonCode) -> dict[str, Value]:
 
 def option_of(decision: Decision, action: Action) -> Option:
     """The option of a decision with that action."""
-    [option] = [option for option in decision.options if option.action == action]
+    option = decision.option(action)
+    assert option is not None
     return option
 
 

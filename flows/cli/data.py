@@ -79,6 +79,7 @@ def snapshot_command(project: ProjectFolder = HERE) -> None:
     """Record a version of the data folders with DVC."""
     prepare_environment(project)
     from ragtide.pipelines.data.snapshot import record_snapshot
+    from ragtide.pipelines.reports.signals import count_of
     from ragtide.pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
@@ -86,8 +87,9 @@ def snapshot_command(project: ProjectFolder = HERE) -> None:
         snapshot = record_snapshot(workspace)
     print_text(
         f"snapshot {snapshot.id}",
-        f"{len(snapshot.documents)} documents, {len(snapshot.examples)} files of training examples, "
-        f"{len(snapshot.questions)} files of golden questions",
+        f"{count_of(len(snapshot.documents), 'document')}, "
+        f"{count_of(len(snapshot.examples), 'file')} of training examples, "
+        f"{count_of(len(snapshot.questions), 'file')} of golden questions",
     )
 
 

@@ -103,8 +103,8 @@ def approval_form(project: Project, cycle: Cycle, plan: Plan) -> str:
 
 
 def _forecast(plan: Plan) -> str:
-    seconds = [option.cost_seconds for option in plan.decision.options if option.action == plan.decision.proposed]
-    return f", about {seconds[0]:.0f} s" if seconds else ""
+    proposed = plan.decision.option(plan.decision.proposed) if plan.decision.proposed else None
+    return f", about {proposed.cost_seconds:.0f} s" if proposed else ""
 
 
 def _suspended_plan(run: FlowRun | None) -> str | None:

@@ -77,7 +77,7 @@ def read_golden(folder: Path, files: Mapping[str, str], texts: Mapping[str, str]
 
 
 def read_questions(folder: Path, files: Mapping[str, str]) -> tuple[GoldenQuestion, ...]:
-    """Read every question of `files` (path below `folder` -> MD5). Raises UserError for a bad line or a used id."""
+    """Read the questions of `files` (path -> MD5). Raises UserError for an invalid line or an id used twice."""
     questions: dict[str, GoldenQuestion] = {}
     for where, line in read_lines(folder, files, GoldenLine):
         question = _question(line)

@@ -17,7 +17,7 @@ from ragtide.pipelines.planning.plan import read_plan
 from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
-from ragtide.pipelines.records.decision import Decision, Option, Plan
+from ragtide.pipelines.records.decision import Decision, Plan
 from ragtide.pipelines.records.evidence import Evidence
 from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.reports.wording import headline
@@ -101,11 +101,11 @@ def _stored_plan(project: Project, cycle: Cycle) -> Plan | None:
 
 
 def _replayed(recorded: RecordedCycle, decision: Decision) -> ReplayedCycle:
-    cycle, same, option = recorded.cycle, decision.action == recorded.action, _chosen_option(decision)
+    cycle, same, option = recorded.cycle, decision.action == recorded.action, decision.chosen
     was_seconds = cycle.signals.get(ACTION_SECONDS, 0.0)
     was_points = _gained_points(cycle) if recorded.lasting else 0.0
     expected_seconds = option.cost_seconds if option else 0.0
-    expected_points = (option.gain_points or 0.0) if option else 0.0
+    expected_points = option.gain_points if option else 0.0
     return ReplayedCycle(
         cycle=cycle.name,
         at=cycle.at,
@@ -124,10 +124,3 @@ def _gained_points(cycle: Cycle) -> float:
     if cycle.release is None or cycle.score_before is None or cycle.score_after is None:
         return 0.0
     return 100 * (cycle.score_after - cycle.score_before)
-
-
-def _chosen_option(decision: Decision) -> Option | None:
-    """The option that was decided for; None where nothing is built."""
-    if not decision.action.builds:
-        return None
-    return next((option for option in decision.options if option.action == decision.action), None)

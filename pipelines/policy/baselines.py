@@ -17,7 +17,7 @@ from ragtide.pipelines.policy.cycles import (
 from ragtide.pipelines.policy.interface import ComponentOptions, CostBenefit, Recommendation, Recommendations
 from ragtide.pipelines.policy.weigh import HOUR, forecast_seconds
 from ragtide.pipelines.records.evidence import Evidence, Measure
-from ragtide.pipelines.records.reason import Reason, ReasonCode, Value
+from ragtide.pipelines.records.reason import Reason, ReasonCode
 
 
 def recommend(wanted: bool, reason: Reason, counterfactual: Reason) -> Recommendation:
@@ -132,9 +132,8 @@ class Cusum:
         return recommend_both(total > limit, reason, if_quantity("score_falls", limit))
 
 
-def _no_score(quantity: str, limit: Value) -> Recommendations:
-    counterfactual = Reason.of(ReasonCode.IF_QUANTITY, quantity=quantity, limit=limit)
-    return recommend_both(False, Reason.of(ReasonCode.SCORE_UNMEASURED), counterfactual)
+def _no_score(quantity: str, limit: float) -> Recommendations:
+    return recommend_both(False, Reason.of(ReasonCode.SCORE_UNMEASURED), if_quantity(quantity, limit))
 
 
 class Drift:

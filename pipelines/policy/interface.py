@@ -65,10 +65,13 @@ class Recommendation:
     counterfactual: Reason | None = None
 
     def __post_init__(self) -> None:
-        """Raise UserError for text in place of a reason, which the reports could not show."""
-        reasons = (*self.reasons, *([self.counterfactual] if self.counterfactual else []))
-        if not all(isinstance(reason, Reason) for reason in reasons):
-            raise UserError(f"policy: a reason must be a Reason, not {reasons[0]!r}: use Reason.custom(TEXT)")
+        """Raise UserError where there is no reason, or something that the reports could not show as one."""
+        # A lone text would be taken apart into its letters, and a lone Reason into its fields.
+        if not isinstance(self.reasons, tuple | list) or not self.reasons:
+            raise UserError(f"policy: reasons must be a tuple with a Reason.custom(TEXT) in it, not {self.reasons!r}")
+        for reason in (*self.reasons, *([] if self.counterfactual is None else [self.counterfactual])):
+            if not isinstance(reason, Reason):
+                raise UserError(f"policy: a reason must be a Reason, not {reason!r}: use Reason.custom(TEXT)")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Learned gain shares: how much of their predicted gain past actions have achieved.
+"""Learned gain shares: how much of their expected gain past actions have achieved.
 
 The achieved share lies between 0 and 1, so a beta distribution describes it; each cycle adds its share to one side and
 the rest to the other (the Bernoulli update with fractional outcomes). There is no state besides the history.
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from ragtide.pipelines.records.action import Component
 from ragtide.pipelines.records.evidence import PastDecision
 
-# A smaller predicted gain than this is noise to learn from (points of answer score).
+# A smaller expected gain than this is noise to learn from (points of answer score).
 ENOUGH_POINTS = 1.0
 
 
 @dataclass(frozen=True)
 class LearnedShare:
-    """The mean share of its predicted gain that an action achieves, and the number of cycles it was estimated from."""
+    """The mean share of its expected gain that an action achieves, and the number of cycles it was estimated from."""
 
     share: float
     cycles: int

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.interface import CostBenefit, Recommendation
-from ragtide.pipelines.policy.weigh import HOUR, forecast_seconds
+from ragtide.pipelines.policy.weigh import HOUR, forecast_seconds, too_few_examples
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import DataChange, Evidence, Limits
 from ragtide.pipelines.records.reason import Reason, ReasonCode
@@ -89,8 +89,8 @@ def decide_retrain(
     if not retrain.wanted:
         return retrain.declined(OTHER_DATA) if joint in limits.rejected_actions else retrain
     if training.examples < training.min_examples:
-        few = Reason.of(ReasonCode.TOO_FEW_EXAMPLES, examples=training.examples, needed=training.min_examples)
-        return retrain.declined(Reason.of(ReasonCode.IF_EXAMPLES, examples=training.min_examples), few)
+        few, needs = too_few_examples(training)
+        return retrain.declined(needs, few)
     if not index.wanted and evidence.data.live_release is None:
         return retrain.declined(OTHER_DATA, Reason.of(ReasonCode.INDEX_FIRST))
     if index.wanted and (rejected := limits.rejected_actions.get(joint)):

@@ -162,17 +162,21 @@ def _training_obstacle(training: TrainingData) -> ExpectedGain | None:
         needs = Reason.of(ReasonCode.IF_OTHER_EXAMPLES)
         return ExpectedGain.none(Reason.of(ReasonCode.SAME_ADAPTER), needs=needs)
     if training.examples < training.min_examples:
-        return ExpectedGain.none(
-            Reason.of(ReasonCode.TOO_FEW_EXAMPLES, examples=training.examples, needed=training.min_examples),
-            needs=Reason.of(ReasonCode.IF_EXAMPLES, examples=training.min_examples),
-        )
+        few, needs = too_few_examples(training)
+        return ExpectedGain.none(few, needs=needs)
     if training.new_examples == 0:
         return ExpectedGain.none(Reason.of(ReasonCode.NO_NEW_EXAMPLES), needs=Reason.of(ReasonCode.IF_UNSEEN_EXAMPLES))
     return None
 
 
+def too_few_examples(training: TrainingData) -> tuple[Reason, Reason]:
+    """That there are too few examples to train on, and how many would be enough."""
+    few = Reason.of(ReasonCode.TOO_FEW_EXAMPLES, examples=training.examples, needed=training.min_examples)
+    return few, Reason.of(ReasonCode.IF_EXAMPLES, examples=training.min_examples)
+
+
 def _learnable_share(training: TrainingData, params: PolicyParams) -> float:
-    """The share of the model's gap that the new examples can be expected to close, at best."""
+    """The share of the model gap that the new examples can be expected to close, at best."""
     enough = 1.0
     if training.new_examples is not None:
         enough = 1 - 0.5 ** (training.new_examples / params.examples_half)
@@ -228,7 +232,7 @@ def _gain(
     share: float = 1.0,
     at_least: float = 0.0,
 ) -> ExpectedGain:
-    """The gain to expect of a measured gap: times the share of their predicted gain that such actions have achieved."""
+    """The gain to expect of a measured gap: times the share of their expected gain that such actions have achieved."""
     learned = learned_share(limits.past, component)
     points, low, high = (
         max(100 * (end or 0.0) * share, at_least) * learned.share for end in (gap.value, gap.low, gap.high)

@@ -132,7 +132,7 @@ class IndexDelta(Record):
 class IssueKind(StrEnum):
     """The kinds of issues in lines of the training files."""
 
-    BAD_LINE = "bad line"
+    INVALID_LINE = "invalid line"
     OVERLONG = "overlong answer"
     LEAK = "leak"
     STALE = "stale answer"

@@ -49,7 +49,7 @@ class Option(Record):
     """
 
     action: Action
-    gain_points: float | None
+    gain_points: float
     gain_points_low: float | None
     gain_points_high: float | None = None
     gap_points: float | None = None
@@ -80,9 +80,18 @@ class Decision(Record):
         """The options on one component: no NOTHING, and none that joins the index with the model."""
         return tuple(option for option in self.options if option.action.builds and not option.action.is_joint)
 
+    def option(self, action: Action) -> Option | None:
+        """The option with this action; None where there is none, as for HOLD."""
+        return next((option for option in self.options if option.action == action), None)
+
+    @property
+    def chosen(self) -> Option | None:
+        """The option that was decided for; None where nothing is built."""
+        return self.option(self.action) if self.action.builds else None
+
 
 class Plan(Record):
-    """A decision and its evidence; `ragtide run --plan DIGEST` fails where the data changed since."""
+    """A decision and its evidence; `ragtide run --plan DIGEST` fails where data, params or the live release changed."""
 
     evidence: Evidence
     decision: Decision

@@ -63,7 +63,7 @@ def _signals(page: DecisionPage) -> str:
 
 
 def _gaps(table: GapTable) -> str:
-    head = (table.grouped_by, "the index's gap", "the model's gap", "the larger gap")
+    head = (table.grouped_by, "the index gap", "the model gap", "the larger gap")
     rows = [(format_group(name), *measures) for name, *measures in table.rows]
     more = f"\n\n… and {table.more} more, with smaller gaps." if table.more else ""
     return markdown_table(head, rows) + more

@@ -98,8 +98,6 @@ def decision_page(plan: Plan) -> DecisionPage:
 
 def format_gain(option: Option) -> str:
     """Points of answer score with their interval."""
-    if option.gain_points is None:
-        return NOT_MEASURED
     low, high = (f"{end:.1f}" if end is not None else "?" for end in (option.gain_points_low, option.gain_points_high))
     return f"{option.gain_points:.1f} [{low}, {high}]"
 

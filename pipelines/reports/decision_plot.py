@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.records.decision import Decision, Option
 from ragtide.pipelines.records.evidence import AnswerScores, Evidence, Measure
-from ragtide.pipelines.reports.signals import NOT_MEASURED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +49,7 @@ def _draw_scores(axes: Axes, scores: AnswerScores, target: float) -> None:
             why = fill(f"not measured: {measured.why}", 16, max_lines=7, placeholder=" …")
             axes.text(place, 0.04, why, ha="center", va="bottom", fontsize="small", color=LINE)
             continue
-        axes.bar(place, measured.value, 0.7, color=colour, yerr=_error(measured), capsize=4)
+        axes.bar(place, measured.value, 0.7, color=colour, yerr=error_bars([measured]), capsize=4)
         axes.text(place, 0.04, f"{measured.value:.2f}", ha="center", color="white" if measured.value > 0.12 else LINE)
     axes.axhline(target, color=LINE, linestyle="--", linewidth=1)
     axes.set_xlim(-0.6, 1.6)
@@ -60,27 +59,29 @@ def _draw_scores(axes: Axes, scores: AnswerScores, target: float) -> None:
     axes.set_title("answer score of the live release", fontsize="medium")
 
 
-def _error(measured: Measure) -> list[list[float]]:
-    """How far the interval reaches below and above the value; nowhere where there is none."""
-    value = measured.value or 0.0
-    low, high = (value if end is None else end for end in (measured.low, measured.high))
-    return [[max(0.0, value - low)], [max(0.0, high - value)]]
+def error_bars(measures: Sequence[Measure]) -> list[list[float]]:
+    """How far each interval reaches below its value, and above it; 0 where there is none."""
+    values = [measured.value or 0.0 for measured in measures]
+    ends = [
+        (value if measured.low is None else measured.low, value if measured.high is None else measured.high)
+        for value, measured in zip(values, measures, strict=True)
+    ]
+    below = [max(0.0, value - low) for value, (low, _) in zip(values, ends, strict=True)]
+    above = [max(0.0, high - value) for value, (_, high) in zip(values, ends, strict=True)]
+    return [below, above]
 
 
 def _draw_gains(axes: Axes, options: Sequence[Option]) -> None:
     for place, option in enumerate(options):
-        if option.gain_points is None:
-            axes.text(0, place, f" {NOT_MEASURED}", va="center", fontsize="small", color=LINE)
-            continue
-        ends = Measure(value=option.gain_points, low=option.gain_points_low, high=option.gain_points_high)
-        axes.errorbar(option.gain_points, place, xerr=_error(ends), fmt="o", capsize=5, color=_colour(option))
+        gain = Measure(value=option.gain_points, low=option.gain_points_low, high=option.gain_points_high)
+        axes.errorbar(option.gain_points, place, xerr=error_bars([gain]), fmt="o", capsize=5, color=_colour(option))
     farthest = max((end or 0.0) for option in options for end in (option.gain_points, option.gain_points_high))
     axes.set_xlim(min(0.0, *(option.gain_points_low or 0.0 for option in options)) - 0.03 * farthest - 0.03, None)
     # So that gains of 0 are not stretched over the panel.
     axes.set_xlim(right=max(1.0, 1.08 * farthest))
     axes.axvline(0, color=LINE, linewidth=0.8)
     axes.set_xlabel("with its interval; green is worth it", fontsize="small")
-    if farthest <= 0 and all(option.gain_points is not None for option in options):
+    if farthest <= 0:
         _write(axes, "no gain is expected of any action")
     _name_actions(axes, options)
 

@@ -11,7 +11,15 @@ from typing import Any, TypeAlias
 
 from ragtide.pipelines.records.action import Component
 from ragtide.pipelines.records.reason import Reason, ReasonCode
-from ragtide.pipelines.reports.signals import count_are, count_of, format_percent, format_points, signal_name
+from ragtide.pipelines.reports.signals import (
+    agree,
+    count_are,
+    count_of,
+    format_percent,
+    format_points,
+    part_are,
+    signal_name,
+)
 
 Text: TypeAlias = str | Callable[[Mapping[str, Any]], str]
 C = ReasonCode
@@ -20,16 +28,16 @@ ACTION_NOUNS = {
     Component.EMBEDDER: "embedder tunings",
     Component.MODEL: "retrains",
 }
-# Quantities that a baseline policy compares with a limit, and their units.
+# Quantities that a baseline policy compares with a limit, as sentences name them, and their units in the singular.
 QUANTITIES = {
     "changed_chunks": ("the share of changed chunks", ""),
     "new_examples": ("the share of examples that are new to the model", ""),
     "score_falls": ("the sum of the score's falls", ""),
-    "staleness_cost": ("the cost of staleness since the last action", " points"),
-    "chunk_backlog": ("the backlog of changed chunks", " points"),
-    "example_backlog": ("the backlog of new examples", " points"),
-    "shift": (signal_name("shift"), ""),
-    "excess_loss": (signal_name("excess_loss"), " nats a token"),
+    "staleness_cost": ("the cost of staleness since the last action", "point"),
+    "chunk_backlog": ("the backlog of changed chunks", "point"),
+    "example_backlog": ("the backlog of new examples", "point"),
+    "shift": (f"the {signal_name('shift')}", ""),
+    "excess_loss": (f"the {signal_name('excess_loss')}", "nat a token"),
 }
 
 
@@ -49,13 +57,27 @@ def _render(text: Text, reason: Reason) -> str:
 
 def counterfactual_text(reason: Reason, worth_it: bool) -> str:
     """What follows "would (not) have been chosen"."""
+    v: Mapping[str, Any] = reason.values
     if reason.code is C.IF_QUANTITY:
-        quantity, unit = QUANTITIES[str(reason.values["quantity"])]
-        return f"had {quantity} been {'below' if worth_it else 'above'} {reason.values['limit']:.4g}{unit}"
+        quantity, unit = QUANTITIES[v["quantity"]]
+        return f"had {quantity} been {'below' if worth_it else 'above'} {_with_unit(v['limit'], unit)}"
     if reason.code is C.IF_PERIOD:
-        direction = "more" if worth_it else "less"
-        return f"had policy.baseline.period_cycles been {reason.values['period']} or {direction}"
+        return f"had policy.baseline.period_cycles been {v['period']} or {'more' if worth_it else 'less'}"
     return reason_text(reason)
+
+
+def _with_unit(value: float, unit: str) -> str:
+    """A value with its unit, whose first word takes the plural: `1 point`, `2.5 points`, `0.3 nats a token`."""
+    number = f"{value:.4g}"
+    noun, _, rest = unit.partition(" ")
+    plural = f"{noun}s" if noun and number != "1" else noun
+    return " ".join(part for part in (number, plural, rest) if part)
+
+
+def _quantity_is(name: str, value: float | None) -> str:
+    """A quantity with its value, unknown where that is None."""
+    quantity, unit = QUANTITIES[name]
+    return f"{quantity} is {'not known' if value is None else _with_unit(value, unit)}"
 
 
 def _score(value: float | None) -> str:
@@ -68,7 +90,11 @@ def _with_model_score(v: Mapping[str, Any]) -> str:
 
 def _changed_chunks(v: Mapping[str, Any]) -> str:
     deleted = f", and {count_of(v['deleted'], 'old chunk')} will be removed" if v["deleted"] else ""
-    return f"{v['new']} of {count_of(v['chunks'], 'chunk')} {'is' if v['new'] == 1 else 'are'} new{deleted}"
+    return f"{part_are(v['new'], v['chunks'], 'chunk')} new{deleted}"
+
+
+def _all_chunks_are(chunks: int) -> str:
+    return agree(chunks, "", "all ") + count_are(chunks, "chunk")
 
 
 def _changed_sentences(v: Mapping[str, Any]) -> str:
@@ -85,7 +111,7 @@ def _gain_estimated(v: Mapping[str, Any]) -> str:
 def _past_gain(v: Mapping[str, Any]) -> str:
     actions = ACTION_NOUNS[Component(v["component"])]
     runs = count_of(v["cycles"], "run")
-    return f"past {actions} achieved {format_percent(v['share'])} of their predicted gain ({runs})"
+    return f"past {actions} achieved {format_percent(v['share'])} of their expected gain ({runs})"
 
 
 def _changed_since_release(v: Mapping[str, Any]) -> str:
@@ -101,38 +127,49 @@ def _cycles_since_build(v: Mapping[str, Any]) -> str:
 
 
 def _share(v: Mapping[str, Any]) -> str:
-    quantity, _ = QUANTITIES[v["quantity"]]
-    if v["share"] is None:
-        return f"{quantity} is not known"
-    return f"{quantity} is {v['share']:.4g}, and policy.baseline.amount_share is {v['limit']:g}"
+    share = _quantity_is(v["quantity"], v["share"])
+    return share if v["share"] is None else f"{share}, and policy.baseline.amount_share is {v['limit']:g}"
+
+
+def _score_went(v: Mapping[str, Any]) -> str:
+    # It may have risen: the falls are summed over several cycles.
+    return f"the live score went from {v['before']:.2f} to {v['score']:.2f}"
 
 
 def _score_fell(v: Mapping[str, Any]) -> str:
-    fell = f"the live score went from {v['before']:.2f} to {v['score']:.2f}"
-    return f"{fell}; its falls sum to {v['total']:.4g}, and policy.baseline.cusum_limit is {v['limit']:g}"
+    return f"{_score_went(v)}; its falls sum to {v['total']:.4g}, and policy.baseline.cusum_limit is {v['limit']:g}"
 
 
 def _drift(v: Mapping[str, Any]) -> str:
     setting = "policy.baseline.drift_limit" if v["signal"] == "shift" else "policy.excess_loss_full"
     if v["value"] is None:
-        return f"{signal_name(v['signal'])} was not measured: {v['why'] or 'no reason given'}"
-    return f"{signal_name(v['signal'])} is {v['value']:.4g}, and {setting} is {v['limit']:g}"
+        return f"{QUANTITIES[v['signal']][0]} was not measured: {v['why'] or 'no reason given'}"
+    return f"{_quantity_is(v['signal'], v['value'])}, and {setting} is {v['limit']:g}"
 
 
 def _backlog(v: Mapping[str, Any]) -> str:
-    quantity, _ = QUANTITIES[v["quantity"]]
+    backlog = _quantity_is(v["quantity"], v["points"])
     if v["points"] is None:
-        return f"{quantity} is not known"
+        return backlog
     over = count_of(v["cycles"], "cycle")
-    return f"{quantity} is {v['points']:.4g} points over {over}, and taking it in costs {v['price']:.4g} points"
+    return f"{backlog} over {over}, and taking it in costs {_with_unit(v['price'], 'point')}"
+
+
+def _staleness(v: Mapping[str, Any]) -> str:
+    return f"staleness has cost {_with_unit(v['points'], 'point')}"
 
 
 def _over_budget(v: Mapping[str, Any]) -> str:
-    return f"{v['spent']:.2f} of {v['budget']:g} hours a week are spent, and this takes {v['hours']:.2f} hours"
+    budget = _with_unit(v["budget"], "hour")
+    return f"{v['spent']:.2f} hours of the week's budget of {budget} are spent, and this takes {v['hours']:.2f} hours"
 
 
 def _documents_deleted(v: Mapping[str, Any]) -> str:
     return f"{count_are(v['documents'], 'document')} deleted, more than the deletion guard allows at once"
+
+
+def _their_chunks(v: Mapping[str, Any]) -> str:
+    return f"{agree(v['documents'], 'its', 'their')} chunks"
 
 
 def _meanwhile(v: Mapping[str, Any]) -> str:
@@ -142,8 +179,8 @@ def _meanwhile(v: Mapping[str, Any]) -> str:
 REASONS: dict[ReasonCode, Text] = {
     C.CUSTOM: lambda v: str(v["text"]),
     C.INDEX_CURRENT: "the live index already holds these chunks",
-    C.FIRST_INDEX: lambda v: f"all {count_of(v['chunks'], 'chunk')} are new",
-    C.REBUILT_CHUNKS: lambda v: f"all {v['chunks']} chunks are rebuilt, {v['to_embed']} of them embedded",
+    C.FIRST_INDEX: lambda v: f"{_all_chunks_are(v['chunks'])} new",
+    C.REBUILT_CHUNKS: lambda v: f"{_all_chunks_are(v['chunks'])} rebuilt, and {v['to_embed']} must be embedded",
     C.MOVED_CHUNKS: "the same chunks are in other documents or places",
     C.CHANGED_CHUNKS: _changed_chunks,
     C.CHANGED_SENTENCES: _changed_sentences,
@@ -152,14 +189,14 @@ REASONS: dict[ReasonCode, Text] = {
         f"with gold context, questions whose answer the live index lacks would gain {format_points(v['points'])}"
     ),
     C.GAIN_WITH_TRAINED_MODEL: lambda v: f"after a retrain these questions would gain {format_points(v['points'])}",
-    C.MODEL_GAP_UNMEASURED: lambda v: f"the model's gap was not measured: {v['why']}",
+    C.MODEL_GAP_UNMEASURED: lambda v: f"the model gap was not measured: {v['why']}",
     C.MODEL_AT_TARGET: lambda v: f"{_with_model_score(v)}, which reaches the target",
     C.MODEL_BELOW_TARGET: lambda v: f"{_with_model_score(v)}, {format_points(v['points'])} below the target",
     C.NEW_BASE_MODEL: lambda v: f"params.yaml names another base model, {v['model']}, and a retrain starts from it",
     C.SAME_ADAPTER: "the same examples would produce the same adapter",
     C.TOO_FEW_EXAMPLES: lambda v: f"{count_of(v['examples'], 'example')} of the {v['needed']} that training needs",
     C.NO_NEW_EXAMPLES: "the adapter was trained on every example already",
-    C.NEW_EXAMPLES: lambda v: f"{v['new']} of {count_of(v['examples'], 'example')} are new to the model",
+    C.NEW_EXAMPLES: lambda v: f"{part_are(v['new'], v['examples'], 'example')} new to the model",
     C.EXCESS_LOSS: lambda v: f"new examples have an excess loss of {v['nats']:.2f} nats a token",
     C.FORGETS_DELETED: lambda v: (
         f"the adapter was trained on {count_of(v['documents'], 'deleted document')}: "
@@ -172,7 +209,7 @@ REASONS: dict[ReasonCode, Text] = {
     ),
     C.TOO_FEW_PAIRS: lambda v: f"{count_of(v['pairs'], 'pair')} of the {v['needed']} that tuning needs",
     C.SAME_PAIRS: "the embedder was tuned on these pairs already",
-    C.NEW_PAIRS: lambda v: f"{format_percent(v['share'])} of {count_of(v['pairs'], 'pair')} are new to the embedder",
+    C.NEW_PAIRS: lambda v: f"{format_percent(v['share'])} of {count_are(v['pairs'], 'pair')} new to the embedder",
     C.PAST_GAIN: _past_gain,
     C.NO_INDEX: "there is no index yet",
     C.REBUILD_NEEDED: lambda v: str(v["why"]),
@@ -180,11 +217,11 @@ REASONS: dict[ReasonCode, Text] = {
         f"{count_are(v['documents'], 'deleted document')} still in the live index and must be removed"
     ),
     C.RENAMED_IN_INDEX: lambda v: (
-        f"{count_of(v['documents'], 'document')} {'has' if v['documents'] == 1 else 'have'} another name, "
+        f"{count_of(v['documents'], 'document')} {agree(v['documents'], 'has', 'have')} another name, "
         "and policy.refresh_on_rename is set"
     ),
     C.REJECTED_BEFORE: lambda v: str(v["why"]),
-    C.REJECTED_WITH_REFRESH: lambda v: f"it waits for the refresh, since together {v['why']}",
+    C.REJECTED_WITH_REFRESH: lambda v: f"the refresh goes first, since both at once are ruled out ({v['why']})",
     C.OVER_BUDGET: _over_budget,
     C.COOL_DOWN: lambda v: (
         f"the last retrain was {count_of(v['hours'], 'hour')} ago, and policy.cool_down_hours is {v['limit']:g}"
@@ -199,7 +236,7 @@ REASONS: dict[ReasonCode, Text] = {
     C.SCORE_UNMEASURED: "no answer score was measured",
     C.DRIFT: _drift,
     C.STALENESS_COST: lambda v: (
-        f"staleness has cost {v['points']:.4g} points since the last action, and index and model cost {v['price']:.4g}"
+        f"{_staleness(v)} since the last action, and index and model cost {_with_unit(v['price'], 'point')}"
     ),
     C.BACKLOG: _backlog,
     C.IF_REJECTED_BEFORE: "had it been rejected for this data before",
@@ -210,10 +247,10 @@ REASONS: dict[ReasonCode, Text] = {
     C.IF_GAIN_AT_LEAST: lambda v: (
         f"had its gain been at least {v['needed']:.1f} points at the lower end, where it is {v['low']:.1f}"
     ),
-    C.IF_EXAMPLES: lambda v: f"only with {v['examples']} examples",
+    C.IF_EXAMPLES: lambda v: f"only with {count_of(v['examples'], 'example')}",
     C.IF_OTHER_EXAMPLES: "only with other examples, or other settings of finetune",
     C.IF_UNSEEN_EXAMPLES: "only with examples that the adapter was not trained on",
-    C.IF_PAIRS: lambda v: f"only with {v['pairs']} pairs",
+    C.IF_PAIRS: lambda v: f"only with {count_of(v['pairs'], 'pair')}",
     C.IF_OTHER_PAIRS: "only with other pairs",
     C.IF_CHANGED: "had a document, an example or a question changed",
     C.IF_UNCHANGED: "had nothing changed since the live release",
@@ -223,11 +260,13 @@ REASONS: dict[ReasonCode, Text] = {
     C.BOTH_WANTED: "both are worth their cost",
     C.NOT_BOTH_WANTED: "not both of them are worth their cost",
     C.DELETIONS_PENDING: lambda v: (
-        f"{_documents_deleted(v)}: deleting their chunks waits for `ragtide approve` with this plan's digest"
+        f"{_documents_deleted(v)}: deleting {_their_chunks(v)} waits for `ragtide approve` with this plan's digest"
     ),
-    C.DELETIONS_DECLINED: lambda v: f"{_documents_deleted(v)}: a person declined it ({v['why']}); their chunks stay",
+    C.DELETIONS_DECLINED: lambda v: (
+        f"{_documents_deleted(v)}: a person declined it ({v['why']}); {_their_chunks(v)} stay"
+    ),
     C.QUARANTINED: lambda v: (
-        f"{count_of(v['documents'], 'document')} cannot be read and {'is' if v['documents'] == 1 else 'are'} "
+        f"{count_of(v['documents'], 'document')} cannot be read and {agree(v['documents'], 'is', 'are')} "
         "quarantined: `ragtide status` says why"
     ),
     C.FILTERED: lambda v: f"{count_are(v['lines'], 'training line')} filtered: `ragtide examples` lists the issues",
@@ -254,15 +293,15 @@ SHORT: dict[ReasonCode, Text] = {
     C.GAIN_ESTIMATED: lambda v: f"new text is worth about {format_points(v['points'])}",
     C.MODEL_AT_TARGET: "the model reaches its target",
     C.MODEL_BELOW_TARGET: lambda v: f"the model is {format_points(v['points'])} below its target",
-    C.MODEL_GAP_UNMEASURED: "the model's gap was not measured",
+    C.MODEL_GAP_UNMEASURED: "the model gap was not measured",
     C.SAME_ADAPTER: "no other examples",
     C.NO_NEW_EXAMPLES: "no new examples",
     C.NO_EMBEDDER_GAP: "no retrieval gap",
     C.EMBEDDER_GAP_UNMEASURED: "the retrieval gap was not measured",
     C.EMBEDDER_GAP: lambda v: f"answers worth {format_points(v['points'])} are not retrieved",
-    C.BACKLOG: lambda v: f"{QUANTITIES[v['quantity']][0]} is {v['points'] or 0:.4g} points",
-    C.STALENESS_COST: lambda v: f"staleness has cost {v['points']:.4g} points",
-    C.SCORE_FELL: lambda v: f"the live score fell from {v['before']:.2f} to {v['score']:.2f}",
+    C.BACKLOG: lambda v: _quantity_is(v["quantity"], v["points"]),
+    C.STALENESS_COST: _staleness,
+    C.SCORE_FELL: _score_went,
     C.CYCLES_SINCE_BUILD: lambda v: f"cycle {v['cycle']} of a period of {v['period']}",
     C.OVER_BUDGET: "over the week's budget",
     C.COOL_DOWN: "within the cool-down",

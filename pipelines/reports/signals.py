@@ -109,9 +109,14 @@ def format_points(points: float) -> str:
     return "1 point" if number == "1" else f"{number} points"
 
 
+def agree(number: int, singular: str, plural: str) -> str:
+    """The form of a word that goes with a number."""
+    return singular if number == 1 else plural
+
+
 def count_of(number: int, noun: str) -> str:
     """A number with its noun: `1 cycle`, `2 cycles`."""
-    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {agree(number, noun, f'{noun}s')}"
 
 
 def signal_name(field: str) -> str:
@@ -121,12 +126,21 @@ def signal_name(field: str) -> str:
 
 def count_are(number: int, noun: str) -> str:
     """A number with its noun and verb: `1 cycle is`, `2 cycles are`."""
-    return f"{count_of(number, noun)} {'is' if number == 1 else 'are'}"
+    return f"{count_of(number, noun)} {agree(number, 'is', 'are')}"
+
+
+def part_are(part: int, total: int, noun: str) -> str:
+    """A part of a number with its noun and verb: `1 of 5 examples is`, `2 of 5 examples are`."""
+    return f"{part} of {count_of(total, noun)} {agree(part, 'is', 'are')}"
 
 
 def _points_are(share: float) -> str:
-    points = format_points(100 * share)
-    return f"{points} is" if points == "1 point" else f"{points} are"
+    return f"{format_points(100 * share)} {_agree_with_points(share, 'is', 'are')}"
+
+
+def _agree_with_points(share: float, singular: str, plural: str) -> str:
+    """The form of a word that goes with the points as they are written, which are rounded."""
+    return singular if format_points(100 * share) == "1 point" else plural
 
 
 def _rounded(number: float) -> str:
@@ -144,9 +158,7 @@ def describe_issues(issues: Mapping[str, int]) -> str:
 
 
 def _score_gold(value: float, _: Measure) -> str:
-    return (
-        f"with gold context {format_percent(value)} are answered correctly; the rest to the target is the model's gap"
-    )
+    return f"with gold context {format_percent(value)} are answered correctly; the rest to the target is the model gap"
 
 
 def _score_retrieved(value: float, _: Measure) -> str:
@@ -163,12 +175,14 @@ def _model_gap(value: float, measured: Measure) -> str:
 
 
 def _refresh_gain(value: float, measured: Measure) -> str:
-    lost = f"{_points_are(value)} lost on questions whose answer the live index lacks: a refresh can gain them"
+    them = _agree_with_points(value, "it", "them")
+    lost = f"{_points_are(value)} lost on questions whose answer the live index lacks: a refresh can gain {them}"
     return f"{lost}{_if_chance(measured)}"
 
 
 def _embedder_gap(value: float, measured: Measure) -> str:
-    lost = f"{_points_are(value)} lost although the live index holds the answer: better retrieval could gain them"
+    them = _agree_with_points(value, "it", "them")
+    lost = f"{_points_are(value)} lost although the live index holds the answer: better retrieval could gain {them}"
     return f"{lost}, a refresh cannot{_if_chance(measured)}"
 
 
@@ -181,11 +195,11 @@ def _changed_sentences(value: float, _: Measure) -> str:
 
 
 def _stale_facts(value: float, measured: Measure) -> str:
-    return f"{_counted(value, measured, 'changed facts')} still answered from the old text"
+    return f"{_counted(value, measured, 'changed fact')} still answered from the old text"
 
 
 def _resurfaced(value: float, measured: Measure) -> str:
-    return f"{_counted(value, measured, 'removed sentences')} still found by a search"
+    return f"{_counted(value, measured, 'removed sentence')} still found by a search"
 
 
 def _novelty(value: float, measured: Measure) -> str:
@@ -211,9 +225,8 @@ def _excess_loss(value: float, measured: Measure) -> str:
     return f"new examples cost the model {value:.2f} nats a token more than those that it was trained on"
 
 
-def _counted(share: float, measured: Measure, of: str) -> str:
-    count = round(share * measured.n)
-    return f"{count} of {measured.n} {of} {'is' if count == 1 else 'are'}"
+def _counted(share: float, measured: Measure, noun: str) -> str:
+    return part_are(round(share * measured.n), measured.n, noun)
 
 
 def _missing_answers(value: float, _: Measure) -> str:
@@ -233,12 +246,12 @@ SCORES = (
     Signal("score with gold context", "score_gold", _score_gold),
     Signal("score with retrieved context", "score_retrieved", _score_retrieved),
     Signal(
-        "the index's gap",
+        "the index gap",
         "index_gap",
         _index_gap,
         "retrieved context is as good as gold context: the index loses nothing",
     ),
-    Signal("the model's gap", "model_gap", _model_gap, "the model reaches the target: a retrain has nothing to gain"),
+    Signal("the model gap", "model_gap", _model_gap, "the model reaches the target: a retrain has nothing to gain"),
     Signal("gain of a refresh", "refresh_gain", _refresh_gain, "a refresh would gain nothing on the golden questions"),
     Signal(
         "missing answers",
@@ -314,12 +327,14 @@ def _learnable(training: TrainingData) -> str:
     if training.adapter_is_current:
         return "the same examples would produce the same adapter"
     if training.examples < training.min_examples:
-        return f"too few to train on: {training.min_examples} are needed"
+        needed = training.min_examples
+        return f"too few to train on: {needed} {agree(needed, 'is', 'are')} needed"
     if training.new_base_model:
         return f"params.yaml names another base model, {training.new_base_model}, which was trained on none of them"
     if training.new_examples is None:
         return "enough to train on"
-    return f"{training.new_examples or 'none'} of them are new to the adapter"
+    new = training.new_examples
+    return f"{new or 'none'} of them {agree(new, 'is', 'are')} new to the adapter"
 
 
 def _limits(limits: Limits) -> list[SignalRow]:
@@ -342,7 +357,7 @@ def _stale_questions(scores: AnswerScores) -> SignalRow:
 def _waiting(data: DataChange) -> list[SignalRow]:
     pending, quarantined, declined = data.pending_deletions, len(data.quarantined), data.deletions_rejected_reason
     until = "" if declined else " until `ragtide approve`"
-    means = f"{list_some(tuple(pending))}: their chunks stay{until}" if pending else ""
+    means = f"{list_some(tuple(pending))}: {agree(len(pending), 'its', 'their')} chunks stay{until}" if pending else ""
     return [
         SignalRow(
             "deletions declined by a person" if declined else "deletions pending approval", str(len(pending)), means
@@ -354,5 +369,5 @@ def _waiting(data: DataChange) -> list[SignalRow]:
 def _deleted_training(data: DataChange) -> list[SignalRow]:
     """What the live adapter has seen and should forget."""
     deleted = data.deleted_training_documents
-    means = f"{list_some(deleted)}: a retrain forgets them"
+    means = f"{list_some(deleted)}: a retrain forgets {agree(len(deleted), 'it', 'them')}"
     return [SignalRow("deleted documents that the adapter was trained on", str(len(deleted)), means)] if deleted else []

@@ -10,12 +10,19 @@ from matplotlib.figure import Figure
 
 from ragtide.pipelines.records.evaluation import Check, GoldenQuestion, RetrievalMetrics, Scorecard, SuiteScore, Verdict
 from ragtide.pipelines.records.evidence import Measure
+from ragtide.pipelines.reports.decision_plot import error_bars
 from ragtide.pipelines.reports.markdown import SHOWN, escape_controls, markdown_table
 
 NONE = "None."
 SCALE = (
     "Scores and shares are on a scale from 0 to 1, with their confidence interval in brackets and the sample size n."
 )
+# The fields of a scorecard that the reports show, and their names there.
+MEASURE_NAMES = {
+    "answer_score": "answer score",
+    "retrieval_recall": "retrieval recall",
+    "malformed_share": "share of malformed answers",
+}
 # Bar colours: the live release, and a candidate that was accepted or rejected.
 LIVE_COLOUR, ACCEPTED_COLOUR, REJECTED_COLOUR = "#b6bec6", "#3c8c5a", "#b3473f"
 
@@ -61,6 +68,11 @@ def verdict_plot(verdict: Verdict) -> Figure:
     return figure
 
 
+def scorecard_measures(scorecard: Scorecard) -> dict[str, Measure]:
+    """Return the measures that the reports show, by their field of the scorecard."""
+    return {field: getattr(scorecard, field) for field in MEASURE_NAMES}
+
+
 def retrieval_metrics(scorecard: Scorecard) -> dict[str, float | None]:
     """Return the retrieval metrics of each search mode as MLflow metrics, such as `hybrid_ndcg10`."""
     return {
@@ -82,23 +94,13 @@ def suite_metrics(verdict: Verdict) -> dict[str, float | None]:
 
 def _measures(verdict: Verdict) -> list[tuple[str, Measure, Measure]]:
     """Return name, live value and candidate's value of each measure."""
-    before, after = verdict.before, verdict.after
-    return [
-        ("answer score", before.answer_score, after.answer_score),
-        ("retrieval recall", before.retrieval_recall, after.retrieval_recall),
-        ("share of malformed answers", before.malformed_share, after.malformed_share),
-    ]
+    live, candidate = scorecard_measures(verdict.before), scorecard_measures(verdict.after)
+    return [(name, live[field], candidate[field]) for field, name in MEASURE_NAMES.items()]
 
 
 def _draw_bars(axes: Axes, measures: Sequence[Measure], colours: Sequence[str]) -> None:
     heights = [measure.value or 0.0 for measure in measures]
-    bounds = [
-        (height if measure.low is None else measure.low, height if measure.high is None else measure.high)
-        for height, measure in zip(heights, measures, strict=True)
-    ]
-    below = [max(0.0, height - low) for height, (low, _) in zip(heights, bounds, strict=True)]
-    above = [max(0.0, high - height) for height, (_, high) in zip(heights, bounds, strict=True)]
-    axes.bar(["live", "candidate"], heights, color=colours, yerr=[below, above], capsize=4)
+    axes.bar(["live", "candidate"], heights, color=colours, yerr=error_bars(measures), capsize=4)
     axes.set_ylim(0, 1.05)
 
 

@@ -11,7 +11,7 @@ from textwrap import shorten
 
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision, Option, Plan
-from ragtide.pipelines.records.evidence import Costs
+from ragtide.pipelines.records.evidence import Costs, DataChange
 from ragtide.pipelines.records.reason import Reason, ReasonCode
 from ragtide.pipelines.records.release import Cycle, Outcome
 from ragtide.pipelines.reports.reason_texts import counterfactual_text, reason_text, short_text
@@ -57,22 +57,32 @@ def _headline(plan: Plan) -> str:
     chosen = [option for option in decision.component_options if option.worth_it]
     if decision.action == Action.HOLD and decision.proposed and chosen:
         return f"{decision.proposed} is pending approval: {_main_reasons(chosen, in_full=False)}"
-    if not chosen and plan.deletions_to_approve:
-        deletions = count_of(len(plan.deletions_to_approve), "deletion")
-        rest = "nothing else has changed" if data.delta.is_empty else "nothing else is worth its cost"
-        return f"{deletions} pending approval; {rest}"
     if chosen:
         return _main_reasons(chosen)
-    # An action that was rejected before may gain a lot: its own words say why it is not offered again.
-    rejected = [reason for option in decision.component_options for reason in option.reasons if _is_rejection(reason)]
+    rejected = _rejected_text(decision)
+    if plan.deletions_to_approve:
+        deletions = count_of(len(plan.deletions_to_approve), "deletion")
+        return f"{deletions} pending approval; {rejected or _nothing_else(data)}"
     if rejected:
-        return f"not done: {reason_text(rejected[0])}"
+        return rejected
     gaining = [option for option in decision.component_options if option.gain_points]
     return f"no action is worth its cost: {_main_reasons(gaining or decision.component_options, in_full=False)}"
 
 
-def _is_rejection(reason: Reason) -> bool:
-    return reason.code in (ReasonCode.REJECTED_BEFORE, ReasonCode.REJECTED_WITH_REFRESH)
+def _rejected_text(decision: Decision) -> str:
+    """Why an action is not offered again, which may gain a lot; empty where none was rejected before."""
+    rejections = (ReasonCode.REJECTED_BEFORE, ReasonCode.REJECTED_WITH_REFRESH)
+    reasons = [reason for option in decision.component_options for reason in option.reasons]
+    rejected = next((reason for reason in reasons if reason.code in rejections), None)
+    return f"not done: {reason_text(rejected)}" if rejected else ""
+
+
+def _nothing_else(data: DataChange) -> str:
+    """Why nothing is done besides the deletions that wait."""
+    kept = tuple(document for document in data.changes.removed if document not in data.pending_deletions)
+    others = data.changes.model_copy(update={"removed": kept})
+    unchanged = others.is_empty and data.delta.is_empty
+    return "nothing else has changed" if unchanged else "nothing else is worth its cost"
 
 
 def _main_reasons(options: Sequence[Option], in_full: bool = True) -> str:
@@ -105,14 +115,14 @@ def decision_sentences(decision: Decision) -> list[str]:
         Action.HOLD: "Nothing is done before a person has approved it.",
     }
     options = sorted(decision.component_options, key=lambda option: not option.worth_it)
-    chosen = [option for option in decision.options if option.action == decision.action and option.action.builds]
+    chosen = decision.chosen
     return [
         openings.get(decision.action, f"The decision is {decision.action}."),
         *(
             f"{option.action} is {'' if option.worth_it else 'not '}called for: {option_text(option)}."
             for option in options
         ),
-        *(f"It should take about {option.cost_seconds:.0f} s." for option in chosen[:1]),
+        *([f"It should take about {chosen.cost_seconds:.0f} s."] if chosen else []),
         *reason_sentences(decision.reasons),
     ]
 
@@ -124,12 +134,17 @@ def reason_sentences(reasons: Iterable[Reason]) -> list[str]:
 
 def counterfactual_sentences(decision: Decision) -> list[str]:
     """What would have changed the recommendation about each component."""
-    return [
-        f"{option.action} would {'not ' if option.worth_it else ''}have been chosen "
-        f"{counterfactual_text(option.counterfactual, option.worth_it)}."
-        for option in decision.component_options
-        if option.counterfactual
-    ]
+    options = decision.component_options
+    sentences = [_counterfactual_sentence(option, option.counterfactual) for option in options if option.counterfactual]
+    return list(dict.fromkeys(sentences))
+
+
+def _counterfactual_sentence(option: Option, counterfactual: Reason) -> str:
+    """One sentence; the text of a policy of the user's own is a sentence by itself."""
+    text = counterfactual_text(counterfactual, option.worth_it)
+    if counterfactual.code is ReasonCode.CUSTOM:
+        return sentence(text)
+    return f"{option.action} would {'not ' if option.worth_it else ''}have been chosen {text}."
 
 
 def unmeasured_sentences(decision: Decision) -> list[str]:

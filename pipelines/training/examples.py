@@ -119,7 +119,7 @@ def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example | Data
     Raises UserError for a file whose content no longer has its MD5.
     """
     return [
-        DataIssue(where=where, kind=IssueKind.BAD_LINE, why=line.why)
+        DataIssue(where=where, kind=IssueKind.INVALID_LINE, why=line.why)
         if isinstance(line, InvalidLine)
         else Example.of(line, where)
         for where, line in validate_lines(folder, files, TrainingLine)

@@ -159,7 +159,7 @@ def test_an_invalid_line_of_the_examples_is_listed_and_the_others_are_read(tmp_p
     write(made.train / "bad.jsonl", "\n{]\n")
     corpus = read(made)
     [issue] = corpus.training.filtered
-    assert (issue.where, issue.kind) == ("data/train/bad.jsonl:2", IssueKind.BAD_LINE)
+    assert (issue.where, issue.kind) == ("data/train/bad.jsonl:2", IssueKind.INVALID_LINE)
     assert issue.why.startswith("is not JSON")
     assert [example.question for example in corpus.training.examples] == ["Q0", "Q1"]
 

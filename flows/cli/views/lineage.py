@@ -10,13 +10,14 @@ from rich.text import Text
 
 from ragtide.pipelines.release.lineage import DocumentState, Lineage, SeenDocument, SeenExample, Sighting
 from ragtide.pipelines.reports.markdown import escape_controls
+from ragtide.pipelines.reports.signals import count_of
 
 
 def lineage_tables(lineage: Lineage) -> list[RenderableType]:
     """A line about the adapter, then a table with a row for each example and one with a row for each document."""
     model, deleted = lineage.model, sum(map(_is_deleted, lineage.documents))
     summary = f"adapter {model.adapter} on {model.base}, of release {', '.join(lineage.releases)}: "
-    summary += f"{len(lineage.examples)} examples, {len(lineage.documents)} documents"
+    summary += f"{count_of(len(lineage.examples), 'example')}, {count_of(len(lineage.documents), 'document')}"
     summary += f", {deleted} of them deleted" if deleted else ""
     return [Text(summary, "bold"), _examples_table(lineage.examples), _documents_table(lineage.documents)]
 

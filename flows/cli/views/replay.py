@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ragtide.flows.cli.console import minute_of
 from ragtide.pipelines.planning.policy_replay import ReplayedCycle, ReplayTotal
+from ragtide.pipelines.reports.signals import count_of
 
 
 def cycles_table(policy: str, cycles: Sequence[ReplayedCycle]) -> Table:
@@ -37,7 +38,7 @@ def reasons_for_changes(cycles: Sequence[ReplayedCycle]) -> list[Text]:
 
 def totals_table(totals: Sequence[ReplayTotal], cycles: Sequence[ReplayedCycle]) -> Table:
     """A row for each policy, below what was really done."""
-    table = Table("policy", title=f"Totals of {len(cycles)} recorded cycles")
+    table = Table("policy", title=f"Totals of {count_of(len(cycles), 'recorded cycle')}")
     for name in ("points", "seconds", "retrains", "decided otherwise"):
         table.add_column(name, justify="right")
     points, seconds = sum(cycle.was_points for cycle in cycles), sum(cycle.was_seconds for cycle in cycles)

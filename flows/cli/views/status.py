@@ -24,6 +24,7 @@ from ragtide.pipelines.records.release import Cycle, Release
 from ragtide.pipelines.release.lineage import deleted_seen_documents
 from ragtide.pipelines.reports.data import quarantine_markdown
 from ragtide.pipelines.reports.markdown import changes_markdown, escape_controls, list_some
+from ragtide.pipelines.reports.signals import agree, count_of
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,9 @@ def status_renderables(report: StatusReport) -> Iterable[RenderableType]:
 def deleted_seen_renderables(documents: tuple[str, ...]) -> Iterable[RenderableType]:
     """A line about deleted documents that a release's adapter has seen; nothing if there are none."""
     if documents:
+        seen, were = count_of(len(documents), "document"), agree(len(documents), "was", "were")
         yield _plain(
-            f"its adapter has seen {len(documents)} documents that were deleted since: {list_some(documents)}; "
+            f"its adapter has seen {seen} that {were} deleted since: {list_some(documents)}; "
             "`ragtide lineage` lists all that it was trained on"
         )
 
@@ -152,7 +154,7 @@ def _release_table(live: Release, status: ProjectStatus) -> Table:
     for name, value in (
         ("live release", f"{live.id}, since {live_since(live, status.history)}, by {live.decision}"),
         ("data", live.snapshot.id),
-        ("index", f"version {live.index.version} (tag {live.index_tag}), {live.index.rows} chunks"),
+        ("index", f"version {live.index.version} (tag {live.index_tag}), {count_of(live.index.rows, 'chunk')}"),
         ("embedder", f"fine-tuned {tuned.digest} from {tuned.base}" if tuned else "not fine-tuned"),
         ("model", f"{live.model.base} + {live.model.adapter or 'no adapter'}"),
         ("answer score", str(live.scorecard.answer_score)),

@@ -54,6 +54,7 @@ def test_a_snapshot_is_named_by_content(make_project: MakeProject) -> None:
     first, second = (at(root, "snapshot")[1] for _ in range(2))
     assert first == second
     assert document(root, "status")["snapshot"] == first.split()[1]
+    assert first.splitlines()[1] == "1 document, 0 files of training examples, 1 file of golden questions"
 
 
 def test_changes_since_a_snapshot_are_listed_by_kind(make_project: MakeProject) -> None:
@@ -80,7 +81,7 @@ def test_filtered_examples_are_listed_with_line_and_reason(action: str, code: in
     found = document(root, "examples", code=code)
     kinds = [
         ("data/train/lines.jsonl:2", "leak"),
-        ("data/train/lines.jsonl:3", "bad line"),
+        ("data/train/lines.jsonl:3", "invalid line"),
         ("data/train/lines.jsonl:4", "duplicate"),
     ]
     assert (found["kind"], found["usable"]) == ("examples", 1)

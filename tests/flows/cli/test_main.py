@@ -138,7 +138,7 @@ def golden_key_of_the_wrong_type(root: Path) -> str:
 def broken_training_line(root: Path) -> str:
     (root / "data/train/examples.jsonl").write_text('\n{"prompt": "no completion"}\n', encoding="utf-8")
     on_invalid(root, "refuse")
-    return "data/train/examples.jsonl:2: bad line"
+    return "data/train/examples.jsonl:2: invalid line"
 
 
 def unknown_param(root: Path) -> str:

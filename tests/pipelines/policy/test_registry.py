@@ -133,6 +133,19 @@ def test_a_class_without_a_choose_method_raises() -> None:
 
 
 @pytest.mark.parametrize("reasons", [("a text",), (Reason.custom("a reason"), "a text"), "a text"])
-def test_a_reason_that_is_plain_text_is_an_error(reasons: Any) -> None:
+def test_a_reason_that_is_plain_text_is_an_error_that_names_it(reasons: Any) -> None:
+    with pytest.raises(UserError, match=r"not 'a text'") as raised:
+        Recommendation(True, reasons)
+    assert "Reason.custom" in str(raised.value)
+
+
+@pytest.mark.parametrize("counterfactual", ["a text", ""])
+def test_a_counterfactual_that_is_plain_text_is_an_error_that_names_it(counterfactual: Any) -> None:
+    with pytest.raises(UserError, match=f"not {counterfactual!r}"):
+        Recommendation(True, (Reason.custom("a reason"),), counterfactual)
+
+
+@pytest.mark.parametrize("reasons", [(), [], None, Reason.custom("a reason")])
+def test_a_recommendation_without_a_tuple_of_reasons_is_an_error(reasons: Any) -> None:
     with pytest.raises(UserError, match=r"Reason\.custom"):
         Recommendation(True, reasons)

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from pydantic import ValidationError
 
 from ragtide.pipelines.params import Params, PolicyParams
 from ragtide.pipelines.policy.decide import make_decision
@@ -143,11 +144,15 @@ def test_unmeasured_signals_are_listed_with_their_reason() -> None:
     [
         ({}, "9.5 [7.1, 12.0]"),
         ({"gain_points_high": None}, "9.5 [7.1, ?]"),
-        ({"gain_points": None, "gain_points_low": None, "gain_points_high": None}, "not measured"),
     ],
 )
 def test_a_gain_has_its_interval(fields: dict[str, object], expected: str) -> None:
     assert format_gain(option(**fields)) == expected
+
+
+def test_an_option_without_a_gain_is_invalid() -> None:
+    with pytest.raises(ValidationError, match="gain_points"):
+        option(gain_points=None)
 
 
 @pytest.mark.parametrize(
@@ -254,13 +259,6 @@ def test_the_plot_says_so_where_no_gain_is_expected() -> None:
     flat = {"refresh_gain": measure(0.0), "score_gold": measure(0.0), "adapter_is_current": True}
     assert words(plot(decided(**flat)), 1) == "no gain is expected of any action"
     assert words(plot(decided()), 1) == ""
-
-
-def test_an_unmeasured_gain_is_labelled_and_not_plotted_as_zero() -> None:
-    unknown = option(gain_points=None, gain_points_low=None, gain_points_high=None)
-    figure = plot(with_options(unknown))
-    assert words(figure, 1) == "not measured"
-    assert not figure.axes[1].containers
 
 
 def test_without_any_action_both_panels_say_so() -> None:

@@ -80,12 +80,33 @@ def test_the_meaning_of_drift_depends_on_the_lower_bound(field: str, edge: float
         ({"new_examples": 12}, "12 of them"),
         ({"new_examples": 0}, "none of them"),
         ({"examples": 3}, "20 are needed"),
+        ({"new_examples": 1}, "1 of them is"),
+        ({"examples": 0, "min_examples": 1}, "1 is needed"),
         ({"adapter_is_current": True}, "the same adapter"),
         ({"new_examples": 100, "new_base_model": "b2"}, "b2"),
     ],
 )
 def test_the_meaning_of_training_examples_follows_their_state(signals: dict[str, object], number: str) -> None:
     assert number in row_of(evidence(**signals), "training examples").means
+
+
+@pytest.mark.parametrize(
+    ("signals", "text"),
+    [
+        ({"pending_deletions": {"a.md": "1"}}, "`a.md`: its chunks"),
+        ({"pending_deletions": {"a.md": "1", "b.md": "2"}}, "`b.md`: their chunks"),
+        ({"deleted_training_documents": ("a.md",)}, "forgets it"),
+        ({"deleted_training_documents": ("a.md", "b.md")}, "forgets them"),
+    ],
+)
+def test_the_meaning_of_deletions_agrees_with_their_number(signals: dict[str, object], text: str) -> None:
+    assert any(text in row.means for row in signal_rows(evidence(**signals)))
+
+
+@pytest.mark.parametrize("field", ["refresh_gain", "embedder_gap"])
+@pytest.mark.parametrize(("points", "end"), [(0.01, "gain it"), (0.1, "gain them")])
+def test_the_meaning_of_a_gap_agrees_with_its_points(field: str, points: float, end: str) -> None:
+    assert end in row_of(evidence(**{field: measure(points)}), signal_name(field)).means
 
 
 @pytest.mark.parametrize("field", ["index_gap", "model_gap", "refresh_gain", "embedder_gap"])

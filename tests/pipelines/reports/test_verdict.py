@@ -274,8 +274,8 @@ def test_the_page_has_the_source_of_the_costs_and_the_changes() -> None:
 
 def test_an_unmeasured_signal_has_its_reason_and_no_number() -> None:
     rows = signals_of(evidence(refresh_gain=NOT_MEASURED, index_gap=NOT_MEASURED))
-    assert rows["the index's gap"] == rows["gain of a refresh"] == "not measured (no questions)"
-    assert rows["the model's gap"] == "0.00 [0.00, 0.00] (n=50)"
+    assert rows["the index gap"] == rows["gain of a refresh"] == "not measured (no questions)"
+    assert rows["the model gap"] == "0.00 [0.00, 0.00] (n=50)"
 
 
 @pytest.mark.parametrize(

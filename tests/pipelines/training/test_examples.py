@@ -172,7 +172,7 @@ def test_an_invalid_line_is_an_issue_by_file_and_number_and_affects_no_other(
         "b.jsonl:4",
     ]
     assert isinstance(issue, DataIssue)
-    assert issue.kind is IssueKind.BAD_LINE
+    assert issue.kind is IssueKind.INVALID_LINE
     assert reason in issue.why
     assert "\n" not in issue.why
     assert all(isinstance(item, Example) for item in (first, second, last))

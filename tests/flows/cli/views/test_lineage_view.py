@@ -37,7 +37,7 @@ def test_the_summary_counts_examples_documents_and_deleted_ones() -> None:
     deleted, unchanged = SeenDocument("pump.md", True, DELETED), SeenDocument("tank.md", False, UNCHANGED)
     first = shown(*lineage_tables(lineage(deleted, unchanged))).splitlines()[0]
     assert all(part in first for part in ("a1b2", "reader-1", "1, 4", "2 examples", "2 documents", "1 of them deleted"))
-    assert shown(*lineage_tables(lineage(unchanged))).splitlines()[0].endswith("2 examples, 1 documents")
+    assert shown(*lineage_tables(lineage(unchanged))).splitlines()[0].endswith("2 examples, 1 document")
 
 
 def test_an_example_is_shown_by_line_and_question_if_a_file_holds_it() -> None:

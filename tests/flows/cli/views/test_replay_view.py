@@ -73,6 +73,10 @@ def test_below_what_was_really_done_each_policy_has_a_row_of_sums() -> None:
     ]
 
 
+def test_a_single_cycle_is_counted_in_the_singular() -> None:
+    assert shown(totals_table([], [OTHER])).splitlines()[0].strip() == "Totals of 1 recorded cycle"
+
+
 @pytest.mark.parametrize("was", ["RETRAIN", "REFRESH+RETRAIN", "REBUILD+RETRAIN"])
 def test_every_action_that_trains_is_counted_as_a_retrain(was: str) -> None:
     assert rows(totals_table([], [replayed(was)]))[0][3] == "1"
