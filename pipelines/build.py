@@ -94,7 +94,7 @@ def maintain_index(workspace: Workspace, embedder: Embedder, dry_run: bool = Fal
 
 def write_index_artifact(workspace: Workspace, index: BuiltIndex) -> None:
     """Write artifacts/index.json, the output of the DVC stage `index`."""
-    index.write(workspace.artifacts / "index.json")
+    index.write(workspace.index_artifact)
 
 
 def training_settings(params: Params, base: str) -> str:

@@ -73,7 +73,7 @@ def _run_score(project: Project) -> Scorecard:
 
     artifacts = project.workspace.artifacts
     corpus = project.corpus(take_snapshot(project.workspace))
-    index = BuiltIndex.read(artifacts / "index.json")
+    index = BuiltIndex.read(project.workspace.index_artifact)
     system = SystemUnderTest(project.retriever(index), BuiltModel.read(artifacts / "model.json"))
     scorecard = project.evaluator(corpus.knowledge).scorecard(system)
     scorecard.write(artifacts / "scorecard.json")

@@ -90,6 +90,11 @@ class Workspace:
         return self.root / "artifacts"
 
     @property
+    def index_artifact(self) -> Path:
+        """The record of the last built index, the output of the DVC stage `index`."""
+        return self.artifacts / "index.json"
+
+    @property
     def quarantine_file(self) -> Path:
         return self.state / "quarantine.json"
 

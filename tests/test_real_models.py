@@ -62,6 +62,7 @@ def write_project(root: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_first_cycle_with_the_real_models_learns_to_answer_from_the_index(tmp_path: Path) -> None:
     write_project(tmp_path)

@@ -62,7 +62,7 @@ def current_index(workspace: Workspace, snapshot: Snapshot, embedder: Embedder) 
 
 def last_built_index(workspace: Workspace) -> BuiltIndex | None:
     """The index that was built last, from artifacts/index.json; None if that is missing or unreadable."""
-    path = workspace.artifacts / "index.json"
+    path = workspace.index_artifact
     try:
         return BuiltIndex.read(path) if path.is_file() else None
     except UserError:

@@ -218,7 +218,7 @@ def _sweep(plan: MaintenancePlan) -> MaintenanceStep:
     if not plan.dry_run:
         remove_paths(orphans)
     return MaintenanceStep(
-        step="sweep", done=not plan.dry_run, why=f"{len(orphans)} files left behind by killed writers"
+        step="sweep", done=not plan.dry_run, why=f"files left behind by killed writers: {len(orphans)}"
     )
 
 

@@ -191,7 +191,7 @@ def _check_tags(project: Project, releases: list[Release]) -> Iterator[Mismatch]
 
 def _check_index_artifact(project: Project) -> Iterator[Mismatch]:
     """The file artifacts/index.json must name an existing version of the index."""
-    file = project.workspace.artifacts / "index.json"
+    file = project.workspace.index_artifact
     if not file.is_file():
         return
     problem = None

@@ -270,9 +270,6 @@ def test_a_release_with_the_current_settings_loads_no_second_embedder(
     built = made.index()
     monkeypatch.setattr(build, "load_embedder", None)
     assert open_built_index(made.workspace, made.models.embedder, built).fingerprint == built.fingerprint
-    # A record without settings.
-    bare = built.model_copy(update={"settings": {}, "fingerprint": "other"})
-    assert open_built_index(made.workspace, made.models.embedder, bare).fingerprint == built.fingerprint
 
 
 def test_a_release_runs_on_the_current_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,9 @@ def test_a_dry_run_of_maintenance_changes_nothing(indexed: Path) -> None:
     leftover.write_text("partial", encoding="utf-8")
     before = files(indexed)
     code, stdout, _ = at(indexed, "maintain", "--dry-run")
-    assert (code, "sweep: not done: 1 files" in stdout) == (0, True)
+    assert (code, "sweep: not done: files left behind by killed writers: 1" in stdout) == (0, True)
     assert files(indexed) == before
-    assert "sweep: done: 1 files" in at(indexed, "maintain")[1]
+    assert "sweep: done: files left behind by killed writers: 1" in at(indexed, "maintain")[1]
     assert not leftover.exists()
 
 

@@ -319,7 +319,7 @@ def test_one_readable_document_is_enough() -> None:
 
 
 def test_a_folder_without_documents_is_an_error_that_names_the_formats() -> None:
-    with pytest.raises(UserError, match=r"^kb holds no documents: README\.md"):
+    with pytest.raises(UserError, match=r"^kb holds no documents: docs/own-data\.md"):
         require_documents(Path("kb"), {}, ())
 
 

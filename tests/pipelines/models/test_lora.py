@@ -445,6 +445,7 @@ print(LoraTrainer(params, base).train(samples, Path(sys.argv[2]), no_progress).r
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_next_process_resumes_the_run_of_a_killed_one_to_the_same_weights(tiny: Path, tmp_path: Path) -> None:
     def command(folder: str) -> list[str]:
         return [sys.executable, "-c", TRAIN_SCRIPT, str(tiny), str(tmp_path / folder), "100"]

