@@ -182,6 +182,7 @@ def _prune(table: Any, plan: MaintenancePlan) -> MaintenanceStep:
     kept = f"{len(tagged)} tagged or latest versions are kept at any age"
     if not plan.dry_run:
         _delete_old_versions(table, plan.keep)
+        remove_paths(_uncommitted_deletions(table, plan.folder))
     if not old:
         why = f"no version is older than {_days(plan.keep)} days; {kept}"
         return MaintenanceStep(step="prune", done=False, why=why)
@@ -207,6 +208,18 @@ def _delete_old_versions(table: Any, keep: timedelta) -> None:
     # belong to killed writers: there is no other writer while this one holds the write lock.
     table.to_lance().cleanup_old_versions(older_than=keep, delete_unverified=True, error_if_tagged_old_versions=False)
     table.checkout_latest()
+
+
+def _uncommitted_deletions(table: Any, folder: Path | None) -> list[Path]:
+    """Deletion files of writers that were killed before their commit, which the cleanup of lance leaves behind."""
+    root = folder / f"{table.name}.lance" if folder else None
+    present = {str(path.relative_to(root)): path for path in root.glob("_deletions/*")} if root else {}
+    if not present:
+        return []
+    dataset = table.to_lance()
+    versions = [dataset.checkout_version(version["version"]) for version in dataset.versions()]
+    referenced = {fragment.deletion_file() for version in versions for fragment in version.get_fragments()}
+    return [path for name, path in sorted(present.items()) if name not in referenced]
 
 
 def _sweep(plan: MaintenancePlan) -> MaintenanceStep:

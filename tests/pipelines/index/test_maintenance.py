@@ -428,6 +428,18 @@ def test_only_files_of_killed_writers_are_swept(worn: Shelf) -> None:
     assert worn.index.defects(worn.latest) == []
 
 
+def test_deletion_files_of_killed_writers_are_deleted_and_those_of_kept_versions_stay(worn: Shelf) -> None:
+    table = Path(worn.uri) / "chunks.lance"
+    kept = set(table.glob("_deletions/*"))
+    assert kept
+    rows = {version: worn.content(version) for version in worn.versions()}
+    left = write(table / "_deletions/0-2-123.arrow", "never committed")
+    worn.maintain(keep=FOREVER, max_fragments=99, max_deleted_share=1.0)
+    assert not left.exists()
+    assert set(table.glob("_deletions/*")) == kept
+    assert {version: worn.content(version) for version in rows} == rows
+
+
 def test_an_index_that_is_not_on_this_machine_is_not_swept(worn: Shelf) -> None:
     write(Path(worn.uri) / "chunks.lance/data/.tmpAbc", "half")
     swept = worn.maintain(folder=None)["sweep"]
