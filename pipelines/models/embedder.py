@@ -16,8 +16,8 @@ from ragtide.pipelines.models.openvino_export import (
     GRAPH,
     TOKENIZER,
     EmbedderCard,
-    import_openvino,
     load_sentence_transformer,
+    openvino_core,
     openvino_folder,
 )
 from ragtide.pipelines.models.weights import available_cores, choose_device, load_error, may_have_gpu, weights_revision
@@ -142,7 +142,7 @@ class OpenVinoEmbedder(LocalEmbedder):
     @cached_property
     def _graph(self) -> Any:
         settings = {"INFERENCE_NUM_THREADS": available_cores(), "PERFORMANCE_HINT": "LATENCY"}
-        return import_openvino().Core().compile_model(str(self._folder / GRAPH), "CPU", settings)
+        return openvino_core().compile_model(str(self._folder / GRAPH), "CPU", settings)
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ def import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's runtime, one for the process.
+
+    Its CPU plugin replaces the stack that signal handlers run on, and frees it with the last model of a runtime. Of two
+    runtimes the second restores the freed stack of the first, and the next Ctrl-C or SIGTERM is a segmentation fault.
+    """
+    return import_openvino().Core()
 
 
 def _export(source: str, folder: Path, precision: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -289,6 +290,26 @@ def test_another_process_has_the_same_vectors_under_the_same_fingerprint(alone: 
     model = make_embedder(tiny)
     assert alone["fingerprint"] == model.fingerprint
     assert np.asarray(alone["vectors"]) == pytest.approx(model.embed(["w1 w2", "w3"]), abs=1e-6)
+
+
+def test_a_signal_ends_a_process_in_the_usual_way_after_two_embedders_were_released(tiny: Path) -> None:
+    script = f"""
+import gc, signal
+from ragtide.flows.environment import exit_on_sigterm
+from ragtide.pipelines.models.embedder import OpenVinoEmbedder
+from ragtide.pipelines.params import EmbedParams
+exit_on_sigterm()
+embedders = [OpenVinoEmbedder(EmbedParams(model={str(tiny)!r}, query_prefix=prefix)) for prefix in ("", "query: ")]
+for embedder in embedders:
+    embedder.embed(["w1"])
+del embedder
+while embedders:
+    embedders.pop(0)
+    gc.collect()
+signal.raise_signal(signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
 
 
 # --- which model it is ---------------------------------------------------------------------------------------------
