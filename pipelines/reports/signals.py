@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ragtide.pipelines.evidence.drift import BY_CHANCE, SHIFTED
-from ragtide.pipelines.history.history import FILTERED_EXAMPLES
+from ragtide.pipelines.history.history import CHANGED_SHARE, FILTERED_EXAMPLES
 from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.records.evidence import (
     NOT_REQUESTED,
@@ -79,7 +79,7 @@ def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
     measures = evidence.measures
     return {
         **{signal.field: measures[signal.field].value for signal in LOGGED},
-        "changed_share": data.delta.changed_share,
+        CHANGED_SHARE: data.delta.changed_share,
         "documents_changed": len(data.changes.added) + len(data.changes.edited),
         "documents_removed": len(data.changes.removed),
         "deletions_pending": len(data.pending_deletions),

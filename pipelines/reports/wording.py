@@ -166,9 +166,9 @@ def describe_costs(costs: Costs) -> str:
     return f"{source} Forecasts were off by {format_percent(costs.error_share)} ({runs})."
 
 
-def approval_subject(deletions: int, actions: Iterable[Action]) -> str:
+def approval_subject(deletions: int, *actions: Action | None) -> str:
     """What needs an approval, or got one: `3 deletions and RETRAIN`."""
-    return " and ".join([*([count_of(deletions, "deletion")] if deletions else []), *map(str, actions)])
+    return " and ".join([*([count_of(deletions, "deletion")] if deletions else []), *map(str, filter(None, actions))])
 
 
 # --- outcomes ------------------------------------------------------------------------------------------------------
