@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 README = Path(__file__).parent / "README.md"
+RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "transformers", "peft", "lancedb", "sentence-transformers", "mlflow", "dvc", "prefect")
 
 
@@ -29,6 +31,17 @@ def put_table(name: str, content: str, readme: Path = README) -> None:
     if count != 1:
         raise SystemExit(f"{readme} must contain the markers of {name!r} exactly once; it contains them {count} times")
     readme.write_text(new, encoding="utf-8")
+
+
+def update_results(name: str, part: str, fields: Mapping[str, object]) -> None:
+    """Set `fields` in results/NAME.json, with the provenance of the script that measured them under `measured.PART`.
+
+    The other fields stay: several scripts write parts of one file.
+    """
+    path = RESULTS / f"{name}.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    measured = {**content.pop("measured", {}), part: provenance()}
+    path.write_text(json.dumps({**content, **fields, "measured": measured}, indent=2) + "\n", encoding="utf-8")
 
 
 def provenance() -> str:
