@@ -6,7 +6,7 @@ A step's run holds the details; the cycle's run, which history and costs are rea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,15 +35,18 @@ from ragtide.pipelines.reports.wording import decision_sentences, headline
 
 @dataclass(frozen=True)
 class StepLogs:
-    """The run of a step, and that of its cycle."""
+    """The run of a step, and that of its cycle; `done` is the cycle's work so far, summed over its steps."""
 
     step: RunLog
     cycle: RunLog
+    done: dict[str, float] = field(default_factory=dict)
 
     def work(self, work: Mapping[str, float]) -> None:
         """Log a step's amount of work and its seconds in both runs."""
         self.step.metrics(work)
-        self.cycle.metrics({f"{WORK}{key}": value for key, value in work.items()})
+        for key, value in work.items():
+            self.done[key] = self.done.get(key, 0.0) + value
+        self.cycle.metrics({f"{WORK}{key}": self.done[key] for key in work})
 
     def page(self, name: str, markdown: str, plot: Figure) -> None:
         """Log a page as Markdown, HTML and picture in both runs; it is drawn once, which takes a second."""

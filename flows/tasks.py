@@ -21,23 +21,28 @@ from ragtide.flows.prefect_server.artifacts import rename_run
 from ragtide.flows.prefect_server.queue import RunQueue, answer_queued, coalesce_queue
 from ragtide.flows.prefect_server.runs import current_run, run_url
 from ragtide.pipelines.build import build_index, build_model, write_index_artifact, write_model_artifact
-from ragtide.pipelines.corpus import Corpus, KnowledgeBase
+from ragtide.pipelines.corpus import Corpus
 from ragtide.pipelines.data.dvc import check_stages, commit_stages
 from ragtide.pipelines.data.imports import update_imports
 from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
 from ragtide.pipelines.errors import UnavailableError, UserError
-from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
-from ragtide.pipelines.evaluation.gate import check_ranking, check_suites, judge_candidate
-from ragtide.pipelines.evaluation.regression import regression_suites, score_suites
+from ragtide.pipelines.evaluation.attribution import choose_withheld
+from ragtide.pipelines.evaluation.gate import allowed_losses
 from ragtide.pipelines.history import costs
 from ragtide.pipelines.history.approvals import approved_actions, consume_approvals, read_approvals
 from ragtide.pipelines.history.freshness import measure_freshness, read_source_times
 from ragtide.pipelines.history.history import ACTION_SECONDS, LAG_SECONDS
+from ragtide.pipelines.history.withheld import (
+    read_withheld,
+    release_documents,
+    withhold_documents,
+    write_withheld,
+)
 from ragtide.pipelines.lease import Lease
 from ragtide.pipelines.planning.plan import load_current_plan, make_plan, save_plan
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
-from ragtide.pipelines.records.data import Snapshot
+from ragtide.pipelines.records.data import Snapshot, WithheldDocument
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evaluation import Verdict
 from ragtide.pipelines.records.release import (
@@ -54,8 +59,9 @@ from ragtide.pipelines.registry.releases import EMBEDDER_FOLDER
 from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.release.cleanup import maintain_project
 from ragtide.pipelines.release.lineage import DeletedDocuments, flag_releases, releases_to_flag
+from ragtide.pipelines.release.proof import prove_candidate
 from ragtide.pipelines.release.publish import publish_candidate
-from ragtide.pipelines.reports.data import maintenance_markdown
+from ragtide.pipelines.reports.data import maintenance_markdown, withheld_markdown
 from ragtide.pipelines.reports.markdown import list_some, markdown_table
 from ragtide.pipelines.reports.verdict import failed_checks
 from ragtide.pipelines.training.embedder_tuning import build_embedder
@@ -66,19 +72,30 @@ P = ParamSpec("P")
 R = TypeVar("R")
 # A deployed run that has waited this long for the project fails, and the next trigger starts another.
 WAIT_SECONDS = 6 * 3600.0
+# Documents that are withheld at once, at most: more of them show a fault of the golden set, or of the whole change.
+MOST_WITHHELD = 50
 # The seconds of an action, step by step.
 _SECONDS = (costs.TUNE_SECONDS, costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS)
 
 
 @dataclass
 class CycleContext:
-    """One cycle: the project, its MLflow run, the live release, and the data once it has been read."""
+    """One cycle: the project, its MLflow run, the live release, the data once it has been read, and the work done.
+
+    `withheld_before` is the list of withheld documents at the start, once the cycle has withheld others.
+    """
 
     project: Project
     log: RunLog
     lease: Lease
     live: Release | None
     corpora: dict[str, Corpus] = field(default_factory=dict)
+    work: dict[str, float] = field(default_factory=dict)
+    withheld_before: tuple[WithheldDocument, ...] | None = None
+
+    def logs(self, step: RunLog) -> StepLogs:
+        """The logs of a step, which add its work to that of the cycle."""
+        return StepLogs(step, self.log, self.work)
 
     def read(self, snapshot: Snapshot) -> Corpus:
         """The corpus of a snapshot, read once a cycle."""
@@ -196,11 +213,11 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
     project = cycle.project
     with project.registry.step("decide", cycle.log) as log:
         corpus = cycle.read(snapshot)
-        pending = corpus.knowledge.pending_deletions
-        decided = load_current_plan(project, plan, snapshot, pending) if plan else make_plan(project, corpus)
-        deleted = DeletedDocuments(project.workspace, snapshot, pending)
+        knowledge = corpus.knowledge
+        decided = load_current_plan(project, plan, snapshot, knowledge.held) if plan else make_plan(project, corpus)
+        deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions)
         flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
-        log_decision(project, StepLogs(log, cycle.log), decided, save_plan(project, decided))
+        log_decision(project, cycle.logs(log), decided, save_plan(project, decided))
         log_issues(cycle.log, corpus)
         return decided
 
@@ -221,7 +238,7 @@ def tune_embedder(cycle: CycleContext, snapshot: Snapshot, plan: Plan) -> BuiltE
         log.record("tuned_embedder.json", built)
         log.metrics({"final_loss": built.final_loss})
         trained = project.workspace.params.embedder_tuning.trained_pairs(built.pairs)
-        StepLogs(log, cycle.log).work({costs.TRAINED_PAIRS: trained, costs.TUNE_SECONDS: built.seconds})
+        cycle.logs(log).work({costs.TRAINED_PAIRS: trained, costs.TUNE_SECONDS: built.seconds})
         return built
 
 
@@ -240,7 +257,7 @@ def refresh_index(cycle: CycleContext, snapshot: Snapshot, plan: Plan, tuned: Bu
         log.record("index.json", built)
         log.metrics({"rows": built.rows, "new_chunks": built.new, "index_version": built.version})
         log.tags({"vector_index": built.vector_index})
-        StepLogs(log, cycle.log).work({costs.EMBEDDED_CHUNKS: built.embedded, costs.INDEX_SECONDS: built.seconds})
+        cycle.logs(log).work({costs.EMBEDDED_CHUNKS: built.embedded, costs.INDEX_SECONDS: built.seconds})
         return built
 
 
@@ -256,7 +273,7 @@ def retrain_model(cycle: CycleContext, snapshot: Snapshot, plan: Plan, index: Bu
     with project.registry.step("retrain-model", cycle.log) as log:
         retriever, corpus = project.retriever(index), cycle.read(snapshot)
         built, trained = build_model(project.workspace, project.models, corpus, retriever, project.progress)
-        log_training(StepLogs(log, cycle.log), built, trained)
+        log_training(cycle.logs(log), built, trained)
         if missing := corpus.training.replay.missing:
             log.tags({"replay_lacks": list_some(missing)})
         return built
@@ -267,36 +284,40 @@ def prove(cycle: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex
     """Compare the candidate with the live release on the same questions, and its index with the knowledge base."""
     project, started = cycle.project, time.perf_counter()
     with project.registry.step("prove", cycle.log) as log:
-        knowledge = cycle.read(snapshot).knowledge
-        evaluator = project.evaluator(knowledge)
-        candidate = SystemUnderTest(project.retriever(index), model)
-        verdict = _verdict(cycle, plan.decision.action, knowledge, evaluator, candidate, index)
+        candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=plan.decision.action)
+        proof = prove_candidate(project, candidate, cycle.live, cycle.read(snapshot).knowledge)
+        verdict = proof.verdict
         verdict.after.write(project.workspace.artifacts / "scorecard.json")
         seconds = time.perf_counter() - started
-        log_verdict(project, StepLogs(log, cycle.log), verdict, evaluator.golden.questions, seconds)
+        log_verdict(project, cycle.logs(log), verdict, proof.questions, seconds)
         commit_stages(project.workspace, _rebuilt_stages(plan.decision.action))
         return verdict
 
 
-def _verdict(
-    cycle: CycleContext,
-    action: Action,
-    knowledge: KnowledgeBase,
-    evaluator: Evaluator,
-    candidate: SystemUnderTest,
-    index: BuiltIndex,
-) -> Verdict:
-    """The gate's verdict: the golden questions, then the ranking of a tuned embedder, and a new model's suites."""
-    project, params = cycle.project, cycle.project.workspace.params
-    live = project.system_under_test(cycle.live)
-    before, after = evaluator.scorecard(live), evaluator.scorecard(candidate)
-    verdict = judge_candidate(before, after, project.index.rows(index.version), knowledge.chunks, params)
-    if action.tunes:
-        verdict = check_ranking(verdict, params)
-    if cycle.live is not None and action.retrains:
-        suites = regression_suites(project.workspace, knowledge, evaluator.golden)
-        verdict = check_suites(verdict, score_suites(suites, evaluator, live, candidate), params)
-    return verdict
+@step("withhold")
+def withhold(cycle: CycleContext, snapshot: Snapshot, plan: Plan, verdict: Verdict) -> bool:
+    """Withhold the documents behind the lost questions of a rejected candidate; returns whether to build without them.
+
+    Where the candidate is rejected for other reasons too, nothing is withheld in the end. Where nothing else has
+    changed, the documents wait and nothing is built.
+    """
+    project, workspace = cycle.project, cycle.project.workspace
+    chosen = choose_withheld(verdict, allowed_losses(len(verdict.after.graded), workspace.params))
+    if not chosen or len(chosen) > MOST_WITHHELD:
+        if not verdict.accepted and cycle.withheld_before is not None:
+            write_withheld(workspace, cycle.withheld_before)
+        return False
+    cycle.lease.check()
+    if cycle.withheld_before is None:
+        cycle.withheld_before = read_withheld(workspace)
+    withhold_documents(workspace, snapshot, chosen)
+    cycle.log.text("withheld.md", withheld_markdown(read_withheld(workspace)))
+    cycle.log.tags({"withheld": list_some(tuple(chosen))})
+    get_run_logger().warning("withheld, since the gate lost answers to them: %s", list_some(tuple(chosen)))
+    cycle.corpora.clear()
+    action, live = plan.decision.action, cycle.live
+    remaining = project.index.delta(cycle.read(snapshot).knowledge.chunks, live.index.version if live else None)
+    return action.retrains or action.tunes or not remaining.is_empty
 
 
 @step("publish")
@@ -312,7 +333,9 @@ def publish(
         release = publish_candidate(project, cycle.log, candidate, verdict, cycle.lease.check)
         pending = cycle.read(snapshot).knowledge.pending_deletions
         flag_releases(project, [release], DeletedDocuments(project.workspace, snapshot, pending))
-        consume_approvals(project.workspace, project.index.documents(release.index_tag), release)
+        indexed = project.index.documents(release.index_tag)
+        release_documents(project.workspace, indexed)
+        consume_approvals(project.workspace, indexed, release)
         return release
 
 
@@ -335,8 +358,9 @@ def conclude(cycle: CycleContext, plan: Plan, verdict: Verdict | None, release: 
     if release is not None:
         outcome = Outcome.RELEASED
         cycle.log.tags({"release": release.id, "index_version": release.index.version})
+        detail = f"without {list_some(_newly_withheld(cycle))}" if cycle.withheld_before is not None else ""
     elif verdict is not None:
-        outcome, detail = Outcome.REJECTED, failed_checks(verdict.checks)
+        outcome, detail = Outcome.REJECTED, failed_checks(verdict)
     if verdict is not None:
         name = f"release {release.id}" if release else str(outcome)
         rename_run(f"keep-current {cycle.project.workspace.root.name}: {action}, {name}")
@@ -344,6 +368,12 @@ def conclude(cycle: CycleContext, plan: Plan, verdict: Verdict | None, release: 
     accepted = verdict.accepted if verdict else "no candidate"
     cycle.log.tags({"outcome": outcome.value, "outcome_detail": detail, "accepted": accepted})
     return cycle.project.registry.read(cycle.log)
+
+
+def _newly_withheld(cycle: CycleContext) -> list[str]:
+    """The documents that this cycle has withheld."""
+    before = cycle.withheld_before or ()
+    return [entry.document for entry in read_withheld(cycle.project.workspace) if entry not in before]
 
 
 def _action_seconds(cycle: CycleContext) -> float:

@@ -10,6 +10,7 @@ from ragtide.pipelines.data.documents import DocumentReader, require_documents, 
 from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.history.approvals import read_approvals
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
+from ragtide.pipelines.history.withheld import WithheldFiles, find_withheld
 from ragtide.pipelines.index.chunking import chunk_document, chunk_documents
 from ragtide.pipelines.index.source import ChunkedDocument
 from ragtide.pipelines.index.table import Index
@@ -23,8 +24,8 @@ from ragtide.pipelines.workspace import Workspace
 class DocumentFolder:
     """The folder of documents as a source of the index: each document is read when it is asked for.
 
-    Chunks stay, at the digest that `indexed` names (document -> digest), of documents that cannot be read, and of those
-    whose deletion is pending.
+    Chunks stay, at the digest that `indexed` names (document -> digest), of documents that cannot be read, of those
+    that are withheld, and of those whose deletion is pending.
     """
 
     def __init__(self, workspace: Workspace, snapshot: Snapshot, indexed: Mapping[str, str]) -> None:
@@ -35,24 +36,24 @@ class DocumentFolder:
             for quarantined in self.library.quarantined
             if quarantined.document not in self.library.due
         }
-        deleted = find_deleted(indexed, supported_documents(snapshot), unreadable, earlier_documents(workspace))
-        self.pending_deletions = pending_deletions(
-            deleted, len(indexed), read_approvals(workspace), workspace.params.deletion_guard
-        )
-        kept = {
-            name: digest for name, digest in indexed.items() if name in unreadable or name in self.pending_deletions
-        }
-        self.documents = self.library.due | kept
+        approvals, folder = read_approvals(workspace), supported_documents(snapshot)
+        deleted = find_deleted(indexed, folder, unreadable, earlier_documents(workspace))
+        self.pending_deletions = pending_deletions(deleted, len(indexed), approvals, workspace.params.deletion_guard)
+        self.withheld = find_withheld(workspace, snapshot, folder, indexed, approvals)
+        self.readable = {name: digest for name, digest in self.library.due.items() if name not in self.withheld.names}
+        staying = unreadable | self.pending_deletions.keys() | self.withheld.names
+        kept = {name: digest for name, digest in indexed.items() if name in staying}
+        self.documents = self.readable | kept
         require_documents(workspace.kb, self.documents, self.library.quarantined)
 
     @property
     def waiting(self) -> int:
         """How many documents may change the index although the folder stays as it is."""
-        return len(self.pending_deletions) + self.library.retries
+        return len(self.pending_deletions) + len(self.withheld.waiting) + self.library.retries
 
     def read(self, documents: Sequence[str]) -> Iterator[ChunkedDocument]:
         for name in documents:
-            document = self.library.read(name) if name in self.library.due else None
+            document = self.library.read(name) if name in self.readable else None
             yield ChunkedDocument(name, chunk_document(document, self._chunk) if document else None)
 
 
@@ -82,8 +83,8 @@ class InMemorySource:
 class KnowledgeBase:
     """The documents of a snapshot and their chunks, as the index is to hold them.
 
-    Documents that cannot be read, or whose deletion is pending (document -> digest), are in it as the live index has
-    them. `waiting` counts those that may change the index although the folder stays as it is.
+    Documents that cannot be read, that are withheld, or whose deletion is pending (document -> digest), are in it as
+    the live index has them. `waiting` counts those that may change the index although the folder stays as it is.
     """
 
     snapshot: Snapshot
@@ -92,6 +93,12 @@ class KnowledgeBase:
     pending_deletions: Mapping[str, str] = field(default_factory=dict)
     quarantined: tuple[QuarantinedDocument, ...] = ()
     waiting: int = 0
+    withheld: WithheldFiles = field(default_factory=WithheldFiles)
+
+    @property
+    def held(self) -> dict[str, str]:
+        """What waits for an approval, document -> digest: deletions, and withheld documents."""
+        return {**self.pending_deletions, **{entry.document: entry.digest for entry in self.withheld.waiting}}
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -179,7 +186,7 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
     """Read and chunk the documents; those that cannot be read stay as the index `before` has them."""
     folder = DocumentFolder(workspace, snapshot, before.documents())
     library = folder.library
-    read = {name: library.read(name) for name in sorted(library.due)}
+    read = {name: library.read(name) for name in sorted(folder.readable)}
     if keep:
         library.keep()
     kept = before.chunks([name for name in folder.documents if read.get(name) is None])
@@ -194,6 +201,7 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
         pending_deletions=folder.pending_deletions,
         quarantined=library.quarantined,
         waiting=folder.waiting,
+        withheld=folder.withheld,
     )
 
 

@@ -99,6 +99,10 @@ class Workspace:
         return self.state / "quarantine.json"
 
     @property
+    def withheld_file(self) -> Path:
+        return self.state / "withheld.json"
+
+    @property
     def approvals(self) -> Path:
         return self.state / "approvals"
 

@@ -28,7 +28,7 @@ def approve_command(
 ) -> None:
     """Approve what a plan is waiting for.
 
-    The approval covers the plan's removals or its action, on the plan's data, and nothing else.
+    The approval covers the plan's removals, its withheld documents or its action, on the plan's data, and nothing else.
     """
     prepare_environment(project)
     from ragtide.flows.prefect_server.approvals import ApprovalInput
@@ -42,7 +42,7 @@ def approve_command(
     with opened.workspace.write_lock():
         plan = read_plan(opened, digest)
         approval = record_approval(opened.workspace, digest, plan, why)
-    approved = approval_subject(len(approval.removals), approval.action)
+    approved = approval_subject(approval)
     run = _answered_run(opened, plan, ApprovalInput(approve=True, why=why))
     print_text(f"approved: {approved}; {run} carries it out, on the plan's data only")
 
@@ -70,7 +70,7 @@ def reject_command(
     with opened.workspace.write_lock():
         plan = read_plan(opened, digest)
         rejection = record_rejection(opened.workspace, digest, plan, why)
-    declined = approval_subject(len(rejection.removals), *rejection.actions)
+    declined = approval_subject(rejection)
     run = _answered_run(opened, plan, ApprovalInput(approve=False, why=why))
     print_text(f"declined: {declined}; {run} continues without it")
 

@@ -125,13 +125,14 @@ def _to_plain(value: Any) -> Any:
 
 
 def pending_approval(plan: Plan) -> dict[str, object] | None:
-    """What a plan needs an approval for, for `emit_json`: an action, removals (document -> digest), or both."""
+    """What a plan needs an approval for, for `emit_json`: an action, removals, withheld documents; None for nothing."""
     if not plan.needs_approval:
         return None
     return {
         "plan": plan.content_digest(),
         "action": plan.decision.proposed,
         "removals": plan.deletions_to_approve,
+        "documents": plan.documents_to_approve,
     }
 
 

@@ -76,7 +76,7 @@ def _print_plan(plan: Plan, digest: str) -> None:
     print_parts(decision_renderables(plan))
     print_text("")
     if plan.needs_approval:
-        what = approval_subject(len(plan.deletions_to_approve), plan.decision.proposed)
+        what = approval_subject(plan)
         print_text(
             f"plan {digest}: approval needed for {what}: "
             f"`ragtide approve {digest}` approves, `ragtide reject {digest} --why TEXT` declines"

@@ -97,6 +97,8 @@ def approval_form(project: Project, cycle: Cycle, plan: Plan) -> str:
         parts.append(f"**Action to approve:** {proposed}{_forecast(plan)}")
     if plan.deletions_to_approve:
         parts.append(f"**Deletions to approve:** {list_some(tuple(plan.deletions_to_approve))}")
+    if plan.documents_to_approve:
+        parts.append(f"**Withheld documents to release:** {list_some(tuple(plan.documents_to_approve))}")
     parts.append(f"In the terminal: `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`.")
     parts.append(decision.decision_markdown(plan))
     return "\n\n".join(parts)

@@ -140,7 +140,7 @@ def _pending_approval(cycle: Cycle, plan: Plan, before: Plan | None) -> Notifica
         return None
     if before and before.needs_approval and before.approval_digest() == plan.approval_digest():
         return None
-    what = approval_subject(len(plan.deletions_to_approve), plan.decision.proposed)
+    what = approval_subject(plan)
     remedy = f"Answer with `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`"
     subject = f"{cycle.name}: approval pending for {what}"
     return Notification("pending_approval", subject, cycle.reason, remedy)

@@ -15,15 +15,14 @@ from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evaluation.retrieval_metrics import score_rankings, unique_documents
-from ragtide.pipelines.evaluation.scoring import grade_answer, is_well_formed, supports_answer
+from ragtide.pipelines.evaluation.scoring import grade_answer, is_well_formed, summarize_grades, supports_answer
 from ragtide.pipelines.index.search import Passage, Retriever
 from ragtide.pipelines.models.prompts import question_prompt
-from ragtide.pipelines.params import Params, ScoreParams
+from ragtide.pipelines.params import Params
 from ragtide.pipelines.ports import JudgeRequest
 from ragtide.pipelines.records.evaluation import GoldenQuestion, GradedAnswer, RetrievalMetrics, Scorecard
-from ragtide.pipelines.records.evidence import Measure
 from ragtide.pipelines.records.release import BuiltModel
-from ragtide.pipelines.sampling import evenly_spaced, measure_mean
+from ragtide.pipelines.sampling import evenly_spaced
 from ragtide.pipelines.training.samples import rank_by_overlap
 
 SEARCHES = ("hybrid", "vector", "text")
@@ -100,9 +99,7 @@ class Evaluator:
             questions=self.golden.digest(),
             index_version=system.reader.version if system.reader else None,
             adapter=system.model.adapter,
-            answer_score=measure_mean([answer.score for answer in graded], self._params.score),
-            retrieval_recall=_recall(graded, self._params.score),
-            malformed_share=measure_mean([float(not answer.well_formed) for answer in graded], self._params.score),
+            **summarize_grades(graded, self._params.score),
             retrieval=self._retrieval_metrics(system.reader) if with_searches else {},
             graded=tuple(graded),
         )
@@ -204,11 +201,4 @@ def _grade(question: GoldenQuestion, answer: str, retrieved: Sequence[Passage] |
         well_formed=is_well_formed(answer, question),
         gold_retrieved=any(is_gold_passage(passage, question) for passage in passages) if measurable else None,
         sources=tuple(unique_documents(passage.document for passage in passages)),
-    )
-
-
-def _recall(graded: Sequence[GradedAnswer], params: ScoreParams) -> Measure:
-    """Return the share of questions for which a gold passage was retrieved."""
-    return measure_mean(
-        [float(answer.gold_retrieved) for answer in graded if answer.gold_retrieved is not None], params
     )

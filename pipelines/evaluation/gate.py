@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import ceil
 
+from ragtide.pipelines.evaluation.scoring import summarize_grades
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.records.data import Chunk
 from ragtide.pipelines.records.evaluation import Check, Scorecard, SuiteScore, Verdict
@@ -18,30 +19,57 @@ IndexRows = Mapping[tuple[str, int], tuple[str, str]]
 
 
 def judge_candidate(
-    before: Scorecard, after: Scorecard, rows: IndexRows, chunks: Iterable[Chunk], params: Params
+    before: Scorecard,
+    after: Scorecard,
+    rows: IndexRows,
+    chunks: Iterable[Chunk],
+    params: Params,
+    excused: Collection[str] = frozenset(),
 ) -> Verdict:
     """Compare the candidate's scorecard with the live release's, and its index rows with a clean build's.
 
     `rows` is what the candidate's index holds, `chunks` those of a clean build of the snapshot. The tolerances apply to
     the mean of the paired difference: with few questions, the lower end of an interval would reject every refresh. For
-    the same reason a tolerance is at least one question where there are twenty or more of them.
+    the same reason a tolerance is at least one question where there are twenty or more of them. The questions that a
+    person has `excused` (ids) do not count.
     """
-    difference = _paired_difference(before, after, params)
+    live, candidate = (_without(scorecard, excused, params) for scorecard in (before, after))
+    difference = _paired_difference(live, candidate, params)
     expected = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
-    checks = (
-        _check_same_questions(before, after),
-        _check_difference("answer score", difference, params.gate.max_score_loss),
-        _check_drop(
-            "retrieval recall", before.retrieval_recall, after.retrieval_recall, params.gate.max_retrieval_loss
-        ),
-        _check_drop(
-            "well-formed share", _well_formed_share(before), _well_formed_share(after), params.gate.max_score_loss
-        ),
-        _check_rows(rows, expected),
-    )
+    compared = _compare_scores(live, candidate, difference, params) if live.graded or not excused else ()
+    checks = (_check_same_questions(before, after), *compared, _check_rows(rows, expected))
     return Verdict(
-        accepted=all(check.passed for check in checks), checks=checks, before=before, after=after, difference=difference
+        accepted=all(check.passed for check in checks),
+        checks=checks,
+        before=before,
+        after=after,
+        difference=difference,
+        excused=tuple(sorted(excused)),
     )
+
+
+def _compare_scores(live: Scorecard, candidate: Scorecard, difference: Measure, params: Params) -> tuple[Check, ...]:
+    gate = params.gate
+    well_formed = _well_formed_share(live), _well_formed_share(candidate)
+    return (
+        _check_difference("answer score", difference, gate.max_score_loss),
+        _check_drop("retrieval recall", live.retrieval_recall, candidate.retrieval_recall, gate.max_retrieval_loss),
+        _check_drop("well-formed share", *well_formed, gate.max_score_loss),
+    )
+
+
+def allowed_losses(questions: int, params: Params) -> int:
+    """The number of lost questions, of so many, that no tolerance of the gate forbids."""
+    tolerance = min(params.gate.max_score_loss, params.gate.max_retrieval_loss)
+    return int(_allowed_loss(tolerance, Measure(value=0.0, n=questions)) * questions)
+
+
+def _without(scorecard: Scorecard, excused: Collection[str], params: Params) -> Scorecard:
+    """A scorecard without the excused questions."""
+    if not excused:
+        return scorecard
+    graded = tuple(answer for answer in scorecard.graded if answer.question not in excused)
+    return scorecard.model_copy(update={"graded": graded, **summarize_grades(graded, params.score)})
 
 
 def check_suites(verdict: Verdict, suites: Sequence[SuiteScore], params: Params) -> Verdict:

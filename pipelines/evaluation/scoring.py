@@ -12,7 +12,10 @@ from itertools import groupby
 from typing import Any
 
 from ragtide.pipelines.data.text import NumberSet, holds_answer, json_fields, stated_values
-from ragtide.pipelines.records.evaluation import GoldenQuestion
+from ragtide.pipelines.params import ScoreParams
+from ragtide.pipelines.records.evaluation import GoldenQuestion, GradedAnswer
+from ragtide.pipelines.records.evidence import Measure
+from ragtide.pipelines.sampling import measure_mean
 
 
 def is_well_formed(answer: str, question: GoldenQuestion) -> bool:
@@ -126,6 +129,16 @@ SCORERS: Mapping[str, Score] = {
     "json_f1": json_f1,
     "command": command_match,
 }
+
+
+def summarize_grades(graded: Sequence[GradedAnswer], params: ScoreParams) -> dict[str, Measure]:
+    """Return the measures of a scorecard over graded answers, by their field: score, recall and malformed share."""
+    retrieved = [float(answer.gold_retrieved) for answer in graded if answer.gold_retrieved is not None]
+    return {
+        "answer_score": measure_mean([answer.score for answer in graded], params),
+        "retrieval_recall": measure_mean(retrieved, params),
+        "malformed_share": measure_mean([float(not answer.well_formed) for answer in graded], params),
+    }
 
 
 def supports_answer(text: str, question: GoldenQuestion) -> bool:

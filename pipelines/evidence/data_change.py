@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.data.diff import diff_snapshots
-from ragtide.pipelines.history.approvals import rejected_deletions_reason
+from ragtide.pipelines.history.approvals import rejected_deletions_reason, rejected_documents_reason
 from ragtide.pipelines.records.data import IndexDelta
 from ragtide.pipelines.records.decision import Rejection
 from ragtide.pipelines.records.evidence import DataChange
@@ -21,6 +21,7 @@ def describe_data_change(
     deleted_training_documents: Sequence[str] = (),
 ) -> DataChange:
     """The knowledge base compared with the live release; `delta` is what a refresh would change in the index."""
+    withheld = {entry.document: entry.digest for entry in knowledge.withheld.waiting}
     return DataChange(
         snapshot=knowledge.snapshot.id,
         live_release=release.id if release else None,
@@ -28,6 +29,9 @@ def describe_data_change(
         delta=delta,
         pending_deletions=dict(knowledge.pending_deletions),
         deletions_rejected_reason=rejected_deletions_reason(rejections, knowledge.pending_deletions),
+        withheld=withheld,
+        withheld_rejected_reason=rejected_documents_reason(rejections, withheld),
+        approved_documents=len(knowledge.withheld.approved),
         quarantined={document.document: document.reason for document in knowledge.quarantined},
         deleted_training_documents=tuple(deleted_training_documents),
     )

@@ -11,6 +11,7 @@ from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.index.rows import SampledRows
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.records.data import Chunk
+from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 
 @dataclass(frozen=True)
@@ -19,26 +20,28 @@ class LiveIndexView:
 
     `passages` are those of every document that differs from the corpus, as the index has it, and of every document that
     a golden question names; `changed` names the documents that differ; `sample` are some rows with their vectors, None
-    where these are of other settings.
+    where these are of other settings; `questions` are the golden questions.
     """
 
     passages: Mapping[str, Sequence[Chunk]]
     changed: frozenset[str]
     sample: SampledRows | None
+    questions: Sequence[GoldenQuestion] = ()
 
     @classmethod
     def of(
-        cls, index: Index, version: int | str, chunks: Sequence[Chunk], asked: Iterable[str], limit: int
+        cls, index: Index, version: int | str, chunks: Sequence[Chunk], questions: Sequence[GoldenQuestion], limit: int
     ) -> LiveIndexView:
-        """A version of the index beside the corpus's `chunks`.
+        """A version of the index beside the corpus's `chunks`, and the golden `questions`.
 
-        `asked` are documents of golden questions; `limit` rows are sampled, none where it is 0.
+        `limit` rows are sampled, none where it is 0.
         """
+        asked = {document for question in questions for document in question.docs}
         then = _positions(index.rows(version).items())
         now = _positions((chunk.key, (chunk.digest, "")) for chunk in chunks)
         changed = frozenset(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
         passages = InMemorySource.of(index.chunks([*sorted({*changed, *asked} & then.keys())], version)).by_document
-        return cls(passages, changed, index.sample(version, limit) if limit else None)
+        return cls(passages, changed, index.sample(version, limit) if limit else None, questions)
 
 
 def _positions(rows: Iterable[tuple[tuple[str, int], tuple[str, str]]]) -> dict[str, dict[int, str]]:

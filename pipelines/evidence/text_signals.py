@@ -6,6 +6,7 @@ cannot be measured, and is timed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TypeVar
@@ -17,13 +18,17 @@ from ragtide.pipelines.evidence.stale_facts import resurfaced_share, stale_fact_
 from ragtide.pipelines.evidence.text_changes import TextChanges, compare_texts
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.params import Params, ScoreParams
-from ragtide.pipelines.ports import Embedder
+from ragtide.pipelines.ports import Embedder, Vectors
 from ragtide.pipelines.records.data import Chunk
 from ragtide.pipelines.records.evidence import Measure, TextSignals
 from ragtide.pipelines.sampling import evenly_spaced
 
 CheckT = TypeVar("CheckT")
 Share = Callable[[Sequence[CheckT], Retriever, int, ScoreParams], Measure]
+# The fields of TextSignals that are no measures.
+NO_MEASURES = {"record_version", "captured_by"}
+# Golden questions whose nearest passages are compared, at most.
+COMPARED_QUESTIONS = 500
 FIRST = Measure.unmeasured("there is no live release to compare with")
 OFF = "switched off in params.yaml"
 
@@ -38,9 +43,10 @@ def measure_text(
 ) -> TextSignals:
     """Compare the changed documents with the live index; `index` and `retriever` are None before the first release."""
     if index is None or retriever is None:
-        return TextSignals(**dict.fromkeys((*TextSignals.model_fields.keys() - {"record_version"},), FIRST))
+        return TextSignals(**{name: FIRST for name in TextSignals.model_fields if name not in NO_MEASURES})
     text = TextComparison(knowledge, index, params)
     measures: dict[str, Measure] = {}
+    captured_by: str | None = None
     with watch("changed_sentence_share"):
         measures["changed_sentence_share"] = text.changed_sentence_share()
     with watch("stale_facts"):
@@ -51,7 +57,9 @@ def measure_text(
         measures["novelty"], measures["shift"] = text.vectors(embedder)
     with watch("vocabulary"):
         measures["vocabulary"] = text.vocabulary()
-    return TextSignals(**measures)
+    with watch("captured_questions"):
+        measures["captured_questions"], captured_by = text.captured_questions(embedder, retriever)
+    return TextSignals(**measures, captured_by=captured_by)
 
 
 class TextComparison:
@@ -61,6 +69,7 @@ class TextComparison:
         self._knowledge = knowledge
         self._index = index
         self._params = params
+        self._sample_vectors: Vectors | None = None
 
     @cached_property
     def changes(self) -> TextChanges:
@@ -109,20 +118,51 @@ class TextComparison:
 
     def vectors(self, embedder: Embedder) -> tuple[Measure, Measure]:
         """Novelty of the new chunks, and the shift of the documents: new chunks beside a sample of the old ones."""
-        limit = self._params.evidence.new_chunks
-        if not limit or not self._params.evidence.old_chunks:
-            return Measure.unmeasured(OFF), Measure.unmeasured(OFF)
-        if self._index.sample is None:
-            other = Measure.unmeasured("the index's vectors are of other settings")
-            return other, other
-        if not self.new_chunks:
-            none = Measure.unmeasured("there are no new chunks")
-            return none, none
-        prefix = self._params.embed.document_prefix
-        texts = [prefix + chunk.text for chunk in evenly_spaced(self.new_chunks, limit)]
-        new, old = embedder.embed(texts), self._index.sample.vectors
-        score = self._params.score
+        why = self._why_no_vectors()
+        if why or self._index.sample is None:
+            return Measure.unmeasured(why or OFF), Measure.unmeasured(why or OFF)
+        new, old, score = self._embed_sample(embedder), self._index.sample.vectors, self._params.score
         return drift.novelty(new, old, score), drift.shift(new, old, score)
+
+    def captured_questions(self, embedder: Embedder, retriever: Retriever) -> tuple[Measure, str | None]:
+        """The largest share of golden questions whose nearest passage one changed document would take, and its name.
+
+        Measured on the sample of new chunks, so a document with many of them may take more.
+        """
+        why = self._why_no_vectors()
+        questions = evenly_spaced(self._index.questions, COMPARED_QUESTIONS)
+        if why or not questions:
+            return Measure.unmeasured(why or "there are no golden questions"), None
+        new = self._embed_sample(embedder)
+        captured: Counter[str] = Counter()
+        nearest = retriever.nearest([question.question for question in questions])
+        for question, passage in zip(questions, nearest, strict=bool(nearest)):
+            similarities = new @ passage.question
+            document = self._sampled[int(similarities.argmax())].document
+            is_other = document != passage.document and document not in question.docs
+            captured[document] += bool(is_other and similarities.max() > passage.similarity)
+        document, count = min(captured.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
+        return Measure(value=round(count / len(questions), 6), n=len(questions)), document if count else None
+
+    def _why_no_vectors(self) -> str | None:
+        """Why the vectors of new chunks cannot be compared with the index's; None where they can."""
+        evidence = self._params.evidence
+        if not evidence.new_chunks or not evidence.old_chunks:
+            return OFF
+        if self._index.sample is None:
+            return "the index's vectors are of other settings"
+        return None if self.new_chunks else "there are no new chunks"
+
+    @cached_property
+    def _sampled(self) -> Sequence[Chunk]:
+        return evenly_spaced(self.new_chunks, self._params.evidence.new_chunks)
+
+    def _embed_sample(self, embedder: Embedder) -> Vectors:
+        """The vectors of the sampled new chunks, embedded once."""
+        if self._sample_vectors is None:
+            prefix = self._params.embed.document_prefix
+            self._sample_vectors = embedder.embed([prefix + chunk.text for chunk in self._sampled])
+        return self._sample_vectors
 
     def vocabulary(self) -> Measure:
         """The share of a new chunk's words that are in no old text."""

@@ -6,12 +6,13 @@ no-mass-deletion, docs/invariants.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.history.withheld import read_withheld
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Approval, Plan, Rejection
 from ragtide.pipelines.records.release import Release
@@ -34,9 +35,9 @@ def approved_actions(approvals: Iterable[Approval], snapshot: str) -> tuple[Acti
 
 def record_approval(workspace: Workspace, digest: str, plan: Plan, why: str) -> Approval:
     """Approve what a plan holds back, and delete rejections of it. Raises UserError where it holds nothing back."""
-    deletions = plan.evidence.data.pending_deletions
+    deletions, withheld = plan.evidence.data.pending_deletions, plan.evidence.data.withheld
     proposed = _proposed(workspace, plan)
-    if not deletions and proposed is None:
+    if not deletions and not withheld and proposed is None:
         raise UserError(f"plan {digest} holds nothing back: there is nothing to approve")
     approval = Approval(
         plan=digest,
@@ -45,6 +46,7 @@ def record_approval(workspace: Workspace, digest: str, plan: Plan, why: str) -> 
         at=_now(),
         action=proposed,
         snapshot=plan.evidence.data.snapshot if proposed else None,
+        documents=dict(withheld),
     )
     approval.write(_file(workspace, digest))
     for rejection in read_rejections(workspace):
@@ -68,6 +70,7 @@ def record_rejection(workspace: Workspace, digest: str, plan: Plan, why: str) ->
         params=plan.params,
         why=why,
         at=_now(),
+        documents=dict(plan.documents_to_approve),
     )
     rejection.write(workspace.rejections / f"{digest}.json")
     for approval in read_approvals(workspace):
@@ -92,17 +95,26 @@ def rejected_actions(rejections: Iterable[Rejection], snapshot: str, params: str
 
 def rejected_deletions_reason(rejections: Iterable[Rejection], pending: Mapping[str, str]) -> str | None:
     """Why the pending deletions are not to be made; None where a person has not declined each of them."""
-    rejections = list(rejections)
-    kept = {pair for rejection in rejections for pair in rejection.removals.items()}
-    if not pending or not pending.items() <= kept:
+    return _reason_to_keep([(rejection.removals, rejection.why) for rejection in rejections], pending)
+
+
+def rejected_documents_reason(rejections: Iterable[Rejection], withheld: Mapping[str, str]) -> str | None:
+    """Why the withheld documents are not to be released; None where a person has not declined each of them."""
+    return _reason_to_keep([(rejection.documents, rejection.why) for rejection in rejections], withheld)
+
+
+def _reason_to_keep(declined: Sequence[tuple[Mapping[str, str], str]], waiting: Mapping[str, str]) -> str | None:
+    """The last reason for which one of `waiting` was declined; None unless each of them was."""
+    everything = {pair for documents, _ in declined for pair in documents.items()}
+    if not waiting or not waiting.items() <= everything:
         return None
-    return next(rejection.why for rejection in reversed(rejections) if rejection.removals.items() & pending.items())
+    return next(why for documents, why in reversed(declined) if documents.items() & waiting.items())
 
 
 def is_answered(workspace: Workspace, plan: Plan) -> bool:
     """Whether a person has answered all that a plan asks for, under this plan's digest or another's."""
     proposed = _proposed(workspace, plan)
-    asked: Scope = {*plan.deletions_to_approve.items()}
+    asked: Scope = {*plan.deletions_to_approve.items(), *plan.documents_to_approve.items()}
     if proposed:
         asked.add((proposed, plan.evidence.data.snapshot))
     answers: list[Approval | Rejection] = [*read_approvals(workspace), *read_rejections(workspace)]
@@ -115,13 +127,13 @@ def _scope(answer: Approval | Rejection) -> Scope:
         actions = set(answer.actions)
     else:
         actions = {answer.action, *answer.action.parts} if answer.action else set()
-    return {*answer.removals.items(), *((action, answer.snapshot) for action in actions)}
+    return {*answer.removals.items(), *answer.documents.items(), *((action, answer.snapshot) for action in actions)}
 
 
 def _proposed(workspace: Workspace, plan: Plan) -> Action | None:
     """The action that a plan asks for; None where it is the deletions themselves that it asks for.
 
-    In suggest mode these need an approval as an action too.
+    The same holds for withheld documents. In suggest mode both need an approval as an action too.
     """
     wanted = any(option.worth_it for option in plan.decision.options) or workspace.params.policy.mode == "suggest"
     return plan.decision.proposed if wanted else None
@@ -146,7 +158,11 @@ def consume_approvals(workspace: Workspace, indexed: Mapping[str, str], release:
     An approval of an action is used up, or has no data left that it is about, with the next `release`.
     """
     for approval in read_approvals(workspace):
-        if not _is_open(approval, release) and not approval.removals.items() & indexed.items():
+        is_to_delete = bool(approval.removals.items() & indexed.items())
+        is_to_release = any(
+            approval.documents.get(entry.document) == entry.digest for entry in read_withheld(workspace)
+        )
+        if not (_is_open(approval, release) or is_to_delete or is_to_release):
             _file(workspace, approval.plan).unlink()
 
 

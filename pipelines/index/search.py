@@ -40,6 +40,15 @@ class Passage:
 
 
 @dataclass(frozen=True)
+class NearestPassage:
+    """A question's vector, and the document and cosine similarity of the passage that is nearest to it."""
+
+    question: Vectors
+    document: str
+    similarity: float
+
+
+@dataclass(frozen=True)
 class ScoredRows:
     """One ranking, best first; `floor` is the score of rows that are not in it."""
 
@@ -86,6 +95,16 @@ class Retriever:
         by = by or self._settings.by
         vectors = self._embed(questions) if by != "text" else {}
         return [self._search(question, vectors.get(question), top_k, by) for question in questions]
+
+    def nearest(self, questions: Sequence[str]) -> list[NearestPassage]:
+        """Each question's vector, with its nearest passage by vector and their cosine similarity; none in an empty
+        index.
+        """
+        if self._table.count_rows() == 0:
+            return []
+        vectors = self._embed(questions)
+        found = [(vectors[question], self._search_vectors(vectors[question], 1)[0]) for question in questions]
+        return [NearestPassage(vector, row["document"], similarity) for vector, (similarity, row) in found]
 
     def _embed(self, questions: Sequence[str]) -> dict[str, Vectors]:
         """Question -> vector, cached: a cycle asks its golden questions several times."""

@@ -76,23 +76,22 @@ def read_plan(project: Project, digest: str) -> Plan:
     return plan
 
 
-def load_current_plan(
-    project: Project, digest: str, snapshot: Snapshot, pending: Mapping[str, str] | None = None
-) -> Plan:
+def load_current_plan(project: Project, digest: str, snapshot: Snapshot, held: Mapping[str, str] | None = None) -> Plan:
     """The plan of that digest. Raises UserError where it is unknown or no longer current.
 
     That is where data, params, history, approvals or the live release changed since (invariant plan-is-what-happens).
-    `pending` are the deletions that wait now, where they are known: an approval since then makes another plan.
+    `held` are the documents that wait for an approval now, where they are known: an approval since then makes another
+    plan.
     """
     plan = read_plan(project, digest)
-    changed = [what for what, then, now in _compared(project, plan, snapshot, pending) if then != now]
+    changed = [what for what, then, now in _compared(project, plan, snapshot, held) if then != now]
     if changed:
         raise UserError(f"{' and '.join(changed)} changed since plan {digest}: make a new one with `ragtide plan`")
     return plan
 
 
 def _compared(
-    project: Project, plan: Plan, snapshot: Snapshot, pending: Mapping[str, str] | None
+    project: Project, plan: Plan, snapshot: Snapshot, held: Mapping[str, str] | None
 ) -> tuple[tuple[str, object, object], ...]:
     """What a plan depends on, as it was then and as it is now."""
     data, release = plan.evidence.data, project.registry.champion()
@@ -101,5 +100,5 @@ def _compared(
         ("the live release", data.live_release, release.id if release else None),
         ("params.yaml", plan.params, project.workspace.params.digest()),
         ("what was decided and done", plan.evidence.limits.past, past_decisions(project.registry.history())),
-        ("what is approved", data.pending_deletions, data.pending_deletions if pending is None else dict(pending)),
+        ("what is approved", data.held, data.held if held is None else dict(held)),
     )

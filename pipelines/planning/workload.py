@@ -40,10 +40,9 @@ def view_live_index(
     delta = index.delta(knowledge.chunks, release.index.version if release else None)
     if release is None:
         return ComparedIndex(delta, None)
-    asked = {document for question in golden.questions for document in question.docs}
     limit = 0 if delta.rebuild else project.workspace.params.evidence.old_chunks
     live = project.index_of(release.index)
-    return ComparedIndex(delta, LiveIndexView.of(live, release.index_tag, knowledge.chunks, asked, limit))
+    return ComparedIndex(delta, LiveIndexView.of(live, release.index_tag, knowledge.chunks, golden.questions, limit))
 
 
 def tuning_data_of(project: Project, corpus: Corpus, release: Release | None) -> TuningData | None:

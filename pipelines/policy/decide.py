@@ -32,6 +32,10 @@ LISTED_SIGNALS = (
     "vocabulary",
     "excess_loss",
 )
+# A share of captured questions above which the document is named (docs/log.md).
+CAPTURED_SHARE = 0.1
+# Documents that a reason names; the others are counted.
+NAMED_DOCUMENTS = 3
 
 
 def make_decision(evidence: Evidence, params: PolicyParams) -> Decision:
@@ -82,7 +86,7 @@ def _allowed(wanted: Action, index: Sequence[FinalDecision], evidence: Evidence,
     `index` is what is wanted for the index, and the least that would do for it.
     """
     if wanted == Action.NOTHING:
-        return Action.HOLD if _deletions_need_approval(evidence.data) else wanted
+        return Action.HOLD if _data_needs_approval(evidence.data) else wanted
     parts = [decision.action for decision in index if decision.wanted] if wanted.refreshes else []
     for action in (wanted, *parts):
         if action in evidence.limits.approved_actions or _needs_no_approval(action, evidence, params):
@@ -96,14 +100,15 @@ def _needs_no_approval(action: Action, evidence: Evidence, params: PolicyParams)
 
 
 def _proposed(action: Action, wanted: Action, data: DataChange) -> Action | None:
-    """What an approval would start: what was wanted, or the deletions that the guard holds back."""
+    """What an approval would start: what was wanted, or the deletions and documents that are held back."""
     if wanted not in (action, Action.NOTHING):
         return wanted
-    return Action.REFRESH if _deletions_need_approval(data) and action == Action.HOLD else None
+    return Action.REFRESH if _data_needs_approval(data) and action == Action.HOLD else None
 
 
-def _deletions_need_approval(data: DataChange) -> bool:
-    return bool(data.pending_deletions) and data.deletions_rejected_reason is None
+def _data_needs_approval(data: DataChange) -> bool:
+    deletions = bool(data.pending_deletions) and data.deletions_rejected_reason is None
+    return deletions or (bool(data.withheld) and data.withheld_rejected_reason is None)
 
 
 def _pending_reason(wanted: Action, action: Action, evidence: Evidence, params: PolicyParams) -> Reason:
@@ -202,6 +207,12 @@ def _reasons_besides(evidence: Evidence) -> tuple[Reason, ...]:
             if why is None
             else Reason.of(ReasonCode.DELETIONS_DECLINED, documents=documents, why=why)
         )
+    if data.withheld:
+        reasons.append(_withheld_reason(data))
+    captured = evidence.text.captured_questions.value
+    if captured is not None and captured > CAPTURED_SHARE:
+        document = evidence.text.captured_by
+        reasons.append(Reason.of(ReasonCode.QUESTIONS_CAPTURED, document=document, share=captured))
     if data.quarantined:
         reasons.append(Reason.of(ReasonCode.QUARANTINED, documents=len(data.quarantined)))
     if training.filtered:
@@ -211,6 +222,14 @@ def _reasons_besides(evidence: Evidence) -> tuple[Reason, ...]:
     if stale:
         reasons.append(Reason.of(ReasonCode.STALE_QUESTIONS, questions=len(stale)))
     return tuple(reasons)
+
+
+def _withheld_reason(data: DataChange) -> Reason:
+    names = ", ".join(sorted(data.withheld)[:NAMED_DOCUMENTS])
+    if data.withheld_rejected_reason is None:
+        return Reason.of(ReasonCode.DOCUMENTS_WITHHELD, documents=len(data.withheld), names=names)
+    why = data.withheld_rejected_reason
+    return Reason.of(ReasonCode.WITHHELD_DECLINED, documents=len(data.withheld), names=names, why=why)
 
 
 def unmeasured_signals(evidence: Evidence) -> dict[str, str]:

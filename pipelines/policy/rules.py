@@ -48,7 +48,9 @@ def decide_refresh(refresh: FinalDecision, evidence: Evidence, params: PolicyPar
         reasons = (must, *refresh.recommendation.reasons)
         counterfactual = Reason.of(ReasonCode.IF_REJECTED_BEFORE)
         refresh = replace(refresh, recommendation=Recommendation(True, reasons, counterfactual))
-    if rejected := limits.rejected_actions.get(action):
+    # A person who released withheld documents has overruled the gate's rejection of the same data.
+    rejected = None if evidence.data.approved_documents else limits.rejected_actions.get(action)
+    if rejected:
         return refresh.declined(OTHER_DATA, Reason.of(ReasonCode.REJECTED_BEFORE, why=rejected))
     if not must and refresh.wanted and (over := _over_budget(refresh.option.seconds, limits, params)):
         return refresh.declined(BUDGET_LEFT, over)
@@ -113,6 +115,8 @@ def required_refresh(data: DataChange, params: PolicyParams) -> Reason | None:
     deleted = delta.documents_deleted - delta.documents_renamed
     if deleted > 0:
         return Reason.of(ReasonCode.DELETED_IN_INDEX, documents=deleted)
+    if data.approved_documents:
+        return Reason.of(ReasonCode.DOCUMENTS_APPROVED, documents=data.approved_documents)
     if delta.documents_renamed and params.refresh_on_rename:
         return Reason.of(ReasonCode.RENAMED_IN_INDEX, documents=delta.documents_renamed)
     return None

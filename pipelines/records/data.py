@@ -71,6 +71,26 @@ class Quarantine(Record):
     documents: tuple[QuarantinedDocument, ...] = ()
 
 
+class WithheldDocument(Record):
+    """A document that took answers from golden questions at the gate, so that it does not go live unapproved.
+
+    `digest` is that of the content, `questions` are the ids of the questions that were lost to it, `golden` is the id
+    of the golden folder that they were asked from, `since` the time at which it was withheld.
+    """
+
+    document: str
+    digest: str
+    questions: tuple[str, ...]
+    golden: str
+    since: str
+
+
+class Withheld(Record):
+    """The documents that are withheld."""
+
+    documents: tuple[WithheldDocument, ...] = ()
+
+
 class Rename(Record):
     """The same content under another path."""
 

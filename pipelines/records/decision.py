@@ -13,7 +13,8 @@ from ragtide.pipelines.records.reason import Reason
 class Approval(Record):
     """A person's approval of what one plan holds back; it covers that and nothing else.
 
-    `removals` are documents (document -> digest); `action` is what costs more than the limit, for `snapshot` alone.
+    `removals` are documents to delete, `documents` withheld ones to release (document -> digest); `action` is what
+    costs more than the limit, for `snapshot` alone.
     """
 
     plan: str
@@ -22,13 +23,14 @@ class Approval(Record):
     at: str
     action: Action | None = None
     snapshot: str | None = None
+    documents: dict[str, str] = Field(default_factory=dict)
 
 
 class Rejection(Record):
     """A person's rejection of what one plan holds back.
 
-    `removals` are documents (document -> digest) that are to stay; `actions` are not to be proposed again for
-    `snapshot` under `params`.
+    `removals` are documents that are to stay, `documents` withheld ones that are not to be released (document ->
+    digest); `actions` are not to be proposed again for `snapshot` under `params`.
     """
 
     plan: str
@@ -38,6 +40,7 @@ class Rejection(Record):
     params: str
     why: str
     at: str
+    documents: dict[str, str] = Field(default_factory=dict)
 
 
 class Option(Record):
@@ -104,15 +107,26 @@ class Plan(Record):
         return {} if data.deletions_rejected_reason else data.pending_deletions
 
     @property
+    def documents_to_approve(self) -> dict[str, str]:
+        """The withheld documents (document -> digest) whose release waits for a person's answer."""
+        data = self.evidence.data
+        return {} if data.withheld_rejected_reason else data.withheld
+
+    @property
     def needs_approval(self) -> bool:
         """Whether a person is to approve or reject something."""
-        return bool(self.deletions_to_approve) or self.decision.proposed is not None
+        return bool(self.deletions_to_approve or self.documents_to_approve) or self.decision.proposed is not None
 
     def approval_digest(self) -> str:
         """A digest of what is asked for: one answer covers all plans with the same one."""
         proposed = self.decision.proposed
         return json_digest(
-            [self.deletions_to_approve, str(proposed), self.evidence.data.snapshot if proposed else None]
+            [
+                self.deletions_to_approve,
+                self.documents_to_approve,
+                str(proposed),
+                self.evidence.data.snapshot if proposed else None,
+            ]
         )
 
     def content_digest(self) -> str:

@@ -90,7 +90,8 @@ class Verdict(Record):
     """The gate's judgement of a candidate, without which there is no release: accepted or rejected, and every check.
 
     `difference` is candidate minus live, question by question. `suites` are the regression suites; there are none where
-    the candidate has the live release's model, or nothing is live.
+    the candidate has the live release's model, or nothing is live. `behind` are the changed documents behind lost
+    questions (document -> question ids); `excused` are the questions that a person gave up with an approval.
     """
 
     accepted: bool
@@ -99,3 +100,5 @@ class Verdict(Record):
     after: Scorecard
     difference: Measure
     suites: tuple[SuiteScore, ...] = ()
+    behind: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    excused: tuple[str, ...] = ()

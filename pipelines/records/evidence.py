@@ -103,6 +103,10 @@ class DataChange(Record):
     person declined them, so that they are not asked about again. `quarantined` are documents that cannot be read, with
     the reason; their rows stay. `deleted_training_documents` are documents that the live adapter was trained on and
     that are deleted now.
+
+    `withheld` (document -> digest) took answers from golden questions at the gate, so that they wait for an approval;
+    `withheld_rejected_reason` is why a person declined them. `approved_documents` counts those that an approval covers
+    and that are not live yet.
     """
 
     snapshot: str
@@ -111,8 +115,16 @@ class DataChange(Record):
     delta: IndexDelta
     pending_deletions: dict[str, str] = Field(default_factory=dict)
     deletions_rejected_reason: str | None = None
+    withheld: dict[str, str] = Field(default_factory=dict)
+    withheld_rejected_reason: str | None = None
+    approved_documents: int = 0
     quarantined: dict[str, str] = Field(default_factory=dict)
     deleted_training_documents: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> dict[str, str]:
+        """What waits for an approval, document -> digest: deletions, and withheld documents."""
+        return {**self.pending_deletions, **self.withheld}
 
 
 class AnswerScores(Record):
@@ -148,6 +160,9 @@ class TextSignals(Record):
     changed facts for which the live index still gives the old value; `resurfaced_deletions`: the share of removed
     sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors, and `vocabulary` of
     their words.
+
+    `captured_questions`: the largest share of golden questions whose nearest passage would be that of one changed
+    document, `captured_by`, which neither answered them so far nor is named by them.
     """
 
     changed_sentence_share: Measure = NOT_REQUESTED
@@ -156,6 +171,8 @@ class TextSignals(Record):
     novelty: Measure = NOT_REQUESTED
     shift: Measure = NOT_REQUESTED
     vocabulary: Measure = NOT_REQUESTED
+    captured_questions: Measure = NOT_REQUESTED
+    captured_by: str | None = None
 
 
 class TrainingData(Record):

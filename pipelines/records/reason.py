@@ -59,6 +59,7 @@ class ReasonCode(StrEnum):
     REBUILD_NEEDED = "rebuild_needed"
     DELETED_IN_INDEX = "deleted_in_index"
     RENAMED_IN_INDEX = "renamed_in_index"
+    DOCUMENTS_APPROVED = "documents_approved"
 
     # What is not done under any policy.
     REJECTED_BEFORE = "rejected_before"
@@ -106,6 +107,9 @@ class ReasonCode(StrEnum):
     # What an operator should know besides.
     DELETIONS_PENDING = "deletions_pending"
     DELETIONS_DECLINED = "deletions_declined"
+    DOCUMENTS_WITHHELD = "documents_withheld"
+    WITHHELD_DECLINED = "withheld_declined"
+    QUESTIONS_CAPTURED = "questions_captured"
     QUARANTINED = "quarantined"
     FILTERED = "filtered"
     TRAINED_ON_DELETED = "trained_on_deleted"

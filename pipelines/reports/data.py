@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ragtide.pipelines.records.data import DataIssue, QuarantinedDocument
+from ragtide.pipelines.records.data import DataIssue, QuarantinedDocument, WithheldDocument
 from ragtide.pipelines.records.release import MaintenanceStep
 from ragtide.pipelines.reports.markdown import escape_controls, markdown_table
 
@@ -16,6 +16,15 @@ def quarantine_markdown(documents: Sequence[QuarantinedDocument]) -> str:
         for document in documents
     ]
     return markdown_table(("document", "reason", "attempts", "since"), rows)
+
+
+def withheld_markdown(documents: Sequence[WithheldDocument]) -> str:
+    """Return a row for each document that took answers at the gate: how many questions were lost to it, since when."""
+    rows = [
+        (f"`{escape_controls(document.document)}`", str(len(document.questions)), document.since)
+        for document in documents
+    ]
+    return markdown_table(("document", "lost questions", "since"), rows)
 
 
 def issues_markdown(issues: Sequence[DataIssue]) -> str:

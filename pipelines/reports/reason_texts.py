@@ -220,6 +220,10 @@ REASONS: dict[ReasonCode, Text] = {
         f"{count_of(v['documents'], 'document')} {agree(v['documents'], 'has', 'have')} another name, "
         "and policy.refresh_on_rename is set"
     ),
+    C.DOCUMENTS_APPROVED: lambda v: (
+        f"a person approved {count_of(v['documents'], 'withheld document')} that {agree(v['documents'], 'is', 'are')} "
+        "not live yet"
+    ),
     C.REJECTED_BEFORE: lambda v: str(v["why"]),
     C.REJECTED_WITH_REFRESH: lambda v: f"the refresh goes first, since both at once are ruled out ({v['why']})",
     C.OVER_BUDGET: _over_budget,
@@ -265,6 +269,19 @@ REASONS: dict[ReasonCode, Text] = {
     C.DELETIONS_DECLINED: lambda v: (
         f"{_documents_deleted(v)}: a person declined it ({v['why']}); {_their_chunks(v)} stay"
     ),
+    C.DOCUMENTS_WITHHELD: lambda v: (
+        f"{count_are(v['documents'], 'document')} withheld, since the gate lost answers to "
+        f"{agree(v['documents'], 'it', 'them')} ({v['names']}): {agree(v['documents'], 'it waits', 'they wait')} for "
+        "`ragtide approve` with this plan's digest, for a correction, or for other golden questions"
+    ),
+    C.WITHHELD_DECLINED: lambda v: (
+        f"{count_are(v['documents'], 'document')} withheld ({v['names']}): a person declined "
+        f"{agree(v['documents'], 'it', 'them')} ({v['why']})"
+    ),
+    C.QUESTIONS_CAPTURED: lambda v: (
+        f"{v['document']} would take the nearest passage of {format_percent(v['share'])} of the golden questions: "
+        "check that it is meant to answer them"
+    ),
     C.QUARANTINED: lambda v: (
         f"{count_of(v['documents'], 'document')} cannot be read and {agree(v['documents'], 'is', 'are')} "
         "quarantined: `ragtide status` says why"
@@ -275,7 +292,7 @@ REASONS: dict[ReasonCode, Text] = {
         "`ragtide lineage` lists what it has seen"
     ),
     C.STALE_QUESTIONS: lambda v: f"{count_are(v['questions'], 'golden question')} stale and not scored",
-    C.APPROVAL_ONLY: "nothing else is worth its cost: only the deletions wait",
+    C.APPROVAL_ONLY: "nothing else is worth its cost: only the deletions and the withheld documents wait",
     C.SUGGEST_MODE: lambda v: (
         f"policy.mode is suggest: {v['action']} waits for `ragtide approve` with this plan's digest{_meanwhile(v)}"
     ),
@@ -288,6 +305,7 @@ SHORT: dict[ReasonCode, Text] = {
     C.INDEX_CURRENT: "the index is current",
     C.DELETED_IN_INDEX: lambda v: f"{count_of(v['documents'], 'deleted document')} still in the live index",
     C.RENAMED_IN_INDEX: lambda v: f"{count_of(v['documents'], 'renamed document')}",
+    C.DOCUMENTS_APPROVED: lambda v: f"{count_of(v['documents'], 'approved document')} not live yet",
     C.GAIN_MEASURED: lambda v: f"the index lacks answers worth {format_points(v['points'])}",
     C.GAIN_WITH_TRAINED_MODEL: lambda v: f"the index lacks answers worth {format_points(v['points'])}",
     C.GAIN_ESTIMATED: lambda v: f"new text is worth about {format_points(v['points'])}",

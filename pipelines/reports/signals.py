@@ -83,6 +83,7 @@ def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
         "documents_changed": len(data.changes.added) + len(data.changes.edited),
         "documents_removed": len(data.changes.removed),
         "deletions_pending": len(data.pending_deletions),
+        "documents_withheld": len(data.withheld),
         "documents_quarantined": len(data.quarantined),
         "deleted_training_documents_count": len(data.deleted_training_documents),
         "forecast_refresh_seconds": limits.costs.refresh_seconds,
@@ -225,6 +226,10 @@ def _excess_loss(value: float, measured: Measure) -> str:
     return f"new examples cost the model {value:.2f} nats a token more than those that it was trained on"
 
 
+def _captured(value: float, _: Measure) -> str:
+    return f"one changed document would take the nearest passage of {format_percent(value)} of the golden questions"
+
+
 def _counted(share: float, measured: Measure, noun: str) -> str:
     return part_are(round(share * measured.n), measured.n, noun)
 
@@ -269,6 +274,12 @@ CHANGED_TEXT = (
     Signal("novelty of new chunks", "novelty", _novelty),
     Signal("shift of the documents", "shift", _shift),
     Signal("new vocabulary", "vocabulary", _vocabulary, "the new chunks have no new words"),
+    Signal(
+        "captured questions",
+        "captured_questions",
+        _captured,
+        "no changed document takes the nearest passage of a golden question",
+    ),
 )
 EXAMPLES = (Signal("excess loss of new examples", "excess_loss", _excess_loss),)
 # The gain of a refresh is no metric of its own: MLflow has the expected gain of the chosen action.
@@ -362,8 +373,18 @@ def _waiting(data: DataChange) -> list[SignalRow]:
         SignalRow(
             "deletions declined by a person" if declined else "deletions pending approval", str(len(pending)), means
         ),
+        *_withheld(data),
         SignalRow("quarantined documents", str(quarantined), "their chunks in the index stay" if quarantined else ""),
     ]
+
+
+def _withheld(data: DataChange) -> list[SignalRow]:
+    """The documents that took answers at the gate; no row where there are none."""
+    withheld, declined = data.withheld, data.withheld_rejected_reason
+    name = "withheld documents, declined by a person" if declined else "withheld documents"
+    until = "" if declined else " until `ragtide approve`, a correction, or other golden questions"
+    means = f"{list_some(tuple(withheld))}: not released{until}"
+    return [SignalRow(name, str(len(withheld)), means)] if withheld else []
 
 
 def _deleted_training(data: DataChange) -> list[SignalRow]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ragtide.pipelines.records.evaluation import Check, GoldenQuestion, RetrievalMetrics, Scorecard, SuiteScore, Verdict
+from ragtide.pipelines.records.evaluation import GoldenQuestion, RetrievalMetrics, Scorecard, SuiteScore, Verdict
 from ragtide.pipelines.records.evidence import Measure
 from ragtide.pipelines.reports.decision_plot import error_bars
-from ragtide.pipelines.reports.markdown import SHOWN, escape_controls, markdown_table
+from ragtide.pipelines.reports.markdown import SHOWN, escape_controls, list_some, markdown_table
+from ragtide.pipelines.reports.signals import count_of
 
 NONE = "None."
 SCALE = (
@@ -46,15 +47,18 @@ def verdict_markdown(verdict: Verdict, questions: Sequence[GoldenQuestion] = ())
             markdown_table(("check", "result", "details"), checks),
             *_retrieval_section(verdict),
             *_suites_section(verdict.suites, wordings),
+            *_behind_section(verdict, wordings),
             "## Questions whose score changed",
             _changed_answers(verdict.before, verdict.after, wordings),
         ]
     )
 
 
-def failed_checks(checks: Iterable[Check]) -> str:
-    """Return the failed checks with their details in one line."""
-    return "; ".join(f"{check.name}: {check.detail}" for check in checks if not check.passed)
+def failed_checks(verdict: Verdict) -> str:
+    """Return the failed checks with their details, and the documents behind lost questions, in one line."""
+    failed = [f"{check.name}: {check.detail}" for check in verdict.checks if not check.passed]
+    behind = [f"{document} ({count_of(len(lost), 'question')})" for document, lost in verdict.behind.items()]
+    return "; ".join([*failed, *([f"lost to changed documents: {list_some(behind)}"] if behind and failed else [])])
 
 
 def verdict_plot(verdict: Verdict) -> Figure:
@@ -128,6 +132,18 @@ def _suites_section(suites: Sequence[SuiteScore], wordings: Mapping[str, str]) -
     changed = [(escape_controls(suite.name), _changed_answers(suite.before, suite.after, wordings)) for suite in suites]
     lists = [f"### {name}\n\n{answers}" for name, answers in changed if answers != NONE]
     return ["## Regression suites", markdown_table(("suite", "live", "candidate"), rows), *lists]
+
+
+def _behind_section(verdict: Verdict, wordings: Mapping[str, str]) -> list[str]:
+    """Return a table of the changed documents behind lost questions, and the questions that a person gave up."""
+    rows = [
+        (document, str(len(lost)), list_some([wordings.get(question, question) for question in lost]))
+        for document, lost in verdict.behind.items()
+    ]
+    head = ("document", "lost questions", "which")
+    table = ["## Changed documents behind lost questions", markdown_table(head, rows)] if rows else []
+    excused = f"{len(verdict.excused)} questions do not count: a person approved the documents that took their answers."
+    return [*table, *([excused] if verdict.excused else [])]
 
 
 def _changed_answers(before: Scorecard, after: Scorecard, wordings: Mapping[str, str]) -> str:

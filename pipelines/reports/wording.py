@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from textwrap import shorten
 
 from ragtide.pipelines.records.action import Action
-from ragtide.pipelines.records.decision import Decision, Option, Plan
+from ragtide.pipelines.records.decision import Approval, Decision, Option, Plan, Rejection
 from ragtide.pipelines.records.evidence import Costs, DataChange
 from ragtide.pipelines.records.reason import Reason, ReasonCode
 from ragtide.pipelines.records.release import Cycle, Outcome
@@ -51,7 +51,7 @@ def headline(plan: Plan) -> str:
 
 def _headline(plan: Plan) -> str:
     data, decision = plan.evidence.data, plan.decision
-    unchanged = data.changes.is_empty and data.delta.is_empty and not data.pending_deletions
+    unchanged = data.changes.is_empty and data.delta.is_empty and not data.held
     if decision.action == Action.NOTHING and unchanged:
         return "nothing has changed since the live release"
     chosen = [option for option in decision.component_options if option.worth_it]
@@ -60,9 +60,8 @@ def _headline(plan: Plan) -> str:
     if chosen:
         return _main_reasons(chosen)
     rejected = _rejected_text(decision)
-    if plan.deletions_to_approve:
-        deletions = count_of(len(plan.deletions_to_approve), "deletion")
-        return f"{deletions} pending approval; {rejected or _nothing_else(data)}"
+    if waiting := held_documents(len(plan.deletions_to_approve), len(plan.documents_to_approve)):
+        return f"{waiting} pending approval; {rejected or _nothing_else(data)}"
     if rejected:
         return rejected
     gaining = [option for option in decision.component_options if option.gain_points]
@@ -78,9 +77,12 @@ def _rejected_text(decision: Decision) -> str:
 
 
 def _nothing_else(data: DataChange) -> str:
-    """Why nothing is done besides the deletions that wait."""
-    kept = tuple(document for document in data.changes.removed if document not in data.pending_deletions)
-    others = data.changes.model_copy(update={"removed": kept})
+    """Why nothing is done besides what waits for an approval."""
+    parts = {
+        name: tuple(document for document in getattr(data.changes, name) if document not in data.held)
+        for name in ("added", "edited", "removed")
+    }
+    others = data.changes.model_copy(update=parts)
     unchanged = others.is_empty and data.delta.is_empty
     return "nothing else has changed" if unchanged else "nothing else is worth its cost"
 
@@ -166,9 +168,21 @@ def describe_costs(costs: Costs) -> str:
     return f"{source} Forecasts were off by {format_percent(costs.error_share)} ({runs})."
 
 
-def approval_subject(deletions: int, *actions: Action | None) -> str:
-    """What needs an approval, or got one: `3 deletions and RETRAIN`."""
-    return " and ".join([*([count_of(deletions, "deletion")] if deletions else []), *map(str, filter(None, actions))])
+def held_documents(deletions: int, withheld: int) -> str:
+    """What is held back of the documents: `3 deletions and 1 withheld document`; empty where nothing is."""
+    counts = {"deletion": deletions, "withheld document": withheld}
+    return " and ".join(count_of(count, noun) for noun, count in counts.items() if count)
+
+
+def approval_subject(answered: Plan | Approval | Rejection) -> str:
+    """What a plan needs an approval for, or what a person answered: `3 deletions and RETRAIN`."""
+    if isinstance(answered, Plan):
+        deletions, withheld = answered.deletions_to_approve, answered.documents_to_approve
+        actions: tuple[Action | None, ...] = (answered.decision.proposed,)
+    else:
+        deletions, withheld = answered.removals, answered.documents
+        actions = (answered.action,) if isinstance(answered, Approval) else answered.actions
+    return " and ".join(filter(None, [held_documents(len(deletions), len(withheld)), *map(str, filter(None, actions))]))
 
 
 # --- outcomes ------------------------------------------------------------------------------------------------------
@@ -178,7 +192,7 @@ def describe_outcome(cycle: Cycle) -> str:
     """The outcome of a cycle, in one clause."""
     texts = {
         Outcome.RUNNING: "running",
-        Outcome.RELEASED: f"release {cycle.release}",
+        Outcome.RELEASED: f"release {cycle.release}{cycle.detail and f' {cycle.detail}'}",
         Outcome.REJECTED: f"rejected by the gate: {cycle.detail}",
         Outcome.NOTHING: "nothing to do",
         Outcome.HELD: f"pending approval: `ragtide approve {cycle.plan}`",

@@ -23,11 +23,13 @@ from ragtide.pipelines.evaluation.gate import judge_candidate
 from ragtide.pipelines.history.approvals import read_approvals, record_approval, record_rejection
 from ragtide.pipelines.history.costs import Workload, forecast_costs
 from ragtide.pipelines.history.history import past_decisions
+from ragtide.pipelines.history.withheld import read_withheld
 from ragtide.pipelines.planning.plan import make_plan, read_plan
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Quarantine
 from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.registry.releases import Registry
+from ragtide.pipelines.release import proof
 from ragtide.pipelines.release.lineage import SAW_DELETED
 from ragtide.pipelines.release.rollback import roll_back
 from tests import fakes
@@ -198,8 +200,8 @@ def test_a_rejected_candidate_does_not_go_live_and_is_not_retried_on_the_same_da
     assert home.answer("Pump") == OLD
 
     again = home.run_cycle()
-    assert (again.decision, again.outcome) == ("NOTHING", "nothing")
-    assert "the gate rejected it for this data in cycle-0002" in again.reason
+    assert (again.decision, again.outcome) == ("HOLD", "held")
+    assert set(read_plan(home.project, again.plan).documents_to_approve) == {"Pump.md"}
     assert home.steps(again) == [("observe", FINISHED), ("decide", FINISHED)]
     assert not fakes.CountingTrainer.lessons
     assert home.live == before
@@ -265,7 +267,7 @@ def test_a_rollback_during_a_cycle_is_not_undone_by_it(home: CycleProject, monke
         return original(*arguments)
 
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(tasks, "judge_candidate", judged_late)
+        meanwhile.setattr(proof, "judge_candidate", judged_late)
         with pytest.raises(UserError, match=r"release 1 .* release 2"):
             home.run_cycle()
     assert home.live == first
@@ -307,7 +309,7 @@ def test_a_cycle_that_lost_the_lease_publishes_nothing(home: CycleProject, monke
         return original(*arguments)
 
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(tasks, "judge_candidate", taken_over)
+        meanwhile.setattr(proof, "judge_candidate", taken_over)
         with pytest.raises(UserError, match="has taken over its lease"):
             home.run_cycle()
     assert home.live == before
@@ -393,6 +395,93 @@ def test_declined_deletions_stay_in_the_index_and_need_no_further_answer(home: C
     (home.root / "data/kb/Gear.md").unlink()
     pending = read_plan(home.project, home.run_cycle().plan)
     assert set(pending.deletions_to_approve) == {"Motor.md", "Gear.md"}
+
+
+# --- withheld documents --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def poisoned(home: CycleProject) -> CycleProject:
+    """The project with a page that copies the questions with other answers, beside an added and a deleted page."""
+    records = "".join(f"## {name} 1\n\n- End of life: {NEW}\n\n" for name in ("Pump", "Tank", "Valve"))
+    write(home.root / "data/kb/Copy.md", f"# When does it reach end of life?\n\n{records}")
+    home.page("Late", OLD)
+    (home.root / "data/kb/Gear.md").unlink()
+    return home
+
+
+def test_a_page_that_takes_the_answers_waits_while_the_rest_goes_live_and_is_not_proven_again(
+    poisoned: CycleProject,
+) -> None:
+    cycle = poisoned.run_cycle()
+    assert (cycle.decision, cycle.release) == ("REFRESH", "2")
+    assert poisoned.documents() == {"Pump.md", "Tank.md", "Valve.md", "Motor.md", "Late.md"}
+    assert [poisoned.answer(name) for name in ("Pump", "Tank", "Valve")] == [OLD, OLD, OLD]
+    names = [name for name, _ in poisoned.steps(cycle)]
+    assert names.count("refresh-index") == 2
+    assert [name for name in names if name.startswith("prove")] == ["prove rejected", "prove accepted"]
+    assert "Copy.md" in cycle.detail
+    assert "withheld.md" in poisoned.artifacts(cycle)
+
+    # The same page asks a person, costs no proof, and does not stop the next change.
+    waiting = poisoned.run_cycle()
+    assert (waiting.decision, waiting.outcome) == ("HOLD", "held")
+    assert poisoned.steps(waiting) == [("observe", FINISHED), ("decide", FINISHED)]
+    assert set(read_plan(poisoned.project, waiting.plan).documents_to_approve) == {"Copy.md"}
+    poisoned.page("Later", OLD)
+    later = poisoned.run_cycle()
+    assert (later.decision, later.release) == ("REFRESH", "3")
+    assert [name for name, _ in poisoned.steps(later)].count("prove accepted") == 1
+    assert poisoned.documents() >= {"Late.md", "Later.md"}
+    # Another name does not help it.
+    (poisoned.root / "data/kb/Copy.md").rename(poisoned.root / "data/kb/Other.md")
+    assert set(read_plan(poisoned.project, poisoned.run_cycle().plan).documents_to_approve) == {"Other.md"}
+    assert "Other.md" not in poisoned.documents()
+
+
+def test_an_approved_page_goes_live_although_it_takes_answers(poisoned: CycleProject) -> None:
+    poisoned.run_cycle()
+    waiting = poisoned.run_cycle()
+    record_approval(poisoned.project.workspace, waiting.plan, read_plan(poisoned.project, waiting.plan), "it is right")
+    approved = poisoned.run_cycle()
+    assert (approved.decision, approved.release) == ("REFRESH", "3")
+    assert "Copy.md" in poisoned.documents()
+    assert read_approvals(poisoned.project.workspace) == []
+    assert read_withheld(poisoned.project.workspace) == ()
+    assert poisoned.run_cycle().decision == "NOTHING"
+
+
+def test_a_declined_page_is_not_asked_about_again(poisoned: CycleProject) -> None:
+    poisoned.run_cycle()
+    waiting = poisoned.run_cycle()
+    record_rejection(poisoned.project.workspace, waiting.plan, read_plan(poisoned.project, waiting.plan), "spam")
+    after = poisoned.run_cycle()
+    assert (after.decision, read_plan(poisoned.project, after.plan).needs_approval) == ("NOTHING", False)
+    assert "Copy.md" not in poisoned.documents()
+
+
+def test_a_corrected_page_and_one_whose_questions_were_corrected_go_live(poisoned: CycleProject) -> None:
+    poisoned.run_cycle()
+    poisoned.golden(Pump=NEW, Tank=NEW, Valve=NEW)
+    for name in ("Pump", "Tank", "Valve"):
+        poisoned.page(name, NEW)
+    assert poisoned.run_cycle().release == "3"
+    assert "Copy.md" in poisoned.documents()
+
+
+def test_a_candidate_that_is_rejected_for_other_reasons_too_withholds_nothing(
+    poisoned: CycleProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second candidate misses rows, which no document explains."""
+    original = judge_candidate
+
+    def with_missing_rows(before: Any, after: Any, rows: Any, chunks: Any, params: Any, excused: Any) -> Any:
+        return original(before, after, dict(list(rows.items())[1:]), chunks, params, excused)
+
+    monkeypatch.setattr(proof, "judge_candidate", with_missing_rows)
+    cycle = poisoned.run_cycle()
+    assert cycle.outcome == "rejected"
+    assert read_withheld(poisoned.project.workspace) == ()
 
 
 def test_a_cycle_closes_the_run_of_a_killed_cycle_and_leaves_a_rollback_open(home: CycleProject) -> None:
