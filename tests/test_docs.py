@@ -43,6 +43,7 @@ INVARIANTS = {
     "embedder-in-index",
     "single-writer",
     "bad-document-isolated",
+    "lost-answers-isolated",
     "values-are-data",
     "facts-are-due",
     "cost-follows-change",

@@ -57,8 +57,11 @@ def verdict_markdown(verdict: Verdict, questions: Sequence[GoldenQuestion] = ())
 def failed_checks(verdict: Verdict) -> str:
     """Return the failed checks with their details, and the documents behind lost questions, in one line."""
     failed = [f"{check.name}: {check.detail}" for check in verdict.checks if not check.passed]
-    behind = [f"{document} ({count_of(len(lost), 'question')})" for document, lost in verdict.behind.items()]
-    return "; ".join([*failed, *([f"lost to changed documents: {list_some(behind)}"] if behind and failed else [])])
+    behind = [
+        f"{count_of(len(lost), 'question')} lost to `{escape_controls(document)}`"
+        for document, lost in verdict.behind.items()
+    ]
+    return "; ".join([*failed, *(behind[:SHOWN] if failed else [])])
 
 
 def verdict_plot(verdict: Verdict) -> Figure:

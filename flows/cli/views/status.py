@@ -17,12 +17,13 @@ from ragtide.pipelines.data.diff import diff_snapshots
 from ragtide.pipelines.data.documents import DocumentReader
 from ragtide.pipelines.history.freshness import Freshness, format_duration
 from ragtide.pipelines.history.history import FILTERED_EXAMPLES, last_validated_cycle, live_since
+from ragtide.pipelines.history.withheld import read_withheld
 from ragtide.pipelines.planning.status import ProjectStatus, project_status
 from ragtide.pipelines.project import Project
-from ragtide.pipelines.records.data import ChangeSet, QuarantinedDocument
+from ragtide.pipelines.records.data import ChangeSet, QuarantinedDocument, WithheldDocument
 from ragtide.pipelines.records.release import Cycle, Release
 from ragtide.pipelines.release.lineage import deleted_seen_documents
-from ragtide.pipelines.reports.data import quarantine_markdown
+from ragtide.pipelines.reports.data import quarantine_markdown, withheld_markdown
 from ragtide.pipelines.reports.markdown import changes_markdown, escape_controls, list_some
 from ragtide.pipelines.reports.signals import agree, count_of
 
@@ -42,6 +43,12 @@ class StatusReport:
     @cached_property
     def quarantined(self) -> tuple[QuarantinedDocument, ...]:
         return tuple(DocumentReader(self.project.workspace, self.status.snapshot).quarantined)
+
+    @cached_property
+    def withheld(self) -> tuple[WithheldDocument, ...]:
+        """The documents that took answers at the gate and whose content is still in the folder."""
+        present = set(self.status.snapshot.documents.values())
+        return tuple(entry for entry in read_withheld(self.project.workspace) if entry.digest in present)
 
     @cached_property
     def changes(self) -> ChangeSet | None:
@@ -95,6 +102,7 @@ def status_document(report: StatusReport) -> Mapping[str, object]:
         "alarms": report.alarms,
         "changes": report.changes,
         "quarantined": report.quarantined,
+        "withheld": report.withheld,
         "filtered_examples": report.filtered_examples,
         "deleted_documents_seen": report.deleted_seen,
         "pending_approval": pending_approval(status.pending) if status.pending else None,
@@ -107,6 +115,9 @@ def status_renderables(report: StatusReport) -> Iterable[RenderableType]:
     if report.quarantined:
         yield _plain(f"Quarantined documents, which cannot be read: {len(report.quarantined)}")
         yield Markdown(quarantine_markdown(report.quarantined))
+    if report.withheld:
+        yield _plain(f"Withheld documents, which took answers from golden questions: {len(report.withheld)}")
+        yield Markdown(withheld_markdown(report.withheld))
     if report.validated and report.filtered_examples:
         yield _plain(
             f"training examples filtered out in {report.validated.name}: {report.filtered_examples}; "

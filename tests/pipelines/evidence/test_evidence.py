@@ -138,10 +138,9 @@ def live_view(
 ) -> LiveIndexView | None:
     if subject.reader is None:
         return None
-    requested = {doc for question in questions for doc in question.docs}
     index = open_index(space, MODELS.embedder)
     return LiveIndexView.of(
-        index, subject.reader.version, corpus.knowledge.chunks, requested, space.params.evidence.old_chunks
+        index, subject.reader.version, corpus.knowledge.chunks, questions, space.params.evidence.old_chunks
     )
 
 
@@ -771,6 +770,7 @@ TIMED = {
     "resurfaced_deletions",
     "novelty",
     "vocabulary",
+    "captured_questions",
     "excess_loss",
 }
 

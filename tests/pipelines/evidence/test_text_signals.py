@@ -31,7 +31,7 @@ from ragtide.pipelines.records.release import BuiltModel
 from ragtide.pipelines.training.examples import Example
 from ragtide.pipelines.training.samples import samples_with_passages
 from tests import fakes
-from tests.factories import SHORT, Shelf, chunk, document, snapshot, workspace, write
+from tests.factories import SHORT, Shelf, chunk, document, question, snapshot, workspace, write
 from tests.fakes import SKILLS, CountingEmbedder, CountingReader, CountingTrainer
 
 law = settings(derandomize=True, deadline=None)
@@ -83,7 +83,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 
 
 def live_view(live: Shelf, now: Sequence[Chunk], *requested: str, limit: int = 100) -> LiveIndexView:
-    return LiveIndexView.of(live.index, live.latest, now, requested, limit)
+    asked = [question(name, docs=(name,)) for name in requested]
+    return LiveIndexView.of(live.index, live.latest, now, asked, limit)
 
 
 def text_signals(live: Shelf, now: Texts, **evidence: int) -> TextComparison:
@@ -190,7 +191,7 @@ def test_exactly_the_changed_documents_are_listed(
     old_chunks, chunks = cut(before), cut(now)
     random.shuffle(old_chunks)
     random.shuffle(chunks)
-    view = LiveIndexView.of(cast(Index, InMemoryRows(old_chunks)), 1, chunks, requested, 0)
+    view = LiveIndexView.of(cast(Index, InMemoryRows(old_chunks)), 1, chunks, [question(docs=tuple(requested))], 0)
     assert view.changed == {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
     assert view.passages.keys() == (view.changed | requested) & before.keys()
 
@@ -220,6 +221,36 @@ def test_a_sample_has_the_requested_size_and_limit_0_disables_it(live: Shelf) ->
     assert few is not None
     assert (len(few.texts), len(few.vectors)) == (7, 7)
     assert none is None
+
+
+# --- captured questions ----------------------------------------------------------------------------------------------
+
+GOLDEN = [question(name, question=f"When does {name} 1 reach end of life?", docs=(f"{name}.md",)) for name in TOOLS]
+
+
+def captured(live: Shelf, now: Texts) -> tuple[Measure, str | None]:
+    """The captured questions among GOLDEN where the documents are `now` other ones."""
+    chunks = chunks_of(now)
+    view = LiveIndexView.of(live.index, live.latest, chunks, GOLDEN, 100)
+    text = TextComparison(corpus_of(chunks).knowledge, view, with_evidence())
+    return text.captured_questions(CountingEmbedder(), live.index.retriever(live.latest))
+
+
+def test_a_page_that_copies_the_questions_is_named_with_its_share(live: Shelf) -> None:
+    copied = "".join(f"## {asked.question}\n\n- Nobody knows.\n\n" for asked in GOLDEN[:3])
+    share, name = captured(live, pages() | {"copy.md": f"# Questions\n\n{copied}"})
+    assert share.value is not None
+    assert share.value >= 3 / len(GOLDEN)
+    assert (share.n, name) == (len(GOLDEN), "copy.md")
+
+
+def test_a_page_that_answers_its_own_questions_captures_none(live: Shelf) -> None:
+    share, name = captured(live, pages("Anvil"))
+    assert (share.value, name) == (0.0, None)
+
+
+def test_without_new_chunks_captured_questions_are_not_measured(live: Shelf) -> None:
+    assert captured(live, pages()) == (Measure.unmeasured("there are no new chunks"), None)
 
 
 # --- the stopwatch ---------------------------------------------------------------------------------------------------

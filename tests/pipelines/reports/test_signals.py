@@ -26,6 +26,7 @@ OPTIONAL = [
     "changed_sentence_share",
     "stale_facts",
     "resurfaced_deletions",
+    "captured_questions",
     "novelty",
     "shift",
     "vocabulary",

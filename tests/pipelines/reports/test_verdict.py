@@ -343,10 +343,19 @@ def test_a_question_is_named_by_its_wording_where_it_is_known() -> None:
     assert "q000" not in text
 
 
-def test_failed_checks_are_named_in_one_line() -> None:
-    checks = [Check(name=name, passed=name == "fine", detail=f"{name}!") for name in ("rows", "fine", "score")]
-    assert failed_checks(checks) == "rows: rows!; score: score!"
-    assert failed_checks([]) == ""
+def test_failed_checks_and_the_documents_behind_them_are_named_in_one_line() -> None:
+    verdict = judged(answers(2, 1.0), answers(2, 0.0)).model_copy(update={"behind": {"copy.md": ("q000", "q001")}})
+    checks = tuple(Check(name=name, passed=name == "fine", detail=f"{name}!") for name in ("rows", "fine", "score"))
+    failed = verdict.model_copy(update={"checks": checks})
+    assert failed_checks(failed) == "rows: rows!; score: score!; 2 questions lost to `copy.md`"
+    assert failed_checks(failed.model_copy(update={"checks": ()})) == ""
+
+
+def test_the_documents_behind_lost_questions_have_a_table() -> None:
+    verdict = judged(answers(2, 1.0), answers(2, 0.0)).model_copy(update={"behind": {"copy.md": ("q000", "q001")}})
+    text = verdict_markdown(verdict, [question("q000", question="What is new?")])
+    assert "| copy.md | 2 | `What is new?`, `q001` |" in text
+    assert "| copy.md" not in verdict_markdown(judged(answers(2, 1.0), answers(2, 0.0)))
 
 
 # --- plots ---------------------------------------------------------------------------------------------------------
