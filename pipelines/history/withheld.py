@@ -50,14 +50,14 @@ def find_withheld(
     if not withheld:
         return WithheldFiles()
     live = set(indexed.values())
-    found = [
+    present = [
         withheld[digest].model_copy(update={"document": name})
         for name, digest in sorted(documents.items())
         if digest in withheld and digest not in live
     ]
     covered = {pair for approval in approvals for pair in approval.documents.items()}
-    approved = tuple(entry for entry in found if (entry.document, entry.digest) in covered)
-    return WithheldFiles(tuple(entry for entry in found if entry not in approved), approved)
+    approved = tuple(entry for entry in present if (entry.document, entry.digest) in covered)
+    return WithheldFiles(tuple(entry for entry in present if entry not in approved), approved)
 
 
 def withhold_documents(workspace: Workspace, snapshot: Snapshot, lost: Mapping[str, tuple[str, ...]]) -> None:

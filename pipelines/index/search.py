@@ -103,8 +103,8 @@ class Retriever:
         if self._table.count_rows() == 0:
             return []
         vectors = self._embed(questions)
-        found = [(vectors[question], self._search_vectors(vectors[question], 1)[0]) for question in questions]
-        return [NearestPassage(vector, row["document"], similarity) for vector, (similarity, row) in found]
+        rows = [(vectors[question], self._search_vectors(vectors[question], 1)[0]) for question in questions]
+        return [NearestPassage(vector, row["document"], similarity) for vector, (similarity, row) in rows]
 
     def _embed(self, questions: Sequence[str]) -> dict[str, Vectors]:
         """Question -> vector, cached: a cycle asks its golden questions several times."""
