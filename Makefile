@@ -9,7 +9,8 @@ RUN := $(VENV)/bin
 TORCH ?= pypi
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 HASHED := $(PIP) --require-hashes --no-build-isolation
-TORCH_pypi := $(HASHED) -r requirements/torch.txt
+# A wheel of the CPU build in a folder that pip's find-links names goes before PyPI's.
+TORCH_pypi := ($(HASHED) --no-index -r requirements/torch-cpu.txt 2>/dev/null || $(HASHED) -r requirements/torch.txt)
 TORCH_cpu := $(PIP) --index-url https://download.pytorch.org/whl/cpu -c constraints.txt torch
 # One worker per core, each with whole test files (tests/conftest.py); pytest itself runs a single file.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -56,17 +57,14 @@ check: $(READY)  ## lint, format, types
 reference: $(READY)  ## regenerate docs/reference from the code
 	$(RUN)/python -m ragtide.flows.cli.reference
 
-# All files that PyPI has of each version are listed, so that any platform and Python finds its own. The last hash is that
-# of the CPU build for Python 3.11 on x86_64, whose index uv does not read.
+# All files that PyPI has of each version are listed, so that any platform and Python finds its own.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
-CPU_BUILD := 6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
 IN_BASE := torch filelock fsspec jinja2 markupsafe mpmath networkx setuptools sympy typing-extensions
 lock:  ## write requirements/ from constraints.txt; needs uv (pip install uv)
 	printf '%s\n' hatchling editables setuptools wheel | $(LOCK) -c constraints.txt - -o requirements/build.txt
 	grep -v '^torch==' constraints.txt | $(LOCK) --no-deps - -o requirements/base.txt
 	grep '^torch==' constraints.txt | $(LOCK) -c constraints.txt $(IN_BASE:%=--no-emit-package=%) - -o requirements/cuda.txt
-	grep '^torch==' constraints.txt | $(LOCK) --no-deps - | sed '$$s|$$| \\|' > requirements/torch.txt
-	printf '    --hash=sha256:%s\n' $(CPU_BUILD) >> requirements/torch.txt
+	grep '^torch==' constraints.txt | $(LOCK) --no-deps - -o requirements/torch.txt
 
 bench: $(READY)  ## regenerate the tables in bench/README.md (DATA=folder of the benchmark data)
 	for name in quarter skills finetune probes retrieval retriever changes embed peers replay; do \
