@@ -337,14 +337,6 @@ def _check_host(params: ServicesParams, given: Mapping[str, str]) -> None:
 
 def _check_databases(workspace: Workspace) -> None:
     params, uri = workspace.params.services, workspace.params.registry.tracking_uri
-    databases = {
-        "services.prefect_database": params.prefect_database,
-        "services.mlflow_database": params.mlflow_database,
-        "registry.tracking_uri": uri,
-    }
-    for key, url in databases.items():
-        if url and urlsplit(url).password:
-            raise UserError(f"params.yaml: {key} contains a password: remove it, and set PGPASSWORD or ~/.pgpass")
     if params.mlflow_database and not (uri and _same_server(uri, params.mlflow_url)):
         problem = "params.yaml: services.mlflow_database needs runs that are written through MLflow's server"
         raise UserError(f"{problem}: set registry.tracking_uri to {params.mlflow_url}, or only to the database")

@@ -16,6 +16,7 @@ from ragtide.pipelines.records.release import Cycle, Outcome, Release
 from ragtide.pipelines.registry.experiment import MlflowExperiment
 from ragtide.pipelines.registry.layout import CHARTS_RUN, cycle_chart_metrics
 from ragtide.pipelines.registry.runs import RunLog
+from ragtide.pipelines.safe_text import mask_error
 
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
@@ -86,6 +87,8 @@ class CycleRegistry(MlflowExperiment):
         try:
             yield log
         except BaseException as problem:
+            # Prefect stores the error's message as the run's state.
+            mask_error(problem)
             # Where MLflow itself is unavailable, the next cycle closes the run.
             with suppress(UnavailableError):
                 message = " ".join(str(problem).split())[:OUTCOME_CHARACTERS] or type(problem).__name__

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from ragtide.pipelines.records.evaluation import Check, GoldenQuestion, RetrievalMetrics, Scorecard, SuiteScore, Verdict
 from ragtide.pipelines.records.evidence import Measure
 from ragtide.pipelines.reports.decision_plot import error_bars
-from ragtide.pipelines.reports.markdown import SHOWN, escape_controls, markdown_table
+from ragtide.pipelines.reports.markdown import SHOWN, markdown_table
+from ragtide.pipelines.safe_text import escape_controls
 
 NONE = "None."
 SCALE = (
