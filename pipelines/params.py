@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Blocks that affect no decision and no candidate, and so are not part of the settings' digest.
-OPERATIONAL_BLOCKS = {"freshness", "notify", "services", "triggers"}
+OPERATIONAL_BLOCKS = {"freshness", "notify", "retention", "services", "triggers"}
 # Every run records params.yaml.
 SECRETS_PLACE = (
     "set it in the environment: PGPASSWORD (or ~/.pgpass) for PostgreSQL, MLFLOW_TRACKING_USERNAME and "
@@ -232,6 +232,15 @@ class MaintenanceParams(Block):
     max_deleted_share: Share = 0.1  # of the rows; more are compacted
 
 
+class RetentionParams(Block):
+    """How long what a person may be found in is kept beside the data; `ragtide maintain` deletes it. None: for ever."""
+
+    traces_days: Positive | None = 30.0  # MLflow's traces: questions that were served or evaluated, with their answers
+    answers_days: Positive | None = 30.0  # cached answers, losses and judge scores, by digest of the prompt
+    texts_days: Positive | None = 30.0  # converted text of documents that are no longer in the data folder
+    logs_days: Positive | None = 30.0  # tracebacks of defects in .ragtide/logs
+
+
 class TriggerParams(Block):
     """How changes of the data start a run; the schedules are in prefect.yaml."""
 
@@ -322,6 +331,7 @@ class Params(Block):
     costs: CostParams = CostParams()
     gate: GateParams = GateParams()
     maintenance: MaintenanceParams = MaintenanceParams()
+    retention: RetentionParams = RetentionParams()
     triggers: TriggerParams = TriggerParams()
     registry: RegistryParams = RegistryParams()
     services: ServicesParams = ServicesParams()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,16 @@ from ragtide.pipelines.params import Params, read_params
 POINTER_SECONDS = 60.0
 
 
+def make_private(folder: Path) -> None:
+    """Create `folder` where it is missing, and take all permissions on it from other users.
+
+    The mode of the folder protects everything below it, such as databases, tokens and logs.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A project's root folder with its settings: it holds data/, params.yaml and dvc.yaml, and state in .ragtide/."""
@@ -27,9 +37,15 @@ class Workspace:
 
     @classmethod
     def open(cls, root: Path) -> Workspace:
-        """Open the project at `root`. Raises UserError for an unreadable params.yaml, or data outside the project."""
+        """Open the project at `root`, and close its state to other users.
+
+        Raises UserError for an unreadable params.yaml, or data outside the project.
+        """
         root = root.resolve()
         workspace = cls(root=root, params=read_params(root / "params.yaml"))
+        # Where nothing can be written, reading still works.
+        with suppress(OSError):
+            make_private(workspace.state)
         for key, folder in workspace.data_folders.items():
             if root not in Path(os.path.normpath(folder)).parents:
                 message = f"data.{key} = {folder} is not below the project's folder {root}"
@@ -105,6 +121,16 @@ class Workspace:
     @property
     def rejections(self) -> Path:
         return self.state / "rejections"
+
+    @property
+    def answers(self) -> Path:
+        """The cache of answers, losses and judge scores."""
+        return self.state / "answers"
+
+    @property
+    def logs(self) -> Path:
+        """The tracebacks of defects."""
+        return self.state / "logs"
 
     @property
     def texts(self) -> Path:

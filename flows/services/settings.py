@@ -9,7 +9,6 @@ import ipaddress
 import os
 import secrets
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from configparser import RawConfigParser
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from platformdirs import user_cache_path
+
 from ragtide.flows.environment import LIBRARY_DEFAULTS, MLFLOW_AUTH, PREFECT_AUTH, credentials
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
-from ragtide.pipelines.workspace import Workspace
+from ragtide.pipelines.workspace import Workspace, make_private
 
 POOL = "ragtide"
 # How often a deployed run sends a heartbeat: the shortest interval that Prefect accepts.
@@ -72,12 +73,12 @@ def heartbeat_file(workspace: Workspace) -> Path:
 
 
 def control_socket(workspace: Workspace) -> Path:
-    """Supervisor's control socket: beside its settings, or in a private temporary folder if that path is too long."""
+    """Supervisor's control socket: beside its settings, or in the user's cache folder if that path is too long."""
     path = services_folder(workspace) / "control"
     if len(os.fsencode(path)) <= SOCKET_BYTES:
         return path
     name = sha256(os.fsencode(path)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"ragtide-{os.getuid()}" / name
+    return user_cache_path("ragtide") / "sockets" / name
 
 
 def list_services(workspace: Workspace) -> list[Service]:
@@ -211,9 +212,7 @@ def write_settings(workspace: Workspace) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     socket = control_socket(workspace)
-    socket.parent.mkdir(mode=0o700, exist_ok=True)
-    if socket.parent.stat().st_uid != os.getuid():
-        raise UserError(f"the folder {socket.parent} belongs to another user: set TMPDIR to a folder of your own")
+    make_private(socket.parent)
     auth = {"mlflow": {"default_permission": "READ", "admin_username": "admin"}}
     auth["mlflow"] |= {
         "database_uri": f"sqlite:///{workspace.state / 'mlflow-auth.db'}",

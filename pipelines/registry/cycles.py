@@ -80,6 +80,25 @@ class CycleRegistry(MlflowExperiment):
         for run in [cycle.run, *(step.info.run_id for step in steps if step.info.status == running)]:
             self._client.set_terminated(run, RunStatus.to_string(RunStatus.KILLED))
 
+    def delete_traces(self, before: datetime, dry_run: bool = False) -> int:
+        """Delete the traces from `before` that time, or with `dry_run` only count them; returns how many."""
+        if not self.exists:
+            return 0
+        milliseconds = int(before.timestamp() * 1000)
+        if not dry_run:
+            return int(self._client.delete_traces(self.experiment, max_timestamp_millis=milliseconds))
+        count, token = 0, None
+        while True:
+            page = self._client.search_traces(
+                locations=[self.experiment],
+                filter_string=f"trace.timestamp_ms <= {milliseconds}",
+                include_spans=False,
+                page_token=token,
+            )
+            count, token = count + len(page), page.token
+            if not token:
+                return count
+
     @contextmanager
     def _run(self, name: str, tags: dict[str, str]) -> Iterator[RunLog]:
         run = self._client.create_run(self.experiment, run_name=name, tags=tags)
