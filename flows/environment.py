@@ -153,4 +153,6 @@ def fast_exit(code: int) -> NoReturn:
 def make_prefect_home() -> None:
     """Create PREFECT_HOME with its parents: Prefect itself creates only the last folder."""
     if "PREFECT_HOME" in os.environ:
-        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+        from ragtide.pipelines.records.base import make_folder
+
+        make_folder(Path(os.environ["PREFECT_HOME"]))

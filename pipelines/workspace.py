@@ -13,19 +13,10 @@ from filelock import FileLock, Timeout
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.lease import NO_WAIT, Lease, WaitPolicy, acquire_lease
 from ragtide.pipelines.params import Params, read_params
+from ragtide.pipelines.records.base import STATE, close_to_others, make_folder
 
 # A publish or a rollback holds the pointer for a second or two, longer if it has to download weights first.
 POINTER_SECONDS = 60.0
-
-
-def make_private(folder: Path) -> None:
-    """Create `folder` where it is missing, and take all permissions on it from other users.
-
-    The mode of the folder protects everything below it, such as databases, tokens and logs.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_mode & 0o077:
-        folder.chmod(0o700)
 
 
 @dataclass(frozen=True)
@@ -45,7 +36,7 @@ class Workspace:
         workspace = cls(root=root, params=read_params(root / "params.yaml"))
         # Where nothing can be written, reading still works.
         with suppress(OSError):
-            make_private(workspace.state)
+            close_to_others(workspace.state)
         for key, folder in workspace.data_folders.items():
             if root not in Path(os.path.normpath(folder)).parents:
                 message = f"data.{key} = {folder} is not below the project's folder {root}"
@@ -76,7 +67,7 @@ class Workspace:
 
     @property
     def state(self) -> Path:
-        return self.root / ".ragtide"
+        return self.root / STATE
 
     @property
     def index_uri(self) -> str:
@@ -161,7 +152,7 @@ class Workspace:
 
         The operating system frees this lock when its holder dies. Raises UserError after POINTER_SECONDS.
         """
-        self.state.mkdir(parents=True, exist_ok=True)
+        make_folder(self.state)
         try:
             with FileLock(self.state / "pointer.lock", timeout=POINTER_SECONDS):
                 yield

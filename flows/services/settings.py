@@ -22,7 +22,8 @@ from platformdirs import user_cache_path
 from ragtide.flows.environment import LIBRARY_DEFAULTS, MLFLOW_AUTH, PREFECT_AUTH, credentials
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
-from ragtide.pipelines.workspace import Workspace, make_private
+from ragtide.pipelines.records.base import close_to_others, make_folder
+from ragtide.pipelines.workspace import Workspace
 
 POOL = "ragtide"
 # How often a deployed run sends a heartbeat: the shortest interval that Prefect accepts.
@@ -209,10 +210,11 @@ def _mlflow_auth(workspace: Workspace, given: Mapping[str, str]) -> dict[str, st
 def write_settings(workspace: Workspace) -> Path:
     """Write the settings of supervisor and of MLflow's auth; returns supervisor's file."""
     folder = services_folder(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    make_folder(folder)
+    close_to_others(folder)
     socket = control_socket(workspace)
-    make_private(socket.parent)
+    make_folder(socket.parent)
+    close_to_others(socket.parent)
     auth = {"mlflow": {"default_permission": "READ", "admin_username": "admin"}}
     auth["mlflow"] |= {
         "database_uri": f"sqlite:///{workspace.state / 'mlflow-auth.db'}",

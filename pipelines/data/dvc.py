@@ -15,7 +15,8 @@ import yaml
 
 from ragtide.pipelines.data.hashing import read_verified
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
-from ragtide.pipelines.workspace import Workspace, make_private
+from ragtide.pipelines.records.base import STATE, close_to_others, make_folder
+from ragtide.pipelines.workspace import Workspace
 
 # The folder of DVC's site cache below the project's state.
 SITE_CACHE = "dvc"
@@ -44,10 +45,10 @@ def run_dvc(root: Path, arguments: Sequence[str], timeout_seconds: float | None 
 
 def make_site_cache(root: Path) -> Path:
     """The folder of DVC's indexes, which it loads as pickles: by default /var/tmp/dvc, where any user can write."""
-    state = root.resolve() / ".ragtide"
-    for folder in (state, state / SITE_CACHE):
-        make_private(folder)
-    return state / SITE_CACHE
+    folder = root.resolve() / STATE / SITE_CACHE
+    make_folder(folder)
+    close_to_others(folder)
+    return folder
 
 
 def ensure_repository(root: Path) -> None:

