@@ -42,8 +42,8 @@ _MARKDOWN = re.compile(
 )
 # What renderers turn into a link by itself.
 _ADDRESS = re.compile(r"://|www\.|mailto:|xmpp:|[\w.+-]@[\w-]+\.\w", re.IGNORECASE)
-# What begins a link, a picture or HTML, and pairs that are escaped already.
-_BRACKET = re.compile(r"\\[\\`|\[\]<]|[\[\]<]")
+# Pairs that are escaped already, the `]` without which there is no link, picture or link definition, and what begins HTML.
+_BRACKET = re.compile(r"\\[\\`|\[\]<]|\](?=[(:])|<(?=[A-Za-z/!?])")
 # Shorter values, and these, would mask ordinary words.
 _MIN_SECRET_CHARACTERS = 4
 _ORDINARY = {"true", "false", "none", "null"}
@@ -166,14 +166,14 @@ def _literal_line(line: str) -> str:
 
 
 def _literal_token(found: re.Match[str]) -> str:
-    """A run of backticks that delimits nothing, and what begins a link or HTML, escaped; an address as code."""
+    """Escaped: a run of backticks that delimits nothing, and what makes a link or HTML; an address becomes code."""
     if found["code"]:
         return found[0]
     if found["ticks"]:
         return found[0].replace("`", "\\`")
     word = found[0]
     if not _ADDRESS.search(word):
-        return _BRACKET.sub(lambda part: part[0] if len(part[0]) > 1 else f"\\{part[0]}", word)
+        return _BRACKET.sub(lambda part: part[0] if len(part[0]) == 2 else f"\\{part[0]}", word)
     # Spaces keep the code apart from backticks beside it and within it.
     fence = "``" if "`" in word else "`"
     before = " " if found.start() and found.string[found.start() - 1] == "`" else ""
