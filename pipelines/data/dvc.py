@@ -61,7 +61,9 @@ def ensure_repository(root: Path) -> None:
         run_dvc(root, ["init"] if in_git else ["init", "--no-scm"])
     current, wanted = _dvc_config(root).get("core", "site_cache_dir", fallback=""), make_site_cache(root)
     # A project that was moved still names its earlier place.
-    if current != str(wanted) and (not current or Path(current).parts[-2:] == wanted.parts[-2:]):
+    is_ours = not current or Path(current).parts[-2:] == wanted.parts[-2:]
+    # DVC cannot write other paths into its configuration.
+    if is_ours and current != str(wanted) and str(wanted).isascii():
         run_dvc(root, ["config", "--local", "core.site_cache_dir", str(wanted)])
 
 
