@@ -42,7 +42,7 @@ _MARKDOWN = re.compile(
 )
 # What renderers turn into a link by itself.
 _ADDRESS = re.compile(r"://|www\.|mailto:|xmpp:|[\w.+-]@[\w-]+\.\w", re.IGNORECASE)
-# Pairs that are escaped already; the `]` without which there is no link, picture or definition of one; the start of HTML.
+# Pairs that are escaped already; the `]` without which there is no link, picture or definition; the start of HTML.
 _BRACKET = re.compile(r"\\[\\`|\[\]<]|\](?=[(:])|<(?=[A-Za-z/!?])")
 # Shorter values, and these, would mask ordinary words.
 _MIN_SECRET_CHARACTERS = 4
