@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tests.factories import write
 
 ROOT = Path(__file__).parent.parent
 PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
+GOLDEN = {"question": "When does Pump 1 reach end of life?", "answers": ["2027-01-01"], "docs": ["pump.md"]}
 # Records every path that Python opens for writing or creates, in this process and its children.
 RECORDER = """
 import os, sys
@@ -40,6 +42,7 @@ def test_a_run_writes_in_the_project_and_in_the_users_folders_alone(tmp_path: Pa
     for folder in (home, temporary):
         folder.mkdir()
     write(root / "data/kb/pump.md", PAGE)
+    write(root / "data/golden/questions.jsonl", json.dumps(GOLDEN) + "\n")
     write(tmp_path / "site/sitecustomize.py", RECORDER)
     site_cache = Path("/var/tmp/dvc")
     before = _entries(site_cache)
@@ -50,6 +53,8 @@ def test_a_run_writes_in_the_project_and_in_the_users_folders_alone(tmp_path: Pa
         "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{ROOT}",
         "WRITTEN": str(tmp_path / "written.txt"),
         "PYTHONDONTWRITEBYTECODE": "1",
+        # The user's own DVC command would leave a file for its telemetry.
+        "DVC_NO_ANALYTICS": "1",
     }
     for command in (["ragtide", "run"], ["ragtide", "ask", "When?"], ["dvc", "status"]):
         finished = subprocess.run(
