@@ -68,27 +68,27 @@ def _mask_patterns(text: str) -> str:
     text = _USER_INFORMATION.sub(_mask_user_information, text)
     text = _ASSIGNMENT.sub(_mask_value, text)
     text = _ENTRY.sub(_mask_value, text)
-    return _AUTHORIZATION.sub(lambda found: f"{found['start']}{MASK}", text)
+    return _AUTHORIZATION.sub(lambda match: f"{match['start']}{MASK}", text)
 
 
-def _mask_user_information(found: re.Match[str]) -> str:
-    scheme, user, password = found["scheme"], found["user"], found["password"]
+def _mask_user_information(match: re.Match[str]) -> str:
+    scheme, user, password = match["scheme"], match["user"], match["password"]
     # For HTTP a user name alone may be a token.
     is_http, token = scheme.lower().startswith("http"), user.rpartition("@")
     if is_http and _PORT.match(password):
-        return f"{scheme}://{MASK}@{token[2]}{password}@" if token[1] else found[0]
+        return f"{scheme}://{MASK}@{token[2]}{password}@" if token[1] else match[0]
     if password.removeprefix(":"):
         return f"{scheme}://{user}:{MASK}@"
-    return f"{scheme}://{MASK}{password}@" if is_http and user else found[0]
+    return f"{scheme}://{MASK}{password}@" if is_http and user else match[0]
 
 
-def _mask_value(found: re.Match[str]) -> str:
-    value = found["value"]
-    is_parameter = bool(found.groupdict().get("lead"))
-    if not _is_secret_name(found["name"], is_parameter) or value.strip("'\"") in ("", MASK):
-        return found[0]
+def _mask_value(match: re.Match[str]) -> str:
+    value = match["value"]
+    is_parameter = bool(match.groupdict().get("lead"))
+    if not _is_secret_name(match["name"], is_parameter) or value.strip("'\"") in ("", MASK):
+        return match[0]
     closing = value[0] if value[0] in "'\"" else ""
-    return f"{found[0].removesuffix(value)}{closing}{MASK}{closing}"
+    return f"{match[0].removesuffix(value)}{closing}{MASK}{closing}"
 
 
 def _is_secret_name(name: str, is_parameter: bool = False) -> bool:
@@ -111,11 +111,11 @@ def _secrets_of(name: str, value: str) -> Iterator[str]:
         yield value
         # USER:PASSWORD, as in PREFECT_API_AUTH_STRING.
         yield value.partition(":")[2]
-    for found in _USER_INFORMATION.finditer(value):
-        yield found["password"].removeprefix(":")
-    for found in _ASSIGNMENT.finditer(value):
-        if _is_secret_name(found["name"], bool(found["lead"])):
-            yield found["value"].strip("'\"")
+    for match in _USER_INFORMATION.finditer(value):
+        yield match["password"].removeprefix(":")
+    for match in _ASSIGNMENT.finditer(value):
+        if _is_secret_name(match["name"], bool(match["lead"])):
+            yield match["value"].strip("'\"")
 
 
 def _forms(secret: str) -> Iterable[str]:
@@ -165,19 +165,19 @@ def _literal_line(line: str) -> str:
     return _MARKDOWN.sub(_literal_token, line)
 
 
-def _literal_token(found: re.Match[str]) -> str:
+def _literal_token(match: re.Match[str]) -> str:
     """Escaped: a run of backticks that delimits nothing, and what makes a link or HTML; an address becomes code."""
-    if found["code"]:
-        return found[0]
-    if found["ticks"]:
-        return found[0].replace("`", "\\`")
-    word = found[0]
+    if match["code"]:
+        return match[0]
+    if match["ticks"]:
+        return match[0].replace("`", "\\`")
+    word = match[0]
     if not _ADDRESS.search(word):
         return _BRACKET.sub(lambda part: part[0] if len(part[0]) == 2 else f"\\{part[0]}", word)
     # Spaces keep the code apart from backticks beside it and within it.
     fence = "``" if "`" in word else "`"
-    before = " " if found.start() and found.string[found.start() - 1] == "`" else ""
-    after = " " if found.string[found.end() :].startswith("`") else ""
+    before = " " if match.start() and match.string[match.start() - 1] == "`" else ""
+    after = " " if match.string[match.end() :].startswith("`") else ""
     return f"{before}{fence}{word}{' ' if fence == '``' else ''}{fence}{after}"
 
 
