@@ -61,7 +61,7 @@ def log_decision(project: Project, logs: StepLogs, plan: Plan, digest: str) -> N
     decision, cycle = plan.decision, logs.cycle
     markdown, address = decision_markdown(plan), project.registry.address(cycle)
     logs.page("decision", markdown, decision_plot(plan.evidence, decision, project.workspace.params))
-    show_markdown("decision", f"[The run in MLflow]({address})\n\n{markdown}", f"plan {digest}, {address}")
+    show_markdown("decision", markdown, f"plan {digest}", address)
     logs.step.record("plan.json", plan)
     cycle.metrics(evidence_metrics(plan.evidence) | _expected(decision))
     tags = {"decision": str(decision.action), "policy": decision.policy, "reason": headline(plan), "plan": digest}
@@ -100,7 +100,7 @@ def log_verdict(
     log.tags({"accepted": verdict.accepted})
     markdown, address = verdict_markdown(verdict, questions), project.registry.address(cycle)
     logs.page("verdict", markdown, verdict_plot(verdict))
-    show_markdown("verdict", f"[The run in MLflow]({address})\n\n{markdown}", address)
+    show_markdown("verdict", markdown, cycle.name, address)
     log.table("answers.json", answers_table(verdict_rows(verdict, questions)))
     log.record("verdict.json", verdict)
     scores = {

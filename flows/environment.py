@@ -45,8 +45,11 @@ def apply_offline_defaults(project: Path | str | None = None) -> None:
     """Set the variables above that the user has not set.
 
     HUB_OFFLINE is not set where params.yaml of `project` names a model by its hub id. Without a project, or with a
-    params.yaml that cannot be read, all are set. Also a pull step of prefect.yaml.
+    params.yaml that cannot be read, all are set. Also a pull step of prefect.yaml. The process's logs are made safe.
     """
+    from ragtide.flows.terminal import make_logs_safe
+
+    make_logs_safe()
     defaults = LIBRARY_DEFAULTS if project is not None and _project_uses_hub(Path(project)) else OFFLINE
     for key, value in defaults.items():
         os.environ.setdefault(key, value)
@@ -150,4 +153,6 @@ def fast_exit(code: int) -> NoReturn:
 def make_prefect_home() -> None:
     """Create PREFECT_HOME with its parents: Prefect itself creates only the last folder."""
     if "PREFECT_HOME" in os.environ:
-        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+        from ragtide.pipelines.records.base import make_folder
+
+        make_folder(Path(os.environ["PREFECT_HOME"]))

@@ -10,16 +10,16 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ragtide.flows.terminal import SafeConsole
 from ragtide.pipelines.ports import Advance, no_progress
 
 # The time between two lines of a step that is still running, where standard error is no terminal.
 LINE_SECONDS = 30.0
 Clock = Callable[[], float]
 # Standard error, looked up at each write. Rich leaves colours out where NO_COLOR is set.
-console = Console(stderr=True)
+console = SafeConsole(stderr=True)
 
 
 class Verbosity(IntEnum):

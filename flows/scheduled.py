@@ -59,7 +59,7 @@ def evaluate(project: str = ".") -> Scorecard | None:
 def score_live(project: Project, release: Release) -> Scorecard:
     """Score `release`, log the evaluation to MLflow and show it on the run's page in Prefect."""
     evaluation = live_evaluation.evaluate_release(project, release)
-    show_markdown("evaluation", evaluation.markdown, f"release {release.id}, MLflow {evaluation.address}")
+    show_markdown("evaluation", evaluation.markdown, f"release {release.id}", evaluation.address)
     return evaluation.scorecard
 
 

@@ -19,7 +19,7 @@ from ragtide.pipelines.models.load import LoadedEmbedder, Models, load_embedder,
 from ragtide.pipelines.models.prompts import FORM
 from ragtide.pipelines.params import ChunkParams, EmbedParams, Params
 from ragtide.pipelines.ports import Embedder, Generator, Progress, Trainer, TrainingResult, TrainingSample
-from ragtide.pipelines.records.base import atomic_directory, json_digest
+from ragtide.pipelines.records.base import atomic_directory, json_digest, make_folder
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.release import BuiltIndex, BuiltModel, MaintenanceStep
 from ragtide.pipelines.training.samples import SAMPLES_VERSION, documents_in, training_samples
@@ -122,7 +122,7 @@ def build_model(
     samples = _without_overlong(samples, models.trainer, params)
     unfinished = workspace.state / "adapter.new"
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(unfinished.parent)
     trained = models.trainer.train(samples, unfinished, progress)
     built = BuiltModel(
         base=models.generator.base,

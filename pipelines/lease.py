@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from ragtide.pipelines.errors import UserError, summarize_error
-from ragtide.pipelines.records.base import Record
+from ragtide.pipelines.records.base import Record, make_folder
 
 log = logging.getLogger(__name__)
 LEASE_SECONDS = 90.0
@@ -81,7 +81,7 @@ def acquire_lease(folder: Path, what: str = "", wait: WaitPolicy = NO_WAIT) -> I
     and if the folder cannot be written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         file = _lease_file(folder)
         _acquire(file, folder, wait)
         lease = _claim(file, folder, what)

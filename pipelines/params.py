@@ -11,13 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.records.base import json_digest
+from ragtide.pipelines.safe_text import holds_secret
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 # Blocks that affect no decision and no candidate, and so are not part of the settings' digest.
-OPERATIONAL_BLOCKS = {"freshness", "notify", "services", "triggers"}
+OPERATIONAL_BLOCKS = {"freshness", "notify", "retention", "services", "triggers"}
+# Every run records params.yaml.
+SECRETS_PLACE = (
+    "set it in the environment: PGPASSWORD (or ~/.pgpass) for PostgreSQL, MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD for MLflow's server, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for a bucket"
+)
 
 
 class Block(BaseModel):
@@ -226,6 +232,15 @@ class MaintenanceParams(Block):
     max_deleted_share: Share = 0.1  # of the rows; more are compacted
 
 
+class RetentionParams(Block):
+    """How long what a person may be found in is kept beside the data; `ragtide maintain` deletes it. None: for ever."""
+
+    traces_days: Positive | None = 30.0  # MLflow's traces: questions that were served or evaluated, with their answers
+    answers_days: Positive | None = 30.0  # cached answers, losses and judge scores, by digest of the prompt
+    texts_days: Positive | None = 30.0  # converted text of documents that are no longer in the data folder
+    logs_days: Positive | None = 30.0  # tracebacks of defects in .ragtide/logs
+
+
 class TriggerParams(Block):
     """How changes of the data start a run; the schedules are in prefect.yaml."""
 
@@ -316,6 +331,7 @@ class Params(Block):
     costs: CostParams = CostParams()
     gate: GateParams = GateParams()
     maintenance: MaintenanceParams = MaintenanceParams()
+    retention: RetentionParams = RetentionParams()
     triggers: TriggerParams = TriggerParams()
     registry: RegistryParams = RegistryParams()
     services: ServicesParams = ServicesParams()
@@ -338,10 +354,32 @@ def read_params(path: Path) -> Params:
         raise UserError(f"{path} is not readable YAML: {summarize_error(problem)}") from problem
     if not isinstance(content, dict | None):
         raise UserError(f"{path} must hold blocks such as `policy:`, but holds a {type(content).__name__}")
+    # Before the values are validated, since the error of an invalid value repeats it.
+    if (setting := _secret_setting(content)) is not None:
+        raise UserError(f"{path}: {setting} contains a password or another secret: remove it, and {SECRETS_PLACE}")
     try:
         return Params.model_validate(content or {})
     except ValidationError as problem:
         raise UserError(f"{path}: {_explain(problem)}") from problem
+
+
+def _secret_setting(content: Any) -> str | None:
+    """The first setting, such as `registry.tracking_uri`, whose text holds a secret; None if there is none."""
+    pending: list[tuple[str, Any]] = [("", content)]
+    # YAML's anchors can make a block part of itself.
+    seen: set[int] = set()
+    while pending:
+        key, value = pending.pop()
+        if isinstance(value, str) and holds_secret(value):
+            return key or "it"
+        if isinstance(value, dict | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))
+            named = value.items() if isinstance(value, dict) else ((None, part) for part in value)
+            for name, part in named:
+                if holds_secret(str(name)):
+                    return f"the name of a key below {key or 'the top'}"
+                pending.append((key if name is None else f"{key}.{name}".lstrip("."), part))
+    return None
 
 
 def _explain(problem: ValidationError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.lease import NO_WAIT, Lease, WaitPolicy, acquire_lease
 from ragtide.pipelines.params import Params, read_params
+from ragtide.pipelines.records.base import STATE, close_to_others, make_folder
 
 # A publish or a rollback holds the pointer for a second or two, longer if it has to download weights first.
 POINTER_SECONDS = 60.0
@@ -27,9 +28,15 @@ class Workspace:
 
     @classmethod
     def open(cls, root: Path) -> Workspace:
-        """Open the project at `root`. Raises UserError for an unreadable params.yaml, or data outside the project."""
+        """Open the project at `root`, and close its state to other users.
+
+        Raises UserError for an unreadable params.yaml, or data outside the project.
+        """
         root = root.resolve()
         workspace = cls(root=root, params=read_params(root / "params.yaml"))
+        # Where nothing can be written, reading still works.
+        with suppress(OSError):
+            close_to_others(workspace.state)
         for key, folder in workspace.data_folders.items():
             if root not in Path(os.path.normpath(folder)).parents:
                 message = f"data.{key} = {folder} is not below the project's folder {root}"
@@ -60,7 +67,7 @@ class Workspace:
 
     @property
     def state(self) -> Path:
-        return self.root / ".ragtide"
+        return self.root / STATE
 
     @property
     def index_uri(self) -> str:
@@ -111,6 +118,16 @@ class Workspace:
         return self.state / "rejections"
 
     @property
+    def answers(self) -> Path:
+        """The cache of answers, losses and judge scores."""
+        return self.state / "answers"
+
+    @property
+    def logs(self) -> Path:
+        """The tracebacks of defects."""
+        return self.state / "logs"
+
+    @property
     def texts(self) -> Path:
         """The cached text of documents in formats that are slow to convert."""
         return self.state / "texts"
@@ -139,7 +156,7 @@ class Workspace:
 
         The operating system frees this lock when its holder dies. Raises UserError after POINTER_SECONDS.
         """
-        self.state.mkdir(parents=True, exist_ok=True)
+        make_folder(self.state)
         try:
             with FileLock(self.state / "pointer.lock", timeout=POINTER_SECONDS):
                 yield

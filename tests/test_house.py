@@ -42,6 +42,7 @@ ROOMS = (
     "ragtide.pipelines.records",
     "ragtide.pipelines.ports",
     "ragtide.pipelines.errors",
+    "ragtide.pipelines.safe_text",
 )
 PREDICATES = ("where", "delete", "when_not_matched_by_source_delete")
 FORMATTED = (ast.JoinedStr, ast.BinOp)

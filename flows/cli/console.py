@@ -6,7 +6,6 @@ import errno
 import inspect
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from contextvars import ContextVar
@@ -18,14 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
+
+from ragtide.flows.terminal import SafeConsole
+from ragtide.pipelines.safe_text import escape_controls, escape_json, format_traceback, mask_secrets
 
 if TYPE_CHECKING:
     from ragtide.pipelines.records.decision import Plan
 
-out = Console()
-err = Console(stderr=True)
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 HERE = Path()
 ProjectFolder = Annotated[
     Path, typer.Option("--project", "-p", help="Folder of the project.", envvar="RAGTIDE_PROJECT")
@@ -105,7 +107,7 @@ def emit_json(kind: str, **content: object) -> None:
 
     document = {"kind": kind, "record_version": RECORD_VERSION, **_to_plain(content)}
     stream = _json_output.get() or sys.stdout
-    stream.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
+    stream.write(escape_json(to_json(document, indent=2, inf_nan_mode="null").decode()) + "\n")
     stream.flush()
 
 
@@ -177,15 +179,15 @@ def _errors_in_one_line(options: Mapping[str, object]) -> Iterator[None]:
             raise
         exit_with_error(f"{problem.filename or 'this machine'}: {summarize_error(problem)}")
     except Exception as problem:
-        path = _write_traceback(options.get("project"))
+        path = _write_traceback(problem, options.get("project"))
         if path is None:
             raise
         defect = f"this is a defect in Ragtide: {type(problem).__name__}: {summarize_error(problem)}"
         exit_with_error(f"{defect}; please report this line and the traceback, which is in {path}")
 
 
-def _write_traceback(project: object) -> Path | None:
-    """Write the traceback of the current error; None if it is wanted on the terminal or there is no project."""
+def _write_traceback(problem: Exception, project: object) -> Path | None:
+    """Write the traceback of an error; None if it is wanted on the terminal or there is no project."""
     if os.environ.get(TRACEBACKS) or not isinstance(project, Path) or not (project / ".ragtide").is_dir():
         return None
     # The records take a tenth of a second to import, which every command would pay.
@@ -193,7 +195,7 @@ def _write_traceback(project: object) -> Path | None:
 
     path = project / ".ragtide" / "logs" / f"defect-{datetime.now(UTC):%Y%m%dT%H%M%S}.txt"
     try:
-        write_text_atomically(path, traceback.format_exc())
+        write_text_atomically(path, format_traceback(problem))
     except OSError:
         return None
     return path
@@ -209,8 +211,8 @@ def _check_encoding(options: Mapping[str, object]) -> None:
 
 
 def exit_with_error(message: str) -> NoReturn:
-    """Print `message` as one line on stderr and exit with code 1; unprintable characters are escaped."""
-    line = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in message)
+    """Print `message` as one line on stderr and exit with code 1, without secrets and control characters."""
+    line = escape_controls(mask_secrets(message))
     line = line if len(line) <= MAX_ERROR_LENGTH else f"{line[:MAX_ERROR_LENGTH]}…"
     err.print(f"[bold red]ragtide:[/] {escape_markup(line)}", soft_wrap=True, highlight=False)
     raise typer.Exit(1) from None

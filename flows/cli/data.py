@@ -24,6 +24,7 @@ from ragtide.flows.cli.console import (
 from ragtide.flows.environment import prepare_environment
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.errors import UserError, summarize_error
+from ragtide.pipelines.safe_text import escape_json
 
 if TYPE_CHECKING:
     from ragtide.pipelines.corpus import TrainingSet
@@ -194,7 +195,7 @@ def stage_command(
     from ragtide.pipelines.stages import run_stage
 
     built = run_stage(name, project, progress_bars, rebuild)
-    print_text(built.model_dump_json(exclude={"graded", "settings"}))
+    print_text(escape_json(built.model_dump_json(exclude={"graded", "settings"})))
 
 
 def _read_snapshot(workspace: Workspace, snapshot_id: str) -> Snapshot:

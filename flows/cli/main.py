@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -12,6 +14,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from ragtide.flows.cli.console import Quiet, Verbose, set_verbosity
 from ragtide.flows.environment import exit_on_sigterm, fast_exit
+from ragtide.flows.terminal import print_traceback
+from ragtide.pipelines.safe_text import escape_controls, mask_secrets
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,35 @@ class LazyCommand(TyperCommand):
         return self.load().make_context(*arguments, **options)
 
 
+# The base class of wrong options, arguments and commands, which typer does not export by its name.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+@contextmanager
+def _safe_usage_errors() -> Iterator[None]:
+    """Escape control characters in usage errors, which repeat arguments."""
+    try:
+        yield
+    except _UsageError as problem:
+        problem.message = escape_controls(mask_secrets(problem.message))
+        raise
+
+
 class LazyGroup(TyperGroup):
     """The commands of all panels, in the order of `ragtide --help`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings | {"commands": {command.name: command for command in _lazy_commands()}})
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """The context of the group, after its own options were read."""
+        with _safe_usage_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, context: Any) -> Any:
+        """Run the command that the arguments name."""
+        with _safe_usage_errors():
+            return super().invoke(context)
 
 
 def _lazy_commands() -> Iterator[LazyCommand]:
@@ -164,6 +192,7 @@ def set_global_options(
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     exit_on_sigterm()
+    sys.excepthook = print_traceback
     try:
         app(prog_name="ragtide")
     except SystemExit as end:

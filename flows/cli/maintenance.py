@@ -72,7 +72,8 @@ def maintain_command(
 ) -> None:
     """Compact the index and delete what no release needs.
 
-    Also deletes files that killed writers left behind. Each step is listed with the reason why it was done or not.
+    Also deletes files that killed writers left behind, and what is older than `retention` allows. Each step is listed
+    with the reason why it was done or not.
     """
     prepare_environment(project)
     from ragtide.pipelines.ports import no_progress

@@ -24,6 +24,7 @@ from ragtide.flows.environment import make_prefect_home, prepare_environment
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.models.save import ExportFormat
+from ragtide.pipelines.safe_text import escape_controls
 
 if TYPE_CHECKING:
     from ragtide.pipelines.evaluation.assistant import Answer
@@ -258,4 +259,4 @@ def metrics_command(project: ProjectFolder = HERE) -> None:
     prepare_environment(project)
     from ragtide.flows.prefect_server.metrics import metrics_text
 
-    sys.stdout.write(metrics_text(project))
+    sys.stdout.write(escape_controls(metrics_text(project), keep="\n"))

@@ -29,6 +29,7 @@ from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.reports import decision
 from ragtide.pipelines.reports.markdown import list_some
+from ragtide.pipelines.safe_text import literal_links, mask_secrets
 from ragtide.pipelines.workspace import Workspace
 
 # Tags of a suspended run: the plan's digest, and the digest of what needs approval, which several plans may share.
@@ -101,7 +102,7 @@ def approval_form(project: Project, cycle: Cycle, plan: Plan) -> str:
         parts.append(f"**Withheld documents to release:** {list_some(tuple(plan.documents_to_approve))}")
     parts.append(f"In the terminal: `ragtide approve {cycle.plan}` or `ragtide reject {cycle.plan} --why TEXT`.")
     parts.append(decision.decision_markdown(plan))
-    return "\n\n".join(parts)
+    return literal_links(mask_secrets("\n\n".join(parts)))
 
 
 def _forecast(plan: Plan) -> str:

@@ -18,6 +18,7 @@ from prefect.exceptions import PrefectException
 
 from ragtide.flows.prefect_server.runs import current_run
 from ragtide.pipelines.ports import Advance
+from ragtide.pipelines.safe_text import literal_links, mask_secrets
 
 # Progress is updated no more often than this; a shorter step shows none.
 EVERY_SECONDS = 5.0
@@ -25,10 +26,15 @@ EVERY_SECONDS = 5.0
 SERVER_ERRORS = (HTTPError, PrefectException, OSError, RuntimeError)
 
 
-def show_markdown(key: str, markdown: str, description: str) -> None:
-    """Put Markdown on the page of the current task run; does nothing outside of a run."""
+def show_markdown(key: str, markdown: str, description: str, mlflow: str | None = None) -> None:
+    """Put Markdown on the page of the current task run, below a link to `mlflow`; does nothing outside of a run.
+
+    Other links and pictures are shown as text, and secrets are masked.
+    """
     if TaskRunContext.get() is not None:
-        create_markdown_artifact(markdown, key=key, description=description)
+        link = f"[The run in MLflow]({mlflow})\n\n" if mlflow else ""
+        page = link + literal_links(mask_secrets(markdown))
+        create_markdown_artifact(page, key=key, description=literal_links(mask_secrets(description)))
 
 
 def rename_run(name: str) -> None:

@@ -30,6 +30,7 @@ from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.release import Cycle, Outcome
 from ragtide.pipelines.reports.wording import approval_subject, describe_outcome
+from ragtide.pipelines.safe_text import mask_secrets
 from ragtide.pipelines.workspace import Workspace
 
 MAX_WHY_CHARACTERS = 500
@@ -55,7 +56,7 @@ class Notification:
     @property
     def body(self) -> str:
         why = self.why if len(self.why) <= MAX_WHY_CHARACTERS else f"{self.why[:MAX_WHY_CHARACTERS]}…"
-        return "\n".join(part for part in (self.line, why, self.remedy, self.link) if part)
+        return mask_secrets("\n".join(part for part in (self.line, why, self.remedy, self.link) if part))
 
 
 def notify_all(params: NotifyParams, notifications: Sequence[Notification]) -> None:

@@ -9,7 +9,6 @@ import ipaddress
 import os
 import secrets
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from configparser import RawConfigParser
 from dataclasses import dataclass
@@ -18,9 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from platformdirs import user_cache_path
+
 from ragtide.flows.environment import LIBRARY_DEFAULTS, MLFLOW_AUTH, PREFECT_AUTH, credentials
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
+from ragtide.pipelines.records.base import close_to_others, make_folder
 from ragtide.pipelines.workspace import Workspace
 
 POOL = "ragtide"
@@ -72,12 +74,12 @@ def heartbeat_file(workspace: Workspace) -> Path:
 
 
 def control_socket(workspace: Workspace) -> Path:
-    """Supervisor's control socket: beside its settings, or in a private temporary folder if that path is too long."""
+    """Supervisor's control socket: beside its settings, or in the user's cache folder if that path is too long."""
     path = services_folder(workspace) / "control"
     if len(os.fsencode(path)) <= SOCKET_BYTES:
         return path
     name = sha256(os.fsencode(path)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"ragtide-{os.getuid()}" / name
+    return user_cache_path("ragtide") / "sockets" / name
 
 
 def list_services(workspace: Workspace) -> list[Service]:
@@ -208,12 +210,11 @@ def _mlflow_auth(workspace: Workspace, given: Mapping[str, str]) -> dict[str, st
 def write_settings(workspace: Workspace) -> Path:
     """Write the settings of supervisor and of MLflow's auth; returns supervisor's file."""
     folder = services_folder(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    make_folder(folder)
+    close_to_others(folder)
     socket = control_socket(workspace)
-    socket.parent.mkdir(mode=0o700, exist_ok=True)
-    if socket.parent.stat().st_uid != os.getuid():
-        raise UserError(f"the folder {socket.parent} belongs to another user: set TMPDIR to a folder of your own")
+    make_folder(socket.parent)
+    close_to_others(socket.parent)
     auth = {"mlflow": {"default_permission": "READ", "admin_username": "admin"}}
     auth["mlflow"] |= {
         "database_uri": f"sqlite:///{workspace.state / 'mlflow-auth.db'}",
@@ -337,14 +338,6 @@ def _check_host(params: ServicesParams, given: Mapping[str, str]) -> None:
 
 def _check_databases(workspace: Workspace) -> None:
     params, uri = workspace.params.services, workspace.params.registry.tracking_uri
-    databases = {
-        "services.prefect_database": params.prefect_database,
-        "services.mlflow_database": params.mlflow_database,
-        "registry.tracking_uri": uri,
-    }
-    for key, url in databases.items():
-        if url and urlsplit(url).password:
-            raise UserError(f"params.yaml: {key} contains a password: remove it, and set PGPASSWORD or ~/.pgpass")
     if params.mlflow_database and not (uri and _same_server(uri, params.mlflow_url)):
         problem = "params.yaml: services.mlflow_database needs runs that are written through MLflow's server"
         raise UserError(f"{problem}: set registry.tracking_uri to {params.mlflow_url}, or only to the database")

@@ -40,7 +40,7 @@ from ragtide.flows.services.settings import (
 )
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
-from ragtide.pipelines.records.base import write_text_atomically
+from ragtide.pipelines.records.base import make_folder, write_text_atomically
 from ragtide.pipelines.workspace import Workspace
 
 SUPERVISOR = "supervisor"
@@ -220,7 +220,7 @@ def supervisor_rpc(workspace: Workspace) -> Iterator[Any]:
 def starting_services(workspace: Workspace) -> Iterator[None]:
     """Hold the lock of the start. Raises UserError where another `ragtide up` is starting the same services."""
     folder = services_folder(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with FileLock(folder / "lock", timeout=0):
             yield

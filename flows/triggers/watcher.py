@@ -15,10 +15,10 @@ from pathlib import Path
 from threading import Event
 
 import tenacity
-from rich.console import Console
 from watchfiles import Change, DefaultFilter, watch
 
 from ragtide.flows.services.settings import heartbeat_file
+from ragtide.flows.terminal import SafeConsole
 from ragtide.flows.triggers.events import send_event
 from ragtide.pipelines.data.ignore import ignore_rules
 from ragtide.pipelines.errors import UnavailableError, UserError
@@ -26,12 +26,13 @@ from ragtide.pipelines.params import TriggerParams
 from ragtide.pipelines.planning.missed_runs import check_missed_run
 from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.registry.releases import Registry
+from ragtide.pipelines.safe_text import escape_controls
 from ragtide.pipelines.workspace import Workspace
 
 SOURCE = "watcher"
 TICK_MS = 500
 LONGEST_RETRY_SECONDS = 30
-console = Console(stderr=True)
+console = SafeConsole(stderr=True)
 
 
 class Heartbeat(Record):
@@ -187,7 +188,7 @@ class Watcher:
         self._note(problem=problem)
 
     def _report(self, line: str, is_problem: bool = True) -> None:
-        console.print(f"ragtide watch: {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"ragtide watch: {escape_controls(line)}", markup=False, highlight=False, soft_wrap=True)
         if is_problem:
             self._note(problem=line)
 

@@ -28,6 +28,7 @@ from ragtide.flows.services.settings import WEBHOOK_AUTH, is_loopback, services_
 from ragtide.flows.triggers.events import send_event
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
 from ragtide.pipelines.params import ServicesParams
+from ragtide.pipelines.records.base import make_folder
 from ragtide.pipelines.workspace import Workspace
 
 MAX_BODY_BYTES = 4096
@@ -150,7 +151,7 @@ def read_token(workspace: Workspace) -> str:
     path = token_file(workspace)
     token = os.environ.get(WEBHOOK_AUTH)
     if not token:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with (
             suppress(FileExistsError),
             os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as new,

@@ -15,7 +15,11 @@ import yaml
 
 from ragtide.pipelines.data.hashing import read_verified
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
+from ragtide.pipelines.records.base import STATE, close_to_others, make_folder
 from ragtide.pipelines.workspace import Workspace
+
+# The folder of DVC's site cache below the project's state.
+SITE_CACHE = "dvc"
 
 
 def run_dvc(root: Path, arguments: Sequence[str], timeout_seconds: float | None = None) -> str:
@@ -23,7 +27,8 @@ def run_dvc(root: Path, arguments: Sequence[str], timeout_seconds: float | None 
 
     Raises UserError with DVC's own message, UnavailableError where it takes longer than `timeout_seconds`.
     """
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    site_cache = make_site_cache(root)
+    environment = {"DVC_SITE_CACHE_DIR": str(site_cache)} | os.environ | {"DVC_NO_ANALYTICS": "1"}
     command = [sys.executable, "-m", "dvc", *arguments]
     description = f"`dvc {' '.join(arguments)}` in {root}"
     try:
@@ -38,11 +43,28 @@ def run_dvc(root: Path, arguments: Sequence[str], timeout_seconds: float | None 
     return finished.stdout
 
 
+def make_site_cache(root: Path) -> Path:
+    """The folder of DVC's indexes, which it loads as pickles: by default /var/tmp/dvc, where any user can write."""
+    folder = root.resolve() / STATE / SITE_CACHE
+    make_folder(folder)
+    close_to_others(folder)
+    return folder
+
+
 def ensure_repository(root: Path) -> None:
-    """Make `root` a DVC repository unless it is one: with git where `root` is a git repository, else without."""
+    """Make `root` a DVC repository unless it is one: with git where `root` is a git repository, else without.
+
+    The site cache is set for the user's own DVC commands too; one that the user has set stays.
+    """
     if not (root / ".dvc").is_dir():
         in_git = (root / ".git").exists()
         run_dvc(root, ["init"] if in_git else ["init", "--no-scm"])
+    current, wanted = _dvc_config(root).get("core", "site_cache_dir", fallback=""), make_site_cache(root)
+    # A project that was moved still names its earlier place.
+    is_ours = not current or Path(current).parts[-2:] == wanted.parts[-2:]
+    # DVC cannot write other paths into its configuration.
+    if is_ours and current != str(wanted) and str(wanted).isascii():
+        run_dvc(root, ["config", "--local", "core.site_cache_dir", str(wanted)])
 
 
 def check_stages(workspace: Workspace) -> None:
@@ -93,10 +115,15 @@ def read_earlier_file(workspace: Workspace, digest: str) -> bytes | None:
 
 def _cache_folder(root: Path) -> Path:
     """The folder of DVC's cache; a relative path in DVC's configuration is relative to that file."""
-    config = ConfigParser()
+    return root / ".dvc" / _dvc_config(root).get("cache", "dir", fallback="cache")
+
+
+def _dvc_config(root: Path) -> ConfigParser:
+    """The repository's DVC configuration, that of this machine included."""
+    config = ConfigParser(interpolation=None)
     try:
         config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
     except (UnicodeDecodeError, ConfigParserError) as problem:
         path = root / ".dvc" / "config"
         raise UserError(f"{path} is not a valid DVC configuration: {summarize_error(problem)}") from problem
-    return root / ".dvc" / config.get("cache", "dir", fallback="cache")
+    return config

@@ -16,6 +16,7 @@ from ragtide.pipelines.data.dvc import ensure_repository, recorded_hash, run_dvc
 from ragtide.pipelines.data.hashing import file_hash, folder_hash, list_files, printable_path, unusable_reason
 from ragtide.pipelines.data.ignore import hide_unusable_files, ignore_rules
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.records.base import make_folder
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.workspace import Workspace
 
@@ -65,7 +66,7 @@ def record_snapshot(workspace: Workspace) -> Snapshot:
     folders = {workspace.kb: snapshot.kb_id, workspace.train: snapshot.train_id, workspace.golden: snapshot.golden_id}
     changed = [folder for folder, expected in folders.items() if folder.is_dir() and recorded_hash(folder) != expected]
     # If the manifest cannot be stored, nothing is to be versioned either.
-    workspace.snapshot_file(snapshot.id).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(workspace.snapshot_file(snapshot.id).parent)
     if changed:
         run_dvc(workspace.root, ["add", *(str(folder.relative_to(workspace.root)) for folder in changed)])
     for folder in changed:

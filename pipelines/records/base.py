@@ -18,6 +18,9 @@ RECORD_VERSION: Literal[1] = 1
 # Prefix of the folders that a killed writer leaves behind.
 PARTIAL_PREFIX = ".unfinished-"
 
+# The folder of a project's state. Its mode protects everything below it: databases, tokens, logs, caches.
+STATE = ".ragtide"
+
 
 class Record(BaseModel):
     """A frozen value that can be written to and read from a JSON file."""
@@ -42,9 +45,23 @@ class Record(BaseModel):
         return json_digest(self.model_dump(mode="json"))
 
 
+def make_folder(folder: Path) -> None:
+    """Create `folder` with its parents where they are missing; a project's state is created closed to other users."""
+    for state in (path for path in (folder, *folder.parents) if path.name == STATE):
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        close_to_others(state)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def close_to_others(folder: Path) -> None:
+    """Take all permissions on `folder` from other users; nothing where it does not exist."""
+    if folder.is_dir() and folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a file through a temporary one, so that readers never see it incomplete; line ends are kept."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8", newline="")
     temporary.replace(path)
@@ -57,7 +74,7 @@ def atomic_directory(path: Path, first_stays: bool = False) -> Iterator[Path]:
     After an error or a kill, `path` is unchanged. With `first_stays`, a folder that another process has created in the
     meantime is kept and this one discarded: for equal contents that others may already be reading.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with TemporaryDirectory(prefix=f"{PARTIAL_PREFIX}{path.name}-", dir=path.parent) as scratch:
         folder = Path(scratch) / "new"
         folder.mkdir()

@@ -16,6 +16,7 @@ from ragtide.pipelines.records.release import Cycle, Outcome, Release
 from ragtide.pipelines.registry.experiment import MlflowExperiment
 from ragtide.pipelines.registry.layout import CHARTS_RUN, cycle_chart_metrics
 from ragtide.pipelines.registry.runs import RunLog
+from ragtide.pipelines.safe_text import mask_error
 
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
@@ -79,6 +80,25 @@ class CycleRegistry(MlflowExperiment):
         for run in [cycle.run, *(step.info.run_id for step in steps if step.info.status == running)]:
             self._client.set_terminated(run, RunStatus.to_string(RunStatus.KILLED))
 
+    def delete_traces(self, before: datetime, dry_run: bool = False) -> int:
+        """Delete the traces from `before` that time, or with `dry_run` only count them; returns how many."""
+        if not self.exists:
+            return 0
+        milliseconds = int(before.timestamp() * 1000)
+        if not dry_run:
+            return int(self._client.delete_traces(self.experiment, max_timestamp_millis=milliseconds))
+        count, token = 0, None
+        while True:
+            page = self._client.search_traces(
+                locations=[self.experiment],
+                filter_string=f"trace.timestamp_ms <= {milliseconds}",
+                include_spans=False,
+                page_token=token,
+            )
+            count, token = count + len(page), page.token
+            if not token:
+                return count
+
     @contextmanager
     def _run(self, name: str, tags: dict[str, str]) -> Iterator[RunLog]:
         run = self._client.create_run(self.experiment, run_name=name, tags=tags)
@@ -86,6 +106,8 @@ class CycleRegistry(MlflowExperiment):
         try:
             yield log
         except BaseException as problem:
+            # Prefect stores the error's message as the run's state.
+            mask_error(problem)
             # Where MLflow itself is unavailable, the next cycle closes the run.
             with suppress(UnavailableError):
                 message = " ".join(str(problem).split())[:OUTCOME_CHARACTERS] or type(problem).__name__

@@ -9,6 +9,7 @@ from typing import cast
 from mlflow.exceptions import MlflowException
 
 from ragtide.pipelines.errors import UnavailableError
+from ragtide.pipelines.records.base import make_folder
 from ragtide.pipelines.registry.client import MlflowStore, RegistryClient, store_unavailable
 from ragtide.pipelines.registry.layout import experiment_tags
 from ragtide.pipelines.registry.runs import RunLog
@@ -27,7 +28,7 @@ class MlflowExperiment:
 
     @cached_property
     def _client(self) -> RegistryClient:
-        self._workspace.state.mkdir(parents=True, exist_ok=True)
+        make_folder(self._workspace.state)
         return cast("RegistryClient", MlflowStore(self._workspace.tracking_uri))
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from ragtide.pipelines.errors import UserError, summarize_error
-from ragtide.pipelines.records.base import PARTIAL_PREFIX
+from ragtide.pipelines.records.base import PARTIAL_PREFIX, make_folder
 from ragtide.pipelines.records.release import BuiltEmbedder, Release
 from ragtide.pipelines.registry.client import ALREADY_EXISTS, NOT_FOUND
 from ragtide.pipelines.registry.cycles import CycleRegistry
@@ -180,7 +180,7 @@ class ReleaseRegistry(MlflowExperiment):
 
     def _download(self, run: str, path: str, target: Path, failure: str) -> None:
         """Download a folder of a run's artifacts; it is renamed to `target` once it is complete."""
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=target.parent) as folder:
             try:
                 downloaded = self._client.download_artifacts(run, path, folder)

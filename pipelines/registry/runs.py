@@ -19,6 +19,7 @@ from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.registry.client import RegistryClient
 from ragtide.pipelines.registry.traces import evaluation_traces
+from ragtide.pipelines.safe_text import literal_links, mask_secrets
 
 # The most params, or tags, that MLflow accepts in one batch.
 BATCH_SIZE = 100
@@ -77,7 +78,7 @@ class RunLog:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log settings; a nested one gets the name `block.name`."""
-        self._write(params=[Param(key, str(value)) for key, value in _flatten(values)])
+        self._write(params=[Param(key, mask_secrets(str(value))) for key, value in _flatten(values)])
 
     def metrics(self, values: Mapping[str, float | None], step: int = 0, at: int | None = None) -> None:
         """Log numbers; an unmeasured one (None) is skipped, never logged as 0. `at`: milliseconds since 1970."""
@@ -91,7 +92,7 @@ class RunLog:
         self._write(metrics=[Metric(key, value, timestamp, step) for step, value in values])
 
     def tags(self, values: Mapping[str, Any]) -> None:
-        self._write(tags=[RunTag(key, str(value)) for key, value in values.items()])
+        self._write(tags=[RunTag(key, mask_secrets(str(value))) for key, value in values.items()])
 
     def _write(self, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Sequence[RunTag] = ()) -> None:
         """Log in as few requests as MLflow allows: one by one they took a third of a cycle that does nothing."""
@@ -104,10 +105,12 @@ class RunLog:
 
     def describe(self, markdown: str) -> None:
         """Set the Description on the run's page."""
-        self._client.set_tag(self.id, "mlflow.note.content", markdown)
+        self.tags({"mlflow.note.content": literal_links(markdown)})
 
     def text(self, name: str, content: str) -> None:
-        self._client.log_text(self.id, content, name)
+        """Log a text file; in Markdown, links and pictures are shown as text."""
+        shown = literal_links(mask_secrets(content)) if name.endswith(".md") else content
+        self._client.log_text(self.id, shown, name)
 
     def record(self, name: str, record: Record) -> None:
         self.text(name, record.model_dump_json(indent=2))

@@ -14,20 +14,28 @@ from ragtide.pipelines.index.maintenance import remove_paths
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.base import PARTIAL_PREFIX
 from ragtide.pipelines.records.release import MaintenanceStep
+from ragtide.pipelines.release.retention import delete_expired
 from ragtide.pipelines.reports.markdown import markdown_table
 from ragtide.pipelines.workspace import Workspace
 
 
 def maintain_project(project: Project, dry_run: bool = False) -> list[MaintenanceStep]:
-    """Run every maintenance step, or with `dry_run` only report it; none before anything is built.
+    """Run every maintenance step, or with `dry_run` only report it; none where there is nothing to maintain.
 
     The caller must hold the writer lease.
     """
+    expired = delete_expired(project, dry_run)
     live = project.registry.champion()
     # The vector cache grows by the vectors of the live embedder.
     embedder = project.embedder_for(live.index.tuned_embedder).embedder if live else project.models.embedder
     steps = maintain_index(project.workspace, embedder, dry_run)
-    return [*steps, _delete_unreferenced_models(project, dry_run)] if steps else []
+    if steps:
+        return [
+            *steps,
+            *(content.step(dry_run) for content in expired),
+            _delete_unreferenced_models(project, dry_run),
+        ]
+    return [content.step(dry_run) for content in expired if content.count]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ragtide.pipelines.records.data import DataIssue, QuarantinedDocument, WithheldDocument
 from ragtide.pipelines.records.release import MaintenanceStep
-from ragtide.pipelines.reports.markdown import escape_controls, markdown_table
+from ragtide.pipelines.reports.markdown import markdown_table
+from ragtide.pipelines.safe_text import escape_controls
 
 
 def quarantine_markdown(documents: Sequence[QuarantinedDocument]) -> str:

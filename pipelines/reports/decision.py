@@ -12,7 +12,8 @@ from ragtide.pipelines.reports.decision_page import (
     decision_page,
     format_group,
 )
-from ragtide.pipelines.reports.markdown import escape_controls, markdown_list, markdown_table
+from ragtide.pipelines.reports.markdown import markdown_list, markdown_table
+from ragtide.pipelines.safe_text import escape_controls
 
 
 def decision_markdown(plan: Plan) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ragtide.pipelines.records.decision import Decision, Option, Plan
 from ragtide.pipelines.records.evidence import Costs, Evidence, Gap, PastDecision
-from ragtide.pipelines.reports.markdown import SHOWN, changes_markdown, escape_controls
+from ragtide.pipelines.reports.markdown import SHOWN, changes_markdown
 from ragtide.pipelines.reports.signals import NOT_MEASURED, SignalRow, signal_rows
 from ragtide.pipelines.reports.wording import (
     counterfactual_sentences,
@@ -17,6 +17,7 @@ from ragtide.pipelines.reports.wording import (
     option_text,
     unmeasured_sentences,
 )
+from ragtide.pipelines.safe_text import escape_controls
 
 PAST_SHOWN = 8
 ACTIONS_HEAD = ("action", "gain, points [low, high]", "cost", "points an hour", "worth it", "why")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ragtide.pipelines.records.data import ChangeSet
+from ragtide.pipelines.safe_text import escape_controls
 
 SHOWN = 20
 
@@ -24,11 +25,6 @@ def list_some(paths: Sequence[str]) -> str:
     """Return the first paths, and how many more there are."""
     more = f" … and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return ", ".join(f"`{escape_controls(path)}`" for path in paths[:SHOWN]) + more
-
-
-def escape_controls(path: str) -> str:
-    """Return a path with its control characters, such as line breaks, written as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in path)
 
 
 def changes_markdown(changes: ChangeSet) -> str:

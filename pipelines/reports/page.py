@@ -10,6 +10,8 @@ from jinja2 import Template
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
+from ragtide.pipelines.safe_text import literal_links
+
 PAGE = Template(
     """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
@@ -21,17 +23,15 @@ th{background:#eef3f7}code{background:#f2f5f7}img{max-width:100%}</style></head>
 
 def write_page(folder: Path, name: str, markdown: str, plot: Figure) -> None:
     """Write NAME.md, NAME.html and NAME.png into `folder`."""
-    (folder / f"{name}.md").write_text(markdown, encoding="utf-8")
+    (folder / f"{name}.md").write_text(literal_links(markdown), encoding="utf-8")
     (folder / f"{name}.html").write_text(markdown_to_html(name.capitalize(), markdown, plot), encoding="utf-8")
     plot.savefig(folder / f"{name}.png")
 
 
 def markdown_to_html(title: str, markdown: str, plot: Figure | None = None) -> str:
-    """Return a self-contained page from Markdown, with a plot below its heading; raw HTML in it is shown as text.
-
-    Images that the Markdown links to are not loaded: an answer must not make the reader's browser send requests.
-    """
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(markdown)
+    """Return a self-contained page from Markdown, with a plot below its heading; links, images and HTML are text."""
+    renderer = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
+    body = renderer.render(literal_links(markdown))
     if plot is not None:
         body = body.replace("</h1>", f"</h1>{_image(plot)}", 1)
     return str(PAGE.render(title=title, body=body))

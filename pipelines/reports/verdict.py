@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from ragtide.pipelines.records.evaluation import GoldenQuestion, RetrievalMetrics, Scorecard, SuiteScore, Verdict
 from ragtide.pipelines.records.evidence import Measure
 from ragtide.pipelines.reports.decision_plot import error_bars
-from ragtide.pipelines.reports.markdown import SHOWN, escape_controls, list_some, markdown_table
+from ragtide.pipelines.reports.markdown import SHOWN, list_some, markdown_table
 from ragtide.pipelines.reports.signals import count_of
+from ragtide.pipelines.safe_text import escape_controls
 
 NONE = "None."
 SCALE = (

@@ -21,7 +21,7 @@ from ragtide.pipelines.models.openvino_export import load_sentence_transformer
 from ragtide.pipelines.models.weights import choose_device, has_native_bfloat16, store_by_digest, weights_digest
 from ragtide.pipelines.params import EmbedderTuningParams, EmbedParams, Params
 from ragtide.pipelines.ports import Advance, Progress
-from ragtide.pipelines.records.base import PARTIAL_PREFIX, Record, json_digest
+from ragtide.pipelines.records.base import PARTIAL_PREFIX, Record, json_digest, make_folder
 from ragtide.pipelines.records.release import BuiltEmbedder
 from ragtide.pipelines.training.pairs import PAIRS_VERSION, TrainingPair, add_hard_negatives, draw_pairs
 from ragtide.pipelines.workspace import Workspace
@@ -70,7 +70,7 @@ def fine_tune_embedder(
 
 def _store_model(model: Any, base: str, folder: Path) -> str:
     """Write the model below `folder`, under the digest of its weights, which is returned."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=folder) as scratch:
         unfinished = Path(scratch) / "new"
         model.save(str(unfinished), create_model_card=False)

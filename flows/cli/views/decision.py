@@ -14,8 +14,8 @@ from rich.text import Text
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.reports.decision_page import ActionRow, DecisionPage, decision_page
-from ragtide.pipelines.reports.markdown import escape_controls
 from ragtide.pipelines.reports.signals import SignalRow
+from ragtide.pipelines.safe_text import escape_controls
 
 COLOURS = {str(Action.NOTHING): "blue", str(Action.HOLD): "yellow"}
 BUILDS = "green"

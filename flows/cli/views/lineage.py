@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ragtide.pipelines.release.lineage import DocumentState, Lineage, SeenDocument, SeenExample, Sighting
-from ragtide.pipelines.reports.markdown import escape_controls
 from ragtide.pipelines.reports.signals import count_of
+from ragtide.pipelines.safe_text import escape_controls
 
 
 def lineage_tables(lineage: Lineage) -> list[RenderableType]:

