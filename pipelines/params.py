@@ -275,15 +275,18 @@ class ServicesParams(Block):
     mlflow_port: Port = 5000  # port of the MLflow server
     webhook_port: Port = 5002  # port of the webhook
     runs_at_once: Count = 2  # concurrent flow runs of the worker; one of them may write
-    allowed_hosts: tuple[str, ...] = ()  # host names, besides localhost, under which MLflow may be called
-    cors_origins: tuple[str, ...] = ()  # origins that may call Prefect and MLflow from a browser
+    allowed_hosts: tuple[
+        str, ...
+    ] = ()  # host names, besides this machine's own, under which the services may be called
+    cors_origins: tuple[str, ...] = ()  # origins, besides the services' own pages, that may call them from a browser
     prefect_database: str | None = None  # None: sqlite in .ragtide; or postgresql+asyncpg://user@host/prefect
     mlflow_database: str | None = None  # None: registry.tracking_uri, unless that is this server's own address
 
     @property
     def here(self) -> str:
         """The address under which this machine reaches what listens on `host`."""
-        return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"[{host}]" if ":" in host else host
 
     @property
     def prefect_url(self) -> str:

@@ -20,7 +20,7 @@ from ragtide.flows.cli.console import (
     print_text,
     report_errors,
 )
-from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.environment import make_prefect_home, prepare_environment, protect_temporary_server
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.models.save import ExportFormat
@@ -160,6 +160,7 @@ def rollback_command(
 def _notify_of_rollback(opened: Project, release: str, why: str) -> None:
     if opened.workspace.params.notify.blocks:
         make_prefect_home()
+        protect_temporary_server()
         from ragtide.flows.prefect_server.notifications import notify_rollback
 
         notify_rollback(opened.workspace.params.notify, release, why)

@@ -20,7 +20,7 @@ from ragtide.flows.cli.console import (
     report_errors,
     require_services,
 )
-from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.environment import PREFECT_AUTH, make_prefect_home, prefect_auth_file, prepare_environment
 from ragtide.pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,12 +39,16 @@ def up_command(detach: Detach = False, project: ProjectFolder = HERE) -> None:
     Deploys prefect.yaml, and restarts services that end. Ctrl-C stops them.
     """
     require_services()
+    from ragtide.flows.services.secret_files import prefect_auth
     from ragtide.flows.services.settings import check_settings, service_environment, services_folder
     from ragtide.flows.services.supervisor import ServiceStart, starting_services
     from ragtide.pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
     check_settings(workspace, os.environ)
+    is_generated = not os.environ.get(PREFECT_AUTH)
+    password = prefect_auth(workspace.root, os.environ)
+    os.environ.update({PREFECT_AUTH: password, "PREFECT_API_AUTH_STRING": password})
     os.environ.update(service_environment(workspace, os.environ))
     make_prefect_home()
     # Closing the terminal stops the services, as Ctrl-C does.
@@ -57,7 +61,8 @@ def up_command(detach: Detach = False, project: ProjectFolder = HERE) -> None:
         except BaseException:
             _stop(workspace)
             raise
-    _print_addresses(workspace, detach)
+    _print_addresses(workspace, f"the text in {prefect_auth_file(workspace.root)}" if is_generated else PREFECT_AUTH)
+    print_text("`ragtide down` stops them." if detach else "Ctrl-C stops them.")
     if detach:
         return
     exit_code = 0
@@ -154,16 +159,17 @@ def _log(line: str) -> None:
     err.print(escape_markup(line), highlight=False, soft_wrap=True)
 
 
-def _print_addresses(workspace: Workspace, detach: bool) -> None:
-    from ragtide.flows.services.settings import is_loopback, starts_mlflow
+def _print_addresses(workspace: Workspace, prefect_password: str) -> None:
+    """Print where the services are, and where the password for Prefect's page is: `prefect_password` is not itself."""
+    from ragtide.flows.services.access import is_loopback
+    from ragtide.flows.services.settings import starts_mlflow
 
     params = workspace.params.services
     mlflow = params.mlflow_url if starts_mlflow(workspace) else workspace.tracking_uri
     access = "this machine only" if is_loopback(params.host) else "other machines with a password"
     print_text(
-        f"Prefect  {params.prefect_url}",
+        f"Prefect  {params.prefect_url}, whose page asks for a password: {prefect_password}",
         f"MLflow   {mlflow}",
         f"webhook  {params.webhook_url}",
         f"The services listen on {params.host}, reachable from {access}.",
-        "`ragtide down` stops them." if detach else "Ctrl-C stops them.",
     )
