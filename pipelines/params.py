@@ -275,9 +275,7 @@ class ServicesParams(Block):
     mlflow_port: Port = 5000  # port of the MLflow server
     webhook_port: Port = 5002  # port of the webhook
     runs_at_once: Count = 2  # concurrent flow runs of the worker; one of them may write
-    allowed_hosts: tuple[
-        str, ...
-    ] = ()  # host names, besides this machine's own, under which the services may be called
+    allowed_hosts: tuple[str, ...] = ()  # further host names under which the services may be called
     cors_origins: tuple[str, ...] = ()  # origins, besides the services' own pages, that may call them from a browser
     prefect_database: str | None = None  # None: sqlite in .ragtide; or postgresql+asyncpg://user@host/prefect
     mlflow_database: str | None = None  # None: registry.tracking_uri, unless that is this server's own address

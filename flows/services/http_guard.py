@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -18,9 +19,11 @@ import h11
 import uvicorn
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ragtide.pipelines.errors import UserError, summarize_error
 
 # A request must arrive within this time, plus a second for this many bytes: slow networks need more for an upload.
 REQUEST_SECONDS = 15.0
@@ -179,6 +182,14 @@ def guarded_server(app: ASGIApp, **options: Any) -> uvicorn.Server:
     return uvicorn.Server(uvicorn.Config(app, http=DeadlineProtocol, server_header=False, **options))
 
 
+def open_listener(host: str, port: int, remedy: str) -> socket.socket:
+    """A socket that listens. Raises UserError, which ends in `remedy`, where the address is in use or not usable."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as problem:
+        raise UserError(f"cannot listen on {host}:{port} ({summarize_error(problem)}): {remedy}") from problem
+
+
 async def read_bounded_body(request: Request, max_bytes: int) -> bytes:
     """The body of a request. Raises BodyTooLargeError as soon as more than `max_bytes` have arrived."""
     body = b""
@@ -187,3 +198,8 @@ async def read_bounded_body(request: Request, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise BodyTooLargeError
     return body
+
+
+async def ignore_disconnect(_: Request, __: Exception) -> Response:
+    """The handler of Starlette's ClientDisconnect: the caller has left, or was too slow, and reads no answer."""
+    return Response(status_code=400)

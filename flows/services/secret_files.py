@@ -28,7 +28,7 @@ def read_or_create_secret(path: Path, prefix: str = "") -> str:
             file.write(prefix + secrets.token_urlsafe(32))
         with suppress(FileExistsError):
             os.link(temporary, path)
-        os.unlink(temporary)
+        Path(temporary).unlink()
     path.chmod(0o600)
     return check_secret(path.read_text(encoding="utf-8").strip(), str(path))
 

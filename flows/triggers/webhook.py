@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -23,11 +22,18 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ragtide.flows.services.access import allowed_hosts, allowed_origins, is_loopback
-from ragtide.flows.services.http_guard import BodyTooLargeError, HostGuard, guarded_server, read_bounded_body
+from ragtide.flows.services.http_guard import (
+    BodyTooLargeError,
+    HostGuard,
+    guarded_server,
+    ignore_disconnect,
+    open_listener,
+    read_bounded_body,
+)
 from ragtide.flows.services.secret_files import check_secret, read_or_create_secret
 from ragtide.flows.services.settings import WEBHOOK_AUTH, services_folder
 from ragtide.flows.triggers.events import send_event
-from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
+from ragtide.pipelines.errors import UnavailableError, UserError
 from ragtide.pipelines.params import ServicesParams
 from ragtide.pipelines.workspace import Workspace
 
@@ -82,8 +88,6 @@ def webhook_app(project: Path, token: str, send: Callable[[str], str] | None = N
         try:
             body = await read_bounded_body(request, MAX_BODY_BYTES)
             revision = await queue.request(TriggerRequest.model_validate_json(body or b"{}").source)
-        except ClientDisconnect:
-            return Response(status_code=400)
         except BodyTooLargeError:
             return JSONResponse({"error": f"the body is larger than {MAX_BODY_BYTES} bytes"}, 413)
         except ValidationError:
@@ -112,7 +116,8 @@ def webhook_app(project: Path, token: str, send: Callable[[str], str] | None = N
         Route("/health", health),
         Route("/metrics", metrics),
     ]
-    return Starlette(routes=routes, middleware=[_host_guard(workspace.params.services)])
+    guard = _host_guard(workspace.params.services)
+    return Starlette(routes=routes, middleware=[guard], exception_handlers={ClientDisconnect: ignore_disconnect})
 
 
 def serve_webhook(project: Path, report: Callable[[str], None]) -> None:
@@ -125,20 +130,11 @@ def serve_webhook(project: Path, report: Callable[[str], None]) -> None:
     if not is_loopback(params.host) and not os.environ.get(WEBHOOK_AUTH):
         problem = f"services.host = {params.host} is reachable from other machines"
         raise UserError(f"{problem}: set {WEBHOOK_AUTH} in the environment, or services.host to 127.0.0.1")
-    with _open_socket(params) as listener:
+    with open_listener(params.host, params.webhook_port, "change services.webhook_port") as listener:
         application = webhook_app(workspace.root, read_token(workspace))
         source = WEBHOOK_AUTH if os.environ.get(WEBHOOK_AUTH) else str(token_file(workspace))
         report(f"POST {params.webhook_url}/trigger needs the token in {source}; /health needs none")
         guarded_server(application, log_level="warning", access_log=False).run(sockets=[listener])
-
-
-def _open_socket(params: ServicesParams) -> socket.socket:
-    family = socket.AF_INET6 if ":" in params.host else socket.AF_INET
-    try:
-        return socket.create_server((params.host, params.webhook_port), family=family)
-    except OSError as problem:
-        line = f"the webhook cannot listen on {params.host}:{params.webhook_port} ({summarize_error(problem)})"
-        raise UserError(f"{line}: change services.webhook_port") from problem
 
 
 def token_file(workspace: Workspace) -> Path:
@@ -164,7 +160,7 @@ def _unauthorized() -> Response:
 
 
 def _is_local(request: Request, workspace: Workspace) -> bool:
-    """Whether a request comes from this machine: not through a proxy, which passes on the name that it was called by."""
+    """Whether a request comes from this machine: a proxy for other machines passes on the name that they called."""
     host = request.url.hostname or ""
     return is_loopback(workspace.params.services.host) and is_loopback(host)
 

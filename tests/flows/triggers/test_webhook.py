@@ -160,7 +160,7 @@ def test_health_needs_no_token(client: TestClient, sender: EventSender) -> None:
 
 
 def test_another_host_name_is_rejected(client: TestClient, sender: EventSender) -> None:
-    assert client.post("/trigger", headers=ALLOWED | {"Host": "evil.example"}).status_code == 400
+    assert client.post("/trigger", headers=ALLOWED | {"Host": "evil.example"}).status_code == 403
     assert sender.sources == []
 
 
