@@ -126,9 +126,17 @@ class DeadlineProtocol(H11Protocol):
         """Count the bytes, and expect the rest of a request that is incomplete."""
         self._received += len(data)
         super().data_received(data)
+        if self.transport.get_protocol() is not self:
+            return  # The connection belongs to a WebSocket now.
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._expect_nothing()
         elif self._timer is None and not self.transport.is_closing():
+            self._expect_request()
+
+    def on_response_complete(self) -> None:
+        """Expect the rest of a request whose beginning has arrived during the answer to the one before."""
+        super().on_response_complete()
+        if self._timer is None and self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
             self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -137,7 +145,7 @@ class DeadlineProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Stop the timer: the connection belongs to the WebSocket from here on."""
+        """Stop the timer and hand the connection over."""
         self._expect_nothing()
         super().handle_websocket_upgrade(event)
 
