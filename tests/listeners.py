@@ -1,4 +1,4 @@
-"""Requests to everything that a project's services listen on, as foreign pages and callers without credentials send them.
+"""Requests to all that a project's services listen on, as foreign pages and callers without credentials send them.
 
 What listens is read off the sockets of the processes; paths and WebSockets are read off the applications.
 """
