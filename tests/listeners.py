@@ -11,7 +11,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +36,14 @@ FOREIGN_NAMES = (
 )
 # Prints the paths, with their methods, and the WebSockets of both servers' applications.
 ROUTES = """
-import json
+import json, os
 from starlette.routing import Mount
 from prefect.server.api.server import create_app
 from mlflow.server import app as flask
 from mlflow.server.fastapi_app import app as fastapi
+if "MLFLOW_AUTH_CONFIG_PATH" in os.environ:
+    from mlflow.server.auth import create_app as add_auth_routes
+    add_auth_routes(flask)
 
 def walk(routes, prefix=""):
     for route in routes:
@@ -111,9 +114,13 @@ OTHER_PATHS = tuple(
 )
 
 
-def known_routes() -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]]:
-    """The paths of Prefect's and MLflow's applications, read in a process of its own; a WebSocket has no methods."""
+def known_routes(auth: Mapping[str, str] | None = None) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]]:
+    """The paths of Prefect's and MLflow's applications, read in a process of its own; a WebSocket has no methods.
+
+    With the variables `auth` of MLflow's users, their routes too.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "MLFLOW"))}
+    environment |= auth or {}
     command = [sys.executable, "-c", ROUTES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
     known = json.loads(done.stdout.splitlines()[-1])
