@@ -80,7 +80,7 @@ class TriggerQueue:
 def webhook_app(project: Path, token: str, send: Callable[[str], str] | None = None) -> Starlette:
     """The application: POST /trigger, GET /health, GET /metrics. Tests replace `send`, which sends the event."""
     queue = TriggerQueue(send or (lambda source: send_event(project, source)))
-    workspace = Workspace.open(project)
+    params = Workspace.open(project).params.services
 
     async def trigger(request: Request) -> Response:
         if not _is_allowed(request, token):
@@ -99,7 +99,7 @@ def webhook_app(project: Path, token: str, send: Callable[[str], str] | None = N
         return JSONResponse({"revision": revision}, 202)
 
     async def metrics(request: Request) -> Response:
-        if not _is_local(request, workspace) and not _is_allowed(request, token):
+        if not _is_local(request, params) and not _is_allowed(request, token):
             return _unauthorized()
         from ragtide.flows.prefect_server.metrics import metrics_text
 
@@ -108,16 +108,13 @@ def webhook_app(project: Path, token: str, send: Callable[[str], str] | None = N
         except UserError as problem:
             return PlainTextResponse(f"# {problem}\n", 503)
 
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
     routes = [
         Route("/trigger", trigger, methods=["POST"]),
-        Route("/health", health),
+        Route("/health", _health),
         Route("/metrics", metrics),
     ]
-    guard = _host_guard(workspace.params.services)
-    return Starlette(routes=routes, middleware=[guard], exception_handlers={ClientDisconnect: ignore_disconnect})
+    handlers = {ClientDisconnect: ignore_disconnect}
+    return Starlette(routes=routes, middleware=[_host_guard(params)], exception_handlers=handlers)
 
 
 def serve_webhook(project: Path, report: Callable[[str], None]) -> None:
@@ -155,14 +152,17 @@ def _is_allowed(request: Request, token: str) -> bool:
     return is_same and scheme.lower() == "bearer"
 
 
+async def _health(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
 def _unauthorized() -> Response:
     return JSONResponse({"error": "a valid bearer token is required"}, 401, {"WWW-Authenticate": "Bearer"})
 
 
-def _is_local(request: Request, workspace: Workspace) -> bool:
+def _is_local(request: Request, params: ServicesParams) -> bool:
     """Whether a request comes from this machine: a proxy for other machines passes on the name that they called."""
-    host = request.url.hostname or ""
-    return is_loopback(workspace.params.services.host) and is_loopback(host)
+    return is_loopback(params.host) and is_loopback(request.url.hostname or "")
 
 
 def _host_guard(params: ServicesParams) -> Middleware:
