@@ -267,6 +267,11 @@ class NotifyParams(Block):
     ]  # the events that are notified
 
 
+# Both are compared with headers as a whole; `*` stands for any characters.
+HostName = Annotated[str, Field(pattern=r"^[^/\s,@]+$")]
+WebOrigin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,@]+)$")]
+
+
 class ServicesParams(Block):
     """The services that `ragtide up` starts. Passwords come from the environment: docs/production.md."""
 
@@ -275,8 +280,10 @@ class ServicesParams(Block):
     mlflow_port: Port = 5000  # port of the MLflow server
     webhook_port: Port = 5002  # port of the webhook
     runs_at_once: Count = 2  # concurrent flow runs of the worker; one of them may write
-    allowed_hosts: tuple[str, ...] = ()  # further host names under which the services may be called
-    cors_origins: tuple[str, ...] = ()  # origins, besides the services' own pages, that may call them from a browser
+    allowed_hosts: tuple[HostName, ...] = ()  # further host names under which the services may be called
+    cors_origins: tuple[
+        WebOrigin, ...
+    ] = ()  # origins, besides the services' own pages, that may call them from a browser
     prefect_database: str | None = None  # None: sqlite in .ragtide; or postgresql+asyncpg://user@host/prefect
     mlflow_database: str | None = None  # None: registry.tracking_uri, unless that is this server's own address
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from pydantic import ValidationError
 
 from ragtide.flows.services.access import allowed_hosts, allowed_origins, is_loopback
 from ragtide.pipelines.params import ServicesParams
@@ -56,3 +57,20 @@ def test_own_pages_and_named_origins_may_call() -> None:
 )
 def test_an_ipv6_address_has_brackets_in_urls(host: str, url: str) -> None:
     assert ServicesParams(host=host).prefect_url == url
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("allowed_hosts", "https://kb.example.org"),
+        ("allowed_hosts", "kb.example.org, other"),
+        ("allowed_hosts", ""),
+        ("cors_origins", "kb.example.org"),
+        ("cors_origins", "https://kb.example.org/"),
+        ("cors_origins", "null"),
+    ],
+)
+def test_what_no_header_can_equal_is_an_error(key: str, value: str) -> None:
+    with pytest.raises(ValidationError):
+        ServicesParams.model_validate({key: [value]})
+    assert ServicesParams(allowed_hosts=("kb:1", "*.b"), cors_origins=("https://kb:1", "*")).allowed_hosts
