@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench.streams.lifecycle import Fact
 from bench.tables import markdown_table, put_table
-from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.environment import make_prefect_home, prepare_environment, protect_temporary_server
 
 QUARTERS = ("24", "25")
 EXAMPLES = 240
@@ -64,6 +64,7 @@ def measure(data: Path, work: Path) -> None:
 
     init_command(work)
     make_prefect_home()
+    protect_temporary_server()
     questions = choose(read_facts(data, "24"), read_facts(data, "25"))
     write_quarter(data, "24", questions, work)
     cycles = [run_cycle(work, "snapshot_24")]

@@ -27,7 +27,7 @@ from demo.pages import (
     write_pages,
     write_training,
 )
-from ragtide.flows.environment import exit_on_sigterm, make_prefect_home, prepare_environment
+from ragtide.flows.environment import exit_on_sigterm, make_prefect_home, prepare_environment, protect_temporary_server
 from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.reports.markdown import markdown_table
 from ragtide.pipelines.reports.wording import describe_outcome
@@ -122,6 +122,7 @@ def _make_project(project: Path, console: Console) -> None:
     console.rule("[bold]Ragtide: four quarters of software support facts")
     init_command(project)
     make_prefect_home()
+    protect_temporary_server()
 
 
 def _run_step(step: Step, label: str, project: Path, console: Console) -> StepResult:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Mapping
@@ -84,23 +85,53 @@ def _project_uses_hub(project: Path) -> bool:
 def prepare_environment(project: Path) -> None:
     """Prepare the environment of a command: offline defaults, quiet Prefect logs, credentials and Prefect's state.
 
-    Where no Prefect server is set or running, its state is kept in the project's folder.
+    Where no Prefect server is set or running, its state is kept in the project's folder. The password of a server of
+    `ragtide up` is read from its file.
     """
     apply_offline_defaults(project)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     # Prefect waits 20 s for the server that it starts for a run; on a loaded machine the start has taken longer.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.update(credentials(os.environ))
-    if "PREFECT_API_URL" in os.environ:
+    if "PREFECT_API_URL" not in os.environ:
+        os.environ.setdefault("PREFECT_HOME", str(project.resolve() / ".ragtide" / "prefect"))
+        if (running := running_server(project)) is not None:
+            os.environ["PREFECT_API_URL"] = running
+    if (password := generated_auth(project, os.environ.get("PREFECT_API_URL"))) is not None:
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", password)
+
+
+def protect_temporary_server() -> None:
+    """Give the server that Prefect starts for a run where none is set a password of its own.
+
+    Prefect reads its settings when it is imported, so this must come before.
+    """
+    if "PREFECT_API_URL" in os.environ or "PREFECT_API_AUTH_STRING" in os.environ or "prefect" in sys.modules:
         return
-    os.environ.setdefault("PREFECT_HOME", str(project.resolve() / ".ragtide" / "prefect"))
-    if (running := running_server(project)) is not None:
-        os.environ["PREFECT_API_URL"] = running
+    os.environ[PREFECT_AUTH] = f"ragtide:{secrets.token_urlsafe(32)}"
+    os.environ.update(credentials(os.environ))
 
 
 def server_file(project: Path) -> Path:
     """The file in which `ragtide up` records its Prefect server: address, process id and start time."""
     return project.resolve() / ".ragtide" / "services" / "server.json"
+
+
+def prefect_auth_file(project: Path) -> Path:
+    """The file of the password that `ragtide up` generates for its Prefect server."""
+    return project.resolve() / ".ragtide" / "services" / "prefect-password"
+
+
+def generated_auth(project: Path, address: str | None) -> str | None:
+    """The generated password of the Prefect server at `address`, if that is the one that `ragtide up` keeps running."""
+    if address is None or (running := running_server(project)) is None:
+        return None
+    if address.replace("//localhost:", "//127.0.0.1:").rstrip("/") != running:
+        return None
+    try:
+        return prefect_auth_file(project).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def running_server(project: Path) -> str | None:

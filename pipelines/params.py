@@ -282,6 +282,11 @@ class NotifyParams(Block):
     ]  # the events that are notified
 
 
+# Both are compared with headers as a whole; `*` stands for any characters.
+HostName = Annotated[str, Field(pattern=r"^[^/\s,@]+$")]
+WebOrigin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,@]+)$")]
+
+
 class ServicesParams(Block):
     """The services that `ragtide up` starts. Passwords come from the environment: docs/production.md."""
 
@@ -290,15 +295,18 @@ class ServicesParams(Block):
     mlflow_port: Port = 5000  # port of the MLflow server
     webhook_port: Port = 5002  # port of the webhook
     runs_at_once: Count = 2  # concurrent flow runs of the worker; one of them may write
-    allowed_hosts: tuple[str, ...] = ()  # host names, besides localhost, under which MLflow may be called
-    cors_origins: tuple[str, ...] = ()  # origins that may call Prefect and MLflow from a browser
+    allowed_hosts: tuple[HostName, ...] = ()  # further host names under which the services may be called
+    cors_origins: tuple[
+        WebOrigin, ...
+    ] = ()  # origins, besides the services' own pages, that may call them from a browser
     prefect_database: str | None = None  # None: sqlite in .ragtide; or postgresql+asyncpg://user@host/prefect
     mlflow_database: str | None = None  # None: registry.tracking_uri, unless that is this server's own address
 
     @property
     def here(self) -> str:
         """The address under which this machine reaches what listens on `host`."""
-        return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(self.host, self.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"[{host}]" if ":" in host else host
 
     @property
     def prefect_url(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ragtide.flows.cli.console import HERE, ProjectFolder, print_text, report_errors
-from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.environment import make_prefect_home, prepare_environment, protect_temporary_server
 from ragtide.pipelines.errors import UnavailableError, UserError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def notify_command(
         print_text("nobody is notified: `notify.blocks` in params.yaml is empty")
         return
     make_prefect_home()
+    protect_temporary_server()
     from ragtide.flows.prefect_server.notifications import Notification, check_blocks, send_notification
 
     check_blocks(params)

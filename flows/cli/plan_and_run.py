@@ -26,7 +26,7 @@ from ragtide.flows.cli.console import (
     print_text,
     report_errors,
 )
-from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.environment import make_prefect_home, prepare_environment, protect_temporary_server
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
 
@@ -129,6 +129,7 @@ def run_command(
 
 def _run_cycle(opened: Project, project: Path, plan_digest: str | None) -> Cycle:
     make_prefect_home()
+    protect_temporary_server()
     from ragtide.flows.keep_current import keep_current
     from ragtide.flows.prefect_server.notifications import check_blocks
 

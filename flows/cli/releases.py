@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +19,7 @@ from ragtide.flows.cli.console import (
     print_text,
     report_errors,
 )
-from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.environment import make_prefect_home, prepare_environment, protect_temporary_server
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.models.save import ExportFormat
@@ -117,23 +116,13 @@ def _print_answer(release: Release, answer: Answer) -> None:
 def serve_command(project: ProjectFolder = HERE, port: Port = 5001) -> None:
     """Serve the live release over HTTP, on this machine only.
 
-    Runs `mlflow models serve`; a release that becomes live later is served from then on.
+    Answers as `mlflow models serve` does; a release that becomes live later is served from then on.
     """
     prepare_environment(project)
-    from ragtide.pipelines.ports import no_progress
-    from ragtide.pipelines.project import Project
-    from ragtide.pipelines.registry.releases import CHAMPION
+    from ragtide.flows.services.answers import serve_answers
+    from ragtide.pipelines.workspace import Workspace
 
-    opened = Project.open(project, no_progress)
-    release, workspace = opened.assistant().release, opened.workspace
-    print_text(f"serving release {release.id} at http://127.0.0.1:{port}/invocations; Ctrl-C stops it")
-    model = f"models:/{workspace.params.registry.model}@{CHAMPION}"
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    # MLflow looks for uvicorn on the PATH, which lacks a virtual environment that is not activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    settings = {"MLFLOW_TRACKING_URI": workspace.tracking_uri, "RAGTIDE_PROJECT": str(workspace.root), "PATH": path}
-    os.execve(sys.executable, command, os.environ | settings)
+    serve_answers(Workspace.open(project), port, print_text)
 
 
 @app.command("rollback")
@@ -161,6 +150,7 @@ def rollback_command(
 def _notify_of_rollback(opened: Project, release: str, why: str) -> None:
     if opened.workspace.params.notify.blocks:
         make_prefect_home()
+        protect_temporary_server()
         from ragtide.flows.prefect_server.notifications import notify_rollback
 
         notify_rollback(opened.workspace.params.notify, release, why)

@@ -20,7 +20,7 @@ from ragtide.flows.cli.console import (
     report_errors,
     require_services,
 )
-from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.environment import PREFECT_AUTH, make_prefect_home, prefect_auth_file, prepare_environment
 from ragtide.pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,14 +39,12 @@ def up_command(detach: Detach = False, project: ProjectFolder = HERE) -> None:
     Deploys prefect.yaml, and restarts services that end. Ctrl-C stops them.
     """
     require_services()
-    from ragtide.flows.services.settings import check_settings, service_environment, services_folder
+    from ragtide.flows.services.settings import services_folder
     from ragtide.flows.services.supervisor import ServiceStart, starting_services
     from ragtide.pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
-    check_settings(workspace, os.environ)
-    os.environ.update(service_environment(workspace, os.environ))
-    make_prefect_home()
+    password_source = _prepare_services(workspace)
     # Closing the terminal stops the services, as Ctrl-C does.
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     with starting_services(workspace):
@@ -57,7 +55,8 @@ def up_command(detach: Detach = False, project: ProjectFolder = HERE) -> None:
         except BaseException:
             _stop(workspace)
             raise
-    _print_addresses(workspace, detach)
+    _print_addresses(workspace, password_source)
+    print_text("`ragtide down` stops them." if detach else "Ctrl-C stops them.")
     if detach:
         return
     exit_code = 0
@@ -69,6 +68,20 @@ def up_command(detach: Detach = False, project: ProjectFolder = HERE) -> None:
             f"supervisor ended by itself with exit code {exit_code}; "
             f"its log is {services_folder(workspace)}/supervisor.log"
         )
+
+
+def _prepare_services(workspace: Workspace) -> str:
+    """Check the settings and set the services' environment; returns where Prefect's password is."""
+    from ragtide.flows.services.secret_files import prefect_auth
+    from ragtide.flows.services.settings import check_settings, service_environment
+
+    check_settings(workspace, os.environ)
+    source = PREFECT_AUTH if os.environ.get(PREFECT_AUTH) else f"the line in {prefect_auth_file(workspace.root)}"
+    password = prefect_auth(workspace.root, os.environ)
+    os.environ.update({PREFECT_AUTH: password, "PREFECT_API_AUTH_STRING": password})
+    os.environ.update(service_environment(workspace, os.environ))
+    make_prefect_home()
+    return source
 
 
 def _stop(workspace: Workspace) -> list[str]:
@@ -154,16 +167,17 @@ def _log(line: str) -> None:
     err.print(escape_markup(line), highlight=False, soft_wrap=True)
 
 
-def _print_addresses(workspace: Workspace, detach: bool) -> None:
-    from ragtide.flows.services.settings import is_loopback, starts_mlflow
+def _print_addresses(workspace: Workspace, password_source: str) -> None:
+    """Print where the services are, and where the password for Prefect's page is."""
+    from ragtide.flows.services.access import is_loopback
+    from ragtide.flows.services.settings import starts_mlflow
 
     params = workspace.params.services
     mlflow = params.mlflow_url if starts_mlflow(workspace) else workspace.tracking_uri
     access = "this machine only" if is_loopback(params.host) else "other machines with a password"
     print_text(
-        f"Prefect  {params.prefect_url}",
+        f"Prefect  {params.prefect_url}, whose page asks for a password: {password_source}",
         f"MLflow   {mlflow}",
         f"webhook  {params.webhook_url}",
         f"The services listen on {params.host}, reachable from {access}.",
-        "`ragtide down` stops them." if detach else "Ctrl-C stops them.",
     )

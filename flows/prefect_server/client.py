@@ -10,7 +10,7 @@ from httpx import HTTPError, HTTPStatusError
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from ragtide.flows.environment import credentials
+from ragtide.flows.environment import credentials, generated_auth
 from ragtide.pipelines.errors import UnavailableError, summarize_error
 from ragtide.pipelines.workspace import Workspace
 
@@ -27,6 +27,9 @@ def server_client(workspace: Workspace | None = None) -> Iterator[SyncPrefectCli
     if address is None:
         raise UnavailableError("PREFECT_API_URL is not set: `ragtide up` starts a Prefect server and shows its address")
     auth = PREFECT_API_AUTH_STRING.value() or credentials(os.environ).get("PREFECT_API_AUTH_STRING")
+    if auth is None and workspace is not None:
+        # `ragtide watch` may have started before the server.
+        auth = generated_auth(workspace.root, address)
     try:
         with (
             temporary_settings({PREFECT_API_URL: address, PREFECT_API_AUTH_STRING: auth}),
@@ -35,7 +38,7 @@ def server_client(workspace: Workspace | None = None) -> Iterator[SyncPrefectCli
             yield client
     except HTTPStatusError as problem:
         code = problem.response.status_code
-        why = "PREFECT_API_AUTH_STRING is not the server's" if code == 401 else f"status {code}"
+        why = "PREFECT_API_AUTH_STRING is not the server's password" if code == 401 else f"status {code}"
         raise UnavailableError(f"the Prefect server at {address} refused the request: {why}") from problem
     except HTTPError as problem:
         remedy = "start one with `ragtide up`, or set PREFECT_API_URL"

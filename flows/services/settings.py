@@ -1,11 +1,10 @@
 """Services of a project: their commands, environment and supervisor settings, and the checks before a start.
 
-Secrets stay in the environment: they are written to no file and no command line.
+Secrets stay in the environment: they are written to no command line and to no file but their own (secret_files).
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import secrets
 import sys
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 from platformdirs import user_cache_path
 
 from ragtide.flows.environment import LIBRARY_DEFAULTS, MLFLOW_AUTH, PREFECT_AUTH, credentials
+from ragtide.flows.services.access import allowed_hosts, allowed_origins, is_loopback
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
 from ragtide.pipelines.records.base import close_to_others, make_folder
@@ -31,6 +31,8 @@ HEARTBEAT_SECONDS = 30
 # A variable of every process that `ragtide up` starts, and of their children: `ragtide down` finds them by it.
 MARK = "RAGTIDE_SERVICES"
 WEBHOOK_AUTH = "RAGTIDE_WEBHOOK_TOKEN"
+# The HTTP protocol of MLflow's server, with the checks of http_guard.
+GUARD = "ragtide.flows.services.http_guard:GuardedMlflowProtocol"
 # Seconds that a service has to end after SIGTERM before it is killed.
 GRACE_SECONDS = 20
 # The path of a unix socket may have 107 bytes (macOS: 103); supervisor temporarily appends a dot and its process id.
@@ -98,7 +100,11 @@ def list_services(workspace: Workspace) -> list[Service]:
 
 
 def _prefect(params: ServicesParams) -> tuple[str, ...]:
-    return ("prefect", "server", "start", "--host", params.host, "--port", str(params.prefect_port))
+    address = (params.host, params.prefect_port)
+    hosts = ("--allowed-hosts", ",".join(allowed_hosts(*address, params.allowed_hosts)))
+    origins = ("--allowed-origins", ",".join(allowed_origins(*address, params.cors_origins)))
+    server = ("--host", params.host, "--port", str(params.prefect_port))
+    return ("ragtide.flows.services.run_prefect", *server, *hosts, *origins)
 
 
 def _worker(params: ServicesParams) -> tuple[str, ...]:
@@ -117,17 +123,12 @@ def mlflow_arguments(workspace: Workspace, host: str, port: int) -> tuple[str, .
     params = workspace.params.services
     server = ("--host", host, "--port", str(port), "--workers", "1")
     store = ("--backend-store-uri", mlflow_store(workspace), "--artifacts-destination", workspace.artifact_store)
-    hosts = [*params.allowed_hosts, *_own_hosts(host, port)] if params.allowed_hosts else []
-    allowed = ("--allowed-hosts", ",".join(hosts)) if hosts else ()
-    cors = ("--cors-allowed-origins", ",".join(params.cors_origins)) if params.cors_origins else ()
+    # Without these lists MLflow would accept patterns of names, such as 10.*, that anybody can register.
+    hosts = ("--allowed-hosts", ",".join(allowed_hosts(host, port, params.allowed_hosts)))
+    origins = ("--cors-allowed-origins", ",".join(allowed_origins(host, port, params.cors_origins)))
+    guard = ("--uvicorn-opts", f"--http {GUARD}")
     auth = ("--app-name", "basic-auth") if _mlflow_needs_password(os.environ) else ()
-    return ("mlflow", "server", *store, *server, *allowed, *cors, *auth)
-
-
-def _own_hosts(host: str, port: int) -> list[str]:
-    """The names of this machine: MLflow's list of allowed hosts replaces its default, which has them."""
-    names = dict.fromkeys(("localhost", "127.0.0.1", host))
-    return [address for name in names for address in (name, f"{name}:{port}")]
+    return ("mlflow", "server", *store, *server, *hosts, *origins, *guard, *auth)
 
 
 def starts_mlflow(workspace: Workspace) -> bool:
@@ -163,13 +164,13 @@ def service_environment(workspace: Workspace, given: Mapping[str, str]) -> dict[
 def _project_variables(workspace: Workspace) -> dict[str, str]:
     """The variables that a user must not override."""
     params = workspace.params.services
-    origins = [params.prefect_url, params.prefect_url.replace("127.0.0.1", "localhost"), *params.cors_origins]
+    origins = allowed_origins(params.host, params.prefect_port, params.cors_origins)
     variables = {
         MARK: str(services_folder(workspace)),
         "RAGTIDE_PROJECT": str(workspace.root),
         "PREFECT_API_URL": f"{params.prefect_url}/api",
-        # Prefect allows any origin by default: without a password, any web page opened on this machine could call it.
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(dict.fromkeys(origins)),
+        # Prefect allows any origin by default.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     if params.prefect_database:
@@ -313,16 +314,6 @@ def _check_ports(params: ServicesParams) -> None:
     ports = [params.prefect_port, params.mlflow_port, params.webhook_port]
     if len(set(ports)) < len(ports):
         raise UserError(f"params.yaml: two services have the same port: {', '.join(map(str, ports))}")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is reachable from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_host(params: ServicesParams, given: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ supervisor has left running, and cannot confuse a reused process id with a servi
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -188,11 +189,11 @@ def worker_heartbeat_since(moment: float, params: ServicesParams) -> bool:
 
     Prefect reports an earlier worker as online for a while, so the time is compared.
     """
-    secret = os.environ.get("PREFECT_API_AUTH_STRING")
-    user, _, password = (secret or "").partition(":")
+    # As Prefect's own clients send it: the auth string need not have the form user:password.
+    secret = base64.b64encode(os.environ.get("PREFECT_API_AUTH_STRING", "").encode()).decode()
     try:
         url = f"{params.prefect_url}/api/work_pools/{POOL}/workers/filter"
-        response = httpx.post(url, json={}, auth=(user, password) if secret else None, timeout=5, trust_env=False)
+        response = httpx.post(url, json={}, headers={"Authorization": f"Basic {secret}"}, timeout=5, trust_env=False)
         workers: list[dict[str, Any]] = response.raise_for_status().json()
     except httpx.HTTPError:
         return False

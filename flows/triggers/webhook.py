@@ -1,5 +1,7 @@
 """Webhook for other systems: `POST /trigger` with a token requests a run; also `/health` and `/metrics`.
 
+`/metrics` needs the token where it is called under a name of another machine.
+
 Requests are combined so that Prefect receives at most one event a second: its SQLite loses events when flooded.
 """
 
@@ -8,32 +10,35 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-import secrets
-import socket
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-import uvicorn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ragtide.flows.services.settings import WEBHOOK_AUTH, is_loopback, services_folder
+from ragtide.flows.services.access import allowed_hosts, allowed_origins, is_loopback
+from ragtide.flows.services.http_guard import (
+    BodyTooLargeError,
+    HostGuard,
+    guarded_server,
+    ignore_disconnect,
+    open_listener,
+    read_bounded_body,
+)
+from ragtide.flows.services.secret_files import check_secret, read_or_create_secret
+from ragtide.flows.services.settings import WEBHOOK_AUTH, services_folder
 from ragtide.flows.triggers.events import send_event
-from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
+from ragtide.pipelines.errors import UnavailableError, UserError
 from ragtide.pipelines.params import ServicesParams
-from ragtide.pipelines.records.base import make_folder
 from ragtide.pipelines.workspace import Workspace
 
 MAX_BODY_BYTES = 4096
 GAP_SECONDS = 1.0
-MIN_TOKEN = 16
 # The content type of Prometheus exporters: https://prometheus.io/docs/instrumenting/exposition_formats/
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -43,10 +48,6 @@ class TriggerRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     source: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")] = "http"
-
-
-class TooLargeError(Exception):
-    """The body has more than MAX_BODY_BYTES."""
 
 
 class TriggerQueue:
@@ -79,23 +80,27 @@ class TriggerQueue:
 def webhook_app(project: Path, token: str, send: Callable[[str], str] | None = None) -> Starlette:
     """The application: POST /trigger, GET /health, GET /metrics. Tests replace `send`, which sends the event."""
     queue = TriggerQueue(send or (lambda source: send_event(project, source)))
+    params = Workspace.open(project).params.services
 
     async def trigger(request: Request) -> Response:
         if not _is_allowed(request, token):
-            return JSONResponse({"error": "a valid bearer token is required"}, 401, {"WWW-Authenticate": "Bearer"})
+            return _unauthorized()
         try:
-            revision = await queue.request((await _read_body(request)).source)
-        except TooLargeError:
+            body = await read_bounded_body(request, MAX_BODY_BYTES)
+            revision = await queue.request(TriggerRequest.model_validate_json(body or b"{}").source)
+        except BodyTooLargeError:
             return JSONResponse({"error": f"the body is larger than {MAX_BODY_BYTES} bytes"}, 413)
-        except ValidationError as problem:
-            return JSONResponse({"error": f'the body may have one field, "source": {summarize_error(problem)}'}, 400)
+        except ValidationError:
+            return JSONResponse({"error": 'the body may have one field, "source": text of 1 to 100 characters'}, 400)
         except UnavailableError as problem:
             return JSONResponse({"error": str(problem)}, 503, {"Retry-After": "30"})
         except UserError as problem:
             return JSONResponse({"error": str(problem)}, 409)
         return JSONResponse({"revision": revision}, 202)
 
-    async def metrics(_: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        if not _is_local(request, params) and not _is_allowed(request, token):
+            return _unauthorized()
         from ragtide.flows.prefect_server.metrics import metrics_text
 
         try:
@@ -103,15 +108,13 @@ def webhook_app(project: Path, token: str, send: Callable[[str], str] | None = N
         except UserError as problem:
             return PlainTextResponse(f"# {problem}\n", 503)
 
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
     routes = [
         Route("/trigger", trigger, methods=["POST"]),
-        Route("/health", health),
+        Route("/health", _health),
         Route("/metrics", metrics),
     ]
-    return Starlette(routes=routes, middleware=_host_check(Workspace.open(project)))
+    handlers = {ClientDisconnect: ignore_disconnect}
+    return Starlette(routes=routes, middleware=[_host_guard(params)], exception_handlers=handlers)
 
 
 def serve_webhook(project: Path, report: Callable[[str], None]) -> None:
@@ -124,21 +127,11 @@ def serve_webhook(project: Path, report: Callable[[str], None]) -> None:
     if not is_loopback(params.host) and not os.environ.get(WEBHOOK_AUTH):
         problem = f"services.host = {params.host} is reachable from other machines"
         raise UserError(f"{problem}: set {WEBHOOK_AUTH} in the environment, or services.host to 127.0.0.1")
-    with _open_socket(params) as listener:
+    with open_listener(params.host, params.webhook_port, "change services.webhook_port") as listener:
         application = webhook_app(workspace.root, read_token(workspace))
         source = WEBHOOK_AUTH if os.environ.get(WEBHOOK_AUTH) else str(token_file(workspace))
-        report(f"POST {params.webhook_url}/trigger needs the token in {source}; /health and /metrics need none")
-        config = uvicorn.Config(application, log_level="warning", access_log=False, server_header=False)
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def _open_socket(params: ServicesParams) -> socket.socket:
-    family = socket.AF_INET6 if ":" in params.host else socket.AF_INET
-    try:
-        return socket.create_server((params.host, params.webhook_port), family=family)
-    except OSError as problem:
-        line = f"the webhook cannot listen on {params.host}:{params.webhook_port} ({summarize_error(problem)})"
-        raise UserError(f"{line}: change services.webhook_port") from problem
+        report(f"POST {params.webhook_url}/trigger needs the token in {source}; /health needs none")
+        guarded_server(application, log_level="warning", access_log=False).run(sockets=[listener])
 
 
 def token_file(workspace: Workspace) -> Path:
@@ -148,20 +141,9 @@ def token_file(workspace: Workspace) -> Path:
 
 def read_token(workspace: Workspace) -> str:
     """The token that callers need: from the environment, or generated once into a file that only this user can read."""
-    path = token_file(workspace)
-    token = os.environ.get(WEBHOOK_AUTH)
-    if not token:
-        make_folder(path.parent)
-        with (
-            suppress(FileExistsError),
-            os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as new,
-        ):
-            new.write(secrets.token_urlsafe(32))
-        token = path.read_text(encoding="utf-8").strip()
-    if len(token) < MIN_TOKEN or not token.isascii():
-        source = WEBHOOK_AUTH if os.environ.get(WEBHOOK_AUTH) else str(path)
-        raise UserError(f"the token in {source} is not {MIN_TOKEN} or more ASCII characters: change or remove it")
-    return token
+    if token := os.environ.get(WEBHOOK_AUTH):
+        return check_secret(token, WEBHOOK_AUTH)
+    return read_or_create_secret(token_file(workspace))
 
 
 def _is_allowed(request: Request, token: str) -> bool:
@@ -170,19 +152,20 @@ def _is_allowed(request: Request, token: str) -> bool:
     return is_same and scheme.lower() == "bearer"
 
 
-async def _read_body(request: Request) -> TriggerRequest:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise TooLargeError
-    return TriggerRequest.model_validate_json(body or b"{}")
+async def _health(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})
 
 
-def _host_check(workspace: Workspace) -> list[Middleware]:
-    """Check of the Host header: protects a loopback webhook from DNS rebinding by a page in a local browser."""
-    params = workspace.params.services
-    if not is_loopback(params.host):
-        return []
-    names = ["localhost", params.host, *params.allowed_hosts]
-    return [Middleware(TrustedHostMiddleware, allowed_hosts=names)]
+def _unauthorized() -> Response:
+    return JSONResponse({"error": "a valid bearer token is required"}, 401, {"WWW-Authenticate": "Bearer"})
+
+
+def _is_local(request: Request, params: ServicesParams) -> bool:
+    """Whether a request comes from this machine: a proxy for other machines passes on the name that they called."""
+    return is_loopback(params.host) and is_loopback(request.url.hostname or "")
+
+
+def _host_guard(params: ServicesParams) -> Middleware:
+    address = (params.host, params.webhook_port)
+    hosts = allowed_hosts(*address, params.allowed_hosts)
+    return Middleware(HostGuard, hosts=hosts, origins=allowed_origins(*address, params.cors_origins))

@@ -44,20 +44,24 @@ class ServedAssistant(PythonModel):
         self._trace_location = MlflowExperimentLocation(Registry(workspace).experiment)
         self._service = AnswerService(root)
         # Once the server reports that it is ready, its release must be open and its model loaded.
-        with self._service.live():
-            pass
+        with self._service.live() as assistant:
+            self.release = assistant.release.id
 
     def predict(self, model_input: list[ServedQuestion]) -> list[Reply]:  # type: ignore[override]  # MLflow's signature
         """Answer all questions of a request from one release."""
         try:
-            with self._service.live() as assistant:
-                return self._answer(assistant, [item.question for item in model_input])
+            return self.answer(model_input)
         except UserError as problem:
             raise MlflowException(str(problem), error_code=TEMPORARILY_UNAVAILABLE) from problem
         except Exception as problem:
             # Otherwise MLflow would report it as the client's error, with the traceback.
             log.exception("answering a request failed")
             raise MlflowException(summarize_error(problem), error_code=INTERNAL_ERROR) from problem
+
+    def answer(self, asked: Sequence[ServedQuestion]) -> list[Reply]:
+        """Answer all questions from one release. Raises UserError where no release can answer."""
+        with self._service.live() as assistant:
+            return self._answer(assistant, [item.question for item in asked])
 
     def _answer(self, assistant: Assistant, questions: Sequence[str]) -> list[Reply]:
         release = assistant.release

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import yaml
 
@@ -22,7 +23,9 @@ from ragtide.flows.environment import (
     credentials,
     exit_on_sigterm,
     make_prefect_home,
+    prefect_auth_file,
     prepare_environment,
+    server_file,
     uses_hub_model,
 )
 from ragtide.pipelines.params import Params
@@ -201,6 +204,78 @@ def test_without_a_server_prefects_state_is_kept_in_the_project(
     assert environment["PREFECT_HOME"] == str(tmp_path / "project" / ".ragtide" / "prefect")
     assert environment["PREFECT_LOGGING_LEVEL"] == "WARNING"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def running_project(tmp_path: Path) -> Path:
+    """A project whose server of `ragtide up` is this process, with a generated password."""
+    process = psutil.Process()
+    record = {"api": "http://127.0.0.1:4200/api", "pid": process.pid, "started": process.create_time()}
+    server_file(tmp_path).parent.mkdir(parents=True)
+    server_file(tmp_path).write_text(json.dumps(record))
+    prefect_auth_file(tmp_path).write_text("admin:generated")
+    return tmp_path
+
+
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:4200/api", "http://localhost:4200/api/"])
+def test_commands_take_the_generated_password_of_the_running_server(
+    url: str | None, environment: dict[str, str], running_project: Path
+) -> None:
+    environment.update({"PREFECT_API_URL": url} if url else {})
+    prepare_environment(running_project)
+    assert environment["PREFECT_API_AUTH_STRING"] == "admin:generated"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:4201/api", "http://prefect.example.org/api", "http://127.0.0.1:4200"]
+)
+def test_the_generated_password_is_sent_to_no_other_server(
+    url: str, environment: dict[str, str], running_project: Path
+) -> None:
+    environment["PREFECT_API_URL"] = url
+    prepare_environment(running_project)
+    assert "PREFECT_API_AUTH_STRING" not in environment
+
+
+def test_the_generated_password_is_not_sent_while_the_server_is_down(
+    environment: dict[str, str], running_project: Path
+) -> None:
+    server_file(running_project).unlink()
+    environment["PREFECT_API_URL"] = "http://127.0.0.1:4200/api"
+    prepare_environment(running_project)
+    assert "PREFECT_API_AUTH_STRING" not in environment
+
+
+def test_a_password_of_the_user_wins(environment: dict[str, str], running_project: Path) -> None:
+    environment["PREFECT_SERVER_API_AUTH_STRING"] = "me:mine"
+    prepare_environment(running_project)
+    assert environment["PREFECT_API_AUTH_STRING"] == "me:mine"
+
+
+@pytest.mark.slow
+def test_the_temporary_server_of_a_run_has_a_password(tmp_path: Path) -> None:
+    """Prefect starts a server for a flow where none is set: it answers its own run and nobody else."""
+    program = """
+import httpx
+from ragtide.flows.environment import apply_offline_defaults, protect_temporary_server
+apply_offline_defaults()
+protect_temporary_server()
+from prefect import flow
+from prefect.server.api.server import SubprocessASGIServer
+
+@flow
+def ask():
+    [server] = set(SubprocessASGIServer._instances.values())
+    return httpx.post(f"{server.api_url}/flow_runs/filter", json={}, timeout=60).status_code
+
+print(ask())
+"""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "MLFLOW"))}
+    environment |= {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "401"
 
 
 def test_with_a_server_prefects_home_is_not_set(environment: dict[str, str], tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from ragtide.flows.cli.main import app
-from ragtide.flows.environment import HUB_OFFLINE, LIBRARY_DEFAULTS
+from ragtide.flows.environment import HUB_OFFLINE, LIBRARY_DEFAULTS, prefect_auth_file
 from ragtide.flows.services import settings
+from ragtide.flows.services.access import is_loopback
 from ragtide.flows.services.settings import (
     check_settings,
     control_socket,
-    is_loopback,
     mlflow_store,
     service_environment,
     services_folder,
@@ -100,10 +100,22 @@ def test_telemetry_is_off_in_every_service_unless_the_user_set_it(make_project: 
     assert not HUB_OFFLINE.keys() & environment.keys()
 
 
-def test_named_hosts_are_allowed_beside_this_machine(make_project: Make) -> None:
-    words = programs(opened(make_project, services={"allowed_hosts": ["kb.example.org"]}))["mlflow"]
-    hosts = words[words.index("--allowed-hosts") + 1].split(",")
-    assert hosts == ["kb.example.org", "localhost", "localhost:5000", "127.0.0.1", "127.0.0.1:5000"]
+def hosts_of(words: list[str], option: str = "--allowed-hosts") -> list[str]:
+    return words[words.index(option) + 1].split(",")
+
+
+@pytest.mark.parametrize("name", ["prefect", "mlflow"])
+def test_both_servers_answer_under_exact_names_and_no_patterns(make_project: Make, name: str) -> None:
+    words = programs(opened(make_project, services={f"{name}_port": 4321}))[name]
+    assert hosts_of(words) == ["127.0.0.1", "127.0.0.1:4321", "localhost", "localhost:4321"]
+
+
+def test_named_hosts_and_origins_are_allowed_beside_this_machine(make_project: Make) -> None:
+    services = {"allowed_hosts": ["kb.example.org", "*.intra:8443"], "cors_origins": ["https://kb.example.org"]}
+    words = programs(opened(make_project, services=services))["mlflow"]
+    assert hosts_of(words)[4:] == ["kb.example.org", "kb.example.org:5000", "*.intra:8443"]
+    origins = ["http://127.0.0.1:5000", "http://localhost:5000", "https://kb.example.org"]
+    assert hosts_of(words, "--cors-allowed-origins") == origins
 
 
 def test_no_password_reaches_a_file(make_project: Make) -> None:
@@ -226,6 +238,9 @@ def test_ragtide_ui_starts_mlflow_without_the_mark_of_the_services(
     ((command, environment),) = started
     assert command[1:4] == ["-m", "mlflow", "server"]
     assert command[command.index("--port") + 1] == "5055"
+    assert hosts_of(command) == ["127.0.0.1", "127.0.0.1:5055", "localhost", "localhost:5055"]
+    assert "--http ragtide.flows.services.http_guard:GuardedMlflowProtocol" in command
+    assert not prefect_auth_file(workspace.root).exists()
     assert settings.MARK not in environment
 
 

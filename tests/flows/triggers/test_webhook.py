@@ -160,7 +160,7 @@ def test_health_needs_no_token(client: TestClient, sender: EventSender) -> None:
 
 
 def test_another_host_name_is_rejected(client: TestClient, sender: EventSender) -> None:
-    assert client.post("/trigger", headers=ALLOWED | {"Host": "evil.example"}).status_code == 400
+    assert client.post("/trigger", headers=ALLOWED | {"Host": "evil.example"}).status_code == 403
     assert sender.sources == []
 
 
@@ -171,6 +171,50 @@ def test_metrics_are_served_as_text(client: TestClient, monkeypatch: pytest.Monk
     answer = client.get("/metrics")
     assert answer.text == "ragtide_live 1 # project\n"
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+
+
+@pytest.mark.parametrize(
+    ("host", "name", "status"),
+    [
+        ("127.0.0.1", "127.0.0.1", 200),
+        ("127.0.0.1", "localhost", 200),
+        ("::1", "[::1]", 200),
+        ("127.0.0.1", "hook.example.org", 401),  # through a proxy
+        ("0.0.0.0", "127.0.0.1", 401),
+        ("192.0.2.1", "192.0.2.1", 401),
+    ],
+)
+def test_metrics_need_the_token_beyond_this_machine(
+    make_project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, host: str, name: str, status: int
+) -> None:
+    module: Any = ModuleType("ragtide.flows.prefect_server.metrics")
+    module.metrics_text = lambda project: f"ragtide_live 1 # {project.name}\n"
+    monkeypatch.setitem(sys.modules, "ragtide.flows.prefect_server.metrics", module)
+    root = make_project(services={"host": host, "allowed_hosts": ["hook.example.org"]})
+    with TestClient(webhook_app(root, TOKEN), base_url=f"http://{name}") as client:
+        assert client.get("/metrics").status_code == status
+        assert client.get("/metrics", headers=ALLOWED).status_code == 200
+        assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_a_webhook_on_ipv6_answers_under_its_own_name(make_project: Callable[..., Path], host: str) -> None:
+    root = make_project(services={"host": host})
+    with TestClient(webhook_app(root, TOKEN), base_url="http://[::1]:5002") as client:
+        assert client.get("/health").status_code == 200
+        assert client.get("/health", headers={"Host": "[::2]:5002"}).status_code == 403
+
+
+def test_a_foreign_origin_is_rejected(client: TestClient, sender: EventSender) -> None:
+    for origin in ("null", "http://evil.example"):
+        assert client.post("/trigger", headers=ALLOWED | {"Origin": origin}).status_code == 403
+    assert sender.sources == []
+
+
+def test_an_invalid_body_is_not_repeated(client: TestClient) -> None:
+    answer = client.post("/trigger", headers=ALLOWED, content=b'{"zebra": 1}')
+    assert answer.status_code == 400
+    assert "zebra" not in answer.text
 
 
 def test_a_hundred_concurrent_callers_make_two_events_and_all_are_answered(project: Path, sender: EventSender) -> None:

@@ -114,8 +114,7 @@ def test_a_server_answers_follows_a_promotion_and_a_rollback_and_leaves_traces(t
         roll_back(server.project.registry, None, "a test")
         assert server.says() == ("1", OLD)
         status, body = server.post({"inputs": [{"question": ""}]})
-        assert (status, body["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
-        assert "stack_trace" not in body
+        assert (status, list(body)) == (400, ["error"])
         assert server.project.ask(PUMP)[1].text == OLD
         # Written in the background, a moment after the answer.
         assert eventually(lambda: [trace.info.tags.get("release") for trace in server.traces()] == ["1", "2", "1"])
