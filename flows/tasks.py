@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 
 from ragtide.flows.cycle_log import StepLogs, log_decision, log_issues, log_training, log_verdict
 from ragtide.flows.prefect_server.artifacts import rename_run
+from ragtide.flows.prefect_server.notifications import run_logger
 from ragtide.flows.prefect_server.queue import RunQueue, answer_queued, coalesce_queue
 from ragtide.flows.prefect_server.runs import current_run, run_url
 from ragtide.pipelines.build import build_index, build_model, write_index_artifact, write_model_artifact
@@ -274,7 +275,6 @@ def prove(cycle: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex
         verdict.after.write(project.workspace.artifacts / "scorecard.json")
         seconds = time.perf_counter() - started
         log_verdict(project, StepLogs(log, cycle.log), verdict, evaluator.golden.questions, seconds)
-        commit_stages(project.workspace, _rebuilt_stages(plan.decision.action))
         return verdict
 
 
@@ -343,6 +343,7 @@ def conclude(cycle: CycleContext, plan: Plan, verdict: Verdict | None, release: 
     cycle.log.metrics({ACTION_SECONDS: _action_seconds(cycle)} if action.builds else {})
     accepted = verdict.accepted if verdict else "no candidate"
     cycle.log.tags({"outcome": outcome.value, "outcome_detail": detail, "accepted": accepted})
+    _commit_stages(cycle, action)
     return cycle.project.registry.read(cycle.log)
 
 
@@ -350,6 +351,15 @@ def _action_seconds(cycle: CycleContext) -> float:
     """Seconds of tuning, index, training and proof together."""
     work = cycle.project.registry.read(cycle.log).work
     return sum(work.get(key, 0.0) for key in _SECONDS)
+
+
+def _commit_stages(cycle: CycleContext, action: Action) -> None:
+    """Record the rebuilt stages in dvc.lock. A failure is noted: the outcome is recorded, and nothing depends on it."""
+    try:
+        commit_stages(cycle.project.workspace, _rebuilt_stages(action) if action.builds else [])
+    except UserError as problem:
+        run_logger().warning("dvc.lock is not up to date: %s", problem)
+        cycle.log.tags({"stages_not_committed": problem})
 
 
 def _rebuilt_stages(action: Action) -> list[str]:

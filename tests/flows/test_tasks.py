@@ -246,6 +246,8 @@ def test_the_outcome_of_a_cycle_is_returned_and_recorded(
     tags = run_of(project, context).data.tags
     assert (tags["outcome"], tags["accepted"]) == (outcome, accepted)
     assert tags.get("index_version") == ("3" if live else None)
+    # The project is no DVC repository: its stages cannot be committed, which is noted and changes no outcome.
+    assert ("stages_not_committed" in tags) is (plan is REFRESH)
 
 
 # --- imports -------------------------------------------------------------------------------------------------------
