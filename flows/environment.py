@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,11 +126,6 @@ def credentials(environment: Mapping[str, str]) -> dict[str, str]:
         derived["MLFLOW_TRACKING_USERNAME"] = environment.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin")
         derived["MLFLOW_TRACKING_PASSWORD"] = environment[MLFLOW_AUTH]
     return {key: value for key, value in derived.items() if key not in environment}
-
-
-def exit_on_sigterm() -> None:
-    """Exit on SIGTERM as on Ctrl-C, so that Prefect stops the server that it started for the run."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def fast_exit(code: int) -> NoReturn:

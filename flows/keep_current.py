@@ -9,7 +9,7 @@ from prefect import flow
 from ragtide.flows import tasks
 from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.prefect_server import approvals, metrics, notifications
-from ragtide.flows.prefect_server.runs import run_name_for
+from ragtide.flows.prefect_server.runs import run_name_for, watch_signals_of_deployed_run
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.release import Cycle
@@ -32,6 +32,7 @@ def keep_current(project: str = ".", plan: str | None = None, revision: str | No
     run that holds something back is suspended until a person has answered, and starts over then.
     """
     apply_offline_defaults(project)
+    watch_signals_of_deployed_run()
     opened = Project.open(Path(project), progress_bars)
     with tasks.open_cycle(opened, revision) as cycle:
         answered = approvals.record_answer(opened)

@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ragtide.flows.cli.console import Quiet, Verbose, set_verbosity
-from ragtide.flows.environment import exit_on_sigterm, fast_exit
+from ragtide.flows.environment import fast_exit
+from ragtide.flows.interruption import end_interrupted, exit_on_signals, received_signal
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,10 @@ def set_global_options(
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    exit_on_sigterm()
+    exit_on_signals()
     try:
         app(prog_name="ragtide")
     except SystemExit as end:
+        if (number := received_signal()) is not None:
+            end_interrupted(number)
         fast_exit(end.code if isinstance(end.code, int) else int(bool(end.code)))

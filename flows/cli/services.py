@@ -21,6 +21,7 @@ from ragtide.flows.cli.console import (
     require_services,
 )
 from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.interruption import end_without_deadline
 from ragtide.pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def _stop(workspace: Workspace) -> list[str]:
     """Stop the services; a second Ctrl-C does not interrupt this."""
     from ragtide.flows.services.supervisor import stop_services
 
+    end_without_deadline()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     return stop_services(workspace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -22,6 +23,19 @@ PARENT = "mlflow.parentRunId"
 WORK = "work."
 # How much of an error's message the tag `outcome_detail` holds, in characters.
 OUTCOME_CHARACTERS = 200
+# The exit code of a process that a signal ended is this plus the signal's number.
+SIGNAL_CODE = 128
+
+
+# The runs that this process has open, by id: the thread that ends an interrupted process closes them.
+_open_runs: dict[str, RunLog] = {}
+
+
+def interrupt_open_runs(why: str) -> None:
+    """Record the open runs of this process as interrupted; `why` names the signal. Never raises."""
+    for log in reversed(list(_open_runs.values())):
+        with suppress(Exception):
+            log.close(Outcome.INTERRUPTED, why)
 
 
 class CycleRegistry(MlflowExperiment):
@@ -71,9 +85,9 @@ class CycleRegistry(MlflowExperiment):
         """Return the cycles recorded as running; for the holder of the writer lease they are killed ones."""
         return [cycle for cycle in self.history() if cycle.outcome is Outcome.RUNNING]
 
-    def close_killed(self, cycle: Cycle) -> None:
-        """Record a cycle and its running steps as killed."""
-        self._client.set_tag(cycle.run, "outcome", Outcome.KILLED.value)
+    def close_killed(self, cycle: Cycle, outcome: Outcome = Outcome.KILLED) -> None:
+        """Record a cycle whose process is gone, with its running steps, as killed, or with another outcome."""
+        self._client.set_tag(cycle.run, "outcome", outcome.value)
         steps = self._client.search_runs([self.experiment], f"tags.`{PARENT}` = '{cycle.run}'")
         running = RunStatus.to_string(RunStatus.RUNNING)
         for run in [cycle.run, *(step.info.run_id for step in steps if step.info.status == running)]:
@@ -82,16 +96,17 @@ class CycleRegistry(MlflowExperiment):
     @contextmanager
     def _run(self, name: str, tags: dict[str, str]) -> Iterator[RunLog]:
         run = self._client.create_run(self.experiment, run_name=name, tags=tags)
-        log = RunLog(self._client, run)
+        log = _open_runs[run.info.run_id] = RunLog(self._client, run)
         try:
             yield log
         except BaseException as problem:
             # Where MLflow itself is unavailable, the next cycle closes the run.
             with suppress(UnavailableError):
-                message = " ".join(str(problem).split())[:OUTCOME_CHARACTERS] or type(problem).__name__
-                log.tags({"outcome": Outcome.FAILED.value, "outcome_detail": message})
-                self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FAILED))
+                is_failure = isinstance(problem, Exception)
+                log.close(Outcome.FAILED if is_failure else Outcome.INTERRUPTED, _describe(problem))
             raise
+        finally:
+            _open_runs.pop(log.id, None)
         self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FINISHED))
 
     @contextmanager
@@ -135,6 +150,14 @@ class CycleRegistry(MlflowExperiment):
             token = page.token
             if not token:
                 return runs
+
+
+def _describe(problem: BaseException) -> str:
+    """What ended a run, in one line: an error, or the signal behind SystemExit, KeyboardInterrupt and the like."""
+    if isinstance(problem, Exception):
+        return " ".join(str(problem).split())[:OUTCOME_CHARACTERS] or type(problem).__name__
+    is_ctrl_c = isinstance(problem, KeyboardInterrupt) or str(problem) == str(SIGNAL_CODE + signal.SIGINT)
+    return "Ctrl-C" if is_ctrl_c else "SIGTERM"
 
 
 def _cycle(run: Run) -> Cycle:
