@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from ragtide.flows.cli.console import (
 )
 from ragtide.flows.environment import prepare_environment
 
+if TYPE_CHECKING:
+    from ragtide.pipelines.release.verify import Mismatch
+
 app = typer.Typer()
 
 
@@ -25,6 +28,7 @@ app = typer.Typer()
 @report_errors
 def verify_command(
     repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired without losing data.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read and hash all contents, which takes a while.")] = False,
     as_json: AsJson = False,
     project: ProjectFolder = HERE,
 ) -> None:
@@ -35,11 +39,12 @@ def verify_command(
     prepare_environment(project)
     from ragtide.pipelines.ports import no_progress
     from ragtide.pipelines.project import Project
+    from ragtide.pipelines.release.deep_verify import NOT_READ, verify_contents
     from ragtide.pipelines.release.verify import repair_mismatches, verify_project
 
     opened = Project.open(project, no_progress)
     with opened.workspace.write_lock():
-        mismatches = verify_project(opened)
+        mismatches = [*verify_project(opened), *(verify_contents(opened) if deep else ())]
         repaired, left = (
             repair_mismatches(mismatches) if repair else ([], [(mismatch, mismatch.remedy) for mismatch in mismatches])
         )
@@ -52,16 +57,22 @@ def verify_command(
             ],
         )
     else:
-        for mismatch in repaired:
-            text = escape_markup(f"{mismatch.where}: {mismatch.what}: {mismatch.remedy}")
-            out.print(f"[green]repaired[/] {text}", soft_wrap=True)
-        for mismatch, remedy in left:
-            text = escape_markup(f"{mismatch.what}: {remedy}")
-            out.print(f"[red]{escape_markup(mismatch.where)}[/]: {text}", soft_wrap=True)
-        if not mismatches:
-            print_text("index, tags, registry and snapshots agree")
+        _print_mismatches(repaired, left)
+        if not deep:
+            print_text(NOT_READ)
     if left:
         raise typer.Exit(1)
+
+
+def _print_mismatches(repaired: list[Mismatch], left: list[tuple[Mismatch, str]]) -> None:
+    for mismatch in repaired:
+        text = escape_markup(f"{mismatch.where}: {mismatch.what}: {mismatch.remedy}")
+        out.print(f"[green]repaired[/] {text}", soft_wrap=True)
+    for mismatch, remedy in left:
+        text = escape_markup(f"{mismatch.what}: {remedy}")
+        out.print(f"[red]{escape_markup(mismatch.where)}[/]: {text}", soft_wrap=True)
+    if not (repaired or left):
+        print_text("index, tags, registry and snapshots agree")
 
 
 @app.command("maintain")

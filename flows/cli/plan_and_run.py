@@ -39,13 +39,17 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+# How Prefect describes the end of a run by a signal.
+ABORTED = "Execution was aborted by"
+
+
 class ErrorLogFilter(logging.Filter):
-    """Keeps Prefect from logging the traceback of a user error, which the command reports in one line."""
+    """Keeps Prefect from logging what the command reports in one line: user errors, and the end by a signal."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False for a record about a user error."""
+        """False for a record about a user error or a signal."""
         message = record.getMessage()
-        return not any(kind.__name__ in message for kind in (UserError, UnavailableError))
+        return not any(text in message for text in (UserError.__name__, UnavailableError.__name__, ABORTED))
 
 
 @app.command("plan")

@@ -1,4 +1,4 @@
-"""All calls of DVC, and the layout of its pointer files, configuration and cache."""
+"""All calls of DVC, and its pointer files, locks and working files."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from configparser import ConfigParser
-from configparser import Error as ConfigParserError
 from contextlib import closing, suppress
 from pathlib import Path
 
 import tenacity
 import yaml
 
-from ragtide.pipelines.data.hashing import read_verified
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
 from ragtide.pipelines.workspace import Workspace
 
@@ -74,14 +71,14 @@ def _site_cache(root: Path) -> Path:
 
 def _dvc_error(root: Path, description: str, message: str) -> UserError:
     """The error for a failed call of DVC, by what DVC said."""
-    said = message.lower()
-    if any(text in said for text in BUSY):
+    lowered = message.lower()
+    if any(text in lowered for text in BUSY):
         processes = ", ".join(_dvc_processes(root)) or "a process of another user or machine"
         return DvcBusyError(
             f"{description} failed: DVC's lock is held by {processes}: wait until it has ended, or end it, "
             "and run the command again"
         )
-    if any(text in said for text in DAMAGED_STATE):
+    if any(text in lowered for text in DAMAGED_STATE):
         return UserError(
             f"{description} failed: DVC's working files are damaged ({message}): `ragtide verify --repair` deletes "
             "them, and DVC makes them again"
@@ -174,25 +171,3 @@ def recorded_hash(folder: Path) -> str | None:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, IndexError, TypeError) as problem:
         hint = "fix it, or remove it and Ragtide writes a new one"
         raise UserError(f"{pointer} is not a pointer file that DVC wrote: {hint}") from problem
-
-
-def read_earlier_file(workspace: Workspace, digest: str) -> bytes | None:
-    """A file of an earlier snapshot by its MD5, from DVC's cache; None where the cache does not hold it whole.
-
-    Source of the layout: dvc_data.hashfile.db.local, dvc.cachemgr.
-    """
-    path = _cache_folder(workspace.root) / "files" / "md5" / digest[:2] / digest[2:]
-    with suppress(UserError):
-        return read_verified(path, digest)
-    return None
-
-
-def _cache_folder(root: Path) -> Path:
-    """The folder of DVC's cache; a relative path in DVC's configuration is relative to that file."""
-    config = ConfigParser()
-    try:
-        config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
-    except (UnicodeDecodeError, ConfigParserError) as problem:
-        path = root / ".dvc" / "config"
-        raise UserError(f"{path} is not a valid DVC configuration: {summarize_error(problem)}") from problem
-    return root / ".dvc" / config.get("cache", "dir", fallback="cache")

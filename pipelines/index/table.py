@@ -24,6 +24,7 @@ from ragtide.pipelines.index.lance_errors import translate_lance_errors
 from ragtide.pipelines.index.rows import (
     KEY,
     SampledRows,
+    find_damaged_documents,
     read_chunks,
     read_digests,
     read_document_ledger,
@@ -140,6 +141,10 @@ class Index:
     def defects(self, version: int | str) -> list[str]:
         """The defects in the rows of a version, in words: duplicate keys, and vectors that are not unit vectors."""
         return maintenance.find_row_defects(self._existing(version), KEY)
+
+    def damaged_documents(self, version: int | str) -> list[str]:
+        """The documents with a text in `version` that is not the one of its digest; reads every row as a whole."""
+        return find_damaged_documents(self._existing(version))
 
     def retriever(self, tag: str | int) -> Retriever:
         """A reader of a tagged or numbered version, which no later write changes.

@@ -86,7 +86,7 @@ class CycleRegistry(MlflowExperiment):
         return [cycle for cycle in self.history() if cycle.outcome is Outcome.RUNNING]
 
     def close_killed(self, cycle: Cycle, outcome: Outcome = Outcome.KILLED) -> None:
-        """Record a cycle whose process is gone, with its running steps, as killed, or with another outcome."""
+        """Record a cycle whose process has ended, with its running steps, as killed, or with another outcome."""
         self._client.set_tag(cycle.run, "outcome", outcome.value)
         steps = self._client.search_runs([self.experiment], f"tags.`{PARENT}` = '{cycle.run}'")
         running = RunStatus.to_string(RunStatus.RUNNING)

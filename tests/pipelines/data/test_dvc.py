@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from ragtide.pipelines.data import dvc
-from ragtide.pipelines.data.dvc import check_stages, commit_stages, ensure_repository, read_earlier_file, run_dvc
+from ragtide.pipelines.data.dvc import check_stages, commit_stages, ensure_repository, run_dvc
+from ragtide.pipelines.data.dvc_cache import read_earlier_file
 from ragtide.pipelines.data.snapshot import (
     record_snapshot,
     take_snapshot,
