@@ -141,6 +141,11 @@ def fast_exit(code: int) -> NoReturn:
     sys.exit(code)
 
 
+def prefect_database() -> Path:
+    """The database of the Prefect server that this process starts, or of the one that `ragtide up` runs."""
+    return Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect")) / "prefect.db"
+
+
 def make_prefect_home() -> None:
     """Create PREFECT_HOME with its parents: Prefect itself creates only the last folder."""
     if "PREFECT_HOME" in os.environ:

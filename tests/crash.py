@@ -1,6 +1,7 @@
 """A child process that does one operation, and at a given point of it kills itself by SIGKILL or stays there.
 
     python -m tests.crash refresh PROJECT WHEN PLACE [NTH]      the index alone, of a project from `small_project`
+    python -m tests.crash publish PROJECT WHEN PLACE [NTH]      a release of the current data, without Prefect
     python -m tests.crash loop PROJECT WHEN PLACE [NTH]         the whole loop
     python -m tests.crash "COMMAND …" PROJECT WHEN PLACE [NTH] [ACT]    a command of ragtide
 
@@ -53,6 +54,14 @@ PLACES = {
     "tag": ["ragtide.pipelines.index.table:Index.tag"],
     "description": ["ragtide.pipelines.registry.releases:Registry.record_release"],
     "pointer": ["ragtide.pipelines.registry.releases:Registry.set_live"],
+    "release tag": ["mlflow.tracking:MlflowClient.set_model_version_tag"],
+    "outcome": ["ragtide.pipelines.registry.runs:RunLog.tags"],
+    "conclusion": ["ragtide.flows.tasks:conclude"],
+    "compaction": ["ragtide.pipelines.index.maintenance:_compact_files"],
+    "pruning": ["ragtide.pipelines.index.maintenance:_delete_old_versions"],
+    "deletion": ["ragtide.pipelines.index.maintenance:remove_paths"],
+    "untag": ["ragtide.pipelines.index.table:Index.untag"],
+    "download": ["ragtide.pipelines.registry.releases:Registry.fetch_adapter"],
 }
 Act = Callable[[], None]
 
@@ -168,6 +177,16 @@ def refresh(root: Path) -> None:
     )
 
 
+def publish(root: Path) -> None:
+    """Release the current data with the live model, without Prefect and without a proof."""
+    from ragtide.pipelines.project import Project
+    from tests.projects import release_of
+
+    project = Project.open(root, no_progress)
+    with project.workspace.write_lock():
+        release_of(project, project.registry.live().model)
+
+
 def loop(root: Path) -> None:
     """Run one cycle of the whole loop."""
     from ragtide.flows.keep_current import keep_current
@@ -223,7 +242,7 @@ def main(
 
     root = Path(project)
     prepare_environment(root)
-    operation = {"refresh": refresh, "loop": loop}.get(what, partial(command, what))
+    operation = {"refresh": refresh, "publish": publish, "loop": loop}.get(what, partial(command, what))
     if when == "within":
         kill_when_written(root / ".ragtide/lance", place)
         operation(root)

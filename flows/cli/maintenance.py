@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ from ragtide.flows.cli.console import (
     print_text,
     report_errors,
 )
-from ragtide.flows.environment import prepare_environment
+from ragtide.flows.environment import prefect_database, prepare_environment
 
 if TYPE_CHECKING:
     from ragtide.pipelines.release.verify import Mismatch
@@ -37,17 +38,9 @@ def verify_command(
     Each mismatch is named. The exit code is 1 if any is left.
     """
     prepare_environment(project)
-    from ragtide.pipelines.ports import no_progress
-    from ragtide.pipelines.project import Project
-    from ragtide.pipelines.release.deep_verify import NOT_READ, verify_contents
-    from ragtide.pipelines.release.verify import repair_mismatches, verify_project
+    from ragtide.pipelines.release.deep_verify import NOT_READ
 
-    opened = Project.open(project, no_progress)
-    with opened.workspace.write_lock():
-        mismatches = [*verify_project(opened), *(verify_contents(opened) if deep else ())]
-        repaired, left = (
-            repair_mismatches(mismatches) if repair else ([], [(mismatch, mismatch.remedy) for mismatch in mismatches])
-        )
+    repaired, left = _verify(project, repair, deep)
     if as_json:
         emit_json(
             "verify",
@@ -62,6 +55,28 @@ def verify_command(
             print_text(NOT_READ)
     if left:
         raise typer.Exit(1)
+
+
+def _verify(project: Path, repair: bool, deep: bool) -> tuple[list[Mismatch], list[tuple[Mismatch, str]]]:
+    """(repaired, remaining with the remedy): the databases first, which the other checks read."""
+    from ragtide.pipelines.ports import no_progress
+    from ragtide.pipelines.project import Project
+    from ragtide.pipelines.release.deep_verify import verify_contents
+    from ragtide.pipelines.release.verify import repair_mismatches, verify_databases, verify_project
+
+    def handle(mismatches: list[Mismatch]) -> tuple[list[Mismatch], list[tuple[Mismatch, str]]]:
+        return (
+            repair_mismatches(mismatches) if repair else ([], [(mismatch, mismatch.remedy) for mismatch in mismatches])
+        )
+
+    opened = Project.open(project, no_progress)
+    with opened.workspace.write_lock():
+        repaired, left = handle(verify_databases(opened.workspace, prefect_database()))
+        if not any(mismatch.where == "registry" for mismatch, _ in left):
+            mismatches = [*verify_project(opened), *(verify_contents(opened) if deep else ())]
+            others = handle(mismatches)
+            repaired, left = repaired + others[0], left + others[1]
+    return repaired, left
 
 
 def _print_mismatches(repaired: list[Mismatch], left: list[tuple[Mismatch, str]]) -> None:

@@ -26,8 +26,10 @@ from ragtide.flows.cli.console import (
     print_text,
     report_errors,
 )
-from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.environment import make_prefect_home, prefect_database, prepare_environment
 from ragtide.flows.progress import progress_bars
+from ragtide.pipelines.data.dvc import database_damage
+from ragtide.pipelines.disk import RUN_BYTES, require_space
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ def run_command(
 
 
 def _run_cycle(opened: Project, project: Path, plan_digest: str | None) -> Cycle:
+    require_space(opened.workspace.state, RUN_BYTES, "a run")
     make_prefect_home()
     from ragtide.flows.keep_current import keep_current
     from ragtide.flows.prefect_server.notifications import check_blocks
@@ -154,6 +157,9 @@ def _prefect_errors_in_one_line() -> Iterator[None]:
         message = summarize_error(problem)
         if not isinstance(problem, HTTPError) and "API" not in message:
             raise
+        if damage := database_damage(prefect_database()):
+            hint = "`ragtide verify --repair` moves it aside, and Prefect creates a new one"
+            raise UserError(f"Prefect's database {prefect_database()} is damaged ({damage}): {hint}") from problem
         raise UnavailableError(
             f"Prefect's server does not answer: {message}; check PREFECT_API_URL, or run again"
         ) from problem

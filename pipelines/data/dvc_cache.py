@@ -7,7 +7,6 @@ follows a folder's list out of the folder. Source of the layout: dvc_data.hashfi
 from __future__ import annotations
 
 import json
-import shutil
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
 from contextlib import suppress
@@ -19,6 +18,7 @@ from ragtide.pipelines.workspace import Workspace
 
 # The end of the hash of a folder, whose object lists the folder's files.
 FOLDER_SUFFIX = ".dir"
+DAMAGED_HINT = "`ragtide verify --deep --repair` restores it where another copy exists"
 
 
 def cached_object(root: Path, digest: str) -> Path:
@@ -39,12 +39,12 @@ def is_damaged(root: Path, digest: str) -> bool:
     return path.is_file() and file_hash(path) != digest.removesuffix(FOLDER_SUFFIX)
 
 
-def restore_object(root: Path, digest: str, intact: Path) -> None:
-    """Put the content of the file `intact` into the cache again, read-only as DVC's own objects are."""
+def restore_object(root: Path, digest: str, intact: Path | bytes) -> None:
+    """Put an intact content, or that of a file, into the cache again, read-only as DVC's own objects are."""
     path = cached_object(root, digest)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.tmp")
-    shutil.copyfile(intact, unfinished)
+    unfinished.write_bytes(intact if isinstance(intact, bytes) else intact.read_bytes())
     unfinished.chmod(0o444)
     unfinished.replace(path)
 
@@ -55,13 +55,13 @@ def check_restorable(root: Path, digest: str) -> None:
     What the cache does not hold is not restored either, and passes.
     """
     if is_damaged(root, digest):
-        raise UserError(f"{cached_object(root, digest)} is damaged: restore it from a backup, or delete it")
+        raise UserError(f"{cached_object(root, digest)} is damaged: {DAMAGED_HINT}")
     for path, content in _listed(root, digest).items():
         if not is_inside(path):
             raise UserError(f"{path!r} in a list of files leaves the folder that it describes: its source is not safe")
         if is_damaged(root, content):
             damaged = cached_object(root, content)
-            raise UserError(f"{damaged}, the content of {path}, is damaged: restore it from a backup, or delete it")
+            raise UserError(f"{damaged}, the content of {path}, is damaged: {DAMAGED_HINT}")
 
 
 def is_inside(path: str) -> bool:

@@ -21,6 +21,8 @@ from ragtide.pipelines.registry.runs import RunLog
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
 WORK = "work."
+# The tag of a rollback that names the release it takes back.
+UNDONE = "undone_release"
 # How much of an error's message the tag `outcome_detail` holds, in characters.
 OUTCOME_CHARACTERS = 200
 # The exit code of a process that a signal ended is this plus the signal's number.
@@ -85,9 +87,10 @@ class CycleRegistry(MlflowExperiment):
         """Return the cycles recorded as running; for the holder of the writer lease they are killed ones."""
         return [cycle for cycle in self.history() if cycle.outcome is Outcome.RUNNING]
 
-    def close_killed(self, cycle: Cycle, outcome: Outcome = Outcome.KILLED) -> None:
-        """Record a cycle whose process has ended, with its running steps, as killed, or with another outcome."""
-        self._client.set_tag(cycle.run, "outcome", outcome.value)
+    def close_killed(self, cycle: Cycle, tags: Mapping[str, str] | None = None) -> None:
+        """Record a cycle whose process has ended, with its running steps, as killed; `tags` may say otherwise."""
+        for key, value in {"outcome": Outcome.KILLED.value, **(tags or {})}.items():
+            self._client.set_tag(cycle.run, key, value)
         steps = self._client.search_runs([self.experiment], f"tags.`{PARENT}` = '{cycle.run}'")
         running = RunStatus.to_string(RunStatus.RUNNING)
         for run in [cycle.run, *(step.info.run_id for step in steps if step.info.status == running)]:
@@ -177,7 +180,7 @@ def _cycle(run: Run) -> Cycle:
         params=tags.get("params", ""),
         plan=tags.get("plan", ""),
         release=tags.get("release"),
-        undone=tags.get("undone_release"),
+        undone=tags.get(UNDONE),
         score_before=metrics.get("score_before"),
         score_after=metrics.get("score_after"),
         seconds=round((ended - run.info.start_time) / 1000, 1),

@@ -5,12 +5,12 @@ It reads everything once, which takes as long as copying it; `ragtide verify` al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from ragtide.pipelines.data.dvc_cache import cached_object, is_damaged, restore_object
-from ragtide.pipelines.data.hashing import file_hash
+from ragtide.pipelines.data.hashing import file_hash, folder_hash, folder_list
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.models.weights import weights_digest
 from ragtide.pipelines.project import Project
@@ -61,7 +61,7 @@ def _check_embedders(project: Project, releases: list[Release]) -> Iterator[Mism
 
 def _check_cache(workspace: Workspace, releases: list[Release], live: str | None) -> Iterator[Mismatch]:
     """Every object of the releases' snapshots that DVC's cache has must be whole; the live ones must be there."""
-    root, intact = workspace.root, _intact_files(workspace)
+    root, intact = workspace.root, _intact_contents(workspace, releases)
     wanted = {digest: path for release in releases for digest, path in _objects(release.snapshot).items()}
     needed = {digest for release in releases if release.id == live for digest in _objects(release.snapshot)}
     for digest, path in sorted(wanted.items(), key=lambda item: item[1]):
@@ -70,8 +70,7 @@ def _check_cache(workspace: Workspace, releases: list[Release], live: str | None
             continue
         what = f"{file}, the content of {path}, is {'damaged' if damaged else 'missing'}"
         if digest in intact:
-            source = intact[digest]
-            yield Mismatch("DVC's cache", what, f"copy {source} there", partial(restore_object, root, digest, source))
+            yield Mismatch("DVC's cache", what, "write it again", partial(restore_object, root, digest, intact[digest]))
         elif damaged:
             aside = workspace.state / "damaged" / digest
             remedy = f"move it to {aside}, so that nothing restores it; a backup or `dvc fetch` may have it"
@@ -80,20 +79,25 @@ def _check_cache(workspace: Workspace, releases: list[Release], live: str | None
             yield Mismatch("DVC's cache", what, "`dvc fetch`, or a backup, may have it")
 
 
+def _folders(snapshot: Snapshot) -> dict[str, dict[str, str]]:
+    """The files (path -> MD5) of the three data folders of a snapshot."""
+    return {"kb": snapshot.documents, "train": snapshot.examples, "golden": snapshot.questions}
+
+
 def _objects(snapshot: Snapshot) -> dict[str, str]:
-    """MD5 -> path of the files of a snapshot."""
-    folders: dict[str, Mapping[str, str]] = {
-        "kb": snapshot.documents,
-        "train": snapshot.examples,
-        "golden": snapshot.questions,
-    }
-    return {digest: f"{name}/{path}" for name, files in folders.items() for path, digest in files.items()}
+    """MD5 -> path of the files of a snapshot, and of the lists of its folders that are not empty."""
+    folders = _folders(snapshot)
+    lists = {folder_hash(files): f"{name}, a list of files" for name, files in folders.items() if files}
+    return lists | {digest: f"{name}/{path}" for name, files in folders.items() for path, digest in files.items()}
 
 
-def _intact_files(workspace: Workspace) -> dict[str, Path]:
-    """MD5 -> a file with that content, of the files that are in the data folders now."""
+def _intact_contents(workspace: Workspace, releases: list[Release]) -> dict[str, Path | bytes]:
+    """MD5 -> its content: a file that is in the data folders now, or the list of a folder of a release."""
     files = (path for folder in workspace.data_folders.values() for path in sorted(folder.rglob("*")))
-    return {file_hash(path): path for path in files if path.is_file() and not path.is_symlink()}
+    lists = [files for release in releases for files in _folders(release.snapshot).values()]
+    return {folder_hash(files): folder_list(files) for files in lists} | {
+        file_hash(path): path for path in files if path.is_file() and not path.is_symlink()
+    }
 
 
 def _set_aside(file: Path, aside: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ragtide.pipelines.data.dvc import damaged_state_files
+from ragtide.pipelines.data.dvc import damaged_state_files, database_damage
 from ragtide.pipelines.data.hashing import folder_hash
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.index.fingerprint import local_table_folder
@@ -19,9 +19,11 @@ from ragtide.pipelines.models.weights import weights_digest
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.base import PARTIAL_PREFIX
 from ragtide.pipelines.records.release import BuiltEmbedder, BuiltIndex, Release
+from ragtide.pipelines.registry.backup import describe_way_back, is_emptied, restore_backup, set_database_aside
 from ragtide.pipelines.registry.releases import DAMAGED
 from ragtide.pipelines.release.publish import RELEASE_TAG
 from ragtide.pipelines.release.rollback import roll_back
+from ragtide.pipelines.workspace import Workspace
 
 # How much of a library's error a mismatch quotes, in characters.
 QUOTED_CHARACTERS = 160
@@ -46,6 +48,20 @@ def verify_project(project: Project) -> list[Mismatch]:
         mismatches += _check_index(project, release, is_live=release.id == live)
     mismatches += [*_check_adapters(project, releases, live), *_check_snapshots(project, releases)]
     mismatches += [*_check_tags(project, releases), *_check_index_artifact(project), *_check_remains(project)]
+    return mismatches
+
+
+def verify_databases(workspace: Workspace, prefect_database: Path) -> list[Mismatch]:
+    """Return the damaged databases, without which nothing else can be checked. Changes nothing."""
+    mlflow = workspace.mlflow_database
+    mismatches = []
+    if damage := "the file is empty" if is_emptied(mlflow) else database_damage(mlflow):
+        what = f"MLflow's database {mlflow} is damaged ({damage})"
+        mismatches.append(Mismatch("registry", what, describe_way_back(mlflow), partial(restore_backup, mlflow)))
+    if damage := database_damage(prefect_database):
+        what = f"Prefect's database {prefect_database} is damaged ({damage})"
+        remedy = "move it aside: Prefect creates a new one, and `ragtide up` deploys again; past flow runs are lost"
+        mismatches.append(Mismatch("Prefect", what, remedy, partial(set_database_aside, prefect_database)))
     return mismatches
 
 

@@ -395,7 +395,8 @@ def test_declined_deletions_stay_in_the_index_and_need_no_further_answer(home: C
     assert set(pending.deletions_to_approve) == {"Motor.md", "Gear.md"}
 
 
-def test_a_cycle_closes_the_run_of_a_killed_cycle_and_leaves_a_rollback_open(home: CycleProject) -> None:
+def test_a_cycle_closes_the_runs_of_a_killed_cycle_and_of_a_killed_rollback(home: CycleProject) -> None:
+    """A living rollback holds the lock on the pointer for as long as its run is open."""
     registry = home.project.registry
     killed, rollback = (
         registry.cycle(),
@@ -404,7 +405,9 @@ def test_a_cycle_closes_the_run_of_a_killed_cycle_and_leaves_a_rollback_open(hom
     with rollback:
         killed.__enter__()
         home.run_cycle()
-        assert [cycle.outcome for cycle in home.history] == ["released", "running", "killed", "nothing"]
+        assert [cycle.outcome for cycle in home.history] == ["released", "killed", "killed", "nothing"]
+        # The pointer had not moved: nothing was taken back.
+        assert home.history[1].undone is None
         killed.__exit__(None, None, None)
 
 

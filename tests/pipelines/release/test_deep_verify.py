@@ -93,6 +93,16 @@ def test_a_damaged_object_without_another_copy_is_set_aside_and_not_restored(pro
     assert (missing.repair, "missing" in missing.what) == (None, True)
 
 
+def test_a_damaged_list_of_a_folder_is_written_again(project: Project) -> None:
+    kept = cached_object(project.workspace.root, project.registry.live().snapshot.kb_id)
+    intact = kept.read_bytes()
+    rot(kept, b"pump.md", b"../evil")
+    [damage] = damages(project)
+    repair_mismatches([damage])
+    assert kept.read_bytes() == intact
+    assert damages(project) == []
+
+
 def test_a_missing_object_of_the_live_release_is_cached_again(project: Project) -> None:
     cached_object(project.workspace.root, pump(project)).unlink()
     [damage] = damages(project)
