@@ -5,7 +5,8 @@
     python -m tests.crash loop PROJECT WHEN PLACE [NTH]         the whole loop
     python -m tests.crash "COMMAND …" PROJECT WHEN PLACE [NTH] [ACT]    a command of ragtide
 
-ACT: `kill` (the default), or `stay`, which writes a line and then sleeps in native code, as a long embedding does.
+ACT: `kill` (the default), `stay`, which writes a line and stays in native code, as a long embedding does, or `limit`,
+which forbids larger files.
 WHEN and PLACE: `before` or `after` one of PLACES, or `within` a glob: as soon as a new file below the index's folder
 matches it, which is during a commit.
 """
@@ -16,6 +17,7 @@ import hashlib
 import json
 import os
 import pkgutil
+import resource
 import signal
 import subprocess
 import sys
@@ -163,6 +165,11 @@ def stay() -> None:
     hashlib.pbkdf2_hmac("sha256", b"any", b"any", 2**31 - 1)
 
 
+def limit() -> None:
+    """Allow no file over 1000 bytes from here on, as `ulimit -f` or a service manager does."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
 def refresh(root: Path) -> None:
     """Refresh the index alone."""
     from ragtide.pipelines.build import build_index_only
@@ -249,7 +256,7 @@ def main(
         # A slow watcher kills after the operation: also a valid kill.
         time.sleep(5)
     else:
-        with fault_at(Point(when, place, int(nth)), {"kill": kill, "stay": stay}[act]):
+        with fault_at(Point(when, place, int(nth)), {"kill": kill, "stay": stay, "limit": limit}[act]):
             operation(root)
     sys.exit("the operation finished without a kill")
 
