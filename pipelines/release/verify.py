@@ -245,6 +245,11 @@ def _check_remains(project: Project) -> Iterator[Mismatch]:
     if files:
         what = f"{len(files)} unfinished files of killed writers"
         yield Mismatch("index", what, "delete them", partial(remove_paths, files))
+    for name, problem in project.index.damaged_caches().items():
+        what = f"the cache {name} of vectors cannot be read ({problem[:QUOTED_CHARACTERS]})"
+        yield Mismatch(
+            "index", what, "delete it: the next build fills it again", partial(project.index.drop_cache, name)
+        )
     for file in damaged_state_files(project.workspace.root):
         yield Mismatch("DVC", f"its working file {file} is damaged", "delete it: DVC makes it again", file.unlink)
     for cycle in project.registry.running_cycles():

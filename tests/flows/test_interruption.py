@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,18 +16,22 @@ from ragtide.flows import interruption
 from ragtide.pipelines.records.release import Outcome
 from tests.conftest import ROOT
 from tests.crash import Point, end_group, start
-from tests.flows.test_outages import assert_recovers, outdated_project
+from tests.flows.test_outages import assert_recovers, outdated_project, page, ragtide
+from tests.pipelines.data.test_dvc import HELD, other_dvc
 from tests.projects import Home, mlflow_client
+from tests.servers import eventually
 
 POINTS = [
     Point("after", "server start"),
     Point("before", "snapshot"),
     Point("before", "evidence"),
     Point("before", "vectors"),
+    Point("before", "training"),
     Point("before", "proof", 2),
     Point("before", "pointer"),
     Point("after", "pointer"),
 ]
+TRAIN = "".join(json.dumps({"prompt": f"Prompt {n}", "completion": "x"}) + "\n" for n in range(3))
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
@@ -59,10 +64,14 @@ def test_the_parts_of_the_end_take_less_than_ten_seconds() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", CODES)
-@pytest.mark.parametrize("point", POINTS, ids=str)
+@pytest.mark.parametrize(
+    ("point", "number"),
+    [*((point, signal.SIGTERM) for point in POINTS), (POINTS[0], signal.SIGINT), (POINTS[-1], signal.SIGINT)],
+    ids=str,
+)
 def test_a_signal_ends_a_run_at_any_step_and_the_record_says_so(point: Point, number: int, tmp_path: Path) -> None:
-    home = outdated_project(tmp_path / "project")
+    home = outdated_project(tmp_path / "project", policy={"name": "always"})
+    write(home.root / "data/train/t.jsonl", TRAIN)
     code, output = interrupt(home, "run", point, number)
     assert code == CODES[signal.Signals(number)]
     assert [line for line in output.splitlines() if line.startswith("ragtide: ")] == output.splitlines()
@@ -73,6 +82,32 @@ def test_a_signal_ends_a_run_at_any_step_and_the_record_says_so(point: Point, nu
         assert (cycles[-1].outcome, cycles[-1].detail) == (Outcome.INTERRUPTED, interruption.NAMES[number])
     if (point.when, point.place) != ("after", "pointer"):
         assert_recovers(home)
+
+
+@pytest.mark.long
+def test_a_signal_ends_a_run_with_the_dvc_process_that_it_waits_for(tmp_path: Path) -> None:
+    home = outdated_project(tmp_path / "project")
+    assert ragtide(home.root, "snapshot")[0] == 0
+    write(home.root / "data/kb/pump.md", page("2032-02-02"))
+    with other_dvc(home.root, HELD["lock"]):
+        command = [sys.executable, "-m", "ragtide", "run", "--project", str(home.root)]
+        run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        try:
+            assert eventually(lambda: dvc_children(run))
+            children = psutil.Process(run.pid).children(recursive=True)
+            run.send_signal(signal.SIGTERM)
+            _, err = run.communicate(timeout=120)
+            assert not psutil.wait_procs(children, timeout=0)[1]
+        finally:
+            end_group(run.pid)
+    assert (run.returncode, len(err.splitlines())) == (143, 1)
+    assert home.project.registry.history()[-1].outcome == Outcome.INTERRUPTED
+    assert running(home) == []
+
+
+def dvc_children(run: subprocess.Popen[str]) -> bool:
+    """Whether a process has a child that runs DVC."""
+    return any("dvc" in child.cmdline() for child in psutil.Process(run.pid).children(recursive=True))
 
 
 CHILD = """

@@ -19,7 +19,7 @@ from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.release import BuiltEmbedder
 from ragtide.pipelines.release import deep_verify
 from ragtide.pipelines.release.deep_verify import verify_contents
-from ragtide.pipelines.release.verify import Mismatch, repair_mismatches
+from ragtide.pipelines.release.verify import Mismatch, repair_mismatches, verify_project
 from tests.conftest import write_project
 from tests.factories import release, write
 from tests.pipelines.release.test_verify import OLD, fill, trained
@@ -119,6 +119,18 @@ def test_a_damaged_text_in_the_index_is_named_with_its_document(project: Project
             rot(file, b"End of life: 2029", b"End of life: 2099")
     [damage] = damages(Project.open(project.workspace.root, no_progress))
     assert "tank.md" in damage.what
+
+
+def test_a_damaged_cache_of_vectors_is_deleted_and_filled_again(project: Project) -> None:
+    [cache] = Path(project.workspace.index_uri).glob("vectors-*.lance")
+    for file in (cache / "data").glob("*.lance"):
+        file.write_bytes(file.read_bytes()[:20])
+    reopened = Project.open(project.workspace.root, no_progress)
+    [damage] = [mismatch for mismatch in verify_project(reopened) if cache.stem in mismatch.what]
+    assert repair_mismatches([damage]) == ([damage], [])
+    reopened = Project.open(project.workspace.root, no_progress)
+    assert not [mismatch for mismatch in verify_project(reopened) if cache.stem in mismatch.what]
+    release_of(reopened, reopened.registry.live().model)
 
 
 def test_damaged_weights_of_an_embedder_are_named_although_size_and_time_are_the_same(project: Project) -> None:
