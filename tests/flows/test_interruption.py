@@ -16,6 +16,7 @@ from ragtide.flows import interruption
 from ragtide.pipelines.records.release import Outcome
 from tests.conftest import ROOT
 from tests.crash import Point, end_group, start
+from tests.factories import write
 from tests.flows.test_outages import assert_recovers, outdated_project, page, ragtide
 from tests.pipelines.data.test_dvc import HELD, other_dvc
 from tests.projects import Home, mlflow_client
