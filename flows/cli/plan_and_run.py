@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,6 +137,7 @@ def run_command(
 def _run_cycle(opened: Project, project: Path, plan_digest: str | None) -> Cycle:
     require_space(opened.workspace.state, RUN_BYTES, "a run")
     make_prefect_home()
+    _require_sound_prefect_database()
     from ragtide.flows.keep_current import keep_current
     from ragtide.flows.prefect_server.notifications import check_blocks
 
@@ -144,6 +146,16 @@ def _run_cycle(opened: Project, project: Path, plan_digest: str | None) -> Cycle
         logging.getLogger(name).addFilter(ErrorLogFilter())
     with _prefect_errors_in_one_line():
         return keep_current(project=str(project), plan=plan_digest)
+
+
+def _require_sound_prefect_database() -> None:
+    """Raise UserError where the server that this process will start could not open its database.
+
+    The server itself would fail with a traceback, and Prefect would wait two minutes for it.
+    """
+    if "PREFECT_API_URL" not in os.environ and (damage := database_damage(prefect_database())):
+        hint = "`ragtide verify --repair` moves it aside, and Prefect creates a new one"
+        raise UserError(f"Prefect's database {prefect_database()} is damaged ({damage}): {hint}")
 
 
 @contextmanager
@@ -157,9 +169,6 @@ def _prefect_errors_in_one_line() -> Iterator[None]:
         message = summarize_error(problem)
         if not isinstance(problem, HTTPError) and "API" not in message:
             raise
-        if damage := database_damage(prefect_database()):
-            hint = "`ragtide verify --repair` moves it aside, and Prefect creates a new one"
-            raise UserError(f"Prefect's database {prefect_database()} is damaged ({damage}): {hint}") from problem
         raise UnavailableError(
             f"Prefect's server does not answer: {message}; check PREFECT_API_URL, or run again"
         ) from problem

@@ -121,6 +121,19 @@ def damaged(backed_up: Home) -> Callable[[], Home]:
     return damage
 
 
+def test_a_damaged_database_of_prefect_is_named_before_its_server_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = outdated_project(tmp_path / "project")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    database = write(tmp_path / "prefect" / "prefect.db", "no database " * 1000)
+    assert f"{database} is damaged" in assert_one_error(ragtide(home.root, "run"))
+    assert home.project.registry.running_cycles() == []
+    assert ragtide(home.root, "verify", "--repair")[0] == 0
+    assert not database.exists()
+
+
 def test_repair_restores_the_database_and_all_commands_work_again(damaged: Callable[[], Home]) -> None:
     home = damaged()
     assert ragtide(home.root, "verify", "--repair")[0] == 0
