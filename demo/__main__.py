@@ -27,7 +27,8 @@ from demo.pages import (
     write_pages,
     write_training,
 )
-from ragtide.flows.environment import exit_on_sigterm, make_prefect_home, prepare_environment, protect_temporary_server
+from ragtide.flows.environment import make_prefect_home, prepare_environment, protect_temporary_server
+from ragtide.flows.interruption import exit_on_signals
 from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.reports.markdown import markdown_table
 from ragtide.pipelines.reports.wording import describe_outcome
@@ -62,7 +63,7 @@ def main() -> None:
     )
     project = parser.parse_args().project
     console = Console()
-    exit_on_sigterm()
+    exit_on_signals()
     run_demo(project, console)
     console.print("To inspect every run, decision and release:\n")
     console.print(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -163,11 +162,6 @@ def credentials(environment: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in derived.items() if key not in environment}
 
 
-def exit_on_sigterm() -> None:
-    """Exit on SIGTERM as on Ctrl-C, so that Prefect stops the server that it started for the run."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-
-
 def fast_exit(code: int) -> NoReturn:
     """End the program with `code`, without the interpreter's teardown where no library needs it.
 
@@ -179,6 +173,11 @@ def fast_exit(code: int) -> NoReturn:
     if not {"prefect", "mlflow", "torch"} & sys.modules.keys():
         os._exit(code)
     sys.exit(code)
+
+
+def prefect_database() -> Path:
+    """The database of the Prefect server that this process starts, or of the one that `ragtide up` runs."""
+    return Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect")) / "prefect.db"
 
 
 def make_prefect_home() -> None:

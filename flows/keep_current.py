@@ -9,8 +9,9 @@ from prefect import flow
 from ragtide.flows import tasks
 from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.prefect_server import approvals, metrics, notifications
-from ragtide.flows.prefect_server.runs import run_name_for
+from ragtide.flows.prefect_server.runs import run_name_for, watch_signals_of_deployed_run
 from ragtide.flows.progress import progress_bars
+from ragtide.pipelines.disk import RUN_BYTES, require_space
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.release import Cycle
 
@@ -32,7 +33,9 @@ def keep_current(project: str = ".", plan: str | None = None, revision: str | No
     run that holds something back is suspended until a person has answered, and starts over then.
     """
     apply_offline_defaults(project)
+    watch_signals_of_deployed_run()
     opened = Project.open(Path(project), progress_bars)
+    require_space(opened.workspace.state, RUN_BYTES, "a run")
     with tasks.open_cycle(opened, revision) as cycle:
         answered = approvals.record_answer(opened)
         recorded = _run_cycle(cycle, None if answered else plan)

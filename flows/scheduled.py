@@ -16,7 +16,7 @@ from prefect.states import Crashed
 from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.prefect_server.artifacts import show_markdown
 from ragtide.flows.prefect_server.client import server_client
-from ragtide.flows.prefect_server.runs import run_name_for
+from ragtide.flows.prefect_server.runs import run_name_for, watch_signals_of_deployed_run
 from ragtide.flows.progress import progress_bars
 from ragtide.flows.tasks import step
 from ragtide.pipelines.errors import UnavailableError
@@ -47,6 +47,7 @@ def evaluate(project: str = ".") -> Scorecard | None:
     Returns None where there is no live release.
     """
     apply_offline_defaults(project)
+    watch_signals_of_deployed_run()
     opened = Project.open(Path(project), progress_bars)
     release = opened.registry.champion()
     if release is None:
@@ -67,6 +68,7 @@ def score_live(project: Project, release: Release) -> Scorecard:
 def maintain(project: str = ".") -> list[MaintenanceStep]:
     """Compact the index, delete what no release needs, and report the size of every store."""
     apply_offline_defaults(project)
+    watch_signals_of_deployed_run()
     return maintain_step(Project.open(Path(project), progress_bars))
 
 
@@ -85,6 +87,7 @@ def maintain_step(project: Project) -> list[MaintenanceStep]:
 def reconcile(project: str = ".") -> str:
     """Request a run of keep-current where a trigger was lost or a run was killed. Returns the result in one line."""
     apply_offline_defaults(project)
+    watch_signals_of_deployed_run()
     workspace = Workspace.open(Path(project))
     check = check_missed_run(workspace, Registry(workspace).history(), datetime.now(UTC))
     result = check.why

@@ -18,9 +18,16 @@ from prefect.cache_policies import NO_CACHE
 
 from ragtide.flows.cycle_log import StepLogs, log_decision, log_issues, log_training, log_verdict
 from ragtide.flows.prefect_server.artifacts import rename_run
+from ragtide.flows.prefect_server.notifications import run_logger
 from ragtide.flows.prefect_server.queue import RunQueue, answer_queued, coalesce_queue
 from ragtide.flows.prefect_server.runs import current_run, run_url
-from ragtide.pipelines.build import build_index, build_model, write_index_artifact, write_model_artifact
+from ragtide.pipelines.build import (
+    build_index,
+    build_model,
+    require_index_space,
+    write_index_artifact,
+    write_model_artifact,
+)
 from ragtide.pipelines.corpus import Corpus
 from ragtide.pipelines.data.dvc import check_stages, commit_stages
 from ragtide.pipelines.data.imports import update_imports
@@ -55,6 +62,7 @@ from ragtide.pipelines.records.release import (
     Outcome,
     Release,
 )
+from ragtide.pipelines.registry.backup import back_up
 from ragtide.pipelines.registry.releases import EMBEDDER_FOLDER
 from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.release.cleanup import maintain_project
@@ -121,10 +129,11 @@ def open_cycle(project: Project, revision: str | None = None) -> Iterator[CycleC
 
 
 def _close_killed(project: Project, log: RunLog) -> None:
-    """Cycles recorded as running were killed, since this one holds the project. A rollback needs no lease."""
-    for cycle in project.registry.running_cycles():
-        if cycle.run != log.id and not cycle.is_rollback:
-            project.registry.close_killed(cycle)
+    """Cycles recorded as running were killed: this one holds the project, and no rollback holds the pointer."""
+    with project.registry.pointer_lock():
+        for cycle in project.registry.running_cycles():
+            if cycle.run != log.id:
+                project.registry.close_killed(cycle)
 
 
 def _write_lease(workspace: Workspace, queue: RunQueue | None) -> AbstractContextManager[Lease]:
@@ -253,6 +262,7 @@ def refresh_index(cycle: CycleContext, snapshot: Snapshot, plan: Plan, tuned: Bu
     with project.registry.step("refresh-index", cycle.log) as log:
         # The plan knows whether the live rows can stay; others in the table are those of an abandoned build.
         knowledge, embedder = cycle.read(snapshot).knowledge, project.embedder_for(tuned)
+        require_index_space(project.workspace, plan.evidence.data.delta, embedder.embedder.dimensions)
         built = build_index(project.workspace, embedder, knowledge, project.progress, rebuild=True)
         log.record("index.json", built)
         log.metrics({"rows": built.rows, "new_chunks": built.new, "index_version": built.version})
@@ -290,7 +300,6 @@ def prove(cycle: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex
         verdict.after.write(project.workspace.artifacts / "scorecard.json")
         seconds = time.perf_counter() - started
         log_verdict(project, cycle.logs(log), verdict, proof.questions, seconds)
-        commit_stages(project.workspace, _rebuilt_stages(plan.decision.action))
         return verdict
 
 
@@ -367,6 +376,9 @@ def conclude(cycle: CycleContext, plan: Plan, verdict: Verdict | None, release: 
     cycle.log.metrics({ACTION_SECONDS: _action_seconds(cycle)} if action.builds else {})
     accepted = verdict.accepted if verdict else "no candidate"
     cycle.log.tags({"outcome": outcome.value, "outcome_detail": detail, "accepted": accepted})
+    _commit_stages(cycle, action)
+    if release is not None:
+        _back_up_records(cycle, release)
     return cycle.project.registry.read(cycle.log)
 
 
@@ -380,6 +392,24 @@ def _action_seconds(cycle: CycleContext) -> float:
     """Seconds of tuning, index, training and proof together."""
     work = cycle.project.registry.read(cycle.log).work
     return sum(work.get(key, 0.0) for key in _SECONDS)
+
+
+def _commit_stages(cycle: CycleContext, action: Action) -> None:
+    """Record the rebuilt stages in dvc.lock. A failure is noted: the outcome is recorded, and nothing depends on it."""
+    try:
+        commit_stages(cycle.project.workspace, _rebuilt_stages(action) if action.builds else [])
+    except UserError as problem:
+        run_logger().warning("dvc.lock is not up to date: %s", problem)
+        cycle.log.tags({"stages_not_committed": problem})
+
+
+def _back_up_records(cycle: CycleContext, release: Release) -> None:
+    """Back up MLflow's database with the new release in it. A failure is noted: the release is live."""
+    try:
+        back_up(cycle.project.workspace.mlflow_database, release.id)
+    except UserError as problem:
+        run_logger().warning("%s", problem)
+        cycle.log.tags({"not_backed_up": problem})
 
 
 def _rebuilt_stages(action: Action) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from ragtide.pipelines.corpus import Corpus, DocumentFolder, KnowledgeBase, TrainingSet
+from ragtide.pipelines.disk import MEGABYTE, folder_bytes, require_space
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.approvals import consume_approvals
 from ragtide.pipelines.index.fingerprint import local_table_folder
@@ -20,10 +21,15 @@ from ragtide.pipelines.models.prompts import FORM
 from ragtide.pipelines.params import ChunkParams, EmbedParams, Params
 from ragtide.pipelines.ports import Embedder, Generator, Progress, Trainer, TrainingResult, TrainingSample
 from ragtide.pipelines.records.base import atomic_directory, json_digest, make_folder
-from ragtide.pipelines.records.data import Snapshot
+from ragtide.pipelines.records.data import IndexDelta, Snapshot
 from ragtide.pipelines.records.release import BuiltIndex, BuiltModel, MaintenanceStep
 from ragtide.pipelines.training.samples import SAMPLES_VERSION, documents_in, training_samples
 from ragtide.pipelines.workspace import Workspace
+
+# A row's vector is stored in the table, in the cache of vectors, and once more while files are merged.
+INDEX_COPIES, VALUE_BYTES, ROW_TEXT_BYTES = 3, 4, 2000
+# An adapter is stored under its digest, for DVC and in MLflow; its checkpoint holds the two moments of the optimizer.
+ADAPTER_COPIES, FIRST_ADAPTER_BYTES = 6, 20 * MEGABYTE
 
 
 def open_index(workspace: Workspace, embedder: Embedder) -> Index:
@@ -68,6 +74,21 @@ def build_index_only(
         folder.library.keep()
     consume_approvals(workspace, index.documents())
     return _record_index(workspace, built, embedder, folder.waiting, len(folder.library.quarantined))
+
+
+def require_index_space(workspace: Workspace, delta: IndexDelta, dimensions: int) -> None:
+    """Raise UserError where the disk lacks the space for the rows of a refresh, or of a rebuild."""
+    rows = delta.chunks_after if delta.rebuild else delta.upserted
+    if folder := local_table_folder(workspace.index_uri):
+        needed = INDEX_COPIES * rows * (ROW_TEXT_BYTES + VALUE_BYTES * dimensions)
+        require_space(folder.parent, needed, f"the build of {rows} rows of the index")
+
+
+def _require_training_space(workspace: Workspace) -> None:
+    """Raise UserError where the disk lacks the space for an adapter as large as the largest one so far."""
+    made = [folder for folder in workspace.adapters.iterdir() if folder.is_dir()] if workspace.adapters.is_dir() else []
+    largest = max(map(folder_bytes, made), default=FIRST_ADAPTER_BYTES)
+    require_space(workspace.state, ADAPTER_COPIES * largest, "training")
 
 
 def _record_index(
@@ -118,6 +139,7 @@ def build_model(
     started = time.perf_counter()
     params, training, chunks = workspace.params, corpus.training, corpus.knowledge.chunks_by_document
     _require_examples(workspace, training)
+    _require_training_space(workspace)
     samples = training_samples(training.with_replay, chunks, retriever, params)
     samples = _without_overlong(samples, models.trainer, params)
     unfinished = workspace.state / "adapter.new"

@@ -75,7 +75,12 @@ class Workspace:
 
     @property
     def tracking_uri(self) -> str:
-        return self.params.registry.tracking_uri or f"sqlite:///{self.state / 'mlflow.db'}"
+        return self.params.registry.tracking_uri or f"sqlite:///{self.mlflow_database}"
+
+    @property
+    def mlflow_database(self) -> Path:
+        """MLflow's database, where registry.tracking_uri names no other store."""
+        return self.state / "mlflow.db"
 
     @property
     def artifact_store(self) -> str:

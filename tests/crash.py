@@ -1,17 +1,23 @@
-"""A child process that does one operation and kills itself by SIGKILL at a given point of it.
+"""A child process that does one operation, and at a given point of it kills itself by SIGKILL or stays there.
 
-    python -m tests.crash refresh PROJECT WHEN PLACE [NTH]    the index alone, of a project from `small_project`
-    python -m tests.crash loop PROJECT WHEN PLACE [NTH]       the whole loop
+    python -m tests.crash refresh PROJECT WHEN PLACE [NTH]      the index alone, of a project from `small_project`
+    python -m tests.crash publish PROJECT WHEN PLACE [NTH]      a release of the current data, without Prefect
+    python -m tests.crash loop PROJECT WHEN PLACE [NTH]         the whole loop
+    python -m tests.crash "COMMAND …" PROJECT WHEN PLACE [NTH] [ACT]    a command of ragtide
 
+ACT: `kill` (the default), `stay`, which writes a line and stays in native code, as a long embedding does, or `limit`,
+which forbids larger files.
 WHEN and PLACE: `before` or `after` one of PLACES, or `within` a glob: as soon as a new file below the index's folder
 matches it, which is during a commit.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pkgutil
+import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 from unittest import mock
@@ -33,6 +40,11 @@ ROOT = Path(__file__).parent.parent
 WINDOW = 3
 MAX_WORDS = 20
 PLACES = {
+    "server start": ["prefect.server.api.server:SubprocessASGIServer._run_uvicorn_command"],
+    "snapshot": ["ragtide.flows.tasks:record_snapshot"],
+    "evidence": ["ragtide.pipelines.planning.plan:measure_answers"],
+    "training": ["tests.fakes:CountingTrainer.train"],
+    "proof": ["ragtide.pipelines.evaluation.evaluator:Evaluator.scorecard"],
     "window": ["ragtide.pipelines.index.writer:IndexWriter._embed_missing"],
     "vectors": ["ragtide.pipelines.index.vector_cache:VectorCache.put"],
     "commit": [
@@ -44,6 +56,14 @@ PLACES = {
     "tag": ["ragtide.pipelines.index.table:Index.tag"],
     "description": ["ragtide.pipelines.registry.releases:Registry.record_release"],
     "pointer": ["ragtide.pipelines.registry.releases:Registry.set_live"],
+    "release tag": ["mlflow.tracking:MlflowClient.set_model_version_tag"],
+    "outcome": ["ragtide.pipelines.registry.runs:RunLog.tags"],
+    "conclusion": ["ragtide.flows.tasks:conclude"],
+    "compaction": ["ragtide.pipelines.index.maintenance:_compact_files"],
+    "pruning": ["ragtide.pipelines.index.maintenance:_delete_old_versions"],
+    "deletion": ["ragtide.pipelines.index.maintenance:remove_paths"],
+    "untag": ["ragtide.pipelines.index.table:Index.untag"],
+    "download": ["ragtide.pipelines.registry.releases:Registry.fetch_adapter"],
 }
 Act = Callable[[], None]
 
@@ -139,6 +159,17 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stay() -> None:
+    """Write a line and stay in native code, which holds no interpreter lock and which no signal interrupts."""
+    print("staying", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"any", b"any", 2**31 - 1)
+
+
+def limit() -> None:
+    """Allow no file over 1000 bytes from here on, as `ulimit -f` or a service manager does."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
 def refresh(root: Path) -> None:
     """Refresh the index alone."""
     from ragtide.pipelines.build import build_index_only
@@ -153,21 +184,36 @@ def refresh(root: Path) -> None:
     )
 
 
+def publish(root: Path) -> None:
+    """Release the current data with the live model, without Prefect and without a proof."""
+    from ragtide.pipelines.project import Project
+    from tests.projects import release_of
+
+    project = Project.open(root, no_progress)
+    with project.workspace.write_lock():
+        release_of(project, project.registry.live().model)
+
+
 def loop(root: Path) -> None:
     """Run one cycle of the whole loop."""
-    from ragtide.flows.environment import prepare_environment
-
-    prepare_environment(root)
     from ragtide.flows.keep_current import keep_current
 
     keep_current(project=str(root))
 
 
-def die(what: str, root: Path, point: Point, **environment: str) -> None:
-    """Start a child that dies at `point`, check that it does, and end every process that it started."""
-    command = [sys.executable, "-m", "tests.crash", what, str(root), point.when, point.place, str(point.nth)]
-    child = subprocess.Popen(
-        command,
+def command(line: str, root: Path) -> None:
+    """Run a command of ragtide as a user does."""
+    from ragtide.flows.cli.main import main as run_command_line
+
+    sys.argv = ["ragtide", *line.split(), "--project", str(root)]
+    run_command_line()
+
+
+def start(what: str, root: Path, point: Point, act: str = "kill", **environment: str) -> subprocess.Popen[str]:
+    """Start a child that does something and, at `point`, kills itself or stays there; in a group of its own."""
+    arguments = [what, str(root), point.when, point.place, str(point.nth), act]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.crash", *arguments],
         cwd=ROOT,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
@@ -175,30 +221,42 @@ def die(what: str, root: Path, point: Point, **environment: str) -> None:
         text=True,
         start_new_session=True,
     )
+
+
+def die(what: str, root: Path, point: Point, **environment: str) -> None:
+    """Start a child that dies at `point`, check that it does, and end every process that it started."""
+    child = start(what, root, point, **environment)
     try:
         output, _ = child.communicate(timeout=200)
     finally:
-        _end_group(child.pid)
+        end_group(child.pid)
     assert child.returncode == -signal.SIGKILL, f"the child should have died {point}:\n{output}"
 
 
-def _end_group(leader: int) -> None:
+def end_group(leader: int) -> None:
+    """Kill every process of a child's group."""
     try:
         os.killpg(leader, signal.SIGKILL)
     except ProcessLookupError:
         return
 
 
-def main(what: str, project: str, when: Literal["before", "after", "within"], place: str, nth: str = "1") -> NoReturn:
-    """Do the operation and die; a child that finishes never reached the point."""
-    operation, root = {"refresh": refresh, "loop": loop}[what], Path(project)
+def main(
+    what: str, project: str, when: Literal["before", "after", "within"], place: str, nth: str = "1", act: str = "kill"
+) -> NoReturn:
+    """Do the operation and die or stay; a child that finishes never reached the point."""
+    from ragtide.flows.environment import prepare_environment
+
+    root = Path(project)
+    prepare_environment(root)
+    operation = {"refresh": refresh, "publish": publish, "loop": loop}.get(what, partial(command, what))
     if when == "within":
         kill_when_written(root / ".ragtide/lance", place)
         operation(root)
         # A slow watcher kills after the operation: also a valid kill.
         time.sleep(5)
     else:
-        with fault_at(Point(when, place, int(nth)), kill):
+        with fault_at(Point(when, place, int(nth)), {"kill": kill, "stay": stay, "limit": limit}[act]):
             operation(root)
     sys.exit("the operation finished without a kill")
 

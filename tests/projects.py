@@ -68,8 +68,9 @@ def release_of(project: Project, model: BuiltModel, tuned: BuiltEmbedder | None 
     live = project.registry.live_release_id()
     candidate = Candidate(snapshot=corpus.snapshot, index=index, model=model, decision=Action.REFRESH, previous=live)
     with project.registry.cycle() as log:
-        log.tags({"outcome": "released"})
-        return publish_candidate(project, log, candidate, verdict)
+        released = publish_candidate(project, log, candidate, verdict)
+        log.tags({"outcome": "released", "release": released.id})
+        return released
 
 
 def forget_databases() -> None:

@@ -39,6 +39,7 @@ ROOMS = (
     "ragtide.pipelines.policy",
     "ragtide.pipelines.params",
     "ragtide.pipelines.lease",
+    "ragtide.pipelines.disk",
     "ragtide.pipelines.records",
     "ragtide.pipelines.ports",
     "ragtide.pipelines.errors",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import inspect
 import os
+import resource
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from contextvars import ContextVar
@@ -173,17 +175,29 @@ def _errors_in_one_line(options: Mapping[str, object]) -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except UserError as problem:
-        exit_with_error(str(problem))
+        exit_with_error(str(problem) + _machine_hint(str(problem), options.get("project")))
     except OSError as problem:
         if problem.errno not in MACHINE_ERRORS:
             raise
-        exit_with_error(f"{problem.filename or 'this machine'}: {summarize_error(problem)}")
+        message = f"{problem.filename or 'this machine'}: {summarize_error(problem)}"
+        exit_with_error(message + _machine_hint(message, options.get("project")))
     except Exception as problem:
         path = _write_traceback(problem, options.get("project"))
         if path is None:
             raise
         defect = f"this is a defect in Ragtide: {type(problem).__name__}: {summarize_error(problem)}"
         exit_with_error(f"{defect}; please report this line and the traceback, which is in {path}")
+
+
+def _machine_hint(problem: str, project: object) -> str:
+    """What is known of this machine that explains an error: a full disk, or a limit on the size of files."""
+    from ragtide.pipelines.disk import describe_full_disks
+
+    folders = (project / ".ragtide" if isinstance(project, Path) else Path(), Path(tempfile.gettempdir()))
+    full = describe_full_disks(problem, folders)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    limited = "" if limit == resource.RLIM_INFINITY else f"; no file may exceed {limit} bytes here (ulimit -f)"
+    return (f"; the disk is full: {full}" if full else "") + limited
 
 
 def _write_traceback(problem: Exception, project: object) -> Path | None:

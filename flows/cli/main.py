@@ -13,7 +13,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ragtide.flows.cli.console import Quiet, Verbose, set_verbosity
-from ragtide.flows.environment import exit_on_sigterm, fast_exit
+from ragtide.flows.environment import fast_exit
+from ragtide.flows.interruption import end_interrupted, exit_on_signals, received_signal
 from ragtide.flows.terminal import print_traceback
 from ragtide.pipelines.safe_text import escape_controls, mask_secrets
 
@@ -191,9 +192,11 @@ def set_global_options(
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    exit_on_sigterm()
+    exit_on_signals()
     sys.excepthook = print_traceback
     try:
         app(prog_name="ragtide")
     except SystemExit as end:
+        if (number := received_signal()) is not None:
+            end_interrupted(number)
         fast_exit(end.code if isinstance(end.code, int) else int(bool(end.code)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +17,10 @@ from ragtide.flows.cli.console import (
     print_text,
     report_errors,
 )
-from ragtide.flows.environment import prepare_environment
+from ragtide.flows.environment import prefect_database, prepare_environment
+
+if TYPE_CHECKING:
+    from ragtide.pipelines.release.verify import Mismatch
 
 app = typer.Typer()
 
@@ -25,6 +29,7 @@ app = typer.Typer()
 @report_errors
 def verify_command(
     repair: Annotated[bool, typer.Option("--repair", help="Repair what can be repaired without losing data.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read and hash all contents, which takes a while.")] = False,
     as_json: AsJson = False,
     project: ProjectFolder = HERE,
 ) -> None:
@@ -33,16 +38,9 @@ def verify_command(
     Each mismatch is named. The exit code is 1 if any is left.
     """
     prepare_environment(project)
-    from ragtide.pipelines.ports import no_progress
-    from ragtide.pipelines.project import Project
-    from ragtide.pipelines.release.verify import repair_mismatches, verify_project
+    from ragtide.pipelines.release.deep_verify import NOT_READ
 
-    opened = Project.open(project, no_progress)
-    with opened.workspace.write_lock():
-        mismatches = verify_project(opened)
-        repaired, left = (
-            repair_mismatches(mismatches) if repair else ([], [(mismatch, mismatch.remedy) for mismatch in mismatches])
-        )
+    repaired, left = _verify(project, repair, deep)
     if as_json:
         emit_json(
             "verify",
@@ -52,16 +50,44 @@ def verify_command(
             ],
         )
     else:
-        for mismatch in repaired:
-            text = escape_markup(f"{mismatch.where}: {mismatch.what}: {mismatch.remedy}")
-            out.print(f"[green]repaired[/] {text}", soft_wrap=True)
-        for mismatch, remedy in left:
-            text = escape_markup(f"{mismatch.what}: {remedy}")
-            out.print(f"[red]{escape_markup(mismatch.where)}[/]: {text}", soft_wrap=True)
-        if not mismatches:
-            print_text("index, tags, registry and snapshots agree")
+        _print_mismatches(repaired, left)
+        if not deep:
+            print_text(NOT_READ)
     if left:
         raise typer.Exit(1)
+
+
+def _verify(project: Path, repair: bool, deep: bool) -> tuple[list[Mismatch], list[tuple[Mismatch, str]]]:
+    """(repaired, remaining with the remedy): the databases first, which the other checks read."""
+    from ragtide.pipelines.ports import no_progress
+    from ragtide.pipelines.project import Project
+    from ragtide.pipelines.release.deep_verify import verify_contents
+    from ragtide.pipelines.release.verify import repair_mismatches, verify_databases, verify_project
+
+    def handle(mismatches: list[Mismatch]) -> tuple[list[Mismatch], list[tuple[Mismatch, str]]]:
+        return (
+            repair_mismatches(mismatches) if repair else ([], [(mismatch, mismatch.remedy) for mismatch in mismatches])
+        )
+
+    opened = Project.open(project, no_progress)
+    with opened.workspace.write_lock():
+        repaired, left = handle(verify_databases(opened.workspace, prefect_database()))
+        if not any(mismatch.where == "registry" for mismatch, _ in left):
+            mismatches = [*verify_project(opened), *(verify_contents(opened) if deep else ())]
+            others = handle(mismatches)
+            repaired, left = repaired + others[0], left + others[1]
+    return repaired, left
+
+
+def _print_mismatches(repaired: list[Mismatch], left: list[tuple[Mismatch, str]]) -> None:
+    for mismatch in repaired:
+        text = escape_markup(f"{mismatch.where}: {mismatch.what}: {mismatch.remedy}")
+        out.print(f"[green]repaired[/] {text}", soft_wrap=True)
+    for mismatch, remedy in left:
+        text = escape_markup(f"{mismatch.what}: {remedy}")
+        out.print(f"[red]{escape_markup(mismatch.where)}[/]: {text}", soft_wrap=True)
+    if not (repaired or left):
+        print_text("index, tags, registry and snapshots agree")
 
 
 @app.command("maintain")

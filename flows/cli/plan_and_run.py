@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +27,15 @@ from ragtide.flows.cli.console import (
     print_text,
     report_errors,
 )
-from ragtide.flows.environment import make_prefect_home, prepare_environment, protect_temporary_server
+from ragtide.flows.environment import (
+    make_prefect_home,
+    prefect_database,
+    prepare_environment,
+    protect_temporary_server,
+)
 from ragtide.flows.progress import progress_bars
+from ragtide.pipelines.data.dvc import database_damage
+from ragtide.pipelines.disk import RUN_BYTES, require_space
 from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
 
 if TYPE_CHECKING:
@@ -39,13 +47,17 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+# How Prefect describes the end of a run by a signal.
+ABORTED = "Execution was aborted by"
+
+
 class ErrorLogFilter(logging.Filter):
-    """Keeps Prefect from logging the traceback of a user error, which the command reports in one line."""
+    """Keeps Prefect from logging what the command reports in one line: user errors, and the end by a signal."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False for a record about a user error."""
+        """False for a record about a user error or a signal."""
         message = record.getMessage()
-        return not any(kind.__name__ in message for kind in (UserError, UnavailableError))
+        return not any(text in message for text in (UserError.__name__, UnavailableError.__name__, ABORTED))
 
 
 @app.command("plan")
@@ -128,8 +140,10 @@ def run_command(
 
 
 def _run_cycle(opened: Project, project: Path, plan_digest: str | None) -> Cycle:
+    require_space(opened.workspace.state, RUN_BYTES, "a run")
     make_prefect_home()
     protect_temporary_server()
+    _require_sound_prefect_database()
     from ragtide.flows.keep_current import keep_current
     from ragtide.flows.prefect_server.notifications import check_blocks
 
@@ -138,6 +152,16 @@ def _run_cycle(opened: Project, project: Path, plan_digest: str | None) -> Cycle
         logging.getLogger(name).addFilter(ErrorLogFilter())
     with _prefect_errors_in_one_line():
         return keep_current(project=str(project), plan=plan_digest)
+
+
+def _require_sound_prefect_database() -> None:
+    """Raise UserError where the server that this process will start could not open its database.
+
+    The server itself would fail with a traceback, and Prefect would wait two minutes for it.
+    """
+    if "PREFECT_API_URL" not in os.environ and (damage := database_damage(prefect_database())):
+        hint = "`ragtide verify --repair` moves it aside, and Prefect creates a new one"
+        raise UserError(f"Prefect's database {prefect_database()} is damaged ({damage}): {hint}")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from ragtide.flows.cli.console import (
     require_services,
 )
 from ragtide.flows.environment import PREFECT_AUTH, make_prefect_home, prefect_auth_file, prepare_environment
+from ragtide.flows.interruption import end_without_deadline
 from ragtide.pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _stop(workspace: Workspace) -> list[str]:
     """Stop the services; a second Ctrl-C does not interrupt this."""
     from ragtide.flows.services.supervisor import stop_services
 
+    end_without_deadline()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     return stop_services(workspace)
@@ -127,8 +129,23 @@ def down_command(project: ProjectFolder = HERE) -> None:
     from ragtide.flows.services.supervisor import stop_services
     from ragtide.pipelines.workspace import Workspace
 
-    stopped = stop_services(Workspace.open(project))
+    workspace = Workspace.open(project)
+    stopped = stop_services(workspace)
+    if stopped:
+        _close_records(workspace)
     print_text(f"stopped: {', '.join(stopped)}" if stopped else "no service was running")
+
+
+def _close_records(workspace: Workspace) -> None:
+    """Record the cycles whose processes were stopped as interrupted, where they could not do so themselves."""
+    from ragtide.pipelines.records.release import Outcome
+    from ragtide.pipelines.registry.releases import Registry
+
+    registry, tags = Registry(workspace), {"outcome": Outcome.INTERRUPTED.value, "outcome_detail": "`ragtide down`"}
+    # A run of the command line may be at work, and MLflow may have been one of the services: the next run does this.
+    with suppress(UserError), workspace.write_lock(what="ragtide down"), registry.pointer_lock():
+        for cycle in registry.running_cycles():
+            registry.close_killed(cycle, tags)
 
 
 @app.command("deploy")

@@ -10,6 +10,8 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
+from ragtide.flows.interruption import watch_signals
+
 
 def run_name_for(flow: str) -> Callable[[], str]:
     """A function that names the runs of `flow` after the project's folder.
@@ -33,6 +35,12 @@ def deployed_run() -> FlowRun | None:
     """The current flow run if it belongs to a deployment, else None."""
     run = current_run()
     return run if run and run.deployment_id else None
+
+
+def watch_signals_of_deployed_run() -> None:
+    """End a deployed run in time after SIGTERM, which Prefect raises as an exception in its main thread."""
+    if deployed_run():
+        watch_signals()
 
 
 def run_url(run: FlowRun | None) -> str | None:

@@ -47,14 +47,18 @@ def file_hash(path: Path) -> str:
         raise unreadable_file(path, problem) from problem
 
 
-def folder_hash(files: dict[str, str]) -> str:
-    """DVC's hash of a folder: MD5 of the JSON of its (md5, relpath) pairs in order of relpath, and `.dir`.
+def folder_list(files: dict[str, str]) -> bytes:
+    """DVC's list of a folder: the JSON of its (md5, relpath) pairs in order of relpath.
 
     Source: dvc_data.hashfile.tree.Tree.as_bytes.
     """
     entries = [{"md5": digest, "relpath": path} for path, digest in sorted(files.items())]
-    content = json.dumps(entries, sort_keys=True).encode()
-    return hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir"
+    return json.dumps(entries, sort_keys=True).encode()
+
+
+def folder_hash(files: dict[str, str]) -> str:
+    """DVC's hash of a folder: the MD5 of its list, and `.dir`."""
+    return hashlib.md5(folder_list(files), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def read_verified(path: Path, digest: str) -> bytes:

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pathspec import GitIgnoreSpec
 
 from ragtide.pipelines.data.dvc import run_dvc
-from ragtide.pipelines.data.hashing import hash_files
+from ragtide.pipelines.data.dvc_cache import check_restorable, is_inside
+from ragtide.pipelines.data.hashing import hash_files, list_files, unusable_reason
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.workspace import Workspace
@@ -83,12 +85,16 @@ def _update(workspace: Workspace, data_import: DataImport) -> ImportUpdate:
     before = ImportCopy.read(record).files if record.is_file() else hash_files(data_import.files)
     pointer = str(data_import.pointer.relative_to(workspace.root))
     try:
+        _check_source(workspace, data_import)
+    except UserError as problem:
+        return ImportUpdate(name, data_import.source, str(problem))
+    try:
         run_dvc(workspace.root, ["update", pointer], workspace.params.triggers.update_minutes * 60)
     except UserError as problem:
         # A failed update has deleted the files; DVC's cache still has them.
         with suppress(UserError):
             run_dvc(workspace.root, ["checkout", pointer])
-        return ImportUpdate(name, data_import.source, PASSWORD.sub("", str(problem)))
+        return ImportUpdate(name, data_import.source, PASSWORD.sub("", _explain(str(problem))))
     after = hash_files(data_import.files)
     try:
         changed = _copy(data_import, before, after)
@@ -100,6 +106,32 @@ def _update(workspace: Workspace, data_import: DataImport) -> ImportUpdate:
     at = datetime.now(UTC).isoformat(timespec="seconds")
     ImportCopy(source=data_import.source, files=after, at=at).write(record)
     return ImportUpdate(name, data_import.source, changed=changed)
+
+
+def _check_source(workspace: Workspace, data_import: DataImport) -> None:
+    """Raise UserError for an import that would write outside of its folder, or read outside of its source.
+
+    DVC follows links of a local source, and the paths in a folder's list, wherever they lead.
+    """
+    content = yaml.safe_load(data_import.pointer.read_text(encoding="utf-8"))
+    outputs = [str(output.get("path")) for output in content.get("outs", ())]
+    if outputs != [data_import.files.name] or not is_inside(outputs[0]):
+        raise UserError(f"{data_import.pointer} writes to {', '.join(outputs) or 'nothing'}: `dvc import` it again")
+    if digest := content["outs"][0].get("md5"):
+        # The files of a source that does not answer are restored from DVC's cache.
+        check_restorable(workspace.root, str(digest))
+    source = Path(data_import.source)
+    if source.is_absolute() and source.is_dir():
+        for path in list_files(source, source, GitIgnoreSpec([])):
+            if reason := unusable_reason(source / path, source.resolve()):
+                raise UserError(f"{source / path} {reason}: remove it from the source")
+
+
+def _explain(problem: str) -> str:
+    """The error of an update, where DVC's own words do not say what is wrong with the source."""
+    if "maximum recursion depth" not in problem:
+        return problem
+    return f"a path in the source's list of files leaves its folder, as `../name` does: nothing was written ({problem})"
 
 
 def _copy(data_import: DataImport, before: dict[str, str], after: dict[str, str]) -> int:

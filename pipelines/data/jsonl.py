@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from ragtide.pipelines.data.dvc import read_earlier_file
+from ragtide.pipelines.data.dvc_cache import read_earlier_file
 from ragtide.pipelines.data.hashing import read_verified
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.workspace import Workspace

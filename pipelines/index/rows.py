@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from lancedb.expr import col
 
+from ragtide.pipelines.index.chunking import text_digest
 from ragtide.pipelines.index.vector_cache import vectors_by_digest
 from ragtide.pipelines.ports import Vectors
 from ragtide.pipelines.records.base import json_digest
@@ -80,6 +81,16 @@ def read_chunks(table: Any, documents: Iterable[str]) -> list[Chunk]:
     query = table.search().where(col("document").isin(names)).select([*LEDGER, "heading", "text"])
     chunks = [Chunk(**row) for row in query.limit(table.count_rows()).to_list()]
     return sorted(chunks, key=lambda chunk: chunk.key)
+
+
+def find_damaged_documents(table: Any) -> list[str]:
+    """The documents with a text that is not the one of its digest, sorted; every column of every row is read."""
+    damaged: set[str] = set()
+    for batch in table.search().limit(max(1, table.count_rows())).to_batches():
+        documents, texts, digests = (batch[name].to_pylist() for name in ("document", "text", "digest"))
+        rows = zip(documents, texts, digests, strict=True)
+        damaged |= {document for document, text, digest in rows if text_digest(text) != digest}
+    return sorted(damaged)
 
 
 def read_vectors(table: Any, digests: Iterable[str]) -> dict[str, Vectors]:

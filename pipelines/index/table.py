@@ -24,6 +24,7 @@ from ragtide.pipelines.index.lance_errors import translate_lance_errors
 from ragtide.pipelines.index.rows import (
     KEY,
     SampledRows,
+    find_damaged_documents,
     read_chunks,
     read_digests,
     read_document_ledger,
@@ -34,7 +35,7 @@ from ragtide.pipelines.index.rows import (
 )
 from ragtide.pipelines.index.search import Retriever, SearchSettings
 from ragtide.pipelines.index.source import FallbackSource, IndexSource
-from ragtide.pipelines.index.vector_cache import VectorCache
+from ragtide.pipelines.index.vector_cache import VectorCache, damaged_caches
 from ragtide.pipelines.index.writer import IndexWriter, StagedRows, check_row_count
 from ragtide.pipelines.models.reranker import Reranker
 from ragtide.pipelines.params import ChunkParams, EmbedParams, IndexParams
@@ -140,6 +141,18 @@ class Index:
     def defects(self, version: int | str) -> list[str]:
         """The defects in the rows of a version, in words: duplicate keys, and vectors that are not unit vectors."""
         return maintenance.find_row_defects(self._existing(version), KEY)
+
+    def damaged_documents(self, version: int | str) -> list[str]:
+        """The documents with a text in `version` that is not the one of its digest; reads every row as a whole."""
+        return find_damaged_documents(self._existing(version))
+
+    def damaged_caches(self) -> dict[str, str]:
+        """Cache of vectors -> why it cannot be read."""
+        return damaged_caches(self._connect())
+
+    def drop_cache(self, name: str) -> None:
+        """Delete a cache of vectors, which the next builds fill again from the rows and the embedder."""
+        self._connect().drop_table(name)
 
     def retriever(self, tag: str | int) -> Retriever:
         """A reader of a tagged or numbered version, which no later write changes.

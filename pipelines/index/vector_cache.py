@@ -14,11 +14,25 @@ import numpy as np
 import pyarrow as pa
 from lancedb.expr import col, lit
 
+from ragtide.pipelines.errors import summarize_error
 from ragtide.pipelines.ports import Vectors
 
 PREFIX = "vectors-"
 # Digests per query: one larger predicate takes longer to plan than several smaller ones.
 DIGESTS_PER_QUERY = 2000
+
+
+def damaged_caches(database: Any) -> dict[str, str]:
+    """Cache -> why it cannot be read, of every embedder's cache in a database."""
+    damaged: dict[str, str] = {}
+    for name in database.list_tables().tables:
+        if name.startswith(PREFIX):
+            try:
+                table = database.open_table(name)
+                table.search().select(["digest"]).limit(max(1, table.count_rows())).to_arrow()
+            except (RuntimeError, ValueError, OSError) as problem:
+                damaged[name] = summarize_error(problem)
+    return damaged
 
 
 class VectorCache:

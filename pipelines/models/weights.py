@@ -105,17 +105,17 @@ def load_error(key: str, model: str, problem: Exception) -> UserError:
     return UserError(f"{key} = {model!r} cannot be loaded ({summarize_error(problem)[:160]}): {how}")
 
 
-def weights_digest(folder: Path) -> str:
+def weights_digest(folder: Path, reread: bool = False) -> str:
     """Twelve hex digits of the SHA-256 over a folder's weights and configuration files (0.3 s per 300 MB).
 
     Cached under the files' sizes and modification times, as in git's index, so that unchanged weights are not read
-    again.
+    again, unless with `reread`: damage on a disk changes neither.
     """
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in WEIGHTS and path.is_file()]
     stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
     key = json_digest([str(folder.resolve()), *([name, stat.st_size, stat.st_mtime_ns] for name, stat in stats)])
     cached = user_cache_path("ragtide") / "digests" / key
-    if cached.is_file() and len(digest := cached.read_text(encoding="utf-8")) == 12:
+    if not reread and cached.is_file() and len(digest := cached.read_text(encoding="utf-8")) == 12:
         return digest
     digest = _digest_of_files(folder, files)
     write_text_atomically(cached, digest)

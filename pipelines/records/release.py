@@ -151,20 +151,22 @@ class Outcome(StrEnum):
     HELD = "held"
     FAILED = "failed"
     KILLED = "killed"
+    INTERRUPTED = "interrupted"
     ROLLED_BACK = "rolled_back"
 
     @property
     def is_final(self) -> bool:
-        """Whether the cycle came to its end: it neither runs nor failed nor was killed."""
-        return self not in (Outcome.RUNNING, Outcome.FAILED, Outcome.KILLED)
+        """Whether the cycle came to its end: it neither runs nor failed nor was ended from outside."""
+        return self not in (Outcome.RUNNING, Outcome.FAILED, Outcome.KILLED, Outcome.INTERRUPTED)
 
 
 class Cycle(Record):
     """A cycle of the loop, or a rollback, as MLflow recorded it: decision, outcome, work and time.
 
     `action` is None where nothing was decided: the cycle failed before, or it is a rollback, which names the release
-    that it took back in `undone`. `detail` says more about the outcome: the failed checks of a rejected candidate, or
-    the error of a failed cycle. `signals` are the numbers of the evidence and the forecast, as they were logged.
+    that it took back in `undone`. `detail` says more about the outcome: the failed checks of a rejected candidate, the
+    error of a failed cycle, or the signal that interrupted it. `signals` are the numbers of the evidence and the
+    forecast, as they were logged.
     """
 
     name: str

@@ -18,10 +18,12 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from ragtide.pipelines.errors import UnavailableError, summarize_error
+from ragtide.pipelines.registry.backup import DAMAGED_DATABASE, describe_way_back, is_emptied
 
 # MLflow's error codes for a missing model and for a missing alias.
 NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
+SQLITE = "sqlite:///"
 # How often MLflow tries to open a database: its default of 10 attempts takes 100 s without output, 4 take about 1 s.
 DATABASE_ATTEMPTS = 4
 # How long a process waits while another one creates the tables of a new database, which takes seconds.
@@ -75,10 +77,10 @@ class MlflowStore:
 @contextmanager
 def _exclusive_opening(address: str) -> Iterator[None]:
     """Lock a SQLite database while it is opened: MLflow creates its tables, and two processes at once corrupt it."""
-    if not address.startswith("sqlite:///"):
+    if not address.startswith(SQLITE):
         yield
         return
-    path = Path(address.removeprefix("sqlite:///"))
+    path = Path(address.removeprefix(SQLITE))
     lock = FileLock(f"{path}.lock", timeout=OPENING_SECONDS)
     # Where no lock file can be written, no table can be created either.
     with suppress(OSError):
@@ -94,6 +96,8 @@ def _require_sqlite_file(path: Path, address: str) -> None:
     """Raise UnavailableError at once for a file that is not a SQLite database: MLflow would retry for a while."""
     if not path.exists():
         return
+    if is_emptied(path):
+        raise store_unavailable(address, sqlite3.DatabaseError("the file is empty, and not a database any more"))
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             database.execute("PRAGMA schema_version")
@@ -113,6 +117,9 @@ def _is_connection_failure(problem: Exception) -> bool:
 def store_unavailable(address: str, problem: Exception) -> UnavailableError:
     """Return the error for a store that does not answer, in one line and without the SQL statement."""
     message = summarize_error(problem).split(" [SQL:")[0][:QUOTED_CHARACTERS]
+    if address.startswith(SQLITE) and any(text in message for text in DAMAGED_DATABASE):
+        database = Path(address.removeprefix(SQLITE))
+        return UnavailableError(f"MLflow's database {database} is damaged ({message}): {describe_way_back(database)}")
     return UnavailableError(
         f"MLflow at {address} does not answer: {message}; check that server or database, "
         "and registry.tracking_uri in params.yaml"

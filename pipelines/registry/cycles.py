@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -21,8 +22,23 @@ from ragtide.pipelines.safe_text import mask_error
 KIND = "ragtide.kind"
 PARENT = "mlflow.parentRunId"
 WORK = "work."
+# The tag of a rollback that names the release it takes back.
+UNDONE = "undone_release"
 # How much of an error's message the tag `outcome_detail` holds, in characters.
 OUTCOME_CHARACTERS = 200
+# The exit code of a process that a signal ended is this plus the signal's number.
+SIGNAL_CODE = 128
+
+
+# The runs that this process has open, by id: the thread that ends an interrupted process closes them.
+_open_runs: dict[str, RunLog] = {}
+
+
+def interrupt_open_runs(why: str) -> None:
+    """Record the open runs of this process as interrupted; `why` names the signal. Never raises."""
+    for log in reversed(list(_open_runs.values())):
+        with suppress(Exception):
+            log.close(Outcome.INTERRUPTED, why)
 
 
 class CycleRegistry(MlflowExperiment):
@@ -72,9 +88,10 @@ class CycleRegistry(MlflowExperiment):
         """Return the cycles recorded as running; for the holder of the writer lease they are killed ones."""
         return [cycle for cycle in self.history() if cycle.outcome is Outcome.RUNNING]
 
-    def close_killed(self, cycle: Cycle) -> None:
-        """Record a cycle and its running steps as killed."""
-        self._client.set_tag(cycle.run, "outcome", Outcome.KILLED.value)
+    def close_killed(self, cycle: Cycle, tags: Mapping[str, str] | None = None) -> None:
+        """Record a cycle whose process has ended, with its running steps, as killed; `tags` may say otherwise."""
+        for key, value in {"outcome": Outcome.KILLED.value, **(tags or {})}.items():
+            self._client.set_tag(cycle.run, key, value)
         steps = self._client.search_runs([self.experiment], f"tags.`{PARENT}` = '{cycle.run}'")
         running = RunStatus.to_string(RunStatus.RUNNING)
         for run in [cycle.run, *(step.info.run_id for step in steps if step.info.status == running)]:
@@ -102,7 +119,7 @@ class CycleRegistry(MlflowExperiment):
     @contextmanager
     def _run(self, name: str, tags: dict[str, str]) -> Iterator[RunLog]:
         run = self._client.create_run(self.experiment, run_name=name, tags=tags)
-        log = RunLog(self._client, run)
+        log = _open_runs[run.info.run_id] = RunLog(self._client, run)
         try:
             yield log
         except BaseException as problem:
@@ -110,10 +127,11 @@ class CycleRegistry(MlflowExperiment):
             mask_error(problem)
             # Where MLflow itself is unavailable, the next cycle closes the run.
             with suppress(UnavailableError):
-                message = " ".join(str(problem).split())[:OUTCOME_CHARACTERS] or type(problem).__name__
-                log.tags({"outcome": Outcome.FAILED.value, "outcome_detail": message})
-                self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FAILED))
+                is_failure = isinstance(problem, Exception)
+                log.close(Outcome.FAILED if is_failure else Outcome.INTERRUPTED, _describe(problem))
             raise
+        finally:
+            _open_runs.pop(log.id, None)
         self._client.set_terminated(log.id, RunStatus.to_string(RunStatus.FINISHED))
 
     @contextmanager
@@ -159,6 +177,14 @@ class CycleRegistry(MlflowExperiment):
                 return runs
 
 
+def _describe(problem: BaseException) -> str:
+    """What ended a run, in one line: an error, or the signal behind SystemExit, KeyboardInterrupt and the like."""
+    if isinstance(problem, Exception):
+        return " ".join(str(problem).split())[:OUTCOME_CHARACTERS] or type(problem).__name__
+    is_ctrl_c = isinstance(problem, KeyboardInterrupt) or str(problem) == str(SIGNAL_CODE + signal.SIGINT)
+    return "Ctrl-C" if is_ctrl_c else "SIGTERM"
+
+
 def _cycle(run: Run) -> Cycle:
     tags, metrics = run.data.tags, run.data.metrics
     started = datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC)
@@ -176,7 +202,7 @@ def _cycle(run: Run) -> Cycle:
         params=tags.get("params", ""),
         plan=tags.get("plan", ""),
         release=tags.get("release"),
-        undone=tags.get("undone_release"),
+        undone=tags.get(UNDONE),
         score_before=metrics.get("score_before"),
         score_after=metrics.get("score_after"),
         seconds=round((ended - run.info.start_time) / 1000, 1),

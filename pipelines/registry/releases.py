@@ -17,9 +17,9 @@ from mlflow.exceptions import MlflowException
 
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.records.base import PARTIAL_PREFIX, make_folder
-from ragtide.pipelines.records.release import BuiltEmbedder, Release
+from ragtide.pipelines.records.release import BuiltEmbedder, Cycle, Outcome, Release
 from ragtide.pipelines.registry.client import ALREADY_EXISTS, NOT_FOUND
-from ragtide.pipelines.registry.cycles import CycleRegistry
+from ragtide.pipelines.registry.cycles import UNDONE, CycleRegistry
 from ragtide.pipelines.registry.experiment import MlflowExperiment
 from ragtide.pipelines.registry.layout import model_description, release_description
 from ragtide.pipelines.registry.runs import RunLog
@@ -121,9 +121,9 @@ class ReleaseRegistry(MlflowExperiment):
         self._client.update_model_version(self._params.model, release.id, text)
         self.tag_release(release.id, _release_tags(release))
 
-    def find_recorded(self, log: RunLog) -> Release | None:
-        """Return the release that a cycle has already recorded completely, or None."""
-        versions = self._client.search_model_versions(f"name = '{self._params.model}' and run_id = '{log.id}'")
+    def find_recorded(self, run: str) -> Release | None:
+        """Return the release that the cycle with this run has already recorded completely, or None."""
+        versions = self._client.search_model_versions(f"name = '{self._params.model}' and run_id = '{run}'")
         complete = [version for version in versions if COMPLETE in version.tags]
         return self._load(complete[0]) if complete else None
 
@@ -196,6 +196,32 @@ class ReleaseRegistry(MlflowExperiment):
 
 class Registry(CycleRegistry, ReleaseRegistry):
     """Everything that MLflow records for one project: its cycles and its releases."""
+
+    def close_killed(self, cycle: Cycle, tags: Mapping[str, str] | None = None) -> None:
+        """Record a cycle whose process has ended as killed, or as what it had achieved once the pointer had moved.
+
+        Otherwise a later rollback could not name what it took back, and the same data would bring it live again.
+        """
+        tags = tags or {}
+        if cycle.undone:
+            tags = {**tags, **self._achieved_rollback(cycle, cycle.undone)}
+        elif (release := self.find_recorded(cycle.run)) and self._was_live(release.id):
+            achieved = {"release": release.id, "index_version": str(release.index.version), "accepted": "True"}
+            tags = {**tags, "outcome": Outcome.RELEASED.value, **achieved}
+        super().close_killed(cycle, tags)
+
+    def _achieved_rollback(self, cycle: Cycle, undone: str) -> dict[str, str]:
+        """The tags of a killed rollback; one that had not moved the pointer took nothing back."""
+        live = self.live_release_id()
+        if live in (None, undone):
+            self._client.delete_tag(cycle.run, UNDONE)
+            return {}
+        self.tag_release(undone, {"rolled_back": cycle.reason})
+        return {"outcome": Outcome.ROLLED_BACK.value, "release": str(live)}
+
+    def _was_live(self, release_id: str) -> bool:
+        """Whether a release is live, or was until a rollback."""
+        return release_id == self.live_release_id() or any(cycle.undone == release_id for cycle in self.history())
 
 
 def _artifact_folder(version: Any) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.data.dataset_source import DatasetSource
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunStatus, RunTag
 
 from ragtide.pipelines.evaluation.answers import AnswerRow
 from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.records.data import Snapshot
+from ragtide.pipelines.records.release import Outcome
 from ragtide.pipelines.registry.client import RegistryClient
 from ragtide.pipelines.registry.traces import evaluation_traces
 from ragtide.pipelines.safe_text import literal_links, mask_secrets
@@ -99,6 +100,12 @@ class RunLog:
         for start in range(0, max(len(metrics), len(params), len(tags)), BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
             self._client.log_batch(self.id, metrics[batch], params[batch], tags[batch])
+
+    def close(self, outcome: Outcome, detail: str) -> None:
+        """End a run that did not come to its end: its outcome, the reason, and MLflow's status FAILED or KILLED."""
+        self.tags({"outcome": outcome.value, "outcome_detail": detail})
+        status = RunStatus.FAILED if outcome is Outcome.FAILED else RunStatus.KILLED
+        self._client.set_terminated(self.id, RunStatus.to_string(status))
 
     def rename(self, name: str) -> None:
         self._client.set_tag(self.id, "mlflow.runName", name)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.release import ROLLBACK, Outcome, Release
+from ragtide.pipelines.registry.cycles import UNDONE
 from ragtide.pipelines.registry.releases import Registry
 
 
@@ -28,7 +29,7 @@ def roll_back(
         target = registry.release(target_id)
         check_servable(target)
         # Recorded before the pointer moves: after a kill in between, the next cycle must not redo what was undone.
-        with registry.manual_cycle("rollback", {"decision": ROLLBACK, "reason": why, "undone_release": live.id}) as log:
+        with registry.manual_cycle("rollback", {"decision": ROLLBACK, "reason": why, UNDONE: live.id}) as log:
             registry.set_live(target)
             log.tags({"outcome": Outcome.ROLLED_BACK.value, "release": target.id})
             registry.tag_release(live.id, {"rolled_back": why})

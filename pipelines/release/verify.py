@@ -6,18 +6,24 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+from ragtide.pipelines.data.dvc import damaged_state_files, database_damage
 from ragtide.pipelines.data.hashing import folder_hash
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.index.fingerprint import local_table_folder
 from ragtide.pipelines.index.maintenance import orphaned_files, remove_paths
 from ragtide.pipelines.index.rows import rows_digest
 from ragtide.pipelines.models.adapters import adapter_digest
+from ragtide.pipelines.models.weights import weights_digest
 from ragtide.pipelines.project import Project
-from ragtide.pipelines.records.release import BuiltIndex, Release
+from ragtide.pipelines.records.base import PARTIAL_PREFIX
+from ragtide.pipelines.records.release import BuiltEmbedder, BuiltIndex, Release
+from ragtide.pipelines.registry.backup import describe_way_back, is_emptied, restore_backup, set_database_aside
 from ragtide.pipelines.registry.releases import DAMAGED
 from ragtide.pipelines.release.publish import RELEASE_TAG
 from ragtide.pipelines.release.rollback import roll_back
+from ragtide.pipelines.workspace import Workspace
 
 # How much of a library's error a mismatch quotes, in characters.
 QUOTED_CHARACTERS = 160
@@ -45,6 +51,20 @@ def verify_project(project: Project) -> list[Mismatch]:
     return mismatches
 
 
+def verify_databases(workspace: Workspace, prefect_database: Path) -> list[Mismatch]:
+    """Return the damaged databases, without which nothing else can be checked. Changes nothing."""
+    mlflow = workspace.mlflow_database
+    mismatches = []
+    if damage := "the file is empty" if is_emptied(mlflow) else database_damage(mlflow):
+        what = f"MLflow's database {mlflow} is damaged ({damage})"
+        mismatches.append(Mismatch("registry", what, describe_way_back(mlflow), partial(restore_backup, mlflow)))
+    if damage := database_damage(prefect_database):
+        what = f"Prefect's database {prefect_database} is damaged ({damage})"
+        remedy = "move it aside: Prefect creates a new one, and `ragtide up` deploys again; past flow runs are lost"
+        mismatches.append(Mismatch("Prefect", what, remedy, partial(set_database_aside, prefect_database)))
+    return mismatches
+
+
 def repair_mismatches(mismatches: list[Mismatch]) -> tuple[list[Mismatch], list[tuple[Mismatch, str]]]:
     """Repair what can be repaired: (repaired, remaining with the reason). The caller must hold the writer lease."""
     repaired: list[Mismatch] = []
@@ -56,7 +76,7 @@ def repair_mismatches(mismatches: list[Mismatch]) -> tuple[list[Mismatch], list[
         try:
             mismatch.repair()
             repaired.append(mismatch)
-        except UserError as problem:
+        except (UserError, OSError) as problem:
             remaining.append((mismatch, str(problem)))
     return repaired, remaining
 
@@ -154,19 +174,32 @@ def _adapter_damage(project: Project, release: Release) -> str | None:
 
 
 def _replace_adapter(project: Project, release: Release) -> None:
-    """Download an adapter; a damaged one is moved away first, and back where MLflow does not have it."""
+    """Download an adapter."""
     folder = project.workspace.adapters / str(release.model.adapter)
-    damaged = folder.with_name(folder.name + ".damaged")
+    _replace_folder(folder, partial(project.registry.fetch_adapter, release, folder))
+    if damage := _adapter_damage(project, release):
+        raise UserError(f"{damage}, nor are those in MLflow: `ragtide rollback --to` an intact release, or retrain")
+
+
+def replace_embedder(project: Project, tuned: BuiltEmbedder) -> None:
+    """Download a fine-tuned embedder again. Raises UserError where MLflow does not have the weights either."""
+    folder = project.workspace.tuned_embedders / tuned.digest
+    _replace_folder(folder, partial(project.registry.fetch_embedder, tuned, folder))
+    if weights_digest(folder, reread=True) != tuned.digest:
+        raise UserError(f"the weights of {folder} are damaged, also in MLflow: `ragtide rollback --to` another release")
+
+
+def _replace_folder(folder: Path, fetch: Callable[[], None]) -> None:
+    """Fetch a folder; a damaged one is moved away first, and back where it cannot be fetched."""
+    damaged = folder.with_name(f"{PARTIAL_PREFIX}{folder.name}")
     if folder.is_dir():
         folder.replace(damaged)
     try:
-        project.registry.fetch_adapter(release, folder)
+        fetch()
     finally:
         if damaged.is_dir() and not folder.is_dir():
             damaged.replace(folder)
         shutil.rmtree(damaged, ignore_errors=True)
-    if damage := _adapter_damage(project, release):
-        raise UserError(f"{damage}, nor are those in MLflow: `ragtide rollback --to` an intact release, or retrain")
 
 
 def _check_snapshots(project: Project, releases: list[Release]) -> Iterator[Mismatch]:
@@ -212,6 +245,13 @@ def _check_remains(project: Project) -> Iterator[Mismatch]:
     if files:
         what = f"{len(files)} unfinished files of killed writers"
         yield Mismatch("index", what, "delete them", partial(remove_paths, files))
+    for name, problem in project.index.damaged_caches().items():
+        what = f"the cache {name} of vectors cannot be read ({problem[:QUOTED_CHARACTERS]})"
+        yield Mismatch(
+            "index", what, "delete it: the next build fills it again", partial(project.index.drop_cache, name)
+        )
+    for file in damaged_state_files(project.workspace.root):
+        yield Mismatch("DVC", f"its working file {file} is damaged", "delete it: DVC makes it again", file.unlink)
     for cycle in project.registry.running_cycles():
         what = f"{cycle.name} is recorded as running, but its process has ended"
         yield Mismatch("history", what, "record it as killed", partial(project.registry.close_killed, cycle))

@@ -198,6 +198,7 @@ def describe_outcome(cycle: Cycle) -> str:
         Outcome.HELD: f"pending approval: `ragtide approve {cycle.plan}`",
         Outcome.FAILED: f"failed: {cycle.detail}",
         Outcome.KILLED: "killed",
+        Outcome.INTERRUPTED: f"interrupted by {cycle.detail}",
         Outcome.ROLLED_BACK: f"release {cycle.release} is live again",
     }
     return texts[cycle.outcome]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ragtide.pipelines.disk import folder_bytes, require_space
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.models.embedder import TUNED_CARD, TunedEmbedderCard, embedder_base, locate_embedder
@@ -27,6 +28,8 @@ from ragtide.pipelines.training.pairs import PAIRS_VERSION, TrainingPair, add_ha
 from ragtide.pipelines.workspace import Workspace
 
 WARM_UP_SHARE = 0.1
+# A tuned embedder is stored under its digest, in MLflow, and once more where it is exported for OpenVINO.
+EMBEDDER_COPIES = 3
 
 
 class TuningResult(Record):
@@ -208,6 +211,8 @@ def build_embedder(
     """
     started = time.perf_counter()
     params = workspace.params
+    size = folder_bytes(Path(locate_embedder(params.embed.model)))
+    require_space(workspace.tuned_embedders, EMBEDDER_COPIES * size, "tuning the embedder")
     tuning = params.embedder_tuning
     trained = add_hard_negatives(draw_pairs(pairs, tuning.max_pairs, tuning.seed), retriever, tuning.negatives)
     tuned = fine_tune_embedder(trained, params.embed, tuning, workspace.tuned_embedders, progress)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ragtide.pipelines.data.dvc import read_earlier_file
+from ragtide.pipelines.data.dvc_cache import read_earlier_file
 from ragtide.pipelines.data.jsonl import read_earlier_lines
 from ragtide.pipelines.data.snapshot import earlier_snapshots
 from ragtide.pipelines.records.release import BuiltModel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,6 @@ from ragtide.flows.environment import (
     OFFLINE,
     apply_offline_defaults,
     credentials,
-    exit_on_sigterm,
     make_prefect_home,
     prefect_auth_file,
     prepare_environment,
@@ -298,17 +296,6 @@ def test_prefects_home_is_created_with_its_parents(environment: dict[str, str], 
     for _ in range(2):
         make_prefect_home()
     assert Path(environment["PREFECT_HOME"]).is_dir()
-
-
-def test_sigterm_exits_as_ctrl_c_does() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        exit_on_sigterm()
-        with pytest.raises(SystemExit) as end:
-            signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert end.value.code == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("heavy", ["", "import sys; sys.modules['mlflow'] = sys; "], ids=["fast", "normal"])

@@ -484,7 +484,8 @@ def test_a_candidate_that_is_rejected_for_other_reasons_too_withholds_nothing(
     assert read_withheld(poisoned.project.workspace) == ()
 
 
-def test_a_cycle_closes_the_run_of_a_killed_cycle_and_leaves_a_rollback_open(home: CycleProject) -> None:
+def test_a_cycle_closes_the_runs_of_a_killed_cycle_and_of_a_killed_rollback(home: CycleProject) -> None:
+    """A living rollback holds the lock on the pointer for as long as its run is open."""
     registry = home.project.registry
     killed, rollback = (
         registry.cycle(),
@@ -493,7 +494,9 @@ def test_a_cycle_closes_the_run_of_a_killed_cycle_and_leaves_a_rollback_open(hom
     with rollback:
         killed.__enter__()
         home.run_cycle()
-        assert [cycle.outcome for cycle in home.history] == ["released", "running", "killed", "nothing"]
+        assert [cycle.outcome for cycle in home.history] == ["released", "killed", "killed", "nothing"]
+        # The pointer had not moved: nothing was taken back.
+        assert home.history[1].undone is None
         killed.__exit__(None, None, None)
 
 

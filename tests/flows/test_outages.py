@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,25 @@ def test_a_full_disk_is_reported_and_the_next_cycle_with_space_succeeds(spare_ki
         filler = fill(disk, spare_kilobytes)
         result = ragtide(home.root, "run")
         filler.unlink()
-        assert_one_error(result)
+        assert f"{home.root / '.ragtide'} has 0 MB free" in assert_one_error(result)
+        assert_recovers(home)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts as Linux does")
+@pytest.mark.parametrize(
+    ("owner", "name"), [(maintenance, "update_text_index"), (Registry, "record_release"), (Registry, "set_live")]
+)
+def test_a_disk_that_fills_up_during_a_cycle_is_named(
+    owner: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        home = outdated_project(disk / "project")
+        with monkeypatch.context() as patched:
+            act_before(patched, owner, name, lambda: fill(disk, 0))
+            line = assert_one_error(ragtide(home.root, "run"))
+        assert f"the disk is full: {home.root / '.ragtide'} has 0.0 MB free" in line
+        (disk / "filler").unlink()
         assert_recovers(home)
 
 
@@ -222,7 +240,7 @@ def test_a_cycle_that_loses_mlflow_changes_no_live_release_and_the_next_one_comp
     assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 2
     for owner, name in ((maintenance, "update_text_index"), (Registry, "record_release"), (Registry, "set_live")):
         with mlflow_server(tmp_path, port) as server, monkeypatch.context() as patched:
-            stop_server_at(patched, owner, name, server)
+            act_before(patched, owner, name, lambda: stop(server))
             assert "MLflow at" in assert_one_error(ragtide(home.root, "run")), name
         with mlflow_server(tmp_path, port):
             assert home.live.id == "1"
@@ -231,12 +249,12 @@ def test_a_cycle_that_loses_mlflow_changes_no_live_release_and_the_next_one_comp
         assert_recovers(home)
 
 
-def stop_server_at(patched: pytest.MonkeyPatch, owner: Any, name: str, server: subprocess.Popen[bytes]) -> None:
-    """Stop the server as soon as this function is called."""
+def act_before(patched: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object]) -> None:
+    """Do something as soon as this function is called."""
     original = getattr(owner, name)
 
     def call(*arguments: Any, **options: Any) -> Any:
-        stop(server)
+        act()
         return original(*arguments, **options)
 
     patched.setattr(owner, name, call)

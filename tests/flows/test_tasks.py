@@ -36,6 +36,7 @@ from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Approval, Plan
 from ragtide.pipelines.records.evaluation import GradedAnswer, Verdict
 from ragtide.pipelines.records.release import Release
+from ragtide.pipelines.registry.backup import backups
 from ragtide.pipelines.workspace import Workspace
 from tests.conftest import write_project
 from tests.factories import UNCHANGED, UNMOVED, evidence, graded, release, scorecard, write
@@ -246,6 +247,18 @@ def test_the_outcome_of_a_cycle_is_returned_and_recorded(
     tags = run_of(project, context).data.tags
     assert (tags["outcome"], tags["accepted"]) == (outcome, accepted)
     assert tags.get("index_version") == ("3" if live else None)
+    # The project is no DVC repository: its stages cannot be committed, which is noted and changes no outcome.
+    assert ("stages_not_committed" in tags) is (plan is REFRESH)
+    kept = [backup.name for backup in backups(project.workspace.mlflow_database)]
+    assert kept == ([f"mlflow-release-{live.id}.db"] if live else [])
+
+
+def test_a_release_that_cannot_be_backed_up_is_released_all_the_same(project: Project) -> None:
+    write(project.workspace.state / "backups", "a file in the way")
+    with tasks.open_cycle(project) as context:
+        cycle = tasks.conclude(context, REFRESH, verdict(project, 1.0), release(4))
+    assert cycle.outcome == "released"
+    assert "not_backed_up" in run_of(project, context).data.tags
 
 
 # --- imports -------------------------------------------------------------------------------------------------------

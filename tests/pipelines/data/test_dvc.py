@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from ragtide.pipelines.data.dvc import check_stages, commit_stages, ensure_repository, read_earlier_file, run_dvc
+from ragtide.pipelines.data import dvc
+from ragtide.pipelines.data.dvc import check_stages, commit_stages, ensure_repository, run_dvc
+from ragtide.pipelines.data.dvc_cache import read_earlier_file
 from ragtide.pipelines.data.snapshot import (
     record_snapshot,
     take_snapshot,
@@ -155,3 +163,106 @@ def test_a_damaged_file_in_the_cache_counts_as_missing(tmp_path: Path) -> None:
     kept.chmod(0o644)
     kept.write_text("another", encoding="utf-8")
     assert read_earlier_file(project, digest) is None
+
+
+# --- locks and damaged working files ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def other_dvc(root: Path, code: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that looks like DVC at work in `root` and holds what `code` takes."""
+    script = write(root / "other" / "dvc", f"import time\n{code}\nprint('held', flush=True)\ntime.sleep(99)")
+    holder = subprocess.Popen([sys.executable, script, "push"], cwd=root, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        yield holder
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+HELD = {
+    "lock": "import zc.lockfile; held = zc.lockfile.LockFile('.dvc/tmp/lock')",
+    "rwlock": (
+        "import json, os; json.dump({'write': {os.getcwd() + '/data/kb': {'pid': os.getpid(), 'cmd': 'dvc push'}}},"
+        " open('.dvc/tmp/rwlock', 'w'))"
+    ),
+}
+
+
+@pytest.fixture
+def versioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A project with one versioned document and one that is not; DVC is tried again at once."""
+    project = workspace(tmp_path)
+    put(project.kb, {"a.md": "a"})
+    record_snapshot(project)
+    put(project.kb, {"b.md": "b"})
+    monkeypatch.setattr(dvc, "LONGEST_PAUSE_SECONDS", 0.01)
+    return project
+
+
+@pytest.mark.parametrize("held", ["lock", "rwlock"])
+def test_a_held_lock_is_waited_for(held: str, versioned: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[str] = []
+    once = dvc._run_dvc_once
+    with other_dvc(versioned.root, HELD[held]) as holder:
+
+        def attempt(*arguments: Any) -> str:
+            try:
+                return once(*arguments)
+            except dvc.DvcBusyError as problem:
+                attempts.append(str(problem))
+                holder.kill()
+                holder.wait()
+                raise
+
+        monkeypatch.setattr(dvc, "_run_dvc_once", attempt)
+        snapshot = record_snapshot(versioned)
+    assert set(snapshot.documents) == {"a.md", "b.md"}
+    [busy] = attempts
+    assert f"process {holder.pid} (`dvc push`)" in busy
+
+
+def test_a_lock_that_stays_held_is_an_error_that_names_the_stopped_holder(
+    versioned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvc, "BUSY_SECONDS", 0.0)
+    with other_dvc(versioned.root, HELD["rwlock"]) as holder:
+        holder.send_signal(signal.SIGSTOP)
+        with pytest.raises(dvc.DvcBusyError) as error:
+            record_snapshot(versioned)
+    assert f"process {holder.pid} (`dvc push`, which is stopped)" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("said", ["ERROR: unexpected error - database is locked\n\nHaving any troubles? Hit us up"])
+def test_a_locked_database_is_a_passing_fault_in_our_words(
+    said: str, versioned: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC itself waits a minute for its databases, so its answer is given here."""
+    answers = iter(
+        [subprocess.CompletedProcess("dvc", 255, "", said), subprocess.CompletedProcess("dvc", 0, "done", "")]
+    )
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: next(answers))
+    assert run_dvc(versioned.root, ["add", "data/kb"]) == "done"
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess("dvc", 255, "", said))
+    monkeypatch.setattr(dvc, "BUSY_SECONDS", 0.0)
+    with pytest.raises(dvc.DvcBusyError) as error:
+        run_dvc(versioned.root, ["add", "data/kb"])
+    assert "Having any troubles" not in str(error.value)
+
+
+def test_damaged_working_files_of_dvc_are_named_and_can_be_made_again(versioned: Workspace) -> None:
+    assert dvc.damaged_state_files(versioned.root) == []
+    locks = versioned.root / ".dvc/tmp/rwlock"
+    databases = sorted((versioned.state / "dvc").rglob("*.db"))
+    assert databases
+    for path in [locks, *databases]:
+        path.write_bytes(b'{"wr' * 2000)
+        assert dvc.damaged_state_files(versioned.root) == [path]
+        if path in (locks, databases[0]):
+            with pytest.raises(UserError, match="`ragtide verify --repair`"):
+                record_snapshot(versioned)
+        path.unlink()
+    assert set(record_snapshot(versioned).documents) == {"a.md", "b.md"}

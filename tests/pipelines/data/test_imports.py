@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import threading
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ragtide.pipelines.data.dvc import ensure_repository, run_dvc
+from ragtide.pipelines.data.dvc_cache import cached_object
 from ragtide.pipelines.data.imports import ImportCopy, list_imports, update_imports
 from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.workspace import Workspace
+from tests.factories import write
 
 
 @pytest.fixture
@@ -250,3 +254,119 @@ def test_an_import_from_a_bucket_is_updated(workspace: Workspace, monkeypatch: p
         assert (workspace.kb / "docs" / "a.md").read_bytes() == b"# Two, which is longer"
     finally:
         server.stop()
+
+
+# --- hostile sources -------------------------------------------------------------------------------------------------
+
+
+def tree(folder: Path) -> set[str]:
+    """Every file and link below a folder, but for DVC's own and git's."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {path.as_posix() for path in paths if not {".dvc", ".git", ".ragtide"} & set(path.parts)}
+
+
+def put_list(root: Path, *paths: str) -> str:
+    """Put the list of a folder with these paths into the cache, each with the content of a.md; returns its hash."""
+    content = hashlib.md5(b"# A\n\nOne.").hexdigest()
+    cached_object(root, content).parent.mkdir(parents=True, exist_ok=True)
+    cached_object(root, content).write_bytes(b"# A\n\nOne.")
+    listed = json.dumps([{"md5": content, "relpath": path} for path in paths], sort_keys=True).encode()
+    digest = hashlib.md5(listed).hexdigest() + ".dir"
+    cached_object(root, digest).parent.mkdir(parents=True, exist_ok=True)
+    cached_object(root, digest).write_bytes(listed)
+    return digest
+
+
+ESCAPES = ["../evil.md", "sub/../../evil.md", "../../../../../evil.md", "/ABSOLUTE/evil.md"]
+
+
+@pytest.mark.parametrize("path", ESCAPES)
+def test_a_hostile_repository_writes_nothing_outside_of_the_folder(
+    path: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    repository = tmp_path / "hostile"
+    write(repository / "docs" / "a.md", "# A\n\nOne.")
+    for command in ("init --quiet", "config user.email a@b.c", "config user.name a"):
+        subprocess.run(["git", *command.split()], cwd=repository, check=True)
+    run_dvc(repository, ["init"])
+    run_dvc(repository, ["add", "docs"])
+    run_dvc(repository, ["remote", "add", "-d", "store", str(repository / ".dvc/cache")])
+    subprocess.run(["git", "add", "-A"], cwd=repository, check=True)
+    subprocess.run(["git", "commit", "--quiet", "-m", "honest"], cwd=repository, check=True)
+    folder = workspace.imports / "kb"
+    folder.mkdir(parents=True)
+    run_dvc(workspace.root, ["import", repository.as_uri(), "docs", "-o", "data/imports/kb/docs"])
+    update_imports(workspace)
+    before = tree(tmp_path)
+
+    digest = put_list(repository, "a.md", path.replace("/ABSOLUTE", str(tmp_path)))
+    pointer = yaml.safe_load((repository / "docs.dvc").read_text(encoding="utf-8"))
+    pointer["outs"][0] |= {"md5": digest, "nfiles": 2}
+    (repository / "docs.dvc").write_text(yaml.safe_dump(pointer), encoding="utf-8")
+    shutil.rmtree(repository / "docs")
+    subprocess.run(["git", "commit", "--quiet", "-am", "hostile"], cwd=repository, check=True)
+    [updated] = update_imports(workspace)
+    assert tree(tmp_path) == before - {"hostile/docs/a.md"}
+    assert documents(workspace) == {"own.md", "docs/a.md"}
+    # DVC itself leaves an absolute path out.
+    assert (updated.problem is None) is path.startswith("/")
+    assert updated.problem is None or "leaves its folder" in updated.problem
+
+
+@pytest.mark.parametrize("path", ESCAPES)
+def test_a_hostile_list_in_the_cache_is_not_restored(
+    path: str, workspace: Workspace, source: Path, tmp_path: Path
+) -> None:
+    """`dvc checkout`, which restores the files of a source that does not answer, would write it outside."""
+    folder = import_url(workspace, source)
+    update_imports(workspace)
+    pointer = folder.with_name("docs.dvc")
+    content = yaml.safe_load(pointer.read_text(encoding="utf-8"))
+    content["outs"][0]["md5"] = put_list(workspace.root, path.replace("/ABSOLUTE", str(tmp_path)))
+    pointer.write_text(yaml.safe_dump(content), encoding="utf-8")
+    shutil.rmtree(source)
+    before = tree(tmp_path)
+    [updated] = update_imports(workspace)
+    assert updated.problem is not None
+    assert "evil.md" in updated.problem
+    assert tree(tmp_path) == before
+
+
+def test_a_damaged_file_is_not_restored_for_a_source_that_does_not_answer(workspace: Workspace, source: Path) -> None:
+    folder = import_url(workspace, source)
+    update_imports(workspace)
+    damaged = cached_object(workspace.root, hashlib.md5(b"# A\n\nOne.").hexdigest())
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"# A\n\nRot.")
+    shutil.rmtree(source)
+    shutil.rmtree(folder)
+    [updated] = update_imports(workspace)
+    assert updated.problem is not None
+    assert str(damaged) in updated.problem
+    assert not folder.exists()
+    assert (workspace.kb / "docs" / "a.md").read_text(encoding="utf-8") == "# A\n\nOne."
+
+
+@pytest.mark.parametrize("output", ["../../../../evil", "/tmp/evil", "other"])
+def test_a_pointer_that_writes_elsewhere_is_refused(output: str, workspace: Workspace, source: Path) -> None:
+    folder = import_url(workspace, source)
+    pointer = folder.with_name("docs.dvc")
+    content = yaml.safe_load(pointer.read_text(encoding="utf-8"))
+    content["outs"][0]["path"] = output
+    pointer.write_text(yaml.safe_dump(content), encoding="utf-8")
+    before = tree(workspace.root)
+    [updated] = update_imports(workspace)
+    assert updated.problem is not None
+    assert output in updated.problem
+    assert tree(workspace.root) == before
+
+
+def test_a_link_that_leaves_a_local_source_is_refused(workspace: Workspace, source: Path, tmp_path: Path) -> None:
+    import_url(workspace, source)
+    update_imports(workspace)
+    write(tmp_path / "secret.md", "# Secret")
+    (source / "link.md").symlink_to(tmp_path / "secret.md")
+    [updated] = update_imports(workspace)
+    assert updated.problem is not None
+    assert "link.md is a link that leaves the folder" in updated.problem
+    assert documents(workspace) == {"own.md", "docs/a.md", "docs/b.md"}

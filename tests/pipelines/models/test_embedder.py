@@ -295,10 +295,10 @@ def test_another_process_has_the_same_vectors_under_the_same_fingerprint(alone: 
 def test_a_signal_ends_a_process_in_the_usual_way_after_two_embedders_were_released(tiny: Path) -> None:
     script = f"""
 import gc, signal
-from ragtide.flows.environment import exit_on_sigterm
+from ragtide.flows.interruption import exit_on_signals
 from ragtide.pipelines.models.embedder import OpenVinoEmbedder
 from ragtide.pipelines.params import EmbedParams
-exit_on_sigterm()
+exit_on_signals()
 embedders = [OpenVinoEmbedder(EmbedParams(model={str(tiny)!r}, query_prefix=prefix)) for prefix in ("", "query: ")]
 for embedder in embedders:
     embedder.embed(["w1"])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 import pytest
 from mlflow.entities import Run
+from prefect.exceptions import TerminationSignal
 
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.history import (
@@ -16,11 +20,13 @@ from ragtide.pipelines.history.history import (
     past_decisions,
 )
 from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.release import Cycle, Outcome
+from ragtide.pipelines.registry.cycles import interrupt_open_runs
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.registry.runs import DvcSource, RunLog
 from ragtide.pipelines.workspace import Workspace
 from tests.factories import md5, snapshot
-from tests.projects import mlflow_client
+from tests.projects import mlflow_client, recorded_release
 
 
 def run_of(space: Workspace, log: RunLog) -> Run:
@@ -49,7 +55,6 @@ def test_a_step_is_nested_in_its_cycle_and_is_not_a_cycle(registry: Registry, sp
         (UserError("the kb is empty"), "the kb is empty"),
         (ValueError("over\n  several\tlines"), "over several lines"),
         (TimeoutError(), "TimeoutError"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
         (ValueError("x" * 9000), "" + "x" * 200),
     ],
 )
@@ -253,3 +258,84 @@ def test_more_params_than_fit_into_one_batch_are_all_logged(registry: Registry, 
     with registry.cycle() as log:
         log.params({"block": {f"key{number}": number for number in range(230)}})
     assert len(mlflow_client(space).get_run(log.id).data.params) == 230
+
+
+# --- interruptions, and records of killed processes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("problem", "detail"),
+    [
+        (KeyboardInterrupt(), "Ctrl-C"),
+        (SystemExit(130), "Ctrl-C"),
+        (SystemExit(143), "SIGTERM"),
+        (TerminationSignal(signal.SIGTERM), "SIGTERM"),
+    ],
+    ids=repr,
+)
+def test_a_step_that_a_signal_ends_is_recorded_as_interrupted(
+    problem: BaseException, detail: str, registry: Registry, space: Workspace
+) -> None:
+    with pytest.raises(type(problem)), registry.cycle() as cycle, registry.step("decide", cycle) as step:
+        raise problem
+    for log in (step, cycle):
+        run = run_of(space, log)
+        recorded = (run.info.status, run.data.tags["outcome"], run.data.tags["outcome_detail"])
+        assert recorded == ("KILLED", "interrupted", detail)
+    [last] = registry.history()
+    assert (last.outcome, last.outcome.is_final) == (Outcome.INTERRUPTED, False)
+
+
+def test_the_open_runs_of_a_process_can_be_closed_from_another_thread(registry: Registry, space: Workspace) -> None:
+    with registry.cycle() as cycle, registry.step("decide", cycle) as step:
+        closing = threading.Thread(target=interrupt_open_runs, args=("SIGTERM",))
+        closing.start()
+        closing.join()
+        for log in (step, cycle):
+            assert run_of(space, log).data.tags["outcome"] == "interrupted"
+            assert run_of(space, log).info.status == "KILLED"
+    # What has ended is not closed again.
+    with registry.cycle() as ended:
+        pass
+    interrupt_open_runs("SIGTERM")
+    assert run_of(space, ended).info.status == "FINISHED"
+
+
+def killed_cycle(registry: Registry, space: Workspace, **tags: str) -> Cycle:
+    """A cycle as a killed process leaves it: recorded as running."""
+    tags = {"ragtide.kind": "cycle", "cycle": "killed", "decision": "REFRESH", **tags}
+    run = mlflow_client(space).create_run(registry.experiment, tags=tags)
+    return registry.read(RunLog(mlflow_client(space), run))  # type: ignore[arg-type]
+
+
+def test_a_killed_cycle_whose_release_went_live_is_recorded_as_released(registry: Registry, space: Workspace) -> None:
+    """Otherwise a rollback of that release would not hold back the same data."""
+    first, second = (recorded_release(registry) for _ in range(2))
+    registry.set_live(second)
+    for made, is_live in ((first, False), (second, True)):
+        run = mlflow_client(space).get_model_version(space.params.registry.model, made.id).run_id
+        [cycle] = [cycle for cycle in registry.running_cycles() if cycle.run == run]
+        registry.close_killed(cycle)
+        [closed] = [cycle for cycle in registry.history() if cycle.run == run]
+        assert closed.outcome == ("released" if is_live else "killed")
+        assert closed.release == (made.id if is_live else None)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_killed_rollback_took_something_back_only_where_the_pointer_had_moved(
+    moved: bool, registry: Registry, space: Workspace
+) -> None:
+    first, second = (recorded_release(registry) for _ in range(2))
+    registry.set_live(first if moved else second)
+    rollback = killed_cycle(registry, space, decision="ROLLBACK", reason="wrong", undone_release=second.id)
+    registry.close_killed(rollback)
+    [closed] = [cycle for cycle in registry.history() if cycle.run == rollback.run]
+    assert closed.outcome == ("rolled_back" if moved else "killed")
+    assert (closed.undone, closed.release) == ((second.id, first.id) if moved else (None, None))
+    assert rollback.run not in {cycle.run for cycle in registry.running_cycles()}
+
+
+def test_a_cycle_can_be_closed_with_another_outcome(registry: Registry, space: Workspace) -> None:
+    registry.close_killed(killed_cycle(registry, space), {"outcome": "interrupted", "outcome_detail": "`ragtide down`"})
+    [closed] = registry.history()
+    assert (closed.outcome, closed.detail) == (Outcome.INTERRUPTED, "`ragtide down`")
