@@ -138,7 +138,7 @@ def _take_pipes() -> tuple[BufferedReader, BufferedWriter]:
     return requests, replies
 
 
-def main() -> None:
+def answer_requests() -> None:
     """Answer requests until there are no more; sys.argv[1] is the process id of the parent."""
     # Ctrl-C reaches every process of a terminal: the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -153,4 +153,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests()

@@ -14,6 +14,9 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 # A thousands separator in a number.
 _JOINED = re.compile(r"(?<=\d)[,'’](?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"\d+")
+# Of more marks on one letter, normalization takes quadratic time; no language has so many (UAX 15, Stream-Safe Text).
+MAX_MARKS = 30
+_FOREIGN_RUN = re.compile(rf"[^\x00-\u02ff]{{{MAX_MARKS + 1},}}")
 
 
 def holds_answer(text: str, answers: Sequence[str]) -> bool:
@@ -21,16 +24,31 @@ def holds_answer(text: str, answers: Sequence[str]) -> bool:
 
     Case, the kind of white space, and a `v` before a version do not matter.
     """
-    text = unicodedata.normalize("NFC", text)
-    return any(
-        re.search(_whole_pattern(unicodedata.normalize("NFC", answer)), text, re.IGNORECASE) for answer in answers
-    )
+    text = normalize_text(text)
+    # What is longer than the text is not searched for: its pattern would take as long to compile as it is.
+    wanted = [words for answer in answers if sum(map(len, words := normalize_text(answer).split())) <= len(text)]
+    return any(re.search(_whole_pattern(words), text, re.IGNORECASE) for words in wanted)
 
 
-def _whole_pattern(answer: str) -> str:
-    """A pattern for `answer` with no letter or digit next to it, directly or across a mark that joins numbers."""
-    words = r"\s+".join(re.escape(word) for word in answer.split())
-    version = "v?" if answer[:1].isdigit() else ""
+def normalize_text(text: str) -> str:
+    """The text in Unicode's normal form C; of a run of combining marks, the first MAX_MARKS."""
+    return text if text.isascii() else unicodedata.normalize("NFC", _FOREIGN_RUN.sub(_limit_marks, text))
+
+
+def _limit_marks(run: re.Match[str]) -> str:
+    kept: list[str] = []
+    marks = 0
+    for character in run.group():
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= MAX_MARKS:
+            kept.append(character)
+    return "".join(kept)
+
+
+def _whole_pattern(answer: Sequence[str]) -> str:
+    """A pattern for the words of an answer with no letter or digit next to it, directly or across a mark that joins numbers."""
+    words = r"\s+".join(map(re.escape, answer))
+    version = "v?" if answer and answer[0][0].isdigit() else ""
     return rf"(?<![\w\-])(?<!\w[.,:/]){version}{words}(?![\w\-+#]|[.,:/]\w)"
 
 
@@ -165,5 +183,5 @@ def _is_edge(character: str) -> bool:
 
 
 def _comparison_key(shown: str) -> str:
-    key = unicodedata.normalize("NFC", shown.casefold()).replace("’", "'")
+    key = normalize_text(shown.casefold()).replace("’", "'")
     return key[1:] if key[:1] == "v" and key[1:2].isdigit() else key

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import string
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from ragtide.pipelines.data.text import NumberSet, holds_answer, json_fields, stated_values
+from ragtide.pipelines.data.text import NumberSet, holds_answer, json_fields, normalize_text, stated_values
 from ragtide.pipelines.records.evaluation import GoldenQuestion
 
 
@@ -45,7 +44,7 @@ _FLAGS = re.compile(r"-[A-Za-z]+")
 
 def exact_match(answer: str, accepted: str) -> float:
     """Return 1 where both texts are equal after Unicode normalization (NFC) and stripping white space."""
-    return float(unicodedata.normalize("NFC", answer).strip() == unicodedata.normalize("NFC", accepted).strip())
+    return float(normalize_text(answer).strip() == normalize_text(accepted).strip())
 
 
 def contains_match(answer: str, accepted: str) -> float:

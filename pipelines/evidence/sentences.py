@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, pairwise
 
-from ragtide.pipelines.data.text import Word, has_digit, split_words
+from ragtide.pipelines.data.text import Word, has_digit, normalize_text, split_words
 from ragtide.pipelines.records.data import Chunk
 
 # Stands in a question for what is asked; sentences do not contain it otherwise, so that it is there once.
@@ -152,6 +151,6 @@ def _without_repeats(lines: list[str]) -> Iterator[str]:
 def tidy_text(text: str) -> str:
     """Text without markup, in single spaces; a link is its text."""
     # Twice, for the picture in a link.
-    text = _LINK.sub(r"\1", _LINK.sub(r"\1", unicodedata.normalize("NFC", text.replace(MASK, "..."))))
+    text = _LINK.sub(r"\1", _LINK.sub(r"\1", normalize_text(text.replace(MASK, "..."))))
     text = _ESCAPE.sub("", _MARKUP.sub(" ", text))
     return " ".join(text.replace("**", "").replace("`", "").split())
