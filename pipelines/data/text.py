@@ -14,6 +14,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 # A thousands separator in a number.
 _JOINED = re.compile(r"(?<=\d)[,'’](?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"\d+")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 # Of more marks on one letter, normalization takes quadratic time; no language has so many (UAX 15, Stream-Safe Text).
 MAX_MARKS = 30
 _FOREIGN_RUN = re.compile(rf"[^\x00-\u02ff]{{{MAX_MARKS + 1},}}")
@@ -46,7 +47,7 @@ def _limit_marks(run: re.Match[str]) -> str:
 
 
 def _whole_pattern(answer: Sequence[str]) -> str:
-    """A pattern for the words of an answer with no letter or digit next to it, directly or across a mark that joins numbers."""
+    """A pattern for an answer's words with no letter or digit next to them, directly or across a sign in numbers."""
     words = r"\s+".join(map(re.escape, answer))
     version = "v?" if answer and answer[0][0].isdigit() else ""
     return rf"(?<![\w\-])(?<!\w[.,:/]){version}{words}(?![\w\-+#]|[.,:/]\w)"
@@ -58,9 +59,20 @@ def json_fields(text: str) -> dict[KeyPath, Any] | None:
     Fractional numbers are Decimals, which keep trailing zeros: 1.10 may be a version.
     """
     try:
+        require_whole_characters(text)
         return dict(_leaves(json.loads(text, parse_float=Decimal, parse_constant=_reject_constant), ()))
     except (ValueError, RecursionError):
         return None
+
+
+def require_whole_characters(text: str) -> None:
+    """Raise ValueError for a JSON text with an escape for half a character, such as \\ud800: no file can hold it."""
+    if _SURROGATE_ESCAPE.search(text):
+        try:
+            json.dumps(json.loads(text), ensure_ascii=False).encode()
+        except UnicodeEncodeError as problem:
+            half = str(problem.object)[problem.start]
+            raise ValueError(f"contains half a character (\\u{ord(half):04x}), which no file can hold") from problem
 
 
 def _reject_constant(constant: str) -> NoReturn:
