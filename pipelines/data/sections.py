@@ -25,7 +25,7 @@ _NUMBERED = re.compile(r"^(?=[ \t]*\d+[.)] )[ \t]*", flags=re.MULTILINE)
 _ANY_LINE = re.compile(r"^[ \t]*", flags=re.MULTILINE)
 _FENCES = ("```", "~~~")
 _SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', ".)", "。")
-_UNDERLINE = re.compile(r"^([=\-`:'\"~^_*+#<>.])\1{2,}\s*$")
+_UNDERLINE = re.compile(r"^([=\-`:'\"~^_*+#<>.])\1{2,}+\s*+$")
 _TABLE_RULE_SIGNS = frozenset(" \t:-|")
 
 
