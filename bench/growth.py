@@ -283,7 +283,6 @@ def _exponent(function: Callable[[str], object], make: Callable[[int], str], siz
 
 def _measure(function: Callable[[str], object], text: str) -> float:
     """Seconds of computing time, without the garbage collector, whose rare full passes come at sizes of their own."""
-    gc.collect()
     gc.disable()
     try:
         start = time.process_time()

@@ -122,7 +122,7 @@ class ReadingPool:
     """Reads documents in up to `size` processes at a time."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self.size = size
         self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
         self._lock = Lock()
         self._threads = 0
@@ -138,7 +138,7 @@ class ReadingPool:
         with self._lock:
             self._open_calls += 1
             self._calls.put(_Call(task, notify_start, future))
-            if self._threads < min(self._size, self._open_calls):
+            if self._threads < min(self.size, self._open_calls):
                 self._threads += 1
                 # The kernel kills a process together with the thread that started it: each thread keeps its own.
                 Thread(target=self._serve, name="reading documents", daemon=True).start()
