@@ -11,10 +11,9 @@ from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.history.approvals import read_approvals
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
 from ragtide.pipelines.history.withheld import WithheldFiles, find_withheld
-from ragtide.pipelines.index.chunking import chunk_document, chunk_documents
+from ragtide.pipelines.index.chunking import chunks_of
 from ragtide.pipelines.index.source import ChunkedDocument
 from ragtide.pipelines.index.table import Index
-from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk, DataIssue, Document, QuarantinedDocument, Snapshot
 from ragtide.pipelines.training.examples import Example, read_examples, validate_examples
 from ragtide.pipelines.training.replay import CurrentExamples, ReplayExamples
@@ -29,7 +28,6 @@ class DocumentFolder:
     """
 
     def __init__(self, workspace: Workspace, snapshot: Snapshot, indexed: Mapping[str, str]) -> None:
-        self._chunk: ChunkParams = workspace.params.chunk
         self.library = DocumentReader(workspace, snapshot)
         unreadable = {
             quarantined.document
@@ -52,9 +50,10 @@ class DocumentFolder:
         return len(self.pending_deletions) + len(self.withheld.waiting) + self.library.retries
 
     def read(self, documents: Sequence[str]) -> Iterator[ChunkedDocument]:
+        readable = self.library.read([name for name in documents if name in self.readable])
         for name in documents:
-            document = self.library.read(name) if name in self.readable else None
-            yield ChunkedDocument(name, chunk_document(document, self._chunk) if document else None)
+            read = next(readable)[1] if name in self.readable else None
+            yield ChunkedDocument(name, chunks_of(read.document, read.pieces) if read else None)
 
 
 @dataclass(frozen=True)
@@ -186,14 +185,13 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
     """Read and chunk the documents; those that cannot be read stay as the index `before` has them."""
     folder = DocumentFolder(workspace, snapshot, before.documents())
     library = folder.library
-    read = {name: library.read(name) for name in sorted(folder.readable)}
+    read = {name: document for name, document in library.read(sorted(folder.readable)) if document}
     if keep:
         library.keep()
-    kept = before.chunks([name for name in folder.documents if read.get(name) is None])
-    converted = [document for document in read.values() if document]
-    documents = [*converted, *documents_from_chunks(kept)]
+    kept = before.chunks([name for name in folder.documents if name not in read])
+    documents = [*(item.document for item in read.values()), *documents_from_chunks(kept)]
     require_documents(workspace.kb, {document.id: document.digest for document in documents}, library.quarantined)
-    chunks = chunk_documents(converted, workspace.params.chunk)
+    chunks = [chunk for item in read.values() for chunk in chunks_of(item.document, item.pieces)]
     return KnowledgeBase(
         snapshot=snapshot,
         documents=tuple(sorted(documents, key=lambda document: document.id)),

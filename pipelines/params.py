@@ -39,6 +39,8 @@ class DataParams(Block):
     train: str = "data/train"  # *.jsonl: prompt and completion, or chat messages
     golden: str = "data/golden"  # *.jsonl: question, answers, docs
     max_document_bytes: Count = 5_000_000  # larger documents are quarantined
+    document_seconds: Positive = 180  # of computing time to read a document; one that takes longer is quarantined
+    document_memory_mb: Count = 1500  # to read a document, on Linux; one that needs more is quarantined
     max_attempts: Count = 3  # attempts to read an unreadable document with the same content
 
 

@@ -137,6 +137,11 @@ class Workspace:
         """The cached text of documents in formats that are slow to convert."""
         return self.state / "texts"
 
+    @property
+    def reading(self) -> Path:
+        """Notes of the documents that are being read."""
+        return self.state / "reading"
+
     def snapshot_file(self, snapshot_id: str) -> Path:
         return self.state / "snapshots" / f"{snapshot_id}.json"
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ragtide.pipelines.data.formats.converter import CONVERTER, convert_document, converter_signature, is_document
+from ragtide.pipelines.data.attempts import Attempt, AttemptNotes, interrupted_attempts, noted_attempts
+from ragtide.pipelines.data.formats.converter import CONVERTER, converter_signature, is_document
 from ragtide.pipelines.data.formats.errors import DocumentError
 from ragtide.pipelines.data.formats.html import HTML
-from ragtide.pipelines.data.hashing import read_verified
+from ragtide.pipelines.data.reading_pool import ReadingPool, ReadText, reading_pool
+from ragtide.pipelines.data.reading_process import ReadingTask
+from ragtide.pipelines.data.sections import Piece
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.base import write_text_atomically
 from ragtide.pipelines.records.data import Document, Quarantine, QuarantinedDocument, Snapshot
@@ -18,6 +24,32 @@ from ragtide.pipelines.workspace import Workspace
 
 # Formats whose converted text is cached: conversion takes seconds.
 SLOW = frozenset({".pdf", ".docx", ".pptx", ".xlsx"}) | HTML
+
+
+# Reading runs ahead of the caller by at most so many documents, and by files of at most so many bytes together.
+MAX_AHEAD = 256
+MAX_AHEAD_BYTES = 50_000_000
+# The text of a document and its chunks together may have so many characters for each byte of data.max_document_bytes:
+# chunks repeat headings, and Office files are packed.
+OUTPUT_FACTOR = 20
+INTERRUPTED = "was being read when the run was killed: it may have taken all memory"
+
+
+@dataclass(frozen=True)
+class ReadDocument:
+    """A document with the pieces that its text is cut into."""
+
+    document: Document
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A document that is being read, with the size of its file in bytes; without a text where it is not read."""
+
+    path: str
+    size: int = 0
+    text: Future[ReadText] | None = None
 
 
 def supported_documents(snapshot: Snapshot) -> dict[str, str]:
@@ -45,6 +77,12 @@ class DocumentReader:
             for path, document in previous.items()
             if document.digest and self._digests.get(path) == document.digest
         }
+        self._conditions = _reading_conditions(workspace)
+        self._interrupted = interrupted_attempts(workspace.reading)
+        for (path, digest, conditions), count in sorted(self._interrupted.counts.items()):
+            if self._digests.get(path) == digest and conditions == self._conditions:
+                for _ in range(count):
+                    self._failed_before[path] = _quarantined(path, digest, INTERRUPTED, self._failed_before.get(path))
         self._failed_now: dict[str, QuarantinedDocument] = {}
         self._readable: set[str] = set()
 
@@ -65,42 +103,83 @@ class DocumentReader:
         limit = self._workspace.params.data.max_attempts
         return sum(document.digest is not None and document.attempts < limit for document in self.quarantined)
 
-    def read(self, path: str) -> Document | None:
-        """A document's text; None if it cannot be read. Raises UserError if the file changed since the snapshot."""
-        try:
-            document = Document(id=path, text=self._read_text(path), digest=self._digests[path])
-        except DocumentError as problem:
-            before = self._failed_before.get(path)
-            self._failed_now[path] = _quarantined(path, self._digests[path], str(problem), before)
-            return None
-        self._readable.add(path)
-        return document
+    def read(self, paths: Iterable[str]) -> Iterator[tuple[str, ReadDocument | None]]:
+        """(path, document) of `paths`, in order; None for a document that is not due or cannot be read.
+
+        The documents are read in other processes, several at a time and ahead of the caller, within the limits of
+        data.document_seconds and data.document_memory_mb. Raises UserError if a file changed since the snapshot.
+        """
+        pool, calls = reading_pool(), deque[_Call]()
+        with noted_attempts(self._workspace.reading) as notes:
+            try:
+                for path in paths:
+                    calls.append(self._submit(pool, path, notes))
+                    while len(calls) > MAX_AHEAD or sum(call.size for call in calls) > MAX_AHEAD_BYTES:
+                        yield self._receive(calls.popleft(), notes)
+                while calls:
+                    yield self._receive(calls.popleft(), notes)
+            finally:
+                pool.abandon(call.text for call in calls if call.text)
 
     def keep(self) -> None:
         """Write the quarantine file, without documents that are readable again or deleted."""
-        quarantine = Quarantine(converter=_reading_conditions(self._workspace), documents=self.quarantined)
+        quarantine = Quarantine(converter=self._conditions, documents=self.quarantined)
         if quarantine.documents or self._workspace.quarantine_file.is_file():
             quarantine.write(self._workspace.quarantine_file)
+        self._interrupted.forget()
 
-    def _read_text(self, path: str) -> str:
-        file, limit = self._workspace.kb / path, self._workspace.params.data.max_document_bytes
-        if file.is_file() and (size := file.stat().st_size) > limit:
-            raise DocumentError(
-                f"has {size} bytes, more than data.max_document_bytes = {limit}: split it, or raise the limit"
+    def _submit(self, pool: ReadingPool, path: str, notes: AttemptNotes) -> _Call:
+        """Ask the pool for a document that is due and has not failed yet."""
+        if path not in self.due or path in self._failed_now:
+            return _Call(path)
+        file, data = self._workspace.kb / path, self._workspace.params.data
+        size = file.stat().st_size if file.is_file() else 0
+        if size > data.max_document_bytes:
+            self._fail(
+                path,
+                f"has {size} bytes, more than data.max_document_bytes = {data.max_document_bytes}: "
+                "split it, or raise the limit",
             )
-        content = read_verified(file, self._digests[path])
-        if PurePosixPath(path).suffix.lower() in SLOW:
-            return self._convert_cached(path, content)
-        return convert_document(path, content)
+            return _Call(path)
+        cached = self._cached_text(path)
+        task = ReadingTask(
+            path=path,
+            file=str(file),
+            digest=self._digests[path],
+            cached=str(cached) if cached and cached.is_file() else None,
+            max_words=self._workspace.params.chunk.max_words,
+            seconds=data.document_seconds,
+            memory_mb=data.document_memory_mb,
+            max_characters=OUTPUT_FACTOR * data.max_document_bytes,
+        )
+        return _Call(path, size, pool.submit(task, lambda: notes.start(self._attempt(path))))
 
-    def _convert_cached(self, path: str, content: bytes) -> str:
-        """The converted text, from the cache where the digest, the converter and the format are the same."""
-        cached = self._workspace.texts / f"{self._digests[path]}-{CONVERTER}{PurePosixPath(path).suffix.lower()}"
-        if cached.is_file():
-            return cached.read_text(encoding="utf-8")
-        text = convert_document(path, content)
-        write_text_atomically(cached, text)
-        return text
+    def _receive(self, call: _Call, notes: AttemptNotes) -> tuple[str, ReadDocument | None]:
+        """The document that was asked for; a failure stays in the notes until the quarantine is written."""
+        path = call.path
+        if call.text is None:
+            return path, None
+        try:
+            read = call.text.result()
+        except DocumentError as problem:
+            self._fail(path, str(problem))
+            return path, None
+        notes.finish(self._attempt(path))
+        self._readable.add(path)
+        if read.converted and (cached := self._cached_text(path)):
+            write_text_atomically(cached, read.text)
+        return path, ReadDocument(Document(id=path, text=read.text, digest=self._digests[path]), read.pieces)
+
+    def _fail(self, path: str, reason: str) -> None:
+        self._failed_now[path] = _quarantined(path, self._digests[path], reason, self._failed_before.get(path))
+
+    def _cached_text(self, path: str) -> Path | None:
+        """The file of the converted text, of formats whose text is cached: named by digest, converter and format."""
+        ending = PurePosixPath(path).suffix.lower()
+        return self._workspace.texts / f"{self._digests[path]}-{CONVERTER}{ending}" if ending in SLOW else None
+
+    def _attempt(self, path: str) -> Attempt:
+        return path, self._digests[path], self._conditions
 
     def _is_exhausted(self, path: str) -> bool:
         failed = self._failed_before.get(path)
@@ -132,7 +211,8 @@ def read_quarantine(workspace: Workspace) -> Quarantine:
 def _reading_conditions(workspace: Workspace) -> str:
     """What decides, besides its content, whether a document can be read: the converter and the limits."""
     data = workspace.params.data
-    return f"{converter_signature()}/{data.max_document_bytes} bytes/{data.max_attempts} attempts"
+    limits = f"{data.max_document_bytes} bytes/{data.document_seconds:g} s/{data.document_memory_mb} MB"
+    return f"{converter_signature()}/{limits}/{data.max_attempts} attempts"
 
 
 def require_documents(folder: Path, readable: Mapping[str, str], quarantined: tuple[QuarantinedDocument, ...]) -> None:

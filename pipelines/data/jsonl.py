@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from ragtide.pipelines.data.dvc_cache import read_earlier_file
 from ragtide.pipelines.data.hashing import read_verified
+from ragtide.pipelines.data.text import require_whole_characters
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.workspace import Workspace
 
@@ -71,9 +73,20 @@ def _parse_lines(content: bytes, model: type[Model]) -> Iterator[tuple[int, Mode
             yield number, _parse_line(model, line)
 
 
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON. Raises ValueError for a key that is given twice: one of the two values would be lost."""
+    keys = Counter(key for key, _ in pairs)
+    twice = next((key for key, count in keys.items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice[:60]}: the key is given twice")
+    return dict(pairs)
+
+
 def _parse_line(model: type[Model], line: bytes) -> Model | InvalidLine:
     try:
-        return model.model_validate(json.loads(line.decode()))
+        text = line.decode()
+        require_whole_characters(text)
+        return model.model_validate(json.loads(text, object_pairs_hook=_unique_keys))
     except UnicodeDecodeError as problem:
         return InvalidLine(f"is not UTF-8 (byte {problem.start}): save the file as UTF-8")
     except json.JSONDecodeError as problem:

@@ -14,6 +14,10 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 # A thousands separator in a number.
 _JOINED = re.compile(r"(?<=\d)[,'’](?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"\d+")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+# Of more marks on one letter, normalization takes quadratic time; no language has so many (UAX 15, Stream-Safe Text).
+MAX_MARKS = 30
+_FOREIGN_RUN = re.compile(rf"[^\x00-\u02ff]{{{MAX_MARKS + 1},}}")
 
 
 def holds_answer(text: str, answers: Sequence[str]) -> bool:
@@ -21,16 +25,31 @@ def holds_answer(text: str, answers: Sequence[str]) -> bool:
 
     Case, the kind of white space, and a `v` before a version do not matter.
     """
-    text = unicodedata.normalize("NFC", text)
-    return any(
-        re.search(_whole_pattern(unicodedata.normalize("NFC", answer)), text, re.IGNORECASE) for answer in answers
-    )
+    text = normalize_text(text)
+    # What is longer than the text is not searched for: its pattern would take as long to compile as it is.
+    wanted = [words for answer in answers if sum(map(len, words := normalize_text(answer).split())) <= len(text)]
+    return any(re.search(_whole_pattern(words), text, re.IGNORECASE) for words in wanted)
 
 
-def _whole_pattern(answer: str) -> str:
-    """A pattern for `answer` with no letter or digit next to it, directly or across a mark that joins numbers."""
-    words = r"\s+".join(re.escape(word) for word in answer.split())
-    version = "v?" if answer[:1].isdigit() else ""
+def normalize_text(text: str) -> str:
+    """The text in Unicode's normal form C; of a run of combining marks, the first MAX_MARKS."""
+    return text if text.isascii() else unicodedata.normalize("NFC", _FOREIGN_RUN.sub(_limit_marks, text))
+
+
+def _limit_marks(run: re.Match[str]) -> str:
+    kept: list[str] = []
+    marks = 0
+    for character in run.group():
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= MAX_MARKS:
+            kept.append(character)
+    return "".join(kept)
+
+
+def _whole_pattern(answer: Sequence[str]) -> str:
+    """A pattern for an answer's words with no letter or digit next to them, directly or across a sign in numbers."""
+    words = r"\s+".join(map(re.escape, answer))
+    version = "v?" if answer and answer[0][0].isdigit() else ""
     return rf"(?<![\w\-])(?<!\w[.,:/]){version}{words}(?![\w\-+#]|[.,:/]\w)"
 
 
@@ -40,9 +59,20 @@ def json_fields(text: str) -> dict[KeyPath, Any] | None:
     Fractional numbers are Decimals, which keep trailing zeros: 1.10 may be a version.
     """
     try:
+        require_whole_characters(text)
         return dict(_leaves(json.loads(text, parse_float=Decimal, parse_constant=_reject_constant), ()))
     except (ValueError, RecursionError):
         return None
+
+
+def require_whole_characters(text: str) -> None:
+    """Raise ValueError for a JSON text with an escape for half a character, such as \\ud800: no file can hold it."""
+    if _SURROGATE_ESCAPE.search(text):
+        try:
+            json.dumps(json.loads(text), ensure_ascii=False).encode()
+        except UnicodeEncodeError as problem:
+            half = str(problem.object)[problem.start]
+            raise ValueError(f"contains half a character (\\u{ord(half):04x}), which no file can hold") from problem
 
 
 def _reject_constant(constant: str) -> NoReturn:
@@ -165,5 +195,5 @@ def _is_edge(character: str) -> bool:
 
 
 def _comparison_key(shown: str) -> str:
-    key = unicodedata.normalize("NFC", shown.casefold()).replace("’", "'")
+    key = normalize_text(shown.casefold()).replace("’", "'")
     return key[1:] if key[:1] == "v" and key[1:2].isdigit() else key

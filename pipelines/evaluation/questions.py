@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import regex
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from ragtide.pipelines.data.jsonl import read_earlier_lines, read_lines
 from ragtide.pipelines.data.snapshot import earlier_snapshots
 from ragtide.pipelines.data.text import json_fields
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.evaluation.scoring import supports_answer
+from ragtide.pipelines.evaluation.scoring import matches_format, supports_answer
 from ragtide.pipelines.records.base import json_digest
 from ragtide.pipelines.records.evaluation import GoldenQuestion, ScorerName
 from ragtide.pipelines.workspace import Workspace
 
 # Below the golden folder: regression suites, one file each (evaluation/regression.py).
 REGRESSION = "regression/"
+# Characters of the texts that each format is tried on.
+LONG_ANSWER = 500
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -46,9 +49,17 @@ class GoldenLine(BaseModel):
     def _is_pattern(cls, value: str | None) -> str | None:
         try:
             re.compile(value or "")
-        except (re.error, OverflowError, RecursionError) as problem:
+            regex.compile(value or "")
+        except (re.error, regex.error, OverflowError, RecursionError) as problem:
             raise ValueError(f"not a regular expression ({problem})") from problem
         return value
+
+    @model_validator(mode="after")
+    def _format_is_fast(self) -> GoldenLine:
+        """Match some long texts, so that a slow pattern is known by its line before an answer is scored."""
+        for text in (*self.answers, "a", "A", "0", " ", "a ", "A0-") if self.format else ():
+            matches_format(self.format or "", (text * LONG_ANSWER)[:LONG_ANSWER] + "\0")
+        return self
 
 
 @dataclass(frozen=True)

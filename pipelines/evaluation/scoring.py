@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 import shlex
 import string
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from ragtide.pipelines.data.text import NumberSet, holds_answer, json_fields, stated_values
+import regex
+
+from ragtide.pipelines.data.text import NumberSet, holds_answer, json_fields, normalize_text, stated_values
+from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ScoreParams
 from ragtide.pipelines.records.evaluation import GoldenQuestion, GradedAnswer
 from ragtide.pipelines.records.evidence import Measure
 from ragtide.pipelines.sampling import measure_mean
+
+# An ordinary pattern takes microseconds, and one like ([a-z]+)+! years.
+FORMAT_SECONDS = 1.0
 
 
 def is_well_formed(answer: str, question: GoldenQuestion) -> bool:
@@ -25,7 +30,21 @@ def is_well_formed(answer: str, question: GoldenQuestion) -> bool:
     """
     if question.scorer == "json_f1" and json_fields(answer) is None:
         return False
-    return bool(re.fullmatch(question.format, answer)) if question.format else bool(answer.strip())
+    if not question.format:
+        return bool(answer.strip())
+    try:
+        return matches_format(question.format, answer)
+    except ValueError as problem:
+        raise UserError(f"the format of the golden question {question.id!r} {problem}") from problem
+
+
+def matches_format(pattern: str, answer: str) -> bool:
+    """Return whether the whole answer matches a pattern. Raises ValueError where that takes FORMAT_SECONDS."""
+    try:
+        return bool(regex.fullmatch(pattern, answer, timeout=FORMAT_SECONDS))
+    except TimeoutError as problem:
+        how = "simplify a repetition of what is repeated itself, such as (a+)+"
+        raise ValueError(f"takes more than {FORMAT_SECONDS:g} s to match {len(answer)} characters: {how}") from problem
 
 
 def grade_answer(answer: str, question: GoldenQuestion) -> float:
@@ -48,7 +67,7 @@ _FLAGS = re.compile(r"-[A-Za-z]+")
 
 def exact_match(answer: str, accepted: str) -> float:
     """Return 1 where both texts are equal after Unicode normalization (NFC) and stripping white space."""
-    return float(unicodedata.normalize("NFC", answer).strip() == unicodedata.normalize("NFC", accepted).strip())
+    return float(normalize_text(answer).strip() == normalize_text(accepted).strip())
 
 
 def contains_match(answer: str, accepted: str) -> float:

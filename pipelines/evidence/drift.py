@@ -7,12 +7,12 @@ evenly, so that a matrix of distances stays within 2000 x 2000 numbers. Same inp
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ragtide.pipelines.data.text import normalize_text
 from ragtide.pipelines.params import ScoreParams
 from ragtide.pipelines.ports import Vectors
 from ragtide.pipelines.records.evidence import Measure
@@ -166,4 +166,4 @@ def _thinned(vectors: Vectors) -> Vectors:
 
 
 def _words(text: str) -> set[str]:
-    return set(_WORD.findall(unicodedata.normalize("NFC", text).casefold()))
+    return set(_WORD.findall(normalize_text(text).casefold()))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, pairwise
 
-from ragtide.pipelines.data.text import Word, has_digit, split_words
+from ragtide.pipelines.data.text import Word, has_digit, normalize_text, split_words
 from ragtide.pipelines.records.data import Chunk
 
 # Stands in a question for what is asked; sentences do not contain it otherwise, so that it is there once.
@@ -22,10 +21,10 @@ _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\s+\"[^\"\n]*\")?\)")
 _TAGS = "a|b|br|code|details|div|em|hr|i|img|kbd|li|ol|p|s|small|span|strong|sub|summary|sup|table|td|th|tr|u|ul"
 _MARKUP = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]*)?/?>|[|\n]", re.IGNORECASE)
 _FENCE = re.compile(r"\s*(?:```|~~~)")
-_QUOTED = re.compile(r"(?:\s*>(?=\s|$))+ ?")
+_QUOTED = re.compile(r"(?:\s*+>(?=\s|$))++ ?")
 _BULLET = re.compile(r"\s*[-*+•](?:\s+|$)")
 _NUMBERED = re.compile(r"\s*(\d{1,3})[.)]\s+")
-_RULE = re.compile(r"\s*([-=~^*_#+:.'\"])\1{2,}\s*$")
+_RULE = re.compile(r"\s*+([-=~^*_#+:.'\"])\1{2,}+\s*+$")
 _TABLE_RULE = re.compile(r"[\s:|-]+$")
 _ESCAPE = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 _ALONE = re.compile(r"\s*(?:\||#{1,6}\s)")
@@ -152,6 +151,6 @@ def _without_repeats(lines: list[str]) -> Iterator[str]:
 def tidy_text(text: str) -> str:
     """Text without markup, in single spaces; a link is its text."""
     # Twice, for the picture in a link.
-    text = _LINK.sub(r"\1", _LINK.sub(r"\1", unicodedata.normalize("NFC", text.replace(MASK, "..."))))
+    text = _LINK.sub(r"\1", _LINK.sub(r"\1", normalize_text(text.replace(MASK, "..."))))
     text = _ESCAPE.sub("", _MARKUP.sub(" ", text))
     return " ".join(text.replace("**", "").replace("`", "").split())

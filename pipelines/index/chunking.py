@@ -1,4 +1,4 @@
-"""Chunking of documents: along their headings, then by paragraphs up to a number of words.
+"""Chunks of documents: pieces of their text below their headings, with the digests that identify them.
 
 A chunk's text begins with its heading path, so that it can be found and read on its own; it does not contain the
 file's path, so that a moved file needs no new vector.
@@ -7,74 +7,37 @@ file's path, so that a moved file needs no new vector.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cache
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-from ragtide.pipelines.data.formats.text import REST, TEXT
+from ragtide.pipelines.data.sections import Piece, cut_text
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk, Document
 
-if TYPE_CHECKING:
-    from markdown_it import MarkdownIt
-
 # Changed by hand whenever the same document would be cut in another way; part of the index's fingerprint.
 CHUNKER = "structure-3"
-_FRONT_MATTER = re.compile(r"\A---\n(.*\n)*?---\n")
-_WORD = re.compile(r"\S+")
-_TABLE = re.compile(r"[^\n]*\|[^\n]*\n[ \t]*\|?[ \t:\-|]*-[ \t:\-|]*\n")
-# The start of a line that does not continue the one above it: in a list, a table, a quotation, or indented code.
-_OWN_LINE = re.compile(r"^(?=[ \t]*[-*+|>] |[ \t]*\||[ ]{4}|\t)[ \t]*", flags=re.MULTILINE)
-_NUMBERED = re.compile(r"^(?=[ \t]*\d+[.)] )[ \t]*", flags=re.MULTILINE)
-_ANY_LINE = re.compile(r"^[ \t]*", flags=re.MULTILINE)
-_FENCES = ("```", "~~~")
-_SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', ".)", "。")
-_UNDERLINE = re.compile(r"^([=\-`:'\"~^_*+#<>.])\1{2,}\s*$")
-
-
-@dataclass(frozen=True)
-class Section:
-    """The text below one heading; `path` is that heading with those above it, outermost first."""
-
-    path: tuple[str, ...]
-    body: str
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A heading that spans the lines from `start` to before `end`."""
-
-    level: int
-    title: str
-    start: int
-    end: int
 
 
 def chunk_documents(documents: Iterable[Document], params: ChunkParams) -> list[Chunk]:
-    """The chunks of `documents`, in order."""
+    """The chunks of `documents`, in order, cut in this process: for texts that are known to be harmless."""
     return [chunk for document in documents for chunk in chunk_document(document, params)]
 
 
 def chunk_document(document: Document, params: ChunkParams) -> list[Chunk]:
-    """The chunks of one document, numbered from 0."""
-    pieces = [
-        (section.path, piece)
-        for section in split_sections(document)
-        for piece in _split_body(section.body, params.max_words)
-    ]
-    return [_chunk(document, position, path, text) for position, (path, text) in enumerate(pieces)]
+    """The chunks of one document, cut in this process."""
+    return chunks_of(document, cut_text(document.id, document.text, params.max_words))
 
 
-def _chunk(document: Document, position: int, path: tuple[str, ...], body: str) -> Chunk:
-    heading = " > ".join(path)
-    text = "\n".join(part for part in (heading, body) if part)
+def chunks_of(document: Document, pieces: Iterable[Piece]) -> list[Chunk]:
+    """The pieces of a document as its chunks, numbered from 0."""
+    return [_chunk(document, position, piece) for position, piece in enumerate(pieces)]
+
+
+def _chunk(document: Document, position: int, piece: Piece) -> Chunk:
+    text = "\n".join(part for part in (piece.heading, piece.body) if part)
     return Chunk(
         document=document.id,
         position=position,
-        heading=heading,
+        heading=piece.heading,
         text=text,
         digest=text_digest(text),
         document_digest=document.digest,
@@ -84,140 +47,3 @@ def _chunk(document: Document, position: int, path: tuple[str, ...], body: str) 
 def text_digest(text: str) -> str:
     """SHA-256 (32 hex digits) of a text with runs of white space as one blank, so that a re-wrap changes nothing."""
     return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:32]
-
-
-def split_sections(document: Document) -> Iterator[Section]:
-    """Cut a document at its headings; a text without headings is one section.
-
-    A heading with nothing below it, not even a deeper heading, is a section without a body: its title is content.
-    """
-    lines = document.text.split("\n")
-    path: list[Heading] = []
-    start = 0
-    for heading in [*_headings(document, lines), None]:
-        body = "\n".join(lines[start : heading.start if heading else len(lines)]).strip("\n")
-        is_leaf = any(step.title.strip() for step in path) and (heading is None or heading.level <= path[-1].level)
-        if body.strip() or is_leaf:
-            yield Section(path=tuple(step.title for step in path), body=body)
-        if heading:
-            path = [step for step in path if step.level < heading.level] + [heading]
-            start = heading.end
-
-
-def _headings(document: Document, lines: list[str]) -> list[Heading]:
-    suffix = PurePosixPath(document.id).suffix.lower()
-    if suffix in TEXT:
-        return []
-    return _rest_headings(lines) if suffix in REST else _markdown_headings(document.text)
-
-
-@cache
-def _markdown() -> MarkdownIt:
-    # Imported with the first document: most runs cut none.
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("commonmark").enable("table")
-
-
-def _markdown_headings(text: str) -> list[Heading]:
-    tokens = _markdown().parse(text)
-    # The closing line of a front matter would turn the line above it into a heading.
-    front_matter = _FRONT_MATTER.match(text)
-    first = front_matter.group().count("\n") if front_matter else 0
-    return [
-        Heading(level=int(token.tag[1:]), title=tokens[index + 1].content, start=token.map[0], end=token.map[1])
-        for index, token in enumerate(tokens)
-        if token.type == "heading_open" and token.level == 0 and token.map and token.map[0] >= first
-    ]
-
-
-def _rest_headings(lines: list[str]) -> list[Heading]:
-    """Titles with an underline, perhaps an overline; their level is the order in which the styles first appear."""
-    styles: list[str] = []
-    headings = []
-    for at in range(1, len(lines)):
-        title, mark = lines[at - 1].rstrip(), _UNDERLINE.match(lines[at])
-        if not mark or not title.strip() or _UNDERLINE.match(title) or len(lines[at].rstrip()) < len(title.strip()):
-            continue
-        overlined = at >= 2 and lines[at - 2].rstrip() == lines[at].rstrip()
-        if title[:1].isspace() and not overlined:
-            continue
-        style = mark.group(1) * (2 if overlined else 1)
-        if style not in styles:
-            styles.append(style)
-        start = at - 2 if overlined else at - 1
-        headings.append(Heading(level=styles.index(style) + 1, title=title.strip(), start=start, end=at + 1))
-    return headings
-
-
-def _split_body(body: str, max_words: int) -> Iterator[str]:
-    """Paragraphs joined up to `max_words`; longer ones are cut. A section without a body is one empty piece."""
-    yield from _join_parts(_split_paragraphs(body, max_words), max_words)
-
-
-def _join_parts(parts: Iterable[str], max_words: int) -> Iterator[str]:
-    """Consecutive parts joined while they have at most `max_words` together."""
-    joined: list[str] = []
-    words = 0
-    for part in parts:
-        count = _count_words(part)
-        if joined and words + count > max_words:
-            yield "\n".join(joined)
-            joined, words = [], 0
-        joined.append(part)
-        words += count
-    if joined:
-        yield "\n".join(joined)
-
-
-def _split_paragraphs(body: str, max_words: int) -> Iterator[str]:
-    """Paragraphs of at most `max_words`; longer tables are cut between rows, other paragraphs at lines or sentences."""
-    for paragraph in (part.strip("\n") for part in re.split(r"\n\s*\n", body)):
-        if _count_words(paragraph) <= max_words:
-            yield paragraph
-        elif _TABLE.match(paragraph):
-            yield from _split_table(paragraph.split("\n"), max_words)
-        else:
-            yield from _split_long(paragraph, max_words)
-
-
-def _count_words(text: str) -> int:
-    """The number of words in a text; the bars of a table do not count."""
-    return sum(word != "|" for word in text.split())
-
-
-def _split_table(lines: list[str], max_words: int) -> Iterator[str]:
-    """A table's rows in parts of at most `max_words`, each below the header, without which a row has no meaning."""
-    header, rows = lines[:2], lines[2:]
-    remaining_words = max(1, max_words - sum(_count_words(line) for line in header))
-    for part in _join_parts(rows, remaining_words):
-        yield "\n".join([*header, part])
-
-
-def _split_long(paragraph: str, max_words: int) -> Iterator[str]:
-    """A long paragraph in parts of at most `max_words`, at the same places whatever its line breaks."""
-    words = list(_WORD.finditer(paragraph))
-    lines = {match.end() for match in _OWN_LINE.finditer(paragraph)}
-    if _NUMBERED.match(paragraph):
-        lines |= {match.end() for match in _NUMBERED.finditer(paragraph)}
-    if paragraph.startswith(_FENCES):
-        lines = {match.end() for match in _ANY_LINE.finditer(paragraph)}
-    start = 0
-    while len(words) - start > max_words:
-        end = _choose_end(words, lines, start, max_words)
-        yield paragraph[words[start].start() : words[end - 1].end()]
-        start = end
-    if start < len(words):
-        yield paragraph[words[start].start() :]
-
-
-def _choose_end(words: list[re.Match[str]], lines: set[int], start: int, max_words: int) -> int:
-    """The index of the word to cut before: at a line of its own, else after a sentence, else at the limit.
-
-    Searched backwards from the limit to its half, so that parts are not too small.
-    """
-    limit = start + max_words
-    candidates = range(limit, start + max_words // 2, -1)
-    at_line = (index for index in candidates if words[index].start() in lines)
-    at_sentence = (index for index in candidates if words[index - 1].group().endswith(_SENTENCE_ENDS))
-    return next(at_line, next(at_sentence, limit))

@@ -15,8 +15,7 @@ from ragtide.pipelines.training.samples import best_chunk
 
 # Part of the tuning settings: change it when pairs are built differently, so that embedders tuned before count as old.
 PAIRS_VERSION = "headings-and-questions"
-# reStructuredText roles (:class:`Name <target>`) and the markup of code and emphasis, which no query contains.
-_ROLE = re.compile(r":[\w:+-]+:`~?([^`<]+?)(?:\s*<[^`]*>)?`")
+# The markup of code and emphasis, which no query contains.
 _MARKS = re.compile(r"[`*]+")
 # Passages searched for each hard negative wanted.
 CANDIDATES_PER_NEGATIVE = 10
@@ -117,7 +116,42 @@ def _last_part(heading: str) -> str:
 
 
 def _plain(heading: str) -> str:
-    return _MARKS.sub("", _ROLE.sub(r"\1", heading)).strip()
+    return _MARKS.sub("", _replace_roles(heading)).strip()
+
+
+def _replace_roles(heading: str) -> str:
+    """Replace reStructuredText roles, such as :class:`Name <target>`, by their names."""
+    # Not by a pattern, which would try each colon of a long run of them.
+    parts = heading.split("`")
+    plain: list[str] = []
+    at = 0
+    while at < len(parts) - 2:
+        start, name = _role_start(parts[at]), _role_name(parts[at + 1])
+        if start is None or name is None:
+            plain += [parts[at], "`"]
+            at += 1
+        else:
+            plain += [parts[at][:start], name]
+            at += 2
+    return "".join(plain) + "`".join(parts[at:])
+
+
+def _role_start(text: str) -> int | None:
+    """Where the role begins that `text` ends with, such as :py:class: (its backtick not included); None without one."""
+    run = len(text)
+    while run and (text[run - 1].isalnum() or text[run - 1] in "_:+-"):
+        run -= 1
+    start = text.find(":", run)
+    return start if text.endswith(":") and start < len(text) - 2 else None
+
+
+def _role_name(content: str) -> str | None:
+    """The name in a role's content, `Name`, `~Name` or `Name <target>`; None if it is not a role's content."""
+    for text in dict.fromkeys((content.removeprefix("~"), content)):
+        name, bracket, target = text.partition("<")
+        if name and (not bracket or target.endswith(">")):
+            return (name.rstrip() or name[0]) if bracket else name
+    return None
 
 
 def _normalized(text: str) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ragtide.pipelines.data.text import NumberSet, stated_values
+from ragtide.pipelines.data.text import NumberSet, require_whole_characters, stated_values
 from ragtide.pipelines.index.search import Passage, Retriever
 from ragtide.pipelines.models.prompts import conversation_prompt
 from ragtide.pipelines.params import Params
@@ -113,6 +113,7 @@ def draw_position(example: Example, seed: int, purpose: str) -> float:
 def decline_answer(completion: str, reply: str) -> str:
     """`reply` in the form of `completion`: a JSON object keeps its keys and gets `reply` as each value."""
     try:
+        require_whole_characters(completion)
         content = json.loads(completion)
     except (ValueError, RecursionError):
         return reply

@@ -387,8 +387,8 @@ def test_a_folder_reads_only_the_requested_documents(tmp_path: Path, monkeypatch
     write(made.workspace.kb / "3.md", "Another.")
     folder = made.folder()
     opened: list[str] = []
-    read_document = folder.library.read
-    monkeypatch.setattr(folder.library, "read", lambda name: opened.append(name) or read_document(name))
+    read_documents = folder.library.read
+    monkeypatch.setattr(folder.library, "read", lambda names: opened.extend(names) or read_documents(names))
     before = made.shelf.index.rows()
     built = made.shelf.index.refresh(folder, "s", no_progress)
     assert (opened, built.embedded) == (["3.md"], 1)

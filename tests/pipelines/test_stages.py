@@ -29,7 +29,7 @@ from ragtide.pipelines.records.release import BuiltIndex, BuiltModel
 from ragtide.pipelines.stages import run_stage
 from tests import fakes
 from tests.conftest import write_project
-from tests.factories import write
+from tests.factories import md5, write
 
 MakeProject = Callable[..., Path]
 ROOT = Path(__file__).parent.parent.parent
@@ -313,14 +313,14 @@ def test_an_unreadable_page_keeps_its_rows_and_is_retried(root: Path) -> None:
 
 
 def test_a_page_is_retried_after_its_converter_was_installed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(root / "data/kb/late.pdf", b"%PDF-1.4")
+    content = b"%PDF-1.4"
+    write(root / "data/kb/late.pdf", content)
     with monkeypatch.context() as patch:
         patch.setattr(reading, "converter_signature", lambda: "without")
         for _ in range(4):
             built(root)
-    monkeypatch.setattr(
-        reading, "convert_document", lambda path, content: "text" if path == "late.pdf" else content.decode()
-    )
+    # As if the installed library had converted it.
+    write(root / f".ragtide/texts/{md5(content.decode())}-{reading.CONVERTER}.pdf", "text")
     built(root)
     assert "late.pdf" in documents(root)
 

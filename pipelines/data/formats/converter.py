@@ -55,7 +55,8 @@ def is_document(path: str) -> bool:
 def convert_document(path: str, content: bytes) -> str:
     """The text of a document's bytes, the same for the same bytes; of `path` only the ending matters.
 
-    Raises DocumentError, and nothing else, where there is none.
+    Raises DocumentError where there is none, and MemoryError where there is no memory for it, and nothing else. Called
+    in the processes that read documents (data/reading_process.py), which bound its time and memory.
     """
     convert = _CONVERTERS.get(PurePosixPath(path).suffix.lower())
     if convert is None:
@@ -74,7 +75,7 @@ def convert_document(path: str, content: bytes) -> str:
 def _convert_guarded(convert: Callable[[bytes], str], content: bytes) -> str:
     try:
         return convert(content)
-    except DocumentError:
+    except (DocumentError, MemoryError):
         raise
     except RecursionError as problem:
         raise DocumentError("is nested too deeply to be read: simplify it or remove it") from problem

@@ -44,7 +44,7 @@ def _members(document: dict[str, Any]) -> Iterator[str]:
     """An object's own fields, then a paragraph for each object in it, then a section for each list of objects."""
     lists = {key: value for key, value in document.items() if _is_list_of_objects(value)}
     objects = {key: value for key, value in document.items() if isinstance(value, dict)}
-    yield _field_lines({key: value for key, value in document.items() if key not in lists.keys() | objects.keys()})
+    yield _field_lines({key: value for key, value in document.items() if key not in lists and key not in objects})
     for key, value in objects.items():
         yield _field_lines(value, key)
     for key, value in lists.items():
@@ -62,9 +62,10 @@ def _records(records: list[Any], level: int = 1) -> Iterator[str]:
     If any record has a title, those without get the heading "Record", so that they do not fall under another's title.
     """
     titles = [_title(record) for record in records]
+    are_titled = any(titles)
     for record, title in zip(records, titles, strict=True):
         body = _field_lines(record)
-        if body and any(titles):
+        if body and are_titled:
             yield f"{'#' * level} {title or 'Record'}"
         if body:
             yield body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from itertools import groupby
 
 HEADING_CHARACTERS = 120
 
@@ -15,6 +16,11 @@ def shorten_heading(text: str) -> str:
 
 def tidy_markdown(text: str) -> str:
     """Strip blanks at line ends, put blank lines around tables, and reduce runs of blank lines to one."""
-    lines = "\n".join(line.rstrip() for line in text.replace("\r\n", "\n").split("\n"))
-    separated = re.sub(r"(?:^\|.*\|(?:\n|\Z))+", r"\n\g<0>\n", lines, flags=re.MULTILINE)
+    lines = (line.rstrip() for line in text.replace("\r\n", "\n").split("\n"))
+    blocks = ((is_row, "\n".join(block)) for is_row, block in groupby(lines, _is_row))
+    separated = "\n".join(f"\n{block}\n" if is_row else block for is_row, block in blocks)
     return re.sub(r"\n{3,}", "\n\n", separated).strip()
+
+
+def _is_row(line: str) -> bool:
+    return len(line) > 1 and line.startswith("|") and line.endswith("|")

@@ -122,11 +122,25 @@ def _run_markitdown(converter: str, ending: str, content: bytes, **options: Any)
 
 
 def _replace_pictures(text: str) -> str:
-    """Replace each picture by its description; a file name, or "Picture 3" with its file, becomes nothing."""
+    """Replace each picture, `![description](target)`, by its description."""
+    # Not by a pattern, which would search for the end of a picture again from each "![".
+    parts: list[str] = []
+    done = closing = 0
+    start = text.find("![")
+    while start >= 0:
+        if closing < start + 2:
+            closing = text.find("]", start + 2)
+        end = text.find(")", closing) if text.startswith("](", closing) else start + 1
+        if closing < 0 or end < 0:
+            break
+        if end > closing:
+            parts += [text[done:start], _description(text[start + 2 : closing], text[closing + 2 : end])]
+            done = end + 1
+        start = text.find("![", end + 1)
+    return "".join([*parts, text[done:]])
 
-    def description_of(picture: re.Match[str]) -> str:
-        description, target = picture.groups()
-        is_generated = re.sub(r"\W", "", description) + ".jpg" == target or _PICTURE_FILE.fullmatch(description)
-        return "" if is_generated else description
 
-    return re.sub(r"!\[([^\]]*)\]\(([^)]*)\)", description_of, text)
+def _description(text: str, target: str) -> str:
+    """The description of a picture; a file name, or "Picture 3" with its file, becomes nothing."""
+    is_generated = re.sub(r"\W", "", text) + ".jpg" == target or _PICTURE_FILE.fullmatch(text)
+    return "" if is_generated else text

@@ -39,12 +39,12 @@ def _detect_delimiter(text: str) -> str:
 
 def pipe_table(rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table with the first row as its header; a single cell above a wide table becomes a paragraph."""
-    cells, captions = _clean_cells(rows), []
-    width = max(map(len, cells), default=0)
-    while width > 2 and len(cells) > 1 and len(cells[0]) == 1:
-        captions.append(cells.pop(0)[0])
+    cells = _clean_cells(rows)
     if not cells:
         return ""
+    width = max(map(len, cells))
+    first = next(at for at, row in enumerate(cells) if len(row) > 1) if width > 2 else 0
+    captions, cells = [row[0] for row in cells[:first]], cells[first:]
     header = cells[0] + [""] * (width - len(cells[0]))
     lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * width, *cells[1:])]
     return "\n\n".join([*captions, "\n".join(lines)])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ragtide.pipelines import corpus
-from ragtide.pipelines.data.documents import DocumentReader
+from ragtide.pipelines.data.documents import DocumentReader, ReadDocument
 from ragtide.pipelines.history.history import FILTERED_EXAMPLES
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
-from ragtide.pipelines.records.data import DataIssue, Document
+from ragtide.pipelines.records.data import DataIssue
 from ragtide.pipelines.training.examples import Example, read_examples
 from tests.factories import BASE, write
 from tests.flows.cli.commands import MakeProject, add_examples, at, document, errors, fill
@@ -58,11 +59,11 @@ def test_status_reads_neither_documents_nor_training_examples(
     root = add_examples(fill(make_project()), FINE, LEAK)
     release_of(Project.open(root, no_progress), BASE)
     read: list[str] = []
-    read_document = DocumentReader.read
+    read_documents = DocumentReader.read
 
-    def counting_read(reader: DocumentReader, name: str) -> Document | None:
-        read.append(name)
-        return read_document(reader, name)
+    def counting_read(reader: DocumentReader, names: Iterable[str]) -> Iterator[tuple[str, ReadDocument | None]]:
+        read.extend(names)
+        return read_documents(reader, names)
 
     def counting_lines(folder: Path, files: dict[str, str]) -> list[Example | DataIssue]:
         read.extend(files)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from ragtide.pipelines.data import documents as module
 from ragtide.pipelines.data.documents import DocumentReader, require_documents, supported_documents
 from ragtide.pipelines.data.formats.converter import CONVERTER
-from ragtide.pipelines.data.formats.errors import MISSING_LIBRARIES, DocumentError
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.data import Document, Quarantine, QuarantinedDocument
@@ -35,9 +34,14 @@ def project(root: Path, **pages: str | bytes) -> Workspace:
 def run_cycle(space: Workspace) -> tuple[dict[str, Document | None], DocumentReader]:
     """Read all due documents and write the quarantine, as one cycle does."""
     library = DocumentReader(space, take_snapshot(space))
-    read = {path: library.read(path) for path in sorted(library.due)}
+    read = read_due(library)
     library.keep()
     return read, library
+
+
+def read_due(library: DocumentReader) -> dict[str, Document | None]:
+    """Path -> document of all due documents; None for those that cannot be read."""
+    return {path: read.document if read else None for path, read in library.read(sorted(library.due))}
 
 
 def quarantine_of(space: Workspace) -> dict[str, QuarantinedDocument]:
@@ -95,24 +99,23 @@ def test_a_document_that_changed_since_the_snapshot_is_an_error(
     if content is not None:
         write(space.kb / "page.md", content)
     with pytest.raises(UserError, match=rf"page\.md.* {message}"):
-        library.read("page.md")
+        list(library.read(["page.md"]))
 
 
-def test_a_slow_format_is_converted_once_per_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_format_is_converted_once_per_content(tmp_path: Path) -> None:
     space = project(tmp_path, page__html="<h1>Ports</h1>", twin__html="<h1>Ports</h1>", other__html="<h1>Tanks</h1>")
-    converted: list[str] = []
-
-    def counted(path: str, content: bytes) -> str:
-        converted.append(path)
-        return f"text of {content.decode()}"
-
-    monkeypatch.setattr(module, "convert_document", counted)
     first, _ = run_cycle(space)
+    assert {file.name for file in space.texts.iterdir()} == {
+        f"{md5(content)}-{CONVERTER}.html" for content in ("<h1>Ports</h1>", "<h1>Tanks</h1>")
+    }
+    assert run_cycle(space)[0] == first
+    write(space.texts / f"{md5('<h1>Ports</h1>')}-{CONVERTER}.html", "the cached text")
     second, _ = run_cycle(space)
-    assert second == first
-    assert sorted(converted) == ["good.md", "good.md", "other.html", "page.html"]
-    assert first["twin.html"] is not None
-    assert first["twin.html"].text == "text of <h1>Ports</h1>"
+    assert {name: document.text for name, document in second.items() if document and name != "good.md"} == {
+        "page.html": "the cached text",
+        "twin.html": "the cached text",
+        "other.html": first["other.html"] and first["other.html"].text,
+    }
 
 
 # --- quarantine -----------------------------------------------------------------------------------------------------
@@ -207,20 +210,15 @@ def test_a_document_that_was_too_large_is_read_after_the_limit_is_raised(tmp_pat
 def test_a_document_is_read_after_its_missing_library_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = project(tmp_path, page__pdf=b"%PDF-1.4 ...")
-
-    def without(path: str, _content: bytes) -> str:
-        if path.endswith(".pdf"):
-            raise DocumentError(MISSING_LIBRARIES)
-        return "text"
-
+    content = b"%PDF-1.4 ..."
+    space = project(tmp_path, page__pdf=content)
     with monkeypatch.context() as patch:
         patch.setattr(module, "converter_signature", lambda: CONVERTER)
-        patch.setattr(module, "convert_document", without)
         for _ in range(LIMIT + 1):
             run_cycle(space)
     monkeypatch.setattr(module, "converter_signature", lambda: f"{CONVERTER}+formats")
-    monkeypatch.setattr(module, "convert_document", lambda _path, _content: "text")
+    # As if the installed library had converted it.
+    write(space.texts / f"{md5(content.decode())}-{CONVERTER}.pdf", "text")
     read, _ = run_cycle(space)
     assert read.get("page.pdf")
     assert quarantine_of(space) == {}
@@ -230,7 +228,7 @@ def test_reading_without_keep_uses_no_attempt(tmp_path: Path) -> None:
     space = project(tmp_path, bad__md=BAD)
     for _ in range(LIMIT + 2):
         library = DocumentReader(space, take_snapshot(space))
-        assert library.read("bad.md") is None
+        assert list(library.read(["bad.md"])) == [("bad.md", None)]
     assert not space.quarantine_file.exists()
 
 
@@ -238,7 +236,7 @@ def test_reading_twice_in_a_cycle_counts_as_one_attempt(tmp_path: Path) -> None:
     space = project(tmp_path, bad__md=BAD)
     library = DocumentReader(space, take_snapshot(space))
     for _ in range(3):
-        library.read("bad.md")
+        list(library.read(["bad.md"]))
     library.keep()
     assert quarantine_of(space)["bad.md"].attempts == 1
 

@@ -83,6 +83,10 @@ def test_only_a_line_feed_ends_a_line(separator: str, tmp_path: Path) -> None:
     ]
 
 
+def test_a_character_that_is_escaped_as_a_pair_is_read(tmp_path: Path) -> None:
+    assert read(tmp_path, {"a.jsonl": '{"text": "\\ud83d\\ude00"}'}) == [("a.jsonl:1", "\U0001f600")]
+
+
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.lists(st.none() | TEXTS, max_size=8))
 def test_written_lines_are_read_back(texts: list[str | None]) -> None:
@@ -102,6 +106,11 @@ def test_written_lines_are_read_back(texts: list[str | None]) -> None:
         ('{"text": 3}', "text: Input should be a valid string"),
         ('{"text": "a", "number": "many"}', "number: Input should be a valid integer"),
         ('{"text": "a", "colour": "red"}', "colour: Extra inputs are not permitted"),
+        ('{"text": "half \\ud800"}', "contains half a character (\\ud800)"),
+        ('{"text": "half \\uDC00\\ud83d"}', "contains half a character (\\udc00)"),
+        ('{"half \\ud800": 1, "text": "a"}', "contains half a character (\\ud800)"),
+        ('{"text": "a", "number": 1, "text": "b"}', "text: the key is given twice"),
+        ('{"text": "a", "colour": {"deep": [{"x": 1, "x": 1}]}}', "x: the key is given twice"),
         ('["text"]', "Input should be a valid dictionary"),
         ("null", "Input should be a valid dictionary"),
     ],

@@ -175,7 +175,9 @@ def test_the_fields_of_a_json_text_are_its_leaves_by_their_paths(text: str, fiel
     assert json_fields(text) == fields
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", '{"a": 1', "{'a': 1}", '{"a": NaN}', "[" * 100_000], ids=repr)
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", '{"a": 1', "{'a': 1}", '{"a": NaN}', "[" * 100_000, r'{"a": "\ud800"}'], ids=repr
+)
 def test_text_that_is_not_json_has_no_fields(text: str) -> None:
     assert json_fields(text) is None
 

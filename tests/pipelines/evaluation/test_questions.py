@@ -104,6 +104,8 @@ def test_a_golden_set_without_questions_raises_with_an_example_line(
         ({"answers": [42]}, "answers.0: Input should be a valid string"),
         ({"docs": [""]}, "docs.0: String should have at least 1 character"),
         ({"format": "("}, "format: not a regular expression (missing ), unterminated subpattern"),
+        ({"format": "(([a-z])+.)+[A-Z]([a-z])+"}, "takes more than 1 s to match"),
+        ({"question": "half \ud800"}, "contains half a character (\\ud800)"),
         ({"answer": "42"}, "answer: Extra inputs are not permitted"),
         ({"scorer": "fuzzy"}, "scorer: Input should be 'contains', 'exact'"),
         ({"scorer": "json_f1", "answers": ["{}", "no JSON"]}, "each of the answers must be JSON"),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.scoring import grade_answer, is_well_formed
 from ragtide.pipelines.params import ScoreParams
 from ragtide.pipelines.records.evaluation import ScorerName
@@ -37,6 +38,13 @@ PAIRS = st.lists(st.tuples(st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 1.
 )
 def test_an_answer_is_well_formed_when_all_of_it_has_the_format(answer: str, pattern: str | None, formed: bool) -> None:
     assert is_well_formed(answer, question(format=pattern)) is formed
+
+
+def test_a_format_that_would_take_years_is_an_error_that_names_the_question() -> None:
+    slow = question("dates", format="(([a-z])+.)+[A-Z]([a-z])+")
+    assert is_well_formed("abcX", slow) is False
+    with pytest.raises(UserError, match=r"golden question 'dates' takes more than 1 s to match 600 characters"):
+        is_well_formed("a" * 600, slow)
 
 
 @pytest.mark.parametrize(

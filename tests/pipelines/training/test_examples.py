@@ -400,3 +400,29 @@ def test_issues_are_an_error_in_strict_mode_that_lists_the_first_few() -> None:
 def test_issues_are_no_error_otherwise_and_no_issues_never_are() -> None:
     require_valid(ISSUES, params_with("skip"))
     require_valid([], params_with("refuse"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r'{"prompt": "When?", "completion": "half \ud800"}',
+        r'{"messages": [{"role": "user", "content": "\udfff"}, {"role": "assistant", "content": "Now."}]}',
+        '{"prompt": "When?", "completion": "Now.", "completion": "Later."}',
+    ],
+)
+def test_a_line_with_half_a_character_or_a_key_twice_is_filtered_and_named(line: str, tmp_path: Path) -> None:
+    good = json.dumps({"prompt": "When?", "completion": "Now."})
+    first, issue, last = read(tmp_path, a=f"{good}\n{line}\n{good}\n")
+    assert isinstance(first, Example)
+    assert isinstance(last, Example)
+    assert isinstance(issue, DataIssue)
+    assert (issue.where, issue.kind) == ("a.jsonl:2", IssueKind.INVALID_LINE)
+
+
+def test_half_a_character_inside_of_a_json_answer_stops_nothing(tmp_path: Path) -> None:
+    completion = json.dumps({"value": "\ud800 7"})
+    [example] = examples(tmp_path, a=json.dumps({"prompt": "When?", "completion": completion, "doc": "b.md"}))
+    validated = validate_examples([example], PAGES, [], PARAMS)
+    assert [issue.kind for issue in validated.filtered] == [IssueKind.STALE]
+    for issue in validated.filtered:
+        issue.model_dump_json()

@@ -257,6 +257,7 @@ def test_the_draw_has_the_share_and_depends_on_the_seed() -> None:
         ('["May"]', "?"),
         ("42", "?"),
         ('{"value": "May"', "?"),
+        (r'{"\ud800": "May"}', "?"),
     ],
 )
 def test_a_declined_answer_keeps_the_form_of_a_json_object(completion: str, declined: str) -> None:

@@ -118,7 +118,7 @@ def test_every_other_format_is_read_without_the_extra(ending: str, monkeypatch: 
     assert "8080" in convert_document(f"a{ending}", sample(ending))
 
 
-@pytest.mark.parametrize("problem", [MemoryError("no\nroom"), KeyError("w" * 999), AssertionError(), OSError(2, "x")])
+@pytest.mark.parametrize("problem", [ValueError("no\nroom"), KeyError("w" * 999), AssertionError(), OSError(2, "x")])
 def test_any_exception_of_a_converter_becomes_one_line(problem: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> str:
         warnings.warn("odd", stacklevel=1)
@@ -129,6 +129,15 @@ def test_any_exception_of_a_converter_becomes_one_line(problem: Exception, monke
     assert message.startswith(f"its converter failed: {type(problem).__name__}: ")
     assert "\n" not in message
     assert len(message) < 300
+
+
+def test_a_lack_of_memory_is_left_to_the_process_that_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> str:
+        raise MemoryError
+
+    monkeypatch.setitem(converter._CONVERTERS, ".pdf", fails)
+    with pytest.raises(MemoryError):
+        convert_document("a.pdf", b"%PDF")
 
 
 def assert_text_or_error(path: str, content: bytes) -> None:
