@@ -154,9 +154,9 @@ def running_server(project: Path) -> str | None:
 def credentials(environment: Mapping[str, str]) -> dict[str, str]:
     """The clients' credentials, derived from the servers' passwords in `environment`, except those set already."""
     derived = {}
-    if PREFECT_AUTH in environment:
+    if environment.get(PREFECT_AUTH):
         derived["PREFECT_API_AUTH_STRING"] = environment[PREFECT_AUTH]
-    if MLFLOW_AUTH in environment:
+    if environment.get(MLFLOW_AUTH):
         derived["MLFLOW_TRACKING_USERNAME"] = environment.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin")
         derived["MLFLOW_TRACKING_PASSWORD"] = environment[MLFLOW_AUTH]
     return {key: value for key, value in derived.items() if key not in environment}

@@ -22,7 +22,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from ragtide.flows.terminal import SafeConsole
+from ragtide.flows.terminal import SafeConsole, make_logs_safe
 from ragtide.pipelines.safe_text import escape_controls, escape_json, format_traceback, mask_secrets
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def wrapped(*arguments: Any, quiet: bool = False, verbose: bool = False, **options: Any) -> None:
+        make_logs_safe()
         if quiet or verbose:
             set_verbosity(quiet, verbose)
         with _stdout_for_json() if options.get("as_json") else nullcontext(), _errors_in_one_line(options):

@@ -180,6 +180,7 @@ def test_client_credentials_come_from_the_servers_passwords_unless_the_user_set_
         "MLFLOW_TRACKING_PASSWORD": "two",
     }
     assert credentials({}) == {}
+    assert credentials(dict.fromkeys(servers, "")) == {}
     assert credentials(servers) == derived
     assert credentials(servers | {"PREFECT_API_AUTH_STRING": "me:mine"}).keys() == {
         "MLFLOW_TRACKING_USERNAME",
