@@ -23,6 +23,7 @@ from ragtide.flows.terminal import SafeConsole
 from ragtide.flows.triggers import watcher
 from tests.conftest import write_project
 from tests.factories import write
+from tests.projects import Home
 
 COMMANDS: dict[str, Any] = {entry.words: entry.command for entry in every_command()}
 # A style that no view of ours has, an OSC link, a bell, C1, carriage return, backspace, bidirectional and zero-width.
@@ -73,7 +74,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     LanceDB takes no escape character in the path of a project.
     """
-    root = write_project(tmp_path_factory.mktemp("terminal") / "project\u202e", policy={"approve_above_seconds": 0})
+    root = write_project(tmp_path_factory.mktemp("terminal") / "project\u202e")
     page = f"# Pump {NASTY}\n\n## Pump {NASTY} 1\n\n- End of life: {NASTY}2027-01-01{NASTY}\n\nText {NASTY} text.\n"
     for name in (f"{SHORT}.md", "plain.md"):
         write(root / "data/kb" / name, page)
@@ -93,7 +94,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write(root / "data/train" / f"lines{SHORT}.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines) + NASTY)
     result = CliRunner().invoke(app, ["run", "--project", str(root)])
-    assert result.exit_code in (0, 3), result.output
+    assert result.exit_code == 0, result.output
+    Home(root).set("policy", approve_above_seconds=0)
     write(root / "data/kb" / "plain.md", page.replace("2027", "2029"))
     return root
 
@@ -152,6 +154,8 @@ def test_a_usage_error_repeats_no_control_character(line: list[str], mode: str) 
 def test_the_output_names_what_it_escapes(root: Path) -> None:
     result = CliRunner().invoke(app, ["status", "--project", str(root)])
     assert f"bad{SHORT}.pdf".encode("unicode_escape").decode() in result.stdout
+    answer = CliRunner().invoke(app, ["ask", "When does Pump 1 reach end of life?", "--project", str(root)])
+    assert "Pump \\x1b[31;5;35m" in answer.stdout
     document = CliRunner().invoke(app, ["diff", "--json", "--project", str(root)]).stdout
     assert json.loads(document)["kind"] == "diff"
 
