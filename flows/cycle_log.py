@@ -7,26 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from matplotlib.figure import Figure
 
 from ragtide.flows.prefect_server.artifacts import rename_run, show_markdown
+from ragtide.flows.prefect_server.notifications import run_logger
 from ragtide.pipelines.corpus import Corpus
+from ragtide.pipelines.data.imports import ImportUpdate
 from ragtide.pipelines.evaluation.answers import answers_table, verdict_rows
 from ragtide.pipelines.history import costs
-from ragtide.pipelines.history.history import EXPECTED_POINTS, FORECAST_SECONDS
+from ragtide.pipelines.history.freshness import measure_freshness, read_source_times
+from ragtide.pipelines.history.history import EXPECTED_POINTS, FORECAST_SECONDS, LAG_SECONDS
 from ragtide.pipelines.ports import TrainingResult
 from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Decision, Plan
 from ragtide.pipelines.records.evaluation import GoldenQuestion, Verdict
-from ragtide.pipelines.records.release import BuiltModel
+from ragtide.pipelines.records.release import BuiltModel, Release
 from ragtide.pipelines.registry.cycles import WORK
 from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.reports.data import issues_markdown, quarantine_markdown
 from ragtide.pipelines.reports.decision import decision_markdown
 from ragtide.pipelines.reports.decision_plot import decision_plot
+from ragtide.pipelines.reports.markdown import markdown_table
 from ragtide.pipelines.reports.page import write_page
 from ragtide.pipelines.reports.signals import evidence_metrics
 from ragtide.pipelines.reports.verdict import retrieval_metrics, suite_metrics, verdict_markdown, verdict_plot
@@ -69,6 +75,27 @@ def log_decision(project: Project, logs: StepLogs, plan: Plan, digest: str) -> N
     cycle.describe("\n".join(f"- {sentence}" for sentence in decision_sentences(decision)))
     cycle.rename(f"{cycle.name} {decision.action}")
     rename_run(f"keep-current {project.workspace.root.name}: {decision.action}")
+
+
+def freshness_metrics(project: Project, live: Release | None, snapshot: Snapshot) -> dict[str, float | None]:
+    """How long the data has waited for this cycle."""
+    now = datetime.now(UTC)
+    source = read_source_times(project.workspace, snapshot, now)
+    freshness = measure_freshness(source, live, project.registry.history(), now)
+    return {LAG_SECONDS: freshness.lag_seconds, "source_age_seconds": freshness.source_age_seconds}
+
+
+def log_imports(cycle: RunLog, imports: Sequence[ImportUpdate]) -> None:
+    """Log what updating the imports changed; a source that does not answer stops nothing, and is a warning."""
+    unavailable = [source for source in imports if source.problem]
+    for source in unavailable:
+        run_logger().warning("import %s stays as it was: %s", source.name, source.problem)
+    if imports:
+        rows = [(source.name, source.source, str(source.changed), source.problem or "") for source in imports]
+        cycle.text("imports.md", markdown_table(("import", "from", "files changed", "why not updated"), rows))
+        cycle.metrics({"imports": len(imports), "imports_not_updated": len(unavailable)})
+    names = ", ".join(source.name for source in unavailable)
+    cycle.tags({"imports_not_updated": names} if unavailable else {})
 
 
 def log_issues(cycle: RunLog, corpus: Corpus) -> None:

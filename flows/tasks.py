@@ -10,13 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from ragtide.flows.cycle_log import StepLogs, log_decision, log_issues, log_training, log_verdict
+from ragtide.flows.cycle_log import (
+    StepLogs,
+    freshness_metrics,
+    log_decision,
+    log_imports,
+    log_issues,
+    log_training,
+    log_verdict,
+)
 from ragtide.flows.prefect_server.artifacts import rename_run
 from ragtide.flows.prefect_server.notifications import run_logger
 from ragtide.flows.prefect_server.queue import RunQueue, answer_queued, coalesce_queue
@@ -36,9 +43,8 @@ from ragtide.pipelines.errors import UnavailableError, UserError
 from ragtide.pipelines.evaluation.attribution import choose_withheld
 from ragtide.pipelines.evaluation.gate import allowed_losses
 from ragtide.pipelines.history import costs
-from ragtide.pipelines.history.approvals import approved_actions, consume_approvals, read_approvals
-from ragtide.pipelines.history.freshness import measure_freshness, read_source_times
-from ragtide.pipelines.history.history import ACTION_SECONDS, LAG_SECONDS
+from ragtide.pipelines.history.approvals import consume_approvals, is_action_approved
+from ragtide.pipelines.history.history import ACTION_SECONDS
 from ragtide.pipelines.history.withheld import (
     read_withheld,
     release_documents,
@@ -70,7 +76,7 @@ from ragtide.pipelines.release.lineage import DeletedDocuments, flag_releases, r
 from ragtide.pipelines.release.proof import prove_candidate
 from ragtide.pipelines.release.publish import publish_candidate
 from ragtide.pipelines.reports.data import maintenance_markdown, withheld_markdown
-from ragtide.pipelines.reports.markdown import list_some, markdown_table
+from ragtide.pipelines.reports.markdown import list_some
 from ragtide.pipelines.reports.verdict import failed_checks
 from ragtide.pipelines.training.embedder_tuning import build_embedder
 from ragtide.pipelines.training.pairs import build_pairs
@@ -174,8 +180,8 @@ def observe(cycle: CycleContext, plan: str | None) -> Snapshot:
     with project.registry.step("observe", cycle.log) as log:
         if plan:
             load_current_plan(project, plan, take_snapshot(project.workspace))
-        elif project.workspace.params.triggers.update_imports and not _is_action_approved(project):
-            _update_imports(cycle)
+        elif project.workspace.params.triggers.update_imports and not is_action_approved(project.workspace):
+            log_imports(cycle.log, update_imports(project.workspace))
         check_stages(project.workspace)
         snapshot = record_snapshot(project.workspace)
         log.record("snapshot.json", snapshot)
@@ -183,37 +189,8 @@ def observe(cycle: CycleContext, plan: str | None) -> Snapshot:
         log.datasets(snapshot)
         cycle.log.datasets(snapshot)
         cycle.log.tags({"data_rev": snapshot.id, "params": project.workspace.params.digest()})
-        cycle.log.metrics(_freshness(cycle, snapshot))
+        cycle.log.metrics(freshness_metrics(project, cycle.live, snapshot))
         return snapshot
-
-
-def _freshness(cycle: CycleContext, snapshot: Snapshot) -> dict[str, float | None]:
-    """How long the data has waited for this cycle."""
-    project, now = cycle.project, datetime.now(UTC)
-    freshness = measure_freshness(
-        read_source_times(project.workspace, snapshot, now), cycle.live, project.registry.history(), now
-    )
-    return {LAG_SECONDS: freshness.lag_seconds, "source_age_seconds": freshness.source_age_seconds}
-
-
-def _is_action_approved(project: Project) -> bool:
-    """Whether a person approved an action for this very data: a change elsewhere must not undo that."""
-    approvals = read_approvals(project.workspace)
-    return bool(approvals) and bool(approved_actions(approvals, take_snapshot(project.workspace).id))
-
-
-def _update_imports(cycle: CycleContext) -> None:
-    """Update imported files. A source that does not answer stops nothing; it is logged."""
-    imports = update_imports(cycle.project.workspace)
-    unavailable = [source for source in imports if source.problem]
-    for source in unavailable:
-        get_run_logger().warning("import %s stays as it was: %s", source.name, source.problem)
-    if imports:
-        rows = [(source.name, source.source, str(source.changed), source.problem or "") for source in imports]
-        cycle.log.text("imports.md", markdown_table(("import", "from", "files changed", "why not updated"), rows))
-        cycle.log.metrics({"imports": len(imports), "imports_not_updated": len(unavailable)})
-    names = ", ".join(source.name for source in unavailable)
-    cycle.log.tags({"imports_not_updated": names} if unavailable else {})
 
 
 @step("decide")

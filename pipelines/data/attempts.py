@@ -18,6 +18,8 @@ from threading import Lock
 from typing import TypeAlias
 from uuid import uuid4
 
+from ragtide.pipelines.records.base import make_folder
+
 # (document, digest of its content, conditions of the reading).
 Attempt: TypeAlias = tuple[str, str, str]
 
@@ -58,7 +60,7 @@ class AttemptNotes:
 
     def _create(self) -> int:
         """The new file, locked before it has its name."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._file.parent)
         new = self._file.with_suffix(".new")
         descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

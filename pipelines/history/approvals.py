@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
+from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.withheld import read_withheld
 from ragtide.pipelines.records.action import Action
@@ -31,6 +32,12 @@ def approved_actions(approvals: Iterable[Approval], snapshot: str) -> tuple[Acti
     """The actions that a person approved for this very snapshot, and the parts of each; the cheapest first."""
     given = {approval.action for approval in approvals if approval.action and approval.snapshot == snapshot}
     return tuple(sorted(given | {part for action in given for part in action.parts}))
+
+
+def is_action_approved(workspace: Workspace) -> bool:
+    """Whether a person approved an action for the data as it is now: a change elsewhere must not undo that."""
+    approvals = read_approvals(workspace)
+    return bool(approvals) and bool(approved_actions(approvals, take_snapshot(workspace).id))
 
 
 def record_approval(workspace: Workspace, digest: str, plan: Plan, why: str) -> Approval:

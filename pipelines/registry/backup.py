@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ragtide.pipelines.data.dvc import database_damage
 from ragtide.pipelines.errors import UserError, summarize_error
+from ragtide.pipelines.records.base import make_folder
 
 KEPT_BACKUPS = 3
 # How SQLite describes a damaged file.
@@ -28,7 +29,7 @@ def back_up(database: Path, release: str) -> None:
     target = _folder(database) / f"{database.stem}-release-{release}.db"
     unfinished = target.with_suffix(".tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(unfinished)) as copy:
             source.backup(copy)
         unfinished.replace(target)

@@ -14,6 +14,7 @@ from ragtide.pipelines.data.hashing import file_hash, folder_hash, folder_list
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.models.weights import weights_digest
 from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.base import make_folder
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.release import Release
 from ragtide.pipelines.registry.client import QUOTED_CHARACTERS
@@ -101,5 +102,5 @@ def _intact_contents(workspace: Workspace, releases: list[Release]) -> dict[str,
 
 
 def _set_aside(file: Path, aside: Path) -> None:
-    aside.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(aside.parent)
     file.replace(aside)

@@ -277,7 +277,6 @@ def updated(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Workspace
         ]
 
     monkeypatch.setattr(tasks, "update_imports", update)
-    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=lambda *_: None))
     return updated
 
 
