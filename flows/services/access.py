@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-ANY_ADDRESS = ("0.0.0.0", "::")
+# The addresses that stand for all addresses of this machine, of these families.
+ANY_ADDRESS = {"0.0.0.0": (socket.AF_INET,), "::": (socket.AF_INET, socket.AF_INET6)}
 
 
 def is_loopback(host: str) -> bool:
@@ -43,11 +44,11 @@ def allowed_origins(host: str, port: int, named: Sequence[str] = ()) -> list[str
 
 def _own_names(host: str) -> Iterator[str]:
     """The names of what listens on `host`: every name and address of this machine, if it is an unspecified address."""
-    if host in ANY_ADDRESS:
-        yield from ("localhost", "127.0.0.1", "[::1]", socket.gethostname(), socket.getfqdn())
+    if families := ANY_ADDRESS.get(host):
+        yield from ("localhost", socket.gethostname())
         for addresses in psutil.net_if_addrs().values():
             for address in addresses:
-                if address.family in (socket.AF_INET, socket.AF_INET6):
+                if address.family in families:
                     yield host_in_url(address.address.partition("%")[0])
         return
     if host == "localhost":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 
+import psutil
 import pytest
 from pydantic import ValidationError
 
-from ragtide.flows.services.access import allowed_hosts, allowed_origins, is_loopback
+from ragtide.flows.services.access import allowed_hosts, allowed_origins, host_in_url, is_loopback
 from ragtide.pipelines.params import ServicesParams
 
 
@@ -34,9 +35,17 @@ def test_a_service_answers_under_the_names_of_its_address_only(host: str, names:
 
 
 def test_a_service_on_every_address_answers_under_the_names_of_this_machine() -> None:
-    hosts = allowed_hosts("0.0.0.0", 4200)
-    assert {"127.0.0.1:4200", "[::1]:4200", "localhost", socket.gethostname().lower()} <= set(hosts)
-    assert not [host for host in hosts if "*" in host or "%" in host]
+    for host, family in (("0.0.0.0", socket.AF_INET), ("::", socket.AF_INET6)):
+        addresses = {
+            host_in_url(address.address.partition("%")[0])
+            for interface in psutil.net_if_addrs().values()
+            for address in interface
+            if address.family == family
+        }
+        hosts = allowed_hosts(host, 4200)
+        assert {"127.0.0.1:4200", "localhost", socket.gethostname().lower(), *addresses} <= set(hosts)
+        assert not [name for name in hosts if "*" in name or "%" in name]
+    assert "[::1]" not in allowed_hosts("0.0.0.0", 4200)
 
 
 def test_named_hosts_are_taken_as_they_are_written() -> None:
