@@ -44,6 +44,7 @@ def verify_command(
     if as_json:
         emit_json(
             "verify",
+            deep=deep,
             repaired=[{"where": fixed.where, "what": fixed.what, "remedy": fixed.remedy} for fixed in repaired],
             mismatches=[
                 {"where": mismatch.where, "what": mismatch.what, "remedy": remedy} for mismatch, remedy in left

@@ -55,6 +55,7 @@ def test_help_imports_neither_the_commands_nor_the_records() -> None:
         "ragtide.flows.cli.console",
         "ragtide.flows.cli.main",
         "ragtide.flows.environment",
+        "ragtide.flows.interruption",
         "ragtide.flows.terminal",
         "ragtide.pipelines",
         "ragtide.pipelines.safe_text",

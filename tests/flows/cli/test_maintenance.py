@@ -18,6 +18,14 @@ def test_a_sound_project_has_no_mismatch(make_project: MakeProject) -> None:
     assert (found["kind"], found["mismatches"], found["repaired"]) == ("verify", [], [])
 
 
+def test_verification_says_what_it_has_not_read(make_project: MakeProject) -> None:
+    root = fill(make_project())
+    plain, deep = at(root, "verify")[1], at(root, "verify", "--deep")[1]
+    assert ("--deep" in plain, len(plain.splitlines())) == (True, 2)
+    assert ("--deep" in deep, len(deep.splitlines())) == (False, 1)
+    assert document(root, "verify", "--deep")["deep"] is True
+
+
 def test_a_mismatch_is_named_and_repaired_on_demand(indexed: Path) -> None:
     index = index_of(indexed)
     index.tag("release-9", index.latest() or 0)
