@@ -54,6 +54,7 @@ class _Process:
         # Without the current folder on its path: a project's folder may contain a json.py.
         command = [sys.executable, "-P", "-m", reading_process.__name__, str(os.getpid())]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._is_killed = False
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._replies = self._process.stdin, self._process.stdout
@@ -63,7 +64,7 @@ class _Process:
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        return not self._is_killed and self._process.poll() is None
 
     def read(self, task: ReadingTask) -> ReadText:
         """Raises DocumentError for a document that cannot be read within its limits, UserError for a changed file."""
@@ -87,6 +88,7 @@ class _Process:
         return _read_text(reply, task)
 
     def kill(self) -> None:
+        self._is_killed = True
         self._process.kill()
 
     def end(self, wait_seconds: float = 0) -> int:
@@ -160,10 +162,10 @@ class ReadingPool:
         """Cancel what has not begun, and kill the processes of what has."""
         for future in futures:
             if not future.cancel():
+                # Under the lock: a moment later its process may read another document.
                 with self._lock:
-                    process = self._reading.get(future)
-                if process:
-                    process.kill()
+                    if process := self._reading.get(future):
+                        process.kill()
 
     def _serve(self) -> None:
         process: _Process | None = None
@@ -191,8 +193,10 @@ class ReadingPool:
     def _run(self, call: _Call, process: _Process | None) -> _Process | None:
         """Complete a call and return the process for the next one."""
         try:
-            if process is None or not process.is_alive:
-                process = _Process()
+            if process and not process.is_alive:
+                process.end()
+                process = None
+            process = process or _Process()
             with self._lock:
                 self._reading[call.future] = process
             call.notify_start()
