@@ -57,20 +57,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="real honest documents, if present")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--without-growth", action="store_true")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("build", "honest", "growth"), default=("build", "honest", "growth")
+    )
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.build:
         run_stage("index", arguments.build, no_progress)
         return
-    fields: dict[str, object] = {}
     with TemporaryDirectory() as folder:
-        fields |= build_beside_hostile(Path(folder) / "hostile", arguments.data)
-        fields |= compare_honest(Path(folder) / "honest", arguments.data, arguments.rounds)
-    if not arguments.without_growth:
-        fields |= measure_growth()
-    update_results("safe", "hostile", fields)
-    print(json.dumps(fields, indent=2))
+        measures: dict[str, Callable[[], dict[str, object]]] = {
+            "build": lambda: build_beside_hostile(Path(folder) / "hostile", arguments.data),
+            "honest": lambda: compare_honest(Path(folder) / "honest", arguments.data, arguments.rounds),
+            "growth": measure_growth,
+        }
+        for part in arguments.parts:
+            fields = measures[part]()
+            update_results("safe", f"hostile, {part}", fields)
+            print(json.dumps(fields, indent=2), flush=True)
 
 
 def honest_files(data: Path) -> dict[str, bytes]:

@@ -30,9 +30,12 @@ from ragtide.pipelines.errors import UserError
 MAX_PROCESSES = 16
 # An idle process ends after so many seconds.
 IDLE_SECONDS = 60.0
-# The deadline is computing time. By the clock a document may take so many times as long, on a busy machine, or where
-# reading waits and does not compute.
+# The deadline is computing time. By the clock a document may take so many times as long and so many seconds more, on a
+# busy machine, or where reading waits and does not compute.
 CLOCK_FACTOR = 5
+CLOCK_SECONDS = 30
+# A process that closed its pipe exits within so many seconds, with the code that says why.
+EXIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,21 @@ class _Process:
         # Without the current folder on its path: a project's folder may contain a json.py.
         command = [sys.executable, "-P", "-m", reading_process.__name__, str(os.getpid())]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._is_killed = False
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._replies = self._process.stdin, self._process.stdout
         if self._replies.readline() != READY:
-            code = self.end()
+            code = self.end(EXIT_SECONDS)
             raise UserError(f"the process that reads documents ended at its start (exit code {code}): see above")
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        return not self._is_killed and self._process.poll() is None
 
     def read(self, task: ReadingTask) -> ReadText:
         """Raises DocumentError for a document that cannot be read within its limits, UserError for a changed file."""
-        clock_seconds = CLOCK_FACTOR * task.seconds
+        clock_seconds = CLOCK_FACTOR * task.seconds + CLOCK_SECONDS
         try:
             self._requests.write(json.dumps(asdict(task)).encode() + b"\n")
             self._requests.flush()
@@ -72,17 +76,27 @@ class _Process:
             line = self._replies.readline() if is_answered else b""
         except BrokenPipeError:
             is_answered, line = True, b""
+        if not is_answered:
+            self.end()
+            raise DocumentError(f"took more than {clock_seconds:g} s")
         if not line.endswith(b"\n"):
-            code = self.end()
-            raise DocumentError(_ending(code, task) if is_answered else f"took more than {clock_seconds:g} s")
-        return _read_text(json.loads(line), task)
+            raise DocumentError(_ending(self.end(EXIT_SECONDS), task))
+        reply = json.loads(line)
+        if "memory" in reply:
+            # The process ends itself: the next document must not meet it.
+            self.end()
+        return _read_text(reply, task)
 
     def kill(self) -> None:
+        self._is_killed = True
         self._process.kill()
 
-    def end(self) -> int:
-        """Kill the process if it lives, and return its exit code."""
-        self.kill()
+    def end(self, wait_seconds: float = 0) -> int:
+        """Kill the process if it still lives after `wait_seconds`, and return its exit code."""
+        try:
+            self._process.wait(wait_seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
         for pipe in (self._requests, self._replies):
             try:
                 pipe.close()
@@ -148,10 +162,10 @@ class ReadingPool:
         """Cancel what has not begun, and kill the processes of what has."""
         for future in futures:
             if not future.cancel():
+                # Under the lock: a moment later its process may read another document.
                 with self._lock:
-                    process = self._reading.get(future)
-                if process:
-                    process.kill()
+                    if process := self._reading.get(future):
+                        process.kill()
 
     def _serve(self) -> None:
         process: _Process | None = None
@@ -179,8 +193,10 @@ class ReadingPool:
     def _run(self, call: _Call, process: _Process | None) -> _Process | None:
         """Complete a call and return the process for the next one."""
         try:
-            if process is None or not process.is_alive:
-                process = _Process()
+            if process and not process.is_alive:
+                process.end()
+                process = None
+            process = process or _Process()
             with self._lock:
                 self._reading[call.future] = process
             call.notify_start()

@@ -23,7 +23,7 @@ from ragtide.pipelines.workspace import Workspace
 # Below the golden folder: regression suites, one file each (evaluation/regression.py).
 REGRESSION = "regression/"
 # Characters of the texts that each format is tried on.
-LONG_ANSWER = 500
+LONG_ANSWER = 1000
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 

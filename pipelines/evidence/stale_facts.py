@@ -17,6 +17,8 @@ from ragtide.pipelines.sampling import evenly_spaced, measure_mean
 LIMIT = 200
 # Words on each side of a value that must be around it: a sentence that is cut further away is still found.
 AROUND = 8
+# A sentence may be as long as a document; an embedder reads about a thousand characters of it.
+QUESTION_CHARACTERS = 5000
 
 
 class Searcher(Protocol):
@@ -44,7 +46,7 @@ def run_fact_checks(
     words that are around it in the check; a sentence of several words needs no place.
     """
     checked = evenly_spaced(checks, limit)
-    answers = reader.search([check.question for check in checked], top_k) if checked else []
+    answers = reader.search([check.question[:QUESTION_CHARACTERS] for check in checked], top_k) if checked else []
     return [_check_result(check, passages) for check, passages in zip(checked, answers, strict=True)]
 
 
@@ -62,7 +64,7 @@ def resurfaced_share(checks: Sequence[DeletionCheck], reader: Searcher, top_k: i
     if not checks:
         return Measure.unmeasured("no sentence was removed")
     checked = evenly_spaced(checks, LIMIT)
-    answers = reader.search([check.question for check in checked], top_k)
+    answers = reader.search([check.question[:QUESTION_CHARACTERS] for check in checked], top_k)
     resurfaced = [_is_found(check, passages) for check, passages in zip(checked, answers, strict=True)]
     return measure_mean([float(is_found) for is_found in resurfaced], params)
 

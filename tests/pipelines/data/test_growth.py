@@ -19,8 +19,8 @@ from bench.growth import (
 
 pytestmark = pytest.mark.slow
 USED, DYNAMIC = used_patterns()
-# n log n is 1.05 here, and what is quadratic 2: the rest is noise.
-LIMIT = 1.25
+# n log n is 1.05 here, and what is quadratic 2. The rest is for a loaded machine, whose caches are others' too.
+LIMIT = 1.4
 
 
 @pytest.mark.parametrize("used", USED, ids=[used.name for used in USED])
