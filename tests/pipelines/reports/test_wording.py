@@ -121,6 +121,9 @@ def test_both_at_once_that_were_rejected_before_are_named_as_such() -> None:
     )
 
 
+DETAILED = (Outcome.RELEASED, Outcome.REJECTED, Outcome.FAILED, Outcome.INTERRUPTED)
+
+
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_is_described_with_its_detail(outcome: Outcome) -> None:
     cycle = Cycle(
@@ -135,7 +138,7 @@ def test_every_outcome_is_described_with_its_detail(outcome: Outcome) -> None:
         release="4",
     )
     text = describe_outcome(cycle)
-    assert ("the disk is full" in text) is (outcome in (Outcome.RELEASED, Outcome.REJECTED, Outcome.FAILED))
+    assert ("the disk is full" in text) is (outcome in DETAILED)
     assert ("release 4" in text) is (outcome in (Outcome.RELEASED, Outcome.ROLLED_BACK))
     assert ("0123456789ab" in text) is (outcome is Outcome.HELD)
 
