@@ -23,7 +23,7 @@ from ragtide.pipelines.data.formats.converter import convert_document
 from ragtide.pipelines.data.formats.errors import DocumentError
 from ragtide.pipelines.data.formats.markdown import tidy_markdown
 from ragtide.pipelines.data.formats.office import _replace_pictures
-from ragtide.pipelines.data.sections import cut_text
+from ragtide.pipelines.data.reading.sections import cut_text
 from ragtide.pipelines.data.text import (
     NumberSet,
     holds_answer,

@@ -34,8 +34,8 @@ from ragtide.pipelines.build import open_index
 from ragtide.pipelines.data.documents import DocumentReader, read_quarantine
 from ragtide.pipelines.data.formats.converter import convert_document
 from ragtide.pipelines.data.hashing import read_verified
-from ragtide.pipelines.data.reading_pool import reading_pool
-from ragtide.pipelines.data.sections import cut_text
+from ragtide.pipelines.data.reading.pool import reading_pool
+from ragtide.pipelines.data.reading.sections import cut_text
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.models.load import load_embedder
 from ragtide.pipelines.ports import no_progress

@@ -331,9 +331,8 @@ class Stage:
             live.rows.documents, {"examples.jsonl": live.state.model}, {"golden.jsonl": golden.digest()}
         )
         now = corpus.snapshot.model_copy(update={"questions": then.questions, "golden_id": then.golden_id})
-        asked = {doc for question in golden.questions for doc in question.docs}
         knowledge, params, watch = replace(corpus.knowledge, snapshot=now), self.params, Stopwatch()
-        view = LiveIndexView.of(index, version, knowledge.chunks, asked, params.evidence.old_chunks)
+        view = LiveIndexView.of(index, version, knowledge.chunks, golden.questions, params.evidence.old_chunks)
         release, system = _release(then, live.rows, live.model), live.system_under_test
         data = describe_data_change(knowledge, release, index.delta(knowledge.chunks, version))
         scores = measure_answers(evaluator, system, view, data.changes.renamed, params.score, watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
 
 def free_bytes(folder: Path) -> int:
     """The bytes that this user may still write to the disk of a folder, which need not exist yet."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    # os.path.exists takes a path that is too long, or not readable, for a missing one.
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))  # noqa: PTH110
     return shutil.disk_usage(existing).free
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ragtide.pipelines.errors import UserError, summarize_error
 from ragtide.pipelines.records.base import json_digest
-from ragtide.pipelines.safe_text import holds_secret
+from ragtide.pipelines.safe_text import find_secret
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -365,31 +365,12 @@ def read_params(path: Path) -> Params:
     if not isinstance(content, dict | None):
         raise UserError(f"{path} must hold blocks such as `policy:`, but holds a {type(content).__name__}")
     # Before the values are validated, since the error of an invalid value repeats it.
-    if (setting := _secret_setting(content)) is not None:
+    if (setting := find_secret(content)) is not None:
         raise UserError(f"{path}: {setting} contains a password or another secret: remove it, and {SECRETS_PLACE}")
     try:
         return Params.model_validate(content or {})
     except ValidationError as problem:
         raise UserError(f"{path}: {_explain(problem)}") from problem
-
-
-def _secret_setting(content: Any) -> str | None:
-    """The first setting, such as `registry.tracking_uri`, whose text holds a secret; None if there is none."""
-    pending: list[tuple[str, Any]] = [("", content)]
-    # YAML's anchors can make a block part of itself.
-    seen: set[int] = set()
-    while pending:
-        key, value = pending.pop()
-        if isinstance(value, str) and holds_secret(value):
-            return key or "it"
-        if isinstance(value, dict | list | tuple | set) and id(value) not in seen:
-            seen.add(id(value))
-            named = value.items() if isinstance(value, dict) else ((None, part) for part in value)
-            for name, part in named:
-                if holds_secret(str(name)):
-                    return f"the name of a key below {key or 'the top'}"
-                pending.append((key if name is None else f"{key}.{name}".lstrip("."), part))
-    return None
 
 
 def _explain(problem: ValidationError) -> str:

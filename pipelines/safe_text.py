@@ -9,6 +9,7 @@ import traceback
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 MASK = "***"
@@ -55,6 +56,25 @@ def holds_secret(value: str) -> bool:
     """Whether `value` is a URL or a connection string that holds a password, a token or a key."""
     forms = {value, unquote(value), re.sub(r"[\s\"'<>]", "", value)}
     return any(_mask_patterns(form) != form for form in forms)
+
+
+def find_secret(content: Any) -> str | None:
+    """The first setting, such as `registry.tracking_uri`, whose text holds a secret; None if there is none."""
+    pending: list[tuple[str, Any]] = [("", content)]
+    # YAML's anchors can make a block part of itself.
+    seen: set[int] = set()
+    while pending:
+        key, value = pending.pop()
+        if isinstance(value, str) and holds_secret(value):
+            return key or "it"
+        if isinstance(value, dict | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))
+            named = value.items() if isinstance(value, dict) else ((None, part) for part in value)
+            for name, part in named:
+                if holds_secret(str(name)):
+                    return f"the name of a key below {key or 'the top'}"
+                pending.append((key if name is None else f"{key}.{name}".lstrip("."), part))
+    return None
 
 
 def mask_secrets(text: str, environment: Mapping[str, str] = os.environ) -> str:

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ragtide.pipelines.data.attempts import Attempt, AttemptNotes, interrupted_attempts, noted_attempts
 from ragtide.pipelines.data.formats.converter import CONVERTER, converter_signature, is_document
 from ragtide.pipelines.data.formats.errors import DocumentError
 from ragtide.pipelines.data.formats.html import HTML
-from ragtide.pipelines.data.reading_pool import ReadingPool, ReadText, reading_pool
-from ragtide.pipelines.data.reading_process import ReadingTask
-from ragtide.pipelines.data.sections import Piece
+from ragtide.pipelines.data.reading.attempts import Attempt, AttemptNotes, interrupted_attempts, noted_attempts
+from ragtide.pipelines.data.reading.pool import ReadingPool, ReadText, reading_pool
+from ragtide.pipelines.data.reading.process import ReadingTask
+from ragtide.pipelines.data.reading.sections import Piece
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.base import write_text_atomically
 from ragtide.pipelines.records.data import Document, Quarantine, QuarantinedDocument, Snapshot

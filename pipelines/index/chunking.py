@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from ragtide.pipelines.data.sections import Piece, cut_text
+from ragtide.pipelines.data.reading.sections import Piece, cut_text
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk, Document
 

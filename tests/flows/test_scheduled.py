@@ -28,14 +28,17 @@ def home(tmp_path: Path) -> Home:
 
 def test_prefects_page_shows_the_scores_with_a_link_to_mlflow(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     release = release_of(home.project, BASE)
-    shown: list[tuple[str, str]] = []
+    shown: list[tuple[str, str, str]] = []
     monkeypatch.setattr(
-        scheduled, "show_markdown", lambda _, markdown, description: shown.append((markdown, description))
+        scheduled,
+        "show_markdown",
+        lambda _, markdown, description, address: shown.append((markdown, description, address)),
     )
     scorecard = scheduled.score_live.fn(home.project, release)
-    [(markdown, description)] = shown
+    [(markdown, description, address)] = shown
     assert (scorecard.snapshot, QUESTION in markdown) == (release.snapshot.id, True)
-    assert description.startswith(f"release {release.id}, MLflow http://127.0.0.1:5000/#/experiments/")
+    assert description == f"release {release.id}"
+    assert address.startswith("http://127.0.0.1:5000/#/experiments/")
 
 
 def test_the_command_prints_the_scores_and_their_address_in_mlflow(home: Home) -> None:

@@ -56,7 +56,7 @@ def convert_document(path: str, content: bytes) -> str:
     """The text of a document's bytes, the same for the same bytes; of `path` only the ending matters.
 
     Raises DocumentError where there is none, and MemoryError where there is no memory for it, and nothing else. Called
-    in the processes that read documents (data/reading_process.py), which bound its time and memory.
+    in the processes that read documents (data/reading/process.py), which bound its time and memory.
     """
     convert = _CONVERTERS.get(PurePosixPath(path).suffix.lower())
     if convert is None:

@@ -70,7 +70,7 @@ def test_a_declined_action_is_not_proposed_again_until_it_is_approved(make_proje
     root = fill(make_project(policy={"mode": "suggest"}))
     found = document(root, "run", code=3)
     digest = plan_digest(root)
-    assert found["pending_approval"] == {"plan": digest, "action": "REFRESH", "removals": {}}
+    assert found["pending_approval"] == {"plan": digest, "action": "REFRESH", "removals": {}, "documents": {}}
     assert document(root, "status")["pending_approval"] == found["pending_approval"]
     assert at(root, "reject", digest)[0] == 2
     code, stdout, _ = at(root, "reject", digest, "--why", "not before the fair")

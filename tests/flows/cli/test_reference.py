@@ -74,7 +74,7 @@ def test_a_shipped_setting_is_explained_by_params_yaml_and_every_other_one_by_it
         "| `gate.general` | `false` | `true`, `false` | ",
         "| `finetune.max_minutes` | `null` | number above 0, or `null` | ",
         "| `gate.suites` | `{}` | names, each: number from 0 up to 1 | ",
-        "| `services.allowed_hosts` | `[]` | list, each: text | ",
+        "| `services.allowed_hosts` | `[]` | list, each: text of the form ",
         "| `policy.baseline.period_cycles` | `2` | whole number from 1 | ",
     ],
 )

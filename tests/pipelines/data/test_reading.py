@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragtide.pipelines.data import reading_pool as pool_module
-from ragtide.pipelines.data.attempts import AttemptNotes, interrupted_attempts, noted_attempts
 from ragtide.pipelines.data.documents import INTERRUPTED, DocumentReader
 from ragtide.pipelines.data.formats.converter import FORMATS, convert_document
 from ragtide.pipelines.data.formats.errors import DocumentError
-from ragtide.pipelines.data.reading_pool import ReadingPool, ReadText, _ending
-from ragtide.pipelines.data.reading_process import ReadingTask
-from ragtide.pipelines.data.sections import Piece, cut_text
+from ragtide.pipelines.data.reading import pool as pool_module
+from ragtide.pipelines.data.reading.attempts import AttemptNotes, interrupted_attempts, noted_attempts
+from ragtide.pipelines.data.reading.pool import ReadingPool, ReadText, _ending
+from ragtide.pipelines.data.reading.process import ReadingTask
+from ragtide.pipelines.data.reading.sections import Piece, cut_text
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.data import Quarantine

@@ -20,10 +20,10 @@ from multiprocessing.connection import wait
 from threading import Lock, Thread
 from typing import Any
 
-from ragtide.pipelines.data import reading_process
 from ragtide.pipelines.data.formats.errors import DocumentError
-from ragtide.pipelines.data.reading_process import READY, ReadingTask
-from ragtide.pipelines.data.sections import Piece
+from ragtide.pipelines.data.reading import process as reading_process
+from ragtide.pipelines.data.reading.process import READY, ReadingTask
+from ragtide.pipelines.data.reading.sections import Piece
 from ragtide.pipelines.errors import UserError
 
 # A process takes about 40 MB, or 200 MB once it has read Office files.

@@ -2,7 +2,7 @@
 
 A document is hostile until proven otherwise: it may make its converter or the Markdown parser compute for hours or take
 all memory. The kernel ends this process at the deadline, even in the middle of a call of a C library, and the pool that
-started it (reading_pool.py) counts that as the document's fault. Requests and replies are lines of JSON, since a reply
+started it (pool.py) counts that as the document's fault. Requests and replies are lines of JSON, since a reply
 may come from a process that a document has taken over.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 from ragtide.pipelines.data.formats.converter import convert_document
 from ragtide.pipelines.data.formats.errors import DocumentError
 from ragtide.pipelines.data.hashing import read_verified
-from ragtide.pipelines.data.sections import cut_text
+from ragtide.pipelines.data.reading.sections import cut_text
 from ragtide.pipelines.errors import UserError, summarize_error
 
 READY = b"ready\n"

@@ -1,0 +1,1 @@
+"""Reading of documents in bounded processes: the pool, what runs in it, and the notes of attempts."""
