@@ -54,7 +54,7 @@ def interrupt(home: Home, line: str, point: Point, number: int) -> tuple[int, st
         children = psutil.Process(child.pid).children(recursive=True)
         child.send_signal(number)
         output, _ = child.communicate(timeout=120)
-        assert not psutil.wait_procs(children, timeout=0)[1]
+        assert not psutil.wait_procs(children, timeout=60)[1]
     finally:
         end_group(child.pid)
     return child.returncode, output
@@ -98,7 +98,7 @@ def test_a_signal_ends_a_run_with_the_dvc_process_that_it_waits_for(tmp_path: Pa
             children = psutil.Process(run.pid).children(recursive=True)
             run.send_signal(signal.SIGTERM)
             _, err = run.communicate(timeout=120)
-            assert not psutil.wait_procs(children, timeout=0)[1]
+            assert not psutil.wait_procs(children, timeout=60)[1]
         finally:
             end_group(run.pid)
     assert (run.returncode, len(err.splitlines())) == (143, 1)
