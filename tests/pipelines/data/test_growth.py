@@ -17,7 +17,7 @@ from bench.growth import (
     used_patterns,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 USED, DYNAMIC = used_patterns()
 # n log n is 1.05 here, and what is quadratic 2. The rest is for a loaded machine, whose caches are others' too.
 LIMIT = 1.4
