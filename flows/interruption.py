@@ -33,6 +33,7 @@ class _Interruption:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.is_command = False
         self.disarmed = threading.Event()
         self.reader: socket.socket | None = None
         self.ending = threading.Lock()
@@ -55,6 +56,9 @@ class _Interruption:
 
     def _end_in_time(self) -> None:
         self.signal = self._next_signal()
+        if self.is_command:
+            # What is logged from here on is about the interruption alone, such as a server that has ended too.
+            logging.disable()
         threading.Thread(target=self._end_at_second_interrupt, daemon=True).start()
         if not self.disarmed.wait(GRACE_SECONDS):
             name = NAMES[signal.Signals(self.signal)]
@@ -79,6 +83,7 @@ def exit_on_signals() -> None:
     """Let SIGTERM and Ctrl-C end this process by SystemExit with code 143 or 130, and in any case in time."""
     for number in NAMES:
         signal.signal(number, _exit_by_signal)
+    _interruption.is_command = True
     watch_signals()
 
 
@@ -98,7 +103,7 @@ def end_without_deadline() -> None:
 
 
 def _exit_by_signal(number: int, _frame: FrameType | None) -> NoReturn:
-    # The thread learns of it in its own time; what is logged from here on is about the interruption alone.
+    # The thread learns of it in its own time.
     _interruption.signal = number
     logging.disable()
     sys.exit(SIGNAL_CODE + number)

@@ -12,6 +12,7 @@ import typer
 
 from ragtide.flows.cli.console import HERE, ProjectFolder, print_text, report_errors, require_services
 from ragtide.flows.environment import make_prefect_home, prepare_environment
+from ragtide.flows.interruption import end_without_deadline
 from ragtide.pipelines.errors import UnavailableError
 
 app = typer.Typer()
@@ -69,6 +70,8 @@ def watch_command(project: ProjectFolder = HERE) -> None:
     from ragtide.flows.triggers.watcher import Watcher
 
     stop = Event()
+    # A signal is the usual end of the watcher.
+    end_without_deadline()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     Watcher(project, stop).run()

@@ -205,7 +205,8 @@ def _cycle(run: Run) -> Cycle:
         undone=tags.get(UNDONE),
         score_before=metrics.get("score_before"),
         score_after=metrics.get("score_after"),
-        seconds=round((ended - run.info.start_time) / 1000, 1),
+        # The clock may have been set back during the run.
+        seconds=max(0.0, round((ended - run.info.start_time) / 1000, 1)),
         work={key.removeprefix(WORK): value for key, value in metrics.items() if key.startswith(WORK)},
         signals={key: value for key, value in metrics.items() if not key.startswith(WORK)},
     )

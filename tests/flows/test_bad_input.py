@@ -47,6 +47,8 @@ IGNORED = (
     ".ragtide/mlflow.db.lock",
     ".ragtide/writer.json",
     ".ragtide/logs",
+    # DVC's databases of hashes, which it opens and closes as it likes.
+    ".ragtide/dvc",
     # A copy of MLflow's files, and DVC's temporary files.
     ".ragtide/adapters",
     ".dvc/tmp",
