@@ -89,6 +89,8 @@ def prepare_environment(project: Path) -> None:
     """
     apply_offline_defaults(project)
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    # Prefect's event service reports a server that starts slowly or has ended; nothing of a command depends on it.
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     # Prefect waits 20 s for the server that it starts for a run; on a loaded machine the start has taken longer.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     os.environ.update(credentials(os.environ))

@@ -72,8 +72,9 @@ def test_a_signal_ends_a_run_at_any_step_and_the_record_says_so(point: Point, nu
     write(home.root / "data/train/t.jsonl", TRAIN)
     code, output = interrupt(home, "run", point, number)
     assert code == CODES[signal.Signals(number)]
-    assert [line for line in output.splitlines() if line.startswith("ragtide: ")] == output.splitlines()
-    assert len(output.splitlines()) == 1
+    # Prefect may have reported a service of its own before; the last line is ours, and there is no other of ours.
+    assert [line for line in output.splitlines() if line.startswith("ragtide: ")] == output.splitlines()[-1:]
+    assert "Traceback" not in output
     assert running(home) == []
     cycles = home.project.registry.history()
     if point.place != "server start":
