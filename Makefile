@@ -46,7 +46,7 @@ test: $(READY)  ## every test except the long ones; real models and a real Prefe
 test-fast: $(READY)  ## the tests that need neither a real model nor a server
 	$(RUN)/python -m pytest $(PARALLEL) -m "not slow and not services and not long"
 
-test-long: $(READY)  ## kills at every step, real services, a browser, bad input to every command (20 minutes)
+test-long: $(READY)  ## kills at every step, real services, a browser, bad input to every command (35 minutes)
 	$(RUN)/python -m pytest $(PARALLEL) -m long
 
 check: $(READY)  ## lint, format, types
