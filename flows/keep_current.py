@@ -56,7 +56,7 @@ def _run_cycle(cycle: tasks.CycleContext, plan: str | None) -> Cycle:
     model = tasks.retrain_model(cycle, snapshot, decided, index)
 
     verdict = tasks.prove(cycle, snapshot, decided, index, model)
-    while tasks.withhold(cycle, snapshot, decided, verdict):
+    while not verdict.accepted and tasks.withhold(cycle, snapshot, decided, verdict):
         index = tasks.refresh_index(cycle, snapshot, decided, embedder)
         verdict = tasks.prove(cycle, snapshot, decided, index, model)
     release = tasks.publish(cycle, snapshot, decided, index, model, verdict) if verdict.accepted else None

@@ -290,7 +290,7 @@ def withhold(cycle: CycleContext, snapshot: Snapshot, plan: Plan, verdict: Verdi
     project, workspace = cycle.project, cycle.project.workspace
     chosen = choose_withheld(verdict, allowed_losses(len(verdict.after.graded), workspace.params))
     if not chosen or len(chosen) > MOST_WITHHELD:
-        if not verdict.accepted and cycle.withheld_before is not None:
+        if cycle.withheld_before is not None:
             write_withheld(workspace, cycle.withheld_before)
         return False
     cycle.lease.check()

@@ -38,8 +38,9 @@ class DocumentFolder:
         deleted = find_deleted(indexed, folder, unreadable, earlier_documents(workspace))
         self.pending_deletions = pending_deletions(deleted, len(indexed), approvals, workspace.params.deletion_guard)
         self.withheld = find_withheld(workspace, snapshot, folder, indexed, approvals)
-        self.readable = {name: digest for name, digest in self.library.due.items() if name not in self.withheld.names}
-        staying = unreadable | self.pending_deletions.keys() | self.withheld.names
+        withheld = self.withheld.digests.keys()
+        self.readable = {name: digest for name, digest in self.library.due.items() if name not in withheld}
+        staying = unreadable | self.pending_deletions.keys() | withheld
         kept = {name: digest for name, digest in indexed.items() if name in staying}
         self.documents = self.readable | kept
         require_documents(workspace.kb, self.documents, self.library.quarantined)
@@ -97,7 +98,7 @@ class KnowledgeBase:
     @property
     def held(self) -> dict[str, str]:
         """What waits for an approval, document -> digest: deletions, and withheld documents."""
-        return {**self.pending_deletions, **{entry.document: entry.digest for entry in self.withheld.waiting}}
+        return {**self.pending_deletions, **self.withheld.digests}
 
     @cached_property
     def texts(self) -> dict[str, str]:

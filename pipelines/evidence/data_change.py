@@ -21,7 +21,7 @@ def describe_data_change(
     deleted_training_documents: Sequence[str] = (),
 ) -> DataChange:
     """The knowledge base compared with the live release; `delta` is what a refresh would change in the index."""
-    withheld = {entry.document: entry.digest for entry in knowledge.withheld.waiting}
+    withheld = knowledge.withheld.digests
     return DataChange(
         snapshot=knowledge.snapshot.id,
         live_release=release.id if release else None,

@@ -23,9 +23,9 @@ class WithheldFiles:
     approved: tuple[WithheldDocument, ...] = ()
 
     @property
-    def names(self) -> frozenset[str]:
-        """The documents that are not to be indexed as they are now."""
-        return frozenset(withheld.document for withheld in self.waiting)
+    def digests(self) -> dict[str, str]:
+        """The documents that are not to be indexed as they are now, with their digests."""
+        return {withheld.document: withheld.digest for withheld in self.waiting}
 
 
 def read_withheld(workspace: Workspace) -> tuple[WithheldDocument, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ragtide.pipelines.corpus import KnowledgeBase
-from ragtide.pipelines.evaluation.attribution import attribute_lost
+from ragtide.pipelines.evaluation.attribution import attribute_lost, find_lost
 from ragtide.pipelines.evaluation.evaluator import SystemUnderTest
 from ragtide.pipelines.evaluation.gate import check_ranking, check_suites, judge_candidate
 from ragtide.pipelines.evaluation.regression import regression_suites, score_suites
@@ -36,7 +36,7 @@ def prove_candidate(project: Project, candidate: Candidate, live: Release | None
     excused = {question for document in knowledge.withheld.approved for question in document.questions}
     rows = project.index.rows(candidate.index.version)
     verdict = judge_candidate(before, after, rows, knowledge.chunks, params, excused)
-    if live is not None and action.refreshes:
+    if live is not None and action.refreshes and find_lost(before, after):
         live_documents = project.index.documents(live.index_tag).items()
         changed = {name for name, _ in knowledge.source.documents.items() - live_documents}
         behind = attribute_lost(before, after, evaluator.golden.questions, changed)
