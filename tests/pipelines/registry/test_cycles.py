@@ -49,6 +49,14 @@ def test_a_step_is_nested_in_its_cycle_and_is_not_a_cycle(registry: Registry, sp
     assert [cycle.run for cycle in registry.history()] == [cycle.id]
 
 
+def recorded_end(problem: BaseException, registry: Registry, space: Workspace) -> set[tuple[str, str, str]]:
+    """The status, outcome and detail of a step that raises `problem` and of its cycle; one where both are alike."""
+    with pytest.raises(type(problem)), registry.cycle() as cycle, registry.step("decide", cycle) as step:
+        raise problem
+    runs = [run_of(space, log) for log in (step, cycle)]
+    return {(run.info.status, run.data.tags["outcome"], run.data.tags["outcome_detail"]) for run in runs}
+
+
 @pytest.mark.parametrize(
     ("problem", "detail"),
     [
@@ -61,15 +69,7 @@ def test_a_step_is_nested_in_its_cycle_and_is_not_a_cycle(registry: Registry, sp
 def test_a_step_that_raises_is_recorded_as_failed_with_its_message(
     problem: BaseException, detail: str, registry: Registry, space: Workspace
 ) -> None:
-    with pytest.raises(type(problem)), registry.cycle() as cycle, registry.step("decide", cycle) as step:
-        raise problem
-    for log in (step, cycle):
-        run = run_of(space, log)
-        assert (run.info.status, run.data.tags["outcome"], run.data.tags["outcome_detail"]) == (
-            "FAILED",
-            "failed",
-            detail,
-        )
+    assert recorded_end(problem, registry, space) == {("FAILED", "failed", detail)}
     assert (registry.history()[-1].outcome, registry.history()[-1].detail) == ("failed", detail)
 
 
@@ -276,12 +276,7 @@ def test_more_params_than_fit_into_one_batch_are_all_logged(registry: Registry, 
 def test_a_step_that_a_signal_ends_is_recorded_as_interrupted(
     problem: BaseException, detail: str, registry: Registry, space: Workspace
 ) -> None:
-    with pytest.raises(type(problem)), registry.cycle() as cycle, registry.step("decide", cycle) as step:
-        raise problem
-    for log in (step, cycle):
-        run = run_of(space, log)
-        recorded = (run.info.status, run.data.tags["outcome"], run.data.tags["outcome_detail"])
-        assert recorded == ("KILLED", "interrupted", detail)
+    assert recorded_end(problem, registry, space) == {("KILLED", "interrupted", detail)}
     [last] = registry.history()
     assert (last.outcome, last.outcome.is_final) == (Outcome.INTERRUPTED, False)
 
