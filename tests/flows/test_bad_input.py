@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
-import os
 import re
 import shutil
 import typing
@@ -31,6 +29,7 @@ from ragtide.pipelines.release.verify import Mismatch
 from tests.conftest import write_project
 from tests.factories import md5, write
 from tests.fakes import SKILLS
+from tests.flows.cli.commands import keep_commands_short
 from tests.projects import forget_databases, release_of
 
 PAGE = "# Pump\n\n## Pump 1\n\n- End of life: 2027-01-01\n"
@@ -105,14 +104,6 @@ class Result:
     problem: BaseException | None
 
 
-class ProcessReplaced(SystemExit):
-    """The command would have replaced the process, or served until stopped."""
-
-
-def replace_process(*_: object, **__: object) -> None:
-    raise ProcessReplaced(0)
-
-
 def ragtide(*arguments: str) -> Result:
     invoked = CliRunner().invoke(app, list(arguments))
     problem = None if isinstance(invoked.exception, SystemExit) else invoked.exception
@@ -178,17 +169,7 @@ def fresh(project: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Callab
         shutil.copytree(copy, root, symlinks=True)
         return root
 
-    # One request to a server that is down: Prefect would retry for half a minute.
-    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
-    monkeypatch.setattr(os, "execve", replace_process)
-    # Prefect still logs to the output of an earlier command, which is closed.
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    for blocking in (
-        "ragtide.flows.triggers.watcher.Watcher.run",
-        "uvicorn.Server.run",
-        "ragtide.flows.services.supervisor.ServiceStart.first",
-    ):
-        monkeypatch.setattr(blocking, replace_process)
+    keep_commands_short(monkeypatch)
     here = project[0].parent / "here" / "below"
     here.mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(here)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ from ragtide.flows.terminal import SafeConsole
 from ragtide.flows.triggers import watcher
 from tests.conftest import write_project
 from tests.factories import write
+from tests.flows.cli.commands import keep_commands_short
 from tests.projects import Home
 
 COMMANDS: dict[str, Any] = {entry.words: entry.command for entry in every_command()}
@@ -58,14 +57,6 @@ OPTIONS = {
     "init": [[]],
 }
 CASES = [(name, arguments) for name in sorted(COMMANDS) for arguments in OPTIONS.get(name, [[]])]
-
-
-class ProcessReplaced(SystemExit):
-    """The command would have replaced the process, or served until stopped."""
-
-
-def replace_process(*_: object, **__: object) -> None:
-    raise ProcessReplaced(0)
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +98,7 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         for target in CONSOLES:
             monkeypatch.setattr(target, "_force_terminal", True)
             monkeypatch.setattr(target, "_color_system", ColorSystem.TRUECOLOR)
-    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
-    monkeypatch.setattr(os, "execve", replace_process)
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    for blocking in (
-        "ragtide.flows.triggers.watcher.Watcher.run",
-        "uvicorn.Server.run",
-        "ragtide.flows.services.supervisor.ServiceStart.first",
-    ):
-        monkeypatch.setattr(blocking, replace_process)
+    keep_commands_short(monkeypatch)
     yield request.param
     progress.configure(progress.Verbosity.NORMAL)
 

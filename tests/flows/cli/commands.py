@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from ragtide.flows.cli.main import app
@@ -79,3 +82,26 @@ def cells(stdout: str) -> list[list[str]]:
 
 def index_of(root: Path) -> Index:
     return Project.open(root, no_progress).index
+
+
+class ProcessReplaced(SystemExit):
+    """The command would have replaced the process, or served until stopped."""
+
+
+def replace_process(*_: object, **__: object) -> None:
+    raise ProcessReplaced(0)
+
+
+def keep_commands_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """End commands where they would replace the process or serve until stopped, and let no request be retried."""
+    # One request to a server that is down: Prefect would retry for half a minute.
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+    monkeypatch.setattr(os, "execve", replace_process)
+    # Prefect still logs to the output of an earlier command, which is closed.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    for blocking in (
+        "ragtide.flows.triggers.watcher.Watcher.run",
+        "uvicorn.Server.run",
+        "ragtide.flows.services.supervisor.ServiceStart.first",
+    ):
+        monkeypatch.setattr(blocking, replace_process)
