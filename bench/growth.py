@@ -276,8 +276,10 @@ def _exponent(function: Callable[[str], object], make: Callable[[int], str], siz
     size = SMALL
     while size < sizes.large and _measure(function, make(size)) < MOST_SECONDS:
         size *= 4
-    # The least of several measurements: a loaded machine only adds time.
-    quarter, whole = (min(_measure(function, make(part)) for _ in range(3)) for part in (size // 4, size))
+    # The least of several measurements, alternating: a loaded machine only adds time, and adds it in phases.
+    texts = make(size // 4), make(size)
+    measured = [[_measure(function, text) for text in texts] for _ in range(5)]
+    quarter, whole = (min(column) for column in zip(*measured, strict=True))
     return log(max(whole, LEAST_SECONDS) / max(quarter, LEAST_SECONDS / 4), 4)
 
 

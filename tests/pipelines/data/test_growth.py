@@ -20,7 +20,7 @@ from bench.growth import (
 pytestmark = pytest.mark.long
 USED, DYNAMIC = used_patterns()
 # n log n is 1.05 here, and what is quadratic 2. The rest is for a loaded machine, whose caches are others' too.
-LIMIT = 1.4
+LIMIT = 1.5
 
 
 @pytest.mark.parametrize("used", USED, ids=[used.name for used in USED])
@@ -69,4 +69,4 @@ def test_a_slow_pattern_is_seen(pattern: str) -> None:
     compiled = re.compile(pattern)
     used = UsedPattern("here", "search", compiled)
     exponent, _ = growth_exponent(used.apply, hostile_texts(compiled), PATTERN_SIZES)
-    assert exponent > 1.5
+    assert exponent > LIMIT
