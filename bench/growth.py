@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from math import log
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,9 @@ PATTERN_SIZES = Sizes(64_000, 1_000_000)
 # Loops in Python take some hundred times longer than patterns.
 LOOP_SIZES = Sizes(16_000, 256_000)
 # A measurement of less computing time says nothing about growth.
-LEAST_SECONDS = 0.02
+LEAST_SECONDS = 0.005
 # At the middle size, a function of quadratic growth takes longer: no more is needed to see it.
-MOST_SECONDS = 0.5
+MOST_SECONDS = 0.1
 SLOWEST_FAMILIES = 2
 ATOMS = (
     *(
@@ -256,7 +257,7 @@ def growth_exponent(
 ) -> tuple[float, str]:
     """(the largest exponent of computing time in the size of text, the name of that text).
 
-    Measured between a quarter of the large size and the large size, or smaller ones where the text takes too long.
+    Measured up to the large size, or to a smaller one where the text takes too long.
     """
     slowest = sorted(((_seconds(function, make, sizes), name, make) for name, make in texts), key=lambda row: -row[0])
     return max((_exponent(function, make, sizes), name) for _, name, make in slowest[:SLOWEST_FAMILIES])
@@ -273,14 +274,19 @@ def _seconds(function: Callable[[str], object], make: Callable[[int], str], size
 
 
 def _exponent(function: Callable[[str], object], make: Callable[[int], str], sizes: Sizes) -> float:
+    """The smaller of two exponents: of a sixteenth and a quarter of the text, and of a quarter and the whole.
+
+    What is quadratic is so in both; where a cache is full, the time of a linear function jumps in one of them.
+    """
     size = SMALL
     while size < sizes.large and _measure(function, make(size)) < MOST_SECONDS:
         size *= 4
-    # The least of several measurements, alternating: a loaded machine only adds time, and adds it in phases.
-    texts = make(size // 4), make(size)
-    measured = [[_measure(function, text) for text in texts] for _ in range(5)]
-    quarter, whole = (min(column) for column in zip(*measured, strict=True))
-    return log(max(whole, LEAST_SECONDS) / max(quarter, LEAST_SECONDS / 4), 4)
+    # The least of several measurements, in turns: a loaded machine only adds time, and adds it in phases.
+    texts = [make(size // part) for part in (16, 4, 1)]
+    measured = [[_measure(function, text) for text in texts] for _ in range(3)]
+    least = (LEAST_SECONDS / part for part in (16, 4, 1))
+    seconds = [max(min(column), floor) for column, floor in zip(zip(*measured, strict=True), least, strict=True)]
+    return min(log(after / before, 4) for before, after in pairwise(seconds))
 
 
 def _measure(function: Callable[[str], object], text: str) -> float:
