@@ -16,11 +16,23 @@ MASK = "***"
 # Names of variables, settings and URL parameters whose values are secrets. `max_tokens` and `tokenizer` are not.
 _SECRET_NAME = re.compile(
     r"pass(?:word|wd|phrase)|secret|credential(?!s)|signature|token(?!s|iz)|auth_?string|"
-    r"(?:api|access|account|private|shared|signing|subscription)[-_.]?key|^(?:pwd|pgpass)$",
+    r"(?:api|access|account|encryption|master|private|shared|signing|subscription)[-_.]?key|"
+    r"(?:^|_)pwd$|_pass$|^pgpass$",
     re.IGNORECASE,
 )
 # Names that are too common to be secrets anywhere but in a URL's query.
-_SECRET_PARAMETER = re.compile(r"^(?:pw|pass|sig|auth|key|code)$", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(r"^(?:pw|pass|sig|auth|access|bearer|jwt|key|code)$", re.IGNORECASE)
+# Variables whose values are secrets if they look like one: FERNET_KEY, GITHUB_PAT.
+_KEY_VARIABLE = re.compile(r"_(?:key|pat)$", re.IGNORECASE)
+_GENERATED = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w+/=.:-]{16,}")
+# The current folder and the one before it, which every shell sets.
+_FOLDERS = {"PWD", "OLDPWD"}
+# Tokens that are known by how they begin, wherever they stand: of GitHub, GitLab, Slack, OpenAI, Hugging Face, AWS,
+# Google, and JSON Web Tokens.
+_KNOWN_TOKEN = re.compile(
+    r"(?<![\w.-])(?:gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abeprs]-[\w-]{10,}|sk-[\w-]{20,}|"
+    r"hf_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}|AIza[\w-]{35}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
+)
 # Names that end so hold the place of a secret, or how it is used.
 _PLACE_NAME = re.compile(r"_(?:file|path|dir|url|uri|type|mode|expiration|lifetime|seconds)$", re.IGNORECASE)
 # The user information ends at the last `@`, since databases take passwords with `/` and `@` as they are.
@@ -88,6 +100,7 @@ def _mask_patterns(text: str) -> str:
     text = _USER_INFORMATION.sub(_mask_user_information, text)
     text = _ASSIGNMENT.sub(_mask_value, text)
     text = _ENTRY.sub(_mask_value, text)
+    text = _KNOWN_TOKEN.sub(MASK, text)
     return _AUTHORIZATION.sub(lambda match: f"{match['start']}{MASK}", text)
 
 
@@ -127,7 +140,9 @@ def _environment_secrets(environment: tuple[tuple[str, str], ...]) -> tuple[str,
 
 
 def _secrets_of(name: str, value: str) -> Iterator[str]:
-    if _is_secret_name(name):
+    if name in _FOLDERS:
+        return
+    if _is_secret_name(name) or (_KEY_VARIABLE.search(name) and _GENERATED.fullmatch(value)):
         yield value
         # USER:PASSWORD, as in PREFECT_API_AUTH_STRING.
         yield value.partition(":")[2]

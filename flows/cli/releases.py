@@ -108,7 +108,9 @@ def _print_answer(release: Release, answer: Answer) -> None:
     print_text(answer.text)
     out.print(f"\n[dim]release {release.id}, from:[/]")
     for passage in answer.passages:
-        print_text(f"  {passage.document} · {passage.heading or f'part {passage.position + 1}'}")
+        place = f"{passage.document} · {passage.heading or f'part {passage.position + 1}'}"
+        # One line each: neither a name nor a heading begins another.
+        print_text(f"  {escape_controls(place)}")
 
 
 @app.command("serve")

@@ -20,7 +20,14 @@ from ragtide.flows.cli.console import (
     report_errors,
     require_services,
 )
-from ragtide.flows.environment import PREFECT_AUTH, make_prefect_home, prefect_auth_file, prepare_environment
+from ragtide.flows.environment import (
+    MLFLOW_GENERATED_AUTH,
+    PREFECT_AUTH,
+    make_prefect_home,
+    mlflow_auth_file,
+    prefect_auth_file,
+    prepare_environment,
+)
 from ragtide.flows.interruption import end_without_deadline
 from ragtide.pipelines.errors import UserError
 
@@ -172,11 +179,12 @@ def ui_command(project: ProjectFolder = HERE, port: Port = 5000) -> None:
     from ragtide.pipelines.workspace import Workspace
 
     workspace = Workspace.open(project)
-    print_text(f"serving MLflow at http://127.0.0.1:{port}; Ctrl-C stops it")
     write_settings(workspace)
     command = [sys.executable, "-m", *mlflow_arguments(workspace, "127.0.0.1", port)]
+    os.environ.update(service_environment(workspace, os.environ))
+    print_text(f"serving MLflow at http://127.0.0.1:{port}{_mlflow_password(workspace)}; Ctrl-C stops it")
     # Without the mark, `ragtide down` does not stop it.
-    settings = {key: value for key, value in service_environment(workspace, os.environ).items() if key != MARK}
+    settings = {key: value for key, value in os.environ.items() if key != MARK}
     os.execve(sys.executable, command, settings)
 
 
@@ -194,7 +202,13 @@ def _print_addresses(workspace: Workspace, password_source: str) -> None:
     access = "this machine only" if is_loopback(params.host) else "other machines with a password"
     print_text(
         f"Prefect  {params.prefect_url}, whose page asks for a password: {password_source}",
-        f"MLflow   {mlflow}",
+        f"MLflow   {mlflow}{_mlflow_password(workspace)}",
         f"webhook  {params.webhook_url}",
         f"The services listen on {params.host}, reachable from {access}.",
     )
+
+
+def _mlflow_password(workspace: Workspace) -> str:
+    """Where the password for MLflow's page is, where it was generated."""
+    is_generated = MLFLOW_GENERATED_AUTH in os.environ
+    return f", whose page asks for a password: the line in {mlflow_auth_file(workspace.root)}" if is_generated else ""

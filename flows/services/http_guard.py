@@ -1,4 +1,4 @@
-"""Checks before every HTTP application that listens: Host, Origin, and a time limit for requests that do not arrive.
+"""Checks before every HTTP application that listens: Host, Origin, password, and a time limit for incomplete requests.
 
 A web page that is open in a browser on this machine can send requests to loopback. Under a name that its owner points
 to 127.0.0.1 (DNS rebinding) the browser even lets the page read the answers, so the Host header is compared with the
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
+from base64 import b64encode
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,12 +25,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ragtide.flows.environment import MLFLOW_GENERATED_AUTH
 from ragtide.pipelines.errors import UserError, summarize_error
 
 # A request must arrive within this time, plus a second for this many bytes: slow networks need more for an upload.
 REQUEST_SECONDS = 15.0
 BYTES_PER_SECOND = 500
 WRONG_HOST = "this Host is not a name of the service: services.allowed_hosts adds names"
+# MLflow's assistant runs commands on this machine for whoever may send requests.
+ASSISTANT = "/mlflow/assistant"
+NO_ASSISTANT = "MLflow's assistant can run commands on this machine and is switched off"
+HEALTH = "/health"
 WRONG_ORIGIN = "a page of another origin may not call the service: services.cors_origins adds origins"
 POLICY_VIOLATION = 1008  # WebSocket close code
 
@@ -41,28 +48,37 @@ class HostGuard:
     """ASGI middleware that refuses requests and WebSockets with a foreign Host or Origin: 403 before the application.
 
     `hosts` and `origins` are compared as a whole; an entry with `*` is a pattern. An origin is also accepted if it is
-    that of the Host which the request names.
+    that of the Host which the request names. With `auth`, `USER:PASSWORD`, all but /health needs it: 401.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str], auth: str | None = None) -> None:
         self.app = app
         self._hosts = hosts
         self._origins = origins
+        self._expected = auth and b"Basic " + b64encode(auth.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it. The first message of a WebSocket must arrive in time."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        problem = self._problem(Headers(scope=scope))
+        refusal = self._refusal(Headers(scope=scope), scope["path"])
         if scope["type"] == "http":
-            answer: ASGIApp = self.app if problem is None else PlainTextResponse(problem, 403)
-            await answer(scope, receive, send)
-        elif problem is None:
+            await (refusal or self.app)(scope, receive, send)
+        elif refusal is None:
             await self.app(scope, _with_deadline(receive, send), send)
         else:
             # Before the handshake is accepted, the server answers 403.
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+
+    def _refusal(self, headers: Headers, path: str) -> Response | None:
+        """The answer to a request that may not reach the application; None where it may."""
+        if problem := self._problem(headers) or (NO_ASSISTANT if ASSISTANT in path.lower() else None):
+            return PlainTextResponse(problem, 403)
+        given = headers.get("authorization", "").encode()
+        if not self._expected or path == HEALTH or secrets.compare_digest(given, self._expected):
+            return None
+        return PlainTextResponse("a password is needed", 401, {"WWW-Authenticate": 'Basic realm="ragtide"'})
 
     def _problem(self, headers: Headers) -> str | None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
@@ -174,14 +190,15 @@ class DeadlineProtocol(H11Protocol):
 class GuardedMlflowProtocol(DeadlineProtocol):
     """The protocol of MLflow's server, `--http` of its uvicorn: puts the guard in front of MLflow's application.
 
-    `mlflow server` leaves its allowed hosts and origins in the environment of the process that listens.
+    `mlflow server` leaves its allowed hosts and origins in the environment of the process that listens; the generated
+    password is there too, where MLflow's own users are not set up.
     """
 
     def __init__(self, config: uvicorn.Config, *args: Any, **options: Any) -> None:
         if not isinstance(config.loaded_app, HostGuard):
             hosts = os.environ["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
             origins = os.environ["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
-            config.loaded_app = HostGuard(config.loaded_app, hosts, origins)
+            config.loaded_app = HostGuard(config.loaded_app, hosts, origins, os.environ.get(MLFLOW_GENERATED_AUTH))
         super().__init__(config, *args, **options)
 
 

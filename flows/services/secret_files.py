@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ragtide.flows.environment import PREFECT_AUTH, prefect_auth_file
+from ragtide.flows.environment import PREFECT_AUTH, mlflow_auth_file, prefect_auth_file
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.base import make_folder
 
@@ -45,3 +45,8 @@ def check_secret(secret: str, source: str) -> str:
 def prefect_auth(project: Path, given: Mapping[str, str]) -> str:
     """The auth string of the project's Prefect server: from the variables `given`, or generated once into a file."""
     return given.get(PREFECT_AUTH) or read_or_create_secret(prefect_auth_file(project), prefix="admin:")
+
+
+def mlflow_auth(project: Path) -> str:
+    """The auth string of the project's MLflow server, generated once into a file."""
+    return read_or_create_secret(mlflow_auth_file(project), prefix="admin:")

@@ -18,8 +18,16 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path
 
-from ragtide.flows.environment import LIBRARY_DEFAULTS, MLFLOW_AUTH, PREFECT_AUTH, credentials
+from ragtide.flows.environment import (
+    LIBRARY_DEFAULTS,
+    MLFLOW_AUTH,
+    MLFLOW_GENERATED_AUTH,
+    PREFECT_AUTH,
+    credentials,
+    mlflow_credentials,
+)
 from ragtide.flows.services.access import allowed_hosts, allowed_origins, is_loopback
+from ragtide.flows.services.secret_files import mlflow_auth
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
 from ragtide.pipelines.records.base import close_to_others, make_folder
@@ -134,10 +142,11 @@ def mlflow_arguments(workspace: Workspace, host: str, port: int) -> tuple[str, .
 def starts_mlflow(workspace: Workspace) -> bool:
     """Whether `ragtide up` starts MLflow's server: not where registry.tracking_uri names another server."""
     uri = workspace.params.registry.tracking_uri
-    return uri is None or not uri.startswith("http") or _same_server(uri, workspace.params.services.mlflow_url)
+    return uri is None or not uri.startswith("http") or is_same_server(uri, workspace.params.services.mlflow_url)
 
 
-def _same_server(first: str, second: str) -> bool:
+def is_same_server(first: str, second: str) -> bool:
+    """Whether two addresses name the same host and port."""
     left, right = urlsplit(first.replace("localhost", "127.0.0.1")), urlsplit(second)
     return (left.hostname, left.port) == (right.hostname, right.port)
 
@@ -158,7 +167,8 @@ def service_environment(workspace: Workspace, given: Mapping[str, str]) -> dict[
     environment = {**LIBRARY_DEFAULTS, **_prefect_defaults(workspace), **given, **_project_variables(workspace)}
     # Programs such as uvicorn must be found where the virtual environment was not activated.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    return environment | credentials(environment) | _mlflow_auth(workspace, environment)
+    environment |= credentials(environment) | _mlflow_auth(workspace, environment)
+    return {**mlflow_credentials(workspace.root), **environment}
 
 
 def _project_variables(workspace: Workspace) -> dict[str, str]:
@@ -197,9 +207,12 @@ def _mlflow_needs_password(given: Mapping[str, str]) -> bool:
 
 
 def _mlflow_auth(workspace: Workspace, given: Mapping[str, str]) -> dict[str, str]:
-    """MLflow's auth settings. By default MLflow would create its user database in the current directory."""
+    """MLflow's auth settings, or the generated password where its own users are not set up.
+
+    By default MLflow would create its user database in the current directory.
+    """
     if not _mlflow_needs_password(given):
-        return {}
+        return {MLFLOW_GENERATED_AUTH: mlflow_auth(workspace.root)} if starts_mlflow(workspace) else {}
     variables = {
         "MLFLOW_AUTH_CONFIG_PATH": str(services_folder(workspace) / "mlflow-auth.ini"),
         # Signs the forms of MLflow's pages: a new key invalidates forms that are open in a browser, and nothing else.
@@ -329,7 +342,7 @@ def _check_host(params: ServicesParams, given: Mapping[str, str]) -> None:
 
 def _check_databases(workspace: Workspace) -> None:
     params, uri = workspace.params.services, workspace.params.registry.tracking_uri
-    if params.mlflow_database and not (uri and _same_server(uri, params.mlflow_url)):
+    if params.mlflow_database and not (uri and is_same_server(uri, params.mlflow_url)):
         problem = "params.yaml: services.mlflow_database needs runs that are written through MLflow's server"
         raise UserError(f"{problem}: set registry.tracking_uri to {params.mlflow_url}, or only to the database")
     if mlflow_store(workspace).startswith("postgresql") and find_spec("psycopg2") is None:
@@ -338,6 +351,6 @@ def _check_databases(workspace: Workspace) -> None:
 
 def _check_server(workspace: Workspace, given: Mapping[str, str]) -> None:
     own, current = f"{workspace.params.services.prefect_url}/api", given.get("PREFECT_API_URL")
-    if current and not _same_server(current, own):
+    if current and not is_same_server(current, own):
         problem = f"PREFECT_API_URL is {current}, but `ragtide up` would start a server at {own}"
         raise UserError(f"{problem}: unset it, or use `ragtide deploy` and a worker with the existing server")

@@ -53,6 +53,21 @@ NAMES = [
     "signature",
     "AccountKey",
     "p%61ssword",
+    "access",
+    "bearer",
+    "encryption_key",
+    "DB_PASS",
+]
+# Made of parts, so that no scanner takes them for real.
+TOKENS = [
+    "gh" + "p_" + "aB3" * 12,
+    "github" + "_pat_" + "11AB_" * 8,
+    "gl" + "pat-" + "x1-Y" * 6,
+    "xo" + "xb-" + "123456789012-abcdef",
+    "s" + "k-proj-" + "aB3_" * 10,
+    "h" + "f_" + "aB3" * 11,
+    "AK" + "IA" + "ABCDEFGH12345678",
+    "ey" + "JhbGciOiJIUzI1NiJ9" + ".eyJzdWIiOiIxMjM0In0" + ".dozjgNryP4J3jVmNHl0w5N",
 ]
 HARMLESS = [
     "postgresql+asyncpg://ragtide@db.example.org/prefect",
@@ -108,6 +123,33 @@ def test_a_secret_parameter_is_found_and_masked(name: str, before: str) -> None:
 def test_other_forms_of_secrets_are_masked(text: str) -> None:
     assert "hunter2" not in mask_secrets(text, {})
     assert holds_secret(text)
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("text", ["{}", "https://host/hooks/{}", "s3://bucket/x?k={}", "said '{}'."])
+def test_a_token_of_a_known_service_is_masked_wherever_it_stands(text: str, token: str) -> None:
+    assert mask_secrets(text.format(token), {}) == text.format(MASK)
+    assert holds_secret(text.format(token))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MYSQL_PWD", "hunter2"),
+        ("DB_PASS", "hunter2"),
+        ("ENCRYPTION_KEY", "hunter2"),
+        ("GITHUB_PAT", "hunter2-hunter2-hunter2"),
+        ("FERNET_KEY", "hunter2hunter2hunter2="),
+    ],
+)
+def test_more_names_of_secret_variables(name: str, value: str) -> None:
+    assert mask_secrets(f"given {value} today", {name: value}) == f"given {MASK} today"
+
+
+def test_the_current_folder_is_no_secret() -> None:
+    folders = {"PWD": "/srv/handbook", "OLDPWD": "/srv/wiki", "SORT_KEY": "department"}
+    text = "/srv/handbook/params.yaml and /srv/wiki by department"
+    assert mask_secrets(text, folders) == text
 
 
 @pytest.mark.parametrize("value", HARMLESS)

@@ -55,6 +55,40 @@ def client() -> Iterator[TestClient]:
         yield test_client
 
 
+@pytest.fixture
+def locked() -> Iterator[TestClient]:
+    """The application behind a password."""
+    routes = [Route(path, echo, methods=METHODS) for path in ("/", "/health", "/ajax-api/mlflow/assistant/config")]
+    guard = HostGuard(Starlette(routes=[*routes, WebSocketRoute("/socket", repeat)]), HOSTS, ORIGINS, "admin:hunter2")
+    with TestClient(guard, base_url="http://127.0.0.1:4200") as test_client:
+        yield test_client
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("auth", [None, ("admin", "hunter"), ("admin", ""), ("", "hunter2"), ("admin", "hunter22")])
+def test_without_the_password_nothing_but_health_is_answered(
+    locked: TestClient, method: str, auth: tuple[str, str] | None
+) -> None:
+    answer = locked.request(method, "/", auth=auth)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Basic realm="ragtide"')
+    assert locked.request(method, "/nowhere", auth=auth).status_code == 401
+    assert locked.request(method, "/health", auth=auth).status_code == 200
+    with pytest.raises(WebSocketDisconnect), locked.websocket_connect("/socket"):
+        pass
+
+
+def test_with_the_password_the_application_answers(locked: TestClient) -> None:
+    assert locked.get("/", auth=("admin", "hunter2")).status_code == 200
+    assert locked.get("/", auth=("admin", "hunter2"), headers={"Host": "evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/ajax-api/mlflow/assistant/config", "/AJAX-API/mlflow/ASSISTANT", "/x/mlflow/%61ssistant"]
+)
+def test_nobody_reaches_an_assistant_that_runs_commands(locked: TestClient, path: str) -> None:
+    assert locked.put(path, auth=("admin", "hunter2")).status_code == 403
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:4200", "LOCALHOST:4200", "kb.intra"])
 def test_a_name_of_the_service_is_answered(client: TestClient, host: str) -> None:
     assert client.get("/", headers={"Host": host}).status_code == 200

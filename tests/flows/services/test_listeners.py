@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from ragtide.flows.environment import prefect_auth_file
+from ragtide.flows.environment import mlflow_auth_file, prefect_auth_file
 from ragtide.flows.services.supervisor import service_processes
 from ragtide.flows.triggers.webhook import token_file
 from tests.listeners import (
@@ -60,9 +60,10 @@ class Open:
     @property
     def credentials(self) -> dict[str, dict[str, str]]:
         """Valid headers of the services that need credentials."""
-        basic = httpx.BasicAuth(*self.password.split(":", 1))._auth_header
-        token = token_file(self.site.workspace).read_text()
-        return {"prefect": {"Authorization": basic}, "webhook": {"Authorization": f"Bearer {token}"}}
+        secrets = {"prefect": self.password, "mlflow": mlflow_auth_file(self.site.root).read_text()}
+        basic = {name: httpx.BasicAuth(*secret.split(":", 1))._auth_header for name, secret in secrets.items()}
+        headers = basic | {"webhook": f"Bearer {token_file(self.site.workspace).read_text()}"}
+        return {name: {"Authorization": header} for name, header in headers.items()}
 
     def prefect(self, method: str, path: str, body: object = None) -> Any:
         """What Prefect's API answers to its owner."""
@@ -115,6 +116,27 @@ def test_without_credentials_prefect_answers_health_and_static_pages_only(opened
             assert private not in answer.text
 
 
+def test_without_credentials_mlflow_answers_health_only(opened: Open) -> None:
+    listener = opened.listener("mlflow")
+    plan = [(method, path) for path, methods in listener.paths if path for method in methods]
+    wrong = {"Authorization": httpx.BasicAuth("admin", "wrong")._auth_header}
+    with httpx.Client(base_url=listener.url, timeout=60, trust_env=False) as client:
+        answers = [request(client, listener, method, path, {}) for method, path in plan]
+        answers += [request(client, listener, *plan[-1], wrong)]
+    assert len(answers) > 400
+    assert {answer.path for answer in answers if not answer.is_refusal} == {"/health"}
+
+
+def test_nobody_reaches_the_assistant_of_mlflow(opened: Open) -> None:
+    listener = opened.listener("mlflow")
+    paths = [path for path, _ in listener.paths if "assistant" in path]
+    assert paths
+    with httpx.Client(base_url=listener.url, timeout=60, trust_env=False) as client:
+        for path in (*paths, "/ajax-api/3.0/MLFLOW/assistant/config", "/ajax-api/3.0/mlflow/%61ssistant/config"):
+            for method in ("GET", "PUT", "POST"):
+                assert request(client, listener, method, path, opened.credentials["mlflow"]).status == 403
+
+
 def test_without_credentials_no_event_is_taken_and_none_is_shown(opened: Open) -> None:
     event = {"event": "kb.data.updated", "resource": {"prefect.resource.id": "kb.source.x"}, "payload": {"rev": "x"}}
     listener, before = opened.listener("prefect"), opened.runs()
@@ -140,14 +162,16 @@ def test_without_its_token_the_webhook_requests_no_run(opened: Open) -> None:
     assert opened.runs() == before
 
 
-def test_the_generated_password_is_in_its_file_only(opened: Open) -> None:
-    secret = opened.password.partition(":")[2]
+@pytest.mark.parametrize("auth_file", [prefect_auth_file, mlflow_auth_file])
+def test_a_generated_password_is_in_its_file_only(opened: Open, auth_file: Callable[[Path], Path]) -> None:
+    file = auth_file(opened.site.root)
+    secret = file.read_text().partition(":")[2]
     assert len(secret) >= 32
-    assert prefect_auth_file(opened.site.root).stat().st_mode & 0o777 == 0o600
-    assert str(prefect_auth_file(opened.site.root)) in opened.output
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert str(file) in opened.output
     assert secret not in opened.output
     files = [path for path in opened.site.root.rglob("*") if path.is_file()]
-    assert [path for path in files if secret.encode() in path.read_bytes()] == [prefect_auth_file(opened.site.root)]
+    assert [path for path in files if secret.encode() in path.read_bytes()] == [file]
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert not [words for words in commands if secret in " ".join(words)]
     assert len(service_processes(opened.site.workspace)) >= 7

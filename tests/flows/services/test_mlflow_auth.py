@@ -61,6 +61,12 @@ def test_without_a_password_only_health_version_and_features_are_answered(listen
     assert {path for path in open_paths if not path.startswith(STATIC)} <= PUBLIC
 
 
+def test_no_user_of_mlflow_reaches_the_assistant(listener: Listener) -> None:
+    url = f"{listener.url}/ajax-api/3.0/mlflow/assistant/config"
+    for auth in (None, ("admin", PASSWORD)):
+        assert httpx.get(url, auth=auth, timeout=60).status_code == 403
+
+
 def test_with_the_password_the_owner_is_answered(listener: Listener) -> None:
     body = {"max_results": 1}
     url = f"{listener.url}/api/2.0/mlflow/experiments/search"
