@@ -29,7 +29,8 @@ from bench.streams import Step
 from bench.tables import markdown_table, provenance, put_table
 from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.progress import progress_bars
-from ragtide.pipelines.evaluation.evaluator import gold_context, is_gold_passage
+from ragtide.pipelines.evaluation.evaluator import gold_context, gold_digests
+from ragtide.pipelines.index.chunking import text_digest
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.generator import TransformersGenerator, render_prompt
 from ragtide.pipelines.models.load import load_embedder
@@ -148,7 +149,11 @@ def make_prompts(data: Path, work: Path) -> Prompts:
         question_prompt(question.question, gold_context(question, corpus.knowledge, params.index.top_k))
         for question, _ in pairs
     ]
-    missed = [not any(is_gold_passage(passage, question) for passage in found) for question, found in pairs]
+    golds = [gold_digests(question, corpus.knowledge) for question, _ in pairs]
+    missed = [
+        gold.isdisjoint(text_digest(passage.text) for passage in found)
+        for gold, (_, found) in zip(golds, pairs, strict=True)
+    ]
     return Prompts(retrieved, gold, missed)
 
 

@@ -335,7 +335,7 @@ class Stage:
         view = LiveIndexView.of(index, version, knowledge.chunks, golden.questions, params.evidence.old_chunks)
         release, system = _release(then, live.rows, live.model), live.system_under_test
         data = describe_data_change(knowledge, release, index.delta(knowledge.chunks, version))
-        scores = measure_answers(evaluator, system, view, data.changes.renamed, params.score, watch)
+        scores = measure_answers(evaluator, system, view, params.score, watch)
         text = measure_text(knowledge, view, system.reader, live.tuned_embedder.embedder, params, watch)
         training = measure_training_data(corpus, release, system, evaluator.answerer, tunable, params)
         # Evidence is about the step's snapshot, whatever the questions of its release were.

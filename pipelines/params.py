@@ -262,9 +262,9 @@ class RegistryParams(Block):
 
 
 class FreshnessParams(Block):
-    """Limits past which `ragtide status --check` exits with 4; None: never."""
+    """When changes are due, and limits past which `ragtide status --check` exits with 4; None: never."""
 
-    max_lag_hours: Positive | None = 24.0  # since the oldest data change that is neither released nor decided
+    max_lag_hours: Annotated[float, Field(ge=0)] | None = 0.0  # until what is new is live; None: when it is worth it
     max_source_days: Positive | None = None  # since the last change in the data folders
 
 

@@ -21,10 +21,8 @@ from ragtide.flows.cli.console import (
     require_services,
 )
 from ragtide.flows.environment import (
-    MLFLOW_GENERATED_AUTH,
     PREFECT_AUTH,
     make_prefect_home,
-    mlflow_auth_file,
     prefect_auth_file,
     prepare_environment,
 )
@@ -47,7 +45,7 @@ def up_command(detach: Detach = False, project: ProjectFolder = HERE) -> None:
     Deploys prefect.yaml, and restarts services that end. Ctrl-C stops them.
     """
     require_services()
-    from ragtide.flows.services.settings import services_folder
+    from ragtide.flows.services.settings import service_addresses, services_folder
     from ragtide.flows.services.supervisor import ServiceStart, starting_services
     from ragtide.pipelines.workspace import Workspace
 
@@ -63,7 +61,7 @@ def up_command(detach: Detach = False, project: ProjectFolder = HERE) -> None:
         except BaseException:
             _stop(workspace)
             raise
-    _print_addresses(workspace, password_source)
+    print_text(*service_addresses(workspace, password_source))
     print_text("`ragtide down` stops them." if detach else "Ctrl-C stops them.")
     if detach:
         return
@@ -175,6 +173,7 @@ def deploy_command(project: ProjectFolder = HERE) -> None:
 def ui_command(project: ProjectFolder = HERE, port: Port = 5000) -> None:
     """Serve MLflow's web interface for this project, on this machine only."""
     prepare_environment(project)
+    from ragtide.flows.services.secret_files import mlflow_password_place
     from ragtide.flows.services.settings import MARK, mlflow_arguments, service_environment, write_settings
     from ragtide.pipelines.workspace import Workspace
 
@@ -182,7 +181,7 @@ def ui_command(project: ProjectFolder = HERE, port: Port = 5000) -> None:
     write_settings(workspace)
     command = [sys.executable, "-m", *mlflow_arguments(workspace, "127.0.0.1", port)]
     os.environ.update(service_environment(workspace, os.environ))
-    print_text(f"serving MLflow at http://127.0.0.1:{port}{_mlflow_password(workspace)}; Ctrl-C stops it")
+    print_text(f"serving MLflow at http://127.0.0.1:{port}{mlflow_password_place(workspace.root)}; Ctrl-C stops it")
     # Without the mark, `ragtide down` does not stop it.
     settings = {key: value for key, value in os.environ.items() if key != MARK}
     os.execve(sys.executable, command, settings)
@@ -190,25 +189,3 @@ def ui_command(project: ProjectFolder = HERE, port: Port = 5000) -> None:
 
 def _log(line: str) -> None:
     err.print(escape_markup(line), highlight=False, soft_wrap=True)
-
-
-def _print_addresses(workspace: Workspace, password_source: str) -> None:
-    """Print where the services are, and where the password for Prefect's page is."""
-    from ragtide.flows.services.access import is_loopback
-    from ragtide.flows.services.settings import starts_mlflow
-
-    params = workspace.params.services
-    mlflow = params.mlflow_url if starts_mlflow(workspace) else workspace.tracking_uri
-    access = "this machine only" if is_loopback(params.host) else "other machines with a password"
-    print_text(
-        f"Prefect  {params.prefect_url}, whose page asks for a password: {password_source}",
-        f"MLflow   {mlflow}{_mlflow_password(workspace)}",
-        f"webhook  {params.webhook_url}",
-        f"The services listen on {params.host}, reachable from {access}.",
-    )
-
-
-def _mlflow_password(workspace: Workspace) -> str:
-    """Where the password for MLflow's page is, where it was generated."""
-    is_generated = MLFLOW_GENERATED_AUTH in os.environ
-    return f", whose page asks for a password: the line in {mlflow_auth_file(workspace.root)}" if is_generated else ""

@@ -32,7 +32,7 @@ from ragtide.pipelines.errors import UserError, summarize_error
 REQUEST_SECONDS = 15.0
 BYTES_PER_SECOND = 500
 WRONG_HOST = "this Host is not a name of the service: services.allowed_hosts adds names"
-# MLflow's assistant runs commands on this machine for whoever may send requests.
+# MLflow's assistant runs commands on this machine for everybody who may send requests.
 ASSISTANT = "/mlflow/assistant"
 NO_ASSISTANT = "MLflow's assistant can run commands on this machine and is switched off"
 HEALTH = "/health"
@@ -62,16 +62,16 @@ class HostGuard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(Headers(scope=scope), scope["path"])
+        error = self._error(Headers(scope=scope), scope["path"])
         if scope["type"] == "http":
-            await (refusal or self.app)(scope, receive, send)
-        elif refusal is None:
+            await (error or self.app)(scope, receive, send)
+        elif error is None:
             await self.app(scope, _with_deadline(receive, send), send)
         else:
             # Before the handshake is accepted, the server answers 403.
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
 
-    def _refusal(self, headers: Headers, path: str) -> Response | None:
+    def _error(self, headers: Headers, path: str) -> Response | None:
         """The answer to a request that may not reach the application; None where it may."""
         if problem := self._problem(headers) or (NO_ASSISTANT if ASSISTANT in path.lower() else None):
             return PlainTextResponse(problem, 403)

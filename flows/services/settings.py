@@ -27,7 +27,7 @@ from ragtide.flows.environment import (
     mlflow_credentials,
 )
 from ragtide.flows.services.access import allowed_hosts, allowed_origins, is_loopback
-from ragtide.flows.services.secret_files import mlflow_auth
+from ragtide.flows.services.secret_files import mlflow_auth, mlflow_password_place
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
 from ragtide.pipelines.records.base import close_to_others, make_folder
@@ -157,6 +157,19 @@ def mlflow_store(workspace: Workspace) -> str:
         return workspace.params.services.mlflow_database
     through_server = workspace.tracking_uri.startswith("http")
     return f"sqlite:///{workspace.state / 'mlflow.db'}" if through_server else workspace.tracking_uri
+
+
+def service_addresses(workspace: Workspace, prefect_password: str) -> list[str]:
+    """A line for each service with a page or an interface: its address, and where its password is."""
+    params = workspace.params.services
+    mlflow = params.mlflow_url if starts_mlflow(workspace) else workspace.tracking_uri
+    access = "this machine only" if is_loopback(params.host) else "other machines with a password"
+    return [
+        f"Prefect  {params.prefect_url}, whose page asks for a password: {prefect_password}",
+        f"MLflow   {mlflow}{mlflow_password_place(workspace.root)}",
+        f"webhook  {params.webhook_url}",
+        f"The services listen on {params.host}, reachable from {access}.",
+    ]
 
 
 # --- environment and settings ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ above all one that cannot choose among passages (docs/log.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ragtide.pipelines.corpus import KnowledgeBase
@@ -16,6 +16,7 @@ from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evaluation.retrieval_metrics import score_rankings, unique_documents
 from ragtide.pipelines.evaluation.scoring import grade_answer, is_well_formed, summarize_grades, supports_answer
+from ragtide.pipelines.index.chunking import text_digest
 from ragtide.pipelines.index.search import Passage, Retriever
 from ragtide.pipelines.models.prompts import question_prompt
 from ragtide.pipelines.params import Params
@@ -104,6 +105,10 @@ class Evaluator:
             graded=tuple(graded),
         )
 
+    def gold_digests(self, question: GoldenQuestion) -> frozenset[str]:
+        """The digests of a question's gold passages in this corpus."""
+        return gold_digests(question, self._knowledge)
+
     def _with_gold(self, system: SystemUnderTest, questions: Sequence[GoldenQuestion]) -> list[GradedAnswer]:
         retrieved = self._retrieve(system.reader, [question for question in questions if not question.docs])
         contexts = [
@@ -154,7 +159,7 @@ class Evaluator:
         answers = self.answerer.answer(label, prompts, model)
         passages = retrieved or {}
         graded = [
-            _grade(question, answer, passages.get(question.id))
+            _grade(question, answer, passages.get(question.id), self.gold_digests(question))
             for question, answer in zip(questions, answers, strict=True)
         ]
         return self._judged(questions, graded)
@@ -186,12 +191,20 @@ def gold_context(question: GoldenQuestion, knowledge: KnowledgeBase, passages: i
     return [chunk.text for chunk in (*nearest[: passages - 1], gold)]
 
 
-def is_gold_passage(passage: Passage, question: GoldenQuestion) -> bool:
-    """Return whether a passage is of one of the question's documents and states an accepted answer."""
-    return passage.document in question.docs and supports_answer(passage.text, question)
+def gold_digests(question: GoldenQuestion, knowledge: KnowledgeBase) -> frozenset[str]:
+    """The digests of a question's gold passages: today's chunks of its documents that support an answer.
+
+    Where none does by itself, any chunk of them counts. A live row that has such a digest is gold wherever its document
+    lay; one of the same document with another digest is a passage of yesterday.
+    """
+    chunks = [chunk for document in question.docs for chunk in knowledge.chunks_by_document.get(document, ())]
+    supporting = [chunk for chunk in chunks if supports_answer(chunk.text, question)]
+    return frozenset(chunk.digest for chunk in supporting or chunks)
 
 
-def _grade(question: GoldenQuestion, answer: str, retrieved: Sequence[Passage] | None) -> GradedAnswer:
+def _grade(
+    question: GoldenQuestion, answer: str, retrieved: Sequence[Passage] | None, gold: Collection[str]
+) -> GradedAnswer:
     passages = retrieved or ()
     measurable = retrieved is not None and bool(question.docs)
     return GradedAnswer(
@@ -199,6 +212,6 @@ def _grade(question: GoldenQuestion, answer: str, retrieved: Sequence[Passage] |
         answer=answer,
         score=grade_answer(answer, question),
         well_formed=is_well_formed(answer, question),
-        gold_retrieved=any(is_gold_passage(passage, question) for passage in passages) if measurable else None,
+        gold_retrieved=any(text_digest(passage.text) in gold for passage in passages) if measurable else None,
         sources=tuple(unique_documents(passage.document for passage in passages)),
     )

@@ -92,6 +92,9 @@ def read_questions(folder: Path, files: Mapping[str, str]) -> tuple[GoldenQuesti
     questions: dict[str, GoldenQuestion] = {}
     for where, line in read_lines(folder, files, GoldenLine):
         question = _question(line)
+        if question.id in questions and line.id is None:
+            # The same words about other pages are another question.
+            question = question.model_copy(update={"id": json_digest([line.question, line.docs])})
         if question.id in questions:
             raise UserError(f"{where}: the id {question.id!r} is already used by another question: make it unique")
         questions[question.id] = question
@@ -154,7 +157,7 @@ def _golden_files(files: Mapping[str, str]) -> dict[str, str]:
 
 def _question(line: GoldenLine) -> GoldenQuestion:
     return GoldenQuestion(
-        id=line.id or json_digest([line.question, line.docs]),
+        id=line.id or json_digest(line.question),
         question=line.question,
         answers=line.answers,
         docs=line.docs,

@@ -13,10 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
-from ragtide.pipelines.evaluation.scoring import supports_answer
 from ragtide.pipelines.evidence.live_index import LiveIndexView, Stopwatch
 from ragtide.pipelines.params import ScoreParams
-from ragtide.pipelines.records.data import Rename
 from ragtide.pipelines.records.evaluation import GoldenQuestion, GradedAnswer
 from ragtide.pipelines.records.evidence import AnswerScores, Gap, Measure
 from ragtide.pipelines.sampling import measure_mean, paired_difference
@@ -44,19 +42,18 @@ def measure_answers(
     evaluator: Evaluator,
     live: SystemUnderTest,
     index: LiveIndexView | None,
-    renamed: Sequence[Rename],
     params: ScoreParams,
     watch: Stopwatch,
 ) -> AnswerScores:
     """Answer the golden questions with the live release, or before the first with the base model alone.
 
-    `index` is None before the first release; `renamed` documents are in it under their old names.
+    `index` is None before the first release.
     """
     with watch("score_retrieved"):
         retrieved = evaluator.with_retrieval(live)
     with watch("score_gold"):
         answered = AttributedScores(evaluator.golden.questions, evaluator.gold_scores(live, retrieved), retrieved)
-    missing = [_is_missing(question, index, renamed) for question in answered.questions]
+    missing = [_is_missing(question, index, evaluator) for question in answered.questions]
     return _scores(answered, missing, params).model_copy(update={"stale_questions": evaluator.golden.stale})
 
 
@@ -90,17 +87,11 @@ def _shortfall(score: Measure, target: float) -> Measure:
     )
 
 
-def _is_missing(question: GoldenQuestion, index: LiveIndexView | None, renamed: Sequence[Rename]) -> bool:
-    """Whether the live index lacks a question's answer, so that only new chunks can bring it."""
+def _is_missing(question: GoldenQuestion, index: LiveIndexView | None, evaluator: Evaluator) -> bool:
+    """Whether the live index holds none of a question's gold passages, so that only new chunks can bring its answer."""
     if index is None:
         return True
-    names = {rename.after: rename.before for rename in renamed}
-    return bool(question.docs) and not any(
-        supports_answer(chunk.text, question)
-        for doc in question.docs
-        for name in (doc, names.get(doc, doc))
-        for chunk in index.passages.get(name, ())
-    )
+    return bool(question.docs) and index.digests.isdisjoint(evaluator.gold_digests(question))
 
 
 def _regained(lost: Sequence[float], concerned: Sequence[bool], why: str, params: ScoreParams) -> Measure:

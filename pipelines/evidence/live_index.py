@@ -18,15 +18,16 @@ from ragtide.pipelines.records.evaluation import GoldenQuestion
 class LiveIndexView:
     """The part of the live index that evidence is measured on.
 
-    `passages` are those of every document that differs from the corpus, as the index has it, and of every document that
-    a golden question names; `changed` names the documents that differ; `sample` are some rows with their vectors, None
-    where these are of other settings; `questions` are the golden questions.
+    `passages` are those of every document that differs from the corpus, as the index has it; `changed` names these
+    documents; `digests` are those of all rows; `sample` are some rows with their vectors, None where these are of other
+    settings; `questions` are the golden questions.
     """
 
     passages: Mapping[str, Sequence[Chunk]]
     changed: frozenset[str]
     sample: SampledRows | None
     questions: Sequence[GoldenQuestion] = ()
+    digests: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -36,12 +37,13 @@ class LiveIndexView:
 
         `limit` rows are sampled, none where it is 0.
         """
-        asked = {document for question in questions for document in question.docs}
-        then = _positions(index.rows(version).items())
+        rows = index.rows(version)
+        then = _positions(rows.items())
         now = _positions((chunk.key, (chunk.digest, "")) for chunk in chunks)
         changed = frozenset(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
-        passages = InMemorySource.of(index.chunks([*sorted({*changed, *asked} & then.keys())], version)).by_document
-        return cls(passages, changed, index.sample(version, limit) if limit else None, questions)
+        passages = InMemorySource.of(index.chunks(sorted(changed & then.keys()), version)).by_document
+        digests = frozenset(digest for digest, _ in rows.values())
+        return cls(passages, changed, index.sample(version, limit) if limit else None, questions, digests)
 
 
 def _positions(rows: Iterable[tuple[tuple[str, int], tuple[str, str]]]) -> dict[str, dict[int, str]]:

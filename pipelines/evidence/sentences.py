@@ -28,6 +28,8 @@ _RULE = re.compile(r"\s*+([-=~^*_#+:.'\"])\1{2,}+\s*+$")
 _TABLE_RULE = re.compile(r"[\s:|-]+$")
 _ESCAPE = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 _ALONE = re.compile(r"\s*(?:\||#{1,6}\s)")
+_OUTLINE_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,3})*\.? (?=\S)")
+_FRONT_MATTER = "---"
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]*_]*\s+|(?<=[。！？])")
 
 
@@ -54,6 +56,11 @@ class Sentence:
     def shape(self) -> tuple[str, ...]:
         """The sentence without its numbers."""
         return tuple("0" if has_digit(key) else key for key in self.keys)
+
+    @cached_property
+    def outline_place(self) -> tuple[str, ...]:
+        """The heading without the numbers of an outline: `2.1 Setup` and `3.1 Setup` are the same place."""
+        return tuple(_OUTLINE_NUMBER.sub("", step, count=1) for step in self.place)
 
     @property
     def leaf(self) -> str:
@@ -109,10 +116,13 @@ def _body(chunk: Chunk) -> str:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """List items, rows and lines of code as they are; other lines are joined, then split where sentences end."""
+    """List items, rows, lines of code or of metadata as they are; others are joined, then split into sentences."""
+    lines = text.splitlines()
+    front = _front_matter_lines(lines)
+    yield from lines[:front]
     gathered: list[str] = []
     fenced = numbered = False
-    for line in _without_repeats(text.splitlines()):
+    for line in _without_repeats(lines[front:]):
         item, fence = _item(line, numbered), bool(_FENCE.match(line))
         alone = not fence and (fenced or bool(_ALONE.match(line)))
         if alone or fence or item is not None or not line.strip() or _RULE.match(line):
@@ -126,6 +136,13 @@ def _sentences(text: str) -> Iterator[str]:
         elif not fence and not _RULE.match(line):
             gathered.append(line if item is None else item)
     yield from _SENTENCE_END.split(" ".join(gathered))
+
+
+def _front_matter_lines(lines: Sequence[str]) -> int:
+    """The number of lines of the metadata that a text begins with; their order says nothing."""
+    if not lines or lines[0].rstrip() != _FRONT_MATTER:
+        return 0
+    return next((number for number, line in enumerate(lines[1:], 2) if line.rstrip() == _FRONT_MATTER), 0)
 
 
 def _item(line: str, numbered: bool) -> str | None:

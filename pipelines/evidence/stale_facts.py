@@ -51,12 +51,16 @@ def run_fact_checks(
 
 
 def stale_fact_share(checks: Sequence[FactCheck], reader: Searcher, top_k: int, params: ScoreParams) -> Measure:
-    """The share of checks, at most LIMIT of them, that find the old value alone; unmeasured without checks."""
+    """The share of checks, at most LIMIT of them, that find the old value alone.
+
+    Unmeasured without checks, and where none of them finds either value: that says nothing about the index.
+    """
     if not checks:
         return Measure.unmeasured("no fact was edited")
-    return measure_mean(
-        [float(result is FactCheckResult.OLD) for result in run_fact_checks(checks, reader, top_k)], params
-    )
+    results = run_fact_checks(checks, reader, top_k)
+    if all(result is FactCheckResult.NEITHER for result in results):
+        return Measure.unmeasured("a search finds neither the old nor the new value of any edited fact")
+    return measure_mean([float(result is FactCheckResult.OLD) for result in results], params)
 
 
 def resurfaced_share(checks: Sequence[DeletionCheck], reader: Searcher, top_k: int, params: ScoreParams) -> Measure:

@@ -61,7 +61,8 @@ class TextChanges:
 
     `sentences` counts those of the changed documents as they are now. A change of markup, link targets, punctuation,
     case or wrapping, and a spelling mistake, do not count. `edited_facts` mostly have a fact check: a sentence whose
-    old version is still under the same heading has none.
+    old version is still under the same heading has none. `removed` sentences have no counterpart; `absent` are those of
+    them that none of the changed documents says any more.
     """
 
     sentences: int
@@ -69,6 +70,7 @@ class TextChanges:
     reworded: int
     added: int
     removed: int
+    absent: int
     fact_checks: tuple[FactCheck, ...]
     deletion_checks: tuple[DeletionCheck, ...]
 
@@ -76,6 +78,11 @@ class TextChanges:
     def changed(self) -> int:
         """Sentences that say something else or new."""
         return self.edited_facts + self.reworded + self.added
+
+    @property
+    def substantive(self) -> int:
+        """Sentences that say something else or new, and those that are absent now."""
+        return self.changed + self.absent
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,7 @@ def compare_texts(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Seq
     pairs = unmatched.take(_pairs(unmatched, lambda sentence: (sentence.document, sentence.place), close=True))
     _cancel_elsewhere(unmatched)
     pairs += unmatched.take(_pairs(unmatched, lambda sentence: (sentence.document, sentence.place)))
+    pairs += unmatched.take(_pairs(unmatched, lambda sentence: (sentence.document, sentence.outline_place)))
     pairs += unmatched.take(_pairs(unmatched, lambda sentence: (sentence.document, sentence.numbers)))
     # A document that was renamed and edited at once.
     pairs += unmatched.take(_pairs(unmatched, lambda sentence: sentence.place or None))
@@ -172,12 +180,14 @@ def _text_changes(old: list[Sentence], new: list[Sentence], pairs: list[_Pair], 
     removed = [
         sentence for sentence in left.before if (sentence.place, sentence.keys) not in after and sentence.is_findable
     ]
+    present = {sentence.keys for sentence in new}
     return TextChanges(
         sentences=len(new),
         edited_facts=len(edited),
         reworded=len(changed) - len(edited),
         added=len(left.after),
         removed=len(left.before),
+        absent=sum(sentence.keys not in present for sentence in left.before),
         fact_checks=tuple(_fact_check(pair) for pair in checked),
         deletion_checks=tuple(map(_deletion_check, removed)),
     )
@@ -225,6 +235,7 @@ def _cancel_elsewhere(unmatched: _Unmatched) -> None:
 
     "Latest release: 3.1" under "Version 4" and under "Version 5" are two facts.
     """
+    unmatched.cancel(lambda sentence: (sentence.document, sentence.outline_place, sentence.keys))
     unmatched.cancel(lambda sentence: (sentence.place, sentence.keys))
     unmatched.cancel(lambda sentence: (sentence.leaf, sentence.keys))
     unmatched.cancel(lambda sentence: (sentence.document, sentence.numbers, sentence.keys))

@@ -26,7 +26,7 @@ from ragtide.pipelines.sampling import evenly_spaced
 CheckT = TypeVar("CheckT")
 Share = Callable[[Sequence[CheckT], Retriever, int, ScoreParams], Measure]
 # The fields of TextSignals that are no measures.
-NO_MEASURES = {"record_version", "captured_by"}
+NO_MEASURES = {"record_version", "substantive_sentences", "captured_by"}
 # Golden questions whose nearest passages are compared, at most.
 COMPARED_QUESTIONS = 500
 FIRST = Measure.unmeasured("there is no live release to compare with")
@@ -59,7 +59,8 @@ def measure_text(
         measures["vocabulary"] = text.vocabulary()
     with watch("captured_questions"):
         measures["captured_questions"], captured_by = text.captured_questions(embedder, retriever)
-    return TextSignals(**measures, captured_by=captured_by)
+    substantive = text.changes.substantive
+    return TextSignals(**measures, substantive_sentences=substantive, captured_by=captured_by)
 
 
 class TextComparison:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ragtide.pipelines.history.history import (
+    SUBSTANTIVE_SENTENCES,
     failed_since_decided,
     last_decided_cycle,
     rolled_back_releases,
@@ -22,6 +23,9 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.release import Cycle, Outcome, Release
 from ragtide.pipelines.workspace import Workspace
+
+# A change that no cycle has seen yet waits for the next one, which is scheduled for the night.
+UNSEEN_HOURS = 24.0
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,15 @@ class Freshness:
     """Whether the live release is behind the data at `now`, and since when.
 
     `stale_since` is when the first change arrived that is neither live nor decided about; None where there is none.
-    `why` says what it waits for, or why nothing does. `source_changed` is None where no file has a usable time.
+    `why` says what it waits for, or why nothing does; `is_seen` says that a cycle has decided about the data as it is.
+    `source_changed` is None where no file has a usable time.
     """
 
     now: datetime
     stale_since: datetime | None
     source_changed: datetime | None
     why: str
+    is_seen: bool = True
 
     @property
     def lag_seconds(self) -> float:
@@ -60,8 +66,9 @@ class Freshness:
     def alarms(self, params: FreshnessParams) -> list[str]:
         """What is past its limit, a sentence each; empty where nothing is."""
         alarms: list[str] = []
-        if params.max_lag_hours is not None and self.lag_seconds > params.max_lag_hours * 3600:
-            limit = f"freshness.max_lag_hours is {params.max_lag_hours:g}"
+        hours = params.max_lag_hours
+        if hours is not None and self.lag_seconds > 3600 * (hours if self.is_seen else max(hours, UNSEEN_HOURS)):
+            limit = f"freshness.max_lag_hours is {hours:g}"
             alarms.append(f"the index is {format_duration(self.lag_seconds)} behind the data, and {limit}; {self.why}")
         age = self.source_age_seconds
         if params.max_source_days is not None and age is not None and age > params.max_source_days * 86400:
@@ -90,8 +97,9 @@ def read_source_times(workspace: Workspace, snapshot: Snapshot, now: datetime) -
 def measure_freshness(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> Freshness:
     """Freshness of the live release at `now` (UTC); `history` is oldest first.
 
-    Data counts as fresh once a cycle decided NOTHING for it. Data whose candidate was rejected, whose release was
-    rolled back, whose action is held, or about which no cycle has come to its end, is stale.
+    Data counts as fresh once a cycle decided NOTHING for it, where the documents say nothing new. Data whose candidate
+    was rejected, whose release was rolled back, whose action is held, or about which no cycle has come to its end, is
+    stale; so is what is new and was left for a later cycle (invariant facts-are-due).
     """
     changed = _to_datetime(source.written, now)
     decided = last_decided_cycle(history)
@@ -99,7 +107,8 @@ def measure_freshness(source: SourceTimes, live: Release | None, history: Sequen
     if obstacle is None:
         why = f"{decided.name} decided {decided.decision} for this data" if decided else "no cycle has decided yet"
         return Freshness(now, None, changed, why)
-    return Freshness(now, _stale_since(source, live, history, now), changed, obstacle)
+    is_seen = decided is not None and decided.snapshot == source.snapshot.id
+    return Freshness(now, _stale_since(source, live, history, now), changed, obstacle, is_seen)
 
 
 def format_duration(seconds: float) -> str:
@@ -118,6 +127,9 @@ def _obstacle(snapshot: Snapshot, live: Release | None, decided: Cycle | None, h
         return f"no release is live yet{last}"
     if decided.snapshot != snapshot.id:
         return f"no cycle since {decided.name} has decided about the data{last}"
+    if decided.outcome in (Outcome.NOTHING, Outcome.RELEASED) and _leaves_facts(decided):
+        sentences = f"{decided.signals[SUBSTANTIVE_SENTENCES]:.0f} new or removed sentences"
+        return f"{decided.name} decided {decided.decision}, and {sentences} are not live{last}"
     if decided.run not in _decided_runs(history):
         return f"{decided.name} decided {decided.decision} for this data: {decided.outcome}{last}"
     if decided.release and live.index.waiting:
@@ -138,9 +150,16 @@ def _decided_runs(history: Sequence[Cycle]) -> set[str]:
         for cycle in history
         if cycle.action
         and (cycle.release not in undone if cycle.release else cycle.action == Action.NOTHING)
+        and not _leaves_facts(cycle)
         and (cycle.release or (cycle.snapshot, cycle.params) not in failed)
         and cycle.outcome.is_final
     }
+
+
+def _leaves_facts(cycle: Cycle) -> bool:
+    """Whether the documents said something new when a cycle decided, and the cycle left the index as it was."""
+    refreshes = cycle.action is not None and cycle.action.refreshes
+    return not refreshes and cycle.signals.get(SUBSTANTIVE_SENTENCES, 0.0) > 0
 
 
 def _stale_since(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> datetime:

@@ -17,6 +17,7 @@ LIVE_SCORE = "score_retrieved"
 CHANGED_SHARE = "changed_share"
 SHIFT = "shift"
 INDEX_GAP, MODEL_GAP = "index_gap", "model_gap"
+SUBSTANTIVE_SENTENCES = "substantive_sentences"
 FILTERED_EXAMPLES = "examples_filtered"
 LAG_SECONDS = "freshness_lag_seconds"
 # Past decisions that a plan keeps a copy of: a policy learns nothing more from older ones.
@@ -118,6 +119,7 @@ def _past_decision(cycle: Cycle, action: Action, undone: Mapping[str, str]) -> P
         gained = round(100 * (cycle.score_after - cycle.score_before), 4)
     return PastDecision(
         cycle=cycle.name,
+        snapshot=cycle.snapshot,
         action=action,
         accepted=cycle.release is not None,
         rolled_back=cycle.release in undone,

@@ -34,6 +34,14 @@ def read_withheld(workspace: Workspace) -> tuple[WithheldDocument, ...]:
     return Withheld.read(path).documents if path.is_file() else ()
 
 
+def withheld_now(workspace: Workspace, snapshot: Snapshot) -> tuple[WithheldDocument, ...]:
+    """The withheld documents whose content is in the snapshot, and that lost answers to today's golden questions."""
+    present = set(snapshot.documents.values())
+    return tuple(
+        entry for entry in read_withheld(workspace) if entry.golden == snapshot.golden_id and entry.digest in present
+    )
+
+
 def find_withheld(
     workspace: Workspace,
     snapshot: Snapshot,
@@ -46,7 +54,7 @@ def find_withheld(
     A content that the live index holds (`indexed`) is none of them, nor is one that was withheld for other questions
     than those of today's golden folder.
     """
-    withheld = {entry.digest: entry for entry in read_withheld(workspace) if entry.golden == snapshot.golden_id}
+    withheld = {entry.digest: entry for entry in withheld_now(workspace, snapshot)}
     if not withheld:
         return WithheldFiles()
     live = set(indexed.values())
@@ -66,18 +74,13 @@ def withhold_documents(workspace: Workspace, snapshot: Snapshot, lost: Mapping[s
     Forgets entries whose content is no longer in the folder, and those of another golden folder.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    present = set(snapshot.documents.values())
     new = {
         snapshot.documents[name]: WithheldDocument(
             document=name, digest=snapshot.documents[name], questions=questions, golden=snapshot.golden_id, since=now
         )
         for name, questions in lost.items()
     }
-    kept = [
-        entry
-        for entry in read_withheld(workspace)
-        if entry.golden == snapshot.golden_id and entry.digest in present and entry.digest not in new
-    ]
+    kept = [entry for entry in withheld_now(workspace, snapshot) if entry.digest not in new]
     write_withheld(workspace, [*kept, *new.values()])
 
 

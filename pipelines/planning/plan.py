@@ -17,7 +17,9 @@ from ragtide.pipelines.evidence.live_index import Stopwatch
 from ragtide.pipelines.evidence.text_signals import measure_text
 from ragtide.pipelines.evidence.training_data import measure_training_data
 from ragtide.pipelines.history.approvals import read_rejections
+from ragtide.pipelines.history.freshness import measure_freshness, read_source_times
 from ragtide.pipelines.history.history import past_decisions
+from ragtide.pipelines.planning.due_facts import with_due_facts
 from ragtide.pipelines.planning.workload import forecast_workload, live_embedder, tuning_data_of, view_live_index
 from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.policy.registry import load_policy
@@ -51,8 +53,10 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     workload = forecast_workload(project, corpus, evaluator.golden, index, tuning)
     limits = read_limits(workspace, history, workload, data.snapshot, now)
     live = project.system_under_test(release)
-    scores = measure_answers(evaluator, live, index.view, data.changes.renamed, params.score, watch)
+    scores = measure_answers(evaluator, live, index.view, params.score, watch)
     text = measure_text(knowledge, index.view, live.reader, embedder, params, watch)
+    arrival = measure_freshness(read_source_times(workspace, knowledge.snapshot, now), release, history, now)
+    data = with_due_facts(data, text.substantive_sentences, arrival.stale_since, workspace, now)
     with watch("excess_loss"):
         training = measure_training_data(corpus, release, live, evaluator.answerer, tuning, params)
     return Evidence(data=data, scores=scores, text=text, training=training, limits=limits, signal_seconds=watch.seconds)

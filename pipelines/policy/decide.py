@@ -5,7 +5,7 @@ Pure, whatever the policy: the same evidence and params give the same decision t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.interface import ComponentOptions, Recommendations
@@ -34,6 +34,8 @@ LISTED_SIGNALS = (
 )
 # A share of captured questions above which the document is named (docs/log.md).
 CAPTURED_SHARE = 0.1
+# The largest answer score.
+MOST_POINTS = 100.0
 # Documents that a reason names; the others are counted.
 NAMED_DOCUMENTS = 3
 
@@ -48,6 +50,8 @@ def make_decision(evidence: Evidence, params: PolicyParams) -> Decision:
     wanted = _join(index, retrain)
     action = _allowed(wanted, (index, refresh), evidence, params)
     reasons = _reasons_besides(evidence)
+    if not action.refreshes and evidence.text.substantive_sentences:
+        reasons = (_facts_wait(evidence), *reasons)
     if wanted != action:
         reasons += (_pending_reason(wanted, action, evidence, params),)
     return Decision(
@@ -184,9 +188,9 @@ def _weighed(action: Action, gaining: Sequence[FinalDecision], evidence: Evidenc
     lasting = sum(decision.option.gain.low * decision.option.lasts_cycles for decision in gaining)
     return Option(
         action=action,
-        gain_points=round(sum(gain.points for gain in gains), 2),
-        gain_points_low=round(sum(gain.low for gain in gains), 2),
-        gain_points_high=round(sum(gain.high for gain in gains), 2),
+        gain_points=_sum_points(gain.points for gain in gains),
+        gain_points_low=_sum_points(gain.low for gain in gains),
+        gain_points_high=_sum_points(gain.high for gain in gains),
         gap_points=round(sum(gaps), 2) if gaps else None,
         cost_seconds=round(cost, 1),
         cost_money=None if price is None else round(price * cost / HOUR, 4),
@@ -194,6 +198,11 @@ def _weighed(action: Action, gaining: Sequence[FinalDecision], evidence: Evidenc
         worth_it=False,
         reasons=(),
     )
+
+
+def _sum_points(points: Iterable[float]) -> float:
+    """Gains together, which cannot be more than all points that there are."""
+    return round(min(MOST_POINTS, sum(points)), 2)
 
 
 def _reasons_besides(evidence: Evidence) -> tuple[Reason, ...]:
@@ -222,6 +231,11 @@ def _reasons_besides(evidence: Evidence) -> tuple[Reason, ...]:
     if stale:
         reasons.append(Reason.of(ReasonCode.STALE_QUESTIONS, questions=len(stale)))
     return tuple(reasons)
+
+
+def _facts_wait(evidence: Evidence) -> Reason:
+    sentences, due_by = evidence.text.substantive_sentences, evidence.data.facts_due_by
+    return Reason.of(ReasonCode.FACTS_WAIT, sentences=sentences, due_by=due_by)
 
 
 def _withheld_reason(data: DataChange) -> Reason:

@@ -44,9 +44,9 @@ def decide_refresh(refresh: FinalDecision, evidence: Evidence, params: PolicyPar
     """The rules for the index."""
     action, limits = refresh.action, evidence.limits
     must = required_refresh(evidence.data, params)
-    if must:
-        reasons = (must, *refresh.recommendation.reasons)
-        counterfactual = Reason.of(ReasonCode.IF_REJECTED_BEFORE)
+    if reason := must or due_facts(evidence):
+        reasons = (reason, *refresh.recommendation.reasons)
+        counterfactual = Reason.of(ReasonCode.IF_REJECTED_BEFORE if must else ReasonCode.IF_FACTS_MAY_WAIT)
         refresh = replace(refresh, recommendation=Recommendation(True, reasons, counterfactual))
     # A person who released withheld documents has overruled the gate's rejection of the same data.
     rejected = None if evidence.data.approved_documents else limits.rejected_actions.get(action)
@@ -120,6 +120,16 @@ def required_refresh(data: DataChange, params: PolicyParams) -> Reason | None:
     if delta.documents_renamed and params.refresh_on_rename:
         return Reason.of(ReasonCode.RENAMED_IN_INDEX, documents=delta.documents_renamed)
     return None
+
+
+def due_facts(evidence: Evidence) -> Reason | None:
+    """Why what the documents newly say goes live now, whatever that gains; None where it may wait.
+
+    Unlike what must be done, it keeps the budget (invariant facts-are-due).
+    """
+    if not evidence.data.facts_are_due:
+        return None
+    return Reason.of(ReasonCode.FACTS_DUE, sentences=evidence.text.substantive_sentences)
 
 
 def _within_limits(retrain: FinalDecision, action: Action, limits: Limits, params: PolicyParams) -> FinalDecision:

@@ -26,7 +26,7 @@ def weigh_components(evidence: Evidence, params: PolicyParams) -> ComponentOptio
 
     def weigh(action: Action, gain: ExpectedGain, component: Component) -> CostBenefit:
         seconds = forecast_seconds(action, evidence.limits)
-        return CostBenefit(action, gain, seconds, gain_cycles(evidence.limits, params, component))
+        return CostBenefit(action, gain, seconds, gain_cycles(evidence, params, component))
 
     return ComponentOptions(
         refresh=weigh(index_action, refresh, Component.INDEX),
@@ -48,20 +48,21 @@ def points_per_hour(option: CostBenefit) -> float:
     return option.gain.low * option.lasts_cycles * HOUR / option.seconds
 
 
-def gain_cycles(limits: Limits, params: PolicyParams, component: Component) -> float:
+def gain_cycles(evidence: Evidence, params: PolicyParams, component: Component) -> float:
     """The number of cycles that a gain is counted for: `gain_lasts_cycles`, or more where the gap has been open longer.
 
     How long it will stay open is not known. Who rents by the day and could buy does well to buy once the rent has come
     to the price (ski rental: Karlin et al. 1988, "Competitive snoopy caching"). So a gap that was open for N cycles
-    is counted for N + 1, and what is not worth its cost today is worth it in the end if nothing changes.
+    is counted for N + 1, and what is not worth its cost today is worth it in the end. Cycles that looked at the same
+    data count as one: time has not passed because somebody looked.
     """
-    open_cycles = 0
-    for decision in reversed(limits.past):
+    open_states: list[str] = []
+    for decision in reversed(evidence.limits.past):
         gap = decision.model_gap if component is Component.MODEL else decision.index_gap
         if (gap or 0.0) < OPEN_GAP or (decision.is_in_effect and decision.touched(component)):
             break
-        open_cycles += 1
-    return max(params.gain_lasts_cycles, open_cycles + 1.0)
+        open_states.append(decision.snapshot or decision.cycle)
+    return max(params.gain_lasts_cycles, len({*open_states, evidence.data.snapshot}) * 1.0)
 
 
 # --- the index -----------------------------------------------------------------------------------------------------

@@ -62,9 +62,11 @@ class PastDecision(Record):
     `expected_points` is the gain that was predicted for the action, `recovered_points` the measured gain, both in
     points of answer score (0-100). `score` (0-1) is that of the release that was live before, `shift` how far the
     documents had drifted, `index_gap` and `model_gap` (0-1) the gaps at that time. What was not measured is None.
+    `snapshot` is the id of the data that it was about.
     """
 
     cycle: str
+    snapshot: str = ""
     action: Action
     accepted: bool
     rolled_back: bool = False
@@ -107,6 +109,9 @@ class DataChange(Record):
     `withheld` (document -> digest) took answers from golden questions at the gate, so that they wait for an approval;
     `withheld_rejected_reason` is why a person declined them. `approved_documents` counts those that an approval covers
     and that are not live yet.
+
+    `facts_are_due` says that what the documents newly say must go live now, and `facts_due_by` by when it must where it
+    may wait for other changes (ISO 8601, UTC); None where it may not, or no time is set.
     """
 
     snapshot: str
@@ -120,6 +125,8 @@ class DataChange(Record):
     approved_documents: int = 0
     quarantined: dict[str, str] = Field(default_factory=dict)
     deleted_training_documents: tuple[str, ...] = ()
+    facts_due_by: str | None = None
+    facts_are_due: bool = False
 
     @property
     def held(self) -> dict[str, str]:
@@ -161,6 +168,9 @@ class TextSignals(Record):
     sentences that a search still finds; `novelty` and `shift` of the new chunks' vectors, and `vocabulary` of
     their words.
 
+    `substantive_sentences` counts the sentences of changed documents that say something else or new, and those that are
+    absent now; None where there is no live release to compare with.
+
     `captured_questions`: the largest share of golden questions whose nearest passage would be that of one changed
     document, `captured_by`, which neither answered them so far nor is named by them.
     """
@@ -171,6 +181,7 @@ class TextSignals(Record):
     novelty: Measure = NOT_REQUESTED
     shift: Measure = NOT_REQUESTED
     vocabulary: Measure = NOT_REQUESTED
+    substantive_sentences: int | None = None
     captured_questions: Measure = NOT_REQUESTED
     captured_by: str | None = None
 

@@ -60,6 +60,7 @@ class ReasonCode(StrEnum):
     DELETED_IN_INDEX = "deleted_in_index"
     RENAMED_IN_INDEX = "renamed_in_index"
     DOCUMENTS_APPROVED = "documents_approved"
+    FACTS_DUE = "facts_due"
 
     # What is not done under any policy.
     REJECTED_BEFORE = "rejected_before"
@@ -81,6 +82,7 @@ class ReasonCode(StrEnum):
     BACKLOG = "backlog"
 
     # What would have changed a recommendation.
+    IF_FACTS_MAY_WAIT = "if_facts_may_wait"
     IF_REJECTED_BEFORE = "if_rejected_before"
     IF_OTHER_DATA = "if_other_data"
     IF_BUDGET_LEFT = "if_budget_left"
@@ -114,6 +116,7 @@ class ReasonCode(StrEnum):
     FILTERED = "filtered"
     TRAINED_ON_DELETED = "trained_on_deleted"
     STALE_QUESTIONS = "stale_questions"
+    FACTS_WAIT = "facts_wait"
     APPROVAL_ONLY = "approval_only"
     SUGGEST_MODE = "suggest_mode"
     OVER_COST_LIMIT = "over_cost_limit"

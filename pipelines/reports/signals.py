@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ragtide.pipelines.evidence.drift import BY_CHANCE, SHIFTED
-from ragtide.pipelines.history.history import CHANGED_SHARE, FILTERED_EXAMPLES
+from ragtide.pipelines.history.history import CHANGED_SHARE, FILTERED_EXAMPLES, SUBSTANTIVE_SENTENCES
 from ragtide.pipelines.records.base import Record
 from ragtide.pipelines.records.evidence import (
     NOT_REQUESTED,
@@ -80,6 +80,7 @@ def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
     return {
         **{signal.field: measures[signal.field].value for signal in LOGGED},
         CHANGED_SHARE: data.delta.changed_share,
+        SUBSTANTIVE_SENTENCES: evidence.text.substantive_sentences,
         "documents_changed": len(data.changes.added) + len(data.changes.edited),
         "documents_removed": len(data.changes.removed),
         "deletions_pending": len(data.pending_deletions),

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ from ragtide.pipelines.history.approvals import read_approvals, record_approval,
 from ragtide.pipelines.history.costs import Workload, forecast_costs
 from ragtide.pipelines.history.history import past_decisions
 from ragtide.pipelines.history.withheld import read_withheld
+from ragtide.pipelines.params import FreshnessParams
 from ragtide.pipelines.planning.plan import make_plan, read_plan
+from ragtide.pipelines.planning.status import project_status
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Quarantine
+from ragtide.pipelines.records.reason import ReasonCode
 from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.release import proof
@@ -296,6 +300,50 @@ def test_a_publish_whose_response_is_lost_is_retried_and_makes_one_release(
     assert (cycle.release, len(calls)) == ("2", 1)
     assert [release.id for release in home.project.registry.releases()] == ["1", "2"]
     assert home.live.previous == "1"
+
+
+# --- facts are due -------------------------------------------------------------------------------------------------
+
+
+def test_a_fact_that_no_question_asks_for_goes_live_at_once(home: CycleProject) -> None:
+    for number in range(200):
+        home.page(f"Part{number}", OLD)
+    assert home.run_cycle().outcome == "released"
+    home.page("Part7", NEW)
+    cycle = home.run_cycle()
+    assert (cycle.decision, cycle.outcome, cycle.signals["substantive_sentences"]) == ("REFRESH", "released", 1)
+    assert home.answer("Part7") == NEW
+    # A heading in bold, another line width, other metadata, a moved page.
+    write(home.root / "data/kb/Part8.md", f"# Part8\n\n## **Part8 1**\n\n*  End of life:\n   {OLD}\n")
+    (home.root / "data/kb/Part9.md").rename(home.root / "data/kb/Moved.md")
+    assert home.run_cycle().decision == "NOTHING"
+
+
+def test_without_a_freshness_target_a_fact_waits_until_it_is_worth_it_and_counts_as_stale(home: CycleProject) -> None:
+    home.set("freshness", max_lag_hours=None)
+    home.set("policy", points_per_hour=1_000_000)
+    home.run_cycle()
+    home.page("Crane", NEW)
+    cycle = home.run_cycle()
+    assert (cycle.decision, cycle.outcome) == ("NOTHING", "nothing")
+    status = project_status(home.project, datetime.now(UTC))
+    assert status.freshness.stale_since is not None
+    assert status.freshness.alarms(FreshnessParams(max_lag_hours=0)) != []
+    assert status.freshness.alarms(FreshnessParams(max_lag_hours=None)) == []
+    home.set("freshness", max_lag_hours=0)
+    assert home.run_cycle().decision == "REFRESH"
+    assert project_status(home.project, datetime.now(UTC)).freshness.stale_since is None
+
+
+def test_a_fact_waits_where_the_budget_is_spent(home: CycleProject) -> None:
+    home.set("policy", budget_hours_per_week=0.0000001)
+    home.page("Crane", NEW)
+    cycle = home.run_cycle()
+    assert (cycle.decision, cycle.outcome) == ("NOTHING", "nothing")
+    decision = read_plan(home.project, cycle.plan).decision
+    codes = {reason.code for option in decision.options for reason in option.reasons}
+    assert {ReasonCode.FACTS_DUE, ReasonCode.OVER_BUDGET} <= codes
+    assert ReasonCode.FACTS_WAIT in {reason.code for reason in decision.reasons}
 
 
 def test_a_cycle_that_lost_the_lease_publishes_nothing(home: CycleProject, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from ragtide.pipelines.data.diff import diff_snapshots
 from ragtide.pipelines.data.documents import DocumentReader
 from ragtide.pipelines.history.freshness import Freshness, format_duration
 from ragtide.pipelines.history.history import FILTERED_EXAMPLES, last_validated_cycle, live_since
-from ragtide.pipelines.history.withheld import read_withheld
+from ragtide.pipelines.history.withheld import withheld_now
 from ragtide.pipelines.planning.status import ProjectStatus, project_status
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.data import ChangeSet, QuarantinedDocument, WithheldDocument
@@ -47,9 +47,8 @@ class StatusReport:
 
     @cached_property
     def withheld(self) -> tuple[WithheldDocument, ...]:
-        """The documents that took answers at the gate and whose content is still in the folder."""
-        present = set(self.status.snapshot.documents.values())
-        return tuple(entry for entry in read_withheld(self.project.workspace) if entry.digest in present)
+        """The documents that took answers from today's golden questions at the gate."""
+        return withheld_now(self.project.workspace, self.status.snapshot)
 
     @cached_property
     def changes(self) -> ChangeSet | None:

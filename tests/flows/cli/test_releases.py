@@ -9,6 +9,7 @@ import pytest
 
 from ragtide.pipelines import corpus
 from ragtide.pipelines.data.documents import DocumentReader, ReadDocument
+from ragtide.pipelines.history import freshness
 from ragtide.pipelines.history.history import FILTERED_EXAMPLES
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
@@ -82,7 +83,8 @@ def test_status_reads_neither_documents_nor_training_examples(
     assert read == []
 
 
-def test_status_check_exits_with_4_past_a_limit(make_project: MakeProject) -> None:
+def test_status_check_exits_with_4_past_a_limit(make_project: MakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freshness, "UNSEEN_HOURS", 1e-9)
     root = fill(make_project(freshness={"max_lag_hours": 1e-9}))
     code, stdout, _ = at(root, "status", "--check")
     assert (code, stdout.count("\n"), "freshness.max_lag_hours" in stdout) == (4, 1, True)

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ragtide.flows.keep_current import keep_current
 from ragtide.flows.prefect_server.metrics import metrics_text, write_metrics
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.history import freshness
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.project import Project
 from tests.conftest import write_project
@@ -96,7 +97,10 @@ def test_metrics_that_cannot_be_computed_fail_no_run(after_cycle: Path, tmp_path
         (tmp_path / "pump.md").rename(after_cycle / "data/kb/pump.md")
 
 
-def test_check_prints_one_line_and_exits_with_4_on_an_alarm(make_project: MakeProject) -> None:
+def test_check_prints_one_line_and_exits_with_4_on_an_alarm(
+    make_project: MakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freshness, "UNSEEN_HOURS", 1e-9)
     root = fill(make_project())
     keep_current(project=str(root))
     code, out, _ = ragtide("status", "--check", "-p", str(root))

@@ -125,7 +125,7 @@ def gather_evidence(
     """The evidence about a situation."""
     watch, knowledge = Stopwatch(), situation.corpus.knowledge
     data = describe_data_change(knowledge, situation.live, delta())
-    scores = measure_answers(evaluator, subject, situation.before, situation.changes.renamed, params.score, watch)
+    scores = measure_answers(evaluator, subject, situation.before, params.score, watch)
     text = measure_text(knowledge, situation.before, subject.reader, embedder, params, watch)
     with watch("excess_loss"):
         training = measure_training_data(situation.corpus, situation.live, subject, evaluator.answerer, None, params)

@@ -196,6 +196,33 @@ def test_the_same_line_under_a_heading_with_another_number_is_another_fact() -> 
     assert (changes.added, changes.removed) == (1, 1)
 
 
+def test_reordering_the_metadata_of_a_page_is_no_change() -> None:
+    lines = ["title: Leave", "tags: [people, time off]", "owner: Ann Lee", "reviewed: 2026-01-05"]
+    before, after = ("\n".join(["---", *some, "---", "# Leave"]) for some in (lines, lines[::-1]))
+    assert changes_of(before, after).substantive == 0
+    edited = after.replace("2026-01-05", "2026-02-05")
+    assert (changes_of(before, edited).substantive, changes_of(before, edited).edited_facts) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("{}", "1. {}"), ("1.1 {}", "1.2 {}"), ("2.1.3 {}", "2.1.4. {}"), ("9 {}", "10 {}")]
+)
+def test_numbering_headings_is_no_change(old: str, new: str) -> None:
+    sections = [("Setup", "Run it.\nUse port 80."), ("Use", "Run it.\nAsk twice."), ("End", "Stop it.")]
+    before, after = ([(form.format(title), text) for title, text in sections] for form in (old, new))
+    assert changes_of(before, after).substantive == 0
+    after[0] = (after[0][0], "Run it.\nUse port 81.")
+    assert changes_of(before, after).edited_facts == 1
+
+
+def test_a_sentence_that_another_changed_page_still_says_is_not_absent() -> None:
+    pages = {"a.md": page("a.md", ("", "Ask Ann. Pay Bob.")), "b.md": page("b.md", ("", "Pay Bob. Call Cy."))}
+    changes = compare_texts(pages, pages | {"a.md": page("a.md", ("", "Ask Ann."))})
+    assert (changes.removed, changes.absent) == (1, 0)
+    changes = compare_texts(pages, pages | {"a.md": page("a.md", ("", "Pay Bob."))})
+    assert (changes.removed, changes.absent, changes.substantive) == (1, 1, 1)
+
+
 def test_reordering_sections_is_no_change() -> None:
     assert counts(changes_of(EOL, [EOL[2], EOL[0], EOL[1]])) == NOTHING
 

@@ -82,9 +82,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     return shelf
 
 
-def live_view(live: Shelf, now: Sequence[Chunk], *requested: str, limit: int = 100) -> LiveIndexView:
-    asked = [question(name, docs=(name,)) for name in requested]
-    return LiveIndexView.of(live.index, live.latest, now, asked, limit)
+def live_view(live: Shelf, now: Sequence[Chunk], limit: int = 100) -> LiveIndexView:
+    return LiveIndexView.of(live.index, live.latest, now, (), limit)
 
 
 def text_signals(live: Shelf, now: Texts, **evidence: int) -> TextComparison:
@@ -143,7 +142,7 @@ def test_the_order_of_writing_rows_makes_no_difference(live: Shelf, tmp_path: Pa
         other.refresh(batch)
     other.refresh(chunks_of(pages()))
     now = chunks_of(pages("Brace"))
-    first, second = live_view(live, now, "Anvil.md"), live_view(other, now, "Anvil.md")
+    first, second = live_view(live, now), live_view(other, now)
     assert (first.changed, first.passages) == (second.changed, second.passages)
     assert first.sample is not None
     assert second.sample is not None
@@ -184,21 +183,21 @@ def cut(books: dict[str, list[str]]) -> list[Chunk]:
 
 
 @law
-@given(BOOKS, BOOKS, st.randoms(use_true_random=False), st.frozensets(st.sampled_from("abcde")))
+@given(BOOKS, BOOKS, st.randoms(use_true_random=False))
 def test_exactly_the_changed_documents_are_listed(
-    before: dict[str, list[str]], now: dict[str, list[str]], random: Any, requested: frozenset[str]
+    before: dict[str, list[str]], now: dict[str, list[str]], random: Any
 ) -> None:
     old_chunks, chunks = cut(before), cut(now)
     random.shuffle(old_chunks)
     random.shuffle(chunks)
-    view = LiveIndexView.of(cast(Index, InMemoryRows(old_chunks)), 1, chunks, [question(docs=tuple(requested))], 0)
+    view = LiveIndexView.of(cast(Index, InMemoryRows(old_chunks)), 1, chunks, (), 0)
     assert view.changed == {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
-    assert view.passages.keys() == (view.changed | requested) & before.keys()
+    assert view.passages.keys() == view.changed & before.keys()
+    assert view.digests == {chunk.digest for chunk in old_chunks}
 
 
-def test_passages_cover_changed_and_requested_documents(live: Shelf) -> None:
-    view = live_view(live, chunks_of(pages("Anvil")), "Brace.md", "nowhere.md")
-    assert set(view.passages) == {"Anvil.md", "Brace.md"}
+def test_passages_cover_the_changed_documents(live: Shelf) -> None:
+    view = live_view(live, chunks_of(pages("Anvil")))
     assert [chunk.text for chunk in view.passages["Anvil.md"]] == [
         f"Anvil > Anvil 1\n- End of life: {OLD}",
         "Anvil > Anvil 2\n- Latest release: 2.7.1",

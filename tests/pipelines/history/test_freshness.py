@@ -78,6 +78,25 @@ def test_data_is_fresh_once_a_cycle_decided_nothing_for_it() -> None:
     assert freshness.stale_since is None
 
 
+def test_facts_that_a_decision_left_for_later_are_stale_since_their_arrival() -> None:
+    left = cycle(ago(hours=28), "NOTHING", "nothing", NEW, signals={"substantive_sentences": 1.0})
+    freshness = measure(FIRST, left, a=ago(hours=30))
+    assert freshness.stale_since == ago(hours=30)
+    retrained = cycle(ago(hours=20), "RETRAIN", "released", NEW, release="2", signals={"substantive_sentences": 1.0})
+    assert measure(FIRST, left, retrained, a=ago(hours=30)).stale_since == ago(hours=30)
+    refreshed = cycle(ago(hours=10), "REFRESH", "released", NEW, release="3", signals={"substantive_sentences": 1.0})
+    assert measure(FIRST, left, retrained, refreshed, a=ago(hours=30)).stale_since is None
+
+
+def test_a_limit_of_0_waits_for_the_first_cycle_that_sees_the_change() -> None:
+    at_once, left = FreshnessParams(max_lag_hours=0), {"substantive_sentences": 1.0}
+    assert measure(FIRST, a=ago(hours=1)).alarms(at_once) == []
+    assert len(measure(FIRST, a=ago(hours=25)).alarms(at_once)) == 1
+    seen = cycle(ago(hours=0.5), "NOTHING", "nothing", NEW, signals=left)
+    assert len(measure(FIRST, seen, a=ago(hours=1)).alarms(at_once)) == 1
+    assert measure(FIRST, seen, a=ago(hours=1)).alarms(LIMITS) == []
+
+
 def test_a_change_after_the_last_decision_is_stale_since_its_arrival() -> None:
     newest = snapshot({"a.md": "3" * 32, "b.md": "4" * 32})
     decided = cycle(ago(hours=28), "NOTHING", "nothing", NEW)

@@ -80,12 +80,23 @@ def test_more_new_examples_never_lower_the_gain(few: int, more: int, excess_loss
 OPEN = past("NOTHING", accepted=False, model_gap=0.3, index_gap=0.2)
 
 
+def open_for(states: int) -> tuple[PastDecision, ...]:
+    """A gap that nothing was done about, over so many states of the data."""
+    return tuple(OPEN.model_copy(update={"snapshot": f"old{number}"}) for number in range(states))
+
+
 @pytest.mark.parametrize(("waited", "cycles"), [(0, 3), (1, 3), (2, 3), (3, 4), (9, 10)])
 def test_a_persistent_gap_counts_for_as_many_cycles_as_it_has_lasted(waited: int, cycles: int) -> None:
     for component in Component:
-        assert (
-            gain_cycles(evidence(past=(OPEN,) * waited).limits, PolicyParams(gain_lasts_cycles=3), component) == cycles
-        )
+        observed = evidence(past=open_for(waited))
+        assert gain_cycles(observed, PolicyParams(gain_lasts_cycles=3), component) == cycles
+
+
+def test_looking_at_the_same_data_again_does_not_count() -> None:
+    params = PolicyParams(gain_lasts_cycles=1)
+    same = OPEN.model_copy(update={"snapshot": "s1"})
+    looked_at = evidence(past=(*open_for(2), *(same,) * 9), snapshot="s1")
+    assert {gain_cycles(looked_at, params, component) for component in Component} == {3}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +112,8 @@ def test_a_persistent_gap_counts_for_as_many_cycles_as_it_has_lasted(waited: int
     ids=["retrained", "refreshed", "both", "rejected", "no gap in the model", "index not measured"],
 )
 def test_an_action_in_effect_or_a_closed_gap_resets_the_gain_cycles(last: PastDecision, index: int, model: int) -> None:
-    observed, params = evidence(past=(*(OPEN,) * 5, last)).limits, PolicyParams(gain_lasts_cycles=1)
+    last = last.model_copy(update={"snapshot": "s0"})
+    observed, params = evidence(past=(*open_for(5), last)), PolicyParams(gain_lasts_cycles=1)
     assert (gain_cycles(observed, params, Component.INDEX), gain_cycles(observed, params, Component.MODEL)) == (
         index,
         model,

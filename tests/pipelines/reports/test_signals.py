@@ -159,7 +159,7 @@ def test_every_optional_signal_is_a_metric_named_by_its_field() -> None:
 def test_unmeasured_signals_have_no_number_among_the_metrics() -> None:
     metrics = evidence_metrics(evidence())
     missing = {name for name, value in metrics.items() if value is None}
-    assert missing == {*OPTIONAL, "new_examples", "forecast_error_share", "evidence_seconds"}
+    assert missing == {*OPTIONAL, "substantive_sentences", "new_examples", "forecast_error_share", "evidence_seconds"}
 
 
 def test_the_seconds_of_the_evidence_are_the_sum_of_its_signals() -> None:
