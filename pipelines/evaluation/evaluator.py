@@ -50,6 +50,7 @@ class Evaluator:
         self.golden = golden
         self.answerer = answerer
         self._params = params
+        self._gold: dict[str, frozenset[str]] = {}
 
     def asking(self, questions: Sequence[GoldenQuestion]) -> Evaluator:
         """Return an evaluator with other questions on the same corpus."""
@@ -106,8 +107,10 @@ class Evaluator:
         )
 
     def gold_digests(self, question: GoldenQuestion) -> frozenset[str]:
-        """The digests of a question's gold passages in this corpus."""
-        return gold_digests(question, self._knowledge)
+        """The digests of a question's gold passages in this corpus, found once."""
+        if question.id not in self._gold:
+            self._gold[question.id] = gold_digests(question, self._knowledge)
+        return self._gold[question.id]
 
     def _with_gold(self, system: SystemUnderTest, questions: Sequence[GoldenQuestion]) -> list[GradedAnswer]:
         retrieved = self._retrieve(system.reader, [question for question in questions if not question.docs])
