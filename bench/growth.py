@@ -82,7 +82,29 @@ ATOMS = (
         "'",
         "`",
     ),
-    *("```", "~", "a", "a ", "A", "a. ", ".", "0", "0.", "0 ", "<", ">", "> ", "<!--", "-->", "<a ", "</a", "&", "#"),
+    *(
+        "```",
+        "~",
+        "a",
+        "a ",
+        "A",
+        "a. ",
+        ".",
+        "0",
+        "0.",
+        "0 ",
+        "<",
+        ">",
+        "> ",
+        "<!--",
+        "-->",
+        "<a ",
+        '<a b="',
+        "<a/",
+        "</a",
+        "&",
+        "#",
+    ),
     *("# ", "=", "*", "**", "_", "+", ":", ":a", ":a:", "/", "//", "\\", "\\u", "{", "}", '{"a":', ",", ",0", ";"),
     *("1. ", "é", "\u0301", "\u0301\u0323", "中", "。", "\u2028", "-a", "- a\n", "a|b\n", "a:1\n", "http://", "@"),
 )
@@ -330,9 +352,9 @@ def _whole_characters(text: str) -> object:
         return problem
 
 
-# Markdown and HTML are parsed by libraries, which the deadline of the reading processes bounds.
+# Markdown and HTML are parsed by libraries: what is slow in them is bounded by the deadline of the reading processes.
 READING_FUNCTIONS: dict[str, Callable[[str], object]] = {
-    **{f"convert {ending}": _convert(f"a{ending}") for ending in (".md", ".csv", ".json", ".jsonl", ".ipynb")},
+    **{f"convert {ending}": _convert(f"a{ending}") for ending in (".md", ".html", ".csv", ".json", ".jsonl", ".ipynb")},
     "convert .json of texts": lambda text: _convert("a.json")(json.dumps([{"title": text, "a": text}])),
     "convert .json of members": lambda text: _convert("a.json")(json.dumps({key: [{"a": 1}] for key in text.split()})),
     "convert .ipynb of code": lambda text: _convert("a.ipynb")(

@@ -24,7 +24,7 @@ from ragtide.pipelines.data.formats.text import MARKDOWN, REST, TEXT, decode_tex
 from ragtide.pipelines.errors import summarize_error
 
 # Changed by hand whenever the same bytes would give another text, through this package or a library's new version.
-CONVERTER = "convert-1"
+CONVERTER = "convert-2"
 MESSAGE_CHARACTERS = 200
 _CONVERTERS: dict[str, Callable[[bytes], str]] = {
     **dict.fromkeys(MARKDOWN | REST | TEXT, decode_text),
