@@ -177,8 +177,7 @@ def _meanwhile(v: Mapping[str, Any]) -> str:
 
 
 def _new_facts(v: Mapping[str, Any]) -> str:
-    sentences = v["sentences"]
-    return f"{count_of(sentences, 'sentence')} {agree(sentences, 'says', 'say')} something new, or nothing any more"
+    return f"{count_are(v['sentences'], 'sentence')} new, edited or removed"
 
 
 REASONS: dict[ReasonCode, Text] = {
@@ -229,7 +228,7 @@ REASONS: dict[ReasonCode, Text] = {
         f"a person approved {count_of(v['documents'], 'withheld document')} that {agree(v['documents'], 'is', 'are')} "
         "not live yet"
     ),
-    C.FACTS_DUE: lambda v: f"{_new_facts(v)}, which is due: freshness.max_lag_hours",
+    C.FACTS_DUE: lambda v: f"{_new_facts(v)}, and new facts are due (freshness.max_lag_hours)",
     C.REJECTED_BEFORE: lambda v: str(v["why"]),
     C.REJECTED_WITH_REFRESH: lambda v: f"the refresh goes first, since both at once are ruled out ({v['why']})",
     C.OVER_BUDGET: _over_budget,
@@ -299,10 +298,7 @@ REASONS: dict[ReasonCode, Text] = {
         "`ragtide lineage` lists what it has seen"
     ),
     C.STALE_QUESTIONS: lambda v: f"{count_are(v['questions'], 'golden question')} stale and not scored",
-    C.FACTS_WAIT: lambda v: (
-        f"{_new_facts(v)}, and {agree(v['sentences'], 'is', 'are')} not live"
-        + (f": due by {v['due_by']}" if v["due_by"] else "")
-    ),
+    C.FACTS_WAIT: lambda v: f"{_new_facts(v)} and not live" + (f": due by {v['due_by']}" if v["due_by"] else ""),
     C.APPROVAL_ONLY: "nothing else is worth its cost: only the deletions and the withheld documents wait",
     C.SUGGEST_MODE: lambda v: (
         f"policy.mode is suggest: {v['action']} waits for `ragtide approve` with this plan's digest{_meanwhile(v)}"
@@ -317,7 +313,7 @@ SHORT: dict[ReasonCode, Text] = {
     C.DELETED_IN_INDEX: lambda v: f"{count_of(v['documents'], 'deleted document')} still in the live index",
     C.RENAMED_IN_INDEX: lambda v: f"{count_of(v['documents'], 'renamed document')}",
     C.DOCUMENTS_APPROVED: lambda v: f"{count_of(v['documents'], 'approved document')} not live yet",
-    C.FACTS_DUE: lambda v: f"{count_of(v['sentences'], 'new or removed sentence')} due",
+    C.FACTS_DUE: lambda v: f"{count_of(v['sentences'], 'changed sentence')} due",
     C.GAIN_MEASURED: lambda v: f"the index lacks answers worth {format_points(v['points'])}",
     C.GAIN_WITH_TRAINED_MODEL: lambda v: f"the index lacks answers worth {format_points(v['points'])}",
     C.GAIN_ESTIMATED: lambda v: f"new text is worth about {format_points(v['points'])}",
