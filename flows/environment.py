@@ -104,8 +104,6 @@ def prepare_environment(project: Path) -> None:
             os.environ["PREFECT_API_URL"] = running
     if (password := generated_auth(project, os.environ.get("PREFECT_API_URL"))) is not None:
         os.environ.setdefault("PREFECT_API_AUTH_STRING", password)
-    for key, value in mlflow_credentials(project).items():
-        os.environ.setdefault(key, value)
 
 
 def protect_temporary_server() -> None:
@@ -139,28 +137,6 @@ def generated_auth(project: Path, address: str | None) -> str | None:
         return prefect_auth_file(project).read_text(encoding="utf-8").strip() or None
     except OSError:
         return None
-
-
-def mlflow_auth_file(project: Path) -> Path:
-    """The file of the password that `ragtide up` and `ragtide ui` generate for their MLflow server."""
-    return project.resolve() / ".ragtide" / "services" / "mlflow-password"
-
-
-def mlflow_credentials(project: Path) -> dict[str, str]:
-    """The client's variables for the generated password, where the project's runs are written through that server."""
-    from ragtide.flows.services.settings import is_same_server
-    from ragtide.pipelines.errors import UserError
-    from ragtide.pipelines.params import read_params
-
-    try:
-        params = read_params(project / "params.yaml")
-        uri = params.registry.tracking_uri
-        if not uri or not uri.startswith("http") or not is_same_server(uri, params.services.mlflow_url):
-            return {}
-        user, _, password = mlflow_auth_file(project).read_text(encoding="utf-8").strip().partition(":")
-    except (UserError, OSError, ValueError):
-        return {}
-    return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
 
 
 def running_server(project: Path) -> str | None:

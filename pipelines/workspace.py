@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -17,6 +18,12 @@ from ragtide.pipelines.records.base import STATE, close_to_others, make_folder
 
 # A publish or a rollback holds the pointer for a second or two, longer if it has to download weights first.
 POINTER_SECONDS = 60.0
+
+
+def is_same_server(first: str, second: str) -> bool:
+    """Whether two addresses name the same host and port."""
+    left, right = urlsplit(first.replace("localhost", "127.0.0.1")), urlsplit(second)
+    return (left.hostname, left.port) == (right.hostname, right.port)
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,17 @@ class Workspace:
     @property
     def tracking_uri(self) -> str:
         return self.params.registry.tracking_uri or f"sqlite:///{self.mlflow_database}"
+
+    @property
+    def mlflow_auth_file(self) -> Path:
+        """The password that `ragtide up` and `ragtide ui` generate for their MLflow server."""
+        return self.state / "services" / "mlflow-password"
+
+    @property
+    def writes_through_own_server(self) -> bool:
+        """Whether runs are written through the MLflow server that `ragtide up` starts."""
+        uri = self.params.registry.tracking_uri
+        return uri is not None and uri.startswith("http") and is_same_server(uri, self.params.services.mlflow_url)
 
     @property
     def mlflow_database(self) -> Path:

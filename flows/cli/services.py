@@ -181,7 +181,7 @@ def ui_command(project: ProjectFolder = HERE, port: Port = 5000) -> None:
     write_settings(workspace)
     command = [sys.executable, "-m", *mlflow_arguments(workspace, "127.0.0.1", port)]
     os.environ.update(service_environment(workspace, os.environ))
-    print_text(f"serving MLflow at http://127.0.0.1:{port}{mlflow_password_place(workspace.root)}; Ctrl-C stops it")
+    print_text(f"serving MLflow at http://127.0.0.1:{port}{mlflow_password_place(workspace)}; Ctrl-C stops it")
     # Without the mark, `ragtide down` does not stop it.
     settings = {key: value for key, value in os.environ.items() if key != MARK}
     os.execve(sys.executable, command, settings)

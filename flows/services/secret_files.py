@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ragtide.flows.environment import MLFLOW_GENERATED_AUTH, PREFECT_AUTH, mlflow_auth_file, prefect_auth_file
+from ragtide.flows.environment import MLFLOW_GENERATED_AUTH, PREFECT_AUTH, prefect_auth_file
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.records.base import make_folder
+from ragtide.pipelines.workspace import Workspace
 
 MIN_CHARACTERS = 16
 
@@ -47,13 +48,13 @@ def prefect_auth(project: Path, given: Mapping[str, str]) -> str:
     return given.get(PREFECT_AUTH) or read_or_create_secret(prefect_auth_file(project), prefix="admin:")
 
 
-def mlflow_auth(project: Path) -> str:
+def mlflow_auth(workspace: Workspace) -> str:
     """The auth string of the project's MLflow server, generated once into a file."""
-    return read_or_create_secret(mlflow_auth_file(project), prefix="admin:")
+    return read_or_create_secret(workspace.mlflow_auth_file, prefix="admin:")
 
 
-def mlflow_password_place(project: Path) -> str:
+def mlflow_password_place(workspace: Workspace) -> str:
     """Where the password for MLflow's page is, for a message; empty where it was not generated."""
     if MLFLOW_GENERATED_AUTH not in os.environ:
         return ""
-    return f", whose page asks for a password: the line in {mlflow_auth_file(project)}"
+    return f", whose page asks for a password: the line in {workspace.mlflow_auth_file}"

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path
 
@@ -24,14 +23,13 @@ from ragtide.flows.environment import (
     MLFLOW_GENERATED_AUTH,
     PREFECT_AUTH,
     credentials,
-    mlflow_credentials,
 )
 from ragtide.flows.services.access import allowed_hosts, allowed_origins, is_loopback
 from ragtide.flows.services.secret_files import mlflow_auth, mlflow_password_place
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
 from ragtide.pipelines.records.base import close_to_others, make_folder
-from ragtide.pipelines.workspace import Workspace
+from ragtide.pipelines.workspace import Workspace, is_same_server
 
 POOL = "ragtide"
 # How often a deployed run sends a heartbeat: the shortest interval that Prefect accepts.
@@ -145,12 +143,6 @@ def starts_mlflow(workspace: Workspace) -> bool:
     return uri is None or not uri.startswith("http") or is_same_server(uri, workspace.params.services.mlflow_url)
 
 
-def is_same_server(first: str, second: str) -> bool:
-    """Whether two addresses name the same host and port."""
-    left, right = urlsplit(first.replace("localhost", "127.0.0.1")), urlsplit(second)
-    return (left.hostname, left.port) == (right.hostname, right.port)
-
-
 def mlflow_store(workspace: Workspace) -> str:
     """The database of MLflow's server: the one that the project's runs are written to."""
     if workspace.params.services.mlflow_database:
@@ -166,7 +158,7 @@ def service_addresses(workspace: Workspace, prefect_password: str) -> list[str]:
     access = "this machine only" if is_loopback(params.host) else "other machines with a password"
     return [
         f"Prefect  {params.prefect_url}, whose page asks for a password: {prefect_password}",
-        f"MLflow   {mlflow}{mlflow_password_place(workspace.root)}",
+        f"MLflow   {mlflow}{mlflow_password_place(workspace)}",
         f"webhook  {params.webhook_url}",
         f"The services listen on {params.host}, reachable from {access}.",
     ]
@@ -180,8 +172,7 @@ def service_environment(workspace: Workspace, given: Mapping[str, str]) -> dict[
     environment = {**LIBRARY_DEFAULTS, **_prefect_defaults(workspace), **given, **_project_variables(workspace)}
     # Programs such as uvicorn must be found where the virtual environment was not activated.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
-    environment |= credentials(environment) | _mlflow_auth(workspace, environment)
-    return {**mlflow_credentials(workspace.root), **environment}
+    return environment | credentials(environment) | _mlflow_auth(workspace, environment)
 
 
 def _project_variables(workspace: Workspace) -> dict[str, str]:
@@ -225,7 +216,7 @@ def _mlflow_auth(workspace: Workspace, given: Mapping[str, str]) -> dict[str, st
     By default MLflow would create its user database in the current directory.
     """
     if not _mlflow_needs_password(given):
-        return {MLFLOW_GENERATED_AUTH: mlflow_auth(workspace.root)} if starts_mlflow(workspace) else {}
+        return {MLFLOW_GENERATED_AUTH: mlflow_auth(workspace)} if starts_mlflow(workspace) else {}
     variables = {
         "MLFLOW_AUTH_CONFIG_PATH": str(services_folder(workspace) / "mlflow-auth.ini"),
         # Signs the forms of MLflow's pages: a new key invalidates forms that are open in a browser, and nothing else.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -24,6 +25,8 @@ from ragtide.pipelines.registry.backup import DAMAGED_DATABASE, describe_way_bac
 NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 SQLITE = "sqlite:///"
+# The variables with which a user gives MLflow's client credentials.
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 # How often MLflow tries to open a database: its default of 10 attempts takes 100 s without output, 4 take about 1 s.
 DATABASE_ATTEMPTS = 4
 # How long a process waits while another one creates the tables of a new database, which takes seconds.
@@ -48,13 +51,18 @@ class RegistryClient(MlflowClient):
 
 
 class MlflowStore:
-    """MLflow's client; raises UnavailableError where its server or database does not answer."""
+    """MLflow's client; raises UnavailableError where its server or database does not answer.
 
-    def __init__(self, address: str) -> None:
+    `auth_file` has the password that was generated for the server, once it is started.
+    """
+
+    def __init__(self, address: str, auth_file: Path | None = None) -> None:
         self._address = address
+        self._auth_file = auth_file
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **options: Any) -> Any:
+            _use_password(self._auth_file)
             try:
                 return getattr(self._client, name)(*arguments, **options)
             except (MlflowException, RequestException, DatabaseError) as problem:
@@ -72,6 +80,15 @@ class MlflowStore:
             databases.MAX_RETRY_COUNT = DATABASE_ATTEMPTS
         with _exclusive_opening(self._address):
             return RegistryClient(tracking_uri=self._address, registry_uri=self._address)
+
+
+def _use_password(auth_file: Path | None) -> None:
+    """Give MLflow's client, which reads it from the environment, the password in `auth_file` where none is set."""
+    if auth_file is None or not os.environ.keys().isdisjoint(CREDENTIALS):
+        return
+    with suppress(OSError):
+        user, _, password = auth_file.read_text(encoding="utf-8").strip().partition(":")
+        os.environ.update({"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password})
 
 
 @contextmanager

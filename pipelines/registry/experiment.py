@@ -29,7 +29,8 @@ class MlflowExperiment:
     @cached_property
     def _client(self) -> RegistryClient:
         make_folder(self._workspace.state)
-        return cast("RegistryClient", MlflowStore(self._workspace.tracking_uri))
+        auth_file = self._workspace.mlflow_auth_file if self._workspace.writes_through_own_server else None
+        return cast("RegistryClient", MlflowStore(self._workspace.tracking_uri, auth_file))
 
     @property
     def exists(self) -> bool:

@@ -19,9 +19,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from ragtide.flows.environment import mlflow_auth_file, prefect_auth_file
+from ragtide.flows.environment import prefect_auth_file
 from ragtide.flows.services.supervisor import service_processes
 from ragtide.flows.triggers.webhook import token_file
+from ragtide.pipelines.workspace import Workspace
 from tests.listeners import (
     HEALTH,
     Listener,
@@ -37,6 +38,10 @@ from tests.sites import Site
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NAME = "zebra-handbook"
 pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(900)]
+
+
+def mlflow_auth_file(root: Path) -> Path:
+    return Workspace.open(root).mlflow_auth_file
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,6 @@ from ragtide.flows.environment import (
     HUB_OFFLINE,
     LIBRARY_DEFAULTS,
     MLFLOW_GENERATED_AUTH,
-    mlflow_auth_file,
-    mlflow_credentials,
     prefect_auth_file,
 )
 from ragtide.flows.services import settings
@@ -151,29 +149,10 @@ def test_clients_get_the_servers_passwords(make_project: Make) -> None:
 def test_mlflows_password_is_generated_where_its_own_users_are_not_set_up(make_project: Make) -> None:
     workspace = opened(make_project)
     generated = service_environment(workspace, {})[MLFLOW_GENERATED_AUTH]
-    assert generated == mlflow_auth_file(workspace.root).read_text() == mlflow_auth(workspace.root)
+    assert generated == workspace.mlflow_auth_file.read_text() == mlflow_auth(workspace)
     assert generated.startswith("admin:")
     assert len(generated) > 40
     assert MLFLOW_GENERATED_AUTH not in service_environment(workspace, PASSWORDS)
-
-
-@pytest.mark.parametrize(
-    ("uri", "is_sent"),
-    [
-        ("http://127.0.0.1:5000", True),
-        ("http://localhost:5000/", True),
-        ("http://127.0.0.1:5001", False),
-        ("http://mlflow.example.org:5000", False),
-        (None, False),
-    ],
-)
-def test_the_generated_password_is_sent_to_the_own_server_only(
-    make_project: Make, uri: str | None, is_sent: bool
-) -> None:
-    workspace = opened(make_project, registry={"tracking_uri": uri})
-    password = mlflow_auth(workspace.root).partition(":")[2]
-    expected = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": password}
-    assert mlflow_credentials(workspace.root) == (expected if is_sent else {})
 
 
 def test_mlflow_requires_a_password_where_one_is_set(make_project: Make, monkeypatch: pytest.MonkeyPatch) -> None:

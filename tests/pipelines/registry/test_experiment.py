@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from ragtide.pipelines.errors import UnavailableError
+from ragtide.pipelines.registry.client import CREDENTIALS, MlflowStore
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.workspace import Workspace
-from tests.factories import workspace
+from tests.factories import workspace, write
 from tests.projects import mlflow_client, recorded_release
 
 UNREACHABLE = "http://127.0.0.1:9"
@@ -121,3 +124,43 @@ def test_the_address_of_a_run_is_on_the_configured_server(
     elsewhere = Registry(replace(space, params=params))
     elsewhere.__dict__["experiment"] = registry.experiment
     assert elsewhere.address(log) == f"{server}/#/experiments/{registry.experiment}/runs/{log.id}"
+
+
+# --- the password of the project's own server ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_own"),
+    [
+        ("http://127.0.0.1:5000", True),
+        ("http://localhost:5000/", True),
+        ("http://127.0.0.1:5001", False),
+        ("http://mlflow.example.org:5000", False),
+        ("sqlite:///mlflow.db", False),
+        (None, False),
+    ],
+)
+def test_the_generated_password_is_sent_to_the_own_server_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str | None, is_own: bool
+) -> None:
+    for name in CREDENTIALS:
+        # Set first, so that what the client sets is undone.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    space = workspace(tmp_path, registry={"tracking_uri": uri})
+    assert space.writes_through_own_server is is_own
+    store = MlflowStore(space.tracking_uri, space.mlflow_auth_file if is_own else None)
+    monkeypatch.setattr(MlflowStore, "_client", SimpleNamespace(ping=lambda: os.environ.get(CREDENTIALS[1])))
+    # The server may be started after the project was opened.
+    assert store.ping() is None
+    write(space.mlflow_auth_file, "admin:hunter2:2\n")
+    assert store.ping() == ("hunter2:2" if is_own else None)
+
+
+def test_credentials_of_the_user_go_before_the_generated_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "mine")
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+    monkeypatch.setattr(MlflowStore, "_client", SimpleNamespace(ping=lambda: os.environ.get(CREDENTIALS[1])))
+    assert MlflowStore("http://127.0.0.1:5000", write(tmp_path / "auth", "admin:hunter2")).ping() is None
