@@ -149,10 +149,9 @@ def make_prompts(data: Path, work: Path) -> Prompts:
         question_prompt(question.question, gold_context(question, corpus.knowledge, params.index.top_k))
         for question, _ in pairs
     ]
-    golds = [gold_digests(question, corpus.knowledge) for question, _ in pairs]
     missed = [
-        gold.isdisjoint(text_digest(passage.text) for passage in found)
-        for gold, (_, found) in zip(golds, pairs, strict=True)
+        gold_digests(question, corpus.knowledge).isdisjoint(text_digest(passage.text) for passage in found)
+        for question, found in pairs
     ]
     return Prompts(retrieved, gold, missed)
 

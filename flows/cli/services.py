@@ -20,12 +20,7 @@ from ragtide.flows.cli.console import (
     report_errors,
     require_services,
 )
-from ragtide.flows.environment import (
-    PREFECT_AUTH,
-    make_prefect_home,
-    prefect_auth_file,
-    prepare_environment,
-)
+from ragtide.flows.environment import PREFECT_AUTH, make_prefect_home, prefect_auth_file, prepare_environment
 from ragtide.flows.interruption import end_without_deadline
 from ragtide.pipelines.errors import UserError
 

@@ -17,13 +17,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from ragtide.flows.environment import (
-    LIBRARY_DEFAULTS,
-    MLFLOW_AUTH,
-    MLFLOW_GENERATED_AUTH,
-    PREFECT_AUTH,
-    credentials,
-)
+from ragtide.flows.environment import LIBRARY_DEFAULTS, MLFLOW_AUTH, MLFLOW_GENERATED_AUTH, PREFECT_AUTH, credentials
 from ragtide.flows.services.access import allowed_hosts, allowed_origins, is_loopback
 from ragtide.flows.services.secret_files import mlflow_auth, mlflow_password_place
 from ragtide.pipelines.errors import UserError

@@ -62,7 +62,7 @@ def gain_cycles(evidence: Evidence, params: PolicyParams, component: Component) 
         if (gap or 0.0) < OPEN_GAP or (decision.is_in_effect and decision.touched(component)):
             break
         open_states.append(decision.snapshot or decision.cycle)
-    return max(params.gain_lasts_cycles, len({*open_states, evidence.data.snapshot}) * 1.0)
+    return max(params.gain_lasts_cycles, float(len({*open_states, evidence.data.snapshot})))
 
 
 # --- the index -----------------------------------------------------------------------------------------------------
