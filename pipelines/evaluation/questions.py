@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,11 +90,13 @@ def read_golden(folder: Path, files: Mapping[str, str], texts: Mapping[str, str]
 
 def read_questions(folder: Path, files: Mapping[str, str]) -> tuple[GoldenQuestion, ...]:
     """Read the questions of `files` (path -> MD5). Raises UserError for an invalid line or an id used twice."""
+    lines = list(read_lines(folder, files, GoldenLine))
+    wordings = Counter(line.question for _, line in lines if line.id is None)
     questions: dict[str, GoldenQuestion] = {}
-    for where, line in read_lines(folder, files, GoldenLine):
+    for where, line in lines:
         question = _question(line)
-        if question.id in questions and line.id is None:
-            # The same words about other pages are another question.
+        if line.id is None and wordings[line.question] > 1:
+            # The same words about other pages are another question, in whatever order the lines stand.
             question = question.model_copy(update={"id": json_digest([line.question, line.docs])})
         if question.id in questions:
             raise UserError(f"{where}: the id {question.id!r} is already used by another question: make it unique")

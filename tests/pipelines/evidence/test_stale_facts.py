@@ -103,7 +103,12 @@ def test_the_stale_share_is_the_share_of_fact_checks_with_the_old_value() -> Non
     fact_checks = [FACT_CHECK, FactCheck("tool.md", "Tool > Tool 4\nSupported: …", "no 1", "yes 2")]
     stale = stale_fact_share(fact_checks, FixedRetriever(passage("Latest release: 4.1\nSupported: yes 2")), 3, PARAMS)
     assert (stale.value, stale.n) == (0.5, 2)
-    assert stale_fact_share(fact_checks, FixedRetriever(), 3, PARAMS).value == 0.0
+    current = stale_fact_share(fact_checks, FixedRetriever(passage("Latest release: 4.2")), 3, PARAMS)
+    assert (current.value, current.n) == (0.0, 2)
+
+
+def test_a_check_that_finds_neither_value_is_unmeasured() -> None:
+    assert stale_fact_share([FACT_CHECK], FixedRetriever(), 3, PARAMS).value is None
 
 
 def test_without_checks_the_shares_are_unmeasured() -> None:

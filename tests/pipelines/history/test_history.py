@@ -99,7 +99,7 @@ def test_a_past_decision_has_its_forecast_and_its_result() -> None:
 def test_values_that_were_not_recorded_are_none_and_not_zero() -> None:
     [past] = past_decisions([cycle(signals={})])
     fields = past.model_dump(exclude={"record_version", "cycle", "action", "accepted", "rolled_back"})
-    assert {name for name, value in fields.items() if value is not None} == {"recovered_points"}
+    assert {name for name, value in fields.items() if value is not None} == {"recovered_points", "snapshot"}
 
 
 def test_a_rejected_candidate_is_a_past_decision_with_its_loss() -> None:
