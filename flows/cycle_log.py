@@ -23,12 +23,15 @@ from ragtide.pipelines.history.freshness import measure_freshness, read_source_t
 from ragtide.pipelines.history.history import EXPECTED_POINTS, FORECAST_SECONDS, LAG_SECONDS
 from ragtide.pipelines.ports import TrainingResult
 from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Decision, Plan
-from ragtide.pipelines.records.evaluation import GoldenQuestion, Verdict
-from ragtide.pipelines.records.release import BuiltModel, Release
+from ragtide.pipelines.records.evaluation import Verdict
+from ragtide.pipelines.records.release import BuiltIndex, BuiltModel, Release
 from ragtide.pipelines.registry.cycles import WORK
+from ragtide.pipelines.registry.layout import verdict_page
 from ragtide.pipelines.registry.runs import RunLog
+from ragtide.pipelines.release.proof import Proof
 from ragtide.pipelines.reports.data import issues_markdown, quarantine_markdown
 from ragtide.pipelines.reports.decision import decision_markdown
 from ragtide.pipelines.reports.decision_plot import decision_plot
@@ -118,33 +121,40 @@ def log_training(logs: StepLogs, built: BuiltModel, trained: TrainingResult) -> 
     logs.work({costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds})
 
 
-def log_verdict(
-    project: Project, logs: StepLogs, verdict: Verdict, questions: Sequence[GoldenQuestion], seconds: float
-) -> None:
-    """Log a verdict, its page, every answer, and the scores of the live release and the candidate."""
-    log, cycle = logs.step, logs.cycle
+def log_index(logs: StepLogs, built: BuiltIndex) -> None:
+    """Log a built index and its work."""
+    logs.step.record("index.json", built)
+    logs.step.metrics({"rows": built.rows, "new_chunks": built.new, "index_version": built.version})
+    logs.step.tags({"vector_index": built.vector_index})
+    logs.work({costs.EMBEDDED_CHUNKS: built.embedded, costs.INDEX_SECONDS: built.seconds})
+
+
+def log_verdict(project: Project, logs: StepLogs, part: Action, proof: Proof, seconds: float) -> None:
+    """Log the verdict on a part's candidate, its page, every answer, and the scores of live release and candidate."""
+    log, cycle, verdict, questions = logs.step, logs.cycle, proof.verdict, proof.questions
+    is_first = costs.PROVE_SECONDS not in logs.done
     log.rename(f"{log.name} {'accepted' if verdict.accepted else 'rejected'}")
     log.tags({"accepted": verdict.accepted})
     markdown, address = verdict_markdown(verdict, questions), project.registry.address(cycle)
-    logs.page("verdict", markdown, verdict_plot(verdict))
+    logs.page(verdict_page(part), markdown, verdict_plot(verdict))
     show_markdown("verdict", markdown, cycle.name, address)
     log.table("answers.json", answers_table(verdict_rows(verdict, questions)))
     log.record("verdict.json", verdict)
-    scores = {
-        "score_before": verdict.before.answer_score.value,
-        "score_after": verdict.after.answer_score.value,
-        "recall_before": verdict.before.retrieval_recall.value,
-        "recall_after": verdict.after.retrieval_recall.value,
-    }
-    log.metrics({**scores, **retrieval_metrics(verdict.after), **suite_metrics(verdict)})
-    cycle.metrics(scores)
+    before, after = (
+        {f"score_{when}": card.answer_score.value, f"recall_{when}": card.retrieval_recall.value}
+        for when, card in (("before", verdict.before), ("after", verdict.after))
+    )
+    log.metrics({**before, **after, **retrieval_metrics(verdict.after), **suite_metrics(verdict)})
+    # What a cycle changed is measured from the release that was live at its start.
+    cycle.metrics({**(before if is_first else {}), **after})
     logs.work({costs.GRADED_QUESTIONS: _graded_questions(verdict), costs.PROVE_SECONDS: seconds})
 
 
 def _graded_questions(verdict: Verdict) -> int:
-    """All answers that were graded for a verdict, those of the regression suites among them."""
+    """All answers that were graded for a verdict, those of other models and of the regression suites among them."""
     suite_cards = [card for suite in verdict.suites for card in (suite.before, suite.after)]
-    return sum(len(card.graded) for card in (verdict.before, verdict.after, *suite_cards))
+    others = len(verdict.alternatives) * len(verdict.after.graded)
+    return others + sum(len(card.graded) for card in (verdict.before, verdict.after, *suite_cards))
 
 
 def _expected(decision: Decision) -> dict[str, float | None]:

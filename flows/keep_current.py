@@ -7,12 +7,17 @@ from pathlib import Path
 from prefect import flow
 
 from ragtide.flows import tasks
+from ragtide.flows.conclusion import conclude, record_part
+from ragtide.flows.cycle_context import CycleContext, open_cycle
 from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.prefect_server import approvals, metrics, notifications
 from ragtide.flows.prefect_server.runs import run_name_for, watch_signals_of_deployed_run
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.disk import RUN_BYTES, require_space
 from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.data import Snapshot
+from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.release import Cycle
 
 
@@ -36,7 +41,7 @@ def keep_current(project: str = ".", plan: str | None = None, revision: str | No
     watch_signals_of_deployed_run()
     opened = Project.open(Path(project), progress_bars)
     require_space(opened.workspace.state, RUN_BYTES, "a run")
-    with tasks.open_cycle(opened, revision) as cycle:
+    with open_cycle(opened, revision) as cycle:
         answered = approvals.record_answer(opened)
         recorded = _run_cycle(cycle, None if answered else plan)
     metrics.write_metrics(opened)
@@ -45,20 +50,32 @@ def keep_current(project: str = ".", plan: str | None = None, revision: str | No
     return recorded
 
 
-def _run_cycle(cycle: tasks.CycleContext, plan: str | None) -> Cycle:
+def _run_cycle(cycle: CycleContext, plan: str | None) -> Cycle:
     snapshot = tasks.observe(cycle, plan)
     decided = tasks.decide(cycle, snapshot, plan)
-    if not decided.decision.action.builds:
-        return tasks.conclude(cycle, decided, None, None)
+    # The index goes live before a model is trained on it: what the documents say does not wait for a training.
+    for part in decided.decision.action.parts:
+        _carry_out(cycle, snapshot, decided, part)
+    if decided.decision.action.builds:
+        tasks.run_maintenance(cycle)
+    return conclude(cycle, decided)
 
-    embedder = tasks.tune_embedder(cycle, snapshot, decided)
-    index = tasks.refresh_index(cycle, snapshot, decided, embedder)
-    model = tasks.retrain_model(cycle, snapshot, decided, index)
 
-    verdict = tasks.prove(cycle, snapshot, decided, index, model)
-    while not verdict.accepted and tasks.withhold(cycle, snapshot, decided, verdict):
-        index = tasks.refresh_index(cycle, snapshot, decided, embedder)
-        verdict = tasks.prove(cycle, snapshot, decided, index, model)
-    release = tasks.publish(cycle, snapshot, decided, index, model, verdict) if verdict.accepted else None
-    tasks.run_maintenance(cycle)
-    return tasks.conclude(cycle, decided, verdict, release)
+def _carry_out(cycle: CycleContext, snapshot: Snapshot, plan: Plan, part: Action) -> None:
+    """Build, prove and publish one part of the action as a release of its own."""
+    if cycle.live is None and not part.refreshes:
+        return
+    embedder = tasks.tune_embedder(cycle, snapshot, part)
+    index = tasks.refresh_index(cycle, snapshot, plan, part, embedder)
+    model = tasks.retrain_model(cycle, snapshot, part, index)
+
+    proof = tasks.prove(cycle, snapshot, part, index, model)
+    while part.refreshes and not proof.accepted and tasks.withhold(cycle, snapshot, part, proof.verdict):
+        index = tasks.refresh_index(cycle, snapshot, plan, part, embedder)
+        proof = tasks.prove(cycle, snapshot, part, index, model)
+    record_part(cycle, plan, part, proof, tasks.publish(cycle, snapshot, proof) if proof.accepted else None)
+
+    # What was deleted leaves the live index whether or not the gate accepts what is new.
+    if part.refreshes and not proof.accepted and (removal := tasks.remove_deleted(cycle, snapshot)):
+        release = tasks.publish(cycle, snapshot, removal) if removal.accepted else None
+        record_part(cycle, plan, Action.REMOVE, removal, release)

@@ -7,27 +7,22 @@ cached or persisted by Prefect; what must survive a kill is in LanceDB, DVC and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from ragtide.flows.cycle_context import CycleContext
 from ragtide.flows.cycle_log import (
-    StepLogs,
     freshness_metrics,
     log_decision,
     log_imports,
+    log_index,
     log_issues,
     log_training,
     log_verdict,
 )
-from ragtide.flows.prefect_server.artifacts import rename_run
-from ragtide.flows.prefect_server.notifications import run_logger
-from ragtide.flows.prefect_server.queue import RunQueue, answer_queued, coalesce_queue
-from ragtide.flows.prefect_server.runs import current_run, run_url
 from ragtide.pipelines.build import (
     build_index,
     build_model,
@@ -35,8 +30,7 @@ from ragtide.pipelines.build import (
     write_index_artifact,
     write_model_artifact,
 )
-from ragtide.pipelines.corpus import Corpus
-from ragtide.pipelines.data.dvc import check_stages, commit_stages
+from ragtide.pipelines.data.dvc import check_stages
 from ragtide.pipelines.data.imports import update_imports
 from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
 from ragtide.pipelines.errors import UnavailableError, UserError
@@ -44,18 +38,15 @@ from ragtide.pipelines.evaluation.attribution import choose_withheld
 from ragtide.pipelines.evaluation.gate import allowed_losses
 from ragtide.pipelines.history import costs
 from ragtide.pipelines.history.approvals import consume_approvals, is_action_approved
-from ragtide.pipelines.history.history import ACTION_SECONDS
 from ragtide.pipelines.history.withheld import (
     read_withheld,
     release_documents,
     withhold_documents,
     write_withheld,
 )
-from ragtide.pipelines.lease import Lease
 from ragtide.pipelines.planning.plan import load_current_plan, make_plan, save_plan
-from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
-from ragtide.pipelines.records.data import Snapshot, WithheldDocument
+from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.evaluation import Verdict
 from ragtide.pipelines.records.release import (
@@ -63,24 +54,19 @@ from ragtide.pipelines.records.release import (
     BuiltIndex,
     BuiltModel,
     Candidate,
-    Cycle,
     MaintenanceStep,
-    Outcome,
     Release,
 )
-from ragtide.pipelines.registry.backup import back_up
 from ragtide.pipelines.registry.releases import EMBEDDER_FOLDER
-from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.release.cleanup import maintain_project
 from ragtide.pipelines.release.lineage import DeletedDocuments, flag_releases, releases_to_flag
-from ragtide.pipelines.release.proof import prove_candidate
+from ragtide.pipelines.release.proof import Proof, prove_candidate
 from ragtide.pipelines.release.publish import publish_candidate
+from ragtide.pipelines.release.removal import build_removal, prove_removal
 from ragtide.pipelines.reports.data import maintenance_markdown, withheld_markdown
 from ragtide.pipelines.reports.markdown import list_some
-from ragtide.pipelines.reports.verdict import failed_checks
 from ragtide.pipelines.training.embedder_tuning import build_embedder
 from ragtide.pipelines.training.pairs import build_pairs
-from ragtide.pipelines.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -90,63 +76,6 @@ WAIT_SECONDS = 6 * 3600.0
 MOST_WITHHELD = 50
 # The seconds of an action, step by step.
 _SECONDS = (costs.TUNE_SECONDS, costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS)
-
-
-@dataclass
-class CycleContext:
-    """One cycle: the project, its MLflow run, the live release, the data once it has been read, and the work done.
-
-    `withheld_before` is the list of withheld documents at the start, once the cycle has withheld others.
-    """
-
-    project: Project
-    log: RunLog
-    lease: Lease
-    live: Release | None
-    corpora: dict[str, Corpus] = field(default_factory=dict)
-    work: dict[str, float] = field(default_factory=dict)
-    withheld_before: tuple[WithheldDocument, ...] | None = None
-
-    def logs(self, step: RunLog) -> StepLogs:
-        """The logs of a step, which add its work to that of the cycle."""
-        return StepLogs(step, self.log, self.work)
-
-    def read(self, snapshot: Snapshot) -> Corpus:
-        """The corpus of a snapshot, read once a cycle."""
-        if snapshot.id not in self.corpora:
-            self.corpora[snapshot.id] = self.project.corpus(snapshot, keep=True)
-        return self.corpora[snapshot.id]
-
-
-@contextmanager
-def open_cycle(project: Project, revision: str | None = None) -> Iterator[CycleContext]:
-    """Hold the project for writing and open the cycle's MLflow run, with the `revision` that a trigger named."""
-    with (
-        coalesce_queue() as queue,
-        _write_lease(project.workspace, queue) as lease,
-        answer_queued(queue),
-        project.registry.cycle() as log,
-    ):
-        log.tags({"trigger_rev": revision} if revision else {})
-        log.tags({"prefect_run": address} if (address := run_url(current_run())) else {})
-        log.params(project.workspace.params.model_dump(mode="json"))
-        _close_killed(project, log)
-        yield CycleContext(project, log, lease, project.registry.champion())
-
-
-def _close_killed(project: Project, log: RunLog) -> None:
-    """Cycles recorded as running were killed: this one holds the project, and no rollback holds the pointer."""
-    with project.registry.pointer_lock():
-        for cycle in project.registry.running_cycles():
-            if cycle.run != log.id:
-                project.registry.close_killed(cycle)
-
-
-def _write_lease(workspace: Workspace, queue: RunQueue | None) -> AbstractContextManager[Lease]:
-    """A deployed run waits for the writer at work; a command fails at once."""
-    if queue is None:
-        return workspace.write_lock()
-    return workspace.write_lock(WAIT_SECONDS, f"flow run {queue.name}", get_run_logger().warning)
 
 
 def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
@@ -209,10 +138,10 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
 
 
 @step("tune-embedder")
-def tune_embedder(cycle: CycleContext, snapshot: Snapshot, plan: Plan) -> BuiltEmbedder | None:
-    """Tune the embedder on the snapshot's pairs, or keep the live one where the plan does not call for it."""
+def tune_embedder(cycle: CycleContext, snapshot: Snapshot, part: Action) -> BuiltEmbedder | None:
+    """Tune the embedder on the snapshot's pairs, or keep the live one where this part does not call for it."""
     project, live = cycle.project, cycle.live
-    if not plan.decision.action.tunes or live is None:
+    if not part.tunes or live is None:
         return live.index.tuned_embedder if live else None
     with project.registry.step("tune-embedder", cycle.log) as log:
         corpus, retriever = cycle.read(snapshot), project.retriever(live.index, live.index_tag)
@@ -229,10 +158,12 @@ def tune_embedder(cycle: CycleContext, snapshot: Snapshot, plan: Plan) -> BuiltE
 
 
 @step("refresh-index")
-def refresh_index(cycle: CycleContext, snapshot: Snapshot, plan: Plan, tuned: BuiltEmbedder | None) -> BuiltIndex:
-    """Refresh the index to the snapshot, or keep the live one where the plan does not call for it."""
+def refresh_index(
+    cycle: CycleContext, snapshot: Snapshot, plan: Plan, part: Action, tuned: BuiltEmbedder | None
+) -> BuiltIndex:
+    """Refresh the index to the snapshot, or keep the live one where this part does not call for it."""
     project, live = cycle.project, cycle.live
-    if not plan.decision.action.refreshes and live is not None:
+    if not part.refreshes and live is not None:
         write_index_artifact(project.workspace, live.index)
         return live.index
     cycle.lease.check()
@@ -241,18 +172,15 @@ def refresh_index(cycle: CycleContext, snapshot: Snapshot, plan: Plan, tuned: Bu
         knowledge, embedder = cycle.read(snapshot).knowledge, project.embedder_for(tuned)
         require_index_space(project.workspace, plan.evidence.data.delta, embedder.embedder.dimensions)
         built = build_index(project.workspace, embedder, knowledge, project.progress, rebuild=True)
-        log.record("index.json", built)
-        log.metrics({"rows": built.rows, "new_chunks": built.new, "index_version": built.version})
-        log.tags({"vector_index": built.vector_index})
-        cycle.logs(log).work({costs.EMBEDDED_CHUNKS: built.embedded, costs.INDEX_SECONDS: built.seconds})
+        log_index(cycle.logs(log), built)
         return built
 
 
 @step("retrain-model")
-def retrain_model(cycle: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex) -> BuiltModel:
-    """Train an adapter on the snapshot's examples, or keep the live one where the plan does not call for it."""
+def retrain_model(cycle: CycleContext, snapshot: Snapshot, part: Action, index: BuiltIndex) -> BuiltModel:
+    """Train an adapter on the snapshot's examples, or keep the live one where this part does not call for it."""
     project = cycle.project
-    if not plan.decision.action.retrains:
+    if not part.retrains:
         kept = project.current_model(cycle.live)
         write_model_artifact(project.workspace, kept)
         return kept
@@ -267,21 +195,28 @@ def retrain_model(cycle: CycleContext, snapshot: Snapshot, plan: Plan, index: Bu
 
 
 @step("prove")
-def prove(cycle: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: BuiltModel) -> Verdict:
-    """Compare the candidate with the live release on the same questions, and its index with the knowledge base."""
+def prove(cycle: CycleContext, snapshot: Snapshot, part: Action, index: BuiltIndex, model: BuiltModel) -> Proof:
+    """Compare the candidate with the live release and with its other combinations, and its index with the documents."""
+    live = cycle.live
+    candidate = Candidate(
+        snapshot=snapshot, index=index, model=model, decision=part, previous=live.id if live else None
+    )
+    knowledge = cycle.read(snapshot).knowledge
+    return _logged_proof(cycle, part, lambda: prove_candidate(cycle.project, candidate, live, knowledge))
+
+
+def _logged_proof(cycle: CycleContext, part: Action, prove_it: Callable[[], Proof]) -> Proof:
+    """A proof in a step of its own, with its verdict logged."""
     project, started = cycle.project, time.perf_counter()
     with project.registry.step("prove", cycle.log) as log:
-        candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=plan.decision.action)
-        proof = prove_candidate(project, candidate, cycle.live, cycle.read(snapshot).knowledge)
-        verdict = proof.verdict
-        verdict.after.write(project.workspace.artifacts / "scorecard.json")
-        seconds = time.perf_counter() - started
-        log_verdict(project, cycle.logs(log), verdict, proof.questions, seconds)
-        return verdict
+        proof = prove_it()
+        proof.best_verdict.after.write(project.workspace.artifacts / "scorecard.json")
+        log_verdict(project, cycle.logs(log), part, proof, time.perf_counter() - started)
+        return proof
 
 
 @step("withhold")
-def withhold(cycle: CycleContext, snapshot: Snapshot, plan: Plan, verdict: Verdict) -> bool:
+def withhold(cycle: CycleContext, snapshot: Snapshot, part: Action, verdict: Verdict) -> bool:
     """Withhold the documents behind the lost questions of a rejected candidate; returns whether to build without them.
 
     Where the candidate is rejected for other reasons too, nothing is withheld in the end. Where nothing else has
@@ -301,27 +236,39 @@ def withhold(cycle: CycleContext, snapshot: Snapshot, plan: Plan, verdict: Verdi
     cycle.log.tags({"withheld": list_some(tuple(chosen))})
     get_run_logger().warning("withheld, since the gate lost answers to them: %s", list_some(tuple(chosen)))
     cycle.corpora.clear()
-    action, live = plan.decision.action, cycle.live
+    live = cycle.live
     remaining = project.index.delta(cycle.read(snapshot).knowledge.chunks, live.index.version if live else None)
-    return action.retrains or action.tunes or not remaining.is_empty
+    return part.tunes or not remaining.is_empty
+
+
+@step("remove-deleted")
+def remove_deleted(cycle: CycleContext, snapshot: Snapshot) -> Proof | None:
+    """Build the live index without the rows of deleted documents, for where the gate rejected all that is new.
+
+    None where no live row is to be removed.
+    """
+    project, live, knowledge = cycle.project, cycle.live, cycle.read(snapshot).knowledge
+    if live is None or not knowledge.deleted:
+        return None
+    cycle.lease.check()
+    with project.registry.step("remove-deleted", cycle.log) as log:
+        removal = build_removal(project, live, knowledge)
+        log_index(cycle.logs(log), removal.index)
+    return _logged_proof(cycle, Action.REMOVE, lambda: prove_removal(project, removal, live, knowledge))
 
 
 @step("publish")
-def publish(
-    cycle: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex, model: BuiltModel, verdict: Verdict
-) -> Release:
+def publish(cycle: CycleContext, snapshot: Snapshot, proof: Proof) -> Release:
     """Make index and adapter live together, by one pointer that moves last."""
     project = cycle.project
     with project.registry.step("publish", cycle.log):
-        before = cycle.live.id if cycle.live else None
-        action = plan.decision.action
-        candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=action, previous=before)
-        release = publish_candidate(project, cycle.log, candidate, verdict, cycle.lease.check)
+        release = publish_candidate(project, cycle.log, proof.best, proof.best_verdict, cycle.lease.check)
         pending = cycle.read(snapshot).knowledge.pending_deletions
         flag_releases(project, [release], DeletedDocuments(project.workspace, snapshot, pending))
         indexed = project.index.documents(release.index_tag)
         release_documents(project.workspace, indexed)
         consume_approvals(project.workspace, indexed, release)
+        cycle.live = release
         return release
 
 
@@ -335,61 +282,3 @@ def run_maintenance(cycle: CycleContext) -> list[MaintenanceStep]:
         log.text("maintenance.md", maintenance_markdown(steps))
         log.tags({done.step.replace(" ", "_"): done.why for done in steps if done.done})
         return steps
-
-
-def conclude(cycle: CycleContext, plan: Plan, verdict: Verdict | None, release: Release | None) -> Cycle:
-    """Log the outcome of the cycle, also of NOTHING, and return it as it is recorded."""
-    action, detail = plan.decision.action, ""
-    outcome = Outcome.HELD if action == Action.HOLD else Outcome.NOTHING
-    if release is not None:
-        outcome = Outcome.RELEASED
-        cycle.log.tags({"release": release.id, "index_version": release.index.version})
-        detail = f"without {list_some(_newly_withheld(cycle))}" if cycle.withheld_before is not None else ""
-    elif verdict is not None:
-        outcome, detail = Outcome.REJECTED, failed_checks(verdict)
-    if verdict is not None:
-        name = f"release {release.id}" if release else str(outcome)
-        rename_run(f"keep-current {cycle.project.workspace.root.name}: {action}, {name}")
-    cycle.log.metrics({ACTION_SECONDS: _action_seconds(cycle)} if action.builds else {})
-    accepted = verdict.accepted if verdict else "no candidate"
-    cycle.log.tags({"outcome": outcome.value, "outcome_detail": detail, "accepted": accepted})
-    _commit_stages(cycle, action)
-    if release is not None:
-        _back_up_records(cycle, release)
-    return cycle.project.registry.read(cycle.log)
-
-
-def _newly_withheld(cycle: CycleContext) -> list[str]:
-    """The documents that this cycle has withheld."""
-    before = cycle.withheld_before or ()
-    return [entry.document for entry in read_withheld(cycle.project.workspace) if entry not in before]
-
-
-def _action_seconds(cycle: CycleContext) -> float:
-    """Seconds of tuning, index, training and proof together."""
-    work = cycle.project.registry.read(cycle.log).work
-    return sum(work.get(key, 0.0) for key in _SECONDS)
-
-
-def _commit_stages(cycle: CycleContext, action: Action) -> None:
-    """Record the rebuilt stages in dvc.lock. A failure is noted: the outcome is recorded, and nothing depends on it."""
-    try:
-        commit_stages(cycle.project.workspace, _rebuilt_stages(action) if action.builds else [])
-    except UserError as problem:
-        run_logger().warning("dvc.lock is not up to date: %s", problem)
-        cycle.log.tags({"stages_not_committed": problem})
-
-
-def _back_up_records(cycle: CycleContext, release: Release) -> None:
-    """Back up MLflow's database with the new release in it. A failure is noted: the release is live."""
-    try:
-        back_up(cycle.project.workspace.mlflow_database, release.id)
-    except UserError as problem:
-        run_logger().warning("%s", problem)
-        cycle.log.tags({"not_backed_up": problem})
-
-
-def _rebuilt_stages(action: Action) -> list[str]:
-    """The DVC stages whose outputs a cycle has made."""
-    stages = {"index": action.refreshes, "finetune": action.retrains, "score": True}
-    return [stage for stage, done in stages.items() if done]

@@ -40,6 +40,7 @@ class DocumentFolder:
         self.withheld = find_withheld(workspace, snapshot, folder, indexed, approvals)
         withheld = self.withheld.digests.keys()
         self.readable = {name: digest for name, digest in self.library.due.items() if name not in withheld}
+        self.deleted = {name: digest for name, digest in deleted.items() if name not in self.pending_deletions}
         staying = unreadable | self.pending_deletions.keys() | withheld
         kept = {name: digest for name, digest in indexed.items() if name in staying}
         self.documents = self.readable | kept
@@ -84,13 +85,15 @@ class KnowledgeBase:
     """The documents of a snapshot and their chunks, as the index is to hold them.
 
     Documents that cannot be read, that are withheld, or whose deletion is pending (document -> digest), are in it as
-    the live index has them. `waiting` counts those that may change the index although the folder stays as it is.
+    the live index has them. `deleted` are the indexed documents that are not in it any more. `waiting` counts those
+    that may change the index although the folder stays as it is.
     """
 
     snapshot: Snapshot
     documents: tuple[Document, ...]
     chunks: tuple[Chunk, ...]
     pending_deletions: Mapping[str, str] = field(default_factory=dict)
+    deleted: Mapping[str, str] = field(default_factory=dict)
     quarantined: tuple[QuarantinedDocument, ...] = ()
     waiting: int = 0
     withheld: WithheldFiles = field(default_factory=WithheldFiles)
@@ -198,6 +201,7 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
         documents=tuple(sorted(documents, key=lambda document: document.id)),
         chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
         pending_deletions=folder.pending_deletions,
+        deleted=folder.deleted,
         quarantined=library.quarantined,
         waiting=folder.waiting,
         withheld=folder.withheld,

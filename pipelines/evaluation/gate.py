@@ -86,6 +86,42 @@ def check_suites(verdict: Verdict, suites: Sequence[SuiteScore], params: Params)
     return _with_checks(verdict, checks).model_copy(update={"suites": tuple(suites)})
 
 
+def check_alternatives(
+    verdict: Verdict, alternatives: Mapping[str, Scorecard], is_new: bool, params: Params
+) -> Verdict:
+    """Add a check that no other model on the same index (name -> scorecard) answers better than the candidate's.
+
+    A new adapter must earn its place: it is beaten by any better mean. The live one stays unless another model is
+    better at the lower end of the interval, since a few questions more or less are noise.
+    """
+    if not alternatives:
+        return verdict
+    candidate = _without(verdict.after, verdict.excused, params)
+    differences = {
+        name: _paired_difference(candidate, _without(scorecard, verdict.excused, params), params)
+        for name, scorecard in alternatives.items()
+    }
+    better = [
+        name for name, measured in differences.items() if ((measured.value if is_new else measured.low) or 0.0) > 0
+    ]
+    detail = "; ".join(f"{name} minus candidate's model is {measured}" for name, measured in differences.items())
+    check = Check(name="best model for this index", passed=not better, detail=detail)
+    update = {"alternatives": differences, "beaten_by": tuple(better)}
+    return _with_checks(verdict, [check]).model_copy(update=update)
+
+
+def judge_removal(
+    before: Scorecard, after: Scorecard, rows: IndexRows, chunks: Iterable[Chunk], params: Params
+) -> Verdict:
+    """The verdict on an index that only lost the rows of deleted documents: no score can forbid that.
+
+    `chunks` are those of the live rows that stay.
+    """
+    check = _check_rows(rows, {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks})
+    difference = _paired_difference(before, after, params)
+    return Verdict(accepted=check.passed, checks=(check,), before=before, after=after, difference=difference)
+
+
 def check_ranking(verdict: Verdict, params: Params) -> Verdict:
     """Add a check for a fine-tuned embedder: the documents that the questions name must not rank lower."""
     before, after = (_ranking(scorecard, params.index.search) for scorecard in (verdict.before, verdict.after))

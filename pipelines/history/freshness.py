@@ -6,7 +6,7 @@ from outside, and any of them may be wrong: what lies in the future is ignored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,6 @@ from ragtide.pipelines.history.history import (
     rolled_back_releases,
 )
 from ragtide.pipelines.params import FreshnessParams
-from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.release import Cycle, Outcome, Release
 from ragtide.pipelines.workspace import Workspace
@@ -143,23 +142,31 @@ def _decided_runs(history: Sequence[Cycle]) -> set[str]:
     failed = {
         (cycle.snapshot, cycle.params)
         for cycle in history
-        if cycle.outcome is Outcome.REJECTED or cycle.release in undone
+        if cycle.outcome is Outcome.REJECTED or undone.keys() & _settling_releases(cycle)
     }
     return {
         cycle.run
         for cycle in history
-        if cycle.action
-        and (cycle.release not in undone if cycle.release else cycle.action == Action.NOTHING)
-        and not _leaves_facts(cycle)
-        and (cycle.release or (cycle.snapshot, cycle.params) not in failed)
-        and cycle.outcome.is_final
+        if cycle.action and _is_settled(cycle, undone, failed) and not _leaves_facts(cycle)
     }
+
+
+def _is_settled(cycle: Cycle, undone: Mapping[str, str], failed: Collection[tuple[str, str]]) -> bool:
+    """Whether a cycle's release is in effect, or it decided NOTHING for data of which nothing was rejected."""
+    if cycle.outcome is Outcome.RELEASED:
+        return not undone.keys() & _settling_releases(cycle)
+    return cycle.outcome is Outcome.NOTHING and (cycle.snapshot, cycle.params) not in failed
+
+
+def _settling_releases(cycle: Cycle) -> set[str]:
+    """The releases that make a cycle's data current: those of its index, or of its model where it made no index."""
+    index = {part.release for part in cycle.decided_parts if part.action.refreshes and part.release}
+    return index or ({cycle.release} if cycle.release else set())
 
 
 def _leaves_facts(cycle: Cycle) -> bool:
     """Whether the documents said something new when a cycle decided, and the cycle left the index as it was."""
-    refreshes = cycle.action is not None and cycle.action.refreshes
-    return not refreshes and cycle.signals.get(SUBSTANTIVE_SENTENCES, 0.0) > 0
+    return not cycle.made_index_current and cycle.signals.get(SUBSTANTIVE_SENTENCES, 0.0) > 0
 
 
 def _stale_since(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> datetime:

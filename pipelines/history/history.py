@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import PastDecision
-from ragtide.pipelines.records.release import Cycle, Outcome, Release
+from ragtide.pipelines.records.release import Cycle, Outcome, PartOutcome, Release
 
 # A cycle's numbers are logged under these names, and read again here.
 EXPECTED_POINTS = "expected_points"
@@ -28,20 +28,31 @@ SKEW = timedelta(hours=1)
 
 
 def past_decisions(history: Sequence[Cycle]) -> tuple[PastDecision, ...]:
-    """Every decision of `history` (oldest first) whose cycle came to its end, with what it was to bring and brought."""
+    """Every decision of `history` (oldest first) whose cycle came to its end, with what it was to bring and brought.
+
+    Each part of an action is a decision of its own, since each was proven by itself.
+    """
     undone = rolled_back_releases(history)
     return tuple(
-        _past_decision(cycle, cycle.action, undone) for cycle in history if cycle.action and _is_complete(cycle)
+        _past_decision(cycle, part, undone)
+        for cycle in history
+        if cycle.action and _is_complete(cycle)
+        for part in cycle.decided_parts
     )[-REMEMBERED:]
 
 
 def rolled_back_releases(history: Sequence[Cycle]) -> dict[str, str]:
-    """Release -> why it was rolled back, unless it was made live again since."""
+    """Release -> why it was rolled back, unless it was made live again since.
+
+    A rollback past several releases takes all of them back, so that the same data brings none of them live again.
+    """
     undone: dict[str, str] = {}
     for cycle in history:
-        if cycle.undone:
-            undone[cycle.undone] = cycle.reason
-            undone.pop(cycle.release or "", None)
+        if cycle.undone and cycle.release:
+            target, left = int(cycle.release), int(cycle.undone)
+            undone |= dict.fromkeys([cycle.undone, *map(str, range(target + 1, left))], cycle.reason)
+            for release in range(left + 1, target + 1):
+                undone.pop(str(release), None)
     return undone
 
 
@@ -52,11 +63,12 @@ def rejected_before(history: Sequence[Cycle], snapshot: str, params: str) -> dic
     for cycle in history:
         if cycle.action is None or (cycle.snapshot, cycle.params) != (snapshot, params):
             continue
-        if cycle.outcome is Outcome.REJECTED:
-            rejected[cycle.action] = f"the gate rejected it for this data in {cycle.name}"
-        if cycle.release in undone:
-            why = f"release {cycle.release}, made from this data, was rolled back ({undone[cycle.release]})"
-            rejected |= dict.fromkeys([*cycle.action.parts, cycle.action], why)
+        for part in cycle.decided_parts if cycle.outcome.is_final else ():
+            if part.action.builds and not part.accepted:
+                rejected[part.action] = f"the gate rejected it for this data in {cycle.name}"
+            if part.release in undone:
+                why = f"release {part.release}, made from this data, was rolled back ({undone[part.release]})"
+                rejected |= dict.fromkeys([*part.action.parts, part.action], why)
     return rejected
 
 
@@ -113,20 +125,20 @@ def _is_complete(cycle: Cycle) -> bool:
     return cycle.action in (Action.NOTHING, Action.HOLD) or cycle.score_after is not None
 
 
-def _past_decision(cycle: Cycle, action: Action, undone: Mapping[str, str]) -> PastDecision:
-    gained = None
-    if cycle.score_before is not None and cycle.score_after is not None:
-        gained = round(100 * (cycle.score_after - cycle.score_before), 4)
+def _past_decision(cycle: Cycle, part: PartOutcome, undone: Mapping[str, str]) -> PastDecision:
+    gained, is_only = None, len(cycle.decided_parts) == 1
+    if part.score_before is not None and part.score_after is not None:
+        gained = round(100 * (part.score_after - part.score_before), 4)
     return PastDecision(
         cycle=cycle.name,
         snapshot=cycle.snapshot,
-        action=action,
-        accepted=cycle.release is not None,
-        rolled_back=cycle.release in undone,
-        expected_points=cycle.signals.get(EXPECTED_POINTS),
+        action=part.action,
+        accepted=part.accepted,
+        rolled_back=part.release in undone,
+        expected_points=cycle.signals.get(EXPECTED_POINTS) if is_only else part.expected_points,
         recovered_points=gained,
-        forecast_seconds=cycle.signals.get(FORECAST_SECONDS),
-        seconds=cycle.signals.get(ACTION_SECONDS),
+        forecast_seconds=cycle.signals.get(FORECAST_SECONDS) if is_only else part.forecast_seconds,
+        seconds=cycle.signals.get(ACTION_SECONDS) if is_only else part.seconds,
         score=cycle.signals.get(LIVE_SCORE),
         changed_share=cycle.signals.get(CHANGED_SHARE),
         shift=cycle.signals.get(SHIFT),

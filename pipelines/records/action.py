@@ -28,15 +28,17 @@ class Action:
     """The components that are made current, ordered by cost; its text is that of its parts: `REFRESH+RETRAIN`.
 
     `rebuilds` says that every vector of the index is made again. A tuned embedder implies that, and a rebuilt index is
-    part of it, so the index is no component of its own then. `is_held` marks HOLD: nothing is done before a person
-    has approved.
+    part of it, so the index is no component of its own then. `removes` says that the index only loses the rows of
+    deleted documents. `is_held` marks HOLD: nothing is done before a person has approved.
     """
 
     components: frozenset[Component] = frozenset()
     rebuilds: bool = False
     is_held: bool = False
+    removes: bool = False
 
     NOTHING: ClassVar[Action]
+    REMOVE: ClassVar[Action]
     REFRESH: ClassVar[Action]
     REBUILD: ClassVar[Action]
     TUNE_EMBEDDER: ClassVar[Action]
@@ -71,7 +73,7 @@ class Action:
     @property
     def parts(self) -> tuple[Action, ...]:
         """The actions on single components that it consists of, the model's last."""
-        index = Action.REBUILD if self.rebuilds else Action.REFRESH
+        index = Action.REBUILD if self.rebuilds else Action.REMOVE if self.removes else Action.REFRESH
         by_component = {
             Component.EMBEDDER: Action.TUNE_EMBEDDER,
             Component.INDEX: index,
@@ -126,12 +128,14 @@ class Action:
 
 
 Action.NOTHING, Action.HOLD = Action(), Action(is_held=True)
+Action.REMOVE = Action(frozenset({Component.INDEX}), removes=True)
 Action.REFRESH = Action(frozenset({Component.INDEX}))
 Action.REBUILD = Action(frozenset({Component.INDEX}), rebuilds=True)
 Action.TUNE_EMBEDDER = Action(frozenset({Component.EMBEDDER}), rebuilds=True)
 Action.RETRAIN = Action(frozenset({Component.MODEL}))
 
 _NAMES = {
+    Action.REMOVE: "REMOVE",
     Action.REFRESH: "REFRESH",
     Action.REBUILD: "REBUILD",
     Action.TUNE_EMBEDDER: "TUNE_EMBEDDER",

@@ -92,6 +92,8 @@ class Verdict(Record):
     `difference` is candidate minus live, question by question. `suites` are the regression suites; there are none where
     the candidate has the live release's model, or nothing is live. `behind` are the changed documents behind lost
     questions (document -> question ids); `excused` are the questions that a person gave up with an approval.
+    `alternatives` are other models on the candidate's index: their answer score minus the candidate's, and `beaten_by`
+    those of them that are better.
     """
 
     accepted: bool
@@ -102,3 +104,10 @@ class Verdict(Record):
     suites: tuple[SuiteScore, ...] = ()
     behind: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     excused: tuple[str, ...] = ()
+    alternatives: dict[str, Measure] = Field(default_factory=dict)
+    beaten_by: tuple[str, ...] = ()
+
+    @property
+    def best_alternative(self) -> str | None:
+        """The best of the models that are better than the candidate's; None where there is none."""
+        return max(self.beaten_by, key=lambda name: self.alternatives[name].value or 0.0, default=None)

@@ -113,6 +113,11 @@ class BuiltModel(Record):
     stopped: str = ""
     seconds: float = 0.0
 
+    @property
+    def base_alone(self) -> BuiltModel:
+        """Its base model without an adapter."""
+        return BuiltModel(base=self.base, adapter=None, examples=None, settings=None)
+
 
 class Candidate(Record):
     """An index and a model built from one snapshot by a decision's action; not live.
@@ -160,12 +165,32 @@ class Outcome(StrEnum):
         return self not in (Outcome.RUNNING, Outcome.FAILED, Outcome.KILLED, Outcome.INTERRUPTED)
 
 
+class PartOutcome(Record):
+    """What came of one part of a cycle's action: its own candidate, compared with what was live before it.
+
+    `accepted` says whether the part itself was; the `release` of a training that was not may still be set, where the
+    base model went live in place of the adapters. `detail` names the failed checks. The scores (0-1) are those of the
+    live release and of the candidate, the points (0-100) and seconds what was expected and what it took.
+    """
+
+    action: Action
+    accepted: bool
+    release: str | None = None
+    detail: str = ""
+    expected_points: float | None = None
+    score_before: float | None = None
+    score_after: float | None = None
+    forecast_seconds: float | None = None
+    seconds: float | None = None
+
+
 class Cycle(Record):
     """A cycle of the loop, or a rollback, as MLflow recorded it: decision, outcome, work and time.
 
     `action` is None where nothing was decided: the cycle failed before, or it is a rollback, which names the release
     that it took back in `undone`. `detail` says more about the outcome: the failed checks of a rejected candidate, the
-    error of a failed cycle, or the signal that interrupted it. `signals` are the numbers of the evidence and the
+    error of a failed cycle, or the signal that interrupted it. `parts` are the outcomes of the action's parts, each of
+    which may have made a release; `release` is the last one. `signals` are the numbers of the evidence and the
     forecast, as they were logged.
     """
 
@@ -186,6 +211,25 @@ class Cycle(Record):
     seconds: float = 0.0
     work: dict[str, float] = Field(default_factory=dict)
     signals: dict[str, float] = Field(default_factory=dict)
+    parts: tuple[PartOutcome, ...] = ()
+
+    @property
+    def decided_parts(self) -> tuple[PartOutcome, ...]:
+        """The outcomes of what was decided: of each part of the action, or of NOTHING and HOLD.
+
+        Rows of deleted documents that left the index beside a rejected refresh were not decided for.
+        """
+        parts = tuple(part for part in self.parts if part.action != Action.REMOVE or self.action == Action.REMOVE)
+        if parts or self.action is None:
+            return parts
+        whole = PartOutcome(action=self.action, accepted=self.release is not None, release=self.release)
+        scores = {"score_before": self.score_before, "score_after": self.score_after}
+        return (whole.model_copy(update={**scores, "detail": self.detail}),)
+
+    @property
+    def made_index_current(self) -> bool:
+        """Whether it brought an index of its data live."""
+        return any(part.action.refreshes and part.release for part in self.decided_parts)
 
     @property
     def is_rollback(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -209,4 +210,5 @@ def _cycle(run: Run) -> Cycle:
         seconds=max(0.0, round((ended - run.info.start_time) / 1000, 1)),
         work={key.removeprefix(WORK): value for key, value in metrics.items() if key.startswith(WORK)},
         signals={key: value for key, value in metrics.items() if not key.startswith(WORK)},
+        parts=json.loads(tags.get("parts", "[]")),
     )

@@ -6,6 +6,7 @@ import json
 
 from ragtide.pipelines.history.costs import EMBEDDED_CHUNKS
 from ragtide.pipelines.history.history import INDEX_GAP, LAG_SECONDS, LIVE_SCORE, MODEL_GAP
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.release import Cycle, Release
 
 # The name of the run whose metrics have one point per cycle, and the prefix (a chart section) of those metrics.
@@ -52,9 +53,15 @@ def cycle_chart_metrics(cycle: Cycle) -> dict[str, float]:
     return {f"{CHARTS}/{name}": value for name, value in values.items() if value is not None}
 
 
+def verdict_page(part: Action) -> str:
+    """Return the name of the page with the verdict on one part of an action, without its extension."""
+    return f"verdict-{str(part).lower()}"
+
+
 def release_description(release: Release, experiment: str, run: str) -> str:
     """Return the Description on a release's page: what it consists of, and links to what it came from."""
     run_page = f"#/experiments/{experiment}/runs/{run}"
+    verdict = f"{run_page}/artifacts/{verdict_page(release.decision)}.html"
     adapter = f"adapter `{release.model.adapter}`" if release.model.adapter else "no adapter"
     previous = f"release {release.previous}" if release.previous else "none, this is the first release"
     snapshot, index, answer_score = release.snapshot, release.index, release.scorecard.answer_score
@@ -66,7 +73,7 @@ def release_description(release: Release, experiment: str, run: str) -> str:
             f"created {release.created}.",
             "",
             f"- decision: [why it was built]({run_page}/artifacts/decision.html), in [its cycle]({run_page})",
-            f"- verdict: [how it compared with the live release]({run_page}/artifacts/verdict.html)",
+            f"- verdict: [how it compared with the live release]({verdict})",
             f"- data: snapshot `{snapshot.id}` with documents `{snapshot.kb_id}`, training examples "
             f"`{snapshot.train_id}` and golden questions `{snapshot.golden_id}`, the datasets of its cycle",
             f"- index: version {index.version}, tag `{release.index_tag}`, {index.rows} chunks",
@@ -102,7 +109,8 @@ def _experiment_description(experiment: str, model: str) -> str:
     }
     text = (
         "Each run is one cycle and is named after its decision. Among its artifacts, `decision.html` gives the reasons "
-        "and `verdict.html` compares the candidate with the live release; `answers.json` of its step `prove` has one "
-        "row per question. Useful tags to filter by: `decision`, `accepted`, `data_rev`, `index_version`."
+        "and `verdict-refresh.html` or `verdict-retrain.html` compares a candidate with the live release; "
+        "`answers.json` of its step `prove` has one row per question. Useful tags to filter by: `decision`, "
+        "`accepted`, `data_rev`, `index_version`."
     )
     return " · ".join(f"[{name}]({address})" for name, address in links.items()) + f"\n\n{text}"

@@ -5,9 +5,10 @@ A release is a version of the registered model. The alias `champion` is the one 
 
 from __future__ import annotations
 
+import json
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from ragtide.pipelines.errors import UserError, summarize_error
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.base import PARTIAL_PREFIX, make_folder
-from ragtide.pipelines.records.release import BuiltEmbedder, Cycle, Outcome, Release
+from ragtide.pipelines.records.release import BuiltEmbedder, Cycle, Outcome, PartOutcome, Release
 from ragtide.pipelines.registry.client import ALREADY_EXISTS, NOT_FOUND
 from ragtide.pipelines.registry.cycles import UNDONE, CycleRegistry
 from ragtide.pipelines.registry.experiment import MlflowExperiment
@@ -121,11 +123,15 @@ class ReleaseRegistry(MlflowExperiment):
         self._client.update_model_version(self._params.model, release.id, text)
         self.tag_release(release.id, _release_tags(release))
 
-    def find_recorded(self, run: str) -> Release | None:
-        """Return the release that the cycle with this run has already recorded completely, or None."""
+    def find_recorded(self, run: str, decision: Action | None = None) -> Release | None:
+        """Return the last release that the cycle with this run has recorded completely, for that decision, or None."""
         versions = self._client.search_model_versions(f"name = '{self._params.model}' and run_id = '{run}'")
-        complete = [version for version in versions if COMPLETE in version.tags]
-        return self._load(complete[0]) if complete else None
+        complete = [
+            version
+            for version in versions
+            if COMPLETE in version.tags and decision in (None, Action.named(version.tags["decision"]))
+        ]
+        return self._load(max(complete, key=lambda version: int(version.version))) if complete else None
 
     @contextmanager
     def pointer_lock(self) -> Iterator[None]:
@@ -205,8 +211,9 @@ class Registry(CycleRegistry, ReleaseRegistry):
         tags = tags or {}
         if cycle.undone:
             tags = {**tags, **self._achieved_rollback(cycle, cycle.undone)}
-        elif (release := self.find_recorded(cycle.run)) and self._was_live(release.id):
+        elif release := self._last_live_of(cycle.run):
             achieved = {"release": release.id, "index_version": str(release.index.version), "accepted": "True"}
+            achieved["parts"] = _with_part(cycle.parts, release)
             tags = {**tags, "outcome": Outcome.RELEASED.value, **achieved}
         super().close_killed(cycle, tags)
 
@@ -219,9 +226,28 @@ class Registry(CycleRegistry, ReleaseRegistry):
         self.tag_release(undone, {"rolled_back": cycle.reason})
         return {"outcome": Outcome.ROLLED_BACK.value, "release": str(live)}
 
+    def _last_live_of(self, run: str) -> Release | None:
+        """The last release of the cycle with this run that went live: of two, the second may have come no further."""
+        release = self.find_recorded(run)
+        while release is not None and not self._was_live(release.id):
+            previous = release.previous
+            release = self.release(previous) if previous and self._is_of(run, previous) else None
+        return release
+
+    def _is_of(self, run: str, release_id: str) -> bool:
+        return str(self._client.get_model_version(self._params.model, release_id).run_id) == run
+
     def _was_live(self, release_id: str) -> bool:
         """Whether a release is live, or was until a rollback."""
         return release_id == self.live_release_id() or any(cycle.undone == release_id for cycle in self.history())
+
+
+def _with_part(parts: Sequence[PartOutcome], release: Release) -> str:
+    """Return the recorded parts of a killed cycle as JSON, with the one that made its last release."""
+    if release.id not in {part.release for part in parts}:
+        score = release.scorecard.answer_score.value
+        parts = [*parts, PartOutcome(action=release.decision, accepted=True, release=release.id, score_after=score)]
+    return json.dumps([part.model_dump(mode="json") for part in parts])
 
 
 def _artifact_folder(version: Any) -> str:

@@ -31,7 +31,7 @@ def publish_candidate(
     """
     if not verdict.accepted:
         raise UserError("the gate rejected this candidate: it cannot be released")
-    release = project.registry.find_recorded(log.id)
+    release = project.registry.find_recorded(log.id, candidate.decision)
     if release is None:
         _require_unchanged_live(project, candidate, check_lease)
         release = _record(project, log, candidate, verdict)

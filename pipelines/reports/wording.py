@@ -190,10 +190,13 @@ def approval_subject(answered: Plan | Approval | Rejection) -> str:
 
 def describe_outcome(cycle: Cycle) -> str:
     """The outcome of a cycle, in one clause."""
+    live = [f"release {part.release} ({part.action})" for part in cycle.parts if part.release]
+    releases = " and ".join(live) if len(live) > 1 else f"release {cycle.release}"
+    removal = f"; deleted documents left the index with release {cycle.release}" if cycle.release else ""
     texts = {
         Outcome.RUNNING: "running",
-        Outcome.RELEASED: f"release {cycle.release}{cycle.detail and f' {cycle.detail}'}",
-        Outcome.REJECTED: f"rejected by the gate: {cycle.detail}",
+        Outcome.RELEASED: f"{releases}{cycle.detail and f' {cycle.detail}'}",
+        Outcome.REJECTED: f"rejected by the gate: {cycle.detail}{removal}",
         Outcome.NOTHING: "nothing to do",
         Outcome.HELD: f"pending approval: `ragtide approve {cycle.plan}`",
         Outcome.FAILED: f"failed: {cycle.detail}",

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from ragtide.flows import tasks
 from ragtide.flows.cli.main import app
+from ragtide.flows.cycle_context import open_cycle
 from ragtide.flows.keep_current import keep_current
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
@@ -662,17 +663,17 @@ def test_another_embedder_leads_to_a_rebuild_and_the_old_release_still_answers_b
 def test_a_retrain_alone_keeps_the_live_index_under_its_own_settings(name: str, home: CycleProject) -> None:
     """A retrain is worth its cost after the gate rejected the rebuild."""
     home.set("embed", document_prefix="passage: ")
-    with tasks.open_cycle(home.project) as context:
+    with open_cycle(home.project) as context:
         snapshot = take_snapshot(context.project.workspace)
         rebuild = make_plan(context.project, context.read(snapshot))
         assert rebuild.decision.action == Action.REBUILD
         plan = rebuild.model_copy(update={"decision": rebuild.decision.model_copy(update={"action": Action.RETRAIN})})
-        index = tasks.refresh_index.fn(context, snapshot, plan, None)
+        index = tasks.refresh_index.fn(context, snapshot, plan, Action.RETRAIN, None)
         assert index == home.live.index
         if name == "retrain_model":
-            assert tasks.retrain_model.fn(context, snapshot, plan, index).adapter
+            assert tasks.retrain_model.fn(context, snapshot, Action.RETRAIN, index).adapter
         else:
-            assert tasks.prove.fn(context, snapshot, plan, index, home.live.model).accepted
+            assert tasks.prove.fn(context, snapshot, Action.RETRAIN, index, home.live.model).accepted
 
 
 # --- regression suites and deleted training documents --------------------------------------------------------------

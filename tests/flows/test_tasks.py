@@ -19,6 +19,8 @@ from prefect import flow
 from prefect.cache_policies import NO_CACHE
 
 from ragtide.flows import tasks
+from ragtide.flows.conclusion import conclude, record_part
+from ragtide.flows.cycle_context import CycleContext, open_cycle
 from ragtide.flows.prefect_server.queue import RunQueue
 from ragtide.pipelines.corpus import Corpus
 from ragtide.pipelines.data.imports import ImportUpdate
@@ -35,8 +37,9 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Approval, Plan
 from ragtide.pipelines.records.evaluation import GradedAnswer, Verdict
-from ragtide.pipelines.records.release import Release
+from ragtide.pipelines.records.release import Cycle, Release
 from ragtide.pipelines.registry.backup import backups
+from ragtide.pipelines.release.proof import Proof
 from ragtide.pipelines.workspace import Workspace
 from tests.conftest import write_project
 from tests.factories import UNCHANGED, UNMOVED, evidence, graded, release, scorecard, write
@@ -63,7 +66,7 @@ def project(template: Path, tmp_path: Path) -> Project:
     return Project.open(tmp_path / "project", no_progress)
 
 
-def run_of(project: Project, context: tasks.CycleContext) -> Run:
+def run_of(project: Project, context: CycleContext) -> Run:
     return MlflowClient(tracking_uri=project.workspace.tracking_uri).get_run(context.log.id)
 
 
@@ -134,7 +137,7 @@ def test_each_step_has_retries_and_a_timeout_and_stores_no_result_in_prefect(nam
 
 def test_a_cycle_holds_the_lock_and_logs_its_settings(project: Project) -> None:
     second = project.workspace.write_lock()
-    with tasks.open_cycle(project) as context, pytest.raises(UserError, match="another run is at work"), second:
+    with open_cycle(project) as context, pytest.raises(UserError, match="another run is at work"), second:
         pytest.fail("two writers at once")
     with project.workspace.write_lock():
         run = run_of(project, context)
@@ -146,7 +149,7 @@ def test_a_second_cycle_fails_before_anything_is_recorded(project: Project) -> N
     with (
         project.workspace.write_lock(),
         pytest.raises(UserError, match="another run is at work"),
-        tasks.open_cycle(project),
+        open_cycle(project),
     ):
         pytest.fail("two cycles at once")
     assert project.registry.history() == []
@@ -162,13 +165,13 @@ def test_a_deployed_cycle_waits_for_the_current_writer_and_is_named_by_its_flow_
     with ExitStack() as other:
         other.enter_context(project.workspace.write_lock(what="a command"))
         threading.Timer(1, other.close).start()
-        with tasks.open_cycle(project):
+        with open_cycle(project):
             assert describe_holder(project.workspace.state).startswith("flow run busy-bee, process ")
     assert [warning.split(",")[0] for warning in warnings] == ["this run waits for a command"]
 
 
 def test_a_failed_cycle_is_recorded_and_frees_the_lock(project: Project) -> None:
-    with pytest.raises(ZeroDivisionError), tasks.open_cycle(project) as context:
+    with pytest.raises(ZeroDivisionError), open_cycle(project) as context:
         raise ZeroDivisionError("division by zero")
     assert run_of(project, context).info.status == "FAILED"
     assert project.registry.history()[-1].outcome == "failed"
@@ -188,7 +191,7 @@ def test_the_data_is_read_once_per_snapshot_with_the_quarantine_updated(
 
     monkeypatch.setattr(Project, "corpus", counted)
     first = take_snapshot(project.workspace)
-    with tasks.open_cycle(project) as context:
+    with open_cycle(project) as context:
         assert context.read(first) is context.read(first)
         write(project.workspace.kb / "late.md", "# Late\n\nCame later.\n")
         second = take_snapshot(project.workspace)
@@ -203,6 +206,15 @@ def verdict(project: Project, score: float) -> Verdict:
     """The gate's verdict on a candidate of that score, compared with a live release without errors."""
     after: GradedAnswer = graded(score=score)
     return judge_candidate(scorecard(graded()), scorecard(after), {}, (), project.workspace.params)
+
+
+def conclude_with(context: CycleContext, plan: Plan, judged: Verdict | None, live: Release | None) -> Cycle:
+    """Conclude a cycle whose one candidate got this verdict and became this release."""
+    context.live = live
+    context.work.update({"index_seconds": 2, "prove_seconds": 0.5})
+    if judged is not None:
+        record_part(context, plan, plan.decision.action, Proof(judged, live or release(4), judged, ()), live)
+    return conclude(context, plan)
 
 
 def plan_of(limit: float | None = None, **signals: Any) -> Plan:
@@ -237,10 +249,9 @@ DELETIONS = plan_of(changes=UNCHANGED, delta=UNMOVED, pending_deletions={"a.md":
 def test_the_outcome_of_a_cycle_is_returned_and_recorded(
     plan: Plan, score: float | None, live: Release | None, outcome: str, accepted: str, project: Project
 ) -> None:
-    with tasks.open_cycle(project) as context:
+    with open_cycle(project) as context:
         judged = None if score is None else verdict(project, score)
-        context.log.metrics({"work.index_seconds": 2, "work.embedded_chunks": 90, "work.prove_seconds": 0.5})
-        cycle = tasks.conclude(context, plan, judged, live)
+        cycle = conclude_with(context, plan, judged, live)
     assert cycle.outcome == outcome
     assert cycle.release == (live.id if live else None)
     assert cycle.signals.get(ACTION_SECONDS) == (2.5 if plan is REFRESH else None)
@@ -255,8 +266,8 @@ def test_the_outcome_of_a_cycle_is_returned_and_recorded(
 
 def test_a_release_that_cannot_be_backed_up_is_released_all_the_same(project: Project) -> None:
     write(project.workspace.state / "backups", "a file in the way")
-    with tasks.open_cycle(project) as context:
-        cycle = tasks.conclude(context, REFRESH, verdict(project, 1.0), release(4))
+    with open_cycle(project) as context:
+        cycle = conclude_with(context, REFRESH, verdict(project, 1.0), release(4))
     assert cycle.outcome == "released"
     assert "not_backed_up" in run_of(project, context).data.tags
 
@@ -283,7 +294,7 @@ def updated(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Workspace
 def test_an_unavailable_import_source_is_recorded_and_the_cycle_continues(
     project: Project, updated: list[Workspace]
 ) -> None:
-    with tasks.open_cycle(project) as context:
+    with open_cycle(project) as context:
         assert tasks.observe.fn(context, None).documents
     data = run_of(project, context).data
     assert data.tags["imports_not_updated"] == "kb/wiki"
@@ -303,13 +314,13 @@ def test_imports_are_not_updated_while_an_approval_covers_the_current_data(
         snapshot=take_snapshot(project.workspace).id,
     )
     approval.write(project.workspace.approvals / "p.json")
-    with tasks.open_cycle(project) as context:
+    with open_cycle(project) as context:
         tasks.observe.fn(context, None)
     assert updated == []
 
 
 def test_imports_can_be_turned_off(project: Project, updated: list[Workspace]) -> None:
     without_updates = project.workspace.params.model_copy(update={"triggers": TriggerParams(update_imports=False)})
-    with tasks.open_cycle(replace(project, workspace=replace(project.workspace, params=without_updates))) as context:
+    with open_cycle(replace(project, workspace=replace(project.workspace, params=without_updates))) as context:
         tasks.observe.fn(context, None)
     assert updated == []
