@@ -325,7 +325,7 @@ def _utility(best: Best) -> float:
 
 def _accepted(action: Action, before: Seen, after: Seen) -> bool:
     """Return whether the product's gate accepts the candidate on the golden questions."""
-    verdict = judge_candidate(before.scorecard, after.scorecard, {}, (), SETTINGS)
+    verdict = judge_candidate(before.scorecard, after.scorecard, (), SETTINGS)
     return (check_ranking(verdict, SETTINGS) if action.tunes else verdict).accepted
 
 

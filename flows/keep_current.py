@@ -14,6 +14,7 @@ from ragtide.flows.prefect_server import approvals, metrics, notifications
 from ragtide.flows.prefect_server.runs import run_name_for, watch_signals_of_deployed_run
 from ragtide.flows.progress import progress_bars
 from ragtide.pipelines.disk import RUN_BYTES, require_space
+from ragtide.pipelines.planning.by_hand import Request
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
@@ -29,12 +30,15 @@ from ragtide.pipelines.records.release import Cycle
     on_failure=[notifications.notify_failure, metrics.record_failure],
     on_crashed=[notifications.notify_failure, metrics.record_failure],
 )
-def keep_current(project: str = ".", plan: str | None = None, revision: str | None = None) -> Cycle:
+def keep_current(
+    project: str = ".", plan: str | None = None, revision: str | None = None, request: Request | None = None
+) -> Cycle:
     """Make the live release current with the data, where the evidence says that it is worth its cost.
 
     `project` is the project's folder. `plan` is the digest of a plan that `ragtide plan` printed: exactly that is
     carried out, and it fails where data, params or the live release changed since. `revision` is the data revision that
-    a trigger named: it is recorded, and what is in the folders counts. Returns the decision and its outcome; a deployed
+    a trigger named: it is recorded, and what is in the folders counts. `request` is an action that a person asks for by
+    hand. Returns the decision and its outcome; a deployed
     run that holds something back is suspended until a person has answered, and starts over then.
     """
     apply_offline_defaults(project)
@@ -43,16 +47,16 @@ def keep_current(project: str = ".", plan: str | None = None, revision: str | No
     require_space(opened.workspace.state, RUN_BYTES, "a run")
     with open_cycle(opened, revision) as cycle:
         answered = approvals.record_answer(opened)
-        recorded = _run_cycle(cycle, None if answered else plan)
+        recorded = _run_cycle(cycle, None if answered else plan, request)
     metrics.write_metrics(opened)
     notifications.notify_of_cycle(opened, recorded)
     approvals.request_approval(opened, recorded)
     return recorded
 
 
-def _run_cycle(cycle: CycleContext, plan: str | None) -> Cycle:
+def _run_cycle(cycle: CycleContext, plan: str | None, request: Request | None) -> Cycle:
     snapshot = tasks.observe(cycle, plan)
-    decided = tasks.decide(cycle, snapshot, plan)
+    decided = tasks.decide(cycle, snapshot, plan, request)
     # The index goes live before a model is trained on it: what the documents say does not wait for a training.
     for part in decided.decision.action.parts:
         _carry_out(cycle, snapshot, decided, part)

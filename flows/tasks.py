@@ -44,6 +44,7 @@ from ragtide.pipelines.history.withheld import (
     withhold_documents,
     write_withheld,
 )
+from ragtide.pipelines.planning.by_hand import Request, decide_by_hand
 from ragtide.pipelines.planning.plan import load_current_plan, make_plan, save_plan
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
@@ -123,13 +124,17 @@ def observe(cycle: CycleContext, plan: str | None) -> Snapshot:
 
 
 @step("decide")
-def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
-    """Make a plan from the evidence, or load the one that is to be carried out, and log its decision."""
+def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None, request: Request | None = None) -> Plan:
+    """Make a plan from the evidence, or load the one that is to be carried out, and log its decision.
+
+    A person's `request` takes the place of what the policy decides.
+    """
     project = cycle.project
     with project.registry.step("decide", cycle.log) as log:
         corpus = cycle.read(snapshot)
         knowledge = corpus.knowledge
         decided = load_current_plan(project, plan, snapshot, knowledge.held) if plan else make_plan(project, corpus)
+        decided = decide_by_hand(decided, request) if request else decided
         deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions)
         flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
         log_decision(project, cycle.logs(log), decided, save_plan(project, decided))
@@ -178,10 +183,11 @@ def refresh_index(
 
 @step("retrain-model")
 def retrain_model(cycle: CycleContext, snapshot: Snapshot, part: Action, index: BuiltIndex) -> BuiltModel:
-    """Train an adapter on the snapshot's examples, or keep the live one where this part does not call for it."""
+    """Train an adapter on the snapshot's examples; where this part does not call for it, keep or drop the live one."""
     project = cycle.project
     if not part.retrains:
         kept = project.current_model(cycle.live)
+        kept = kept.base_alone if part == Action.DROP_ADAPTER else kept
         write_model_artifact(project.workspace, kept)
         return kept
     cycle.lease.check()

@@ -71,6 +71,7 @@ PANELS = (
             "evaluate": "Score the live release on the current golden questions.",
             "ask": "Answer a question from the live release and name the sources.",
             "serve": "Serve the live release over HTTP, on this machine only.",
+            "release": "Release the live parts in another combination, by hand.",
             "rollback": "Make an earlier release live again, index and model together.",
             "export": "Write a release's model to a folder for other servers.",
             "lineage": "Show what an adapter was trained on, or which adapters saw a document.",

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,35 +25,22 @@ from ragtide.flows.cli.console import (
 )
 from ragtide.flows.environment import (
     make_prefect_home,
-    prefect_database,
     prepare_environment,
     protect_temporary_server,
 )
 from ragtide.flows.progress import progress_bars
-from ragtide.pipelines.data.dvc import database_damage
 from ragtide.pipelines.disk import RUN_BYTES, require_space
-from ragtide.pipelines.errors import UnavailableError, UserError, summarize_error
+from ragtide.pipelines.errors import UserError
 
 if TYPE_CHECKING:
+    from ragtide.pipelines.planning.by_hand import Request
     from ragtide.pipelines.planning.policy_replay import ReplayedCycle
     from ragtide.pipelines.project import Project
     from ragtide.pipelines.records.decision import Plan
     from ragtide.pipelines.records.release import Cycle
 
 app = typer.Typer()
-
-
-# How Prefect describes the end of a run by a signal.
-ABORTED = "Execution was aborted by"
-
-
-class ErrorLogFilter(logging.Filter):
-    """Keeps Prefect from logging what the command reports in one line: user errors, and the end by a signal."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """False for a record about a user error or a signal."""
-        message = record.getMessage()
-        return not any(text in message for text in (UserError.__name__, UnavailableError.__name__, ABORTED))
+Why = Annotated[str | None, typer.Option("--why", help="Reason, stored in the history.")]
 
 
 @app.command("plan")
@@ -109,6 +92,10 @@ def run_command(
         str | None,
         typer.Option("--plan", help="Run exactly this plan; fails if data, params or the live release changed."),
     ] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", help="Run this action by hand, whatever the policy says; needs --why.")
+    ] = None,
+    why: Why = None,
     as_json: AsJson = False,
     project: ProjectFolder = HERE,
 ) -> None:
@@ -116,7 +103,16 @@ def run_command(
 
     The exit code is 3 if something needs approval, and 5 if the gate rejected the candidate.
     """
+    if plan_digest is not None and action is not None:
+        raise UserError("name only one of these: --plan or --action")
     prepare_environment(project)
+    if action is not None:
+        run_by_hand(project, action, why, as_json)
+    else:
+        _run(project, as_json, plan_digest)
+
+
+def _run(project: Path, as_json: bool, plan_digest: str | None = None, request: Request | None = None) -> None:
     from ragtide.pipelines.planning.plan import read_plan
     from ragtide.pipelines.project import Project
     from ragtide.pipelines.records.release import Outcome
@@ -125,7 +121,7 @@ def run_command(
     opened = Project.open(project, progress_bars)
     if plan_digest is not None:
         read_plan(opened, plan_digest)
-    cycle = _run_cycle(opened, project, plan_digest)
+    cycle = _run_cycle(opened, project, plan_digest, request)
     plan = read_plan(opened, cycle.plan)
     if as_json:
         emit_json("run", cycle=cycle, plan=cycle.plan, pending_approval=pending_approval(plan))
@@ -139,52 +135,28 @@ def run_command(
         raise typer.Exit(3)
 
 
-def _run_cycle(opened: Project, project: Path, plan_digest: str | None) -> Cycle:
+def run_by_hand(project: Path, action: str, why: str | None, as_json: bool) -> None:
+    """Run one cycle with the action that a person asks for; the exit codes are those of `run`."""
+    from getpass import getuser
+
+    from ragtide.pipelines.planning.by_hand import parse_request
+
+    _run(project, as_json, request=parse_request(action, why, getuser()))
+
+
+def _run_cycle(opened: Project, project: Path, plan_digest: str | None, request: Request | None) -> Cycle:
     require_space(opened.workspace.state, RUN_BYTES, "a run")
     make_prefect_home()
     protect_temporary_server()
-    _require_sound_prefect_database()
+    from ragtide.flows.prefect_server.temporary import one_line_errors, require_sound_database
+
+    require_sound_database()
     from ragtide.flows.keep_current import keep_current
     from ragtide.flows.prefect_server.notifications import check_blocks
 
     check_blocks(opened.workspace.params.notify)
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(ErrorLogFilter())
-    with _prefect_errors_in_one_line():
-        return keep_current(project=str(project), plan=plan_digest)
-
-
-def _require_sound_prefect_database() -> None:
-    """Raise UserError where the server that this process will start could not open its database.
-
-    The server itself would fail with a traceback, and Prefect would wait two minutes for it.
-    """
-    if "PREFECT_API_URL" not in os.environ and (damage := database_damage(prefect_database())):
-        hint = "`ragtide verify --repair` moves it aside, and Prefect creates a new one"
-        raise UserError(f"Prefect's database {prefect_database()} is damaged ({damage}): {hint}")
-
-
-@contextmanager
-def _prefect_errors_in_one_line() -> Iterator[None]:
-    """Raise UnavailableError if Prefect's server does not answer. What was completed by then is kept."""
-    from httpx import HTTPError
-
-    try:
-        yield
-    except (HTTPError, RuntimeError) as problem:
-        message = summarize_error(problem)
-        if not isinstance(problem, HTTPError) and "API" not in message:
-            raise
-        raise UnavailableError(
-            f"Prefect's server does not answer: {message}; check PREFECT_API_URL, or run again"
-        ) from problem
-
-
-def _print_outcome(cycle: Cycle) -> None:
-    from ragtide.pipelines.reports.wording import describe_outcome
-
-    out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
-    out.print("; ".join([escape_markup(describe_outcome(cycle)), *_scores(cycle), f"{cycle.seconds:.0f} s"]))
+    with one_line_errors():
+        return keep_current(project=str(project), plan=plan_digest, request=request)
 
 
 @app.command("history")

@@ -149,6 +149,25 @@ def rollback_command(
     _print_deleted_seen(opened, release)
 
 
+@app.command("release")
+@report_errors
+def release_command(
+    without_adapter: Annotated[
+        bool, typer.Option("--without-adapter", help="Release the live index with the base model alone.")
+    ] = False,
+    why: Annotated[str | None, typer.Option("--why", help="Reason, stored in the history.")] = None,
+    as_json: AsJson = False,
+    project: ProjectFolder = HERE,
+) -> None:
+    """Release the live parts in another combination, by hand."""
+    if not without_adapter:
+        raise UserError("name the combination to release: --without-adapter")
+    prepare_environment(project)
+    from ragtide.flows.cli.plan_and_run import run_by_hand
+
+    run_by_hand(project, "DROP_ADAPTER", why, as_json)
+
+
 def _notify_of_rollback(opened: Project, release: str, why: str) -> None:
     if opened.workspace.params.notify.blocks:
         make_prefect_home()

@@ -21,23 +21,20 @@ IndexRows = Mapping[tuple[str, int], tuple[str, str]]
 def judge_candidate(
     before: Scorecard,
     after: Scorecard,
-    rows: IndexRows,
-    chunks: Iterable[Chunk],
+    index_checks: Sequence[Check],
     params: Params,
     excused: Collection[str] = frozenset(),
 ) -> Verdict:
-    """Compare the candidate's scorecard with the live release's, and its index rows with a clean build's.
+    """Compare the candidate's scorecard with the live release's; `index_checks` are those of its rows.
 
-    `rows` is what the candidate's index holds, `chunks` those of a clean build of the snapshot. The tolerances apply to
-    the mean of the paired difference: with few questions, the lower end of an interval would reject every refresh. For
-    the same reason a tolerance is at least one question where there are twenty or more of them. The questions that a
-    person has `excused` (ids) do not count.
+    The tolerances apply to the mean of the paired difference: with few questions, the lower end of an interval would
+    reject every refresh. For the same reason a tolerance is at least one question where there are twenty or more of
+    them. The questions that a person has `excused` (ids) do not count.
     """
     live, candidate = (_without(scorecard, excused, params) for scorecard in (before, after))
     difference = _paired_difference(live, candidate, params)
-    expected = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
     compared = _compare_scores(live, candidate, difference, params) if live.graded or not excused else ()
-    checks = (_check_same_questions(before, after), *compared, _check_rows(rows, expected))
+    checks = (_check_same_questions(before, after), *compared, *index_checks)
     return Verdict(
         accepted=all(check.passed for check in checks),
         checks=checks,
@@ -110,16 +107,11 @@ def check_alternatives(
     return _with_checks(verdict, [check]).model_copy(update=update)
 
 
-def judge_removal(
-    before: Scorecard, after: Scorecard, rows: IndexRows, chunks: Iterable[Chunk], params: Params
-) -> Verdict:
-    """The verdict on an index that only lost the rows of deleted documents: no score can forbid that.
-
-    `chunks` are those of the live rows that stay.
-    """
-    check = _check_rows(rows, {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks})
+def accept_removal(before: Scorecard, after: Scorecard, index_checks: Sequence[Check], params: Params) -> Verdict:
+    """The verdict on a candidate from which something was only taken away: no score forbids that."""
     difference = _paired_difference(before, after, params)
-    return Verdict(accepted=check.passed, checks=(check,), before=before, after=after, difference=difference)
+    accepted = all(check.passed for check in index_checks)
+    return Verdict(accepted=accepted, checks=tuple(index_checks), before=before, after=after, difference=difference)
 
 
 def check_ranking(verdict: Verdict, params: Params) -> Verdict:
@@ -189,7 +181,9 @@ def _well_formed_share(scorecard: Scorecard) -> Measure:
     return malformed if malformed.value is None else Measure(value=1 - malformed.value, n=malformed.n)
 
 
-def _check_rows(rows: IndexRows, expected: IndexRows) -> Check:
+def check_rows(rows: IndexRows, chunks: Iterable[Chunk]) -> Check:
+    """The check of an index's rows against the chunks that it is to hold."""
+    expected = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
     wrong, extra = len(expected.items() - rows.items()), len(rows.keys() - expected.keys())
     detail = f"{len(rows)} rows in the index: {wrong} rows missing or different, {extra} rows too many"
     return Check(name="index equals a clean build", passed=not (wrong or extra), detail=detail)

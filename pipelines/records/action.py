@@ -28,8 +28,9 @@ class Action:
     """The components that are made current, ordered by cost; its text is that of its parts: `REFRESH+RETRAIN`.
 
     `rebuilds` says that every vector of the index is made again. A tuned embedder implies that, and a rebuilt index is
-    part of it, so the index is no component of its own then. `removes` says that the index only loses the rows of
-    deleted documents. `is_held` marks HOLD: nothing is done before a person has approved.
+    part of it, so the index is no component of its own then. `removes` says that something is only taken away: the rows
+    of deleted documents from the index, or the adapter from the model. `is_held` marks HOLD: nothing is done before a
+    person has approved.
     """
 
     components: frozenset[Component] = frozenset()
@@ -43,6 +44,7 @@ class Action:
     REBUILD: ClassVar[Action]
     TUNE_EMBEDDER: ClassVar[Action]
     RETRAIN: ClassVar[Action]
+    DROP_ADAPTER: ClassVar[Action]
     HOLD: ClassVar[Action]
 
     @classmethod
@@ -77,7 +79,7 @@ class Action:
         by_component = {
             Component.EMBEDDER: Action.TUNE_EMBEDDER,
             Component.INDEX: index,
-            Component.MODEL: Action.RETRAIN,
+            Component.MODEL: Action.DROP_ADAPTER if self.removes else Action.RETRAIN,
         }
         return tuple(part for component, part in by_component.items() if component in self.components)
 
@@ -98,8 +100,8 @@ class Action:
 
     @property
     def retrains(self) -> bool:
-        """Whether it makes another model."""
-        return Component.MODEL in self.components
+        """Whether it trains another model."""
+        return Component.MODEL in self.components and not self.removes
 
     @property
     def is_joint(self) -> bool:
@@ -133,9 +135,11 @@ Action.REFRESH = Action(frozenset({Component.INDEX}))
 Action.REBUILD = Action(frozenset({Component.INDEX}), rebuilds=True)
 Action.TUNE_EMBEDDER = Action(frozenset({Component.EMBEDDER}), rebuilds=True)
 Action.RETRAIN = Action(frozenset({Component.MODEL}))
+Action.DROP_ADAPTER = Action(frozenset({Component.MODEL}), removes=True)
 
 _NAMES = {
     Action.REMOVE: "REMOVE",
+    Action.DROP_ADAPTER: "DROP_ADAPTER",
     Action.REFRESH: "REFRESH",
     Action.REBUILD: "REBUILD",
     Action.TUNE_EMBEDDER: "TUNE_EMBEDDER",

@@ -62,6 +62,9 @@ class ReasonCode(StrEnum):
     DOCUMENTS_APPROVED = "documents_approved"
     FACTS_DUE = "facts_due"
 
+    # What a person asked for.
+    BY_HAND = "by_hand"
+
     # What is not done under any policy.
     REJECTED_BEFORE = "rejected_before"
     REJECTED_WITH_REFRESH = "rejected_with_refresh"

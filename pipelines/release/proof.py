@@ -12,14 +12,17 @@ from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.attribution import attribute_lost, find_lost
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.gate import (
+    accept_removal,
     check_alternatives,
     check_ranking,
+    check_rows,
     check_suites,
     judge_candidate,
 )
 from ragtide.pipelines.evaluation.regression import regression_suites, score_suites
 from ragtide.pipelines.project import Project
-from ragtide.pipelines.records.evaluation import GoldenQuestion, Scorecard, Verdict
+from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.evaluation import Check, GoldenQuestion, Scorecard, Verdict
 from ragtide.pipelines.records.release import BuiltModel, Candidate, Release
 
 BASE_MODEL, LIVE_MODEL = "base model", "live model"
@@ -63,8 +66,11 @@ class Comparison:
         """The verdict on the candidate's index with this model, which answered as `after` says."""
         params, live = self.project.workspace.params, self.live
         excused = {question for document in self.knowledge.withheld.approved for question in document.questions}
-        rows = self.project.index.rows(self.candidate.index.version)
-        verdict = judge_candidate(self.before, after, rows, self.knowledge.chunks, params, excused)
+        if self.candidate.decision == Action.DROP_ADAPTER:
+            # A person has asked for it: no score can forbid that.
+            return accept_removal(self.before, after, (), params)
+        checks = self._check_index()
+        verdict = judge_candidate(self.before, after, checks, params, excused)
         if live is not None and self.candidate.decision.refreshes and find_lost(self.before, after):
             live_documents = self.project.index.documents(live.index_tag).items()
             changed = {name for name, _ in self.knowledge.source.documents.items() - live_documents}
@@ -79,6 +85,12 @@ class Comparison:
             scores = score_suites(suites, self.evaluator, live_system, candidate_system)
             verdict = check_suites(verdict, scores, params)
         return verdict
+
+    def _check_index(self) -> tuple[Check, ...]:
+        """The check of the candidate's rows against a clean build; none where it has the live release's index."""
+        if not self.candidate.decision.refreshes:
+            return ()
+        return (check_rows(self.project.index.rows(self.candidate.index.version), self.knowledge.chunks),)
 
 
 def prove_candidate(project: Project, candidate: Candidate, live: Release | None, knowledge: KnowledgeBase) -> Proof:

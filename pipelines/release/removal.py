@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ragtide.pipelines.build import write_index_artifact
 from ragtide.pipelines.corpus import InMemorySource, KnowledgeBase
 from ragtide.pipelines.evaluation.evaluator import SystemUnderTest
-from ragtide.pipelines.evaluation.gate import judge_removal
+from ragtide.pipelines.evaluation.gate import accept_removal, check_rows
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Chunk
@@ -51,6 +51,6 @@ def prove_removal(project: Project, removal: Removal, live: Release, knowledge: 
     evaluator = project.evaluator(knowledge)
     before = evaluator.scorecard(project.system_under_test(live))
     after = evaluator.scorecard(SystemUnderTest(project.retriever(removal.index), project.current_model(live)))
-    rows = project.index.rows(removal.index.version)
-    verdict = judge_removal(before, after, rows, removal.chunks, project.workspace.params)
+    check = check_rows(project.index.rows(removal.index.version), removal.chunks)
+    verdict = accept_removal(before, after, [check], project.workspace.params)
     return Proof(verdict, candidate, verdict, evaluator.golden.questions)

@@ -229,6 +229,7 @@ REASONS: dict[ReasonCode, Text] = {
         "not live yet"
     ),
     C.FACTS_DUE: lambda v: f"{_new_facts(v)}, and new facts are due (freshness.max_lag_hours)",
+    C.BY_HAND: lambda v: f"{v['by']} asked for {v['action']} by hand: {v['why']}",
     C.REJECTED_BEFORE: lambda v: str(v["why"]),
     C.REJECTED_WITH_REFRESH: lambda v: f"the refresh goes first, since both at once are ruled out ({v['why']})",
     C.OVER_BUDGET: _over_budget,

@@ -46,7 +46,8 @@ _CHUNKS = (
 
 def headline(plan: Plan) -> str:
     """The decision's reason in one line of at most 100 characters."""
-    return shorten(_headline(plan), HEADLINE, placeholder=" …")
+    by_hand = [reason_text(reason) for reason in plan.decision.reasons if reason.code is ReasonCode.BY_HAND]
+    return shorten(by_hand[0] if by_hand else _headline(plan), HEADLINE, placeholder=" …")
 
 
 def _headline(plan: Plan) -> str:

@@ -205,7 +205,7 @@ def test_the_data_is_read_once_per_snapshot_with_the_quarantine_updated(
 def verdict(project: Project, score: float) -> Verdict:
     """The gate's verdict on a candidate of that score, compared with a live release without errors."""
     after: GradedAnswer = graded(score=score)
-    return judge_candidate(scorecard(graded()), scorecard(after), {}, (), project.workspace.params)
+    return judge_candidate(scorecard(graded()), scorecard(after), (), project.workspace.params)
 
 
 def conclude_with(context: CycleContext, plan: Plan, judged: Verdict | None, live: Release | None) -> Cycle:

@@ -75,7 +75,7 @@ def verdict(lost: int, behind: dict[str, tuple[str, ...]], questions: int = 60) 
     """A verdict in which the first `lost` of the questions were lost."""
     before = scorecard(*(graded(f"q{number}", 1.0) for number in range(questions)))
     after = scorecard(*(graded(f"q{number}", float(number >= lost)) for number in range(questions)))
-    return judge_candidate(before, after, {}, (), Params()).model_copy(update={"behind": behind})
+    return judge_candidate(before, after, (), Params()).model_copy(update={"behind": behind})
 
 
 def test_documents_are_withheld_until_the_losses_are_within_the_tolerance() -> None:
@@ -94,8 +94,8 @@ def test_nothing_is_withheld_where_more_questions_are_lost_than_documents_explai
 def test_the_gate_does_not_count_questions_that_a_person_gave_up() -> None:
     before = scorecard(*(graded(f"q{number}", 1.0, gold_retrieved=True) for number in range(10)))
     after = scorecard(*(graded(f"q{number}", float(number > 2), gold_retrieved=number > 2) for number in range(10)))
-    assert not judge_candidate(before, after, {}, (), Params()).accepted
-    excused = judge_candidate(before, after, {}, (), Params(), {"q0", "q1", "q2"})
+    assert not judge_candidate(before, after, (), Params()).accepted
+    excused = judge_candidate(before, after, (), Params(), {"q0", "q1", "q2"})
     assert (excused.accepted, excused.excused) == (True, ("q0", "q1", "q2"))
     assert excused.before == before
-    assert not judge_candidate(before, after, {}, (), Params(), {"q0", "q1"}).accepted
+    assert not judge_candidate(before, after, (), Params(), {"q0", "q1"}).accepted

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragtide.pipelines.evaluation.gate import IndexRows, check_suites, judge_candidate
+from ragtide.pipelines.evaluation.gate import IndexRows, check_rows, check_suites, judge_candidate
 from ragtide.pipelines.params import GateParams, Params, ScoreParams
 from ragtide.pipelines.records.data import Chunk
 from ragtide.pipelines.records.evaluation import Scorecard, SuiteScore, Verdict
@@ -41,7 +41,7 @@ def card(scores: list[float], **fields: Any) -> Scorecard:
 def verdict(
     before: Scorecard, after: Scorecard, rows: IndexRows = ROWS, chunks: list[Chunk] = CHUNKS, **gate: float
 ) -> Verdict:
-    return judge_candidate(before, after, rows, chunks, Params(gate=GateParams(**gate), score=SCORE))
+    return judge_candidate(before, after, [check_rows(rows, chunks)], Params(gate=GateParams(**gate), score=SCORE))
 
 
 def numbers(detail: str) -> list[str]:
@@ -202,7 +202,7 @@ def test_an_unmeasured_value_is_reported_with_its_reason() -> None:
 
 def test_other_questions_are_rejected_and_not_compared() -> None:
     verdict = judge_candidate(
-        scorecard(graded("a"), graded("b")), scorecard(graded("a"), questions="set-2"), {}, [], Params()
+        scorecard(graded("a"), graded("b")), scorecard(graded("a"), questions="set-2"), (), Params()
     )
     assert not verdict.accepted
     assert verdict.difference.value is None
@@ -212,7 +212,7 @@ def test_other_questions_are_rejected_and_not_compared() -> None:
 def test_scores_are_compared_question_by_question_whatever_their_order() -> None:
     before = scorecard(graded("a", 1.0), graded("b", 0.0))
     after = scorecard(graded("b", 0.0), graded("a", 1.0))
-    difference = judge_candidate(before, after, {}, [], Params()).difference
+    difference = judge_candidate(before, after, (), Params()).difference
     assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
 
 
