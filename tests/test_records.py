@@ -105,7 +105,7 @@ def test_actions_know_which_components_they_change() -> None:
     joint = [Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain(), Action.TUNE_EMBEDDER.with_retrain()]
     index = [Action.REFRESH, Action.REBUILD, Action.TUNE_EMBEDDER]
     tunes = [Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain()]
-    assert [action for action in ACTIONS.values() if action.refreshes] == [*index, *joint]
+    assert [action for action in ACTIONS.values() if action.refreshes] == [Action.REMOVE, *index, *joint]
     assert [action for action in ACTIONS.values() if action.retrains] == [Action.RETRAIN, *joint]
     assert [action for action in ACTIONS.values() if action.is_joint] == joint
     assert [action for action in ACTIONS.values() if action.tunes] == tunes
@@ -118,9 +118,16 @@ def test_an_action_touches_the_components_that_it_is_taken_for() -> None:
         component: [action for action in ACTIONS.values() if action.touches(component)] for component in Component
     }
     assert by_component == {
-        Component.INDEX: [Action.REFRESH, Action.REBUILD, Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain()],
+        Component.INDEX: [
+            Action.REMOVE,
+            Action.REFRESH,
+            Action.REBUILD,
+            Action.REFRESH.with_retrain(),
+            Action.REBUILD.with_retrain(),
+        ],
         Component.EMBEDDER: [Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain()],
         Component.MODEL: [
+            Action.DROP_ADAPTER,
             Action.RETRAIN,
             Action.REFRESH.with_retrain(),
             Action.REBUILD.with_retrain(),
@@ -204,14 +211,15 @@ def test_a_new_folder_has_the_usual_permissions(tmp_path: Path) -> None:
 
 
 def test_actions_are_ordered_by_cost_with_hold_last() -> None:
-    single = ["NOTHING", "REFRESH", "REBUILD", "TUNE_EMBEDDER", "RETRAIN"]
+    single = ["NOTHING", "REMOVE", "DROP_ADAPTER", "REFRESH", "REBUILD", "TUNE_EMBEDDER", "RETRAIN"]
     assert list(ACTIONS) == [*single, "REFRESH+RETRAIN", "REBUILD+RETRAIN", "TUNE_EMBEDDER+RETRAIN", "HOLD"]
     assert sorted(ACTIONS.values(), reverse=True) == list(ACTIONS.values())[::-1]
 
 
 def test_every_action_on_a_component_builds_a_candidate() -> None:
     assert [action for action in ACTIONS.values() if not action.builds] == [Action.NOTHING, Action.HOLD]
-    assert all(action.builds is (action.refreshes or action.retrains) for action in ACTIONS.values())
+    built = [action.refreshes or action.retrains or action == Action.DROP_ADAPTER for action in ACTIONS.values()]
+    assert [action.builds for action in ACTIONS.values()] == built
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,13 @@ def _run_cycle(opened: Project, project: Path, plan_digest: str | None, request:
         return keep_current(project=str(project), plan=plan_digest, request=request)
 
 
+def _print_outcome(cycle: Cycle) -> None:
+    from ragtide.pipelines.reports.wording import describe_outcome
+
+    out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
+    out.print("; ".join([escape_markup(describe_outcome(cycle)), *_scores(cycle), f"{cycle.seconds:.0f} s"]))
+
+
 @app.command("history")
 @report_errors
 def history_command(as_json: AsJson = False, project: ProjectFolder = HERE) -> None:

@@ -53,10 +53,3 @@ def one_line_errors() -> Iterator[None]:
         raise UnavailableError(
             f"Prefect's server does not answer: {message}; check PREFECT_API_URL, or run again"
         ) from problem
-
-
-def _print_outcome(cycle: Cycle) -> None:
-    from ragtide.pipelines.reports.wording import describe_outcome
-
-    out.print(f"[bold]{cycle.decision}[/]: {escape_markup(cycle.reason)}")
-    out.print("; ".join([escape_markup(describe_outcome(cycle)), *_scores(cycle), f"{cycle.seconds:.0f} s"]))

@@ -51,7 +51,7 @@ def rolled_back_releases(history: Sequence[Cycle]) -> dict[str, str]:
         if cycle.undone and cycle.release:
             target, left = int(cycle.release), int(cycle.undone)
             undone |= dict.fromkeys([cycle.undone, *map(str, range(target + 1, left))], cycle.reason)
-            for release in range(left + 1, target + 1):
+            for release in [target, *range(left + 1, target)]:
                 undone.pop(str(release), None)
     return undone
 

@@ -23,12 +23,13 @@ from ragtide.pipelines.history.history import (
     last_decided_cycle,
     last_validated_cycle,
     past_decisions,
+    rejected_before,
     rolled_back_releases,
     spent_hours,
 )
 from ragtide.pipelines.records.action import ACTIONS, Action
 from ragtide.pipelines.records.evidence import PastDecision
-from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.records.release import Cycle, PartOutcome
 
 NOW = datetime(2030, 1, 8, tzinfo=UTC)
 NUMBERS = {
@@ -160,6 +161,50 @@ def test_rolling_forward_again_removes_the_mark() -> None:
     history = [cycle(1), cycle(2), rollback(2, to=1), rollback(1, to=2)]
     assert [past.rolled_back for past in past_decisions(history)] == [True, False]
     assert rolled_back_releases([*history, rollback(2, to=1, why="once more")]) == {"2": "once more"}
+
+
+def test_a_rollback_past_several_releases_takes_all_of_them_back() -> None:
+    assert set(rolled_back_releases([cycle(3), rollback(3, to=1)])) == {"2", "3"}
+    assert set(rolled_back_releases([cycle(3), rollback(3, to=1), rollback(1, to=3)])) == {"1"}
+
+
+# --- the parts of an action ----------------------------------------------------------------------------------------
+
+
+def joint(**retrain: Any) -> Cycle:
+    """A cycle whose refresh went live as release 2, and what came of its retrain."""
+    refresh = PartOutcome(action=Action.REFRESH, accepted=True, release="2", score_before=0.5, score_after=0.8)
+    model = PartOutcome(action=Action.RETRAIN, score_before=0.8, **retrain)
+    parts = (refresh.model_copy(update={"expected_points": 30.0}), model.model_copy(update={"expected_points": 20.0}))
+    return cycle(2, action=Action.REFRESH.with_retrain(), parts=parts)
+
+
+def test_each_part_of_an_action_is_a_past_decision_with_its_own_gain() -> None:
+    refresh, retrain = past_decisions([joint(accepted=False, score_after=0.7)])
+    assert (refresh.action, refresh.accepted, refresh.expected_points, refresh.recovered_points) == (
+        Action.REFRESH,
+        True,
+        30.0,
+        30.0,
+    )
+    assert (retrain.action, retrain.accepted, retrain.expected_points, retrain.recovered_points) == (
+        Action.RETRAIN,
+        False,
+        20.0,
+        -10.0,
+    )
+
+
+def test_a_rejected_retrain_does_not_rule_out_the_refresh_beside_it() -> None:
+    ended = joint(accepted=False, score_after=0.7)
+    assert [*rejected_before([ended], ended.snapshot, ended.params)] == [Action.RETRAIN]
+
+
+def test_rolling_back_the_model_alone_takes_back_the_retrain_alone() -> None:
+    ended = joint(accepted=True, release="3", score_after=0.9)
+    history = [ended, rollback(3, to=2)]
+    assert [past.rolled_back for past in past_decisions(history)] == [False, True]
+    assert [*rejected_before(history, ended.snapshot, ended.params)] == [Action.RETRAIN]
 
 
 # --- the budget and the cool-down ----------------------------------------------------------------------------------
