@@ -12,7 +12,6 @@ from ragtide.flows.prefect_server.notifications import run_logger
 from ragtide.pipelines.data.dvc import commit_stages
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.history import ACTION_SECONDS
-from ragtide.pipelines.history.withheld import read_withheld
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.release import Cycle, Outcome, PartOutcome, Release
@@ -46,18 +45,18 @@ def record_part(cycle: CycleContext, plan: Plan, part: Action, proof: Proof, rel
 
 def conclude(cycle: CycleContext, plan: Plan) -> Cycle:
     """Log the outcome of the cycle, also of NOTHING, and return it as it is recorded."""
-    action, live = plan.decision.action, cycle.live
+    action, live, is_built = plan.decision.action, cycle.live, bool(cycle.outcomes)
     outcome, released = _outcome(action, cycle.outcomes), _last_release(cycle.outcomes)
-    if cycle.outcomes:
+    if is_built:
         ended = f"release {released}" if released else str(outcome)
         rename_run(f"keep-current {cycle.project.workspace.root.name}: {action}, {ended}")
     if live is not None and released == live.id:
         cycle.log.tags({"release": live.id, "index_version": live.index.version})
         cycle.log.metrics({"score_after": live.scorecard.answer_score.value})
-    cycle.log.metrics({ACTION_SECONDS: cycle.seconds} if action.builds else {})
-    accepted = str(outcome is Outcome.RELEASED) if cycle.outcomes else "no candidate"
+    cycle.log.metrics({ACTION_SECONDS: cycle.seconds} if is_built else {})
+    accepted = str(outcome is Outcome.RELEASED) if is_built else "no candidate"
     cycle.log.tags({"outcome": outcome.value, "outcome_detail": _detail(cycle, outcome), "accepted": accepted})
-    _commit_stages(cycle, action)
+    _commit_stages(cycle)
     if live is not None and released == live.id:
         _back_up_records(cycle, live)
     return cycle.project.registry.read(cycle.log)
@@ -65,8 +64,10 @@ def conclude(cycle: CycleContext, plan: Plan) -> Cycle:
 
 def _outcome(action: Action, parts: Sequence[PartOutcome]) -> Outcome:
     """How a cycle with these parts ends; that deleted documents left the index makes it no less rejected."""
+    if action == Action.HOLD:
+        return Outcome.HELD
     if not parts:
-        return Outcome.HELD if action == Action.HOLD else Outcome.NOTHING
+        return Outcome.NOTHING
     is_released = any(part.release for part in parts if part.action != Action.REMOVE)
     return Outcome.RELEASED if is_released else Outcome.REJECTED
 
@@ -80,20 +81,20 @@ def _detail(cycle: CycleContext, outcome: Outcome) -> str:
     rejected = [part for part in cycle.outcomes if not part.accepted]
     if outcome is not Outcome.RELEASED:
         return "; ".join(part.detail for part in rejected)
-    withheld = [f"without {list_some(_newly_withheld(cycle))}"] if cycle.withheld_before is not None else []
+    withheld = [f"without {list_some(cycle.newly_withheld)}"] if cycle.newly_withheld else []
     return "; ".join([*withheld, *(f"{part.action} was rejected: {part.detail}" for part in rejected)])
 
 
-def _newly_withheld(cycle: CycleContext) -> list[str]:
-    """The documents that this cycle has withheld."""
-    before = cycle.withheld_before or ()
-    return [entry.document for entry in read_withheld(cycle.project.workspace) if entry not in before]
-
-
-def _commit_stages(cycle: CycleContext, action: Action) -> None:
+def _commit_stages(cycle: CycleContext) -> None:
     """Record the rebuilt stages in dvc.lock. A failure is noted: the outcome is recorded, and nothing depends on it."""
+    actions = [part.action for part in cycle.outcomes]
+    stages = {
+        "index": any(action.refreshes for action in actions),
+        "finetune": any(action.retrains for action in actions),
+        "score": bool(actions),
+    }
     try:
-        commit_stages(cycle.project.workspace, _rebuilt_stages(action) if action.builds else [])
+        commit_stages(cycle.project.workspace, [stage for stage, is_rebuilt in stages.items() if is_rebuilt])
     except UserError as problem:
         run_logger().warning("dvc.lock is not up to date: %s", problem)
         cycle.log.tags({"stages_not_committed": problem})
@@ -106,9 +107,3 @@ def _back_up_records(cycle: CycleContext, release: Release) -> None:
     except UserError as problem:
         run_logger().warning("%s", problem)
         cycle.log.tags({"not_backed_up": problem})
-
-
-def _rebuilt_stages(action: Action) -> list[str]:
-    """The DVC stages whose outputs a cycle has made."""
-    stages = {"index": action.refreshes, "finetune": action.retrains, "score": True}
-    return [stage for stage, done in stages.items() if done]

@@ -13,8 +13,10 @@ from ragtide.flows.prefect_server.queue import RunQueue, answer_queued, coalesce
 from ragtide.flows.prefect_server.runs import current_run, run_url
 from ragtide.pipelines.corpus import Corpus
 from ragtide.pipelines.history import costs
+from ragtide.pipelines.history.withheld import read_withheld
 from ragtide.pipelines.lease import Lease
 from ragtide.pipelines.project import Project
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot, WithheldDocument
 from ragtide.pipelines.records.release import PartOutcome, Release
 from ragtide.pipelines.registry.runs import RunLog
@@ -47,6 +49,20 @@ class CycleContext:
     def logs(self, step: RunLog) -> StepLogs:
         """The logs of a step, which add its work to that of the cycle."""
         return StepLogs(step, self.log, self.work)
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Whether documents were withheld in this cycle, and nothing went live besides what was deleted."""
+        is_released = any(part.release for part in self.outcomes if part.action != Action.REMOVE)
+        return bool(self.newly_withheld) and not is_released
+
+    @property
+    def newly_withheld(self) -> list[str]:
+        """The documents that this cycle has withheld."""
+        if self.withheld_before is None:
+            return []
+        now = read_withheld(self.project.workspace)
+        return [entry.document for entry in now if entry not in self.withheld_before]
 
     @property
     def seconds(self) -> float:

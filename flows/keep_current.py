@@ -60,7 +60,10 @@ def _run_cycle(cycle: CycleContext, plan: str | None, request: Request | None) -
     # The index goes live before a model is trained on it: what the documents say does not wait for a training.
     for part in decided.decision.action.parts:
         _carry_out(cycle, snapshot, decided, part)
-    if decided.decision.action.builds:
+    if cycle.waits_for_a_person:
+        # The gate lost answers to documents that now wait, and nothing else changed: this plan asks for them.
+        decided = tasks.decide(cycle, snapshot, None)
+    if cycle.outcomes:
         tasks.run_maintenance(cycle)
     return conclude(cycle, decided)
 

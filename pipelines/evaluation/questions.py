@@ -139,6 +139,19 @@ def earlier_questions(workspace: Workspace, golden: GoldenSet, texts: Mapping[st
     return split_stale(removed, texts).questions
 
 
+def earlier_lines(workspace: Workspace, before: Mapping[str, str], after: Mapping[str, str]) -> list[dict[str, object]]:
+    """Return the questions of an earlier snapshot's files (path -> MD5), each by its fields without the id.
+
+    Empty where no file of the golden set itself has changed since.
+    """
+    earlier, today = _golden_files(before), _golden_files(after)
+    if earlier == today:
+        return []
+    return [
+        _question(line).model_dump(exclude={"id"}) for _, line in read_earlier_lines(workspace, earlier, GoldenLine)
+    ]
+
+
 def split_stale(questions: Sequence[GoldenQuestion], texts: Mapping[str, str]) -> GoldenSet:
     """Split off questions that the documents cannot answer: they show a fault of the golden set, not of a release."""
     stale = {question.id for question in questions if not _is_answerable(question, texts)}

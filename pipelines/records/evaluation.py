@@ -91,7 +91,8 @@ class Verdict(Record):
 
     `difference` is candidate minus live, question by question. `suites` are the regression suites; there are none where
     the candidate has the live release's model, or nothing is live. `behind` are the changed documents behind lost
-    questions (document -> question ids); `excused` are the questions that a person gave up with an approval.
+    questions (document -> question ids), `changed_lines` those lost questions whose golden line changed too; `excused`
+    are the questions that a person gave up with an approval.
     `alternatives` are other models on the candidate's index: their answer score minus the candidate's, and `beaten_by`
     those of them that are better.
     """
@@ -103,6 +104,7 @@ class Verdict(Record):
     difference: Measure
     suites: tuple[SuiteScore, ...] = ()
     behind: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    changed_lines: tuple[str, ...] = ()
     excused: tuple[str, ...] = ()
     alternatives: dict[str, Measure] = Field(default_factory=dict)
     beaten_by: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ live one as well: the combination that answers best goes live, so that neither p
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ragtide.pipelines.corpus import KnowledgeBase
@@ -19,6 +20,7 @@ from ragtide.pipelines.evaluation.gate import (
     check_suites,
     judge_candidate,
 )
+from ragtide.pipelines.evaluation.questions import earlier_lines
 from ragtide.pipelines.evaluation.regression import regression_suites, score_suites
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
@@ -75,7 +77,7 @@ class Comparison:
             live_documents = self.project.index.documents(live.index_tag).items()
             changed = {name for name, _ in self.knowledge.source.documents.items() - live_documents}
             behind = attribute_lost(self.before, after, self.evaluator.golden.questions, changed)
-            verdict = verdict.model_copy(update={"behind": behind})
+            verdict = verdict.model_copy(update={"behind": behind, "changed_lines": self._changed_lines(behind, live)})
         if self.candidate.decision.tunes:
             verdict = check_ranking(verdict, params)
         if live is not None and model != live.model:
@@ -85,6 +87,13 @@ class Comparison:
             scores = score_suites(suites, self.evaluator, live_system, candidate_system)
             verdict = check_suites(verdict, scores, params)
         return verdict
+
+    def _changed_lines(self, behind: Mapping[str, Collection[str]], live: Release) -> tuple[str, ...]:
+        """The lost questions whose golden line is not the one that the live release was proven with."""
+        earlier = earlier_lines(self.project.workspace, live.snapshot.questions, self.knowledge.snapshot.questions)
+        lost = {question for questions in behind.values() for question in questions}
+        lines = {question.id: question for question in self.evaluator.golden.questions}
+        return tuple(sorted(key for key in lost if earlier and lines[key].model_dump(exclude={"id"}) not in earlier))
 
     def _check_index(self) -> tuple[Check, ...]:
         """The check of the candidate's rows against a clean build; none where it has the live release's index."""

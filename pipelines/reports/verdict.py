@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ragtide.pipelines.records.evaluation import GoldenQuestion, RetrievalMetrics, Scorecard, SuiteScore, Verdict
 from ragtide.pipelines.records.evidence import Measure
 from ragtide.pipelines.reports.decision_plot import error_bars
-from ragtide.pipelines.reports.markdown import SHOWN, list_some, markdown_table
+from ragtide.pipelines.reports.markdown import SHOWN, markdown_table
 from ragtide.pipelines.reports.signals import count_of
 from ragtide.pipelines.safe_text import escape_controls
 
@@ -46,6 +46,7 @@ def verdict_markdown(verdict: Verdict, questions: Sequence[GoldenQuestion] = ())
             markdown_table(("measure", "live", "candidate"), measures),
             "## Checks",
             markdown_table(("check", "result", "details"), checks),
+            *_alternatives_section(verdict),
             *_retrieval_section(verdict),
             *_suites_section(verdict.suites, wordings),
             *_behind_section(verdict, wordings),
@@ -112,6 +113,16 @@ def _draw_bars(axes: Axes, measures: Sequence[Measure], colours: Sequence[str]) 
     axes.set_ylim(0, 1.05)
 
 
+def _alternatives_section(verdict: Verdict) -> list[str]:
+    """Return a table with one row per other model on the candidate's index, or nothing where none was compared."""
+    rows = [
+        (name, str(difference), "better" if name in verdict.beaten_by else "not better")
+        for name, difference in verdict.alternatives.items()
+    ]
+    head = ("model", "its answer score minus the candidate's", "result")
+    return ["## Other models on the candidate's index", markdown_table(head, rows)] if rows else []
+
+
 def _retrieval_section(verdict: Verdict) -> list[str]:
     """Return a table with one row per search mode and system, or nothing where retrieval was not measured."""
     rows = [
@@ -139,13 +150,17 @@ def _suites_section(suites: Sequence[SuiteScore], wordings: Mapping[str, str]) -
 
 
 def _behind_section(verdict: Verdict, wordings: Mapping[str, str]) -> list[str]:
-    """Return a table of the changed documents behind lost questions, and the questions that a person gave up."""
+    """Return a table of the lost questions with the changed documents behind them, and those that a person gave up."""
     rows = [
-        (document, str(len(lost)), list_some([wordings.get(question, question) for question in lost]))
+        (document, wordings.get(question, question), "changed" if question in verdict.changed_lines else "unchanged")
         for document, lost in verdict.behind.items()
+        for question in lost
     ]
-    head = ("document", "lost questions", "which")
-    table = ["## Changed documents behind lost questions", markdown_table(head, rows)] if rows else []
+    head = ("changed document", "lost question", "its golden line")
+    hint = "Where a page changed and the golden line did not, the line's answer may be the one that is out of date."
+    more = f"… and {len(rows) - SHOWN} more." if len(rows) > SHOWN else ""
+    title = "## Changed documents behind lost questions"
+    table = [title, hint, markdown_table(head, rows[:SHOWN]), *([more] if more else [])] if rows else []
     excused = f"{len(verdict.excused)} questions do not count: a person approved the documents that took their answers."
     return [*table, *([excused] if verdict.excused else [])]
 

@@ -191,18 +191,34 @@ def approval_subject(answered: Plan | Approval | Rejection) -> str:
 
 def describe_outcome(cycle: Cycle) -> str:
     """The outcome of a cycle, in one clause."""
-    live = [f"release {part.release} ({part.action})" for part in cycle.parts if part.release]
-    releases = " and ".join(live) if len(live) > 1 else f"release {cycle.release}"
-    removal = f"; deleted documents left the index with release {cycle.release}" if cycle.release else ""
     texts = {
         Outcome.RUNNING: "running",
-        Outcome.RELEASED: f"{releases}{cycle.detail and f' {cycle.detail}'}",
-        Outcome.REJECTED: f"rejected by the gate: {cycle.detail}{removal}",
+        Outcome.RELEASED: f"{_releases(cycle)}{cycle.detail and f' {cycle.detail}'}",
+        Outcome.REJECTED: f"rejected by the gate: {cycle.detail}",
         Outcome.NOTHING: "nothing to do",
-        Outcome.HELD: f"pending approval: `ragtide approve {cycle.plan}`",
+        Outcome.HELD: f"pending approval: `ragtide approve {cycle.plan}`{cycle.detail and f'; {cycle.detail}'}",
         Outcome.FAILED: f"failed: {cycle.detail}",
         Outcome.KILLED: "killed",
         Outcome.INTERRUPTED: f"interrupted by {cycle.detail}",
         Outcome.ROLLED_BACK: f"release {cycle.release} is live again",
     }
-    return texts[cycle.outcome]
+    return texts[cycle.outcome] + _live_besides(cycle)
+
+
+def _releases(cycle: Cycle) -> str:
+    """The releases of a cycle: each with its action where there are several."""
+    made = [f"release {part.release} ({part.action})" for part in cycle.parts if part.release]
+    return " and ".join(made) if len(made) > 1 else f"release {cycle.release}"
+
+
+def _live_besides(cycle: Cycle) -> str:
+    """What went live in a cycle that did not come to its end, or whose candidate was rejected."""
+    if cycle.outcome in (Outcome.RELEASED, Outcome.ROLLED_BACK):
+        return ""
+    return "".join(
+        f"; deleted documents left the index with release {part.release}"
+        if part.action == Action.REMOVE
+        else f"; {part.action} went live before as release {part.release}"
+        for part in cycle.parts
+        if part.release
+    )
