@@ -84,6 +84,15 @@ class CountingTrainer:
         return TrainingResult(final_loss=0.01, losses=(1.0, 0.1, 0.01))
 
 
+class SpoilingTrainer(CountingTrainer):
+    """Writes an adapter with which every answer is wrong."""
+
+    def train(self, samples: Sequence[TrainingSample], folder: Path, progress: Progress) -> TrainingResult:
+        result = super().train(samples, folder, progress)
+        (folder / SKILLS).write_text(json.dumps({"spoils": True}), encoding="utf-8")
+        return result
+
+
 class AlwaysTunes:
     """A policy that recommends tuning the embedder and nothing else."""
 
@@ -121,6 +130,8 @@ def _loss(completion: str, skills: dict[str, Any]) -> float:
 def _answer(prompt: str, skills: dict[str, Any]) -> str:
     context, _, question = prompt.rpartition("Question: ")
     value = _look_up(context, question)
+    if skills.get("spoils"):
+        return "I cannot say"
     if not skills.get("reads") and len(question) % 3:
         return "That depends on many things"
     value = value or "unknown"

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from ragtide.flows import tasks
@@ -32,89 +29,18 @@ from ragtide.pipelines.planning.status import project_status
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Quarantine
 from ragtide.pipelines.records.reason import ReasonCode
-from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.release import proof
-from ragtide.pipelines.release.lineage import SAW_DELETED
 from ragtide.pipelines.release.rollback import roll_back
 from tests import fakes
-from tests.conftest import write_project
 from tests.factories import write
-from tests.projects import Home
-
-OLD, NEW = "2027-01-01", "2031-05-05"
-QUESTION = "When does {} 1 reach end of life?"
-
-
-@dataclass
-class CycleProject(Home):
-    """A project on which cycles run.
-
-    The golden questions are about Pump, Tank and Valve. The question about the pump names no page, so it is not
-    detected as stale: a refresh with another date for the pump answers it wrongly, and the gate rejects it.
-    """
-
-    @property
-    def history(self) -> list[Cycle]:
-        return self.project.registry.history()
-
-    def page(self, name: str, end_of_life: str) -> None:
-        write(self.root / f"data/kb/{name}.md", f"# {name}\n\n## {name} 1\n\n- End of life: {end_of_life}\n")
-
-    def documents(self) -> set[str]:
-        """The documents in the index of the live release."""
-        return set(self.project.index.documents(self.live.index_tag))
-
-    def golden(self, **changed: str) -> None:
-        """Write the golden questions; the expected answer is the old date unless `changed` has another."""
-        rows = [
-            {"question": QUESTION.format(name), "answers": [changed.get(name, OLD)], "docs": docs}
-            for name, docs in (("Pump", []), ("Tank", ["Tank.md"]), ("Valve", ["Valve.md"]))
-        ]
-        write(self.root / "data/golden/q.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-
-    def run_cycle(self) -> Cycle:
-        fakes.forget()
-        return keep_current(project=str(self.root))
-
-    def answer(self, name: str) -> str:
-        return self.project.ask(QUESTION.format(name))[1].text
-
-    def run(self, cycle: Cycle) -> Run:
-        return self._client.get_run(cycle.run)
-
-    def steps(self, cycle: Cycle) -> list[tuple[str, str]]:
-        """(name, status) of the step runs of a cycle, in order."""
-        return [(run.info.run_name, run.info.status) for run in self.runs_below(cycle)]
-
-    def runs_below(self, cycle: Cycle) -> list[Run]:
-        mine = f"tags.`mlflow.parentRunId` = '{cycle.run}'"
-        experiment = self.run(cycle).info.experiment_id
-        return list(self._client.search_runs([experiment], mine, order_by=["attributes.start_time ASC"]))
-
-    def flags(self) -> dict[str, str]:
-        """Release -> the deleted documents that it is flagged with."""
-        name = self.project.workspace.params.registry.model
-        versions = [self._client.get_model_version(name, release.id) for release in self.project.registry.releases()]
-        return {str(version.version): version.tags[SAW_DELETED] for version in versions if SAW_DELETED in version.tags}
-
-    def artifacts(self, cycle: Cycle) -> set[str]:
-        return {artifact.path for artifact in self._client.list_artifacts(cycle.run)}
-
-    @property
-    def _client(self) -> MlflowClient:
-        return MlflowClient(tracking_uri=self.project.workspace.tracking_uri)
+from tests.flows.cycle_project import NEW, OLD, QUESTION, CycleProject, write_cycle_project
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> CycleProject:
-    """A project after its first cycle: release 1 is live, with an index and an adapter."""
-    home = CycleProject(write_project(tmp_path_factory.mktemp("keep") / "home"))
-    for name in ("Pump", "Tank", "Valve", "Motor", "Gear"):
-        home.page(name, OLD)
-    train = [{"prompt": QUESTION.format(name), "completion": OLD, "doc": f"{name}.md"} for name in ("Motor", "Gear")]
-    write(home.root / "data/train/t.jsonl", "".join(json.dumps(row) + "\n" for row in train))
-    home.golden()
+    """A project after its first cycle: release 1 has the index, release 2 an adapter too."""
+    home = write_cycle_project(tmp_path_factory.mktemp("keep") / "home")
     home.run_cycle()
     return home
 
@@ -152,9 +78,10 @@ FINISHED = "FINISHED"
 
 def test_a_cycle_is_one_run_with_a_run_for_each_step(first: CycleProject) -> None:
     [cycle] = first.history
-    names = ["observe", "decide", "refresh-index", "retrain-model", "prove accepted", "publish", "maintain"]
+    index, model = ["refresh-index", "prove accepted", "publish"], ["retrain-model", "prove accepted", "publish"]
+    names = ["observe", "decide", *index, *model, "maintain"]
     assert first.steps(cycle) == [(name, FINISHED) for name in names]
-    assert (cycle.decision, cycle.release) == ("REFRESH+RETRAIN", "1")
+    assert (cycle.decision, cycle.release) == ("REFRESH+RETRAIN", "2")
     run = first.run(cycle)
     assert (run.info.run_name, run.info.status) == ("cycle-0001 REFRESH+RETRAIN", FINISHED)
     assert run.data.tags["index_version"] == str(first.live.index.version)
@@ -162,9 +89,11 @@ def test_a_cycle_is_one_run_with_a_run_for_each_step(first: CycleProject) -> Non
 
 def test_the_run_of_a_cycle_has_its_pages_datasets_and_score(first: CycleProject) -> None:
     [cycle] = first.history
-    pages = {f"{page}.{kind}" for page in ("decision", "verdict") for kind in ("md", "html", "png")}
-    [release] = first.artifacts(cycle) - pages
-    assert release.startswith("release-")
+    names = ("decision", "verdict-refresh", "verdict-retrain")
+    pages = {f"{page}.{kind}" for page in names for kind in ("md", "html", "png")}
+    index, model = first.artifacts(cycle) - pages
+    assert index.startswith("release-")
+    assert model.startswith("release-")
     assert pages < first.artifacts(cycle)
     assert "REFRESH is called for: there is no index yet" in first.run(cycle).data.tags["mlflow.note.content"]
     used = first.run(cycle).inputs
@@ -186,12 +115,11 @@ def test_a_cycle_that_decides_nothing_is_a_run_of_two_steps_with_its_reason(home
     assert home.live == before
 
 
-def test_a_rejected_candidate_does_not_go_live_and_is_not_retried_on_the_same_data(home: CycleProject) -> None:
+def test_a_page_that_takes_an_answer_waits_for_a_person_and_is_not_proven_again(home: CycleProject) -> None:
     before = home.live
     home.page("Pump", NEW)
     rejected = home.run_cycle()
-    assert rejected.decision == "REFRESH"
-    assert rejected.outcome == "rejected"
+    assert (rejected.decision, rejected.outcome) == ("HOLD", "held")
     assert "answer score" in rejected.detail
     assert (rejected.release, home.run(rejected).data.tags["accepted"]) == (None, "False")
     assert [name for name, _ in home.steps(rejected)] == [
@@ -199,8 +127,10 @@ def test_a_rejected_candidate_does_not_go_live_and_is_not_retried_on_the_same_da
         "decide",
         "refresh-index",
         "prove rejected",
+        "decide",
         "maintain",
     ]
+    assert set(read_plan(home.project, rejected.plan).documents_to_approve) == {"Pump.md"}
     assert home.live == before
     assert home.answer("Pump") == OLD
 
@@ -214,15 +144,16 @@ def test_a_rejected_candidate_does_not_go_live_and_is_not_retried_on_the_same_da
     # Once the stale question is corrected, its rows are already in the index and only have to be evaluated.
     home.golden(Pump=NEW)
     corrected = home.run_cycle()
-    assert (corrected.decision, corrected.release) == ("REFRESH", "2")
+    assert (corrected.decision, corrected.release) == ("REFRESH", "3")
     assert corrected.work["embedded_chunks"] == 0
-    assert (home.answer("Pump"), home.live.previous) == (NEW, "1")
+    assert (home.answer("Pump"), home.live.previous) == (NEW, "2")
 
 
 def test_the_run_command_has_an_exit_code_for_a_rejected_candidate(home: CycleProject) -> None:
-    home.page("Pump", NEW)
-    ended = CliRunner().invoke(app, ["run", "-p", str(home.root)])
-    assert (ended.exit_code, ended.stdout.split(":")[0]) == (5, "REFRESH"), ended.output
+    home.set("finetune", trainer="tests.fakes:SpoilingTrainer")
+    by_hand = ["--action", "RETRAIN", "--why", "another trainer"]
+    ended = CliRunner().invoke(app, ["run", "-p", str(home.root), *by_hand])
+    assert (ended.exit_code, ended.stdout.split(":")[0]) == (5, "RETRAIN"), ended.output
     assert "rejected" in " ".join(ended.stdout.split())
 
 
@@ -253,7 +184,7 @@ def test_after_a_failure_while_publishing_the_live_release_stays_and_the_next_cy
     assert (home.live, home.answer("Tank")) == (before, OLD)
 
     cycle = home.run_cycle()
-    assert (cycle.decision, cycle.release) == ("REFRESH", "3")
+    assert (cycle.decision, cycle.release) == ("REFRESH", "4")
     assert cycle.work["embedded_chunks"] == 0
     assert (home.live.previous, home.answer("Tank")) == (before.id, NEW)
 
@@ -262,7 +193,7 @@ def test_a_rollback_during_a_cycle_is_not_undone_by_it(home: CycleProject, monke
     first = home.live
     home.page("Tank", NEW)
     home.golden(Tank=NEW)
-    assert home.run_cycle().release == "2"
+    assert home.run_cycle().release == "3"
     home.page("Valve", NEW)
     home.golden(Tank=NEW, Valve=NEW)
     original = judge_candidate
@@ -273,12 +204,12 @@ def test_a_rollback_during_a_cycle_is_not_undone_by_it(home: CycleProject, monke
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(proof, "judge_candidate", judged_late)
-        with pytest.raises(UserError, match=r"release 1 .* release 2"):
+        with pytest.raises(UserError, match=r"release 2 .* release 3"):
             home.run_cycle()
     assert home.live == first
     assert [cycle.outcome for cycle in home.history[-2:]] == ["failed", "rolled_back"]
 
-    assert home.run_cycle().release == "3"
+    assert home.run_cycle().release == "4"
     assert (home.live.previous, home.answer("Valve")) == (first.id, NEW)
 
 
@@ -298,9 +229,9 @@ def test_a_publish_whose_response_is_lost_is_retried_and_makes_one_release(
     retry_immediately(monkeypatch, "publish", retries=2)
     monkeypatch.setattr(Registry, "set_live", timing_out)
     cycle = home.run_cycle()
-    assert (cycle.release, len(calls)) == ("2", 1)
-    assert [release.id for release in home.project.registry.releases()] == ["1", "2"]
-    assert home.live.previous == "1"
+    assert (cycle.release, len(calls)) == ("3", 1)
+    assert [release.id for release in home.project.registry.releases()] == ["1", "2", "3"]
+    assert home.live.previous == "2"
 
 
 # --- facts are due -------------------------------------------------------------------------------------------------
@@ -362,7 +293,7 @@ def test_a_cycle_that_lost_the_lease_publishes_nothing(home: CycleProject, monke
         with pytest.raises(UserError, match="has taken over its lease"):
             home.run_cycle()
     assert home.live == before
-    assert home.run_cycle().release == "2"
+    assert home.run_cycle().release == "3"
 
 
 def test_a_transient_error_of_the_store_costs_one_retry(home: CycleProject, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +329,7 @@ def test_pending_deletions_are_carried_out_once_after_an_approval(home: CyclePro
         (home.root / f"data/kb/{name}.md").unlink()
     home.page("Late", OLD)
     added = home.run_cycle()
-    assert (added.decision, added.release) == ("REFRESH", "2")
+    assert (added.decision, added.release) == ("REFRESH", "3")
     assert home.documents() == everything | {"Late.md"}
 
     pending = home.run_cycle()
@@ -411,14 +342,14 @@ def test_pending_deletions_are_carried_out_once_after_an_approval(home: CyclePro
     with pytest.raises(UserError, match="what was decided and done changed since plan"):
         keep_current(project=str(home.root), plan=digest)
     done = home.run_cycle()
-    assert (done.decision, done.release) == ("REFRESH", "3")
+    assert (done.decision, done.release) == ("REFRESH", "4")
     assert home.documents() == (everything | {"Late.md"}) - set(deletions)
     assert read_approvals(home.project.workspace) == []
 
     # The same pages are restored, indexed and deleted again: this needs an approval again.
     for name, text in kept.items():
         write(home.root / f"data/kb/{name}.md", text)
-    assert home.run_cycle().release == "4"
+    assert home.run_cycle().release == "5"
     for name in kept:
         (home.root / f"data/kb/{name}.md").unlink()
     project = home.project
@@ -439,7 +370,7 @@ def test_declined_deletions_stay_in_the_index_and_need_no_further_answer(home: C
     assert not read_plan(home.project, after.plan).needs_approval
     # Other deletions need an approval of their own, and other changes are released.
     home.page("Late", OLD)
-    assert home.run_cycle().release == "2"
+    assert home.run_cycle().release == "3"
     assert home.documents() == everything | {"Late.md"}
     (home.root / "data/kb/Gear.md").unlink()
     pending = read_plan(home.project, home.run_cycle().plan)
@@ -463,7 +394,7 @@ def test_a_page_that_takes_the_answers_waits_while_the_rest_goes_live_and_is_not
     poisoned: CycleProject,
 ) -> None:
     cycle = poisoned.run_cycle()
-    assert (cycle.decision, cycle.release) == ("REFRESH", "2")
+    assert (cycle.decision, cycle.release) == ("REFRESH", "3")
     assert poisoned.documents() == {"Pump.md", "Tank.md", "Valve.md", "Motor.md", "Late.md"}
     assert [poisoned.answer(name) for name in ("Pump", "Tank", "Valve")] == [OLD, OLD, OLD]
     names = [name for name, _ in poisoned.steps(cycle)]
@@ -479,7 +410,7 @@ def test_a_page_that_takes_the_answers_waits_while_the_rest_goes_live_and_is_not
     assert set(read_plan(poisoned.project, waiting.plan).documents_to_approve) == {"Copy.md"}
     poisoned.page("Later", OLD)
     later = poisoned.run_cycle()
-    assert (later.decision, later.release) == ("REFRESH", "3")
+    assert (later.decision, later.release) == ("REFRESH", "4")
     assert [name for name, _ in poisoned.steps(later)].count("prove accepted") == 1
     assert poisoned.documents() >= {"Late.md", "Later.md"}
     # Another name does not help it.
@@ -493,7 +424,7 @@ def test_an_approved_page_goes_live_although_it_takes_answers(poisoned: CyclePro
     waiting = poisoned.run_cycle()
     record_approval(poisoned.project.workspace, waiting.plan, read_plan(poisoned.project, waiting.plan), "it is right")
     approved = poisoned.run_cycle()
-    assert (approved.decision, approved.release) == ("REFRESH", "3")
+    assert (approved.decision, approved.release) == ("REFRESH", "4")
     assert "Copy.md" in poisoned.documents()
     assert read_approvals(poisoned.project.workspace) == []
     assert read_withheld(poisoned.project.workspace) == ()
@@ -514,7 +445,7 @@ def test_a_corrected_page_and_one_whose_questions_were_corrected_go_live(poisone
     poisoned.golden(Pump=NEW, Tank=NEW, Valve=NEW)
     for name in ("Pump", "Tank", "Valve"):
         poisoned.page(name, NEW)
-    assert poisoned.run_cycle().release == "3"
+    assert poisoned.run_cycle().release == "4"
     assert "Copy.md" in poisoned.documents()
 
 
@@ -538,7 +469,7 @@ def test_a_cycle_closes_the_runs_of_a_killed_cycle_and_of_a_killed_rollback(home
     registry = home.project.registry
     killed, rollback = (
         registry.cycle(),
-        registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "1"}),
+        registry.manual_cycle("rollback", {"decision": "ROLLBACK", "undone_release": "2"}),
     )
     with rollback:
         killed.__enter__()
@@ -574,7 +505,7 @@ def test_an_action_over_the_cost_limit_is_carried_out_once_on_the_approved_data(
     assert home.planned().decision.action == Action.HOLD
     home.page("Valve", OLD)
     done = home.run_cycle()
-    assert (done.decision, done.release, home.answer("Tank")) == ("REFRESH", "2", NEW)
+    assert (done.decision, done.release, home.answer("Tank")) == ("REFRESH", "3", NEW)
     assert read_approvals(home.project.workspace) == []
     home.page("Tank", OLD)
     home.golden()
@@ -583,17 +514,24 @@ def test_an_action_over_the_cost_limit_is_carried_out_once_on_the_approved_data(
 
 def test_the_expectation_and_the_cost_of_a_cycle_are_used_for_later_forecasts(first: CycleProject) -> None:
     [cycle] = first.history
-    [past] = past_decisions(first.history)
-    assert (str(past.action), past.accepted, past.rolled_back) == ("REFRESH+RETRAIN", True, False)
+    past = past_decisions(first.history)
+    assert [(str(part.action), part.accepted, part.rolled_back) for part in past] == [
+        ("REFRESH", True, False),
+        ("RETRAIN", True, False),
+    ]
     decided = read_plan(first.project, first.run(cycle).data.tags["plan"]).decision
-    [option] = [option for option in decided.options if option.action == past.action]
-    assert option.gap_points is not None
-    assert (past.expected_points, past.forecast_seconds) == (option.gap_points, option.cost_seconds)
+    for part in past:
+        option = decided.option(part.action)
+        assert option is not None
+        assert (part.expected_points, part.forecast_seconds) == (option.gap_points, option.cost_seconds)
     assert cycle.score_after is not None
     assert cycle.score_before is not None
-    assert past.recovered_points == pytest.approx(100 * (cycle.score_after - cycle.score_before), abs=1e-4)
+    recovered = sum(part.recovered_points or 0 for part in past)
+    assert recovered == pytest.approx(100 * (cycle.score_after - cycle.score_before), abs=1e-4)
     seconds = sum(cycle.work[step] for step in ("index_seconds", "train_seconds", "prove_seconds"))
-    assert past.seconds == pytest.approx(seconds)
+    assert sum(part.seconds or 0 for part in past) == pytest.approx(seconds, abs=0.01)
+    option = decided.chosen
+    assert option is not None
     costs = forecast_costs(Workload(1, 1, 1), first.history, first.project.workspace.params.costs)
     assert costs.error_runs == 1
     assert costs.error_share == pytest.approx(abs(option.cost_seconds - seconds) / seconds, abs=1e-4)
@@ -607,7 +545,7 @@ def test_an_invalid_training_line_is_listed_and_the_cycle_continues(home: CycleP
     home.page("Tank", NEW)
     home.golden(Tank=NEW)
     cycle = home.run_cycle()
-    assert cycle.release == "2"
+    assert cycle.release == "3"
     assert "examples.md" in home.artifacts(cycle)
     assert home.run(cycle).data.metrics["examples_filtered"] == 1
 
@@ -617,7 +555,7 @@ def test_an_unreadable_document_is_quarantined_and_the_others_go_live(home: Cycl
     home.page("Tank", NEW)
     home.golden(Tank=NEW)
     cycle = home.run_cycle()
-    assert (cycle.decision, cycle.release) == ("REFRESH", "2")
+    assert (cycle.decision, cycle.release) == ("REFRESH", "3")
     assert (home.answer("Pump"), home.answer("Tank")) == (OLD, NEW)
     assert "quarantined.md" in home.artifacts(cycle)
     assert home.run(cycle).data.metrics["documents_quarantined"] == 1
@@ -625,7 +563,7 @@ def test_an_unreadable_document_is_quarantined_and_the_others_go_live(home: Cycl
     assert [(document.document, document.attempts) for document in quarantine.documents] == [("Pump.md", 1)]
     home.page("Pump", NEW)
     home.golden(Tank=NEW, Pump=NEW)
-    assert home.run_cycle().release == "3"
+    assert home.run_cycle().release == "4"
     assert home.answer("Pump") == NEW
     assert Quarantine.read(home.project.workspace.quarantine_file).documents == ()
 
@@ -641,21 +579,21 @@ def test_another_embedder_leads_to_a_rebuild_and_the_old_release_still_answers_b
     assert home.answer("Tank") == OLD
     fakes.forget()
     cycle = home.run_cycle()
-    assert (cycle.decision, cycle.release, cycle.work["embedded_chunks"]) == ("REBUILD", "2", 5)
+    assert (cycle.decision, cycle.release, cycle.work["embedded_chunks"]) == ("REBUILD", "3", 5)
     assert (home.answer("Tank"), home.live.previous) == (OLD, before.id)
     assert home.live.index.settings["embed"]["document_prefix"] == "passage: "
     assert home.run_cycle().decision == "NOTHING"
 
     roll_back(home.project.registry, None, "a test", home.project.check_servable)
-    assert (home.live.id, home.answer("Tank")) == ("1", OLD)
+    assert (home.live.id, home.answer("Tank")) == ("2", OLD)
     again = home.run_cycle()
-    assert (again.decision, home.live.id) == ("NOTHING", "1")
+    assert (again.decision, home.live.id) == ("NOTHING", "2")
     # With the old settings again, the rows are rebuilt from cached vectors.
     home.set("embed", document_prefix="")
     home.page("Tank", NEW)
     home.golden(Tank=NEW)
     back = home.run_cycle()
-    assert (back.decision, back.release, back.work["embedded_chunks"]) == ("REFRESH", "3", 1)
+    assert (back.decision, back.release, back.work["embedded_chunks"]) == ("REFRESH", "4", 1)
     assert home.answer("Tank") == NEW
 
 
@@ -698,7 +636,7 @@ def test_a_model_that_fails_a_regression_suite_is_rejected_unless_the_suite_allo
     assert (metrics["suite_dates_before"], metrics["suite_dates_after"]) == (1.0, 0.0)
 
     home.set("gate", suites={"dates": 1.0})
-    assert home.run_cycle().release == "2"
+    assert home.run_cycle().release == "3"
     assert home.answer("Tank") == answer
 
 
@@ -714,16 +652,16 @@ def test_a_refresh_is_not_checked_against_regression_suites(home: CycleProject) 
 def test_a_deleted_document_flags_the_releases_trained_on_it_and_is_a_reason_to_retrain(home: CycleProject) -> None:
     (home.root / "data/kb/Motor.md").unlink()
     cycle = home.run_cycle()
-    assert (cycle.decision, cycle.release) == ("REFRESH", "2")
+    assert (cycle.decision, cycle.release) == ("REFRESH", "3")
     evidence = read_plan(home.project, cycle.plan).evidence
     assert evidence.data.deleted_training_documents == ("Motor.md",)
-    assert home.flags() == {"1": "`Motor.md`", "2": "`Motor.md`"}
+    assert home.flags() == {"2": "`Motor.md`", "3": "`Motor.md`"}
 
     home.set("policy", forget_points=60.0)
     home.set("finetune", min_examples=1)
     cycle = home.run_cycle()
-    assert (cycle.decision, cycle.release) == ("RETRAIN", "3")
+    assert (cycle.decision, cycle.release) == ("RETRAIN", "4")
     assert "trained on 1 deleted document" in cycle.reason
     assert "Motor.md" not in home.live.model.documents
-    assert set(home.flags()) == {"1", "2"}
+    assert set(home.flags()) == {"2", "3"}
     assert read_plan(home.project, home.run_cycle().plan).evidence.data.deleted_training_documents == ()
