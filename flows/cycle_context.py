@@ -1,4 +1,4 @@
-"""Context of one cycle: the project held for writing, its MLflow run, what is live, and what was done so far."""
+"""Context of one cycle: the project held for writing, its MLflow run, the live release, and what was done so far."""
 
 from __future__ import annotations
 

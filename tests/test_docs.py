@@ -44,6 +44,7 @@ INVARIANTS = {
     "single-writer",
     "bad-document-isolated",
     "lost-answers-isolated",
+    "parts-proven-apart",
     "values-are-data",
     "facts-are-due",
     "cost-follows-change",

@@ -166,7 +166,7 @@ class Outcome(StrEnum):
 
 
 class PartOutcome(Record):
-    """What came of one part of a cycle's action: its own candidate, compared with what was live before it.
+    """The outcome of one part of a cycle's action: its own candidate, compared with what was live before it.
 
     `accepted` says whether the part itself was; the `release` of a training that was not may still be set, where the
     base model went live in place of the adapters. `detail` names the failed checks. The scores (0-1) are those of the

@@ -102,6 +102,7 @@ def test_a_harmful_adapter_that_is_live_gives_way_to_the_base_model(home: CycleP
     assert live.model.adapter is not None
     skills = home.project.workspace.adapters / live.model.adapter / fakes.SKILLS
     skills.write_text(json.dumps({"spoils": True}))
+    shutil.rmtree(home.project.workspace.answers)
     write(home.root / "data/golden/q.jsonl", _golden_for_the_base_model(home))
     home.page("Late", OLD)
     cycle = home.run_cycle()
