@@ -20,6 +20,7 @@ from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Plan
 from ragtide.pipelines.records.release import Cycle
+from ragtide.pipelines.release.proof import Proof
 
 
 @flow(
@@ -80,9 +81,15 @@ def _carry_out(cycle: CycleContext, snapshot: Snapshot, plan: Plan, part: Action
     while part.refreshes and not proof.accepted and tasks.withhold(cycle, snapshot, part, proof.verdict):
         index = tasks.refresh_index(cycle, snapshot, plan, part, embedder)
         proof = tasks.prove(cycle, snapshot, part, index, model)
-    record_part(cycle, plan, part, proof, tasks.publish(cycle, snapshot, proof) if proof.accepted else None)
-
-    # What was deleted leaves the live index whether or not the gate accepts what is new.
+    # What was deleted leaves the live index whether or not the gate accepts what is new; and what is new answers for
+    # itself alone then, not for the answers that went with the deleted documents.
     if part.refreshes and not proof.accepted and (removal := tasks.remove_deleted(cycle, snapshot)):
-        release = tasks.publish(cycle, snapshot, removal) if removal.accepted else None
-        record_part(cycle, plan, Action.REMOVE, removal, release)
+        _release(cycle, snapshot, plan, Action.REMOVE, removal)
+        proof = tasks.prove(cycle, snapshot, part, index, model)
+    _release(cycle, snapshot, plan, part, proof)
+
+
+def _release(cycle: CycleContext, snapshot: Snapshot, plan: Plan, part: Action, proof: Proof) -> None:
+    """Publish what the gate accepted, and record the outcome of the part either way."""
+    release = tasks.publish(cycle, snapshot, proof) if proof.accepted else None
+    record_part(cycle, plan, part, proof, release)

@@ -66,6 +66,8 @@ def rejected_before(history: Sequence[Cycle], snapshot: str, params: str) -> dic
         for part in cycle.decided_parts if cycle.outcome.is_final else ():
             if part.action.builds and not part.accepted:
                 rejected[part.action] = f"the gate rejected it for this data in {cycle.name}"
+            if part.action == Action.DROP_ADAPTER and part.release not in undone:
+                rejected[Action.RETRAIN] = f"the adapter was dropped in {cycle.name}: {cycle.reason}"
             if part.release in undone:
                 why = f"release {part.release}, made from this data, was rolled back ({undone[part.release]})"
                 rejected |= dict.fromkeys([*part.action.parts, part.action], why)

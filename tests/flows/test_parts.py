@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from ragtide.flows.cli.main import app
+from ragtide.pipelines.planning.status import project_status
 from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.evaluation import Check
+from ragtide.pipelines.release import proof
 from ragtide.pipelines.release.rollback import roll_back
 from tests import fakes
 from tests.factories import write
@@ -123,17 +127,39 @@ def _name(number: int) -> str:
     return f"Part{'x' * (number % 7)}{number}"
 
 
-def test_what_was_deleted_leaves_the_index_although_the_gate_rejects_the_rest(home: CycleProject) -> None:
-    (home.root / "data/kb/Motor.md").unlink()
-    home.page("Pump", NEW)
+def test_deleted_documents_leave_the_index_although_the_gate_rejects_their_refresh(home: CycleProject) -> None:
+    """The question about the pump names no page: its answer is lost to the deletion, and to no changed page."""
+    (home.root / "data/kb/Pump.md").unlink()
+    home.page("Tank", NEW)
+    home.golden(Tank=NEW)
     cycle = home.run_cycle()
-    assert (cycle.decision, cycle.outcome) == ("HOLD", "held")
-    assert parts(home) == [(Action.REFRESH, False, None), (Action.REMOVE, True, "3")]
+    assert (cycle.decision, cycle.outcome) == ("REFRESH", "released")
+    assert parts(home) == [(Action.REMOVE, True, "3"), (Action.REFRESH, True, "4")]
+    assert home.documents() == {"Tank.md", "Valve.md", "Motor.md", "Gear.md"}
+    assert home.answer("Tank") == NEW
+    removal = home.project.registry.release("3")
+    assert (removal.decision, removal.snapshot) == (Action.REMOVE, home.project.registry.release("2").snapshot)
+    assert home.run_cycle().decision == "NOTHING"
+
+
+def test_deleted_documents_leave_the_index_although_nothing_else_may(
+    home: CycleProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = proof.judge_candidate
+
+    def judged(*arguments: Any) -> Any:
+        broken = Check(name="answer score", passed=False, detail="worse")
+        return original(*arguments).model_copy(update={"accepted": False, "checks": (broken,)})
+
+    monkeypatch.setattr(proof, "judge_candidate", judged)
+    (home.root / "data/kb/Motor.md").unlink()
+    home.page("Tank", NEW)
+    cycle = home.run_cycle()
+    assert (cycle.outcome, cycle.release) == ("rejected", "3")
+    assert parts(home) == [(Action.REMOVE, True, "3"), (Action.REFRESH, False, None)]
     assert home.documents() == {"Pump.md", "Tank.md", "Valve.md", "Gear.md"}
-    assert home.answer("Pump") == OLD
-    assert home.live.snapshot == home.project.registry.release("2").snapshot
-    again = home.run_cycle()
-    assert (again.decision, home.live.id) == ("HOLD", "3")
+    assert home.answer("Tank") == OLD
+    assert project_status(home.project).freshness.stale_since is not None
 
 
 def test_an_action_by_hand_is_recorded_with_who_and_why(home: CycleProject) -> None:
