@@ -201,7 +201,7 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
         corpus = cycle.read(snapshot)
         knowledge = corpus.knowledge
         decided = load_current_plan(project, plan, snapshot, knowledge.held) if plan else make_plan(project, corpus)
-        deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions)
+        deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions, knowledge.paths)
         flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
         log_decision(project, cycle.logs(log), decided, save_plan(project, decided))
         log_issues(cycle.log, corpus)
@@ -314,11 +314,12 @@ def publish(
     project = cycle.project
     with project.registry.step("publish", cycle.log):
         before = cycle.live.id if cycle.live else None
-        action = plan.decision.action
+        knowledge, action = cycle.read(snapshot).knowledge, plan.decision.action
         candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=action, previous=before)
+        candidate = candidate.model_copy(update={"former_paths": knowledge.paths.former_paths()})
         release = publish_candidate(project, cycle.log, candidate, verdict, cycle.lease.check)
-        pending = cycle.read(snapshot).knowledge.pending_deletions
-        flag_releases(project, [release], DeletedDocuments(project.workspace, snapshot, pending))
+        deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions, knowledge.paths)
+        flag_releases(project, [release], deleted)
         indexed = project.index.documents(release.index_tag)
         release_documents(project.workspace, indexed)
         consume_approvals(project.workspace, indexed, release)

@@ -4,46 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
-from ragtide.pipelines.data.documents import DocumentReader, require_documents, supported_documents
+from ragtide.pipelines.data.diff import pair_renames
+from ragtide.pipelines.data.documents import DocumentReader, ReadDocument, require_documents, supported_documents
+from ragtide.pipelines.data.moves import DocumentPaths, Page, Surroundings, find_moves
 from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.history.approvals import read_approvals
-from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
+from ragtide.pipelines.history.deletions import pending_deletions
 from ragtide.pipelines.history.withheld import WithheldFiles, find_withheld
 from ragtide.pipelines.index.chunking import chunks_of
 from ragtide.pipelines.index.source import ChunkedDocument
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.records.data import Chunk, DataIssue, Document, QuarantinedDocument, Snapshot
-from ragtide.pipelines.training.examples import Example, read_examples, validate_examples
+from ragtide.pipelines.sampling import evenly_spaced
+from ragtide.pipelines.training.examples import Example, follow_documents, read_examples, validate_examples
 from ragtide.pipelines.training.replay import CurrentExamples, ReplayExamples
 from ragtide.pipelines.workspace import Workspace
+
+# Documents that stay, at most, in whose text common sentences are looked for.
+SAMPLED_DOCUMENTS = 100
 
 
 class DocumentFolder:
     """The folder of documents as a source of the index: each document is read when it is asked for.
 
-    Chunks stay, at the digest that `indexed` names (document -> digest), of documents that cannot be read, of those
-    that are withheld, and of those whose deletion is pending.
+    Chunks stay, as the index `before` has them, of documents that cannot be read, of those that are withheld, and of
+    those whose deletion is pending. `moves` are indexed documents that stand under another path now.
     """
 
-    def __init__(self, workspace: Workspace, snapshot: Snapshot, indexed: Mapping[str, str]) -> None:
+    def __init__(self, workspace: Workspace, snapshot: Snapshot, before: IndexVersion) -> None:
         self.library = DocumentReader(workspace, snapshot)
+        self._earlier = partial(earlier_documents, workspace)
+        self._read_ahead: dict[str, ReadDocument] = {}
+        indexed, approvals = before.documents(), read_approvals(workspace)
         unreadable = {
             quarantined.document
             for quarantined in self.library.quarantined
             if quarantined.document not in self.library.due
         }
-        approvals, folder = read_approvals(workspace), supported_documents(snapshot)
-        deleted = find_deleted(indexed, folder, unreadable, earlier_documents(workspace))
-        self.pending_deletions = pending_deletions(deleted, len(indexed), approvals, workspace.params.deletion_guard)
-        self.withheld = find_withheld(workspace, snapshot, folder, indexed, approvals)
+        self._present = supported_documents(snapshot)
+        gone = {name: digest for name, digest in indexed.items() if name not in self._present.keys() | unreadable}
+        moves = self._find_moves(gone, indexed, before) if gone else {}
+        self.withheld = find_withheld(workspace, snapshot, self._present, indexed, approvals)
         withheld = self.withheld.digests.keys()
+        self.moves = {name: now for name, now in moves.items() if now not in withheld}
+        deleted = {name: digest for name, digest in gone.items() if name not in moves}
+        self.pending_deletions = pending_deletions(deleted, len(indexed), approvals, workspace.params.deletion_guard)
         self.readable = {name: digest for name, digest in self.library.due.items() if name not in withheld}
-        staying = unreadable | self.pending_deletions.keys() | withheld
+        # Of a document that moved to a withheld one, the rows are still needed.
+        staying = unreadable | self.pending_deletions.keys() | withheld | (moves.keys() - self.moves.keys())
         kept = {name: digest for name, digest in indexed.items() if name in staying}
         self.documents = self.readable | kept
         require_documents(workspace.kb, self.documents, self.library.quarantined)
+        former = before.former_paths
+        self.paths = DocumentPaths(self._present | self.documents, self.moves, former, self._earlier)
 
     @property
     def waiting(self) -> int:
@@ -51,10 +66,36 @@ class DocumentFolder:
         return len(self.pending_deletions) + len(self.withheld.waiting) + self.library.retries
 
     def read(self, documents: Sequence[str]) -> Iterator[ChunkedDocument]:
-        readable = self.library.read([name for name in documents if name in self.readable])
+        readable = self.read_documents([name for name in documents if name in self.readable])
         for name in documents:
             read = next(readable)[1] if name in self.readable else None
             yield ChunkedDocument(name, chunks_of(read.document, read.pieces) if read else None)
+
+    def read_documents(self, names: Sequence[str]) -> Iterator[tuple[str, ReadDocument | None]]:
+        """(name, document) of documents in the folder, in order; None for one that cannot be read."""
+        ahead = self._read_ahead
+        others = self.library.read([name for name in names if name not in ahead])
+        return ((name, ahead[name]) if name in ahead else next(others) for name in names)
+
+    def _find_moves(self, gone: Mapping[str, str], indexed: Mapping[str, str], before: IndexVersion) -> dict[str, str]:
+        """Documents of the index that left their path -> where they are now: first those with the same content."""
+        new = {name: digest for name, digest in self._present.items() if name not in indexed}
+        anywhere = {digest: name for name, digest in sorted(self._present.items(), reverse=True)}
+        moves = {name: anywhere[digest] for name, digest in gone.items() if digest in anywhere}
+        moves |= {rename.before: rename.after for rename in pair_renames(gone, new)}
+        edited = {name: digest for name, digest in gone.items() if name not in moves}
+        if not edited:
+            return moves
+        # Renamed at first and then edited: its content was under a name that is still in the folder.
+        states = reversed([*self._earlier()])
+        since = {digest: name for state in states for name, digest in state.items() if name in self._present}
+        known = {name: since[digest] for name, digest in edited.items() if digest in since}
+        candidates = sorted((new.keys() | {*known.values()}) - {*moves.values()})
+        self._read_ahead = {name: read for name, read in self.library.read(candidates) if read}
+        pages = {name: Page.of(chunks_of(read.document, read.pieces)) for name, read in self._read_ahead.items()}
+        staying = sorted(indexed.keys() - gone.keys())
+        samples = _indexed_pages(before, evenly_spaced(staying, SAMPLED_DOCUMENTS)).values()
+        return moves | find_moves(_indexed_pages(before, edited), pages, Surroundings(staying, [*samples], known))
 
 
 @dataclass(frozen=True)
@@ -85,6 +126,7 @@ class KnowledgeBase:
 
     Documents that cannot be read, that are withheld, or whose deletion is pending (document -> digest), are in it as
     the live index has them. `waiting` counts those that may change the index although the folder stays as it is.
+    `paths` has the moves of documents of the live index, and of earlier ones.
     """
 
     snapshot: Snapshot
@@ -94,6 +136,7 @@ class KnowledgeBase:
     quarantined: tuple[QuarantinedDocument, ...] = ()
     waiting: int = 0
     withheld: WithheldFiles = field(default_factory=WithheldFiles)
+    paths: DocumentPaths = field(default_factory=DocumentPaths)
 
     @property
     def held(self) -> dict[str, str]:
@@ -121,7 +164,8 @@ class TrainingSet:
 
     `orphans` are examples whose document is deleted, `filtered` the issues of lines that are not trained on,
     `contradictory` those of examples that contradict each other, `replay` the examples of deleted files,
-    `golden` the wordings of golden questions, which nothing may be trained on.
+    `golden` the wordings of golden questions, which nothing may be trained on, `outdated_paths` the paths in lines
+    whose document has moved -> today's.
     """
 
     examples: tuple[Example, ...]
@@ -130,6 +174,7 @@ class TrainingSet:
     contradictory: tuple[DataIssue, ...] = ()
     replay: ReplayExamples = field(default_factory=ReplayExamples)
     golden: tuple[str, ...] = ()
+    outdated_paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def with_replay(self) -> tuple[Example, ...]:
@@ -151,15 +196,17 @@ class Corpus:
     @property
     def current_examples(self) -> CurrentExamples:
         """The examples that a replay of older ones must not repeat or contradict."""
-        return CurrentExamples(self.snapshot.examples, self.knowledge.texts, len(self.training.examples))
+        knowledge, count = self.knowledge, len(self.training.examples)
+        return CurrentExamples(self.snapshot.examples, knowledge.texts, count, knowledge.paths)
 
 
 @dataclass(frozen=True)
 class IndexVersion:
-    """A version of the index; None where there is none yet."""
+    """A version of the index, None where there is none yet, and the former paths of its documents -> those since."""
 
     index: Index
     version: int | str | None
+    former_paths: Mapping[str, str] = field(default_factory=dict)
 
     def documents(self) -> dict[str, str]:
         """Document -> digest."""
@@ -184,9 +231,9 @@ def read_corpus(
 
 def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersion, keep: bool = False) -> KnowledgeBase:
     """Read and chunk the documents; those that cannot be read stay as the index `before` has them."""
-    folder = DocumentFolder(workspace, snapshot, before.documents())
+    folder = DocumentFolder(workspace, snapshot, before)
     library = folder.library
-    read = {name: document for name, document in library.read(sorted(folder.readable)) if document}
+    read = {name: document for name, document in folder.read_documents(sorted(folder.readable)) if document}
     if keep:
         library.keep()
     kept = before.chunks([name for name in folder.documents if name not in read])
@@ -201,6 +248,7 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
         quarantined=library.quarantined,
         waiting=folder.waiting,
         withheld=folder.withheld,
+        paths=folder.paths,
     )
 
 
@@ -209,14 +257,22 @@ def read_training_set(workspace: Workspace, knowledge: KnowledgeBase, golden: Se
     train = workspace.params.data.train
     files = {f"{train}/{path}": digest for path, digest in knowledge.snapshot.examples.items()}
     texts = {name: text for name, text in knowledge.texts.items() if name in knowledge.chunks_by_document}
-    validated = validate_examples(read_examples(workspace.root, files), texts, golden, workspace.params)
+    lines, paths = read_examples(workspace.root, files), knowledge.paths
+    validated = validate_examples(follow_documents(lines, paths), texts, golden, workspace.params)
+    named = [line.doc for line in lines if isinstance(line, Example) and line.doc]
     return TrainingSet(
         examples=validated.examples,
         orphans=validated.orphans,
         filtered=validated.filtered,
         contradictory=validated.contradictory,
         golden=tuple(golden),
+        outdated_paths=paths.outdated(named),
     )
+
+
+def _indexed_pages(before: IndexVersion, documents: Iterable[str]) -> dict[str, Page]:
+    """Documents as the index has them, as they are compared."""
+    return {name: Page.of(chunks) for name, chunks in InMemorySource.of(before.chunks(documents)).by_document.items()}
 
 
 def documents_from_chunks(chunks: Sequence[Chunk]) -> list[Document]:

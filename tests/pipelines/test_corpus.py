@@ -59,7 +59,9 @@ class Indexed:
         return read(self.workspace, self.shelf.latest if Path(self.shelf.uri).exists() else None)
 
     def folder(self) -> DocumentFolder:
-        return DocumentFolder(self.workspace, take_snapshot(self.workspace), self.shelf.index.documents())
+        return DocumentFolder(
+            self.workspace, take_snapshot(self.workspace), IndexVersion(self.shelf.index, self.shelf.latest)
+        )
 
 
 def indexed(root: Path, pages: int = 5, **blocks: dict[str, object]) -> Indexed:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.snapshot import compose_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.questions import (
@@ -214,7 +215,7 @@ def record(space: Workspace, age: int, **files: list[object]) -> None:
 
 
 def earlier(space: Workspace, *golden: GoldenQuestion, stale: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    questions = earlier_questions(space, GoldenSet(golden, stale), TEXTS)
+    questions = earlier_questions(space, GoldenSet(golden, stale), TEXTS, DocumentPaths())
     return [(item.id, item.answers[0]) for item in questions]
 
 
