@@ -7,11 +7,12 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ragtide.pipelines.corpus import Corpus, DocumentFolder, IndexVersion, KnowledgeBase, TrainingSet
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, TrainingSet
 from ragtide.pipelines.disk import MEGABYTE, folder_bytes, require_space
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.approvals import consume_approvals
 from ragtide.pipelines.index.fingerprint import local_table_folder
+from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
 from ragtide.pipelines.index.maintenance import MaintenancePlan
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.index.table import Index

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ragtide.pipelines.build import base_model_only, load_generator_for, open_built_index, open_index
-from ragtide.pipelines.corpus import Corpus, IndexVersion, KnowledgeBase, read_corpus
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, read_corpus
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answer, Answerer, Assistant
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.judge import load_judge
 from ragtide.pipelines.evaluation.questions import golden_wordings, read_golden
+from ragtide.pipelines.index.folder import IndexVersion
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.adapters import adapter_folder

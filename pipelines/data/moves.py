@@ -1,6 +1,6 @@
 """Moved documents: those that vanished from the folder and stand in it under another path, edited or not.
 
-A move keeps at least half of a document's content, and is told from other documents like it by its own sentences or by
+A move keeps at least half of a document's content, and differs from other documents like it by its own sentences or by
 its name (invariant no-mass-deletion, docs/invariants.md).
 """
 
@@ -17,7 +17,8 @@ from ragtide.pipelines.records.data import Chunk
 
 # The share of a document that a move keeps, as for git's renames.
 KEPT = 0.5
-# Half of the chunks are enough only with this share of the letters: a short first chunk is not half of a document.
+# Half of the chunks are enough only with this share of the letters: a short first chunk is not half of a document. Of
+# what a document shares with few others, a move keeps this share too.
 KEPT_LETTERS = 1 / 3
 # A sentence that more new documents share than this leads to none of them.
 SHARED_BY = 16
@@ -38,9 +39,9 @@ class Page:
     @classmethod
     def of(cls, chunks: Iterable[Chunk]) -> Page:
         """The page of a document's chunks; case, punctuation, markup and line breaks are not compared."""
-        by_digest = {chunk.digest: chunk.text for chunk in chunks}
-        texts = (part for text in by_digest.values() for part in _SENTENCE_END.split(text.casefold()))
-        sentences = (" ".join(_WORD.findall(text)) for text in texts)
+        by_digest = {chunk.digest: (chunk.heading, chunk.text.removeprefix(chunk.heading)) for chunk in chunks}
+        texts = (text for heading, body in by_digest.values() for text in (heading, *_SENTENCE_END.split(body)))
+        sentences = (" ".join(_WORD.findall(text.casefold())) for text in texts)
         return cls(frozenset(by_digest), {sentence: len(sentence) for sentence in sentences if sentence})
 
     @cached_property
@@ -68,7 +69,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What tells a moved document from others like it.
+    """What distinguishes a moved document from others like it.
 
     `staying` are the names of the documents that neither vanished nor are new, `samples` some of them as pages, and
     `known` the names that vanished documents are known to have had since (former name -> name today).
@@ -104,22 +105,25 @@ def find_moves(
 
 
 def _score(old: Page, new: Page, frequency: Mapping[str, int] | None) -> float:
-    """How much of a document a new one keeps; 0 where that is too little. Without a common name it must be rare."""
+    """How much of a document a new one keeps; 0 where that is too little, or where nothing but others share it.
+
+    `frequency` (sentence -> documents that have it) is None for a pair with a name of its own.
+    """
     kept = old.kept_in(new)
     if frequency is None:
         kept = max(kept, old.likeness(new)) if kept < KEPT else kept
     elif kept >= KEPT:
-        weights = {key: letters / max(1, frequency[key]) for key, letters in old.sentences.items()}
-        rare = sum(weights[key] for key in weights.keys() & new.sentences.keys())
-        kept = kept if rare >= KEPT * sum(weights.values()) else 0.0
+        weights = {key: letters / frequency[key] ** 2 for key, letters in old.sentences.items()}
+        own = sum(weights[key] for key in weights.keys() & new.sentences.keys())
+        kept = kept if own >= KEPT_LETTERS * sum(weights.values()) else 0.0
     return kept if kept >= KEPT else 0.0
 
 
 def _named_pairs(vanished: Mapping[str, Page], new: Mapping[str, Page], around: Surroundings) -> set[tuple[str, str]]:
     """Pairs that have a name in common which no other document has, or that are known."""
-    olds, news, elsewhere = (_by_name(names) for names in (vanished, new, around.staying))
-    unique = (name for name in olds if len(olds[name]) == len(news.get(name, ())) == 1 and name not in elsewhere)
-    pairs = {(olds[name][0], news[name][0]) for name in unique}
+    olds, added, elsewhere = (_by_name(names) for names in (vanished, new, around.staying))
+    unique = (name for name in olds if len(olds[name]) == len(added.get(name, ())) == 1 and name not in elsewhere)
+    pairs = {(olds[name][0], added[name][0]) for name in unique}
     return pairs | {(old, name) for old, name in around.known.items() if old in vanished and name in new}
 
 

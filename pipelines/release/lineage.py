@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from ragtide.pipelines.corpus import DocumentFolder, IndexVersion
 from ragtide.pipelines.data.documents import supported_documents
 from ragtide.pipelines.data.jsonl import read_earlier_lines
 from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.deletions import find_deleted
+from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.evidence import Evidence

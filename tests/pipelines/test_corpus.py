@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ragtide.pipelines.corpus import Corpus, DocumentFolder, IndexVersion, InMemorySource, read_corpus
+from ragtide.pipelines.corpus import Corpus, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.index.chunking import chunk_documents
+from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.ports import no_progress
@@ -355,11 +357,28 @@ def test_pages_that_were_renamed_and_then_edited_are_not_pending(tmp_path: Path)
         (made.workspace.kb / f"{number}.md").unlink()
     between = take_snapshot(made.workspace)
     for number in range(5):
-        write(made.workspace.kb / f"deep/{number}.md", f"# Page {number}\n\nIt says something else now.\n")
+        (made.workspace.kb / f"deep/{number}.md").unlink()
+    between = between.model_copy(
+        update={"documents": {f"new/{5 - int(name[5])}.md": digest for name, digest in between.documents.items()}}
+    )
+    for number in range(5):
+        write(made.workspace.kb / f"new/{5 - number}.md", f"# Page {number}\n\nHere is the text of {number}.\n")
     # No snapshot has the pages under their new names, so they look deleted.
     assert len(made.read().knowledge.pending_deletions) == 5
     between.write(made.workspace.snapshot_file(between.id))
-    assert made.read().knowledge.pending_deletions == {}
+    knowledge = made.read().knowledge
+    assert (knowledge.pending_deletions, len(knowledge.paths.moves)) == ({}, 5)
+
+
+def test_pages_that_were_renamed_and_then_emptied_are_deletions(tmp_path: Path) -> None:
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
+    for number in range(5):
+        (made.workspace.kb / f"{number}.md").rename(made.workspace.kb / f"{number}-new.md")
+    between = take_snapshot(made.workspace)
+    between.write(made.workspace.snapshot_file(between.id))
+    for number in range(5):
+        write(made.workspace.kb / f"{number}-new.md", "Nothing of it is left here.\n")
+    assert len(made.read().knowledge.pending_deletions) == 5
 
 
 def test_pages_moved_to_another_folder_are_not_pending(tmp_path: Path) -> None:
