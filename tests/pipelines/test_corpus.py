@@ -451,3 +451,29 @@ def test_chunks_in_memory_are_grouped_by_document_in_their_order() -> None:
     ]
     assert InMemorySource.of([]).documents == {}
     assert InMemorySource.of([chunk("x.md", "x")]).documents == {"x.md": chunk("x.md", "x").document_digest}
+
+
+def test_an_example_of_a_moved_page_names_it_by_its_path_today_and_stays_the_same_example(tmp_path: Path) -> None:
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
+    row = {"prompt": "What is on page 1?", "completion": "Text", "doc": "1.md"}
+    write(made.workspace.train / "rows.jsonl", json.dumps(row) + "\n")
+    [before] = made.read().training.examples
+    (made.workspace.kb / "1.md").unlink()
+    write(made.workspace.kb / "deep/1.md", "# Page 1\n\nHere is the text of 1.\n")
+    training = made.read().training
+    [example] = training.examples
+    assert (example.doc, example.digest) == ("deep/1.md", before.digest)
+    assert (training.outdated_paths, training.orphans) == ({"1.md": "deep/1.md"}, ())
+
+
+def test_a_folder_and_a_corpus_have_the_same_moves(tmp_path: Path) -> None:
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
+    for number in range(5):
+        (made.workspace.kb / f"{number}.md").unlink()
+        write(made.workspace.kb / f"deep/{number}.md", f"# Page {number}\n\nHere is the text of {number}.\n")
+    folder, knowledge = made.folder(), made.read().knowledge
+    assert folder.moves == knowledge.paths.moves == {f"{number}.md": f"deep/{number}.md" for number in range(5)}
+    assert folder.documents == knowledge.source.documents
+    made.refresh()
+    assert names(made.read().knowledge.chunks) == [f"deep/{number}.md" for number in range(5)]
+    assert made.shelf.index.documents() == folder.documents
