@@ -84,6 +84,15 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> MovingProject:
     return project
 
 
+def test_0_an_identical_move_leads_to_nothing_and_lines_are_followed(story: MovingProject) -> None:
+    story.write_pages(SECOND, 0)
+    plan = story.planned()
+    assert plan.decision.action == Action.NOTHING
+    assert (plan.evidence.scores.stale_questions, plan.evidence.data.held) == ((), {})
+    assert (plan.evidence.training.new_examples, len(plan.evidence.data.outdated_paths)) == (0, PAGES)
+    assert plan.evidence.data.delta.to_embed == 0
+
+
 def test_1_a_moved_and_edited_folder_is_released_and_nothing_is_held(story: MovingProject) -> None:
     ids = {answer.question for answer in story.live.scorecard.graded}
     story.write_pages(SECOND, 1)

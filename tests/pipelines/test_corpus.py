@@ -12,6 +12,7 @@ import pytest
 from ragtide.pipelines.corpus import Corpus, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.history.withheld import withhold_documents
 from ragtide.pipelines.index.chunking import chunk_documents
 from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
 from ragtide.pipelines.index.source import InMemorySource
@@ -477,3 +478,13 @@ def test_a_folder_and_a_corpus_have_the_same_moves(tmp_path: Path) -> None:
     made.refresh()
     assert names(made.read().knowledge.chunks) == [f"deep/{number}.md" for number in range(5)]
     assert made.shelf.index.documents() == folder.documents
+
+
+def test_a_page_that_moved_to_a_withheld_one_keeps_its_rows(tmp_path: Path) -> None:
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
+    (made.workspace.kb / "1.md").unlink()
+    write(made.workspace.kb / "deep/1.md", "# Page 1\n\nHere is the text of 1.\n")
+    withhold_documents(made.workspace, take_snapshot(made.workspace), {"deep/1.md": ("q1",)})
+    knowledge = made.read().knowledge
+    assert (knowledge.pending_deletions, knowledge.paths.moves) == ({}, {})
+    assert names(knowledge.chunks) == [f"{number}.md" for number in range(5)]
