@@ -23,11 +23,12 @@ from pathlib import Path
 
 from bench.tables import markdown_table, put_table
 from ragtide.pipelines.build import base_model_only, build_index, build_model, open_index
-from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
+from ragtide.pipelines.corpus import Corpus, read_corpus
 from ragtide.pipelines.data.snapshot import record_snapshot
 from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import GoldenSet
+from ragtide.pipelines.index.folder import IndexVersion
 from ragtide.pipelines.models.load import LoadedEmbedder, Models, load_models
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.ports import no_progress

@@ -135,7 +135,7 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None, request: R
         knowledge = corpus.knowledge
         decided = load_current_plan(project, plan, snapshot, knowledge.held) if plan else make_plan(project, corpus)
         decided = decide_by_hand(decided, request) if request else decided
-        deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions)
+        deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions, knowledge.paths)
         flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
         log_decision(project, cycle.logs(log), decided, save_plan(project, decided))
         log_issues(cycle.log, corpus)
@@ -203,11 +203,15 @@ def retrain_model(cycle: CycleContext, snapshot: Snapshot, part: Action, index: 
 @step("prove")
 def prove(cycle: CycleContext, snapshot: Snapshot, part: Action, index: BuiltIndex, model: BuiltModel) -> Proof:
     """Compare the candidate with the live release and with its other combinations, and its index with the documents."""
-    live = cycle.live
+    live, knowledge = cycle.live, cycle.read(snapshot).knowledge
     candidate = Candidate(
-        snapshot=snapshot, index=index, model=model, decision=part, previous=live.id if live else None
+        snapshot=snapshot,
+        index=index,
+        model=model,
+        decision=part,
+        previous=live.id if live else None,
+        former_paths=knowledge.paths.former_paths(),
     )
-    knowledge = cycle.read(snapshot).knowledge
     return _logged_proof(cycle, part, lambda: prove_candidate(cycle.project, candidate, live, knowledge))
 
 
@@ -269,8 +273,9 @@ def publish(cycle: CycleContext, snapshot: Snapshot, proof: Proof) -> Release:
     project = cycle.project
     with project.registry.step("publish", cycle.log):
         release = publish_candidate(project, cycle.log, proof.best, proof.best_verdict, cycle.lease.check)
-        pending = cycle.read(snapshot).knowledge.pending_deletions
-        flag_releases(project, [release], DeletedDocuments(project.workspace, snapshot, pending))
+        knowledge = cycle.read(snapshot).knowledge
+        deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions, knowledge.paths)
+        flag_releases(project, [release], deleted)
         indexed = project.index.documents(release.index_tag)
         release_documents(project.workspace, indexed)
         consume_approvals(project.workspace, indexed, release)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ragtide.pipelines.corpus import Corpus, DocumentFolder, KnowledgeBase, TrainingSet
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, TrainingSet
 from ragtide.pipelines.disk import MEGABYTE, folder_bytes, require_space
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.approvals import consume_approvals
 from ragtide.pipelines.index.fingerprint import local_table_folder
+from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
 from ragtide.pipelines.index.maintenance import MaintenancePlan
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.index.table import Index
@@ -67,7 +68,7 @@ def build_index_only(
 ) -> BuiltIndex:
     """As `build_index`, but reads only documents that differ from the index; used by `ragtide stage index`."""
     index = open_index(workspace, embedder.embedder)
-    folder = DocumentFolder(workspace, snapshot, index.documents())
+    folder = DocumentFolder(workspace, snapshot, IndexVersion(index, index.latest()))
     try:
         built = index.refresh(folder, snapshot.kb_id, progress, rebuild)
     finally:

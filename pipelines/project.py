@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ragtide.pipelines.build import base_model_only, load_generator_for, open_built_index, open_index
-from ragtide.pipelines.corpus import Corpus, IndexVersion, KnowledgeBase, read_corpus
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, read_corpus
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answer, Answerer, Assistant
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.judge import load_judge
 from ragtide.pipelines.evaluation.questions import golden_wordings, read_golden
+from ragtide.pipelines.index.folder import IndexVersion
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.adapters import adapter_folder
@@ -78,7 +79,8 @@ class Project:
         # Before the first release, documents of an index that was built alone must not be deleted unapproved either.
         version = live.index_tag if live else self.index.latest()
         golden = golden_wordings(self.workspace, snapshot.questions)
-        corpus = read_corpus(self.workspace, snapshot, IndexVersion(self.index, version), keep, golden)
+        before = IndexVersion(self.index, version, live.former_paths if live else {})
+        corpus = read_corpus(self.workspace, snapshot, before, keep, golden)
         replay = (
             replay_examples(self.workspace, live.model, corpus.current_examples, golden) if live else ReplayExamples()
         )
@@ -86,7 +88,7 @@ class Project:
 
     def evaluator(self, knowledge: KnowledgeBase) -> Evaluator:
         """Return an evaluator on the golden questions that the knowledge base can answer. Raises UserError for none."""
-        golden = read_golden(self.workspace.golden, knowledge.snapshot.questions, knowledge.texts)
+        golden = read_golden(self.workspace.golden, knowledge.snapshot.questions, knowledge.texts, knowledge.paths)
         if not golden.questions:
             raise UserError(
                 f"{self.workspace.golden}: all {len(golden.stale)} golden questions are stale, since their documents "

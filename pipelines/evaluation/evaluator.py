@@ -135,12 +135,12 @@ class Evaluator:
         if retriever is None or not questions:
             return {}
         relevant = {question.id: dict.fromkeys(question.docs, 1) for question in questions}
-        top_k = self._params.index.top_k
+        top_k, current = self._params.index.top_k, self._knowledge.paths.current
         metrics = {}
         for search in SEARCHES:
             results = retriever.search([question.question for question in questions], RANKED_PASSAGES, search)
             rankings = {
-                question.id: unique_documents(passage.document for passage in passages)
+                question.id: unique_documents(current(passage.document) for passage in passages)
                 for question, passages in zip(questions, results, strict=True)
             }
             scores = score_rankings(rankings, relevant, top_k)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ import regex
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from ragtide.pipelines.data.jsonl import read_earlier_lines, read_lines
+from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.snapshot import earlier_snapshots
 from ragtide.pipelines.data.text import json_fields
 from ragtide.pipelines.errors import UserError
@@ -65,27 +66,43 @@ class GoldenLine(BaseModel):
 
 @dataclass(frozen=True)
 class GoldenSet:
-    """The questions that a snapshot's documents can answer, and the ids of the stale ones that they cannot."""
+    """The questions that a snapshot's documents can answer, and the ids of the stale ones that they cannot.
+
+    `outdated_paths` are the paths in `docs` whose document has moved -> today's, which the questions name.
+    """
 
     questions: tuple[GoldenQuestion, ...]
     stale: tuple[str, ...]
+    outdated_paths: Mapping[str, str] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Return a digest of the questions; scores are comparable only under the same one."""
         return json_digest([question.model_dump(mode="json") for question in self.questions])
 
 
-def read_golden(folder: Path, files: Mapping[str, str], texts: Mapping[str, str]) -> GoldenSet:
+def read_golden(
+    folder: Path, files: Mapping[str, str], texts: Mapping[str, str], paths: DocumentPaths | None = None
+) -> GoldenSet:
     """Read the golden questions of `files`; those whose documents were deleted or no longer state an answer are stale.
 
-    `files` is path below `folder` -> MD5, `texts` document id -> text. Raises UserError for an invalid line, for two
-    questions with the same id, and where there is no question at all.
+    `files` is path below `folder` -> MD5, `texts` document id -> text; documents that moved are followed by `paths`.
+    Raises UserError for an invalid line, for two questions with the same id, and where there is no question at all.
     """
     questions = read_questions(folder, _golden_files(files))
     if not questions:
         example = '{"question": "…", "answers": ["…"], "docs": ["page.md"]}'
         raise UserError(f"{folder} holds no golden questions: add a .jsonl file with lines like {example}")
-    return split_stale(questions, texts)
+    paths = paths or DocumentPaths()
+    outdated = paths.outdated(document for question in questions for document in question.docs)
+    return replace(split_stale(follow_docs(questions, paths), texts), outdated_paths=outdated)
+
+
+def follow_docs(questions: Iterable[GoldenQuestion], paths: DocumentPaths) -> tuple[GoldenQuestion, ...]:
+    """The same questions; those about a document that has moved name it by today's path."""
+    return tuple(
+        question.model_copy(update={"docs": tuple(dict.fromkeys(map(paths.current, question.docs)))})
+        for question in questions
+    )
 
 
 def read_questions(folder: Path, files: Mapping[str, str]) -> tuple[GoldenQuestion, ...]:
@@ -117,7 +134,9 @@ def golden_wordings(workspace: Workspace, files: Mapping[str, str]) -> list[str]
     return wordings
 
 
-def earlier_questions(workspace: Workspace, golden: GoldenSet, texts: Mapping[str, str]) -> tuple[GoldenQuestion, ...]:
+def earlier_questions(
+    workspace: Workspace, golden: GoldenSet, texts: Mapping[str, str], paths: DocumentPaths
+) -> tuple[GoldenQuestion, ...]:
     """Return the golden questions of recent snapshots that the set no longer holds but the documents still answer.
 
     A question whose id or wording is in the set today was replaced, not removed: the current one counts.
@@ -136,7 +155,7 @@ def earlier_questions(workspace: Workspace, golden: GoldenSet, texts: Mapping[st
                 removed.append(question)
                 ids.add(question.id)
                 wordings.add(question.question)
-    return split_stale(removed, texts).questions
+    return split_stale(follow_docs(removed, paths), texts).questions
 
 
 def earlier_lines(workspace: Workspace, before: Mapping[str, str], after: Mapping[str, str]) -> list[dict[str, object]]:

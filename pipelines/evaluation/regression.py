@@ -12,7 +12,14 @@ from pathlib import PurePosixPath
 
 from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
-from ragtide.pipelines.evaluation.questions import REGRESSION, GoldenSet, earlier_questions, read_questions, split_stale
+from ragtide.pipelines.evaluation.questions import (
+    REGRESSION,
+    GoldenSet,
+    earlier_questions,
+    follow_docs,
+    read_questions,
+    split_stale,
+)
 from ragtide.pipelines.records.evaluation import GoldenQuestion, Scorecard, SuiteScore
 from ragtide.pipelines.sampling import evenly_spaced
 from ragtide.pipelines.workspace import Workspace
@@ -64,7 +71,7 @@ def regression_suites(workspace: Workspace, knowledge: KnowledgeBase, golden: Go
     gate = workspace.params.gate
     from_files = _suites_from_files(workspace, knowledge)
     known = (*golden.questions, *(question for suite in from_files for question in suite.questions))
-    earlier = earlier_questions(workspace, GoldenSet(known, golden.stale), knowledge.texts)
+    earlier = earlier_questions(workspace, GoldenSet(known, golden.stale), knowledge.texts, knowledge.paths)
     suites = {
         EARLIER: RegressionSuite(EARLIER, earlier),
         GENERAL: RegressionSuite(GENERAL, general_questions() if gate.general else (), with_passages=False),
@@ -109,7 +116,7 @@ def _suites_from_files(workspace: Workspace, knowledge: KnowledgeBase) -> list[R
     files = {path: digest for path, digest in knowledge.snapshot.questions.items() if path.startswith(REGRESSION)}
     suites = []
     for path, digest in sorted(files.items()):
-        questions = read_questions(workspace.golden, {path: digest})
+        questions = follow_docs(read_questions(workspace.golden, {path: digest}), knowledge.paths)
         name = PurePosixPath(path.removeprefix(REGRESSION)).with_suffix("").as_posix()
         suites.append(RegressionSuite(name, split_stale(questions, knowledge.texts).questions))
     return suites

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.data.diff import diff_snapshots
@@ -19,13 +19,17 @@ def describe_data_change(
     delta: IndexDelta,
     rejections: Sequence[Rejection] = (),
     deleted_training_documents: Sequence[str] = (),
+    outdated_paths: Mapping[str, str] | None = None,
 ) -> DataChange:
-    """The knowledge base compared with the live release; `delta` is what a refresh would change in the index."""
+    """The knowledge base compared with the live release; `delta` is what a refresh would change in the index.
+
+    `outdated_paths` are the paths that golden and training lines name although the document has moved -> today's.
+    """
     withheld = knowledge.withheld.digests
     return DataChange(
         snapshot=knowledge.snapshot.id,
         live_release=release.id if release else None,
-        changes=diff_snapshots(release.snapshot if release else None, knowledge.snapshot),
+        changes=diff_snapshots(release.snapshot if release else None, knowledge.snapshot, knowledge.paths.current),
         delta=delta,
         pending_deletions=dict(knowledge.pending_deletions),
         deletions_rejected_reason=rejected_deletions_reason(rejections, knowledge.pending_deletions),
@@ -34,4 +38,5 @@ def describe_data_change(
         approved_documents=len(knowledge.withheld.approved),
         quarantined={document.document: document.reason for document in knowledge.quarantined},
         deleted_training_documents=tuple(deleted_training_documents),
+        outdated_paths=dict(sorted((outdated_paths or {}).items())),
     )

@@ -7,7 +7,7 @@ An edited fact becomes a fact check (does the index still give the old value?), 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -148,10 +148,13 @@ class _Unmatched:
         return list(pairs)
 
 
-def compare_texts(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Sequence[Chunk]]) -> TextChanges:
+def compare_texts(
+    before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Sequence[Chunk]], held: Collection[str] = ()
+) -> TextChanges:
     """Compare the changed documents (document -> passages), as indexed and as they are now.
 
-    A new document is in `after` alone, a deleted one in `before` alone. The same input gives the same changes in
+    A new document is in `after` alone, a deleted one in `before` alone; the deletion of those that are `held` is
+    pending: what they say is not new elsewhere, and not removed. The same input gives the same changes in
     the same order; before and after swapped give the same pairs the other way round. Takes seconds for 10,000
     sentences.
     """
@@ -165,6 +168,7 @@ def compare_texts(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Seq
     pairs += unmatched.take(_pairs(unmatched, lambda sentence: (sentence.document, sentence.numbers)))
     # A document that was renamed and edited at once.
     pairs += unmatched.take(_pairs(unmatched, lambda sentence: sentence.place or None))
+    unmatched.before = [sentence for sentence in unmatched.before if sentence.document not in held]
     return _text_changes(old, new, pairs, unmatched)
 
 

@@ -77,9 +77,16 @@ class TextComparison:
         """What the changed documents say now, compared with what the index has of them."""
         was, now, changed = self._index.passages, self._knowledge.chunks_by_document, self._index.changed
         return compare_texts(
-            {name: was[name] for name in sorted(changed & was.keys())},
+            {name: was[name] for name in sorted(changed & was.keys())} | self._held,
             {name: now[name] for name in sorted(changed & now.keys())},
+            self._held.keys(),
         )
+
+    @cached_property
+    def _held(self) -> dict[str, Sequence[Chunk]]:
+        """The documents whose deletion is pending: the live index still has them, and the folder does not."""
+        pending, held = self._knowledge.pending_deletions, self._knowledge.chunks_by_document
+        return {name: held[name] for name in sorted(pending) if name in held}
 
     def changed_sentence_share(self) -> Measure:
         """The share of the corpus's sentences that say something else or new, of an estimated total."""
@@ -90,7 +97,8 @@ class TextComparison:
         """Sentences of the whole corpus, as many a chunk as in the changed documents."""
         now = self._knowledge.chunks_by_document
         changed = sum(len(now[name]) for name in self._index.changed if name in now)
-        return round(self.changes.sentences * len(self._knowledge.chunks) / changed) if changed else 0
+        total = len(self._knowledge.chunks) - sum(map(len, self._held.values()))
+        return round(self.changes.sentences * total / changed) if changed else 0
 
     def stale_facts(self, retriever: Retriever) -> Measure:
         """The share of changed facts for which the live index returns the old value and not the new one."""
@@ -109,8 +117,9 @@ class TextComparison:
 
     @cached_property
     def new_chunks(self) -> list[Chunk]:
-        """Chunks of changed documents whose text is in none of these documents in the live index."""
-        was = {chunk.digest for chunks in self._index.passages.values() for chunk in chunks}
+        """Chunks of changed documents whose text is in none of these documents in the live index, or in held ones."""
+        passages = (*self._index.passages.values(), *self._held.values())
+        was = {chunk.digest for chunks in passages for chunk in chunks}
         return [
             chunk
             for chunk in self._knowledge.chunks

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ragtide.pipelines.index.rows import Ledger
 from ragtide.pipelines.records.data import Chunk, IndexDelta
 
 
-def count_delta(live: Ledger, chunks: Sequence[Chunk], known: set[str], rebuild: str | None) -> IndexDelta:
+def count_delta(
+    live: Ledger, chunks: Sequence[Chunk], known: set[str], rebuild: str | None, moved: Collection[str] = ()
+) -> IndexDelta:
     """What making the live rows equal to `chunks` would change.
 
-    `known` are the digests that have a vector; `rebuild` says why no live row can be kept, if so.
+    `known` are the digests that have a vector; `rebuild` says why no live row can be kept, if so; `moved` are the live
+    documents that stand under another name, edited or not.
     """
     wanted = {chunk.key: (chunk.digest, chunk.document_digest) for chunk in chunks}
     before, after = {digest for digest, _ in live.values()}, {chunk.digest for chunk in chunks}
     wanted_contents = {chunk.document_digest for chunk in chunks}
     deleted = {document for document, _ in live} - {document for document, _ in wanted}
     renamed = {
-        document for (document, _), (_, content) in live.items() if document in deleted and content in wanted_contents
+        document
+        for (document, _), (_, content) in live.items()
+        if document in deleted and (document in moved or content in wanted_contents)
     }
     return IndexDelta(
         chunks_after=len(chunks),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -104,10 +104,11 @@ class Index:
         """At most `limit` rows of a version, evenly spaced in order of key. Raises UserError if it does not exist."""
         return sample_rows(self._existing(version), limit)
 
-    def delta(self, chunks: Sequence[Chunk], live_version: int | None) -> IndexDelta:
+    def delta(self, chunks: Sequence[Chunk], live_version: int | None, moved: Collection[str] = ()) -> IndexDelta:
         """What making the rows equal to `chunks` would change for readers of `live_version` (None: there is none yet).
 
-        Changes nothing. `rebuild` says why no live row can be kept, if another embedder or chunker made them.
+        Changes nothing. `moved` are the live documents that stand under another name now. `rebuild` says why no live
+        row can be kept, if another embedder or chunker made them.
         """
         # Loads the embedder even without a table: a missing model must be known before anything is built.
         self._embedder.dimensions  # noqa: B018
@@ -115,7 +116,7 @@ class Index:
         ledger = read_ledger(live) if live is not None else {}
         rebuild = self._mismatch(live) if live is not None else None
         known = self._known_vectors({chunk.digest for chunk in chunks})
-        return count_delta(ledger, chunks, known, rebuild)
+        return count_delta(ledger, chunks, known, rebuild, moved)
 
     def tags(self) -> dict[str, int]:
         """Tag -> the version that it names."""

@@ -47,9 +47,10 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     embedder = live_embedder(project, release).embedder
     index = view_live_index(project, knowledge, evaluator.golden, release)
     tuning = tuning_data_of(project, corpus, release)
-    deletions = DeletedDocuments(workspace, knowledge.snapshot, knowledge.pending_deletions)
+    deletions = DeletedDocuments(workspace, knowledge.snapshot, knowledge.pending_deletions, knowledge.paths)
     deleted = deleted_training_documents(release.model, deletions) if release else ()
-    data = describe_data_change(knowledge, release, index.delta, read_rejections(workspace), deleted)
+    outdated = {**evaluator.golden.outdated_paths, **corpus.training.outdated_paths}
+    data = describe_data_change(knowledge, release, index.delta, read_rejections(workspace), deleted, outdated)
     workload = forecast_workload(project, corpus, evaluator.golden, index, tuning)
     limits = read_limits(workspace, history, workload, data.snapshot, now)
     live = project.system_under_test(release)

@@ -37,7 +37,7 @@ def view_live_index(
 ) -> ComparedIndex:
     """Compare the knowledge base with the live index; vectors are sampled only where new ones are comparable."""
     index = open_index(project.workspace, live_embedder(project, release).embedder)
-    delta = index.delta(knowledge.chunks, release.index.version if release else None)
+    delta = index.delta(knowledge.chunks, release.index.version if release else None, knowledge.paths.moves)
     if release is None:
         return ComparedIndex(delta, None)
     limit = 0 if delta.rebuild else project.workspace.params.evidence.old_chunks

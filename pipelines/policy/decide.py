@@ -230,7 +230,14 @@ def _reasons_besides(evidence: Evidence) -> tuple[Reason, ...]:
         reasons.append(Reason.of(ReasonCode.TRAINED_ON_DELETED, documents=len(data.deleted_training_documents)))
     if stale:
         reasons.append(Reason.of(ReasonCode.STALE_QUESTIONS, questions=len(stale)))
+    if data.outdated_paths:
+        reasons.append(_outdated_paths(data))
     return tuple(reasons)
+
+
+def _outdated_paths(data: DataChange) -> Reason:
+    before, after = next(iter(data.outdated_paths.items()))
+    return Reason.of(ReasonCode.OUTDATED_PATHS, documents=len(data.outdated_paths), before=before, after=after)
 
 
 def _facts_wait(evidence: Evidence) -> Reason:

@@ -92,10 +92,11 @@ class Withheld(Record):
 
 
 class Rename(Record):
-    """The same content under another path."""
+    """A document under another path; `edited` where its content has changed too."""
 
     before: str
     after: str
+    edited: bool = False
 
 
 class ChangeSet(Record):
@@ -125,7 +126,7 @@ class IndexDelta(Record):
     `new` counts chunks whose text the live index does not hold, `removed` live chunks whose text will be deleted;
     `upserted` and `deleted` count rows, which also change position when a document grows; `to_embed` counts texts
     without a vector. `documents_deleted` counts documents that will have no row left, `documents_renamed` those of them
-    whose content exists under another name; `rebuild` says why no live row can be kept, if so.
+    that stand under another name; `rebuild` says why no live row can be kept, if so.
     """
 
     chunks_after: int

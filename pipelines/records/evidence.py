@@ -112,6 +112,9 @@ class DataChange(Record):
 
     `facts_are_due` says that what the documents newly say must go live now, and `facts_due_by` by when it must where it
     may wait for other changes (ISO 8601, UTC); None where it may not, or no time is set.
+
+    `outdated_paths` are paths that golden and training lines name although the document has moved -> today's; they are
+    followed.
     """
 
     snapshot: str
@@ -127,6 +130,7 @@ class DataChange(Record):
     deleted_training_documents: tuple[str, ...] = ()
     facts_due_by: str | None = None
     facts_are_due: bool = False
+    outdated_paths: dict[str, str] = Field(default_factory=dict)
 
     @property
     def held(self) -> dict[str, str]:

@@ -119,6 +119,7 @@ class ReasonCode(StrEnum):
     FILTERED = "filtered"
     TRAINED_ON_DELETED = "trained_on_deleted"
     STALE_QUESTIONS = "stale_questions"
+    OUTDATED_PATHS = "outdated_paths"
     FACTS_WAIT = "facts_wait"
     APPROVAL_ONLY = "approval_only"
     SUGGEST_MODE = "suggest_mode"

@@ -122,7 +122,8 @@ class BuiltModel(Record):
 class Candidate(Record):
     """An index and a model built from one snapshot by a decision's action; not live.
 
-    `previous` is the id of the live release that the candidate is compared with and would replace.
+    `previous` is the id of the live release that the candidate is compared with and would replace. `former_paths` are
+    the paths that documents had in earlier releases -> those of the snapshot: golden and training lines may name them.
     """
 
     snapshot: Snapshot
@@ -130,6 +131,7 @@ class Candidate(Record):
     model: BuiltModel
     decision: Action
     previous: str | None = None
+    former_paths: dict[str, str] = Field(default_factory=dict)
 
 
 class Release(Candidate):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from ragtide.pipelines.corpus import DocumentFolder
 from ragtide.pipelines.data.documents import supported_documents
 from ragtide.pipelines.data.jsonl import read_earlier_lines
+from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.deletions import find_deleted
+from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.evidence import Evidence
@@ -26,10 +27,13 @@ SAW_DELETED = "saw_deleted"
 
 
 class DeletedDocuments:
-    """The documents that were deleted from the folder: neither renamed, nor unreadable, nor pending approval."""
+    """The documents that were deleted from the folder: neither moved, nor unreadable, nor pending approval."""
 
-    def __init__(self, workspace: Workspace, snapshot: Snapshot, pending: Iterable[str]) -> None:
+    def __init__(
+        self, workspace: Workspace, snapshot: Snapshot, pending: Iterable[str], paths: DocumentPaths | None = None
+    ) -> None:
         self._workspace = workspace
+        self._paths = paths or DocumentPaths()
         self._current = supported_documents(snapshot)
         self._not_deleted = {*pending, *snapshot.unusable}
 
@@ -38,8 +42,12 @@ class DeletedDocuments:
         return [*earlier_documents(self._workspace)]
 
     def among(self, seen: Mapping[str, str]) -> tuple[str, ...]:
-        """Return those of `seen` (name -> digest when seen) that were deleted; one edited and then renamed is not."""
-        missing = {name: digest for name, digest in seen.items() if name not in self._current}
+        """Return those of `seen` (name -> digest when seen) that were deleted; one that was edited and moved is not."""
+        missing = {
+            name: digest
+            for name, digest in seen.items()
+            if name not in self._current and not self._paths.moved_to(name)
+        }
         if not missing:
             return ()
         latest = {name: self._latest_digest(name) or digest for name, digest in missing.items()}
@@ -62,8 +70,9 @@ def deleted_seen_documents(project: Project, model: BuiltModel, snapshot: Snapsh
     if model.documents.keys() <= supported_documents(snapshot).keys():
         return ()
     live = project.registry.champion()
-    folder = DocumentFolder(project.workspace, snapshot, project.index.documents(live.index_tag) if live else {})
-    return DeletedDocuments(project.workspace, snapshot, folder.pending_deletions).among(model.documents)
+    before = IndexVersion(project.index, live.index_tag if live else None, live.former_paths if live else {})
+    folder = DocumentFolder(project.workspace, snapshot, before)
+    return DeletedDocuments(project.workspace, snapshot, folder.pending_deletions, folder.paths).among(model.documents)
 
 
 def releases_to_flag(project: Project, evidence: Evidence) -> list[Release]:

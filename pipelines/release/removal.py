@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragtide.pipelines.build import write_index_artifact
-from ragtide.pipelines.corpus import InMemorySource, KnowledgeBase
+from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.evaluator import SystemUnderTest
 from ragtide.pipelines.evaluation.gate import accept_removal, check_rows
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Chunk
@@ -45,9 +46,8 @@ def prove_removal(project: Project, removal: Removal, live: Release, knowledge: 
 
     The release keeps the snapshot of the live one, since nothing that the documents newly say is in it.
     """
-    candidate = Candidate(
-        snapshot=live.snapshot, index=removal.index, model=live.model, decision=Action.REMOVE, previous=live.id
-    )
+    update = {"index": removal.index, "decision": Action.REMOVE, "previous": live.id}
+    candidate = Candidate(**{**{name: getattr(live, name) for name in Candidate.model_fields}, **update})
     evaluator = project.evaluator(knowledge)
     before = evaluator.scorecard(project.system_under_test(live))
     after = evaluator.scorecard(SystemUnderTest(project.retriever(removal.index), project.current_model(live)))

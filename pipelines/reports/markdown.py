@@ -34,7 +34,8 @@ def changes_markdown(changes: ChangeSet) -> str:
     kinds: list[tuple[str, Sequence[str]]] = [
         ("added", changes.added),
         ("edited", changes.edited),
-        ("renamed", [f"{rename.before} -> {rename.after}" for rename in changes.renamed]),
+        ("renamed", [f"{rename.before} -> {rename.after}" for rename in changes.renamed if not rename.edited]),
+        ("renamed and edited", [f"{rename.before} -> {rename.after}" for rename in changes.renamed if rename.edited]),
         ("removed", changes.removed),
     ]
     lines = [f"- {len(paths)} {kind}: {list_some(paths)}" for kind, paths in kinds if paths]

@@ -299,6 +299,10 @@ REASONS: dict[ReasonCode, Text] = {
         "`ragtide lineage` lists what it has seen"
     ),
     C.STALE_QUESTIONS: lambda v: f"{count_are(v['questions'], 'golden question')} stale and not scored",
+    C.OUTDATED_PATHS: lambda v: (
+        f"golden and training lines name {count_of(v['documents'], 'moved document')} by the former path, as "
+        f"{v['before']} for {v['after']}: they are followed; update `docs` and `doc`"
+    ),
     C.FACTS_WAIT: lambda v: f"{_new_facts(v)} and not live" + (f": due by {v['due_by']}" if v["due_by"] else ""),
     C.APPROVAL_ONLY: "nothing else is worth its cost: only the deletions and the withheld documents wait",
     C.SUGGEST_MODE: lambda v: (

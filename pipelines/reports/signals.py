@@ -81,7 +81,9 @@ def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
         **{signal.field: measures[signal.field].value for signal in LOGGED},
         CHANGED_SHARE: data.delta.changed_share,
         SUBSTANTIVE_SENTENCES: evidence.text.substantive_sentences,
-        "documents_changed": len(data.changes.added) + len(data.changes.edited),
+        "documents_changed": len(data.changes.added)
+        + len(data.changes.edited)
+        + sum(rename.edited for rename in data.changes.renamed),
         "documents_removed": len(data.changes.removed),
         "deletions_pending": len(data.pending_deletions),
         "documents_withheld": len(data.withheld),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from ragtide.pipelines.data.jsonl import InvalidLine, validate_lines
+from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.text import NumberSet
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import Params
@@ -123,6 +124,13 @@ def read_examples(folder: Path, files: Mapping[str, str]) -> list[Example | Data
         if isinstance(line, InvalidLine)
         else Example.of(line, where)
         for where, line in validate_lines(folder, files, TrainingLine)
+    ]
+
+
+def follow_documents(lines: Sequence[Example | DataIssue], paths: DocumentPaths) -> list[Example | DataIssue]:
+    """The same lines; examples of a document that has moved name it by today's path."""
+    return [
+        replace(line, doc=paths.current(line.doc)) if isinstance(line, Example) and line.doc else line for line in lines
     ]
 
 

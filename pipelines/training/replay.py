@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 
 from ragtide.pipelines.data.dvc_cache import read_earlier_file
 from ragtide.pipelines.data.jsonl import read_earlier_lines
+from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.snapshot import earlier_snapshots
 from ragtide.pipelines.records.release import BuiltModel
 from ragtide.pipelines.training.examples import (
     Conversation,
     Example,
     TrainingLine,
+    follow_documents,
     read_examples,
     validate_examples,
 )
@@ -46,12 +48,14 @@ class ReplayExamples:
 class CurrentExamples:
     """The current training data, which replayed examples must neither repeat nor contradict.
 
-    `files` are the training files (path -> MD5), `pages` the documents (path -> text), `count` the usable examples.
+    `files` are the training files (path -> MD5), `pages` the documents (path -> text), `count` the usable examples,
+    `paths` the moves of documents since.
     """
 
     files: Mapping[str, str]
     pages: Mapping[str, str]
     count: int
+    paths: DocumentPaths = field(default_factory=DocumentPaths)
 
 
 def replay_examples(
@@ -78,7 +82,8 @@ def replay_examples(
         for example in examples
         if example.conversation not in current_conversations
     ]
-    valid = validate_examples(candidates, current.pages, golden, params).examples
+    followed = follow_documents(candidates, current.paths)
+    valid = validate_examples(followed, current.pages, golden, params).examples
     share = params.examples.replay_share
     return ReplayExamples(
         examples=_draw_evenly(valid, round(share / (1 - share) * current.count), params.finetune.seed),

@@ -14,11 +14,12 @@ import pytest
 from bench import recording
 from bench.recording import ACTIONS, GOLD, LOSSES, RETRIEVED, Recording, RecordingAnswerer, Seen, Stage, corpus_of
 from bench.streams import Step, Stream
-from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
+from ragtide.pipelines.corpus import Corpus, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evidence.training_data import excess_loss_on_new, split_seen_examples
+from ragtide.pipelines.index.folder import IndexVersion
 from ragtide.pipelines.models.load import LoadedEmbedder, Models
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.ports import Message, Prompt, TrainingSample, no_progress

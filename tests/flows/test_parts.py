@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_deleted_documents_leave_the_index_although_nothing_else_may(
     assert parts(home) == [(Action.REMOVE, True, "3"), (Action.REFRESH, False, None)]
     assert home.documents() == {"Pump.md", "Tank.md", "Valve.md", "Gear.md"}
     assert home.answer("Tank") == OLD
-    assert project_status(home.project).freshness.stale_since is not None
+    assert project_status(home.project, datetime.now(UTC)).freshness.stale_since is not None
 
 
 def test_an_action_by_hand_is_recorded_with_who_and_why(home: CycleProject) -> None:

@@ -25,10 +25,11 @@ from ragtide.pipelines.build import (
     write_index_artifact,
     write_model_artifact,
 )
-from ragtide.pipelines.corpus import Corpus, IndexVersion, read_corpus
+from ragtide.pipelines.corpus import Corpus, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.index.fingerprint import index_fingerprint
+from ragtide.pipelines.index.folder import IndexVersion
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.adapters import BASE, adapter_folder
 from ragtide.pipelines.models.generator import TransformersGenerator

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ragtide.pipelines.corpus import Corpus, DocumentFolder, IndexVersion, InMemorySource, read_corpus
+from ragtide.pipelines.corpus import Corpus, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.history.withheld import withhold_documents
 from ragtide.pipelines.index.chunking import chunk_documents
+from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.ports import no_progress
@@ -59,7 +62,9 @@ class Indexed:
         return read(self.workspace, self.shelf.latest if Path(self.shelf.uri).exists() else None)
 
     def folder(self) -> DocumentFolder:
-        return DocumentFolder(self.workspace, take_snapshot(self.workspace), self.shelf.index.documents())
+        return DocumentFolder(
+            self.workspace, take_snapshot(self.workspace), IndexVersion(self.shelf.index, self.shelf.latest)
+        )
 
 
 def indexed(root: Path, pages: int = 5, **blocks: dict[str, object]) -> Indexed:
@@ -353,11 +358,28 @@ def test_pages_that_were_renamed_and_then_edited_are_not_pending(tmp_path: Path)
         (made.workspace.kb / f"{number}.md").unlink()
     between = take_snapshot(made.workspace)
     for number in range(5):
-        write(made.workspace.kb / f"deep/{number}.md", f"# Page {number}\n\nIt says something else now.\n")
+        (made.workspace.kb / f"deep/{number}.md").unlink()
+    between = between.model_copy(
+        update={"documents": {f"new/{5 - int(name[5])}.md": digest for name, digest in between.documents.items()}}
+    )
+    for number in range(5):
+        write(made.workspace.kb / f"new/{5 - number}.md", f"# Page {number}\n\nHere is the text of {number}.\n")
     # No snapshot has the pages under their new names, so they look deleted.
     assert len(made.read().knowledge.pending_deletions) == 5
     between.write(made.workspace.snapshot_file(between.id))
-    assert made.read().knowledge.pending_deletions == {}
+    knowledge = made.read().knowledge
+    assert (knowledge.pending_deletions, len(knowledge.paths.moves)) == ({}, 5)
+
+
+def test_pages_that_were_renamed_and_then_emptied_are_deletions(tmp_path: Path) -> None:
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
+    for number in range(5):
+        (made.workspace.kb / f"{number}.md").rename(made.workspace.kb / f"{number}-new.md")
+    between = take_snapshot(made.workspace)
+    between.write(made.workspace.snapshot_file(between.id))
+    for number in range(5):
+        write(made.workspace.kb / f"{number}-new.md", "Nothing of it is left here.\n")
+    assert len(made.read().knowledge.pending_deletions) == 5
 
 
 def test_pages_moved_to_another_folder_are_not_pending(tmp_path: Path) -> None:
@@ -430,3 +452,39 @@ def test_chunks_in_memory_are_grouped_by_document_in_their_order() -> None:
     ]
     assert InMemorySource.of([]).documents == {}
     assert InMemorySource.of([chunk("x.md", "x")]).documents == {"x.md": chunk("x.md", "x").document_digest}
+
+
+def test_an_example_of_a_moved_page_names_it_by_its_path_today_and_stays_the_same_example(tmp_path: Path) -> None:
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
+    row = {"prompt": "What is on page 1?", "completion": "Text", "doc": "1.md"}
+    write(made.workspace.train / "rows.jsonl", json.dumps(row) + "\n")
+    [before] = made.read().training.examples
+    (made.workspace.kb / "1.md").unlink()
+    write(made.workspace.kb / "deep/1.md", "# Page 1\n\nHere is the text of 1.\n")
+    training = made.read().training
+    [example] = training.examples
+    assert (example.doc, example.digest) == ("deep/1.md", before.digest)
+    assert (training.outdated_paths, training.orphans) == ({"1.md": "deep/1.md"}, ())
+
+
+def test_a_folder_and_a_corpus_have_the_same_moves(tmp_path: Path) -> None:
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
+    for number in range(5):
+        (made.workspace.kb / f"{number}.md").unlink()
+        write(made.workspace.kb / f"deep/{number}.md", f"# Page {number}\n\nHere is the text of {number}.\n")
+    folder, knowledge = made.folder(), made.read().knowledge
+    assert folder.moves == knowledge.paths.moves == {f"{number}.md": f"deep/{number}.md" for number in range(5)}
+    assert folder.documents == knowledge.source.documents
+    made.refresh()
+    assert names(made.read().knowledge.chunks) == [f"deep/{number}.md" for number in range(5)]
+    assert made.shelf.index.documents() == folder.documents
+
+
+def test_a_page_that_moved_to_a_withheld_one_keeps_its_rows(tmp_path: Path) -> None:
+    made = indexed(tmp_path, deletion_guard=CAREFUL)
+    (made.workspace.kb / "1.md").unlink()
+    write(made.workspace.kb / "deep/1.md", "# Page 1\n\nHere is the text of 1.\n")
+    withhold_documents(made.workspace, take_snapshot(made.workspace), {"deep/1.md": ("q1",)})
+    knowledge = made.read().knowledge
+    assert (knowledge.pending_deletions, knowledge.paths.moves) == ({}, {})
+    assert names(knowledge.chunks) == [f"{number}.md" for number in range(5)]

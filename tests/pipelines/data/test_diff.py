@@ -132,3 +132,24 @@ def test_duplicates_are_paired_in_order_of_path() -> None:
 def test_lists_are_in_order_of_path() -> None:
     changes = diff_snapshots(kb(r="1", q="2", m="3", n="4"), kb(z="5", y="6", n="7", m="8"))
     assert (changes.added, changes.edited, changes.removed) == (("y.md", "z.md"), ("m.md", "n.md"), ("q.md", "r.md"))
+
+
+def test_a_rename_with_an_edit_is_one_where_the_new_path_is_known() -> None:
+    before, after = kb(a="x", b="y", c="z"), kb(d="x2", e="y")
+    changes = diff_snapshots(before, after, {"a.md": "d.md", "b.md": "d.md", "c.md": "d.md"}.get)
+    assert changes.renamed == (
+        Rename(before="a.md", after="d.md", edited=True),
+        Rename(before="b.md", after="e.md"),
+    )
+    assert (changes.added, changes.removed) == ((), ("c.md",))
+
+
+@law
+@given(SNAPSHOTS, SNAPSHOTS, st.dictionaries(st.sampled_from(["a.md", "b.md"]), st.sampled_from(["d.md", "x.md"])))
+def test_known_moves_count_no_path_twice(before: Snapshot, after: Snapshot, moves: dict[str, str]) -> None:
+    changes = diff_snapshots(before, after, moves.get)
+    edited = {rename.after: after.documents[rename.after] for rename in changes.renamed if rename.edited}
+    assert applied(before, changes, after) | edited == after.documents
+    sources, targets = ([getattr(rename, end) for rename in changes.renamed] for end in ("before", "after"))
+    named = [*changes.added, *changes.edited, *changes.removed, *sources, *targets]
+    assert len(named) == len(set(named))

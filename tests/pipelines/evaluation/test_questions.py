@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.snapshot import compose_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.questions import (
@@ -214,7 +215,7 @@ def record(space: Workspace, age: int, **files: list[object]) -> None:
 
 
 def earlier(space: Workspace, *golden: GoldenQuestion, stale: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    questions = earlier_questions(space, GoldenSet(golden, stale), TEXTS)
+    questions = earlier_questions(space, GoldenSet(golden, stale), TEXTS, DocumentPaths())
     return [(item.id, item.answers[0]) for item in questions]
 
 
@@ -273,3 +274,13 @@ def test_an_earlier_question_for_a_judge_is_skipped_without_a_judge(tmp_path: Pa
     record(space, 1, q=[GOOD | {"id": "1", "scorer": "judge"}])
     assert earlier(space) == []
     assert earlier(workspace(tmp_path, score={"judge": "openai:/some"})) == [("1", "42")]
+
+
+def test_questions_about_a_moved_document_name_it_by_its_path_today(tmp_path: Path) -> None:
+    line = json.dumps({"question": "What is the limit?", "answers": ["42"], "docs": ["old/a.md", "a.md"]}) + "\n"
+    write(tmp_path / "q.jsonl", line)
+    paths = DocumentPaths(dict.fromkeys(TEXTS, "1"), former={"old/a.md": "a.md"})
+    golden, unmoved = (read_golden(tmp_path, {"q.jsonl": md5(line)}, TEXTS, given) for given in (paths, None))
+    assert [item.docs for item in golden.questions] == [("a.md",)]
+    assert golden.questions[0].id == unmoved.questions[0].id
+    assert (golden.outdated_paths, unmoved.outdated_paths) == ({"old/a.md": "a.md"}, {})

@@ -609,3 +609,21 @@ def test_an_unmeasured_excess_loss_has_a_reason(
 def test_without_examples_no_loss_is_computed(loss_setup: LossSetup) -> None:
     assert loss_setup.excess_loss(model(*PLAIN)).value is None
     assert CountingReader.judged == []
+
+
+def test_what_a_held_deletion_says_is_neither_new_elsewhere_nor_removed(live: Shelf) -> None:
+    """The page of the new tool repeats half of a page whose deletion is pending."""
+    held = {f"{name}.md": page(name) for name in ("Anvil", "Brace")}
+    rest = {name: text for name, text in pages().items() if name not in held}
+    new = {"All.md": f"{held['Anvil.md']}\n## More\n\n- The anvil is oiled by two people on the first day of spring.\n"}
+
+    def compared(texts: Texts, pending: Texts) -> TextComparison:
+        chunks = chunks_of(texts)
+        digests = {chunk.document: chunk.document_digest for chunk in chunks if chunk.document in pending}
+        knowledge = KnowledgeBase(snapshot(), (), tuple(chunks), pending_deletions=digests)
+        return TextComparison(knowledge, live_view(live, chunks), PARAMS)
+
+    while_held, approved = compared(rest | held | new, held), compared(rest | new, {})
+    assert while_held.changed_sentence_share() == approved.changed_sentence_share()
+    assert (while_held.changes.changed, while_held.changes.absent, while_held.changes.deletion_checks) == (1, 0, ())
+    assert [chunk.document for chunk in while_held.new_chunks] == ["All.md"]

@@ -11,6 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from ragtide.pipelines.build import build_index, build_model
+from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.snapshot import record_snapshot, take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.models.load import LoadedEmbedder
@@ -95,6 +96,18 @@ def test_a_pending_or_unreadable_document_is_not_deleted(tmp_path: Path) -> None
     now = snapshot({"d.md": md5("d")}).model_copy(update={"unusable": {"b.md": "cannot be read"}})
     seen = {f"{name}.md": md5(name) for name in "abcd"}
     assert DeletedDocuments(space, now, {"a.md": md5("a")}).among(seen) == ("c.md",)
+
+
+def test_a_document_that_moved_with_edits_is_not_deleted_until_it_is_under_its_new_path(tmp_path: Path) -> None:
+    space, seen = workspace(tmp_path), {"a.md": md5("1"), "c.md": md5("3")}
+    now = remember(space, {"a.md": "1", "c.md": "3"}, {"b.md": "1, edited"})
+    paths = DocumentPaths(now.documents, former={"a.md": "b.md"})
+    assert DeletedDocuments(space, now, (), paths).among(seen) == ("c.md",)
+    later = remember(space, {"d.md": "4"})
+    assert DeletedDocuments(space, later, (), DocumentPaths(later.documents, former={"a.md": "b.md"})).among(seen) == (
+        "a.md",
+        "c.md",
+    )
 
 
 def test_source_documents_are_separate_from_other_context(tmp_path: Path) -> None:

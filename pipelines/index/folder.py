@@ -1,0 +1,122 @@
+"""Folder of documents as a source of the index, beside what an index version holds of them: moves and deletions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from ragtide.pipelines.data.diff import pair_renames
+from ragtide.pipelines.data.documents import DocumentReader, ReadDocument, require_documents, supported_documents
+from ragtide.pipelines.data.moves import DocumentPaths, Page, Surroundings, find_moves
+from ragtide.pipelines.data.snapshot import earlier_documents
+from ragtide.pipelines.history.approvals import read_approvals
+from ragtide.pipelines.history.deletions import pending_deletions
+from ragtide.pipelines.history.withheld import find_withheld
+from ragtide.pipelines.index.chunking import chunks_of
+from ragtide.pipelines.index.source import ChunkedDocument, InMemorySource
+from ragtide.pipelines.index.table import Index
+from ragtide.pipelines.records.data import Chunk, Snapshot
+from ragtide.pipelines.sampling import evenly_spaced
+from ragtide.pipelines.workspace import Workspace
+
+# Documents that stay, at most, in whose text common sentences are looked for.
+SAMPLED_DOCUMENTS = 100
+
+
+@dataclass(frozen=True)
+class IndexVersion:
+    """A version of the index, None where there is none yet, and the former paths of its documents -> those since."""
+
+    index: Index
+    version: int | str | None
+    former_paths: Mapping[str, str] = field(default_factory=dict)
+
+    def documents(self) -> dict[str, str]:
+        """Document -> digest."""
+        return self.index.documents(self.version) if self.version is not None else {}
+
+    def chunks(self, documents: Iterable[str]) -> list[Chunk]:
+        """The chunks of those documents, in order of key."""
+        return self.index.chunks(documents, self.version) if self.version is not None else []
+
+
+class DocumentFolder:
+    """The folder of documents as a source of the index: each document is read when it is asked for.
+
+    Chunks stay, as the index `before` has them, of documents that cannot be read, of those that are withheld, and of
+    those whose deletion is pending. `deleted` are the other deleted ones, `moves` indexed documents that stand under
+    another path now.
+    """
+
+    def __init__(self, workspace: Workspace, snapshot: Snapshot, before: IndexVersion) -> None:
+        self.library = DocumentReader(workspace, snapshot)
+        self._earlier = partial(earlier_documents, workspace)
+        self._read_ahead: dict[str, ReadDocument] = {}
+        indexed, approvals = before.documents(), read_approvals(workspace)
+        unreadable = {
+            quarantined.document
+            for quarantined in self.library.quarantined
+            if quarantined.document not in self.library.due
+        }
+        self._present = supported_documents(snapshot)
+        there = self._present.keys() | unreadable
+        vanished = {name: digest for name, digest in indexed.items() if name not in there}
+        moves = self._find_moves(vanished, before) if vanished else {}
+        self.withheld = find_withheld(workspace, snapshot, self._present, indexed, approvals)
+        withheld = self.withheld.digests.keys()
+        self.moves = {name: now for name, now in moves.items() if now not in withheld}
+        deleted = {name: digest for name, digest in vanished.items() if name not in moves}
+        self.pending_deletions = pending_deletions(deleted, len(indexed), approvals, workspace.params.deletion_guard)
+        self.deleted = {name: digest for name, digest in deleted.items() if name not in self.pending_deletions}
+        self.readable = {name: digest for name, digest in self.library.due.items() if name not in withheld}
+        # Of a document that moved to a withheld one, the rows are still needed.
+        staying = unreadable | self.pending_deletions.keys() | withheld | (moves.keys() - self.moves.keys())
+        kept = {name: digest for name, digest in indexed.items() if name in staying}
+        self.documents = self.readable | kept
+        require_documents(workspace.kb, self.documents, self.library.quarantined)
+        former = before.former_paths
+        self.paths = DocumentPaths(self._present | self.documents, self.moves, former, self._earlier)
+
+    @property
+    def waiting(self) -> int:
+        """How many documents may change the index although the folder stays as it is."""
+        return len(self.pending_deletions) + len(self.withheld.waiting) + self.library.retries
+
+    def read(self, documents: Sequence[str]) -> Iterator[ChunkedDocument]:
+        readable = self.read_documents([name for name in documents if name in self.readable])
+        for name in documents:
+            read = next(readable)[1] if name in self.readable else None
+            yield ChunkedDocument(name, chunks_of(read.document, read.pieces) if read else None)
+
+    def read_documents(self, names: Sequence[str]) -> Iterator[tuple[str, ReadDocument | None]]:
+        """(name, document) of documents in the folder, in order; None for one that cannot be read."""
+        ahead = self._read_ahead
+        others = self.library.read([name for name in names if name not in ahead])
+        return ((name, ahead[name]) if name in ahead else next(others) for name in names)
+
+    def _find_moves(self, vanished: Mapping[str, str], before: IndexVersion) -> dict[str, str]:
+        """Documents of the index that left their path -> where they are now: first those with the same content."""
+        indexed = before.documents()
+        new = {name: digest for name, digest in self._present.items() if name not in indexed}
+        anywhere = {digest: name for name, digest in sorted(self._present.items(), reverse=True)}
+        moves = {name: anywhere[digest] for name, digest in vanished.items() if digest in anywhere}
+        moves |= {rename.before: rename.after for rename in pair_renames(vanished, new)}
+        edited = {name: digest for name, digest in vanished.items() if name not in moves}
+        if not edited:
+            return moves
+        # Renamed at first and then edited: its content was under a name that is still in the folder.
+        states = reversed([*self._earlier()])
+        since = {digest: name for state in states for name, digest in state.items() if name in self._present}
+        known = {name: since[digest] for name, digest in edited.items() if digest in since}
+        candidates = sorted((new.keys() | {*known.values()}) - {*moves.values()})
+        self._read_ahead = {name: read for name, read in self.library.read(candidates) if read}
+        pages = {name: Page.of(chunks_of(read.document, read.pieces)) for name, read in self._read_ahead.items()}
+        staying = sorted(indexed.keys() - vanished.keys())
+        samples = _indexed_pages(before, evenly_spaced(staying, SAMPLED_DOCUMENTS)).values()
+        return moves | find_moves(_indexed_pages(before, edited), pages, Surroundings(staying, [*samples], known))
+
+
+def _indexed_pages(before: IndexVersion, documents: Iterable[str]) -> dict[str, Page]:
+    """Documents as the index has them, as they are compared."""
+    return {name: Page.of(chunks) for name, chunks in InMemorySource.of(before.chunks(documents)).by_document.items()}
