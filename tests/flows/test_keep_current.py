@@ -18,7 +18,7 @@ from ragtide.flows.cycle_context import open_cycle
 from ragtide.flows.keep_current import keep_current
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.evaluation.gate import judge_candidate
+from ragtide.pipelines.evaluation.gate import check_rows, judge_candidate
 from ragtide.pipelines.history.approvals import read_approvals, record_approval, record_rejection
 from ragtide.pipelines.history.costs import Workload, forecast_costs
 from ragtide.pipelines.history.history import past_decisions
@@ -453,12 +453,12 @@ def test_a_candidate_that_is_rejected_for_other_reasons_too_withholds_nothing(
     poisoned: CycleProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second candidate misses rows, which no document explains."""
-    original = judge_candidate
+    original = check_rows
 
-    def with_missing_rows(before: Any, after: Any, rows: Any, chunks: Any, params: Any, excused: Any) -> Any:
-        return original(before, after, dict(list(rows.items())[1:]), chunks, params, excused)
+    def with_missing_rows(rows: Any, chunks: Any) -> Any:
+        return original(dict(list(rows.items())[1:]), chunks)
 
-    monkeypatch.setattr(proof, "judge_candidate", with_missing_rows)
+    monkeypatch.setattr(proof, "check_rows", with_missing_rows)
     cycle = poisoned.run_cycle()
     assert cycle.outcome == "rejected"
     assert read_withheld(poisoned.project.workspace) == ()
