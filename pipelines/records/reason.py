@@ -41,7 +41,6 @@ class ReasonCode(StrEnum):
     NO_NEW_EXAMPLES = "no_new_examples"
     NEW_EXAMPLES = "new_examples"
     EXCESS_LOSS = "excess_loss"
-    FORGETS_DELETED = "forgets_deleted"
 
     # The gain of a tuned embedder.
     EMBEDDER_GAP_UNMEASURED = "embedder_gap_unmeasured"

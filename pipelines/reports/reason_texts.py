@@ -202,10 +202,6 @@ REASONS: dict[ReasonCode, Text] = {
     C.NO_NEW_EXAMPLES: "the adapter was trained on every example already",
     C.NEW_EXAMPLES: lambda v: f"{part_are(v['new'], v['examples'], 'example')} new to the model",
     C.EXCESS_LOSS: lambda v: f"new examples have an excess loss of {v['nats']:.2f} nats a token",
-    C.FORGETS_DELETED: lambda v: (
-        f"the adapter was trained on {count_of(v['documents'], 'deleted document')}: "
-        f"forgetting counts for {format_points(v['points'])}"
-    ),
     C.EMBEDDER_GAP_UNMEASURED: lambda v: f"the retrieval gap was not measured: {v['why']}",
     C.NO_EMBEDDER_GAP: "no retrieval gap: every answer in the index is retrieved",
     C.EMBEDDER_GAP: lambda v: (

@@ -25,14 +25,6 @@ _GAINS = (
     ReasonCode.GAIN_MEASURED,
     ReasonCode.GAIN_ESTIMATED,
 )
-_BESIDES_LEARNING = (ReasonCode.FORGETS_DELETED,)
-# What says that the model itself has nothing to gain.
-_NO_GAIN = (
-    ReasonCode.SAME_ADAPTER,
-    ReasonCode.NO_NEW_EXAMPLES,
-    ReasonCode.MODEL_AT_TARGET,
-    ReasonCode.MODEL_GAP_UNMEASURED,
-)
 _CHUNKS = (
     ReasonCode.FIRST_INDEX,
     ReasonCode.REBUILT_CHUNKS,
@@ -96,9 +88,7 @@ def _main_reasons(options: Sequence[Option], in_full: bool = True) -> str:
 def main_reason(option: Option) -> Reason:
     """The reason that decides: what is required or stands in the way, else what the action gains, else the first."""
     first = option.reasons[0]
-    preferred = (
-        _GAINS if first.code in _CHUNKS else _BESIDES_LEARNING if option.worth_it and first.code in _NO_GAIN else ()
-    )
+    preferred = _GAINS if first.code in _CHUNKS else ()
     return next((reason for code in preferred for reason in option.reasons if reason.code is code), first)
 
 

@@ -710,7 +710,7 @@ def test_a_refresh_is_not_checked_against_regression_suites(home: CycleProject) 
     assert not any(prompt.endswith(asks["question"]) for prompt in fakes.CountingReader.prompts)
 
 
-def test_a_deleted_document_flags_the_releases_trained_on_it_and_is_a_reason_to_retrain(home: CycleProject) -> None:
+def test_a_deleted_document_flags_the_releases_trained_on_it_until_a_retrain(home: CycleProject) -> None:
     (home.root / "data/kb/Motor.md").unlink()
     cycle = home.run_cycle()
     assert (cycle.decision, cycle.release) == ("REFRESH", "2")
@@ -718,11 +718,15 @@ def test_a_deleted_document_flags_the_releases_trained_on_it_and_is_a_reason_to_
     assert evidence.data.deleted_training_documents == ("Motor.md",)
     assert home.flags() == {"1": "`Motor.md`", "2": "`Motor.md`"}
 
-    home.set("policy", forget_points=60.0)
     home.set("finetune", min_examples=1)
+    assert home.run_cycle().decision == "NOTHING"
+    home.set("policy", name="always")
+    write(
+        home.root / "data/train/t.jsonl",
+        json.dumps({"prompt": "Which gear?", "completion": "Gear 1", "doc": "Gear.md"}),
+    )
     cycle = home.run_cycle()
-    assert (cycle.decision, cycle.release) == ("RETRAIN", "3")
-    assert "trained on 1 deleted document" in cycle.reason
+    assert cycle.release == "3"
     assert "Motor.md" not in home.live.model.documents
     assert set(home.flags()) == {"1", "2"}
     assert read_plan(home.project, home.run_cycle().plan).evidence.data.deleted_training_documents == ()
