@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ragtide.pipelines.corpus import Corpus, DocumentFolder, KnowledgeBase, TrainingSet
+from ragtide.pipelines.corpus import Corpus, DocumentFolder, IndexVersion, KnowledgeBase, TrainingSet
 from ragtide.pipelines.disk import MEGABYTE, folder_bytes, require_space
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.approvals import consume_approvals
@@ -69,6 +69,11 @@ def build_index_only(
     index = open_index(workspace, embedder.embedder)
     folder = DocumentFolder(workspace, snapshot, index.documents())
     try:
+        if folder.is_guarded:
+            changed = folder.changed
+            folder.compare_content(
+                IndexVersion(index, index.latest()), dict(zip(changed, folder.read(changed), strict=True))
+            )
         built = index.refresh(folder, snapshot.kb_id, progress, rebuild)
     finally:
         folder.library.keep()

@@ -10,6 +10,7 @@ from ragtide.pipelines.data.documents import DocumentReader, require_documents, 
 from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.history.approvals import read_approvals
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
+from ragtide.pipelines.history.lost_content import LostContent, count_lost_rows, find_emptied, removal_digest
 from ragtide.pipelines.history.withheld import WithheldFiles, find_withheld
 from ragtide.pipelines.index.chunking import chunks_of
 from ragtide.pipelines.index.source import ChunkedDocument
@@ -24,7 +25,8 @@ class DocumentFolder:
     """The folder of documents as a source of the index: each document is read when it is asked for.
 
     Chunks stay, at the digest that `indexed` names (document -> digest), of documents that cannot be read, of those
-    that are withheld, and of those whose deletion is pending.
+    that are withheld, and of those whose removal is pending: their deletion, or the loss of most of their text, which
+    `compare_content` finds.
     """
 
     def __init__(self, workspace: Workspace, snapshot: Snapshot, indexed: Mapping[str, str]) -> None:
@@ -34,16 +36,48 @@ class DocumentFolder:
             for quarantined in self.library.quarantined
             if quarantined.document not in self.library.due
         }
-        approvals, folder = read_approvals(workspace), supported_documents(snapshot)
-        deleted = find_deleted(indexed, folder, unreadable, earlier_documents(workspace))
-        self.pending_deletions = pending_deletions(deleted, len(indexed), approvals, workspace.params.deletion_guard)
-        self.withheld = find_withheld(workspace, snapshot, folder, indexed, approvals)
+        self._workspace, self._indexed, self._unreadable = workspace, indexed, unreadable
+        self._approvals, folder = read_approvals(workspace), supported_documents(snapshot)
+        self._deleted = find_deleted(indexed, folder, unreadable, earlier_documents(workspace))
+        self.withheld = find_withheld(workspace, snapshot, folder, indexed, self._approvals)
         withheld = self.withheld.digests.keys()
         self.readable = {name: digest for name, digest in self.library.due.items() if name not in withheld}
-        staying = unreadable | self.pending_deletions.keys() | withheld
-        kept = {name: digest for name, digest in indexed.items() if name in staying}
-        self.documents = self.readable | kept
+        self.lost = LostContent()
+        self._hold(self._deleted)
         require_documents(workspace.kb, self.documents, self.library.quarantined)
+
+    def _hold(self, removals: Mapping[str, str]) -> None:
+        """Keep the rows of what has to wait."""
+        guard = self._workspace.params.deletion_guard
+        self.pending_deletions = pending_deletions(removals, len(self._indexed), self._approvals, guard)
+        self.readable = {name: digest for name, digest in self.readable.items() if name not in self.pending_deletions}
+        staying = self._unreadable | self.pending_deletions.keys() | self.withheld.digests.keys()
+        self.documents = self.readable | {name: digest for name, digest in self._indexed.items() if name in staying}
+
+    @property
+    def changed(self) -> list[str]:
+        """The documents to read that are new or edited; none before there is an index."""
+        return [name for name, digest in sorted(self.readable.items()) if self._indexed.get(name, "") != digest]
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether so many documents are edited or deleted that the deletion guard may stop some of them."""
+        edited = sum(name in self._indexed for name in self.changed)
+        return edited + len(self._deleted) > self._workspace.params.deletion_guard.limit(len(self._indexed))
+
+    def compare_content(self, before: IndexVersion, documents: Mapping[str, ChunkedDocument]) -> None:
+        """Let edited documents that lose most of their text count as deletions; `documents` are the changed ones."""
+        after = {name: read.chunks for name, read in documents.items() if read.chunks is not None}
+        edited = [name for name in after if name in self._indexed]
+        live = InMemorySource.of(before.chunks([*edited, *self._deleted])).by_document
+        emptied = {
+            name: removal_digest(self._indexed[name], self.readable[name])
+            for name in find_emptied({name: live[name] for name in edited if name in live}, after)
+        }
+        lost = [chunk for name in (*emptied, *self._deleted) for chunk in live.get(name, ())]
+        texts = {name: "\n\n".join(chunk.text for chunk in after[name]) for name in emptied}
+        self.lost = LostContent(emptied, count_lost_rows(lost, after), texts)
+        self._hold(self._deleted | emptied)
 
     @property
     def waiting(self) -> int:
@@ -83,8 +117,9 @@ class InMemorySource:
 class KnowledgeBase:
     """The documents of a snapshot and their chunks, as the index is to hold them.
 
-    Documents that cannot be read, that are withheld, or whose deletion is pending (document -> digest), are in it as
-    the live index has them. `waiting` counts those that may change the index although the folder stays as it is.
+    Documents that cannot be read, that are withheld, or whose removal is pending (document -> digest), are in it as
+    the live index has them. `lost` is what it no longer says of the live index. `waiting` counts those that
+    may change the index although the folder stays as it is.
     """
 
     snapshot: Snapshot
@@ -94,6 +129,7 @@ class KnowledgeBase:
     quarantined: tuple[QuarantinedDocument, ...] = ()
     waiting: int = 0
     withheld: WithheldFiles = field(default_factory=WithheldFiles)
+    lost: LostContent = field(default_factory=LostContent)
 
     @property
     def held(self) -> dict[str, str]:
@@ -189,6 +225,13 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
     read = {name: document for name, document in library.read(sorted(folder.readable)) if document}
     if keep:
         library.keep()
+    chunked = {
+        name: ChunkedDocument(name, chunks_of(read[name].document, read[name].pieces))
+        for name in folder.changed
+        if name in read
+    }
+    folder.compare_content(before, chunked)
+    read = {name: item for name, item in read.items() if name in folder.readable}
     kept = before.chunks([name for name in folder.documents if name not in read])
     documents = [*(item.document for item in read.values()), *documents_from_chunks(kept)]
     require_documents(workspace.kb, {document.id: document.digest for document in documents}, library.quarantined)
@@ -201,6 +244,7 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
         quarantined=library.quarantined,
         waiting=folder.waiting,
         withheld=folder.withheld,
+        lost=folder.lost,
     )
 
 

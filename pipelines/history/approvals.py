@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.history.lost_content import removed_content
 from ragtide.pipelines.history.withheld import read_withheld
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Approval, Plan, Rejection
@@ -165,7 +166,7 @@ def consume_approvals(workspace: Workspace, indexed: Mapping[str, str], release:
     An approval of an action is used up, or has no data left that it is about, with the next `release`.
     """
     for approval in read_approvals(workspace):
-        is_to_delete = bool(approval.removals.items() & indexed.items())
+        is_to_delete = any(indexed.get(name) == removed_content(digest) for name, digest in approval.removals.items())
         is_to_release = any(
             approval.documents.get(entry.document) == entry.digest for entry in read_withheld(workspace)
         )
