@@ -27,9 +27,9 @@ from bench.streams.lifecycle import Fact
 from bench.tables import markdown_table, put_table
 from ragtide.flows.environment import OFFLINE
 from ragtide.pipelines.build import open_index
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.data.text import holds_answer
 from ragtide.pipelines.index.chunking import chunk_documents
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.models.generator import TransformersGenerator, load_base_model, load_tokenizer, tokenize_sample
 from ragtide.pipelines.models.load import load_embedder
 from ragtide.pipelines.models.weights import locate_generator

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from bench.streams import Step, Stream
 from ragtide.pipelines.build import build_model, open_index
-from ragtide.pipelines.corpus import Corpus, InMemorySource, KnowledgeBase, TrainingSet, documents_from_chunks
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase, TrainingSet, documents_from_chunks
 from ragtide.pipelines.data.snapshot import compose_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answerer
@@ -31,6 +31,7 @@ from ragtide.pipelines.evidence.training_data import measure_training_data
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
 from ragtide.pipelines.history.lost_content import find_emptied, removal_digest
 from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.load import LoadedEmbedder, Models, load_index_embedder, load_models
 from ragtide.pipelines.params import Params

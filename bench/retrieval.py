@@ -29,10 +29,10 @@ from rich.table import Table
 from bench.tables import markdown_table, provenance, put_table
 from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.progress import progress_bars
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.evaluation.retrieval_metrics import RankingScores, score_rankings, unique_documents
 from ragtide.pipelines.index.chunking import chunk_documents
 from ragtide.pipelines.index.search import Retriever
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.load import load_models
 from ragtide.pipelines.params import Params, ScoreParams

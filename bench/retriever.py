@@ -23,9 +23,9 @@ from bench.retrieval import INTERVAL, Collection, Method, SearchScores, build, r
 from bench.tables import markdown_table, provenance, put_table
 from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.progress import progress_bars
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.index.chunking import chunk_documents
 from ragtide.pipelines.index.search import Retriever
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.models.load import load_embedder
 from ragtide.pipelines.models.weights import available_cores
 from ragtide.pipelines.params import Params

@@ -13,7 +13,7 @@ from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
 from ragtide.pipelines.history.lost_content import LostContent, count_lost_rows, find_emptied, removal_digest
 from ragtide.pipelines.history.withheld import WithheldFiles, find_withheld
 from ragtide.pipelines.index.chunking import chunks_of
-from ragtide.pipelines.index.source import ChunkedDocument
+from ragtide.pipelines.index.source import ChunkedDocument, InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.records.data import Chunk, DataIssue, Document, QuarantinedDocument, Snapshot
 from ragtide.pipelines.training.examples import Example, read_examples, validate_examples
@@ -89,28 +89,6 @@ class DocumentFolder:
         for name in documents:
             read = next(readable)[1] if name in self.readable else None
             yield ChunkedDocument(name, chunks_of(read.document, read.pieces) if read else None)
-
-
-@dataclass(frozen=True)
-class InMemorySource:
-    """Chunked documents as a source of the index."""
-
-    by_document: Mapping[str, Sequence[Chunk]]
-
-    @classmethod
-    def of(cls, chunks: Iterable[Chunk]) -> InMemorySource:
-        """Chunks grouped by their document, in their order."""
-        grouped: dict[str, list[Chunk]] = {}
-        for chunk in chunks:
-            grouped.setdefault(chunk.document, []).append(chunk)
-        return cls(grouped)
-
-    @property
-    def documents(self) -> dict[str, str]:
-        return {name: chunks[0].document_digest for name, chunks in self.by_document.items()}
-
-    def read(self, documents: Sequence[str]) -> Iterator[ChunkedDocument]:
-        return (ChunkedDocument(name, self.by_document[name]) for name in documents)
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class Shelf:
         return Index(self.uri, self.embedder, self.chunk, self.embed, self.params)
 
     def refresh(self, chunks: Sequence[Chunk], rebuild: bool = False) -> BuiltIndex:
-        from ragtide.pipelines.corpus import InMemorySource
+        from ragtide.pipelines.index.source import InMemorySource
 
         return self.index.refresh(InMemorySource.of(chunks), "snapshot", no_progress, rebuild)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -90,18 +90,33 @@ def read_golden(folder: Path, files: Mapping[str, str], texts: Mapping[str, str]
 
 def read_questions(folder: Path, files: Mapping[str, str]) -> tuple[GoldenQuestion, ...]:
     """Read the questions of `files` (path -> MD5). Raises UserError for an invalid line or an id used twice."""
-    lines = list(read_lines(folder, files, GoldenLine))
-    wordings = Counter(line.question for _, line in lines if line.id is None)
     questions: dict[str, GoldenQuestion] = {}
+    for where, question in _identify(list(read_lines(folder, files, GoldenLine))):
+        if question.id in questions:
+            raise UserError(f"{where}: the id {question.id!r} is already used by another question: make it unique")
+        questions[question.id] = question
+    return tuple(questions.values())
+
+
+def locate_questions(folder: Path, files: Mapping[str, str]) -> Iterator[tuple[str, GoldenQuestion]]:
+    """The golden questions of `files` with their places, FILE:NUMBER."""
+    return _identify(list(read_lines(folder, _golden_files(files), GoldenLine)))
+
+
+def locate_earlier_questions(workspace: Workspace, files: Mapping[str, str]) -> Iterator[tuple[str, GoldenQuestion]]:
+    """As `locate_questions`, but for files of an earlier snapshot that are still in DVC's cache."""
+    return _identify(list(read_earlier_lines(workspace, _golden_files(files), GoldenLine)))
+
+
+def _identify(lines: Sequence[tuple[str, GoldenLine]]) -> Iterator[tuple[str, GoldenQuestion]]:
+    """The questions of lines with their places; those without an id have one of their wording."""
+    wordings = Counter(line.question for _, line in lines if line.id is None)
     for where, line in lines:
         question = _question(line)
         if line.id is None and wordings[line.question] > 1:
             # The same words about other pages are another question, in whatever order the lines stand.
             question = question.model_copy(update={"id": json_digest([line.question, line.docs])})
-        if question.id in questions:
-            raise UserError(f"{where}: the id {question.id!r} is already used by another question: make it unique")
-        questions[question.id] = question
-    return tuple(questions.values())
+        yield where, question
 
 
 def golden_wordings(workspace: Workspace, files: Mapping[str, str]) -> list[str]:

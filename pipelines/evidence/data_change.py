@@ -9,7 +9,7 @@ from ragtide.pipelines.data.diff import diff_snapshots
 from ragtide.pipelines.history.approvals import rejected_deletions_reason, rejected_documents_reason
 from ragtide.pipelines.records.data import IndexDelta
 from ragtide.pipelines.records.decision import Rejection
-from ragtide.pipelines.records.evidence import DataChange
+from ragtide.pipelines.records.evidence import DataChange, GoldenLosses
 from ragtide.pipelines.records.release import Release
 
 
@@ -19,6 +19,7 @@ def describe_data_change(
     delta: IndexDelta,
     rejections: Sequence[Rejection] = (),
     deleted_training_documents: Sequence[str] = (),
+    golden: GoldenLosses | None = None,
 ) -> DataChange:
     """The knowledge base compared with the live release; `delta` is what a refresh would change in the index."""
     withheld = knowledge.withheld.digests
@@ -34,4 +35,7 @@ def describe_data_change(
         approved_documents=len(knowledge.withheld.approved),
         quarantined={document.document: document.reason for document in knowledge.quarantined},
         deleted_training_documents=tuple(deleted_training_documents),
+        emptied_documents=tuple(sorted(knowledge.lost.emptied)),
+        lost_rows=knowledge.lost.rows,
+        golden=golden or GoldenLosses(),
     )

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.index.rows import SampledRows
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.records.data import Chunk
 from ragtide.pipelines.records.evaluation import GoldenQuestion

@@ -47,6 +47,11 @@ def removed_content(digest: str) -> str:
     return digest.partition(_BETWEEN)[0]
 
 
+def names_emptied(digest: str) -> bool:
+    """Whether the digest of a removal is that of an emptied document, and not of a deleted one."""
+    return _BETWEEN in digest
+
+
 def find_emptied(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Sequence[Chunk]]) -> list[str]:
     """The documents of `before` that lose most of their text, by name.
 

@@ -50,6 +50,28 @@ class FallbackSource:
             yield ChunkedDocument(document.document, indexed) if indexed else document
 
 
+@dataclass(frozen=True)
+class InMemorySource:
+    """Chunked documents as a source of the index."""
+
+    by_document: Mapping[str, Sequence[Chunk]]
+
+    @classmethod
+    def of(cls, chunks: Iterable[Chunk]) -> InMemorySource:
+        """Chunks grouped by their document, in their order."""
+        grouped: dict[str, list[Chunk]] = {}
+        for chunk in chunks:
+            grouped.setdefault(chunk.document, []).append(chunk)
+        return cls(grouped)
+
+    @property
+    def documents(self) -> dict[str, str]:
+        return {name: chunks[0].document_digest for name, chunks in self.by_document.items()}
+
+    def read(self, documents: Sequence[str]) -> Iterator[ChunkedDocument]:
+        return (ChunkedDocument(name, self.by_document[name]) for name in documents)
+
+
 def document_windows(documents: Iterable[ChunkedDocument]) -> Iterator[list[ChunkedDocument]]:
     """Documents grouped until a group has at least WINDOW chunks."""
     window: list[ChunkedDocument] = []

@@ -98,10 +98,33 @@ class Gap(Record):
     model_gap: Measure
 
 
+class StaleLine(Record):
+    """A golden line that is new or was changed, and whose answer none of its documents states; FILE:NUMBER."""
+
+    where: str
+    answer: str
+    documents: tuple[str, ...]
+
+
+class GoldenLosses(Record):
+    """Golden questions that a change puts out of play: none of their documents states an accepted answer any more.
+
+    Of the `in_play` questions that the live release was asked, `lost` are stale now, and `pending` would be once the
+    pending removals of documents are approved (ids). `lines` became stale since the lines themselves changed.
+    """
+
+    in_play: int = 0
+    lost: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+    lines: tuple[StaleLine, ...] = ()
+
+
 class DataChange(Record):
     """The data compared with the live release.
 
-    `pending_deletions` (document -> digest of its rows) wait for an approval; `deletions_rejected_reason` is why a
+    `pending_deletions` (document -> digest of its rows, of an emptied document with that of its content now) wait for
+    an approval. `emptied_documents` lose most of their text, now or once approved; `lost_rows` counts the live rows of
+    these and of deleted documents whose text no changed document has. `deletions_rejected_reason` is why a
     person declined them, so that they are not asked about again. `quarantined` are documents that cannot be read, with
     the reason; their rows stay. `deleted_training_documents` are documents that the live adapter was trained on and
     that are deleted now.
@@ -127,6 +150,9 @@ class DataChange(Record):
     deleted_training_documents: tuple[str, ...] = ()
     facts_due_by: str | None = None
     facts_are_due: bool = False
+    emptied_documents: tuple[str, ...] = ()
+    lost_rows: int = 0
+    golden: GoldenLosses = GoldenLosses()
 
     @property
     def held(self) -> dict[str, str]:

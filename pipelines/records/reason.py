@@ -108,6 +108,10 @@ class ReasonCode(StrEnum):
     # What an operator should know besides.
     DELETIONS_PENDING = "deletions_pending"
     DELETIONS_DECLINED = "deletions_declined"
+    DOCUMENTS_EMPTIED = "documents_emptied"
+    GOLDEN_LOST = "golden_lost"
+    GOLDEN_LINES = "golden_lines"
+    GOLDEN_LINE = "golden_line"
     DOCUMENTS_WITHHELD = "documents_withheld"
     WITHHELD_DECLINED = "withheld_declined"
     QUESTIONS_CAPTURED = "questions_captured"

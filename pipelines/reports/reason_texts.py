@@ -165,7 +165,11 @@ def _over_budget(v: Mapping[str, Any]) -> str:
 
 
 def _documents_deleted(v: Mapping[str, Any]) -> str:
-    return f"{count_are(v['documents'], 'document')} deleted, more than the deletion guard allows at once"
+    emptied, documents = v.get("emptied", 0), count_of(v["documents"], "document")
+    removed = f"{agree(v['documents'], 'is', 'are')} deleted" if emptied < v["documents"] else ""
+    lose = f"{agree(v['documents'], 'loses', 'lose')} most of {agree(v['documents'], 'its', 'their')} text"
+    happens = " or ".join(filter(None, [removed, lose if emptied else ""]))
+    return f"{documents} {happens}, more than the deletion guard allows at once"
 
 
 def _their_chunks(v: Mapping[str, Any]) -> str:
@@ -271,6 +275,20 @@ REASONS: dict[ReasonCode, Text] = {
     C.DELETIONS_DECLINED: lambda v: (
         f"{_documents_deleted(v)}: a person declined it ({v['why']}); {_their_chunks(v)} stay"
     ),
+    C.DOCUMENTS_EMPTIED: lambda v: (
+        f"{count_of(v['documents'], 'document')} {agree(v['documents'], 'loses', 'lose')} most of "
+        f"{agree(v['documents'], 'its', 'their')} text; {count_of(v['rows'], 'live row')} "
+        f"{agree(v['rows'], 'is', 'are')} in no document any more"
+    ),
+    C.GOLDEN_LOST: lambda v: (
+        f"{v['questions']} of {v['in_play']} golden questions become stale, since no document of theirs states their "
+        "answer any more: correct or delete their lines, or `ragtide approve` with this plan's digest"
+    ),
+    C.GOLDEN_LINES: lambda v: (
+        f"{count_are(v['lines'], 'new or changed golden line')} stale: correct `answers`, name the `passage` that "
+        "supports them, or choose another `scorer`"
+    ),
+    C.GOLDEN_LINE: lambda v: f"{v['where']}: the answer {v['answer']!r} stands nowhere in {v['documents']}",
     C.DOCUMENTS_WITHHELD: lambda v: (
         f"{count_are(v['documents'], 'document')} withheld, since the gate lost answers to "
         f"{agree(v['documents'], 'it', 'them')} ({v['names']}): {agree(v['documents'], 'it waits', 'they wait')} for "

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ragtide.pipelines.corpus import Corpus, DocumentFolder, IndexVersion, InMemorySource, read_corpus
+from ragtide.pipelines.corpus import Corpus, DocumentFolder, IndexVersion, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.history.lost_content import removal_digest
 from ragtide.pipelines.index.chunking import chunk_documents
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.ports import no_progress

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation import assistant as module
 from ragtide.pipelines.evaluation.assistant import Answer, Answerer, Assistant
 from ragtide.pipelines.index.chunking import chunk_document
 from ragtide.pipelines.index.search import Passage
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.models.load import Models
 from ragtide.pipelines.ports import Advance, JudgeRequest, Message, Prompt, TrainingSample, no_progress
 from ragtide.pipelines.records.release import BuiltIndex, BuiltModel, Release

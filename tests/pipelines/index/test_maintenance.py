@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.index import maintenance, vector_cache
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.params import EmbedParams, IndexParams
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.records.data import Chunk

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import ChunkParams, EmbedParams
 from ragtide.pipelines.ports import Embedder, no_progress

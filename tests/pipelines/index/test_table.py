@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 import lancedb
 import pytest
 
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.index import source as source_module
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.index.vector_cache import VectorCache
 from ragtide.pipelines.ports import Advance, no_progress

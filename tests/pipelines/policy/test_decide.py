@@ -15,7 +15,7 @@ from ragtide.pipelines.policy.weigh import forecast_seconds, points_per_hour, we
 from ragtide.pipelines.records.action import ACTIONS, Action
 from ragtide.pipelines.records.data import ChangeSet, QuarantinedDocument, Rename
 from ragtide.pipelines.records.decision import Decision
-from ragtide.pipelines.records.evidence import NOT_REQUESTED, Costs, Evidence, Measure, PastDecision
+from ragtide.pipelines.records.evidence import NOT_REQUESTED, Costs, Evidence, GoldenLosses, Measure, PastDecision
 from ragtide.pipelines.records.reason import Reason, ReasonCode, Value
 from ragtide.pipelines.reports.wording import (
     counterfactual_sentences,
@@ -1026,3 +1026,34 @@ def test_a_large_enough_signal_changes_the_decision(signal: str, little: object,
         make_decision(evidence(**still | needy | {signal: value}), PARAMS).action for value in (little, much)
     )
     assert (before, after.builds) == (Action.NOTHING, True)
+
+
+# --- golden questions out of play -------------------------------------------------------------------------------------
+
+
+def losing(lost: int, in_play: int, **signals: Any) -> Evidence:
+    ids = tuple(f"q{number}" for number in range(lost))
+    return evidence(golden=GoldenLosses(in_play=in_play, lost=ids), **signals)
+
+
+@pytest.mark.parametrize(
+    ("lost", "in_play", "holds"),
+    [(0, 0, False), (1, 5, False), (2, 20, False), (3, 20, True), (2, 19, True), (6, 60, False), (7, 60, True)],
+)
+def test_a_cycle_that_puts_over_a_tenth_of_the_golden_set_out_of_play_holds(
+    lost: int, in_play: int, holds: bool
+) -> None:
+    decision = make_decision(losing(lost, in_play, facts_are_due=True, substantive_sentences=3), PARAMS)
+    assert (decision.action == Action.HOLD, decision.proposed == Action.REFRESH) == (holds, holds)
+    assert (ReasonCode.GOLDEN_LOST in codes(decision.reasons)) is holds
+
+
+def test_questions_out_of_play_hold_also_where_nothing_is_worth_it_until_a_person_answers() -> None:
+    still: dict[str, Any] = {"delta": UNMOVED, "changes": UNCHANGED, "adapter_is_current": True}
+    decision = make_decision(losing(5, 20, **still), PARAMS)
+    assert (decision.action, decision.proposed) == (Action.HOLD, Action.REFRESH)
+    assert ReasonCode.APPROVAL_ONLY not in codes(decision.reasons)
+    for answer in ({"approved_actions": (Action.REFRESH,)}, {"rejected_actions": {Action.REFRESH: "no"}}):
+        assert make_decision(losing(5, 20, **still, **answer), PARAMS).action == Action.NOTHING
+    approved = losing(5, 20, facts_are_due=True, approved_actions=(Action.REFRESH,))
+    assert make_decision(approved, PARAMS).action == Action.REFRESH

@@ -12,9 +12,9 @@ import lancedb
 import pytest
 from mlflow.tracking import MlflowClient
 
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.index.fingerprint import TABLE
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.load import Models
 from ragtide.pipelines.ports import no_progress

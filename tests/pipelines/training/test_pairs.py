@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.index.chunking import chunk_documents
 from ragtide.pipelines.index.search import Retriever
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.ports import Message, no_progress

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragtide.pipelines.corpus import InMemorySource
 from ragtide.pipelines.index.search import Retriever
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.prompts import SYSTEM, question_prompt
 from ragtide.pipelines.params import ChunkParams, Params
