@@ -16,7 +16,7 @@ from ragtide.pipelines.data.jsonl import read_earlier_lines, read_lines
 from ragtide.pipelines.data.snapshot import earlier_snapshots
 from ragtide.pipelines.data.text import json_fields
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.evaluation.scoring import matches_format, supports_answer
+from ragtide.pipelines.evaluation.scoring import documents_support, matches_format
 from ragtide.pipelines.records.base import json_digest
 from ragtide.pipelines.records.evaluation import GoldenQuestion, ScorerName
 from ragtide.pipelines.workspace import Workspace
@@ -38,6 +38,7 @@ class GoldenLine(BaseModel):
     docs: tuple[Text, ...] = ()
     format: str | None = None
     scorer: ScorerName = "contains"
+    passage: Text | None = None
 
     @model_validator(mode="after")
     def _answers_can_be_graded(self) -> GoldenLine:
@@ -165,7 +166,7 @@ def split_stale(questions: Sequence[GoldenQuestion], texts: Mapping[str, str]) -
 def _is_answerable(question: GoldenQuestion, texts: Mapping[str, str]) -> bool:
     if not question.docs:
         return True
-    return any(supports_answer(texts.get(doc, ""), question) for doc in question.docs)
+    return documents_support([texts[doc] for doc in question.docs if doc in texts], question)
 
 
 def _golden_files(files: Mapping[str, str]) -> dict[str, str]:
@@ -181,4 +182,5 @@ def _question(line: GoldenLine) -> GoldenQuestion:
         docs=line.docs,
         format=line.format,
         scorer=line.scorer,
+        passage=line.passage,
     )

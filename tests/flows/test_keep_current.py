@@ -445,7 +445,7 @@ def test_declined_deletions_stay_in_the_index_and_need_no_further_answer(home: C
     assert set(pending.deletions_to_approve) == {"Motor.md", "Gear.md"}
 
 
-# --- emptied documents, and golden questions out of play ---------------------------------------------------------------
+# --- emptied documents, and golden questions out of play --------------------------------------------------------------
 
 
 def empty(home: CycleProject, *names: str, text: str = "This page was moved.") -> None:
