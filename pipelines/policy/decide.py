@@ -236,6 +236,8 @@ def _reasons_besides(evidence: Evidence) -> tuple[Reason, ...]:
         reasons.append(Reason.of(ReasonCode.QUARANTINED, documents=len(data.quarantined)))
     if training.filtered:
         reasons.append(Reason.of(ReasonCode.FILTERED, lines=sum(training.filtered.values())))
+    if training.suspects:
+        reasons.append(Reason.of(ReasonCode.SUSPECTS, lines=len(training.suspects), where=training.suspects[0]))
     if data.deleted_training_documents:
         reasons.append(Reason.of(ReasonCode.TRAINED_ON_DELETED, documents=len(data.deleted_training_documents)))
     if stale:

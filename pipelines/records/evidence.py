@@ -218,7 +218,9 @@ class TrainingData(Record):
     `examples` counts the usable ones, `new_examples` those of them that the live adapter was not trained on,
     `orphaned_examples` those whose document is deleted, `filtered` (kind of issue -> count) the lines that would train
     something wrong. `excess_loss` is the live model's loss on new examples less that on those that it was trained on
-    (nats a token). `new_base_model` is the base model of params.yaml where the live release has another.
+    (nats a token); `suspects` are measured examples (FILE:NUMBER) with a high loss that neither a passage nor another
+    example explains, and do not add to it. `new_base_model` is the base model of params.yaml where the live release has
+    another.
 
     `pairs` are those that the embedder could be tuned on (None: it cannot be tuned), `min_pairs` how many it needs, and
     `new_pairs` the share of them that the live one was not tuned on.
@@ -231,6 +233,7 @@ class TrainingData(Record):
     min_examples: int
     adapter_is_current: bool
     excess_loss: Measure = NOT_REQUESTED
+    suspects: tuple[str, ...] = ()
     new_base_model: str | None = None
     pairs: int | None = None
     min_pairs: int = 0

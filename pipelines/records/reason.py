@@ -117,6 +117,7 @@ class ReasonCode(StrEnum):
     QUESTIONS_CAPTURED = "questions_captured"
     QUARANTINED = "quarantined"
     FILTERED = "filtered"
+    SUSPECTS = "suspects"
     TRAINED_ON_DELETED = "trained_on_deleted"
     STALE_QUESTIONS = "stale_questions"
     FACTS_WAIT = "facts_wait"

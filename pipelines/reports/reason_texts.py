@@ -307,6 +307,10 @@ REASONS: dict[ReasonCode, Text] = {
         "quarantined: `ragtide status` says why"
     ),
     C.FILTERED: lambda v: f"{count_are(v['lines'], 'training line')} filtered: `ragtide examples` lists the issues",
+    C.SUSPECTS: lambda v: (
+        f"{count_are(v['lines'], 'new training line')} suspect, such as {v['where']}: the loss is high, and neither "
+        "the passages nor other answers explain the answer; check that it is right"
+    ),
     C.TRAINED_ON_DELETED: lambda v: (
         f"the live adapter was trained on {count_of(v['documents'], 'deleted document')}: "
         "`ragtide lineage` lists what it has seen"
