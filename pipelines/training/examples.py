@@ -213,7 +213,7 @@ def _is_foreign(answer: str, page: Set[str]) -> bool:
 
 
 def _stems(text: str) -> frozenset[str]:
-    """The beginnings of the words of a text that are long enough to be told from others."""
+    """The beginnings of the words of a text that are long enough to differ from others."""
     return frozenset(word.key[:STEM] for word in split_words(text) if len(word.key) >= STEM_WORD)
 
 
