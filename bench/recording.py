@@ -29,7 +29,9 @@ from ragtide.pipelines.evidence.live_index import LiveIndexView, Stopwatch
 from ragtide.pipelines.evidence.text_signals import measure_text
 from ragtide.pipelines.evidence.training_data import measure_training_data
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
+from ragtide.pipelines.history.lost_content import find_emptied, removal_digest
 from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.load import LoadedEmbedder, Models, load_index_embedder, load_models
 from ragtide.pipelines.params import Params
@@ -437,16 +439,21 @@ def corpus_of(
     rows: Sequence[Chunk] = (),
     earlier: Sequence[Mapping[str, str]] = (),
 ) -> Corpus:
-    """Return the corpus of a step's data; documents whose deletion is pending stay as the rows hold them.
+    """Return the corpus of a step's data; documents whose removal is pending stay as the rows hold them.
 
     `earlier` are the documents (name -> digest) of the previous steps.
     """
     documents = [Document(id=name, text=text, digest=_md5(text)) for name, text in sorted(step.documents.items())]
     deleted = find_deleted(indexed, {document.id: document.digest for document in documents}, (), earlier)
-    pending = pending_deletions(deleted, len(indexed), (), params.deletion_guard)
-    kept = [chunk for chunk in rows if chunk.document in pending]
     chunks = [chunk for document in documents for chunk in chunk_document(document, params.chunk)]
-    documents += documents_from_chunks(kept)
+    changed = [chunk for chunk in chunks if indexed.get(chunk.document) != chunk.document_digest]
+    after, live = InMemorySource.of(changed).by_document, InMemorySource.of(rows).by_document
+    emptied = find_emptied({name: live[name] for name in after.keys() & live.keys()}, after)
+    removals = deleted | {name: removal_digest(indexed[name], after[name][0].document_digest) for name in emptied}
+    pending = pending_deletions(removals, len(indexed), (), params.deletion_guard)
+    kept = [chunk for chunk in rows if chunk.document in pending]
+    chunks = [chunk for chunk in chunks if chunk.document not in pending]
+    documents = [document for document in documents if document.id not in pending] + documents_from_chunks(kept)
     pages = {chunk.document for chunk in [*chunks, *kept]}
     texts = {document.id: document.text for document in documents if document.id in pages}
     validated = validate_examples(_examples(step), texts, [question.question for question in step.truth], params)

@@ -139,6 +139,9 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None, request: R
         flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
         log_decision(project, cycle.logs(log), decided, save_plan(project, decided))
         log_issues(cycle.log, corpus)
+        for line in decided.evidence.data.golden.lines:
+            expected = f"the answer {line.answer!r} stands nowhere in {list_some(line.documents)}"
+            get_run_logger().warning("stale golden line %s: %s", line.where, expected)
         return decided
 
 

@@ -70,6 +70,9 @@ def build_index_only(
     index = open_index(workspace, embedder.embedder)
     folder = DocumentFolder(workspace, snapshot, IndexVersion(index, index.latest()))
     try:
+        if folder.is_guarded:
+            changed = folder.changed
+            folder.compare_content(dict(zip(changed, folder.read(changed), strict=True)))
         built = index.refresh(folder, snapshot.kb_id, progress, rebuild)
     finally:
         folder.library.keep()

@@ -8,10 +8,11 @@ from functools import cached_property
 
 from ragtide.pipelines.data.documents import require_documents
 from ragtide.pipelines.data.moves import DocumentPaths
+from ragtide.pipelines.history.lost_content import LostContent
 from ragtide.pipelines.history.withheld import WithheldFiles
 from ragtide.pipelines.index.chunking import chunks_of
 from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
-from ragtide.pipelines.index.source import InMemorySource
+from ragtide.pipelines.index.source import ChunkedDocument, InMemorySource
 from ragtide.pipelines.records.data import Chunk, DataIssue, Document, QuarantinedDocument, Snapshot
 from ragtide.pipelines.training.examples import Example, follow_documents, read_examples, validate_examples
 from ragtide.pipelines.training.replay import CurrentExamples, ReplayExamples
@@ -22,10 +23,10 @@ from ragtide.pipelines.workspace import Workspace
 class KnowledgeBase:
     """The documents of a snapshot and their chunks, as the index is to hold them.
 
-    Documents that cannot be read, that are withheld, or whose deletion is pending (document -> digest), are in it as
-    the live index has them. `deleted` are the indexed documents that are not in it any more. `waiting` counts those
-    that may change the index although the folder stays as it is. `paths` has the moves of documents of the live index,
-    and of earlier ones.
+    Documents that cannot be read, that are withheld, or whose removal is pending (document -> digest), are in it as
+    the live index has them. `deleted` are the indexed documents that are not in it any more, `lost` is what it no
+    longer says of the live index. `waiting` counts those that may change the index although the folder stays as it is. `paths`
+    has the moves of documents of the live index, and of earlier ones.
     """
 
     snapshot: Snapshot
@@ -37,6 +38,7 @@ class KnowledgeBase:
     waiting: int = 0
     withheld: WithheldFiles = field(default_factory=WithheldFiles)
     paths: DocumentPaths = field(default_factory=DocumentPaths)
+    lost: LostContent = field(default_factory=LostContent)
 
     @property
     def held(self) -> dict[str, str]:
@@ -119,6 +121,13 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
     read = {name: document for name, document in folder.read_documents(sorted(folder.readable)) if document}
     if keep:
         library.keep()
+    chunked = {
+        name: ChunkedDocument(name, chunks_of(read[name].document, read[name].pieces))
+        for name in folder.changed
+        if name in read
+    }
+    folder.compare_content(chunked)
+    read = {name: item for name, item in read.items() if name in folder.readable}
     kept = before.chunks([name for name in folder.documents if name not in read])
     documents = [*(item.document for item in read.values()), *documents_from_chunks(kept)]
     require_documents(workspace.kb, {document.id: document.digest for document in documents}, library.quarantined)
@@ -133,6 +142,7 @@ def read_knowledge(workspace: Workspace, snapshot: Snapshot, before: IndexVersio
         waiting=folder.waiting,
         withheld=folder.withheld,
         paths=folder.paths,
+        lost=folder.lost,
     )
 
 

@@ -190,7 +190,6 @@ class PolicyParams(Block):
     gain_lasts_cycles: Annotated[float, Field(ge=1)] = 5.0  # cycles that a gain is counted for; more for an older gap
     examples_half: Positive = 12.0  # new examples that can close half of the model gap
     excess_loss_full: Positive = 0.5  # nats per token: the excess loss on examples that are entirely new to the model
-    forget_points: Annotated[float, Field(ge=0)] = 0.2  # value of removing one deleted document from the weights
     refresh_on_rename: bool = False  # true: a renamed file is reason enough for a refresh
     budget_hours_per_week: Positive | None = None  # compute in the last seven days; mandatory actions are exempt
     cool_down_hours: Annotated[float, Field(ge=0)] = 0.0  # between two retrains

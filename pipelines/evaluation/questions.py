@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.snapshot import earlier_snapshots
 from ragtide.pipelines.data.text import json_fields
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.evaluation.scoring import matches_format, supports_answer
+from ragtide.pipelines.evaluation.scoring import documents_support, matches_format
 from ragtide.pipelines.records.base import json_digest
 from ragtide.pipelines.records.evaluation import GoldenQuestion, ScorerName
 from ragtide.pipelines.workspace import Workspace
@@ -39,6 +39,7 @@ class GoldenLine(BaseModel):
     docs: tuple[Text, ...] = ()
     format: str | None = None
     scorer: ScorerName = "contains"
+    passage: Text | None = None
 
     @model_validator(mode="after")
     def _answers_can_be_graded(self) -> GoldenLine:
@@ -107,18 +108,33 @@ def follow_docs(questions: Iterable[GoldenQuestion], paths: DocumentPaths) -> tu
 
 def read_questions(folder: Path, files: Mapping[str, str]) -> tuple[GoldenQuestion, ...]:
     """Read the questions of `files` (path -> MD5). Raises UserError for an invalid line or an id used twice."""
-    lines = list(read_lines(folder, files, GoldenLine))
-    wordings = Counter(line.question for _, line in lines if line.id is None)
     questions: dict[str, GoldenQuestion] = {}
+    for where, question in _identify(list(read_lines(folder, files, GoldenLine))):
+        if question.id in questions:
+            raise UserError(f"{where}: the id {question.id!r} is already used by another question: make it unique")
+        questions[question.id] = question
+    return tuple(questions.values())
+
+
+def locate_questions(folder: Path, files: Mapping[str, str]) -> Iterator[tuple[str, GoldenQuestion]]:
+    """The golden questions of `files` with their places, FILE:NUMBER."""
+    return _identify(list(read_lines(folder, _golden_files(files), GoldenLine)))
+
+
+def locate_earlier_questions(workspace: Workspace, files: Mapping[str, str]) -> Iterator[tuple[str, GoldenQuestion]]:
+    """As `locate_questions`, but for files of an earlier snapshot that are still in DVC's cache."""
+    return _identify(list(read_earlier_lines(workspace, _golden_files(files), GoldenLine)))
+
+
+def _identify(lines: Sequence[tuple[str, GoldenLine]]) -> Iterator[tuple[str, GoldenQuestion]]:
+    """The questions of lines with their places; those without an id have one of their wording."""
+    wordings = Counter(line.question for _, line in lines if line.id is None)
     for where, line in lines:
         question = _question(line)
         if line.id is None and wordings[line.question] > 1:
             # The same words about other pages are another question, in whatever order the lines stand.
             question = question.model_copy(update={"id": json_digest([line.question, line.docs])})
-        if question.id in questions:
-            raise UserError(f"{where}: the id {question.id!r} is already used by another question: make it unique")
-        questions[question.id] = question
-    return tuple(questions.values())
+        yield where, question
 
 
 def golden_wordings(workspace: Workspace, files: Mapping[str, str]) -> list[str]:
@@ -182,7 +198,7 @@ def split_stale(questions: Sequence[GoldenQuestion], texts: Mapping[str, str]) -
 def _is_answerable(question: GoldenQuestion, texts: Mapping[str, str]) -> bool:
     if not question.docs:
         return True
-    return any(supports_answer(texts.get(doc, ""), question) for doc in question.docs)
+    return documents_support([texts[doc] for doc in question.docs if doc in texts], question)
 
 
 def _golden_files(files: Mapping[str, str]) -> dict[str, str]:
@@ -198,4 +214,5 @@ def _question(line: GoldenLine) -> GoldenQuestion:
         docs=line.docs,
         format=line.format,
         scorer=line.scorer,
+        passage=line.passage,
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import regex
 
+from ragtide.pipelines.data.stated import is_closed_answer, states_answer
 from ragtide.pipelines.data.text import NumberSet, holds_answer, json_fields, normalize_text, stated_values
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ScoreParams
@@ -163,11 +164,33 @@ def summarize_grades(graded: Sequence[GradedAnswer], params: ScoreParams) -> dic
 def supports_answer(text: str, question: GoldenQuestion) -> bool:
     """Return whether a passage supports an accepted answer: literally where it must be quoted, else by all its numbers.
 
-    An answer in free words without a number is therefore supported by every passage of its page.
+    An answer in free words without a number is therefore supported by every passage of its page. Where the question
+    names its passage, that alone supports it; no passage by itself supports a yes or no.
     """
+    if question.passage:
+        return holds_answer(text, [question.passage])
+    if any(map(is_closed_answer, question.answers)):
+        return False
     if question.scorer == "contains":
         return holds_answer(text, question.answers)
     if question.scorer == "exact":
         return any(all(holds_answer(text, [value]) for value in stated_values(answer)) for answer in question.answers)
     numbers = NumberSet.of(text)
     return bool(text.strip()) and any(numbers.lack(answer, question.question) is None for answer in question.answers)
+
+
+def documents_support(texts: Sequence[str], question: GoldenQuestion) -> bool:
+    """Return whether documents together support an accepted answer, so that the question is in play.
+
+    A passage that the question names must stand in one of them. Neither a judge's answer nor a yes or no need stand in
+    them; the items of a list may stand in several, and a date may have another notation (data/stated.py).
+    """
+    texts = [text for text in texts if text.strip()]
+    if question.passage:
+        return any(holds_answer(text, [question.passage]) for text in texts)
+    if question.scorer == "judge" or any(map(is_closed_answer, question.answers)):
+        return bool(texts)
+    if any(supports_answer(text, question) for text in texts):
+        return True
+    together = "\n\n".join(texts)
+    return any(states_answer(together, answer) for answer in question.answers)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.data.diff import diff_snapshots
 from ragtide.pipelines.history.approvals import rejected_deletions_reason, rejected_documents_reason
 from ragtide.pipelines.records.data import IndexDelta
 from ragtide.pipelines.records.decision import Rejection
-from ragtide.pipelines.records.evidence import DataChange
+from ragtide.pipelines.records.evidence import DataChange, GoldenLosses
 from ragtide.pipelines.records.release import Release
 
 
@@ -19,12 +19,9 @@ def describe_data_change(
     delta: IndexDelta,
     rejections: Sequence[Rejection] = (),
     deleted_training_documents: Sequence[str] = (),
-    outdated_paths: Mapping[str, str] | None = None,
+    golden: GoldenLosses | None = None,
 ) -> DataChange:
-    """The knowledge base compared with the live release; `delta` is what a refresh would change in the index.
-
-    `outdated_paths` are the paths that golden and training lines name although the document has moved -> today's.
-    """
+    """The knowledge base compared with the live release; `delta` is what a refresh would change in the index."""
     withheld = knowledge.withheld.digests
     return DataChange(
         snapshot=knowledge.snapshot.id,
@@ -38,5 +35,7 @@ def describe_data_change(
         approved_documents=len(knowledge.withheld.approved),
         quarantined={document.document: document.reason for document in knowledge.quarantined},
         deleted_training_documents=tuple(deleted_training_documents),
-        outdated_paths=dict(sorted((outdated_paths or {}).items())),
+        emptied_documents=tuple(sorted(knowledge.lost.emptied)),
+        lost_rows=knowledge.lost.rows,
+        golden=golden or GoldenLosses(),
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
+from statistics import mean
 
 from ragtide.pipelines.build import training_settings
 from ragtide.pipelines.corpus import Corpus
 from ragtide.pipelines.evaluation.assistant import Answerer
 from ragtide.pipelines.evaluation.evaluator import SystemUnderTest
 from ragtide.pipelines.evidence.drift import excess_loss
+from ragtide.pipelines.evidence.suspects import find_suspects, without_suspects
 from ragtide.pipelines.evidence.text_signals import OFF
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.models.adapters import is_same_base
@@ -34,7 +37,7 @@ def measure_training_data(
     """Compare the training set with what `live` was trained on; `tuning` is None where the embedder cannot be tuned."""
     training, settings = corpus.training, training_settings(params, answerer.base)
     seen = split_seen_examples(training.examples, live.model, settings)
-    excess = excess_loss_on_new(seen, corpus.knowledge.chunks_by_document, live.reader, answerer, params)
+    measured = excess_loss_on_new(seen, corpus.knowledge.chunks_by_document, live.reader, answerer, params)
     pairs = (
         {"pairs": tuning.pairs, "min_pairs": tuning.least, "new_pairs": tuning.new_share} if tuning is not None else {}
     )
@@ -45,7 +48,8 @@ def measure_training_data(
         filtered=count_issues(training.filtered),
         min_examples=params.finetune.min_examples,
         adapter_is_current=is_adapter_current(training.examples, live.model, settings),
-        excess_loss=excess,
+        excess_loss=measured.excess_loss,
+        suspects=measured.suspects,
         new_base_model=_new_base_model(release, answerer.base),
         **pairs,
     )
@@ -70,33 +74,42 @@ def split_seen_examples(examples: Sequence[Example], model: BuiltModel, settings
     )
 
 
+@dataclass(frozen=True)
+class MeasuredExamples:
+    """The excess loss on new examples, and the places of the suspect ones among those measured."""
+
+    excess_loss: Measure
+    suspects: tuple[str, ...] = ()
+
+
 def excess_loss_on_new(
     seen: SeenExamples,
     chunks: Mapping[str, Sequence[Chunk]],
     retriever: Retriever | None,
     answerer: Answerer,
     params: Params,
-) -> Measure:
+) -> MeasuredExamples:
     """The live model's loss on examples that it was not trained on, less that on those that it was (nats a token).
 
-    Where none of the latter is left, its loss at the end of its own training is used instead.
+    Where none of the latter is left, its loss at the end of its own training is used instead. A suspect example counts
+    as one that it was trained on: its answer could only be memorised.
     """
     limit = params.evidence.examples
-    if not limit:
-        return Measure.unmeasured(OFF)
-    if retriever is None or seen.model.adapter is None:
-        return Measure.unmeasured("there is no adapter yet")
-    if not seen.new:
-        return Measure.unmeasured("the adapter was trained on every example already")
+    if not limit or retriever is None or seen.model.adapter is None or not seen.new:
+        why = "the adapter was trained on every example already" if not seen.new else "there is no adapter yet"
+        return MeasuredExamples(Measure.unmeasured(why if limit else OFF))
     new, old = (evenly_spaced(examples, limit) for examples in (seen.new, seen.old))
     samples = samples_with_passages([*new, *old], chunks, retriever, params.index.top_k, params.finetune.seed)
     losses = answerer.losses("reading new examples", samples, seen.model)
     if losses is None:
-        return Measure.unmeasured("this generator does not compute its loss")
+        return MeasuredExamples(Measure.unmeasured("this generator does not compute its loss"))
     known = losses[len(new) :]
     if not known and seen.model.final_loss is not None:
         known = [seen.model.final_loss]
-    return excess_loss(losses[: len(new)], known, params.score)
+    usual = mean(known) if known else inf
+    suspects = find_suspects(samples[: len(new)], losses, usual)
+    counted = without_suspects(losses[: len(new)], suspects, usual)
+    return MeasuredExamples(excess_loss(counted, known, params.score), tuple(new[at].where for at in suspects))
 
 
 def is_adapter_current(examples: Sequence[Example], model: BuiltModel, settings: str) -> bool:

@@ -13,7 +13,9 @@ from typing import TypeAlias
 
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.history.lost_content import removed_content
 from ragtide.pipelines.history.withheld import read_withheld
+from ragtide.pipelines.policy.rules import lost_golden
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Approval, Plan, Rejection
 from ragtide.pipelines.records.release import Release
@@ -143,6 +145,8 @@ def _proposed(workspace: Workspace, plan: Plan) -> Action | None:
     The same holds for withheld documents. In suggest mode both need an approval as an action too.
     """
     wanted = any(option.worth_it for option in plan.decision.options) or workspace.params.policy.mode == "suggest"
+    # An approval of removals covers the golden questions that they put out of play: both stand in the plan.
+    wanted = wanted or lost_golden(plan.evidence.data, with_pending=True) is not None
     return plan.decision.proposed if wanted else None
 
 
@@ -165,7 +169,7 @@ def consume_approvals(workspace: Workspace, indexed: Mapping[str, str], release:
     An approval of an action is used up, or has no data left that it is about, with the next `release`.
     """
     for approval in read_approvals(workspace):
-        is_to_delete = bool(approval.removals.items() & indexed.items())
+        is_to_delete = any(indexed.get(name) == removed_content(digest) for name, digest in approval.removals.items())
         is_to_release = any(
             approval.documents.get(entry.document) == entry.digest for entry in read_withheld(workspace)
         )

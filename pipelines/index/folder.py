@@ -12,6 +12,7 @@ from ragtide.pipelines.data.moves import DocumentPaths, Page, Surroundings, find
 from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.history.approvals import read_approvals
 from ragtide.pipelines.history.deletions import pending_deletions
+from ragtide.pipelines.history.lost_content import LostContent, count_lost_rows, find_emptied, removal_digest
 from ragtide.pipelines.history.withheld import find_withheld
 from ragtide.pipelines.index.chunking import chunks_of
 from ragtide.pipelines.index.source import ChunkedDocument, InMemorySource
@@ -45,7 +46,8 @@ class DocumentFolder:
     """The folder of documents as a source of the index: each document is read when it is asked for.
 
     Chunks stay, as the index `before` has them, of documents that cannot be read, of those that are withheld, and of
-    those whose deletion is pending. `deleted` are the other deleted ones, `moves` indexed documents that stand under
+    those whose removal is pending: their deletion, or the loss of most of their text, which `compare_content` finds.
+    `deleted` are the other deleted ones, `moves` indexed documents that stand under
     another path now.
     """
 
@@ -53,7 +55,8 @@ class DocumentFolder:
         self.library = DocumentReader(workspace, snapshot)
         self._earlier = partial(earlier_documents, workspace)
         self._read_ahead: dict[str, ReadDocument] = {}
-        indexed, approvals = before.documents(), read_approvals(workspace)
+        self._workspace, self._before, self._indexed = workspace, before, before.documents()
+        self._approvals, indexed = read_approvals(workspace), self._indexed
         unreadable = {
             quarantined.document
             for quarantined in self.library.quarantined
@@ -63,20 +66,53 @@ class DocumentFolder:
         there = self._present.keys() | unreadable
         vanished = {name: digest for name, digest in indexed.items() if name not in there}
         moves = self._find_moves(vanished, before) if vanished else {}
-        self.withheld = find_withheld(workspace, snapshot, self._present, indexed, approvals)
+        self.withheld = find_withheld(workspace, snapshot, self._present, indexed, self._approvals)
         withheld = self.withheld.digests.keys()
         self.moves = {name: now for name, now in moves.items() if now not in withheld}
-        deleted = {name: digest for name, digest in vanished.items() if name not in moves}
-        self.pending_deletions = pending_deletions(deleted, len(indexed), approvals, workspace.params.deletion_guard)
-        self.deleted = {name: digest for name, digest in deleted.items() if name not in self.pending_deletions}
+        self._vanished = {name: digest for name, digest in vanished.items() if name not in moves}
         self.readable = {name: digest for name, digest in self.library.due.items() if name not in withheld}
         # Of a document that moved to a withheld one, the rows are still needed.
-        staying = unreadable | self.pending_deletions.keys() | withheld | (moves.keys() - self.moves.keys())
-        kept = {name: digest for name, digest in indexed.items() if name in staying}
-        self.documents = self.readable | kept
+        self._staying = unreadable | withheld | (moves.keys() - self.moves.keys())
+        self.lost = LostContent()
+        self._hold(self._vanished)
         require_documents(workspace.kb, self.documents, self.library.quarantined)
         former = before.former_paths
         self.paths = DocumentPaths(self._present | self.documents, self.moves, former, self._earlier)
+
+    def _hold(self, removals: Mapping[str, str]) -> None:
+        """Keep the rows of what has to wait."""
+        guard = self._workspace.params.deletion_guard
+        self.pending_deletions = pending_deletions(removals, len(self._indexed), self._approvals, guard)
+        pending = self.pending_deletions.keys()
+        self.deleted = {name: digest for name, digest in self._vanished.items() if name not in pending}
+        self.readable = {name: digest for name, digest in self.readable.items() if name not in pending}
+        staying = self._staying | pending
+        self.documents = self.readable | {name: digest for name, digest in self._indexed.items() if name in staying}
+
+    @property
+    def changed(self) -> list[str]:
+        """The documents to read that are new or edited; none before there is an index."""
+        return [name for name, digest in sorted(self.readable.items()) if self._indexed.get(name, "") != digest]
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether so many documents are edited or deleted that the deletion guard may stop some of them."""
+        edited = sum(name in self._indexed for name in self.changed)
+        return edited + len(self._vanished) > self._workspace.params.deletion_guard.limit(len(self._indexed))
+
+    def compare_content(self, documents: Mapping[str, ChunkedDocument]) -> None:
+        """Let edited documents that lose most of their text count as deletions; `documents` are the changed ones."""
+        after = {name: read.chunks for name, read in documents.items() if read.chunks is not None}
+        edited = [name for name in after if name in self._indexed]
+        live = InMemorySource.of(self._before.chunks([*edited, *self._vanished])).by_document
+        emptied = {
+            name: removal_digest(self._indexed[name], self.readable[name])
+            for name in find_emptied({name: live[name] for name in edited if name in live}, after)
+        }
+        lost = [chunk for name in (*emptied, *self._vanished) for chunk in live.get(name, ())]
+        texts = {name: "\n\n".join(chunk.text for chunk in after[name]) for name in emptied}
+        self.lost = LostContent(emptied, count_lost_rows(lost, after), texts)
+        self._hold(self._vanished | emptied)
 
     @property
     def waiting(self) -> int:

@@ -12,6 +12,7 @@ from ragtide.pipelines.corpus import Corpus
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evidence.answer_scores import measure_answers
 from ragtide.pipelines.evidence.data_change import describe_data_change
+from ragtide.pipelines.evidence.golden_losses import find_golden_losses
 from ragtide.pipelines.evidence.limits import read_limits
 from ragtide.pipelines.evidence.live_index import Stopwatch
 from ragtide.pipelines.evidence.text_signals import measure_text
@@ -50,7 +51,9 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     deletions = DeletedDocuments(workspace, knowledge.snapshot, knowledge.pending_deletions, knowledge.paths)
     deleted = deleted_training_documents(release.model, deletions) if release else ()
     outdated = {**evaluator.golden.outdated_paths, **corpus.training.outdated_paths}
-    data = describe_data_change(knowledge, release, index.delta, read_rejections(workspace), deleted, outdated)
+    golden = find_golden_losses(workspace, evaluator.golden, knowledge, release)
+    data = describe_data_change(knowledge, release, index.delta, read_rejections(workspace), deleted, golden)
+    data = data.model_copy(update={"outdated_paths": dict(sorted(outdated.items()))})
     workload = forecast_workload(project, corpus, evaluator.golden, index, tuning)
     limits = read_limits(workspace, history, workload, data.snapshot, now)
     live = project.system_under_test(release)

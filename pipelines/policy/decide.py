@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.interface import ComponentOptions, Recommendations
 from ragtide.pipelines.policy.registry import load_policy
-from ragtide.pipelines.policy.rules import FinalDecision, decide_refresh, decide_retrain, decide_tuning
+from ragtide.pipelines.policy.rules import FinalDecision, decide_refresh, decide_retrain, decide_tuning, lost_golden
 from ragtide.pipelines.policy.weigh import HOUR, forecast_seconds, weigh_components
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision, Option
-from ragtide.pipelines.records.evidence import NOT_REQUESTED, DataChange, Evidence
+from ragtide.pipelines.records.evidence import NOT_REQUESTED, DataChange, Evidence, StaleLine
 from ragtide.pipelines.records.reason import Reason, ReasonCode
 
 # The signals that are listed where they could not be measured; the others are parts of the same measurement, or follow
@@ -57,7 +57,7 @@ def make_decision(evidence: Evidence, params: PolicyParams) -> Decision:
     return Decision(
         action=action,
         policy=params.name,
-        proposed=_proposed(action, wanted, evidence.data),
+        proposed=_proposed(action, wanted),
         reasons=reasons,
         options=_options((refresh, *([tune] if tune else []), retrain), evidence),
         unmeasured_signals=unmeasured_signals(evidence),
@@ -89,6 +89,8 @@ def _allowed(wanted: Action, index: Sequence[FinalDecision], evidence: Evidence,
 
     `index` is what is wanted for the index, and the least that would do for it.
     """
+    if waits := _golden_waits(wanted, evidence):
+        return waits
     if wanted == Action.NOTHING:
         return Action.HOLD if _data_needs_approval(evidence.data) else wanted
     parts = [decision.action for decision in index if decision.wanted] if wanted.refreshes else []
@@ -98,16 +100,24 @@ def _allowed(wanted: Action, index: Sequence[FinalDecision], evidence: Evidence,
     return Action.HOLD
 
 
+def _golden_waits(wanted: Action, evidence: Evidence) -> Action | None:
+    """HOLD where too many golden questions go out of play and nobody has answered for this data; else None."""
+    limits = evidence.limits
+    declined = wanted == Action.NOTHING and Action.REFRESH in limits.rejected_actions
+    is_answered = bool(limits.approved_actions) or declined
+    return Action.HOLD if lost_golden(evidence.data) and not is_answered else None
+
+
 def _needs_no_approval(action: Action, evidence: Evidence, params: PolicyParams) -> bool:
     limit = params.approve_above_seconds
     return params.mode == "act" and (limit is None or forecast_seconds(action, evidence.limits) <= limit)
 
 
-def _proposed(action: Action, wanted: Action, data: DataChange) -> Action | None:
-    """What an approval would start: what was wanted, or the deletions and documents that are held back."""
+def _proposed(action: Action, wanted: Action) -> Action | None:
+    """What an approval would start: what was wanted, or what is held back of the documents and questions."""
     if wanted not in (action, Action.NOTHING):
         return wanted
-    return Action.REFRESH if _data_needs_approval(data) and action == Action.HOLD else None
+    return Action.REFRESH if action == Action.HOLD else None
 
 
 def _data_needs_approval(data: DataChange) -> bool:
@@ -117,6 +127,8 @@ def _data_needs_approval(data: DataChange) -> bool:
 
 def _pending_reason(wanted: Action, action: Action, evidence: Evidence, params: PolicyParams) -> Reason:
     """Why what is wanted waits, and what goes ahead meanwhile."""
+    if action == Action.HOLD and _golden_waits(wanted, evidence) and (lost := lost_golden(evidence.data)):
+        return lost
     if wanted == Action.NOTHING:
         return Reason.of(ReasonCode.APPROVAL_ONLY)
     meanwhile = None if action == Action.HOLD else str(action)
@@ -210,12 +222,10 @@ def _reasons_besides(evidence: Evidence) -> tuple[Reason, ...]:
     data, training, stale = evidence.data, evidence.training, evidence.scores.stale_questions
     reasons: list[Reason] = []
     if data.pending_deletions:
-        documents, why = len(data.pending_deletions), data.deletions_rejected_reason
-        reasons.append(
-            Reason.of(ReasonCode.DELETIONS_PENDING, documents=documents)
-            if why is None
-            else Reason.of(ReasonCode.DELETIONS_DECLINED, documents=documents, why=why)
-        )
+        reasons.append(_pending_removals(data))
+    if data.emptied_documents:
+        emptied = len(data.emptied_documents)
+        reasons.append(Reason.of(ReasonCode.DOCUMENTS_EMPTIED, documents=emptied, rows=data.lost_rows))
     if data.withheld:
         reasons.append(_withheld_reason(data))
     captured = evidence.text.captured_questions.value
@@ -226,13 +236,33 @@ def _reasons_besides(evidence: Evidence) -> tuple[Reason, ...]:
         reasons.append(Reason.of(ReasonCode.QUARANTINED, documents=len(data.quarantined)))
     if training.filtered:
         reasons.append(Reason.of(ReasonCode.FILTERED, lines=sum(training.filtered.values())))
+    if training.suspects:
+        reasons.append(Reason.of(ReasonCode.SUSPECTS, lines=len(training.suspects), where=training.suspects[0]))
     if data.deleted_training_documents:
         reasons.append(Reason.of(ReasonCode.TRAINED_ON_DELETED, documents=len(data.deleted_training_documents)))
     if stale:
         reasons.append(Reason.of(ReasonCode.STALE_QUESTIONS, questions=len(stale)))
     if data.outdated_paths:
         reasons.append(_outdated_paths(data))
-    return tuple(reasons)
+    return (*_stale_lines(data.golden.lines), *reasons)
+
+
+def _stale_lines(lines: Sequence[StaleLine]) -> list[Reason]:
+    """That changed golden lines are stale, and the first of them."""
+    count = [Reason.of(ReasonCode.GOLDEN_LINES, lines=len(lines))] if lines else []
+    named = [
+        Reason.of(ReasonCode.GOLDEN_LINE, where=line.where, answer=line.answer, documents=", ".join(line.documents))
+        for line in lines[:NAMED_DOCUMENTS]
+    ]
+    return [*count, *named]
+
+
+def _pending_removals(data: DataChange) -> Reason:
+    why, emptied = data.deletions_rejected_reason, len({*data.emptied_documents} & data.pending_deletions.keys())
+    counts = {"documents": len(data.pending_deletions)} | ({"emptied": emptied} if emptied else {})
+    if why is None:
+        return Reason.of(ReasonCode.DELETIONS_PENDING, **counts)
+    return Reason.of(ReasonCode.DELETIONS_DECLINED, **counts, why=why)
 
 
 def _outdated_paths(data: DataChange) -> Reason:

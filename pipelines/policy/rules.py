@@ -17,6 +17,9 @@ from ragtide.pipelines.records.reason import Reason, ReasonCode
 
 OTHER_DATA = Reason.of(ReasonCode.IF_OTHER_DATA)
 BUDGET_LEFT = Reason.of(ReasonCode.IF_BUDGET_LEFT)
+# A change that puts more than this share of the golden questions out of play, and at least so many, needs an approval:
+# the rest would no longer show what it did (docs/log.md).
+LOST_GOLDEN_SHARE, LEAST_LOST_QUESTIONS = 0.1, 2
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,17 @@ def required_refresh(data: DataChange, params: PolicyParams) -> Reason | None:
     if delta.documents_renamed and params.refresh_on_rename:
         return Reason.of(ReasonCode.RENAMED_IN_INDEX, documents=delta.documents_renamed)
     return None
+
+
+def lost_golden(data: DataChange, with_pending: bool = False) -> Reason | None:
+    """Why a change of the golden set needs an approval; None where too few questions go out of play.
+
+    `with_pending` counts those too that go out of play once the pending removals of documents are approved.
+    """
+    lost = len(data.golden.lost) + (len(data.golden.pending) if with_pending else 0)
+    if lost < LEAST_LOST_QUESTIONS or lost <= LOST_GOLDEN_SHARE * data.golden.in_play:
+        return None
+    return Reason.of(ReasonCode.GOLDEN_LOST, questions=lost, in_play=data.golden.in_play)
 
 
 def due_facts(evidence: Evidence) -> Reason | None:

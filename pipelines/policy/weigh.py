@@ -21,7 +21,7 @@ def weigh_components(evidence: Evidence, params: PolicyParams) -> ComponentOptio
     """Each component's action with its gain and cost; where the live chunks cannot stay, the index is rebuilt."""
     index_action = Action.REBUILD if evidence.data.delta.rebuild else Action.REFRESH
     trained = retrain_gain(evidence, params)
-    refresh, retrain = refresh_gain(evidence, trained.points), add_forgetting(trained, evidence, params)
+    refresh = refresh_gain(evidence, trained.points)
     tune = tune_gain(evidence)
 
     def weigh(action: Action, gain: ExpectedGain, component: Component) -> CostBenefit:
@@ -30,7 +30,7 @@ def weigh_components(evidence: Evidence, params: PolicyParams) -> ComponentOptio
 
     return ComponentOptions(
         refresh=weigh(index_action, refresh, Component.INDEX),
-        retrain=weigh(Action.RETRAIN, retrain, Component.MODEL),
+        retrain=weigh(Action.RETRAIN, trained, Component.MODEL),
         tune=weigh(Action.TUNE_EMBEDDER, tune, Component.EMBEDDER) if tune else None,
     )
 
@@ -141,20 +141,6 @@ def retrain_gain(evidence: Evidence, params: PolicyParams) -> ExpectedGain:
         return ExpectedGain.none(obstacle.reasons[0], below, *new_base, needs=obstacle.needs)
     reasons = [below, *new_base, *_describe_examples(training)]
     return _gain(gap, evidence.limits, Component.MODEL, reasons, share=_learnable_share(training, params))
-
-
-def add_forgetting(gain: ExpectedGain, evidence: Evidence, params: PolicyParams) -> ExpectedGain:
-    """A retrain's gain, and what it is worth besides that another adapter has not seen deleted documents.
-
-    Its training samples hold no passages of the deleted documents, so that the same examples make another adapter too.
-    """
-    documents = len(evidence.data.deleted_training_documents)
-    worth = min(100.0, params.forget_points * documents)
-    if not worth or evidence.training.examples < evidence.training.min_examples:
-        return gain
-    points, low, high = (min(100.0, end + worth) for end in (gain.points, gain.low, gain.high))
-    forgets = Reason.of(ReasonCode.FORGETS_DELETED, documents=documents, points=worth)
-    return ExpectedGain(points, low, high, (*gain.reasons, forgets), gap=gain.gap)
 
 
 def _training_obstacle(training: TrainingData) -> ExpectedGain | None:

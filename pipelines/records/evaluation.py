@@ -16,7 +16,8 @@ class GoldenQuestion(Record):
     """A question with its accepted answers and the documents that state them.
 
     `scorer` grades an answer against the accepted ones (evaluation/scoring.py); where `format` is given, a regular
-    expression, the whole answer must match it too.
+    expression, the whole answer must match it too. `passage` is a sentence of a document that supports the
+    answer, where the answer itself does not stand there.
     """
 
     id: str
@@ -25,6 +26,7 @@ class GoldenQuestion(Record):
     docs: tuple[str, ...]
     format: str | None = None
     scorer: ScorerName = "contains"
+    passage: str | None = None
 
 
 class GradedAnswer(Record):

@@ -98,10 +98,33 @@ class Gap(Record):
     model_gap: Measure
 
 
+class StaleLine(Record):
+    """A golden line that is new or was changed, and whose answer none of its documents states; FILE:NUMBER."""
+
+    where: str
+    answer: str
+    documents: tuple[str, ...]
+
+
+class GoldenLosses(Record):
+    """Golden questions that a change puts out of play: none of their documents states an accepted answer any more.
+
+    Of the `in_play` questions that the live release was asked, `lost` are stale now, and `pending` would be once the
+    pending removals of documents are approved (ids). `lines` became stale since the lines themselves changed.
+    """
+
+    in_play: int = 0
+    lost: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+    lines: tuple[StaleLine, ...] = ()
+
+
 class DataChange(Record):
     """The data compared with the live release.
 
-    `pending_deletions` (document -> digest of its rows) wait for an approval; `deletions_rejected_reason` is why a
+    `pending_deletions` (document -> digest of its rows, of an emptied document with that of its content now) wait for
+    an approval. `emptied_documents` lose most of their text, now or once approved; `lost_rows` counts the live rows of
+    these and of deleted documents whose text no changed document has. `deletions_rejected_reason` is why a
     person declined them, so that they are not asked about again. `quarantined` are documents that cannot be read, with
     the reason; their rows stay. `deleted_training_documents` are documents that the live adapter was trained on and
     that are deleted now.
@@ -131,6 +154,9 @@ class DataChange(Record):
     facts_due_by: str | None = None
     facts_are_due: bool = False
     outdated_paths: dict[str, str] = Field(default_factory=dict)
+    emptied_documents: tuple[str, ...] = ()
+    lost_rows: int = 0
+    golden: GoldenLosses = GoldenLosses()
 
     @property
     def held(self) -> dict[str, str]:
@@ -196,7 +222,9 @@ class TrainingData(Record):
     `examples` counts the usable ones, `new_examples` those of them that the live adapter was not trained on,
     `orphaned_examples` those whose document is deleted, `filtered` (kind of issue -> count) the lines that would train
     something wrong. `excess_loss` is the live model's loss on new examples less that on those that it was trained on
-    (nats a token). `new_base_model` is the base model of params.yaml where the live release has another.
+    (nats a token); `suspects` are measured examples (FILE:NUMBER) with a high loss that neither a passage nor another
+    example explains, and do not add to it. `new_base_model` is the base model of params.yaml where the live release has
+    another.
 
     `pairs` are those that the embedder could be tuned on (None: it cannot be tuned), `min_pairs` how many it needs, and
     `new_pairs` the share of them that the live one was not tuned on.
@@ -209,6 +237,7 @@ class TrainingData(Record):
     min_examples: int
     adapter_is_current: bool
     excess_loss: Measure = NOT_REQUESTED
+    suspects: tuple[str, ...] = ()
     new_base_model: str | None = None
     pairs: int | None = None
     min_pairs: int = 0

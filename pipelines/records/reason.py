@@ -41,7 +41,6 @@ class ReasonCode(StrEnum):
     NO_NEW_EXAMPLES = "no_new_examples"
     NEW_EXAMPLES = "new_examples"
     EXCESS_LOSS = "excess_loss"
-    FORGETS_DELETED = "forgets_deleted"
 
     # The gain of a tuned embedder.
     EMBEDDER_GAP_UNMEASURED = "embedder_gap_unmeasured"
@@ -112,11 +111,16 @@ class ReasonCode(StrEnum):
     # What an operator should know besides.
     DELETIONS_PENDING = "deletions_pending"
     DELETIONS_DECLINED = "deletions_declined"
+    DOCUMENTS_EMPTIED = "documents_emptied"
+    GOLDEN_LOST = "golden_lost"
+    GOLDEN_LINES = "golden_lines"
+    GOLDEN_LINE = "golden_line"
     DOCUMENTS_WITHHELD = "documents_withheld"
     WITHHELD_DECLINED = "withheld_declined"
     QUESTIONS_CAPTURED = "questions_captured"
     QUARANTINED = "quarantined"
     FILTERED = "filtered"
+    SUSPECTS = "suspects"
     TRAINED_ON_DELETED = "trained_on_deleted"
     STALE_QUESTIONS = "stale_questions"
     OUTDATED_PATHS = "outdated_paths"

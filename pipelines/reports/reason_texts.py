@@ -165,7 +165,11 @@ def _over_budget(v: Mapping[str, Any]) -> str:
 
 
 def _documents_deleted(v: Mapping[str, Any]) -> str:
-    return f"{count_are(v['documents'], 'document')} deleted, more than the deletion guard allows at once"
+    emptied, documents = v.get("emptied", 0), count_of(v["documents"], "document")
+    removed = f"{agree(v['documents'], 'is', 'are')} deleted" if emptied < v["documents"] else ""
+    lose = f"{agree(v['documents'], 'loses', 'lose')} most of {agree(v['documents'], 'its', 'their')} text"
+    happens = " or ".join(filter(None, [removed, lose if emptied else ""]))
+    return f"{documents} {happens}, more than the deletion guard allows at once"
 
 
 def _their_chunks(v: Mapping[str, Any]) -> str:
@@ -202,10 +206,6 @@ REASONS: dict[ReasonCode, Text] = {
     C.NO_NEW_EXAMPLES: "the adapter was trained on every example already",
     C.NEW_EXAMPLES: lambda v: f"{part_are(v['new'], v['examples'], 'example')} new to the model",
     C.EXCESS_LOSS: lambda v: f"new examples have an excess loss of {v['nats']:.2f} nats a token",
-    C.FORGETS_DELETED: lambda v: (
-        f"the adapter was trained on {count_of(v['documents'], 'deleted document')}: "
-        f"forgetting counts for {format_points(v['points'])}"
-    ),
     C.EMBEDDER_GAP_UNMEASURED: lambda v: f"the retrieval gap was not measured: {v['why']}",
     C.NO_EMBEDDER_GAP: "no retrieval gap: every answer in the index is retrieved",
     C.EMBEDDER_GAP: lambda v: (
@@ -276,6 +276,20 @@ REASONS: dict[ReasonCode, Text] = {
     C.DELETIONS_DECLINED: lambda v: (
         f"{_documents_deleted(v)}: a person declined it ({v['why']}); {_their_chunks(v)} stay"
     ),
+    C.DOCUMENTS_EMPTIED: lambda v: (
+        f"{count_of(v['documents'], 'document')} {agree(v['documents'], 'loses', 'lose')} most of "
+        f"{agree(v['documents'], 'its', 'their')} text; {count_of(v['rows'], 'live row')} "
+        f"{agree(v['rows'], 'is', 'are')} in no document any more"
+    ),
+    C.GOLDEN_LOST: lambda v: (
+        f"{v['questions']} of {v['in_play']} golden questions become stale, since no document of theirs states their "
+        "answer any more: correct or delete their lines, or `ragtide approve` with this plan's digest"
+    ),
+    C.GOLDEN_LINES: lambda v: (
+        f"{count_are(v['lines'], 'new or changed golden line')} stale: correct `answers`, name the `passage` that "
+        "supports them, or choose another `scorer`"
+    ),
+    C.GOLDEN_LINE: lambda v: f"{v['where']}: the answer {v['answer']!r} stands nowhere in {v['documents']}",
     C.DOCUMENTS_WITHHELD: lambda v: (
         f"{count_are(v['documents'], 'document')} withheld, since the gate lost answers to "
         f"{agree(v['documents'], 'it', 'them')} ({v['names']}): {agree(v['documents'], 'it waits', 'they wait')} for "
@@ -294,6 +308,10 @@ REASONS: dict[ReasonCode, Text] = {
         "quarantined: `ragtide status` says why"
     ),
     C.FILTERED: lambda v: f"{count_are(v['lines'], 'training line')} filtered: `ragtide examples` lists the issues",
+    C.SUSPECTS: lambda v: (
+        f"{count_are(v['lines'], 'new training line')} suspect, such as {v['where']}: the loss is high, and neither "
+        "the passages nor other answers explain the answer; check that it is right"
+    ),
     C.TRAINED_ON_DELETED: lambda v: (
         f"the live adapter was trained on {count_of(v['documents'], 'deleted document')}: "
         "`ragtide lineage` lists what it has seen"

@@ -86,6 +86,8 @@ def evidence_metrics(evidence: Evidence) -> dict[str, float | None]:
         + sum(rename.edited for rename in data.changes.renamed),
         "documents_removed": len(data.changes.removed),
         "deletions_pending": len(data.pending_deletions),
+        "documents_emptied": len(data.emptied_documents),
+        "golden_questions_lost": len(data.golden.lost),
         "documents_withheld": len(data.withheld),
         "documents_quarantined": len(data.quarantined),
         "deleted_training_documents_count": len(data.deleted_training_documents),

@@ -6,16 +6,17 @@ are in reports/reason_texts.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import shorten
 
+from ragtide.pipelines.history.lost_content import names_emptied
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Approval, Decision, Option, Plan, Rejection
 from ragtide.pipelines.records.evidence import Costs, DataChange
 from ragtide.pipelines.records.reason import Reason, ReasonCode
 from ragtide.pipelines.records.release import Cycle, Outcome
 from ragtide.pipelines.reports.reason_texts import counterfactual_text, reason_text, short_text
-from ragtide.pipelines.reports.signals import count_of, format_percent, signal_name
+from ragtide.pipelines.reports.signals import agree, count_of, format_percent, signal_name
 
 # What fits on one line of a terminal, of MLflow's table and of README's.
 HEADLINE = 100
@@ -24,14 +25,6 @@ _GAINS = (
     ReasonCode.GAIN_WITH_TRAINED_MODEL,
     ReasonCode.GAIN_MEASURED,
     ReasonCode.GAIN_ESTIMATED,
-)
-_BESIDES_LEARNING = (ReasonCode.FORGETS_DELETED,)
-# What says that the model itself has nothing to gain.
-_NO_GAIN = (
-    ReasonCode.SAME_ADAPTER,
-    ReasonCode.NO_NEW_EXAMPLES,
-    ReasonCode.MODEL_AT_TARGET,
-    ReasonCode.MODEL_GAP_UNMEASURED,
 )
 _CHUNKS = (
     ReasonCode.FIRST_INDEX,
@@ -47,7 +40,18 @@ _CHUNKS = (
 def headline(plan: Plan) -> str:
     """The decision's reason in one line of at most 100 characters."""
     by_hand = [reason_text(reason) for reason in plan.decision.reasons if reason.code is ReasonCode.BY_HAND]
-    return shorten(by_hand[0] if by_hand else _headline(plan), HEADLINE, placeholder=" …")
+    lines = by_hand or filter(None, [_losses(plan.evidence.data), _headline(plan)])
+    return shorten("; ".join(lines), HEADLINE, placeholder=" …")
+
+
+def _losses(data: DataChange) -> str:
+    """What the live index loses besides deleted documents, and the golden questions that become stale."""
+    lost = len(data.golden.lost) + len(data.golden.pending)
+    questions = count_of(lost, "golden question") if lost else ""
+    if emptied := len(data.emptied_documents):
+        counts = ", ".join(filter(None, [f"{data.lost_rows:,} {agree(data.lost_rows, 'row', 'rows')}", questions]))
+        return f"{count_of(emptied, 'document')} {agree(emptied, 'loses', 'lose')} most of the text ({counts})"
+    return f"{lost} of {data.golden.in_play} golden questions become stale" if lost else ""
 
 
 def _headline(plan: Plan) -> str:
@@ -61,10 +65,10 @@ def _headline(plan: Plan) -> str:
     if chosen:
         return _main_reasons(chosen)
     rejected = _rejected_text(decision)
-    if waiting := held_documents(len(plan.deletions_to_approve), len(plan.documents_to_approve)):
+    if waiting := held_documents(plan.deletions_to_approve, plan.documents_to_approve):
         return f"{waiting} pending approval; {rejected or _nothing_else(data)}"
-    if rejected:
-        return rejected
+    if rejected or decision.action == Action.HOLD:
+        return rejected or "pending approval"
     gaining = [option for option in decision.component_options if option.gain_points]
     return f"no action is worth its cost: {_main_reasons(gaining or decision.component_options, in_full=False)}"
 
@@ -97,9 +101,7 @@ def _main_reasons(options: Sequence[Option], in_full: bool = True) -> str:
 def main_reason(option: Option) -> Reason:
     """The reason that decides: what is required or stands in the way, else what the action gains, else the first."""
     first = option.reasons[0]
-    preferred = (
-        _GAINS if first.code in _CHUNKS else _BESIDES_LEARNING if option.worth_it and first.code in _NO_GAIN else ()
-    )
+    preferred = _GAINS if first.code in _CHUNKS else ()
     return next((reason for code in preferred for reason in option.reasons if reason.code is code), first)
 
 
@@ -169,9 +171,10 @@ def describe_costs(costs: Costs) -> str:
     return f"{source} Forecasts were off by {format_percent(costs.error_share)} ({runs})."
 
 
-def held_documents(deletions: int, withheld: int) -> str:
+def held_documents(removals: Mapping[str, str], withheld: Mapping[str, str]) -> str:
     """What is held back of the documents: `3 deletions and 1 withheld document`; empty where nothing is."""
-    counts = {"deletion": deletions, "withheld document": withheld}
+    emptied = sum(map(names_emptied, removals.values()))
+    counts = {"deletion": len(removals) - emptied, "emptied document": emptied, "withheld document": len(withheld)}
     return " and ".join(count_of(count, noun) for noun, count in counts.items() if count)
 
 
@@ -183,7 +186,7 @@ def approval_subject(answered: Plan | Approval | Rejection) -> str:
     else:
         deletions, withheld = answered.removals, answered.documents
         actions = (answered.action,) if isinstance(answered, Approval) else answered.actions
-    return " and ".join(filter(None, [held_documents(len(deletions), len(withheld)), *map(str, filter(None, actions))]))
+    return " and ".join(filter(None, [held_documents(deletions, withheld), *map(str, filter(None, actions))]))
 
 
 # --- outcomes ------------------------------------------------------------------------------------------------------

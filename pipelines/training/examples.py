@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -11,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from ragtide.pipelines.data.jsonl import InvalidLine, validate_lines
 from ragtide.pipelines.data.moves import DocumentPaths
-from ragtide.pipelines.data.text import NumberSet
+from ragtide.pipelines.data.text import NumberSet, json_fields, split_words
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.ports import Message
@@ -22,6 +23,12 @@ from ragtide.pipelines.training.leakage import find_leaks
 # Issues that an error message lists; `ragtide examples` lists all of them.
 MAX_LISTED_ISSUES = 3
 MAX_SHOWN_LETTERS = 60
+# Words of an answer that may be a fact of its page (docs/log.md).
+SHORT_ANSWER = 8
+# A capital letter or a digit after the first letter, or a sign of codes and addresses.
+_FACT = re.compile(r"(?!^)[A-Z0-9]|[/_@]")
+# Letters of a word that other forms of it have too, and those of a word that is compared.
+STEM, STEM_WORD = 4, 3
 
 # (role, text) of each message, with white space normalized.
 Conversation: TypeAlias = tuple[tuple[str, str], ...]
@@ -141,7 +148,8 @@ def validate_examples(
 
     - overlong: the answer has so many words that its tokens exceed finetune.max_tokens in any case;
     - leak: the question repeats one of the `golden` questions (training/leakage.py);
-    - stale: the answer states a number, a date or a version that does not occur on its page;
+    - stale: the answer states a number, a date or a version that does not occur on its page; or it is short, looks
+      like a fact (a name, a number or a code), and none of its words occurs there, not even in another form;
     - contradiction: another line answers the same conversation differently. As it is unknown which answer is right,
       both are filtered, unless examples.contradictions is "keep", for questions with several right answers. Stale
       answers are not compared, since the page shows that they are wrong;
@@ -189,6 +197,7 @@ def _individual_issues(
     leaks = find_leaks([example.question for example in examples], golden, params.examples.leak_similarity)
     docs = {example.doc for example in examples if example.doc in pages}
     numbers = {doc: NumberSet.of(pages[doc]) for doc in docs if doc}
+    stems = {doc: _stems(pages[doc]) for doc in docs if doc}
     limit = params.finetune.max_tokens
     for example, leak in zip(examples, leaks, strict=True):
         doc = example.doc
@@ -199,6 +208,21 @@ def _individual_issues(
             yield example.issue(IssueKind.LEAK, f"repeats the golden question {_shorten(leak.golden)}")
         elif missing:
             yield example.issue(IssueKind.STALE, f"the answer states {missing}, which {doc} no longer contains")
+        elif doc in stems and _is_foreign(example.completion, stems[doc]):
+            yield example.issue(IssueKind.STALE, f"the answer stands nowhere in {doc}")
+
+
+def _is_foreign(answer: str, page: Set[str]) -> bool:
+    """Whether a short answer that looks like a fact has no word in common with a page, given by its stems."""
+    if len(answer.split()) > SHORT_ANSWER or json_fields(answer) is not None or not _FACT.search(answer.strip()):
+        return False
+    stems = _stems(answer)
+    return bool(stems) and not stems & page
+
+
+def _stems(text: str) -> frozenset[str]:
+    """The beginnings of the words of a text that are long enough to differ from others."""
+    return frozenset(word.key[:STEM] for word in split_words(text) if len(word.key) >= STEM_WORD)
 
 
 def _by_conversation(examples: Sequence[Example]) -> list[list[list[Example]]]:

@@ -29,11 +29,12 @@ from ragtide.pipelines.planning.status import project_status
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Quarantine
 from ragtide.pipelines.records.reason import ReasonCode
+from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.registry.releases import Registry
 from ragtide.pipelines.release import proof
 from ragtide.pipelines.release.rollback import roll_back
 from tests import fakes
-from tests.factories import write
+from tests.factories import codes, values_of, write
 from tests.flows.cycle_project import NEW, OLD, QUESTION, CycleProject, write_cycle_project
 
 
@@ -377,6 +378,87 @@ def test_declined_deletions_stay_in_the_index_and_need_no_further_answer(home: C
     assert set(pending.deletions_to_approve) == {"Motor.md", "Gear.md"}
 
 
+# --- emptied documents, and golden questions out of play --------------------------------------------------------------
+
+
+def empty(home: CycleProject, *names: str, text: str = "This page was moved.") -> None:
+    for name in names:
+        write(home.root / f"data/kb/{name}.md", f"# {name}\n\n{text}\n")
+
+
+def approve(home: CycleProject, cycle: Cycle) -> None:
+    record_approval(home.project.workspace, cycle.plan, read_plan(home.project, cycle.plan), "it was meant")
+
+
+def test_emptied_documents_over_the_limit_wait_and_one_approval_covers_them_and_their_questions(
+    home: CycleProject,
+) -> None:
+    home.set("deletion_guard", max_removed_documents=1, max_removed_share=0)
+    empty(home, "Tank", "Valve", "Motor")
+    waiting = home.run_cycle()
+    data = read_plan(home.project, waiting.plan).evidence.data
+    assert (waiting.decision, set(data.pending_deletions)) == ("HOLD", {"Tank.md", "Valve.md", "Motor.md"})
+    assert (data.emptied_documents, data.lost_rows) == (("Motor.md", "Tank.md", "Valve.md"), 3)
+    assert (len(data.golden.lost), len(data.golden.pending), data.golden.in_play) == (0, 2, 3)
+    assert "3 documents lose most of the text (3 rows, 2 golden questions)" in waiting.reason
+    # Other changes go ahead meanwhile.
+    home.page("Late", OLD)
+    assert home.run_cycle().release == "2"
+    assert home.answer("Tank") == OLD
+
+    waiting = home.run_cycle()
+    approve(home, waiting)
+    # What a page says later is another removal.
+    empty(home, "Motor", "Valve", text="Nothing is here.")
+    again = home.run_cycle()
+    data = read_plan(home.project, again.plan).evidence.data
+    assert (again.release, set(data.pending_deletions)) == ("3", {"Motor.md", "Valve.md"})
+    assert (home.answer("Tank") == OLD, home.answer("Valve")) == (False, OLD)
+    approve(home, home.run_cycle())
+    assert home.run_cycle().release == "4"
+    assert home.answer("Valve") != OLD
+    assert read_approvals(home.project.workspace) == []
+    assert home.run_cycle().decision == "NOTHING"
+
+
+def test_a_change_that_puts_many_golden_questions_out_of_play_waits_for_an_approval(home: CycleProject) -> None:
+    empty(home, "Tank", "Valve")
+    cycle = home.run_cycle()
+    plan = read_plan(home.project, cycle.plan)
+    assert (cycle.decision, plan.decision.proposed, home.live.id) == ("HOLD", Action.REFRESH, "1")
+    assert values_of(plan.decision.reasons, ReasonCode.GOLDEN_LOST) == {"questions": 2, "in_play": 3}
+    assert "2 golden questions" in cycle.reason
+    approve(home, cycle)
+    cycle = home.run_cycle()
+    assert (cycle.decision, cycle.release) == ("REFRESH", "2")
+    assert read_approvals(home.project.workspace) == []
+    # They were out of play before the next change.
+    home.page("Motor", NEW)
+    assert home.run_cycle().release == "3"
+
+
+def test_one_golden_question_may_go_out_of_play_and_so_may_deleted_lines(home: CycleProject) -> None:
+    empty(home, "Tank")
+    assert home.run_cycle().release == "2"
+    write(home.root / "data/golden/q.jsonl", json.dumps({"question": QUESTION.format("Pump"), "answers": [OLD]}))
+    empty(home, "Valve")
+    assert home.run_cycle().release == "3"
+
+
+def test_golden_lines_in_a_form_that_no_page_has_are_named_and_wait_for_an_answer(home: CycleProject) -> None:
+    home.golden(Tank="the first day of that year", Valve="in the new year")
+    cycle = home.run_cycle()
+    plan = read_plan(home.project, cycle.plan)
+    assert cycle.decision == "HOLD"
+    lines = {line.where: line.answer for line in plan.evidence.data.golden.lines}
+    assert lines == {"data/golden/q.jsonl:2": "the first day of that year", "data/golden/q.jsonl:3": "in the new year"}
+    assert codes(plan.decision.reasons)[:3] == [ReasonCode.GOLDEN_LINES, *[ReasonCode.GOLDEN_LINE] * 2]
+    record_rejection(home.project.workspace, cycle.plan, plan, "they will be corrected")
+    assert home.run_cycle().decision == "NOTHING"
+    home.golden()
+    assert read_plan(home.project, home.run_cycle().plan).evidence.data.golden.lines == ()
+
+
 # --- withheld documents --------------------------------------------------------------------------------------------
 
 
@@ -649,7 +731,7 @@ def test_a_refresh_is_not_checked_against_regression_suites(home: CycleProject) 
     assert not any(prompt.endswith(asks["question"]) for prompt in fakes.CountingReader.prompts)
 
 
-def test_a_deleted_document_flags_the_releases_trained_on_it_and_is_a_reason_to_retrain(home: CycleProject) -> None:
+def test_a_deleted_document_flags_the_releases_trained_on_it_until_a_retrain(home: CycleProject) -> None:
     (home.root / "data/kb/Motor.md").unlink()
     cycle = home.run_cycle()
     assert (cycle.decision, cycle.release) == ("REFRESH", "3")
@@ -657,11 +739,15 @@ def test_a_deleted_document_flags_the_releases_trained_on_it_and_is_a_reason_to_
     assert evidence.data.deleted_training_documents == ("Motor.md",)
     assert home.flags() == {"2": "`Motor.md`", "3": "`Motor.md`"}
 
-    home.set("policy", forget_points=60.0)
     home.set("finetune", min_examples=1)
+    assert home.run_cycle().decision == "NOTHING"
+    home.set("policy", name="always")
+    write(
+        home.root / "data/train/t.jsonl",
+        json.dumps({"prompt": "Which gear?", "completion": "Gear 1", "doc": "Gear.md"}),
+    )
     cycle = home.run_cycle()
-    assert (cycle.decision, cycle.release) == ("RETRAIN", "4")
-    assert "trained on 1 deleted document" in cycle.reason
+    assert cycle.release == "4"
     assert "Motor.md" not in home.live.model.documents
     assert set(home.flags()) == {"2", "3"}
     assert read_plan(home.project, home.run_cycle().plan).evidence.data.deleted_training_documents == ()

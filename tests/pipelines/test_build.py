@@ -204,6 +204,18 @@ def test_a_pending_deletion_keeps_its_rows(tmp_path: Path, build: Build) -> None
 
 
 @pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["cycle", "stage"])
+def test_an_emptied_document_over_the_limit_keeps_its_rows(tmp_path: Path, build: Build) -> None:
+    made = yard(tmp_path).under(deletion_guard=CAREFUL)
+    build(made)
+    before = made.table.rows()
+    write(made.workspace.kb / "a.md", "# Page a.md\n\nMoved.\n")
+    write(made.workspace.kb / "d.md", "# Page d.md\n\nNew.\n")
+    built = build(made)
+    assert (built.rows, built.waiting) == (4, 1)
+    assert made.table.rows().items() >= before.items()
+
+
+@pytest.mark.parametrize("build", [Yard.index, Yard.alone], ids=["cycle", "stage"])
 def test_a_pending_deletion_keeps_its_rows_through_a_rebuild(tmp_path: Path, build: Build) -> None:
     made = yard(tmp_path).under(deletion_guard=CAREFUL)
     build(made)

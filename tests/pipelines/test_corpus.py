@@ -12,6 +12,7 @@ import pytest
 from ragtide.pipelines.corpus import Corpus, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.history.lost_content import removal_digest
 from ragtide.pipelines.history.withheld import withhold_documents
 from ragtide.pipelines.index.chunking import chunk_documents
 from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
@@ -351,6 +352,74 @@ def test_approved_deletions_are_carried_out(tmp_path: Path) -> None:
     assert (names(corpus.knowledge.chunks), corpus.knowledge.pending_deletions) == (["0.md", "3.md", "4.md"], {})
 
 
+# --- documents that lose most of their text --------------------------------------------------------------------------
+
+
+def long_pages(root: Path) -> Indexed:
+    made = Indexed(workspace(root, deletion_guard=CAREFUL))
+    for number in range(5):
+        words = " ".join(f"word{chr(97 + number)}{chr(97 + at)}" for at in range(24))
+        write(made.workspace.kb / f"{number}.md", f"# Page {number}\n\nIt says {words}.\n")
+    made.refresh()
+    return made
+
+
+def empty(made: Indexed, *pages: int, text: str = "Moved.") -> dict[str, str]:
+    """Write `text` over pages, and return what their removal is known by."""
+    before = made.shelf.index.documents()
+    for number in pages:
+        write(made.workspace.kb / f"{number}.md", f"# Page {number}\n\n{text}\n")
+    now = take_snapshot(made.workspace).documents
+    return {name: removal_digest(before[name], now[name]) for name in (f"{number}.md" for number in pages)}
+
+
+def approve(made: Indexed, removals: dict[str, str]) -> None:
+    given = Approval(plan="0123456789ab", removals=removals, why="they moved", at="2030-01-01T00:00:00+00:00")
+    given.write(made.workspace.approvals / f"{given.plan}.json")
+
+
+def test_emptied_documents_within_the_limit_are_indexed_and_counted(tmp_path: Path) -> None:
+    made = long_pages(tmp_path)
+    emptied = empty(made, 2)
+    knowledge = made.read().knowledge
+    assert (knowledge.texts["2.md"], knowledge.pending_deletions) == ("# Page 2\n\nMoved.\n", {})
+    assert (knowledge.lost.emptied, knowledge.lost.rows) == (emptied, 1)
+
+
+def test_emptied_documents_over_the_limit_wait_and_other_edits_are_indexed(tmp_path: Path) -> None:
+    made = long_pages(tmp_path)
+    before = made.read().knowledge
+    emptied = empty(made, 1, 2)
+    write(made.workspace.kb / "new.md", "A new page.")
+    edited = (made.workspace.kb / "3.md").read_text().replace("says", "said")
+    write(made.workspace.kb / "3.md", edited)
+    knowledge = made.read().knowledge
+    assert (knowledge.pending_deletions, knowledge.waiting, knowledge.lost.rows) == (emptied, 2, 2)
+    kept = {name: before.chunks_by_document[name] for name in emptied}
+    assert {name: knowledge.chunks_by_document[name] for name in emptied} == kept
+    assert (knowledge.texts["3.md"], knowledge.texts["new.md"]) == (edited, "A new page.")
+    assert set(knowledge.lost.texts) == set(emptied)
+
+
+def test_emptied_and_deleted_documents_count_together(tmp_path: Path) -> None:
+    made = long_pages(tmp_path)
+    removals = delete(made, 0) | empty(made, 4)
+    assert made.read().knowledge.pending_deletions == removals
+
+
+def test_an_approval_covers_what_an_emptied_document_says_now_and_nothing_later(tmp_path: Path) -> None:
+    made = long_pages(tmp_path)
+    approve(made, empty(made, 1, 2))
+    assert made.read().knowledge.pending_deletions == {}
+    later = empty(made, 1, 2, text="Moved again.")
+    assert made.read().knowledge.pending_deletions == later
+    # Nor does the approval of a deletion cover other content under the same name.
+    approve(made, dict(made.shelf.index.documents()))
+    assert made.read().knowledge.pending_deletions == later
+    delete(made, 1, 2)
+    assert made.read().knowledge.pending_deletions == {}
+
+
 def test_pages_that_were_renamed_and_then_edited_are_not_pending(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
     for number in range(5):
@@ -419,7 +488,7 @@ def test_a_folder_reads_only_the_requested_documents(tmp_path: Path, monkeypatch
 
 def test_a_folder_and_a_corpus_give_the_same_rows(tmp_path: Path) -> None:
     made = indexed(tmp_path, deletion_guard=CAREFUL)
-    write(made.workspace.kb / "0.md", "# Another\n\nText.\n")
+    write(made.workspace.kb / "0.md", "# Another\n\nText of this.\n")
     write(made.workspace.kb / "new.md", "New.")
     write(made.workspace.kb / "3.md", BROKEN)
     delete(made, 1, 2)

@@ -138,6 +138,13 @@ def test_an_invalid_line_is_named_by_file_number_and_key(
         ({"docs": ("b.md",), "scorer": "json_f1", "answers": ('{"limit": 42}',)}, False),
         ({"docs": ("a.md",), "scorer": "token_f1", "answers": ("It is at 42",)}, True),
         ({"docs": ("deleted.md",), "scorer": "token_f1", "answers": ("Low.",)}, False),
+        ({"docs": ("a.md",), "answers": ("No",)}, True),
+        ({"docs": ("deleted.md",), "answers": ("No",)}, False),
+        ({"docs": ("a.md", "b.md"), "answers": ("42, 43",)}, True),
+        ({"docs": ("a.md",), "answers": ("42, 43",)}, False),
+        ({"docs": ("b.md",), "scorer": "judge", "answers": ("What nobody wrote",)}, True),
+        ({"docs": ("a.md",), "answers": ("nowhere",), "passage": TEXTS["a.md"].split("\n")[-1]}, True),
+        ({"docs": ("b.md",), "answers": ("43",), "passage": TEXTS["a.md"]}, False),
     ],
     ids=str,
 )

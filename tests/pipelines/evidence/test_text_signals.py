@@ -554,7 +554,7 @@ class LossSetup:
             reader,
             answerer,
             with_evidence(**evidence),
-        )
+        ).excess_loss
 
 
 def test_only_answers_in_an_unseen_format_have_excess_loss(

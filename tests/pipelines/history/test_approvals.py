@@ -23,6 +23,7 @@ from ragtide.pipelines.history.approvals import (
     rejected_deletions_reason,
 )
 from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
+from ragtide.pipelines.history.lost_content import removal_digest
 from ragtide.pipelines.params import DeletionGuardParams, PolicyParams
 from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.records.action import Action
@@ -280,6 +281,15 @@ def test_an_approval_is_consumed_once_all_its_documents_are_deleted_from_the_ind
 ) -> None:
     record_approval(space, PLAN, plan_with_deletions(pages(2)), "by hand")
     consume_approvals(space, indexed)
+    assert (read_approvals(space) == []) is used_up
+
+
+@pytest.mark.parametrize(("digest", "used_up"), [("digest 0", False), ("now", True)])
+def test_an_approval_of_an_emptied_document_is_consumed_once_its_old_rows_are_replaced(
+    digest: str, used_up: bool, space: Workspace
+) -> None:
+    record_approval(space, PLAN, plan_with_deletions({"0.md": removal_digest("digest 0", "now")}), "by hand")
+    consume_approvals(space, {"0.md": digest})
     assert (read_approvals(space) == []) is used_up
 
 

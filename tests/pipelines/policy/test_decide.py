@@ -15,7 +15,7 @@ from ragtide.pipelines.policy.weigh import forecast_seconds, points_per_hour, we
 from ragtide.pipelines.records.action import ACTIONS, Action
 from ragtide.pipelines.records.data import ChangeSet, QuarantinedDocument, Rename
 from ragtide.pipelines.records.decision import Decision
-from ragtide.pipelines.records.evidence import NOT_REQUESTED, Costs, Evidence, Measure, PastDecision
+from ragtide.pipelines.records.evidence import NOT_REQUESTED, Costs, Evidence, GoldenLosses, Measure, PastDecision
 from ragtide.pipelines.records.reason import Reason, ReasonCode, Value
 from ragtide.pipelines.reports.wording import (
     counterfactual_sentences,
@@ -318,41 +318,11 @@ def test_scaling_costs_and_price_together_changes_no_action(
         )
 
 
-@law
-@given(evidence_records(), PRICES, st.integers(0, 40), st.integers(1, 400))
-def test_more_documents_to_forget_never_make_a_retrain_less_likely(
-    observed: Evidence, params: PolicyParams, few: int, more: int
-) -> None:
-    less, much = (
-        with_signals(observed, deleted_training_documents=tuple(map(str, range(many)))) for many in (few, few + more)
-    )
-    for edge in on_the_edge(params, less, much):
-        before, after = make_decision(less, edge).action, make_decision(much, edge).action
-        assert after.retrains >= before.retrains
-        assert after.refreshes == before.refreshes
-
-
-@law
-@given(evidence_records(), PRICES, st.integers(0, 50))
-def test_without_documents_to_forget_forget_points_have_no_effect(
-    observed: Evidence, params: PolicyParams, points: int
-) -> None:
-    assert make_decision(observed, params.model_copy(update={"forget_points": points})) == make_decision(
-        observed, params
-    )
-
-
-def test_a_model_trained_on_deleted_documents_is_reported_and_retrained_if_worth_it() -> None:
+def test_a_model_trained_on_deleted_documents_is_reported_and_not_retrained_for_that() -> None:
     observed = evidence(delta=UNMOVED, changes=UNCHANGED, adapter_is_current=True, deleted_training_documents=("a.md",))
-    expensive, cheap = (
-        make_decision(observed, PARAMS),
-        make_decision(observed, PARAMS.model_copy(update={"forget_points": 10})),
-    )
-    assert (expensive.action, cheap.action) == (Action.NOTHING, Action.RETRAIN)
-    for decision in (expensive, cheap):
-        assert values_of(decision.reasons, ReasonCode.TRAINED_ON_DELETED) == {"documents": 1}
-    forgets = values_of(option_of(cheap, Action.RETRAIN).reasons, ReasonCode.FORGETS_DELETED)
-    assert forgets == {"documents": 1, "points": 10.0}
+    decision = make_decision(observed, PARAMS.model_copy(update={"points_per_hour": 0.0}))
+    assert decision.action == Action.NOTHING
+    assert values_of(decision.reasons, ReasonCode.TRAINED_ON_DELETED) == {"documents": 1}
 
 
 @law
@@ -1056,3 +1026,34 @@ def test_a_large_enough_signal_changes_the_decision(signal: str, little: object,
         make_decision(evidence(**still | needy | {signal: value}), PARAMS).action for value in (little, much)
     )
     assert (before, after.builds) == (Action.NOTHING, True)
+
+
+# --- golden questions out of play -------------------------------------------------------------------------------------
+
+
+def losing(lost: int, in_play: int, **signals: Any) -> Evidence:
+    ids = tuple(f"q{number}" for number in range(lost))
+    return evidence(golden=GoldenLosses(in_play=in_play, lost=ids), **signals)
+
+
+@pytest.mark.parametrize(
+    ("lost", "in_play", "holds"),
+    [(0, 0, False), (1, 5, False), (2, 20, False), (3, 20, True), (2, 19, True), (6, 60, False), (7, 60, True)],
+)
+def test_a_cycle_that_puts_over_a_tenth_of_the_golden_set_out_of_play_holds(
+    lost: int, in_play: int, holds: bool
+) -> None:
+    decision = make_decision(losing(lost, in_play, facts_are_due=True, substantive_sentences=3), PARAMS)
+    assert (decision.action == Action.HOLD, decision.proposed == Action.REFRESH) == (holds, holds)
+    assert (ReasonCode.GOLDEN_LOST in codes(decision.reasons)) is holds
+
+
+def test_questions_out_of_play_hold_also_where_nothing_is_worth_it_until_a_person_answers() -> None:
+    still: dict[str, Any] = {"delta": UNMOVED, "changes": UNCHANGED, "adapter_is_current": True}
+    decision = make_decision(losing(5, 20, **still), PARAMS)
+    assert (decision.action, decision.proposed) == (Action.HOLD, Action.REFRESH)
+    assert ReasonCode.APPROVAL_ONLY not in codes(decision.reasons)
+    for answer in ({"approved_actions": (Action.REFRESH,)}, {"rejected_actions": {Action.REFRESH: "no"}}):
+        assert make_decision(losing(5, 20, **still, **answer), PARAMS).action == Action.NOTHING
+    approved = losing(5, 20, facts_are_due=True, approved_actions=(Action.REFRESH,))
+    assert make_decision(approved, PARAMS).action == Action.REFRESH

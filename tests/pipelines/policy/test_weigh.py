@@ -22,7 +22,7 @@ from ragtide.pipelines.policy.weigh import (
 )
 from ragtide.pipelines.records.action import ACTIONS, Action, Component
 from ragtide.pipelines.records.evidence import Costs, Evidence, Measure, PastDecision
-from ragtide.pipelines.records.reason import Reason, ReasonCode
+from ragtide.pipelines.records.reason import ReasonCode
 from tests.factories import UNMOVED, codes, delta, evidence, measure, past, values_of, with_signals
 
 law = settings(derandomize=True, deadline=None, max_examples=60)
@@ -362,53 +362,12 @@ def test_each_component_is_weighed_with_its_own_gain_and_cost() -> None:
 # --- deleted training documents --------------------------------------------------------------------------------------
 
 DELETED = ("a.md", "b.md", "c.md")
-NOTHING_TO_LEARN: dict[str, Any] = {"model_gap": measure(0.4), "new_examples": 0, "adapter_is_current": True}
 
 
-def retrain(observed: Evidence, **params: float) -> ExpectedGain:
-    return weigh_components(observed, PolicyParams(**params)).retrain.gain  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "signals",
-    [NOTHING_TO_LEARN, {"model_gap": measure(0.0)}, {"model_gap": UNMEASURED}],
-    ids=["nothing to learn", "target reached", "not measured"],
-)
-def test_forgetting_deleted_documents_has_a_gain_of_its_own(signals: dict[str, Any]) -> None:
-    before, gain = (
-        retrain(evidence(**signals)),
-        retrain(evidence(**signals, deleted_training_documents=DELETED), forget_points=2),
-    )
-    assert ends(before) == (0, 0, 0)
-    assert ends(gain) == (6, 6, 6)
-    forgets = Reason.of(ReasonCode.FORGETS_DELETED, documents=3, points=6.0)
-    assert gain.reasons == (*before.reasons, forgets)
-    assert gain.needs is None
-
-
-def test_the_gain_of_forgetting_is_added_and_does_not_change_the_gap() -> None:
-    without, gain = (
-        retrain(with_model_gap()),
-        retrain(with_model_gap(deleted_training_documents=DELETED), forget_points=2),
-    )
-    assert ends(gain) == tuple(end + 6 for end in ends(without))
-    assert gain.gap == without.gap
-
-
-def test_too_few_examples_leave_no_gain_of_forgetting() -> None:
-    few = {"model_gap": measure(0.4), "examples": 3, "min_examples": 20}
-    assert retrain(evidence(**few, deleted_training_documents=DELETED), forget_points=2) == retrain(evidence(**few))
-
-
-def test_a_gain_is_at_most_100_points() -> None:
-    gain = retrain(with_model_gap(deleted_training_documents=DELETED), forget_points=40)
-    assert ends(gain) == (100, 100, 100)
-
-
-def test_deleted_training_documents_do_not_change_the_gain_of_a_refresh() -> None:
+def test_deleted_training_documents_are_no_gain() -> None:
     observed = evidence(model_gap=measure(0.4), score_gold=measure(0.1), missing_answers=measure(0.9))
     [plain, with_deletions] = (
-        weigh_components(variant, PARAMS).refresh
+        weigh_components(variant, PARAMS)
         for variant in (observed, with_signals(observed, **{"deleted_training_documents": DELETED}))
     )
     assert with_deletions == plain

@@ -19,9 +19,8 @@ from ragtide.pipelines.reports.wording import (
     counterfactual_sentences,
     describe_outcome,
     headline,
-    main_reason,
 )
-from tests.factories import UNCHANGED, UNMOVED, evidence, measure, option_of
+from tests.factories import UNCHANGED, UNMOVED, evidence
 from tests.pipelines.reports.pages import full_plan
 
 BY_DIRECTION = {ReasonCode.IF_QUANTITY, ReasonCode.IF_PERIOD}
@@ -180,18 +179,3 @@ def test_the_headline_of_pending_deletions_names_what_was_rejected_before() -> N
     line = headline_of(evidence(pending_deletions={"gone.md": "1"}, rejected_actions=rejected))
     assert line == f"1 deletion pending approval; not done: {rejected['REFRESH']}"
     assert headline_of(evidence(rejected_actions=rejected)) == f"not done: {rejected['REFRESH']}"
-
-
-def test_a_retrain_for_deleted_documents_has_them_as_its_main_reason() -> None:
-    gathered = evidence(
-        delta=UNMOVED,
-        changes=UNCHANGED,
-        adapter_is_current=True,
-        model_gap=measure(0.2),
-        deleted_training_documents=("a.md",),
-    )
-    chosen, declined = (
-        option_of(make_decision(gathered, PolicyParams(forget_points=points)), Action.RETRAIN) for points in (60, 0.01)
-    )
-    assert main_reason(chosen).code is ReasonCode.FORGETS_DELETED
-    assert main_reason(declined).code is ReasonCode.SAME_ADAPTER

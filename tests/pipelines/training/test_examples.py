@@ -233,6 +233,26 @@ def test_an_answer_that_its_page_does_not_contradict_is_valid(completion: str, d
     assert validated(item) == ValidatedExamples((item,), (), ())
 
 
+@pytest.mark.parametrize(
+    ("completion", "stale"),
+    [
+        ("Ann Miller", True),
+        ("/var/lib", True),
+        ("Quills", False),
+        ("the Quill's", False),
+        ("Unrelated", False),
+        ("nothing of it", False),
+        ("Yes", False),
+        ('{"chair": "Ann Miller"}', False),
+        ("Ann Miller and seven others of the board were there", False),
+    ],
+)
+def test_a_short_answer_that_looks_like_a_fact_of_another_page_is_stale(completion: str, stale: bool) -> None:
+    result = validated(example("When is it over?", completion, "a.md"))
+    assert issues(result) == ([("a.jsonl:1", "stale answer")] if stale else [])
+    assert validated(example("When is it over?", completion)).filtered == ()
+
+
 def test_an_answer_with_at_least_max_tokens_words_is_overlong() -> None:
     fits, over = example("Say it.", "word " * 11), example("Say more.", "word " * 12, where="a.jsonl:2")
     result = validated(fits, over)
