@@ -20,6 +20,7 @@ from ragtide.flows.cycle_log import (
     freshness_metrics,
     log_decision,
     log_imports,
+    log_inputs,
     log_issues,
     log_training,
     log_verdict,
@@ -52,7 +53,8 @@ from ragtide.pipelines.history.withheld import (
     write_withheld,
 )
 from ragtide.pipelines.lease import Lease
-from ragtide.pipelines.planning.plan import load_current_plan, make_plan, save_plan
+from ragtide.pipelines.planning.plan import load_current_plan, save_plan
+from ragtide.pipelines.planning.reuse import make_current_plan
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot, WithheldDocument
@@ -198,13 +200,14 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None) -> Plan:
     """Make a plan from the evidence, or load the one that is to be carried out, and log its decision."""
     project = cycle.project
     with project.registry.step("decide", cycle.log) as log:
-        corpus = cycle.read(snapshot)
-        knowledge = corpus.knowledge
-        decided = load_current_plan(project, plan, snapshot, knowledge.held) if plan else make_plan(project, corpus)
-        deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions)
+        if plan:
+            decided = load_current_plan(project, plan, snapshot, cycle.read(snapshot).knowledge.held)
+        else:
+            decided = log_inputs(cycle.log, make_current_plan(project, snapshot, cycle.read))
+        deleted = DeletedDocuments(project.workspace, snapshot, decided.evidence.data.pending_deletions)
         flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
         log_decision(project, cycle.logs(log), decided, save_plan(project, decided))
-        log_issues(cycle.log, corpus)
+        log_issues(cycle.log, cycle.corpora.get(snapshot.id))
         return decided
 
 

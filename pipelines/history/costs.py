@@ -8,7 +8,7 @@ from statistics import median
 
 from ragtide.pipelines.history.history import ACTION_SECONDS, FORECAST_SECONDS
 from ragtide.pipelines.params import CostParams
-from ragtide.pipelines.records.evidence import Costs
+from ragtide.pipelines.records.evidence import Costs, Workload
 from ragtide.pipelines.records.release import Cycle
 
 # A step's work and its time are logged under these names, with their units, and read again here.
@@ -19,22 +19,6 @@ GRADED_QUESTIONS, PROVE_SECONDS = "graded_questions", "prove_seconds"
 RECENT = 5
 # A run of less work than this shows what starting up takes, not what the work takes.
 ENOUGH = {EMBEDDED_CHUNKS: 100, TRAINED_EXAMPLES: 20, TRAINED_PAIRS: 100, GRADED_QUESTIONS: 20}
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The amount of work of each step.
-
-    `suite_questions_asked` are the questions of the regression suites, asked only where the model is another one.
-    Another embedder is tuned on `pairs`, counted with their repeats, and then embeds `all_chunks`.
-    """
-
-    chunks: int
-    examples: int
-    questions: int
-    suite_questions_asked: int = 0
-    pairs: int = 0
-    all_chunks: int = 0
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,14 @@ from ragtide.pipelines.release.lineage import DeletedDocuments, deleted_training
 
 def make_plan(project: Project, corpus: Corpus) -> Plan:
     """Gather the evidence about a snapshot and decide. Changes neither data nor index nor registry."""
-    params = project.workspace.params
     # An unknown name is reported before the model is asked anything.
-    load_policy(params.policy.name)
-    evidence = gather_evidence(project, corpus)
+    load_policy(project.workspace.params.policy.name)
+    return decide_on(project, gather_evidence(project, corpus))
+
+
+def decide_on(project: Project, evidence: Evidence) -> Plan:
+    """The plan that the evidence calls for under the project's params."""
+    params = project.workspace.params
     return Plan(evidence=evidence, decision=make_decision(evidence, params.policy), params=params.digest())
 
 

@@ -9,10 +9,10 @@ from ragtide.pipelines.corpus import Corpus, KnowledgeBase
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evaluation.regression import regression_suites
 from ragtide.pipelines.evidence.live_index import LiveIndexView
-from ragtide.pipelines.history.costs import Workload
 from ragtide.pipelines.models.load import LoadedEmbedder, is_plugin
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.data import IndexDelta
+from ragtide.pipelines.records.evidence import Workload
 from ragtide.pipelines.records.release import Release
 from ragtide.pipelines.training.embedder_tuning import TuningData, tuning_data
 from ragtide.pipelines.training.pairs import build_pairs

@@ -56,6 +56,21 @@ class Costs(Record):
     currency: str = ""
 
 
+class Workload(Record):
+    """The amount of work of each step, which the costs are forecast from.
+
+    `suite_questions_asked` are the questions of the regression suites, asked only where the model is another one.
+    Another embedder is tuned on `pairs`, counted with their repeats, and then embeds `all_chunks`.
+    """
+
+    chunks: int
+    examples: int
+    questions: int
+    suite_questions_asked: int = 0
+    pairs: int = 0
+    all_chunks: int = 0
+
+
 class PastDecision(Record):
     """An earlier decision and what it brought: what a policy may learn from.
 
@@ -214,11 +229,12 @@ class TrainingData(Record):
 class Limits(Record):
     """What bounds the decision: costs, past decisions, budget and answers of people.
 
-    `spent_hours` is the compute of the last seven days. `rejected_actions` (action -> why) were rejected by the gate,
+    `workload` is what the costs were forecast from. `spent_hours` is the compute of the last seven days. `rejected_actions` (action -> why) were rejected by the gate,
     declined by a person or rolled back for this very snapshot and these params; a person approved `approved_actions`.
     """
 
     costs: Costs
+    workload: Workload | None = None
     past: tuple[PastDecision, ...] = ()
     spent_hours: float = 0.0
     hours_since_retrain: int | None = None

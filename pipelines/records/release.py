@@ -166,7 +166,8 @@ class Cycle(Record):
     `action` is None where nothing was decided: the cycle failed before, or it is a rollback, which names the release
     that it took back in `undone`. `detail` says more about the outcome: the failed checks of a rejected candidate, the
     error of a failed cycle, or the signal that interrupted it. `signals` are the numbers of the evidence and the
-    forecast, as they were logged.
+    forecast, as they were logged. `inputs` is a digest of all that its evidence depends on besides the time, and
+    `measured_in` the cycle whose evidence it reused, if any.
     """
 
     name: str
@@ -179,6 +180,8 @@ class Cycle(Record):
     snapshot: str = ""
     params: str = ""
     plan: str = ""
+    inputs: str = ""
+    measured_in: str = ""
     release: str | None = None
     undone: str | None = None
     score_before: float | None = None

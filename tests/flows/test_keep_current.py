@@ -22,7 +22,7 @@ from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.gate import judge_candidate
 from ragtide.pipelines.history.approvals import read_approvals, record_approval, record_rejection
-from ragtide.pipelines.history.costs import Workload, forecast_costs
+from ragtide.pipelines.history.costs import forecast_costs
 from ragtide.pipelines.history.history import past_decisions
 from ragtide.pipelines.history.withheld import read_withheld
 from ragtide.pipelines.params import FreshnessParams
@@ -30,6 +30,7 @@ from ragtide.pipelines.planning.plan import make_plan, read_plan
 from ragtide.pipelines.planning.status import project_status
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Quarantine
+from ragtide.pipelines.records.evidence import Workload
 from ragtide.pipelines.records.reason import ReasonCode
 from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.registry.releases import Registry
@@ -366,7 +367,7 @@ def test_a_cycle_that_lost_the_lease_publishes_nothing(home: CycleProject, monke
 
 def test_a_transient_error_of_the_store_costs_one_retry(home: CycleProject, monkeypatch: pytest.MonkeyPatch) -> None:
     retry_immediately(monkeypatch, "decide", retries=2)
-    fail_first_calls(monkeypatch, tasks, "make_plan", times=1)
+    fail_first_calls(monkeypatch, tasks, "make_current_plan", times=1)
     cycle = home.run_cycle()
     assert (cycle.decision, cycle.outcome) == ("NOTHING", "nothing")
     assert home.steps(cycle) == [("observe", FINISHED), ("decide", "FAILED"), ("decide", FINISHED)]
@@ -593,7 +594,9 @@ def test_the_expectation_and_the_cost_of_a_cycle_are_used_for_later_forecasts(fi
     assert past.recovered_points == pytest.approx(100 * (cycle.score_after - cycle.score_before), abs=1e-4)
     seconds = sum(cycle.work[step] for step in ("index_seconds", "train_seconds", "prove_seconds"))
     assert past.seconds == pytest.approx(seconds)
-    costs = forecast_costs(Workload(1, 1, 1), first.history, first.project.workspace.params.costs)
+    costs = forecast_costs(
+        Workload(chunks=1, examples=1, questions=1), first.history, first.project.workspace.params.costs
+    )
     assert costs.error_runs == 1
     assert costs.error_share == pytest.approx(abs(option.cost_seconds - seconds) / seconds, abs=1e-4)
 

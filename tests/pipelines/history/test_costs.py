@@ -14,12 +14,12 @@ from ragtide.pipelines.history.costs import (
     PROVE_SECONDS,
     TRAIN_SECONDS,
     TRAINED_EXAMPLES,
-    Workload,
     forecast_costs,
 )
 from ragtide.pipelines.history.history import ACTION_SECONDS, FORECAST_SECONDS
 from ragtide.pipelines.params import CostParams
 from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.evidence import Workload
 from ragtide.pipelines.records.release import Cycle, Outcome
 
 PRIOR = CostParams(seconds_per_chunk=0.5, seconds_per_example=2, seconds_per_question=0.25, seconds_fixed=10)
@@ -144,8 +144,10 @@ def test_the_source_gives_the_number_of_runs_behind_each_rate() -> None:
 def test_more_work_never_costs_less(chunks: int, examples: int, questions: int, more: int) -> None:
     history = [cycle(**{EMBEDDED_CHUNKS: 300.0, INDEX_SECONDS: 200.0, GRADED_QUESTIONS: 70.0, PROVE_SECONDS: 10.0})]
     history += small_runs(EMBEDDED_CHUNKS, INDEX_SECONDS, 50) + small_runs(TRAINED_EXAMPLES, TRAIN_SECONDS, 90)
-    less = forecast_costs(Workload(chunks, examples, questions), history, PRIOR)
-    larger = forecast_costs(Workload(chunks + more, examples + more, questions + more), history, PRIOR)
+    less = forecast_costs(Workload(chunks=chunks, examples=examples, questions=questions), history, PRIOR)
+    larger = forecast_costs(
+        Workload(chunks=chunks + more, examples=examples + more, questions=questions + more), history, PRIOR
+    )
     for _, _, step in STEPS:
         assert 0 <= getattr(less, step) <= getattr(larger, step)
 
