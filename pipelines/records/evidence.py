@@ -229,8 +229,9 @@ class TrainingData(Record):
 class Limits(Record):
     """What bounds the decision: costs, past decisions, budget and answers of people.
 
-    `workload` is what the costs were forecast from. `spent_hours` is the compute of the last seven days. `rejected_actions` (action -> why) were rejected by the gate,
-    declined by a person or rolled back for this very snapshot and these params; a person approved `approved_actions`.
+    `workload` is what the costs were forecast from. `spent_hours` is the compute of the last seven days.
+    `rejected_actions` (action -> why) were rejected by the gate, declined by a person or rolled back for this very
+    snapshot and these params; a person approved `approved_actions`.
     """
 
     costs: Costs

@@ -186,6 +186,22 @@ def test_a_cycle_that_decides_nothing_is_a_run_of_two_steps_with_its_reason(home
     assert home.live == before
 
 
+def test_an_idle_cycle_reads_no_document_asks_no_model_and_says_why(
+    home: CycleProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = home.run_cycle()
+    assert (measured.decision, measured.measured_in) == ("NOTHING", "")
+    monkeypatch.setattr(tasks.CycleContext, "read", None)
+    cycle = home.run_cycle()
+    assert (cycle.decision, cycle.outcome, cycle.measured_in) == ("NOTHING", "nothing", measured.name)
+    assert (cycle.reason, cycle.inputs) == (measured.reason, measured.inputs)
+    assert cycle.signals["score_retrieved"] == measured.signals["score_retrieved"]
+    calls = [fakes.CountingEmbedder.embedded, fakes.CountingReader.prompts, fakes.CountingReader.judged]
+    assert calls == [[], [], []]
+    assert home.steps(cycle) == [("observe", FINISHED), ("decide", FINISHED)]
+    assert project_status(home.project, datetime.now(UTC)).freshness.stale_since is None
+
+
 def test_a_rejected_candidate_does_not_go_live_and_is_not_retried_on_the_same_data(home: CycleProject) -> None:
     before = home.live
     home.page("Pump", NEW)
