@@ -159,6 +159,7 @@ def build_model(
         source_documents=tuple(sorted({example.doc for example in training.with_replay if example.doc})),
         final_loss=round(trained.final_loss, 6),
         stopped=trained.stopped,
+        cut_short=trained.cut_short,
         seconds=round(time.perf_counter() - started, 3),
     )
     write_model_artifact(workspace, built)

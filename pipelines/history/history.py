@@ -23,6 +23,8 @@ LAG_SECONDS = "freshness_lag_seconds"
 # Past decisions that a plan keeps a copy of: a policy learns nothing more from older ones.
 REMEMBERED = 200
 WEEK = timedelta(days=7)
+# The largest answer score. Earlier versions recorded larger expectations, the sums of overlapping gaps.
+MOST_POINTS = 100.0
 # The clocks of two machines may differ by this much.
 SKEW = timedelta(hours=1)
 
@@ -114,7 +116,7 @@ def _is_complete(cycle: Cycle) -> bool:
 
 
 def _past_decision(cycle: Cycle, action: Action, undone: Mapping[str, str]) -> PastDecision:
-    gained = None
+    gained, expected = None, cycle.signals.get(EXPECTED_POINTS)
     if cycle.score_before is not None and cycle.score_after is not None:
         gained = round(100 * (cycle.score_after - cycle.score_before), 4)
     return PastDecision(
@@ -123,7 +125,7 @@ def _past_decision(cycle: Cycle, action: Action, undone: Mapping[str, str]) -> P
         action=action,
         accepted=cycle.release is not None,
         rolled_back=cycle.release in undone,
-        expected_points=cycle.signals.get(EXPECTED_POINTS),
+        expected_points=None if expected is None else min(MOST_POINTS, expected),
         recovered_points=gained,
         forecast_seconds=cycle.signals.get(FORECAST_SECONDS),
         seconds=cycle.signals.get(ACTION_SECONDS),

@@ -2,7 +2,7 @@
 
 Evidence is a function of the data, the settings, the live release, the models and people's answers: where these are as
 they were, measuring again would bring the same. What changes with time (hours spent, cool-down, past decisions, facts
-that become due) is read anew and the decision is made again, so an idle cycle reads no document and loads no model.
+that become due) is read again, and the decision made again, so an idle cycle reads no document and loads no model.
 """
 
 from __future__ import annotations

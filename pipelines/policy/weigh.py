@@ -162,6 +162,9 @@ def _training_obstacle(training: TrainingData) -> ExpectedGain | None:
     if training.adapter_is_current:
         needs = Reason.of(ReasonCode.IF_OTHER_EXAMPLES)
         return ExpectedGain.none(Reason.of(ReasonCode.SAME_ADAPTER), needs=needs)
+    if training.cut_short_after is not None:
+        seen = Reason.of(ReasonCode.CUT_SHORT, seen=training.cut_short_after, examples=training.examples)
+        return ExpectedGain.none(seen, needs=Reason.of(ReasonCode.IF_MORE_MINUTES))
     if training.examples < training.min_examples:
         few, needs = too_few_examples(training)
         return ExpectedGain.none(few, needs=needs)

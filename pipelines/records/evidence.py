@@ -208,6 +208,8 @@ class TrainingData(Record):
     `orphaned_examples` those whose document is deleted, `filtered` (kind of issue -> count) the lines that would train
     something wrong. `excess_loss` is the live model's loss on new examples less that on those that it was trained on
     (nats a token). `new_base_model` is the base model of params.yaml where the live release has another.
+    `cut_short_after` is the number of examples after which a time limit ended the live adapter's training, where a
+    retrain would have the same examples and the same limit.
 
     `pairs` are those that the embedder could be tuned on (None: it cannot be tuned), `min_pairs` how many it needs, and
     `new_pairs` the share of them that the live one was not tuned on.
@@ -219,6 +221,7 @@ class TrainingData(Record):
     filtered: dict[str, int] = Field(default_factory=dict)
     min_examples: int
     adapter_is_current: bool
+    cut_short_after: int | None = None
     excess_loss: Measure = NOT_REQUESTED
     new_base_model: str | None = None
     pairs: int | None = None

@@ -96,6 +96,7 @@ class BuiltModel(Record):
     source_documents: the documents that its examples name as the source of their answer (`doc`).
     final_loss: mean loss per answer token over the last tenth of the steps.
     stopped: why the training ended.
+    cut_short: whether a time limit ended it before the model had seen every example as often as planned.
     seconds: duration of the build.
     """
 
@@ -111,7 +112,18 @@ class BuiltModel(Record):
     source_documents: tuple[str, ...] = ()
     final_loss: float | None = None
     stopped: str = ""
+    cut_short: bool = False
     seconds: float = 0.0
+
+    @property
+    def seen_examples(self) -> int:
+        """How many of the examples it was really trained on, at most: a training that was cut short saw fewer."""
+        return len(self.trained_on) - self.unseen_examples
+
+    @property
+    def unseen_examples(self) -> int:
+        """How many of the examples a training that was cut short did not come to."""
+        return max(0, len(self.trained_on) - self.trained_examples) if self.cut_short else 0
 
 
 class Candidate(Record):

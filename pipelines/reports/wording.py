@@ -29,6 +29,7 @@ _BESIDES_LEARNING = (ReasonCode.FORGETS_DELETED,)
 # What says that the model itself has nothing to gain.
 _NO_GAIN = (
     ReasonCode.SAME_ADAPTER,
+    ReasonCode.CUT_SHORT,
     ReasonCode.NO_NEW_EXAMPLES,
     ReasonCode.MODEL_AT_TARGET,
     ReasonCode.MODEL_GAP_UNMEASURED,

@@ -1056,3 +1056,17 @@ def test_a_large_enough_signal_changes_the_decision(signal: str, little: object,
         make_decision(evidence(**still | needy | {signal: value}), PARAMS).action for value in (little, much)
     )
     assert (before, after.builds) == (Action.NOTHING, True)
+
+
+def test_the_gaps_of_a_joint_action_are_at_most_the_distance_to_the_target() -> None:
+    gaps = {"index_gap": measure(0.55), "refresh_gain": measure(0.55), "model_gap": measure(0.4)}
+    alone = make_decision(evidence(missing_answers=measure(0.0), **gaps), PARAMS)
+    assert option_of(alone, Action.REFRESH.with_retrain()).gap_points == 95
+    # The missing answers count as the index's gap and, since the model could give them, as the model's.
+    overlapping = make_decision(evidence(missing_answers=measure(1.0), score_gold=measure(0.9), **gaps), PARAMS)
+    refresh, retrain, both = (
+        option_of(overlapping, action).gap_points or 0.0
+        for action in (Action.REFRESH, Action.RETRAIN, Action.REFRESH.with_retrain())
+    )
+    assert refresh + retrain > 100
+    assert both == max(95.0, refresh) <= 100
