@@ -127,7 +127,8 @@ def log_training(logs: StepLogs, built: BuiltModel, trained: TrainingResult) -> 
     log.series("held_out_score", ((point.step, point.score) for point in trained.checks))
     log.tags({"stopped": built.stopped, "resumed_at_step": trained.resumed_at} if built.stopped else {})
     log.metrics({"final_loss": built.final_loss, "replayed_examples": len(built.replayed)})
-    logs.work({costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds})
+    trained_work = {costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAINED_TOKENS: built.trained_tokens}
+    logs.work(trained_work | {costs.TRAIN_SECONDS: built.seconds})
 
 
 def log_verdict(
@@ -150,7 +151,9 @@ def log_verdict(
     }
     log.metrics({**scores, **retrieval_metrics(verdict.after), **suite_metrics(verdict)})
     cycle.metrics(scores)
+    asked = project.answering
     logs.work({costs.GRADED_QUESTIONS: _graded_questions(verdict), costs.PROVE_SECONDS: seconds})
+    logs.work({costs.ASKED_QUESTIONS: asked.count, costs.ANSWER_SECONDS: asked.seconds})
 
 
 def _graded_questions(verdict: Verdict) -> int:

@@ -275,6 +275,7 @@ def prove(cycle: CycleContext, snapshot: Snapshot, plan: Plan, index: BuiltIndex
     project, started = cycle.project, time.perf_counter()
     with project.registry.step("prove", cycle.log) as log:
         candidate = Candidate(snapshot=snapshot, index=index, model=model, decision=plan.decision.action)
+        project.answering.reset()
         proof = prove_candidate(project, candidate, cycle.live, cycle.read(snapshot).knowledge)
         verdict = proof.verdict
         verdict.after.write(project.workspace.artifacts / "scorecard.json")

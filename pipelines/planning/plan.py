@@ -54,11 +54,11 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     deletions = DeletedDocuments(workspace, knowledge.snapshot, knowledge.pending_deletions)
     deleted = deleted_training_documents(release.model, deletions) if release else ()
     data = describe_data_change(knowledge, release, index.delta, read_rejections(workspace), deleted)
-    workload = forecast_workload(project, corpus, evaluator.golden, index, tuning)
-    limits = read_limits(workspace, history, workload, data.snapshot, now)
     live = project.system_under_test(release)
     scores = measure_answers(evaluator, live, index.view, params.score, watch)
     text = measure_text(knowledge, index.view, live.reader, embedder, params, watch)
+    workload = forecast_workload(project, corpus, evaluator.golden, index, tuning, text.affected_questions)
+    limits = read_limits(workspace, history, workload, data.snapshot, now)
     arrival = measure_freshness(read_source_times(workspace, knowledge.snapshot, now), release, history, now)
     data = with_due_facts(data, text.substantive_sentences, arrival.stale_since, workspace, now)
     with watch("excess_loss"):

@@ -40,7 +40,9 @@ def forecast_seconds(action: Action, limits: Limits) -> float:
     costs = limits.costs
     index = costs.tune_seconds if action.tunes else costs.refresh_seconds if action.refreshes else 0.0
     model = costs.retrain_seconds + costs.suite_seconds if action.retrains else 0.0
-    return max(LEAST_SECONDS, index + model + costs.prove_seconds)
+    keeps_answers = action == Action.REFRESH and costs.prove_refresh_seconds is not None
+    proof = costs.prove_refresh_seconds if keeps_answers else costs.prove_seconds
+    return max(LEAST_SECONDS, index + model + (proof or 0.0))
 
 
 def points_per_hour(option: CostBenefit) -> float:

@@ -39,6 +39,8 @@ NOT_REQUESTED = Measure.unmeasured("not asked for")
 class Costs(Record):
     """Forecast seconds of each step, the source of the rates, and the price of an hour of compute, if one is set.
 
+    `prove_seconds` are those of a proof that asks every question; after a refresh alone it takes
+    `prove_refresh_seconds`, since most answers are kept from before (None: not known).
     `suite_seconds` are those of asking a new model the regression suites; `tune_seconds` those of tuning the embedder
     and embedding every chunk with it. `error_share` is the median error of the last `error_runs` forecasts, as a share
     of what was really taken.
@@ -47,6 +49,7 @@ class Costs(Record):
     refresh_seconds: float
     retrain_seconds: float
     prove_seconds: float
+    prove_refresh_seconds: float | None = None
     suite_seconds: float = 0.0
     tune_seconds: float = 0.0
     source: str
@@ -59,6 +62,9 @@ class Costs(Record):
 class Workload(Record):
     """The amount of work of each step, which the costs are forecast from.
 
+    `examples` counts training samples with their repeats, `training_tokens` their tokens (None: not estimated), and
+    `training_limit_seconds` is the time limit of a training. Of the golden `questions`, `asked_after_refresh` may get
+    other passages from a refreshed index (None: not known), so that their answers are not kept from before.
     `suite_questions_asked` are the questions of the regression suites, asked only where the model is another one.
     Another embedder is tuned on `pairs`, counted with their repeats, and then embeds `all_chunks`.
     """
@@ -66,6 +72,9 @@ class Workload(Record):
     chunks: int
     examples: int
     questions: int
+    training_tokens: int | None = None
+    training_limit_seconds: float | None = None
+    asked_after_refresh: int | None = None
     suite_questions_asked: int = 0
     pairs: int = 0
     all_chunks: int = 0
@@ -187,7 +196,8 @@ class TextSignals(Record):
     absent now; None where there is no live release to compare with.
 
     `captured_questions`: the largest share of golden questions whose nearest passage would be that of one changed
-    document, `captured_by`, which neither answered them so far nor is named by them.
+    document, `captured_by`, which neither answered them so far nor is named by them. `affected_questions` counts the
+    golden questions for which a refreshed index may retrieve other passages; None where that is not known.
     """
 
     changed_sentence_share: Measure = NOT_REQUESTED
@@ -199,6 +209,7 @@ class TextSignals(Record):
     substantive_sentences: int | None = None
     captured_questions: Measure = NOT_REQUESTED
     captured_by: str | None = None
+    affected_questions: int | None = None
 
 
 class TrainingData(Record):

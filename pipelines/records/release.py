@@ -89,6 +89,7 @@ class BuiltModel(Record):
     examples: digest of the training folder.
     settings: digest of the training settings, without the examples.
     trained_examples: training samples processed, repetitions included.
+    trained_tokens: their tokens, estimated from characters as in a forecast.
     trained_on: digests of the examples that it was trained on, replayed ones included.
     replayed: digests of those examples that came from deleted training files.
     files: the training files that it and its predecessors were trained on, in their last state (path -> MD5).
@@ -105,6 +106,7 @@ class BuiltModel(Record):
     examples: str | None
     settings: str | None
     trained_examples: int = 0
+    trained_tokens: int = 0
     trained_on: tuple[str, ...] = ()
     replayed: tuple[str, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)

@@ -617,6 +617,18 @@ def test_the_expectation_and_the_cost_of_a_cycle_are_used_for_later_forecasts(fi
     assert costs.error_share == pytest.approx(abs(option.cost_seconds - seconds) / seconds, abs=1e-4)
 
 
+def test_a_proof_records_the_answers_that_were_not_kept(home: CycleProject) -> None:
+    home.page("Crane", OLD)
+    cycle = home.run_cycle()
+    assert (cycle.decision, cycle.outcome) == ("REFRESH", "released")
+    assert cycle.work["asked_questions"] == len(fakes.CountingReader.prompts)
+    assert cycle.work["graded_questions"] == 6
+    assert cycle.work["answer_seconds"] <= cycle.work["prove_seconds"]
+    workload = read_plan(home.project, cycle.plan).evidence.limits.workload
+    assert workload is not None
+    assert workload.asked_after_refresh is not None
+
+
 # --- documents that cannot be read ---------------------------------------------------------------------------------
 
 
