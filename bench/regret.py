@@ -16,7 +16,7 @@ from bench.rates import Rates
 from bench.recording import PARAMS, RecordedStep, Recording, Seen, State
 from ragtide.pipelines.evaluation.gate import check_ranking, judge_candidate
 from ragtide.pipelines.history import costs
-from ragtide.pipelines.history.costs import Workload, forecast_costs
+from ragtide.pipelines.history.costs import forecast_costs
 from ragtide.pipelines.history.history import (
     ACTION_SECONDS,
     CHANGED_SHARE,
@@ -33,7 +33,7 @@ from ragtide.pipelines.params import Params, PolicyParams
 from ragtide.pipelines.policy.decide import make_decision
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision
-from ragtide.pipelines.records.evidence import Costs, Evidence
+from ragtide.pipelines.records.evidence import Costs, Evidence, Workload
 from ragtide.pipelines.records.release import Cycle, Outcome
 
 SETTINGS = Params.model_validate(PARAMS)
@@ -198,7 +198,9 @@ class PolicyRunner:
         examples = self.recording.trained_examples[seen.retrained]
         questions = len(seen.scorecard.graded)
         pairs = self.recording.trained_pairs[seen.tuned] if seen.tuned else 0
-        workload = Workload(seen.to_embed, examples, questions, pairs=pairs, all_chunks=seen.all_chunks)
+        workload = Workload(
+            chunks=seen.to_embed, examples=examples, questions=questions, pairs=pairs, all_chunks=seen.all_chunks
+        )
         expected: Costs = forecast_costs(workload, self.history, SETTINGS.costs)
         rejected = rejected_before(self.history, step.snapshot, "")
         limits = seen.evidence.limits.model_copy(

@@ -21,6 +21,7 @@ from ragtide.pipelines.evaluation.answers import answers_table, verdict_rows
 from ragtide.pipelines.history import costs
 from ragtide.pipelines.history.freshness import measure_freshness, read_source_times
 from ragtide.pipelines.history.history import EXPECTED_POINTS, FORECAST_SECONDS, LAG_SECONDS
+from ragtide.pipelines.planning.reuse import CurrentPlan
 from ragtide.pipelines.ports import TrainingResult
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
@@ -80,6 +81,15 @@ def log_decision(project: Project, logs: StepLogs, plan: Plan, digest: str) -> N
     rename_run(f"keep-current {project.workspace.root.name}: {decision.action}")
 
 
+def log_inputs(cycle: RunLog, current: CurrentPlan) -> Plan:
+    """Log what the evidence depends on, and the cycle whose evidence is reused, if any; returns the plan."""
+    cycle.tags({"inputs": current.inputs})
+    if current.measured_in:
+        cycle.tags({"measured_in": current.measured_in})
+        run_logger().info("nothing has changed since %s: its evidence is reused", current.measured_in)
+    return current.plan
+
+
 def freshness_metrics(project: Project, live: Release | None, snapshot: Snapshot) -> dict[str, float | None]:
     """How long the data has waited for this cycle."""
     now = datetime.now(UTC)
@@ -101,8 +111,10 @@ def log_imports(cycle: RunLog, imports: Sequence[ImportUpdate]) -> None:
     cycle.tags({"imports_not_updated": names} if unavailable else {})
 
 
-def log_issues(cycle: RunLog, corpus: Corpus) -> None:
-    """Log the quarantined documents and the filtered training lines, where there are any."""
+def log_issues(cycle: RunLog, corpus: Corpus | None) -> None:
+    """Log the quarantined documents and the filtered training lines of a corpus that was read, if there are any."""
+    if corpus is None:
+        return
     if corpus.knowledge.quarantined:
         cycle.text("quarantined.md", quarantine_markdown(corpus.knowledge.quarantined))
     if corpus.training.filtered:
@@ -118,7 +130,8 @@ def log_training(logs: StepLogs, built: BuiltModel, trained: TrainingResult) -> 
     log.series("held_out_score", ((point.step, point.score) for point in trained.checks))
     log.tags({"stopped": built.stopped, "resumed_at_step": trained.resumed_at} if built.stopped else {})
     log.metrics({"final_loss": built.final_loss, "replayed_examples": len(built.replayed)})
-    logs.work({costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAIN_SECONDS: built.seconds})
+    trained_work = {costs.TRAINED_EXAMPLES: built.trained_examples, costs.TRAINED_TOKENS: built.trained_tokens}
+    logs.work(trained_work | {costs.TRAIN_SECONDS: built.seconds})
 
 
 def log_index(logs: StepLogs, built: BuiltIndex) -> None:
@@ -147,7 +160,9 @@ def log_verdict(project: Project, logs: StepLogs, part: Action, proof: Proof, se
     log.metrics({**before, **after, **retrieval_metrics(verdict.after), **suite_metrics(verdict)})
     # What a cycle changed is measured from the release that was live at its start.
     cycle.metrics({**(before if is_first else {}), **after})
+    asked = project.answering
     logs.work({costs.GRADED_QUESTIONS: _graded_questions(verdict), costs.PROVE_SECONDS: seconds})
+    logs.work({costs.ASKED_QUESTIONS: asked.count, costs.ANSWER_SECONDS: asked.seconds})
 
 
 def _graded_questions(verdict: Verdict) -> int:

@@ -19,6 +19,7 @@ from ragtide.flows.cycle_log import (
     log_decision,
     log_imports,
     log_index,
+    log_inputs,
     log_issues,
     log_training,
     log_verdict,
@@ -45,7 +46,8 @@ from ragtide.pipelines.history.withheld import (
     write_withheld,
 )
 from ragtide.pipelines.planning.by_hand import Request, decide_by_hand
-from ragtide.pipelines.planning.plan import load_current_plan, make_plan, save_plan
+from ragtide.pipelines.planning.plan import load_current_plan, save_plan
+from ragtide.pipelines.planning.reuse import make_current_plan
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Plan
@@ -131,12 +133,16 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None, request: R
     """
     project = cycle.project
     with project.registry.step("decide", cycle.log) as log:
-        corpus = cycle.read(snapshot)
-        knowledge = corpus.knowledge
-        decided = load_current_plan(project, plan, snapshot, knowledge.held) if plan else make_plan(project, corpus)
+        if plan:
+            decided = load_current_plan(project, plan, snapshot, cycle.read(snapshot).knowledge.held)
+        else:
+            decided = log_inputs(cycle.log, make_current_plan(project, snapshot, cycle.read))
         decided = decide_by_hand(decided, request) if request else decided
-        deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions, knowledge.paths)
-        flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
+        # Where nothing was read, nothing has changed: the flags are those of an earlier cycle.
+        if corpus := cycle.corpora.get(snapshot.id):
+            knowledge = corpus.knowledge
+            deleted = DeletedDocuments(project.workspace, snapshot, knowledge.pending_deletions, knowledge.paths)
+            flag_releases(project, releases_to_flag(project, decided.evidence), deleted)
         log_decision(project, cycle.logs(log), decided, save_plan(project, decided))
         log_issues(cycle.log, corpus)
         for line in decided.evidence.data.golden.lines:
@@ -222,6 +228,7 @@ def _logged_proof(cycle: CycleContext, part: Action, prove_it: Callable[[], Proo
     """A proof in a step of its own, with its verdict logged."""
     project, started = cycle.project, time.perf_counter()
     with project.registry.step("prove", cycle.log) as log:
+        project.answering.reset()
         proof = prove_it()
         proof.best_verdict.after.write(project.workspace.artifacts / "scorecard.json")
         log_verdict(project, cycle.logs(log), part, proof, time.perf_counter() - started)

@@ -24,7 +24,12 @@ from ragtide.pipelines.ports import Embedder, Generator, Progress, Trainer, Trai
 from ragtide.pipelines.records.base import atomic_directory, json_digest, make_folder
 from ragtide.pipelines.records.data import IndexDelta, Snapshot
 from ragtide.pipelines.records.release import BuiltIndex, BuiltModel, MaintenanceStep
-from ragtide.pipelines.training.samples import SAMPLES_VERSION, documents_in, training_samples
+from ragtide.pipelines.training.samples import (
+    SAMPLES_VERSION,
+    documents_in,
+    estimate_training_tokens,
+    training_samples,
+)
 from ragtide.pipelines.workspace import Workspace
 
 # A row's vector is stored in the table, in the cache of vectors, and once more while files are merged.
@@ -150,12 +155,15 @@ def build_model(
     shutil.rmtree(unfinished, ignore_errors=True)
     make_folder(unfinished.parent)
     trained = models.trainer.train(samples, unfinished, progress)
+    planned = len(samples) * params.finetune.passes(len(samples))
+    tokens = estimate_training_tokens(training.with_replay, corpus.knowledge.chunks, params)
     built = BuiltModel(
         base=models.generator.base,
         adapter=store_adapter(unfinished, workspace.adapters, models.generator.base),
         examples=corpus.snapshot.train_id,
         settings=training_settings(params, models.generator.base),
-        trained_examples=trained.seen or len(samples) * params.finetune.passes(len(samples)),
+        trained_examples=trained.seen or planned,
+        trained_tokens=round(tokens * min(1.0, (trained.seen or planned) / max(1, planned))),
         trained_on=tuple(sorted({example.digest for example in training.with_replay})),
         replayed=tuple(sorted({example.digest for example in training.replay.examples})),
         files={**training.replay.files, **corpus.snapshot.examples},
@@ -163,6 +171,7 @@ def build_model(
         source_documents=tuple(sorted({example.doc for example in training.with_replay if example.doc})),
         final_loss=round(trained.final_loss, 6),
         stopped=trained.stopped,
+        cut_short=trained.cut_short,
         seconds=round(time.perf_counter() - started, 3),
     )
     write_model_artifact(workspace, built)

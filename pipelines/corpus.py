@@ -25,8 +25,8 @@ class KnowledgeBase:
 
     Documents that cannot be read, that are withheld, or whose removal is pending (document -> digest), are in it as
     the live index has them. `deleted` are the indexed documents that are not in it any more, `lost` is what it no
-    longer says of the live index. `waiting` counts those that may change the index although the folder stays as it is. `paths`
-    has the moves of documents of the live index, and of earlier ones.
+    longer says of the live index. `waiting` counts those that may change the index although the folder stays as it
+    is. `paths` has the moves of documents of the live index, and of earlier ones.
     """
 
     snapshot: Snapshot

@@ -202,7 +202,7 @@ class CostParams(Block):
     """Rates for cost forecasts until MLflow holds runs to learn from."""
 
     seconds_per_chunk: Positive = 0.03  # to embed and write it
-    seconds_per_example: Positive = 1.0  # per training pass
+    seconds_per_example: Positive = 1.0  # per training pass, of 200 tokens with its passages
     seconds_per_pair: Positive = 0.16  # of embedder tuning
     seconds_per_question: Positive = 0.5  # of the evaluation of a candidate
     seconds_fixed: Annotated[float, Field(ge=0)] = 10.0  # of every action

@@ -61,14 +61,16 @@ class TrainingResult:
     """The result of a training run.
 
     `final_loss` is the mean loss per answer token (nats) over the last tenth of the steps, `losses` that of every step.
-    `checks` are the evaluations on held-out samples, `stopped` says why training ended, `seen` counts the samples
-    trained on, with repeats (0: unknown), `resumed_at` the steps that an earlier, killed run had completed.
+    `checks` are the evaluations on held-out samples, `stopped` says why training ended, `cut_short` that a time limit
+    did, `seen` counts the samples trained on, with repeats (0: unknown), `resumed_at` the steps that an earlier, killed
+    run had completed.
     """
 
     final_loss: float
     losses: tuple[float, ...]
     checks: tuple[HeldOutCheck, ...] = ()
     stopped: str = ""
+    cut_short: bool = False
     seen: int = 0
     resumed_at: int = 0
 

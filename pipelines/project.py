@@ -8,7 +8,7 @@ from pathlib import Path
 from ragtide.pipelines.build import base_model_only, load_generator_for, open_built_index, open_index
 from ragtide.pipelines.corpus import Corpus, KnowledgeBase, read_corpus
 from ragtide.pipelines.errors import UserError
-from ragtide.pipelines.evaluation.assistant import Answer, Answerer, Assistant
+from ragtide.pipelines.evaluation.assistant import Answer, Answerer, AnsweringWork, Assistant
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.judge import load_judge
 from ragtide.pipelines.evaluation.questions import golden_wordings, read_golden
@@ -34,6 +34,7 @@ class Project:
     models: Models
     registry: Registry
     progress: Progress
+    answering: AnsweringWork = field(default_factory=AnsweringWork, compare=False)
     _embedders: dict[str, LoadedEmbedder] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -95,7 +96,7 @@ class Project:
                 "state none of their answers: correct `answers` and `docs`"
             )
         judge = load_judge(self.workspace.params.score)
-        answerer = Answerer(self.workspace, self.models, self.progress, judge)
+        answerer = Answerer(self.workspace, self.models, self.progress, judge, self.answering)
         return Evaluator(knowledge, golden, answerer, self.workspace.params)
 
     def system_under_test(self, release: Release | None) -> SystemUnderTest:

@@ -52,16 +52,20 @@ def plan_command(as_json: AsJson = False, project: ProjectFolder = HERE) -> None
     """
     prepare_environment(project)
     from ragtide.pipelines.data.snapshot import take_snapshot
-    from ragtide.pipelines.planning.plan import make_plan, save_plan
+    from ragtide.pipelines.planning.plan import save_plan
+    from ragtide.pipelines.planning.reuse import make_current_plan
     from ragtide.pipelines.project import Project
 
     opened = Project.open(project, progress_bars)
-    plan = make_plan(opened, opened.corpus(take_snapshot(opened.workspace)))
+    current = make_current_plan(opened, take_snapshot(opened.workspace), opened.corpus)
+    plan, measured_in = current.plan, current.measured_in
     digest = save_plan(opened, plan)
     if as_json:
-        emit_json("plan", digest=digest, plan=plan, pending_approval=pending_approval(plan))
-    else:
-        _print_plan(plan, digest)
+        emit_json("plan", digest=digest, plan=plan, pending_approval=pending_approval(plan), measured_in=measured_in)
+        return
+    _print_plan(plan, digest)
+    if measured_in:
+        print_text(f"nothing has changed since {measured_in}: its evidence is reused")
 
 
 def _print_plan(plan: Plan, digest: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -53,19 +54,46 @@ class CachedRequest(Generic[Input, Output]):
     compute: Callable[[Sequence[Input], Advance], list[Output]]
 
 
+@dataclass
+class AnsweringWork:
+    """The answers, losses and judge scores that were computed since the last reset, and the seconds that they took."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def reset(self) -> None:
+        self.count, self.seconds = 0, 0.0
+
+    @contextmanager
+    def timed(self, count: int) -> Iterator[None]:
+        """Count `count` computed ones and the seconds of the block."""
+        started = time.perf_counter()
+        yield
+        self.count += count
+        self.seconds += time.perf_counter() - started
+
+
 class Answerer:
     """Runs the generator and caches its output by model, adapter and prompt: a plan's answers serve its run.
 
     Losses, and the scores of the judge where there is one, are cached as well.
     """
 
-    def __init__(self, workspace: Workspace, models: Models, progress: Progress, judge: Judge | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        models: Models,
+        progress: Progress,
+        judge: Judge | None = None,
+        work: AnsweringWork | None = None,
+    ) -> None:
         self._workspace = workspace
         self._models = models
         self._progress = progress
         self._cache_folder = workspace.answers
         self._generators: dict[str, Generator] = {}
         self._judge = judge
+        self._work = work or AnsweringWork()
 
     @property
     def base(self) -> str:
@@ -124,7 +152,7 @@ class Answerer:
             outputs: dict[str, Output] = {key: cache[key] for key in dict.fromkeys(request.keys) if key in cache}
             uncached = {key: value for key, value in zip(request.keys, inputs, strict=True) if key not in outputs}
             if uncached:
-                with self._progress(request.label, len(uncached)) as advance:
+                with self._work.timed(len(uncached)), self._progress(request.label, len(uncached)) as advance:
                     computed = request.compute(list(uncached.values()), advance)
                 outputs |= dict(zip(uncached, computed, strict=True))
                 days = self._workspace.params.retention.answers_days

@@ -11,9 +11,9 @@ from ragtide.pipelines.history.approvals import (
     read_rejections,
     rejected_actions,
 )
-from ragtide.pipelines.history.costs import Workload, forecast_costs
+from ragtide.pipelines.history.costs import forecast_costs
 from ragtide.pipelines.history.history import hours_since_retrain, past_decisions, rejected_before, spent_hours
-from ragtide.pipelines.records.evidence import Limits
+from ragtide.pipelines.records.evidence import Limits, Workload
 from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.workspace import Workspace
 
@@ -26,6 +26,7 @@ def read_limits(
     rejected = rejected_before(history, snapshot, params)
     return Limits(
         costs=forecast_costs(workload, history, workspace.params.costs),
+        workload=workload,
         past=past_decisions(history),
         spent_hours=spent_hours(history, now),
         hours_since_retrain=hours_since_retrain(history, now),

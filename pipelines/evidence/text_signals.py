@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from math import ceil
 from typing import TypeVar
 
 from ragtide.pipelines.corpus import KnowledgeBase
@@ -26,7 +27,7 @@ from ragtide.pipelines.sampling import evenly_spaced
 CheckT = TypeVar("CheckT")
 Share = Callable[[Sequence[CheckT], Retriever, int, ScoreParams], Measure]
 # The fields of TextSignals that are no measures.
-NO_MEASURES = {"record_version", "substantive_sentences", "captured_by"}
+NO_MEASURES = {"record_version", "substantive_sentences", "captured_by", "affected_questions"}
 # Golden questions whose nearest passages are compared, at most.
 COMPARED_QUESTIONS = 500
 FIRST = Measure.unmeasured("there is no live release to compare with")
@@ -59,8 +60,11 @@ def measure_text(
         measures["vocabulary"] = text.vocabulary()
     with watch("captured_questions"):
         measures["captured_questions"], captured_by = text.captured_questions(embedder, retriever)
+        affected = text.affected_questions(embedder, retriever)
     substantive = text.changes.substantive
-    return TextSignals(**measures, substantive_sentences=substantive, captured_by=captured_by)
+    return TextSignals(
+        **measures, substantive_sentences=substantive, captured_by=captured_by, affected_questions=affected
+    )
 
 
 class TextComparison:
@@ -153,6 +157,29 @@ class TextComparison:
             captured[document] += bool(is_other and similarities.max() > passage.similarity)
         document, count = min(captured.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
         return Measure(value=round(count / len(questions), 6), n=len(questions)), document if count else None
+
+    def affected_questions(self, embedder: Embedder, retriever: Retriever) -> int | None:
+        """How many golden questions a refreshed index may give other passages; None where it has other vectors.
+
+        Those are questions of which a retrieved passage is absent from the documents now, or that a new chunk is nearer
+        to than the last of them. Measured by vector and on a sample of the new chunks, from which it is extrapolated.
+        """
+        if self._index.sample is None or (self.new_chunks and not self._params.evidence.new_chunks):
+            return None
+        questions, now = evenly_spaced(self._index.questions, COMPARED_QUESTIONS), self._knowledge.chunks_by_document
+        today = {chunk.digest for name in self._index.changed for chunk in now.get(name, ())}
+        absent = {chunk.key for was in self._index.passages.values() for chunk in was if chunk.digest not in today}
+        new, touched = self._embed_sample(embedder) if self.new_chunks else None, {c.document for c in self.new_chunks}
+        nearest = retriever.nearest([question.question for question in questions], self._params.index.top_k)
+        lost, gained = 0, 0
+        for question, passage in zip(questions, nearest, strict=bool(nearest)):
+            if touched.intersection(question.docs) or not absent.isdisjoint(passage.keys):
+                lost += 1
+            elif new is not None and (new @ passage.question).max() > passage.reach:
+                gained += 1
+        sampled = len(self.new_chunks) / max(1, len(self._sampled))
+        share = min(1.0, (lost + gained * sampled) / max(1, len(questions)))
+        return ceil(share * len(self._index.questions))
 
     def _why_no_vectors(self) -> str | None:
         """Why the vectors of new chunks cannot be compared with the index's; None where they can."""

@@ -37,17 +37,19 @@ def measure_training_data(
     """Compare the training set with what `live` was trained on; `tuning` is None where the embedder cannot be tuned."""
     training, settings = corpus.training, training_settings(params, answerer.base)
     seen = split_seen_examples(training.examples, live.model, settings)
+    repeats = is_same_training(training.examples, live.model, settings)
     measured = excess_loss_on_new(seen, corpus.knowledge.chunks_by_document, live.reader, answerer, params)
     pairs = (
         {"pairs": tuning.pairs, "min_pairs": tuning.least, "new_pairs": tuning.new_share} if tuning is not None else {}
     )
     return TrainingData(
         examples=len(training.examples),
-        new_examples=len(seen.new),
+        new_examples=min(len(training.examples), len(seen.new) + live.model.unseen_examples),
         orphaned_examples=len(training.orphans),
         filtered=count_issues(training.filtered),
         min_examples=params.finetune.min_examples,
-        adapter_is_current=is_adapter_current(training.examples, live.model, settings),
+        adapter_is_current=repeats and not live.model.cut_short,
+        cut_short_after=live.model.seen_examples if repeats and live.model.cut_short else None,
         excess_loss=measured.excess_loss,
         suspects=measured.suspects,
         new_base_model=_new_base_model(release, answerer.base),
@@ -112,10 +114,11 @@ def excess_loss_on_new(
     return MeasuredExamples(excess_loss(counted, known, params.score), tuple(new[at].where for at in suspects))
 
 
-def is_adapter_current(examples: Sequence[Example], model: BuiltModel, settings: str) -> bool:
-    """Whether a retrain would see the same examples under the same settings, and so produce the same adapter.
+def is_same_training(examples: Sequence[Example], model: BuiltModel, settings: str) -> bool:
+    """Whether a retrain would have the same examples under the same settings as the live adapter's.
 
-    Replayed examples come from files that are deleted, and say nothing about those of today.
+    It would produce the same adapter, unless a time limit cut that training short. Replayed examples come from files
+    that are deleted, and say nothing about those of today.
     """
     if model.adapter is None or model.settings != settings:
         return False

@@ -23,6 +23,8 @@ LAG_SECONDS = "freshness_lag_seconds"
 # Past decisions that a plan keeps a copy of: a policy learns nothing more from older ones.
 REMEMBERED = 200
 WEEK = timedelta(days=7)
+# The largest answer score. Earlier versions recorded larger expectations, the sums of overlapping gaps.
+MOST_POINTS = 100.0
 # The clocks of two machines may differ by this much.
 SKEW = timedelta(hours=1)
 
@@ -129,6 +131,7 @@ def _is_complete(cycle: Cycle) -> bool:
 
 def _past_decision(cycle: Cycle, part: PartOutcome, undone: Mapping[str, str]) -> PastDecision:
     gained, is_only = None, len(cycle.decided_parts) == 1
+    expected = cycle.signals.get(EXPECTED_POINTS) if is_only else part.expected_points
     if part.score_before is not None and part.score_after is not None:
         gained = round(100 * (part.score_after - part.score_before), 4)
     return PastDecision(
@@ -137,7 +140,7 @@ def _past_decision(cycle: Cycle, part: PartOutcome, undone: Mapping[str, str]) -
         action=part.action,
         accepted=part.accepted,
         rolled_back=part.release in undone,
-        expected_points=cycle.signals.get(EXPECTED_POINTS) if is_only else part.expected_points,
+        expected_points=None if expected is None else min(MOST_POINTS, expected),
         recovered_points=gained,
         forecast_seconds=cycle.signals.get(FORECAST_SECONDS) if is_only else part.forecast_seconds,
         seconds=cycle.signals.get(ACTION_SECONDS) if is_only else part.seconds,

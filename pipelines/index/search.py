@@ -41,11 +41,17 @@ class Passage:
 
 @dataclass(frozen=True)
 class NearestPassage:
-    """A question's vector, and the document and cosine similarity of the passage that is nearest to it."""
+    """A question's vector, and the document and cosine similarity of the passage that is nearest to it.
+
+    `keys` (document, position) are those of the nearest passages, and `reach` is the similarity of the last of them;
+    below every similarity where the index has fewer passages than were asked for.
+    """
 
     question: Vectors
     document: str
     similarity: float
+    keys: tuple[tuple[str, int], ...] = ()
+    reach: float = -1.0
 
 
 @dataclass(frozen=True)
@@ -96,15 +102,14 @@ class Retriever:
         vectors = self._embed(questions) if by != "text" else {}
         return [self._search(question, vectors.get(question), top_k, by) for question in questions]
 
-    def nearest(self, questions: Sequence[str]) -> list[NearestPassage]:
-        """Each question's vector, with its nearest passage by vector and their cosine similarity; none in an empty
-        index.
-        """
+    def nearest(self, questions: Sequence[str], count: int = 1) -> list[NearestPassage]:
+        """Each question's vector, with its `count` nearest passages by vector; none in an empty index."""
         if self._table.count_rows() == 0:
             return []
         vectors = self._embed(questions)
-        rows = [(vectors[question], self._search_vectors(vectors[question], 1)[0]) for question in questions]
-        return [NearestPassage(vector, row["document"], similarity) for vector, (similarity, row) in rows]
+        return [
+            _nearest(vectors[question], self._search_vectors(vectors[question], count), count) for question in questions
+        ]
 
     def _embed(self, questions: Sequence[str]) -> dict[str, Vectors]:
         """Question -> vector, cached: a cycle asks its golden questions several times."""
@@ -139,6 +144,12 @@ class Retriever:
         # As a match query: LanceDB would take a question in quotation marks for a phrase, which needs positions.
         query = self._table.search(MatchQuery(text, "text"), query_type="fts").select([*SHOWN, "_score"])
         return [(row["_score"], row) for row in query.limit(limit).to_list()]
+
+
+def _nearest(vector: Vectors, rows: Sequence[Scored], count: int) -> NearestPassage:
+    similarity, row = rows[0]
+    reach = rows[-1][0] if len(rows) == count else -1.0
+    return NearestPassage(vector, row["document"], similarity, tuple(_key(row) for _, row in rows), reach)
 
 
 def _rank(find: Callable[[int], list[Scored]], wanted: int) -> ScoredRows:

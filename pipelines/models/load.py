@@ -61,6 +61,15 @@ def load_embedder(params: EmbedParams, tuned: Path | None = None) -> Embedder:
     return choose_embedder(params, tuned)
 
 
+def embedder_identity(params: EmbedParams, embedder: Embedder) -> str:
+    """What changes with the weights of `embed.model`; nothing is loaded, unless by a user's own class."""
+    if is_plugin(params.model):
+        return embedder.fingerprint
+    from ragtide.pipelines.models.embedder import embedder_base
+
+    return embedder_base(params)
+
+
 def load_index_embedder(workspace: Workspace, embedder: Embedder, tuned: BuiltEmbedder | None) -> LoadedEmbedder:
     """The embedder that made an index: the fine-tuned one if it was tuned from embed.model, else `embedder`.
 

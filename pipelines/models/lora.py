@@ -73,6 +73,7 @@ class LoraTrainer:
             losses=tuple(run.losses),
             checks=tuple(run.checks),
             stopped=stopped,
+            cut_short="max_minutes" in stopped,
             seen=sum(len(batch) for batch in schedule.batches[: len(run.losses)]),
             resumed_at=resumed_at,
         )

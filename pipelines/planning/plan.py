@@ -33,10 +33,14 @@ from ragtide.pipelines.release.lineage import DeletedDocuments, deleted_training
 
 def make_plan(project: Project, corpus: Corpus) -> Plan:
     """Gather the evidence about a snapshot and decide. Changes neither data nor index nor registry."""
-    params = project.workspace.params
     # An unknown name is reported before the model is asked anything.
-    load_policy(params.policy.name)
-    evidence = gather_evidence(project, corpus)
+    load_policy(project.workspace.params.policy.name)
+    return decide_on(project, gather_evidence(project, corpus))
+
+
+def decide_on(project: Project, evidence: Evidence) -> Plan:
+    """The plan that the evidence calls for under the project's params."""
+    params = project.workspace.params
     return Plan(evidence=evidence, decision=make_decision(evidence, params.policy), params=params.digest())
 
 
@@ -54,11 +58,11 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     golden = find_golden_losses(workspace, evaluator.golden, knowledge, release)
     data = describe_data_change(knowledge, release, index.delta, read_rejections(workspace), deleted, golden)
     data = data.model_copy(update={"outdated_paths": dict(sorted(outdated.items()))})
-    workload = forecast_workload(project, corpus, evaluator.golden, index, tuning)
-    limits = read_limits(workspace, history, workload, data.snapshot, now)
     live = project.system_under_test(release)
     scores = measure_answers(evaluator, live, index.view, params.score, watch)
     text = measure_text(knowledge, index.view, live.reader, embedder, params, watch)
+    workload = forecast_workload(project, corpus, evaluator.golden, index, tuning, text.affected_questions)
+    limits = read_limits(workspace, history, workload, data.snapshot, now)
     arrival = measure_freshness(read_source_times(workspace, knowledge.snapshot, now), release, history, now)
     data = with_due_facts(data, text.substantive_sentences, arrival.stale_since, workspace, now)
     with watch("excess_loss"):

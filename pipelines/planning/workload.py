@@ -9,14 +9,14 @@ from ragtide.pipelines.corpus import Corpus, KnowledgeBase
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evaluation.regression import regression_suites
 from ragtide.pipelines.evidence.live_index import LiveIndexView
-from ragtide.pipelines.history.costs import Workload
 from ragtide.pipelines.models.load import LoadedEmbedder, is_plugin
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.data import IndexDelta
+from ragtide.pipelines.records.evidence import Workload
 from ragtide.pipelines.records.release import Release
 from ragtide.pipelines.training.embedder_tuning import TuningData, tuning_data
 from ragtide.pipelines.training.pairs import build_pairs
-from ragtide.pipelines.training.samples import draw_unanswerable
+from ragtide.pipelines.training.samples import draw_unanswerable, estimate_training_tokens
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,14 @@ def tuning_data_of(project: Project, corpus: Corpus, release: Release | None) ->
 
 
 def forecast_workload(
-    project: Project, corpus: Corpus, golden: GoldenSet, index: ComparedIndex, tuning: TuningData | None
+    project: Project,
+    corpus: Corpus,
+    golden: GoldenSet,
+    index: ComparedIndex,
+    tuning: TuningData | None,
+    asked_after_refresh: int | None,
 ) -> Workload:
-    """How much each action would have to do."""
+    """How much each action would have to do; of the golden questions a refresh asks `asked_after_refresh`."""
     params, examples = project.workspace.params, corpus.training.with_replay
     trained = len(examples) + len(draw_unanswerable(examples, params))
     suites = regression_suites(project.workspace, corpus.knowledge, golden) if index.view else ()
@@ -67,6 +72,9 @@ def forecast_workload(
         all_chunks=index.delta.chunks_after,
         pairs=params.embedder_tuning.trained_pairs(tuning.pairs) if tuning else 0,
         examples=trained * params.finetune.passes(trained),
+        training_tokens=estimate_training_tokens(examples, corpus.knowledge.chunks, params),
+        training_limit_seconds=60 * params.finetune.max_minutes if params.finetune.max_minutes else None,
         questions=len(golden.questions),
+        asked_after_refresh=asked_after_refresh,
         suite_questions_asked=sum(len(suite.questions) for suite in suites),
     )

@@ -203,13 +203,21 @@ def _weighed(action: Action, gaining: Sequence[FinalDecision], evidence: Evidenc
         gain_points=_sum_points(gain.points for gain in gains),
         gain_points_low=_sum_points(gain.low for gain in gains),
         gain_points_high=_sum_points(gain.high for gain in gains),
-        gap_points=round(sum(gaps), 2) if gaps else None,
+        gap_points=_join_gaps(gaps, evidence) if gaps else None,
         cost_seconds=round(cost, 1),
         cost_money=None if price is None else round(price * cost / HOUR, 4),
         points_per_hour=round(lasting * HOUR / cost, 1),
         worth_it=False,
         reasons=(),
     )
+
+
+def _join_gaps(gaps: Sequence[float], evidence: Evidence) -> float:
+    """Gaps together: not more than the largest of them or the distance to the target, since they may overlap."""
+    index, model = evidence.scores.index_gap.value, evidence.scores.model_gap.value
+    if index is None or model is None or len(gaps) == 1:
+        return _sum_points(gaps)
+    return round(min(_sum_points(gaps), max(100 * (index + model), *gaps)), 2)
 
 
 def _sum_points(points: Iterable[float]) -> float:

@@ -40,7 +40,9 @@ def forecast_seconds(action: Action, limits: Limits) -> float:
     costs = limits.costs
     index = costs.tune_seconds if action.tunes else costs.refresh_seconds if action.refreshes else 0.0
     model = costs.retrain_seconds + costs.suite_seconds if action.retrains else 0.0
-    return max(LEAST_SECONDS, index + model + costs.prove_seconds)
+    keeps_answers = action == Action.REFRESH and costs.prove_refresh_seconds is not None
+    proof = costs.prove_refresh_seconds if keeps_answers else costs.prove_seconds
+    return max(LEAST_SECONDS, index + model + (proof or 0.0))
 
 
 def points_per_hour(option: CostBenefit) -> float:
@@ -148,6 +150,9 @@ def _training_obstacle(training: TrainingData) -> ExpectedGain | None:
     if training.adapter_is_current:
         needs = Reason.of(ReasonCode.IF_OTHER_EXAMPLES)
         return ExpectedGain.none(Reason.of(ReasonCode.SAME_ADAPTER), needs=needs)
+    if training.cut_short_after is not None:
+        seen = Reason.of(ReasonCode.CUT_SHORT, seen=training.cut_short_after, examples=training.examples)
+        return ExpectedGain.none(seen, needs=Reason.of(ReasonCode.IF_MORE_MINUTES))
     if training.examples < training.min_examples:
         few, needs = too_few_examples(training)
         return ExpectedGain.none(few, needs=needs)

@@ -39,6 +39,8 @@ NOT_REQUESTED = Measure.unmeasured("not asked for")
 class Costs(Record):
     """Forecast seconds of each step, the source of the rates, and the price of an hour of compute, if one is set.
 
+    `prove_seconds` are those of a proof that asks every question; after a refresh alone it takes
+    `prove_refresh_seconds`, since most answers are kept from before (None: not known).
     `suite_seconds` are those of asking a new model the regression suites; `tune_seconds` those of tuning the embedder
     and embedding every chunk with it. `error_share` is the median error of the last `error_runs` forecasts, as a share
     of what was really taken.
@@ -47,6 +49,7 @@ class Costs(Record):
     refresh_seconds: float
     retrain_seconds: float
     prove_seconds: float
+    prove_refresh_seconds: float | None = None
     suite_seconds: float = 0.0
     tune_seconds: float = 0.0
     source: str
@@ -54,6 +57,27 @@ class Costs(Record):
     error_runs: int = 0
     price_per_hour: float | None = None
     currency: str = ""
+
+
+class Workload(Record):
+    """The amount of work of each step, which the costs are forecast from.
+
+    `examples` counts training samples with their repeats, `training_tokens` their tokens (None: not estimated), and
+    `training_limit_seconds` is the time limit of a training. Of the golden `questions`, `asked_after_refresh` may get
+    other passages from a refreshed index (None: not known), so that their answers are not kept from before.
+    `suite_questions_asked` are the questions of the regression suites, asked only where the model is another one.
+    Another embedder is tuned on `pairs`, counted with their repeats, and then embeds `all_chunks`.
+    """
+
+    chunks: int
+    examples: int
+    questions: int
+    training_tokens: int | None = None
+    training_limit_seconds: float | None = None
+    asked_after_refresh: int | None = None
+    suite_questions_asked: int = 0
+    pairs: int = 0
+    all_chunks: int = 0
 
 
 class PastDecision(Record):
@@ -202,7 +226,8 @@ class TextSignals(Record):
     absent now; None where there is no live release to compare with.
 
     `captured_questions`: the largest share of golden questions whose nearest passage would be that of one changed
-    document, `captured_by`, which neither answered them so far nor is named by them.
+    document, `captured_by`, which neither answered them so far nor is named by them. `affected_questions` counts the
+    golden questions for which a refreshed index may retrieve other passages; None where that is not known.
     """
 
     changed_sentence_share: Measure = NOT_REQUESTED
@@ -214,6 +239,7 @@ class TextSignals(Record):
     substantive_sentences: int | None = None
     captured_questions: Measure = NOT_REQUESTED
     captured_by: str | None = None
+    affected_questions: int | None = None
 
 
 class TrainingData(Record):
@@ -224,7 +250,8 @@ class TrainingData(Record):
     something wrong. `excess_loss` is the live model's loss on new examples less that on those that it was trained on
     (nats a token); `suspects` are measured examples (FILE:NUMBER) with a high loss that neither a passage nor another
     example explains, and do not add to it. `new_base_model` is the base model of params.yaml where the live release has
-    another.
+    another. `cut_short_after` is the number of examples after which a time limit ended the live adapter's training,
+    where a retrain would have the same examples and the same limit.
 
     `pairs` are those that the embedder could be tuned on (None: it cannot be tuned), `min_pairs` how many it needs, and
     `new_pairs` the share of them that the live one was not tuned on.
@@ -236,6 +263,7 @@ class TrainingData(Record):
     filtered: dict[str, int] = Field(default_factory=dict)
     min_examples: int
     adapter_is_current: bool
+    cut_short_after: int | None = None
     excess_loss: Measure = NOT_REQUESTED
     suspects: tuple[str, ...] = ()
     new_base_model: str | None = None
@@ -247,11 +275,13 @@ class TrainingData(Record):
 class Limits(Record):
     """What bounds the decision: costs, past decisions, budget and answers of people.
 
-    `spent_hours` is the compute of the last seven days. `rejected_actions` (action -> why) were rejected by the gate,
-    declined by a person or rolled back for this very snapshot and these params; a person approved `approved_actions`.
+    `workload` is what the costs were forecast from. `spent_hours` is the compute of the last seven days.
+    `rejected_actions` (action -> why) were rejected by the gate, declined by a person or rolled back for this very
+    snapshot and these params; a person approved `approved_actions`.
     """
 
     costs: Costs
+    workload: Workload | None = None
     past: tuple[PastDecision, ...] = ()
     spent_hours: float = 0.0
     hours_since_retrain: int | None = None

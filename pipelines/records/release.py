@@ -89,6 +89,7 @@ class BuiltModel(Record):
     examples: digest of the training folder.
     settings: digest of the training settings, without the examples.
     trained_examples: training samples processed, repetitions included.
+    trained_tokens: their tokens, estimated from characters as in a forecast.
     trained_on: digests of the examples that it was trained on, replayed ones included.
     replayed: digests of those examples that came from deleted training files.
     files: the training files that it and its predecessors were trained on, in their last state (path -> MD5).
@@ -96,6 +97,7 @@ class BuiltModel(Record):
     source_documents: the documents that its examples name as the source of their answer (`doc`).
     final_loss: mean loss per answer token over the last tenth of the steps.
     stopped: why the training ended.
+    cut_short: whether a time limit ended it before the model had seen every example as often as planned.
     seconds: duration of the build.
     """
 
@@ -104,6 +106,7 @@ class BuiltModel(Record):
     examples: str | None
     settings: str | None
     trained_examples: int = 0
+    trained_tokens: int = 0
     trained_on: tuple[str, ...] = ()
     replayed: tuple[str, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
@@ -111,12 +114,23 @@ class BuiltModel(Record):
     source_documents: tuple[str, ...] = ()
     final_loss: float | None = None
     stopped: str = ""
+    cut_short: bool = False
     seconds: float = 0.0
 
     @property
     def base_alone(self) -> BuiltModel:
         """Its base model without an adapter."""
         return BuiltModel(base=self.base, adapter=None, examples=None, settings=None)
+
+    @property
+    def seen_examples(self) -> int:
+        """How many of the examples it was really trained on, at most: a training that was cut short saw fewer."""
+        return len(self.trained_on) - self.unseen_examples
+
+    @property
+    def unseen_examples(self) -> int:
+        """How many of the examples a training that was cut short did not come to."""
+        return max(0, len(self.trained_on) - self.trained_examples) if self.cut_short else 0
 
 
 class Candidate(Record):
@@ -193,7 +207,8 @@ class Cycle(Record):
     that it took back in `undone`. `detail` says more about the outcome: the failed checks of a rejected candidate, the
     error of a failed cycle, or the signal that interrupted it. `parts` are the outcomes of the action's parts, each of
     which may have made a release; `release` is the last one. `signals` are the numbers of the evidence and the
-    forecast, as they were logged.
+    forecast, as they were logged. `inputs` is a digest of all that its evidence depends on besides the time, and
+    `measured_in` the cycle whose evidence it reused, if any.
     """
 
     name: str
@@ -206,6 +221,8 @@ class Cycle(Record):
     snapshot: str = ""
     params: str = ""
     plan: str = ""
+    inputs: str = ""
+    measured_in: str = ""
     release: str | None = None
     undone: str | None = None
     score_before: float | None = None

@@ -202,6 +202,8 @@ def _cycle(run: Run) -> Cycle:
         snapshot=tags.get("data_rev", ""),
         params=tags.get("params", ""),
         plan=tags.get("plan", ""),
+        inputs=tags.get("inputs", ""),
+        measured_in=tags.get("measured_in", ""),
         release=tags.get("release"),
         undone=tags.get(UNDONE),
         score_before=metrics.get("score_before"),

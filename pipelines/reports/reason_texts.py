@@ -202,6 +202,10 @@ REASONS: dict[ReasonCode, Text] = {
     C.MODEL_BELOW_TARGET: lambda v: f"{_with_model_score(v)}, {format_points(v['points'])} below the target",
     C.NEW_BASE_MODEL: lambda v: f"params.yaml names another base model, {v['model']}, and a retrain starts from it",
     C.SAME_ADAPTER: "the same examples would produce the same adapter",
+    C.CUT_SHORT: lambda v: (
+        f"finetune.max_minutes ended the adapter's training after {v['seen']} of {count_of(v['examples'], 'example')}, "
+        "and would end a retrain there too"
+    ),
     C.TOO_FEW_EXAMPLES: lambda v: f"{count_of(v['examples'], 'example')} of the {v['needed']} that training needs",
     C.NO_NEW_EXAMPLES: "the adapter was trained on every example already",
     C.NEW_EXAMPLES: lambda v: f"{part_are(v['new'], v['examples'], 'example')} new to the model",
@@ -260,6 +264,7 @@ REASONS: dict[ReasonCode, Text] = {
     ),
     C.IF_EXAMPLES: lambda v: f"only with {count_of(v['examples'], 'example')}",
     C.IF_OTHER_EXAMPLES: "only with other examples, or other settings of finetune",
+    C.IF_MORE_MINUTES: "only with a higher finetune.max_minutes",
     C.IF_UNSEEN_EXAMPLES: "only with examples that the adapter was not trained on",
     C.IF_PAIRS: lambda v: f"only with {count_of(v['pairs'], 'pair')}",
     C.IF_OTHER_PAIRS: "only with other pairs",
@@ -344,6 +349,7 @@ SHORT: dict[ReasonCode, Text] = {
     C.MODEL_BELOW_TARGET: lambda v: f"the model is {format_points(v['points'])} below its target",
     C.MODEL_GAP_UNMEASURED: "the model gap was not measured",
     C.SAME_ADAPTER: "no other examples",
+    C.CUT_SHORT: "the training was cut short by finetune.max_minutes",
     C.NO_NEW_EXAMPLES: "no new examples",
     C.NO_EMBEDDER_GAP: "no retrieval gap",
     C.EMBEDDER_GAP_UNMEASURED: "the retrieval gap was not measured",

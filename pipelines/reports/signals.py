@@ -342,6 +342,8 @@ def _examples(training: TrainingData) -> SignalRow:
 def _learnable(training: TrainingData) -> str:
     if training.adapter_is_current:
         return "the same examples would produce the same adapter"
+    if training.cut_short_after is not None:
+        return f"the adapter was trained on {training.cut_short_after} of them: finetune.max_minutes cut it short"
     if training.examples < training.min_examples:
         needed = training.min_examples
         return f"too few to train on: {needed} {agree(needed, 'is', 'are')} needed"

@@ -7,6 +7,7 @@ are in reports/reason_texts.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from textwrap import shorten
 
 from ragtide.pipelines.history.lost_content import names_emptied
@@ -67,10 +68,21 @@ def _headline(plan: Plan) -> str:
     rejected = _rejected_text(decision)
     if waiting := held_documents(plan.deletions_to_approve, plan.documents_to_approve):
         return f"{waiting} pending approval; {rejected or _nothing_else(data)}"
-    if rejected or decision.action == Action.HOLD:
-        return rejected or "pending approval"
+    waiting_for_person = "pending approval" if decision.action == Action.HOLD else ""
+    if because := rejected or waiting_for_person or _waiting_facts(decision):
+        return because
     gaining = [option for option in decision.component_options if option.gain_points]
     return f"no action is worth its cost: {_main_reasons(gaining or decision.component_options, in_full=False)}"
+
+
+def _waiting_facts(decision: Decision) -> str:
+    """That facts wait for a later cycle, and until when; empty where none does, or no time is set for them."""
+    reason = next((reason for reason in decision.reasons if reason.code is ReasonCode.FACTS_WAIT), None)
+    if reason is None or not reason.values["due_by"]:
+        return ""
+    by = datetime.fromisoformat(str(reason.values["due_by"]))
+    sentences = count_of(int(reason.values["sentences"] or 0), "sentence")
+    return f"new facts ({sentences}) wait, at the latest until {by:%Y-%m-%d %H:%M} UTC"
 
 
 def _rejected_text(decision: Decision) -> str:

@@ -21,6 +21,8 @@ from ragtide.pipelines.training.examples import Example
 SAMPLES_VERSION = "some-without-the-answer"
 # Extra passages searched for some that do not answer: a page seldom has more that do.
 EXTRA_CANDIDATES = 20
+# As a rule of thumb for English; forecasts and recorded work use the same.
+CHARACTERS_PER_TOKEN = 4
 
 
 def training_samples(
@@ -103,6 +105,18 @@ def draw_unanswerable(examples: Sequence[Example], params: Params) -> list[Examp
     """A share `examples.unanswerable_share` of the examples with `doc`, each drawn independently of the others."""
     share, seed = params.examples.unanswerable_share, params.finetune.seed
     return [example for example in examples if example.doc and draw_position(example, seed, "absent") < share]
+
+
+def estimate_training_tokens(examples: Sequence[Example], chunks: Sequence[Chunk], params: Params) -> int:
+    """The tokens of a training on these examples with its repeats, estimated from characters without a tokenizer.
+
+    Each sample has its question, its answer and `index.top_k` passages of average length, up to finetune.max_tokens.
+    """
+    passages = params.index.top_k * sum(len(chunk.text) for chunk in chunks) / max(1, len(chunks))
+    samples = [*examples, *draw_unanswerable(examples, params)]
+    lengths = (passages + len(sample.question) + len(sample.completion) for sample in samples)
+    tokens = sum(min(params.finetune.max_tokens, length / CHARACTERS_PER_TOKEN) for length in lengths)
+    return round(tokens * params.finetune.passes(len(samples)))
 
 
 def draw_position(example: Example, seed: int, purpose: str) -> float:

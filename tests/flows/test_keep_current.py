@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from ragtide.flows import tasks
 from ragtide.flows.cli.main import app
-from ragtide.flows.cycle_context import open_cycle
+from ragtide.flows.cycle_context import CycleContext, open_cycle
 from ragtide.flows.keep_current import keep_current
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.gate import check_rows, judge_candidate
 from ragtide.pipelines.history.approvals import read_approvals, record_approval, record_rejection
-from ragtide.pipelines.history.costs import Workload, forecast_costs
+from ragtide.pipelines.history.costs import forecast_costs
 from ragtide.pipelines.history.history import past_decisions
 from ragtide.pipelines.history.withheld import read_withheld
 from ragtide.pipelines.params import FreshnessParams
@@ -28,6 +28,7 @@ from ragtide.pipelines.planning.plan import make_plan, read_plan
 from ragtide.pipelines.planning.status import project_status
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Quarantine
+from ragtide.pipelines.records.evidence import Workload
 from ragtide.pipelines.records.reason import ReasonCode
 from ragtide.pipelines.records.release import Cycle
 from ragtide.pipelines.registry.releases import Registry
@@ -114,6 +115,22 @@ def test_a_cycle_that_decides_nothing_is_a_run_of_two_steps_with_its_reason(home
     assert run.data.tags["reason"] == cycle.reason == "nothing has changed since the live release"
     assert home.artifacts(cycle) == {"decision.md", "decision.html", "decision.png"}
     assert home.live == before
+
+
+def test_an_idle_cycle_reads_no_document_asks_no_model_and_says_why(
+    home: CycleProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = home.run_cycle()
+    assert (measured.decision, measured.measured_in) == ("NOTHING", "")
+    monkeypatch.setattr(CycleContext, "read", None)
+    cycle = home.run_cycle()
+    assert (cycle.decision, cycle.outcome, cycle.measured_in) == ("NOTHING", "nothing", measured.name)
+    assert (cycle.reason, cycle.inputs) == (measured.reason, measured.inputs)
+    assert cycle.signals["score_retrieved"] == measured.signals["score_retrieved"]
+    calls = [fakes.CountingEmbedder.embedded, fakes.CountingReader.prompts, fakes.CountingReader.judged]
+    assert calls == [[], [], []]
+    assert home.steps(cycle) == [("observe", FINISHED), ("decide", FINISHED)]
+    assert project_status(home.project, datetime.now(UTC)).freshness.stale_since is None
 
 
 def test_a_page_that_takes_an_answer_waits_for_a_person_and_is_not_proven_again(home: CycleProject) -> None:
@@ -299,7 +316,7 @@ def test_a_cycle_that_lost_the_lease_publishes_nothing(home: CycleProject, monke
 
 def test_a_transient_error_of_the_store_costs_one_retry(home: CycleProject, monkeypatch: pytest.MonkeyPatch) -> None:
     retry_immediately(monkeypatch, "decide", retries=2)
-    fail_first_calls(monkeypatch, tasks, "make_plan", times=1)
+    fail_first_calls(monkeypatch, tasks, "make_current_plan", times=1)
     cycle = home.run_cycle()
     assert (cycle.decision, cycle.outcome) == ("NOTHING", "nothing")
     assert home.steps(cycle) == [("observe", FINISHED), ("decide", "FAILED"), ("decide", FINISHED)]
@@ -614,9 +631,23 @@ def test_the_expectation_and_the_cost_of_a_cycle_are_used_for_later_forecasts(fi
     assert sum(part.seconds or 0 for part in past) == pytest.approx(seconds, abs=0.01)
     option = decided.chosen
     assert option is not None
-    costs = forecast_costs(Workload(1, 1, 1), first.history, first.project.workspace.params.costs)
+    costs = forecast_costs(
+        Workload(chunks=1, examples=1, questions=1), first.history, first.project.workspace.params.costs
+    )
     assert costs.error_runs == 1
     assert costs.error_share == pytest.approx(abs(option.cost_seconds - seconds) / seconds, abs=1e-4)
+
+
+def test_a_proof_records_the_answers_that_were_not_kept(home: CycleProject) -> None:
+    home.page("Crane", OLD)
+    cycle = home.run_cycle()
+    assert (cycle.decision, cycle.outcome) == ("REFRESH", "released")
+    assert cycle.work["asked_questions"] == len(fakes.CountingReader.prompts)
+    assert cycle.work["graded_questions"] == 6
+    assert cycle.work["answer_seconds"] <= cycle.work["prove_seconds"]
+    workload = read_plan(home.project, cycle.plan).evidence.limits.workload
+    assert workload is not None
+    assert workload.asked_after_refresh is not None
 
 
 # --- documents that cannot be read ---------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ def lineage_tables(lineage: Lineage) -> list[RenderableType]:
     """A line about the adapter, then a table with a row for each example and one with a row for each document."""
     model, deleted = lineage.model, sum(map(_is_deleted, lineage.documents))
     summary = f"adapter {model.adapter} on {model.base}, of release {', '.join(lineage.releases)}: "
-    summary += f"{count_of(len(lineage.examples), 'example')}, {count_of(len(lineage.documents), 'document')}"
+    examples = count_of(len(lineage.examples), "example")
+    summary += f"{model.seen_examples} of {examples} (cut short)" if model.cut_short else examples
+    summary += f", {count_of(len(lineage.documents), 'document')}"
     summary += f", {deleted} of them deleted" if deleted else ""
     return [Text(summary, "bold"), _examples_table(lineage.examples), _documents_table(lineage.documents)]
 

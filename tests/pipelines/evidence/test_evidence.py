@@ -654,6 +654,7 @@ def other(**blocks: dict[str, Any]) -> Params:
     return Params.model_validate(BLOCKS | blocks)
 
 
+CUT_SHORT = {"cut_short": True, "trained_examples": 1}
 ELSEWHERE = snapshot(train={"renamed.jsonl": md5("t")})
 
 
@@ -690,6 +691,33 @@ def test_an_adapter_is_current_only_with_the_same_examples_and_settings(
     evidence = gather_evidence(situation, evaluator, SystemUnderTest(None, model), MODELS.embedder, space.params)
     assert evidence.training.adapter_is_current is current
     assert evidence.training.examples == len(EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("model", "after", "new"),
+    [
+        (trained_on(TRAIN_SNAPSHOT, other(), seen=SEEN), None, 0),
+        (trained_on(TRAIN_SNAPSHOT, other(), seen=SEEN).model_copy(update=CUT_SHORT), 1, 2),
+        # Another limit, and more examples, make another adapter.
+        (
+            trained_on(TRAIN_SNAPSHOT, other(finetune={"max_minutes": 1}), seen=SEEN).model_copy(update=CUT_SHORT),
+            None,
+            3,
+        ),
+        (trained_on(TRAIN_SNAPSHOT, other(), seen=SEEN[:2]).model_copy(update=CUT_SHORT), None, 2),
+    ],
+    ids=["complete", "same limit", "no limit now", "more examples"],
+)
+def test_an_adapter_whose_training_was_cut_short_is_not_current(
+    model: BuiltModel, after: int | None, new: int, space: Workspace
+) -> None:
+    corpus = corpus_of(pages(), {"t.jsonl": md5("t")}, EXAMPLES)
+    write(space.adapters / "a1" / SKILLS, json.dumps({"reads": True}))
+    situation, evaluator = situation_of(corpus, changed(), release()), evaluator_of(space, corpus, golden())
+    gathered = gather_evidence(situation, evaluator, SystemUnderTest(None, model), MODELS.embedder, space.params)
+    training = gathered.training
+    assert (training.cut_short_after, training.new_examples, len(EXAMPLES)) == (after, new, 3)
+    assert training.adapter_is_current is not model.cut_short
 
 
 def test_an_adapter_of_another_base_model_is_not_current(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,6 +252,34 @@ def test_without_new_chunks_captured_questions_are_not_measured(live: Shelf) -> 
     assert captured(live, pages()) == (Measure.unmeasured("there are no new chunks"), None)
 
 
+# --- questions whose answers are not kept -----------------------------------------------------------------------------
+
+
+def affected(live: Shelf, now: Texts, limit: int = 100, **evidence: int) -> int | None:
+    """How many of GOLDEN may get other passages where the documents are `now` other ones."""
+    chunks = chunks_of(now)
+    view = LiveIndexView.of(live.index, live.latest, chunks, GOLDEN, limit)
+    text = TextComparison(corpus_of(chunks).knowledge, view, with_evidence(**evidence))
+    return text.affected_questions(CountingEmbedder(), live.index.retriever(live.latest))
+
+
+def test_the_questions_of_a_changed_page_are_affected_and_not_all_others(live: Shelf) -> None:
+    assert affected(live, pages()) == 0
+    renamed = {name.replace("Anvil", "Renamed"): text for name, text in pages().items()}
+    assert affected(live, renamed) == 0
+    one = affected(live, pages("Anvil"))
+    assert one is not None
+    assert 1 <= one < len(GOLDEN)
+    assert affected(live, without("Anvil")) in range(1, len(GOLDEN))
+    assert affected(live, pages(*TOOLS)) == len(GOLDEN)
+
+
+def test_affected_questions_are_unknown_with_other_vectors_or_without_a_sample(live: Shelf) -> None:
+    assert affected(live, pages("Anvil"), limit=0) is None
+    assert affected(live, pages("Anvil"), new_chunks=0) is None
+    assert affected(live, pages(*TOOLS), new_chunks=1) == len(GOLDEN)
+
+
 # --- the stopwatch ---------------------------------------------------------------------------------------------------
 
 

@@ -6,21 +6,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragtide.pipelines.history import costs as costs_module
 from ragtide.pipelines.history.costs import (
+    ANSWER_SECONDS,
+    ASKED_QUESTIONS,
     EMBEDDED_CHUNKS,
-    ENOUGH,
     GRADED_QUESTIONS,
     INDEX_SECONDS,
     PROVE_SECONDS,
     TRAIN_SECONDS,
     TRAINED_EXAMPLES,
-    Workload,
+    TRAINED_TOKENS,
+    USUAL_TOKENS,
     forecast_costs,
 )
 from ragtide.pipelines.history.history import ACTION_SECONDS, FORECAST_SECONDS
 from ragtide.pipelines.params import CostParams
+from ragtide.pipelines.policy.weigh import forecast_seconds
 from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.evidence import Costs, Workload
 from ragtide.pipelines.records.release import Cycle, Outcome
+from tests.factories import evidence
 
 PRIOR = CostParams(seconds_per_chunk=0.5, seconds_per_example=2, seconds_per_question=0.25, seconds_fixed=10)
 WORK = Workload(chunks=100, examples=40, questions=8)
@@ -31,6 +37,10 @@ STEPS = [
 ]
 every_step = pytest.mark.parametrize(("amount", "seconds", "forecasted"), STEPS, ids=[step[2] for step in STEPS])
 AMOUNTS = st.integers(0, 10**6)
+
+
+# By the unit that a work was recorded in; the tests of the rates have samples of the usual length.
+ENOUGH = costs_module.ENOUGH | {TRAINED_EXAMPLES: costs_module.ENOUGH[TRAINED_TOKENS] // USUAL_TOKENS}
 
 
 def cycle(**work: float) -> Cycle:
@@ -144,8 +154,10 @@ def test_the_source_gives_the_number_of_runs_behind_each_rate() -> None:
 def test_more_work_never_costs_less(chunks: int, examples: int, questions: int, more: int) -> None:
     history = [cycle(**{EMBEDDED_CHUNKS: 300.0, INDEX_SECONDS: 200.0, GRADED_QUESTIONS: 70.0, PROVE_SECONDS: 10.0})]
     history += small_runs(EMBEDDED_CHUNKS, INDEX_SECONDS, 50) + small_runs(TRAINED_EXAMPLES, TRAIN_SECONDS, 90)
-    less = forecast_costs(Workload(chunks, examples, questions), history, PRIOR)
-    larger = forecast_costs(Workload(chunks + more, examples + more, questions + more), history, PRIOR)
+    less = forecast_costs(Workload(chunks=chunks, examples=examples, questions=questions), history, PRIOR)
+    larger = forecast_costs(
+        Workload(chunks=chunks + more, examples=examples + more, questions=questions + more), history, PRIOR
+    )
     for _, _, step in STEPS:
         assert 0 <= getattr(less, step) <= getattr(larger, step)
 
@@ -195,3 +207,54 @@ def test_exact_forecasts_have_an_error_of_zero(seconds: list[float]) -> None:
 def test_an_hour_has_a_price_where_one_is_set(price: float | None, currency: str) -> None:
     costs = forecast_costs(WORK, [], PRIOR.model_copy(update={"price_per_hour": price, "currency": "CHF"}))
     assert (costs.price_per_hour, costs.currency) == (price, currency)
+
+
+# --- tokens, and answers that are kept -------------------------------------------------------------------------------
+
+
+def trained(tokens: float, seconds: float, **work: float) -> Cycle:
+    return cycle(**{TRAINED_EXAMPLES: tokens / 100, TRAINED_TOKENS: tokens, TRAIN_SECONDS: seconds, **work})
+
+
+def test_a_training_costs_by_its_tokens_and_not_by_its_examples() -> None:
+    short, long = (WORK.model_copy(update={"examples": 100, "training_tokens": 100 * tokens}) for tokens in (100, 1000))
+    history = [trained(tokens=50_000, seconds=500)]
+    assert forecast_costs(short, history, PRIOR).retrain_seconds == 100
+    assert forecast_costs(long, history, PRIOR).retrain_seconds == 1000
+    assert forecast_costs(long, [], PRIOR).retrain_seconds == 10 + 100_000 / USUAL_TOKENS * PRIOR.seconds_per_example
+
+
+def test_work_that_an_earlier_version_recorded_counts_with_the_tokens_of_todays_samples() -> None:
+    earlier = [cycle(**{TRAINED_EXAMPLES: 200.0, TRAIN_SECONDS: 400.0})]
+    work = WORK.model_copy(update={"examples": 100, "training_tokens": 60_000})
+    assert forecast_costs(work, earlier, PRIOR).retrain_seconds == 200
+
+
+def test_a_time_limit_bounds_the_forecast_of_a_training() -> None:
+    work = WORK.model_copy(update={"training_tokens": 1_000_000, "training_limit_seconds": 300.0})
+    assert forecast_costs(work, [], PRIOR).retrain_seconds == PRIOR.seconds_fixed + 300
+    quick = work.model_copy(update={"training_tokens": 200})
+    assert forecast_costs(quick, [], PRIOR).retrain_seconds == PRIOR.seconds_fixed + PRIOR.seconds_per_example
+
+
+def proved(asked: float, answer: float, seconds: float) -> Cycle:
+    work = {GRADED_QUESTIONS: 100.0, PROVE_SECONDS: seconds, ASKED_QUESTIONS: asked, ANSWER_SECONDS: answer}
+    return cycle(**work)
+
+
+def test_a_proof_costs_by_the_answers_that_are_not_kept() -> None:
+    history = [proved(50, 1000, 1010), proved(0, 0, 10), proved(50, 1000, 1010)]
+    work = WORK.model_copy(update={"questions": 50, "asked_after_refresh": 1})
+    costs = forecast_costs(work, history, PRIOR)
+    assert (costs.prove_seconds, costs.prove_refresh_seconds) == (1010, 30)
+    kept = forecast_costs(work.model_copy(update={"asked_after_refresh": 0}), history, PRIOR)
+    assert kept.prove_refresh_seconds == 10
+    assert forecast_costs(WORK, history, PRIOR).prove_refresh_seconds is None
+
+
+def test_only_a_refresh_alone_keeps_answers() -> None:
+    limits = evidence(costs=Costs(refresh_seconds=1, retrain_seconds=2, prove_seconds=100, source="")).limits
+    keeping = limits.model_copy(update={"costs": limits.costs.model_copy(update={"prove_refresh_seconds": 3.0})})
+    assert [forecast_seconds(Action.REFRESH, known) for known in (limits, keeping)] == [101, 4]
+    others = (Action.REBUILD, Action.RETRAIN, Action.REFRESH.with_retrain(), Action.TUNE_EMBEDDER)
+    assert all(forecast_seconds(action, limits) == forecast_seconds(action, keeping) for action in others)

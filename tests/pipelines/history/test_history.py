@@ -97,6 +97,13 @@ def test_a_past_decision_has_its_forecast_and_its_result() -> None:
     )
 
 
+def test_an_expectation_is_at_most_all_points_also_where_more_was_recorded() -> None:
+    assert [past_decisions([cycle(signals={EXPECTED_POINTS: points})])[0].expected_points for points in (99, 111)] == [
+        99,
+        100,
+    ]
+
+
 def test_values_that_were_not_recorded_are_none_and_not_zero() -> None:
     [past] = past_decisions([cycle(signals={})])
     fields = past.model_dump(exclude={"record_version", "cycle", "action", "accepted", "rolled_back"})

@@ -338,6 +338,7 @@ def test_training_stops_when_the_held_out_loss_no_longer_falls_and_keeps_the_bes
 ) -> None:
     trained = train(tiny, tmp_path / "adapter", **HOLDING_OUT, patience=3)
     assert "3 consecutive checks" in trained.stopped
+    assert not trained.cut_short
     assert len(trained.losses) < 40
     assert [check.step for check in trained.checks] == list(range(2, len(trained.losses) + 1, 2))
     best = min(trained.checks, key=lambda check: check.loss)
@@ -350,6 +351,7 @@ def test_training_stops_when_the_held_out_loss_no_longer_falls_and_keeps_the_bes
 def test_with_patience_all_steps_are_done_and_the_last_is_checked(tiny: Path, tmp_path: Path) -> None:
     trained = train(tiny, tmp_path / "adapter", held_out_share=0.5, check_every_steps=4, min_steps=6, patience=9)
     assert "all training steps" in trained.stopped
+    assert not trained.cut_short
     assert [check.step for check in trained.checks] == [4, 6]
     assert trained.seen == 6 * 4
 
@@ -357,6 +359,7 @@ def test_with_patience_all_steps_are_done_and_the_last_is_checked(tiny: Path, tm
 def test_training_stops_at_the_time_limit(tiny: Path, tmp_path: Path) -> None:
     trained = train(tiny, tmp_path / "adapter", held_out_share=0.5, max_minutes=1e-9)
     assert "finetune.max_minutes = 1e-09" in trained.stopped
+    assert trained.cut_short
     assert len(trained.losses) == 1
     assert [check.step for check in trained.checks] == [1]
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()

@@ -358,6 +358,13 @@ def test_the_headline_of_a_change_that_is_not_worth_it_says_so() -> None:
     assert line.startswith("no action is worth its cost: ")
 
 
+def test_the_headline_says_until_when_facts_wait_and_nothing_of_them_without_a_time() -> None:
+    waiting = {"refresh_gain": measure(0.0), "changed_sentence_share": measure(0.0), "substantive_sentences": 3}
+    line = headline_for(**waiting, facts_due_by="2031-05-05T06:30:59+00:00")
+    assert ("3 " in line, "2031-05-05 06:30 UTC" in line, "worth" in line) == (True, True, False)
+    assert headline_for(**waiting).startswith("no action is worth its cost")
+
+
 def test_the_headline_counts_pending_deletions_besides_changes_that_are_not_worth_it() -> None:
     unworthy = {"refresh_gain": measure(0.0), "changed_sentence_share": measure(0.0)}
     line = headline_for(**unworthy, pending_deletions={"a.md": "1"})

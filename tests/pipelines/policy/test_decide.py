@@ -1057,3 +1057,17 @@ def test_questions_out_of_play_hold_also_where_nothing_is_worth_it_until_a_perso
         assert make_decision(losing(5, 20, **still, **answer), PARAMS).action == Action.NOTHING
     approved = losing(5, 20, facts_are_due=True, approved_actions=(Action.REFRESH,))
     assert make_decision(approved, PARAMS).action == Action.REFRESH
+
+
+def test_the_gaps_of_a_joint_action_are_at_most_the_distance_to_the_target() -> None:
+    gaps = {"index_gap": measure(0.55), "refresh_gain": measure(0.55), "model_gap": measure(0.4)}
+    alone = make_decision(evidence(missing_answers=measure(0.0), **gaps), PARAMS)
+    assert option_of(alone, Action.REFRESH.with_retrain()).gap_points == 95
+    # The missing answers count as the index's gap and, since the model could give them, as the model's.
+    overlapping = make_decision(evidence(missing_answers=measure(1.0), score_gold=measure(0.9), **gaps), PARAMS)
+    refresh, retrain, both = (
+        option_of(overlapping, action).gap_points or 0.0
+        for action in (Action.REFRESH, Action.RETRAIN, Action.REFRESH.with_retrain())
+    )
+    assert refresh + retrain > 100
+    assert both == max(95.0, refresh) <= 100

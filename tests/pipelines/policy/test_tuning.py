@@ -66,6 +66,18 @@ def test_the_embedder_is_not_tuned_without_gap_pairs_or_benefit(signals: dict[st
     assert (tune.worth_it, tune.reasons[0].code) == (False, code)
 
 
+def test_looking_again_never_flips_the_decision_and_other_states_of_the_data_do() -> None:
+    gap = with_embedder_gap(embedder_gap=measure(0.4, low=0.005), snapshot="s1")
+    look = past("NOTHING", accepted=False, index_gap=0.4)
+
+    def decide(*snapshots: str) -> Action:
+        seen = tuple(look.model_copy(update={"snapshot": snapshot}) for snapshot in snapshots)
+        return make_decision(with_signals(gap, past=seen), PARAMS.model_copy(update={"gain_lasts_cycles": 1.0})).action
+
+    assert {decide(*["s1"] * looks) for looks in (0, 1, 7, 100)} == {Action.NOTHING}
+    assert decide(*(f"s{number}" for number in range(2, 20))) == Action.TUNE_EMBEDDER
+
+
 def test_tuning_waits_when_the_weekly_budget_is_spent() -> None:
     decision = make_decision(
         with_embedder_gap(spent_hours=1.0), PARAMS.model_copy(update={"budget_hours_per_week": 1.0})

@@ -293,6 +293,7 @@ def test_the_gain_of_past_retrains_counts_and_is_a_reason() -> None:
         ({"model_gap": measure(0.0)}, ReasonCode.MODEL_AT_TARGET, None),
         ({"model_gap": measure(-0.2)}, ReasonCode.MODEL_AT_TARGET, None),
         ({"adapter_is_current": True}, ReasonCode.SAME_ADAPTER, ReasonCode.IF_OTHER_EXAMPLES),
+        ({"cut_short_after": 8}, ReasonCode.CUT_SHORT, ReasonCode.IF_MORE_MINUTES),
         ({"examples": 19}, ReasonCode.TOO_FEW_EXAMPLES, ReasonCode.IF_EXAMPLES),
         ({"new_examples": 0}, ReasonCode.NO_NEW_EXAMPLES, ReasonCode.IF_UNSEEN_EXAMPLES),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 
 from rich.console import Console, RenderableType
@@ -38,6 +39,12 @@ def test_the_summary_counts_examples_documents_and_deleted_ones() -> None:
     first = shown(*lineage_tables(lineage(deleted, unchanged))).splitlines()[0]
     assert all(part in first for part in ("a1b2", "reader-1", "1, 4", "2 examples", "2 documents", "1 of them deleted"))
     assert shown(*lineage_tables(lineage(unchanged))).splitlines()[0].endswith("2 examples, 1 document")
+
+
+def test_the_summary_of_a_training_that_was_cut_short_counts_the_examples_that_it_saw() -> None:
+    model = MODEL.model_copy(update={"cut_short": True, "trained_examples": 1, "trained_on": ("d1", "d2")})
+    first = shown(*lineage_tables(replace(lineage(), model=model))).splitlines()[0]
+    assert "1 of 2 examples (cut short)" in first
 
 
 def test_an_example_is_shown_by_line_and_question_if_a_file_holds_it() -> None:
