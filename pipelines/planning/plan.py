@@ -61,7 +61,10 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     live = project.system_under_test(release)
     scores = measure_answers(evaluator, live, index.view, params.score, watch)
     text = measure_text(knowledge, index.view, live.reader, embedder, params, watch)
-    workload = forecast_workload(project, corpus, evaluator.golden, index, tuning, text.affected_questions)
+    asked = text.affected_questions
+    # A live adapter is compared with its base model, which is asked as well.
+    asked = asked * 2 if asked and release and release.model.adapter else asked
+    workload = forecast_workload(project, corpus, evaluator.golden, index, tuning, asked)
     limits = read_limits(workspace, history, workload, data.snapshot, now)
     arrival = measure_freshness(read_source_times(workspace, knowledge.snapshot, now), release, history, now)
     data = with_due_facts(data, text.substantive_sentences, arrival.stale_since, workspace, now)
