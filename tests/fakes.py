@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,6 +92,13 @@ class SpoilingTrainer(CountingTrainer):
         result = super().train(samples, folder, progress)
         (folder / SKILLS).write_text(json.dumps({"spoils": True}), encoding="utf-8")
         return result
+
+
+class CutShortTrainer(SpoilingTrainer):
+    """As the trainer that spoils, but a time limit ended it after one sample."""
+
+    def train(self, samples: Sequence[TrainingSample], folder: Path, progress: Progress) -> TrainingResult:
+        return replace(super().train(samples, folder, progress), stopped="max_minutes", cut_short=True, seen=1)
 
 
 class AlwaysTunes:
