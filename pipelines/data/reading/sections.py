@@ -26,6 +26,7 @@ _ANY_LINE = re.compile(r"^[ \t]*", flags=re.MULTILINE)
 _FENCES = ("```", "~~~")
 _SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', ".)", "。")
 _UNDERLINE = re.compile(r"^([=\-`:'\"~^_*+#<>.])\1{2,}+\s*+$")
+_COLUMNS = re.compile(r"\S(?:\t|[ ]{2,}|[ ]?[|]).*\S")
 _TABLE_RULE_SIGNS = frozenset(" \t:-|")
 
 
@@ -63,7 +64,7 @@ def cut_text(name: str, text: str, max_words: int) -> Iterator[Piece]:
 
 
 def split_sections(name: str, text: str) -> Iterator[Section]:
-    """Cut a document at its headings; a text without headings is one section.
+    """Cut a document at its headings; a text without headings is one section. Plain text may be reStructuredText.
 
     A heading with nothing below it, not even a deeper heading, is a section without a body: its title is content.
     """
@@ -83,7 +84,7 @@ def split_sections(name: str, text: str) -> Iterator[Section]:
 def _headings(name: str, text: str, lines: list[str]) -> list[Heading]:
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in TEXT:
-        return []
+        return [heading for heading in _rest_headings(lines) if _is_title(heading, lines)]
     return _rest_headings(lines) if suffix in REST else _markdown_headings(text, lines)
 
 
@@ -130,6 +131,15 @@ def _rest_headings(lines: list[str]) -> list[Heading]:
         start = at - 2 if overlined else at - 1
         headings.append(Heading(level=styles.index(style) + 1, title=title.strip(), start=start, end=at + 1))
     return headings
+
+
+def _is_title(heading: Heading, lines: list[str]) -> bool:
+    """Whether an underlined line of a plain text is a section's title, as in reStructuredText, and no table's header.
+
+    A title stands alone, and has no columns.
+    """
+    above = lines[heading.start - 1] if heading.start else ""
+    return not above.strip() and heading.title[:1].isalnum() and not _COLUMNS.search(heading.title)
 
 
 def _split_body(body: str, max_words: int) -> Iterator[str]:

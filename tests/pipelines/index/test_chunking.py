@@ -83,14 +83,28 @@ def test_headings_set_the_path(name: str, text: str) -> None:
         ("page.rst", "one paragraph\n\n----\n\nanother"),
         ("page.rst", "A title over its line\n-----"),
         ("page.rst", "  an item\n-----------"),
-        ("page.txt", "# a comment\n\nName\n----\nx"),
+        ("page.txt", "# a comment\nrun"),
+        ("page.txt", "Name    Price\n-------------\nPump    12"),
+        ("page.txt", "Name | Price\n------------\nPump | 12"),
+        ("page.txt", "Name\tPrice\n-----------\nPump\t12"),
+        ("page.txt", "Name   Price\n-----  -----\nPump   12"),
+        ("page.txt", "a paragraph\nof two lines\n------------"),
+        ("page.txt", "- an item\n---------"),
     ],
 )
 def test_text_that_resembles_a_heading_stays_in_the_body(name: str, block: str) -> None:
     title = "# Top\n\n" if name.endswith(".md") else "Top\n===\n\n"
     [chunk] = cut(f"{title}{block}\n", name)
-    assert chunk.heading == ("" if name.endswith(".txt") else "Top")
+    assert chunk.heading == "Top"
     assert words([block]) == words([chunk.text])[-len(block.split()) :]
+
+
+def test_plain_text_that_is_restructuredtext_has_its_sections_and_other_text_has_none() -> None:
+    text = "=====\nPumps\n=====\n\nintro\n\nPump 1\n------\n\n.. note:: It ends in 2030.\n\nParts\n~~~~~\n\nvalve\n"
+    expected = ["Pumps", "Pumps > Pump 1", "Pumps > Pump 1 > Parts"]
+    for name in ("page.txt", "page.text", "page.rst"):
+        assert [chunk.heading for chunk in cut(text, name)] == expected
+    assert {chunk.heading for chunk in cut("One paragraph.\n\nAnother one.\n", "page.txt")} == {""}
 
 
 def test_a_table_is_unchanged() -> None:
