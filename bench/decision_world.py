@@ -7,6 +7,7 @@ the models are not what the scenarios are about.
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from tests.factories import write
 from tests.flows.cycle_project import NEW, OLD, QUESTION, CycleProject
 
 __all__ = ["NEW", "OLD", "QUESTION", "World"]
-# Sentences that pages have besides their fact, so that losing most of a page is more than losing its fact.
-CARE = ("The crew of hall {0} looks after {1}.", "Its seal is kept in drawer {0}.", "Hall {0} opens at six.")
+# Words of the sentences that a page has besides its fact, and how many: pages of a knowledge base are not alike.
+SYLLABLES, WORDS = ("ba", "de", "fo", "gu", "li", "mo", "ne", "pa", "ru", "so", "ti", "va"), 24
 
 
 @dataclass
@@ -46,8 +47,10 @@ class World(CycleProject):
         return World(root)
 
     def write_page(self, name: str, date: str = OLD, folder: str = "", front: str = "", care: int = 0) -> None:
-        number = sum(map(ord, name)) + care
-        text = " ".join(sentence.format(number, name) for sentence in CARE)
+        words = random.Random(name)
+        invented = ["".join(words.choices(SYLLABLES, k=3)) for _ in range(WORDS)]
+        text = f"{name} needs {' '.join(invented[:12])}. It lacks {' '.join(invented[12:])}."
+        text += f" It was looked after {care} times." if care else ""
         fact = f"# {name}\n\n## {name} 1\n\n- End of life: {date}\n"
         write(self.root / f"data/kb/{folder}{name}.md", f"{front}{fact}\n## Care of {name}\n\n{text}\n")
 

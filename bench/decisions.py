@@ -27,7 +27,8 @@ from tests import fakes
 from tests.factories import write
 
 SPOILING, CUT_SHORT = "tests.fakes:SpoilingTrainer", "tests.fakes:CutShortTrainer"
-NAMES = [f"Pump{number:03d}" for number in range(60)]
+# Names of three lengths: the fake base model answers the questions about those of one length.
+NAMES = [f"Pump{'s' * (number % 3)}{number:03d}" for number in range(60)]
 ASKED, TAUGHT = NAMES[:40], NAMES[40:50]
 
 
@@ -134,7 +135,7 @@ def one_fact(world: World) -> Outcome:
 
 def one_fact_waits(world: World) -> Outcome:
     world.set("freshness", max_lag_hours=None)
-    world.set("policy", min_points_per_hour=1e9)
+    world.set("policy", points_per_hour=1e9)
     world.write_page(NAMES[-1], NEW)
     cycle = world.run_cycle()
     text = world.text("status")

@@ -73,6 +73,10 @@ def _carry_out(cycle: CycleContext, snapshot: Snapshot, plan: Plan, part: Action
     """Build, prove and publish one part of the action as a release of its own."""
     if cycle.live is None and not part.refreshes:
         return
+    if part == Action.REMOVE:
+        if removal := tasks.remove_deleted(cycle, snapshot):
+            _release(cycle, snapshot, plan, part, removal)
+        return
     embedder = tasks.tune_embedder(cycle, snapshot, part)
     index = tasks.refresh_index(cycle, snapshot, plan, part, embedder)
     model = tasks.retrain_model(cycle, snapshot, part, index)

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Sequence
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.interface import ComponentOptions, Recommendations
 from ragtide.pipelines.policy.registry import load_policy
-from ragtide.pipelines.policy.rules import FinalDecision, decide_refresh, decide_retrain, decide_tuning, lost_golden
+from ragtide.pipelines.policy.rules import (
+    FinalDecision,
+    decide_refresh,
+    decide_retrain,
+    decide_tuning,
+    deleted_in_index,
+    lost_golden,
+)
 from ragtide.pipelines.policy.weigh import HOUR, forecast_seconds, weigh_components
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.decision import Decision, Option
@@ -89,8 +96,8 @@ def _allowed(wanted: Action, index: Sequence[FinalDecision], evidence: Evidence,
 
     `index` is what is wanted for the index, and the least that would do for it.
     """
-    if waits := _golden_waits(wanted, evidence):
-        return waits
+    if _golden_waits(wanted, evidence):
+        return Action.REMOVE if params.mode == "act" and deleted_in_index(evidence.data) else Action.HOLD
     if wanted == Action.NOTHING:
         return Action.HOLD if _data_needs_approval(evidence.data) else wanted
     parts = [decision.action for decision in index if decision.wanted] if wanted.refreshes else []
@@ -100,12 +107,15 @@ def _allowed(wanted: Action, index: Sequence[FinalDecision], evidence: Evidence,
     return Action.HOLD
 
 
-def _golden_waits(wanted: Action, evidence: Evidence) -> Action | None:
-    """HOLD where too many golden questions go out of play and nobody has answered for this data; else None."""
+def _golden_waits(wanted: Action, evidence: Evidence) -> bool:
+    """Whether too many golden questions go out of play and nobody has answered for this data.
+
+    Deleted documents leave the index all the same.
+    """
     limits = evidence.limits
     declined = wanted == Action.NOTHING and Action.REFRESH in limits.rejected_actions
     is_answered = bool(limits.approved_actions) or declined
-    return Action.HOLD if lost_golden(evidence.data) and not is_answered else None
+    return lost_golden(evidence.data) is not None and not is_answered
 
 
 def _needs_no_approval(action: Action, evidence: Evidence, params: PolicyParams) -> bool:
@@ -127,7 +137,7 @@ def _data_needs_approval(data: DataChange) -> bool:
 
 def _pending_reason(wanted: Action, action: Action, evidence: Evidence, params: PolicyParams) -> Reason:
     """Why what is wanted waits, and what goes ahead meanwhile."""
-    if action == Action.HOLD and _golden_waits(wanted, evidence) and (lost := lost_golden(evidence.data)):
+    if _golden_waits(wanted, evidence) and (lost := lost_golden(evidence.data)):
         return lost
     if wanted == Action.NOTHING:
         return Reason.of(ReasonCode.APPROVAL_ONLY)

@@ -115,14 +115,18 @@ def required_refresh(data: DataChange, params: PolicyParams) -> Reason | None:
         return Reason.of(ReasonCode.NO_INDEX)
     if delta.rebuild:
         return Reason.of(ReasonCode.REBUILD_NEEDED, why=delta.rebuild)
-    deleted = delta.documents_deleted - delta.documents_renamed
-    if deleted > 0:
+    if deleted := deleted_in_index(data):
         return Reason.of(ReasonCode.DELETED_IN_INDEX, documents=deleted)
     if data.approved_documents:
         return Reason.of(ReasonCode.DOCUMENTS_APPROVED, documents=data.approved_documents)
     if delta.documents_renamed and params.refresh_on_rename:
         return Reason.of(ReasonCode.RENAMED_IN_INDEX, documents=delta.documents_renamed)
     return None
+
+
+def deleted_in_index(data: DataChange) -> int:
+    """How many deleted documents the live index still has and may lose; a renamed one is not deleted."""
+    return max(0, data.delta.documents_deleted - data.delta.documents_renamed)
 
 
 def lost_golden(data: DataChange, with_pending: bool = False) -> Reason | None:
