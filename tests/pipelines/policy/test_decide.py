@@ -1048,6 +1048,15 @@ def test_a_cycle_that_puts_over_a_tenth_of_the_golden_set_out_of_play_holds(
     assert (ReasonCode.GOLDEN_LOST in codes(decision.reasons)) is holds
 
 
+def test_deleted_documents_leave_the_index_while_golden_questions_wait_for_a_person() -> None:
+    deleted: dict[str, Any] = {"delta": UNMOVED.model_copy(update={"deleted": 3, "documents_deleted": 2})}
+    decision = make_decision(losing(5, 20, **deleted), PARAMS)
+    assert (decision.action, decision.proposed) == (Action.REMOVE, Action.REFRESH)
+    assert ReasonCode.GOLDEN_LOST in codes(decision.reasons)
+    asking = PARAMS.model_copy(update={"mode": "suggest"})
+    assert make_decision(losing(5, 20, **deleted), asking).action == Action.HOLD
+
+
 def test_questions_out_of_play_hold_also_where_nothing_is_worth_it_until_a_person_answers() -> None:
     still: dict[str, Any] = {"delta": UNMOVED, "changes": UNCHANGED, "adapter_is_current": True}
     decision = make_decision(losing(5, 20, **still), PARAMS)
