@@ -58,7 +58,7 @@ def rows_of(release: Release, story: Story) -> dict[tuple[str, int], tuple[str, 
 
 def test_1_the_first_quarter_builds_the_index_and_trains_the_model(story: Story) -> None:
     cycle = story.run_cycle()
-    assert (cycle.decision, cycle.release) == ("REFRESH+RETRAIN", "1")
+    assert (cycle.decision, cycle.release) == ("REFRESH+RETRAIN", "2")
     assert len(fakes.CountingTrainer.lessons) == 80
     assert cycle.score_before == 0.0
     assert (cycle.score_after or 0) > 0.8
@@ -71,7 +71,7 @@ def test_2_changed_facts_lead_to_a_refresh_and_only_new_texts_are_embedded(story
     first, second, *_ = quarters()
     story.write_data(second)
     cycle = story.run_cycle()
-    assert (cycle.decision, cycle.release) == ("REFRESH", "2")
+    assert (cycle.decision, cycle.release) == ("REFRESH", "3")
     assert not fakes.CountingTrainer.lessons
     assert story.live.model == before.model
     old = {section for page in render_pages(first).values() for section in page.split("\n## ")[1:]}
@@ -97,7 +97,7 @@ def test_4_a_new_answer_format_leads_to_a_retrain(story: Story) -> None:
     before = story.live
     story.write_data(quarters()[1], "json", with_examples=True)
     cycle = story.run_cycle()
-    assert (cycle.decision, cycle.release) == ("RETRAIN", "3")
+    assert (cycle.decision, cycle.release) == ("RETRAIN", "4")
     assert (cycle.score_before, story.live.index) == (0.0, before.index)
     assert (cycle.score_after or 0) > 0.8
     assert story.answer() == '{"value": "22.20.0"}'
@@ -124,10 +124,10 @@ def test_6_the_live_rows_equal_a_clean_build_of_the_snapshot(story: Story) -> No
 def test_7_a_rollback_moves_index_and_model_together_and_persists(story: Story) -> None:
     third = story.live
     roll_back(story.project.registry, None, "a test")
-    assert (story.live.id, story.live.index_tag, story.live.snapshot.id) == ("3", "release-3", story.live.snapshot.id)
+    assert (story.live.id, story.live.index_tag, story.live.snapshot.id) == ("4", "release-4", story.live.snapshot.id)
     assert story.answer() == '{"value": "22.20.0"}'
     again = story.run_cycle()
-    assert (again.decision, story.live.id) == ("NOTHING", "3")
+    assert (again.decision, story.live.id) == ("NOTHING", "4")
     assert "rolled back (a test)" in again.reason
     roll_back(story.project.registry, third.id, "forward again")
     assert story.live == third

@@ -50,10 +50,11 @@ def rolled_back_releases(history: Sequence[Cycle]) -> dict[str, str]:
     """
     undone: dict[str, str] = {}
     for cycle in history:
-        if cycle.undone and cycle.release:
-            target, left = int(cycle.release), int(cycle.undone)
+        if cycle.undone:
+            left = int(cycle.undone)
+            target = int(cycle.release or left)
             undone |= dict.fromkeys([cycle.undone, *map(str, range(target + 1, left))], cycle.reason)
-            for release in [target, *range(left + 1, target)]:
+            for release in [target, *range(left + 1, target)] if cycle.release else ():
                 undone.pop(str(release), None)
     return undone
 

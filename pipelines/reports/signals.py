@@ -42,9 +42,8 @@ class SignalRow:
 
     @property
     def took(self) -> str:
-        if self.seconds is None:
-            return ""
-        return f"{self.seconds:.1f} s" if self.seconds >= 0.05 else "< 0.1 s"
+        measured = self.seconds or 0.0
+        return "" if self.seconds is None else f"{measured:.1f} s" if measured >= 0.05 else "< 0.1 s"
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_plan_run_and_ask_from_an_empty_state(home: Home) -> None:
     assert "ragtide run --plan" in ragtide("plan", "--project", str(home.root))
 
     ragtide("run", "--project", str(home.root))
-    assert home.live.id == "1"
+    assert home.live.id == "2"
     assert home.live.index.rows == len(home.project.corpus(take_snapshot(home.project.workspace)).knowledge.chunks)
 
     answer = ragtide("ask", QUESTION, "--project", str(home.root))

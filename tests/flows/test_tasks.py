@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from prefect import flow
 from prefect.cache_policies import NO_CACHE
 
-from ragtide.flows import tasks
+from ragtide.flows import cycle_context, tasks
 from ragtide.flows.conclusion import conclude, record_part
 from ragtide.flows.cycle_context import CycleContext, open_cycle
 from ragtide.flows.prefect_server.queue import RunQueue
@@ -160,8 +160,8 @@ def test_a_deployed_cycle_waits_for_the_current_writer_and_is_named_by_its_flow_
 ) -> None:
     warnings: list[str] = []
     own = RunQueue(uuid4(), "busy-bee", uuid4(), is_planned=True)
-    monkeypatch.setattr(tasks, "coalesce_queue", lambda: nullcontext(own))
-    monkeypatch.setattr(tasks, "get_run_logger", lambda: SimpleNamespace(warning=warnings.append))
+    monkeypatch.setattr(cycle_context, "coalesce_queue", lambda: nullcontext(own))
+    monkeypatch.setattr(cycle_context, "get_run_logger", lambda: SimpleNamespace(warning=warnings.append))
     with ExitStack() as other:
         other.enter_context(project.workspace.write_lock(what="a command"))
         threading.Timer(1, other.close).start()

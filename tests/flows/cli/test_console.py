@@ -68,7 +68,7 @@ def test_a_document_holds_its_kind_the_version_and_the_records(capsys: pytest.Ca
     pair = Pair(renamed, float("nan"), Named("x"))
     emit_json("test", renamed=renamed, pairs=(pair,), named={"y": Named("y")}, path=Path("a/b"), none=None)
     content = json.loads(capsys.readouterr().out)
-    plain = {"record_version": RECORD_VERSION, "before": "ä.md", "after": "b.md"}
+    plain = {"record_version": RECORD_VERSION, "before": "ä.md", "after": "b.md", "edited": False}
     assert content == {
         "kind": "test",
         "record_version": RECORD_VERSION,

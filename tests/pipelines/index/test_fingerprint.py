@@ -206,7 +206,7 @@ def test_a_record_of_a_missing_version_is_ignored(built: Built, version: int) ->
 
 def test_a_record_of_a_pruned_version_is_ignored(built: Built) -> None:
     first = BuiltIndex.read(built.note)
-    write(built.workspace.kb / "a.md", "Another.")
+    write(built.workspace.kb / "a.md", "# Page a.md\n\nText of a.md, and more.\n")
     built.refresh()
     write(built.workspace.kb / "a.md", "# Page a.md\n\nText of a.md.\n")
     write_index_artifact(built.workspace, first)

@@ -291,7 +291,6 @@ def test_a_rejection_does_not_apply_to_other_data_or_params(data: str, params: s
         [cycle(action="NOTHING", outcome="nothing", release=None)],
         [cycle(outcome="failed", release=None)],
         [cycle(outcome="running", release=None)],
-        [cycle(), undone("3")],
         [undone("2")],
     ],
 )

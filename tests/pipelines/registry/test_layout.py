@@ -69,7 +69,7 @@ def test_an_unmeasured_value_has_no_point() -> None:
 def test_the_description_of_a_release_links_to_its_decision_and_verdict() -> None:
     made = release(3)
     text = release_description(made, "7", "abc")
-    for where in ("artifacts/decision.html", "artifacts/verdict.html"):
+    for where in ("artifacts/decision.html", "artifacts/verdict-refresh.html"):
         assert f"(#/experiments/7/runs/abc/{where})" in text
     for fact in (made.snapshot.id, made.snapshot.kb_id, made.index_tag, "`ragtide rollback --to 3`"):
         assert fact in text

@@ -353,8 +353,11 @@ def test_failed_checks_and_the_documents_behind_them_are_named_in_one_line() -> 
 
 def test_the_documents_behind_lost_questions_have_a_table() -> None:
     verdict = judged(answers(2, 1.0), answers(2, 0.0)).model_copy(update={"behind": {"copy.md": ("q000", "q001")}})
-    text = verdict_markdown(verdict, [question("q000", question="What is new?")])
-    assert "| copy.md | 2 | `What is new?`, `q001` |" in text
+    text = verdict_markdown(
+        verdict.model_copy(update={"changed_lines": ("q001",)}), [question("q000", question="What is new?")]
+    )
+    assert "| copy.md | What is new? | unchanged |" in text
+    assert "| copy.md | q001 | changed |" in text
     assert "| copy.md" not in verdict_markdown(judged(answers(2, 1.0), answers(2, 0.0)))
 
 

@@ -120,7 +120,7 @@ def test_both_at_once_that_were_rejected_before_are_named_as_such() -> None:
     )
 
 
-DETAILED = (Outcome.RELEASED, Outcome.REJECTED, Outcome.FAILED, Outcome.INTERRUPTED)
+DETAILED = (Outcome.RELEASED, Outcome.REJECTED, Outcome.HELD, Outcome.FAILED, Outcome.INTERRUPTED)
 
 
 @pytest.mark.parametrize("outcome", Outcome)
