@@ -211,7 +211,7 @@ def cut_short(world: World) -> Outcome:
         "known as cut short": first.parts[-1].action == Action.RETRAIN and bool(built.cut_short or not built.adapter),
         "trained again": cycle.action is not None and cycle.action.retrains,
         "the good one is live": world.live.model.adapter is not None and not world.live.model.cut_short,
-        "lineage": len(lineage.model_dump()) > 0,
+        "lineage is that of the live adapter": lineage.model.adapter == world.live.model.adapter,
     }
     return Outcome(cycle.decision, f"release {world.live.id}", cycle.reason, checks)
 

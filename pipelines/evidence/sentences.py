@@ -28,7 +28,7 @@ _RULE = re.compile(r"\s*+([-=~^*_#+:.'\"])\1{2,}+\s*+$")
 _TABLE_RULE = re.compile(r"[\s:|-]+$")
 _ESCAPE = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 _ALONE = re.compile(r"\s*(?:\||#{1,6}\s)")
-_OUTLINE_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,3})*\.? (?=\S)")
+_OUTLINE_NUMBER = re.compile(r"^\d{1,3}(?:\.\d{1,3})*\.? (?=\S)")
 _FRONT_MATTER = "---"
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]*_]*\s+|(?<=[。！？])")
 

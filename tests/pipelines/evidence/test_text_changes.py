@@ -208,7 +208,7 @@ def test_reordering_the_metadata_of_a_page_is_no_change() -> None:
     ("old", "new"), [("{}", "1. {}"), ("1.1 {}", "1.2 {}"), ("2.1.3 {}", "2.1.4. {}"), ("9 {}", "10 {}")]
 )
 def test_numbering_headings_is_no_change(old: str, new: str) -> None:
-    sections = [("Setup", "Run it.\nUse port 80."), ("Use", "Run it.\nAsk twice."), ("End", "Stop it.")]
+    sections = [("Setup", "Run it.\nUse port 80."), ("Use of M900 2", "Run it.\nAsk twice."), ("End", "Stop it.")]
     before, after = ([(form.format(title), text) for title, text in sections] for form in (old, new))
     assert changes_of(before, after).substantive == 0
     after[0] = (after[0][0], "Run it.\nUse port 81.")
