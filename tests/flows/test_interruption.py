@@ -80,7 +80,7 @@ def test_a_signal_ends_a_run_at_any_step_and_the_record_says_so(point: Point, nu
     if point.place != "server start":
         assert (cycles[-1].outcome, cycles[-1].detail) == (Outcome.INTERRUPTED, interruption.NAMES[number])
     if (point.when, point.place) != ("after", "pointer"):
-        assert_recovers(home)
+        assert_recovers(home, is_refreshed=point.place == "training")
 
 
 @pytest.mark.long

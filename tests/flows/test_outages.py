@@ -80,10 +80,13 @@ def assert_one_error(result: tuple[int, str, str]) -> str:
     return lines[0]
 
 
-def assert_recovers(home: Home) -> None:
-    """The live release is whole, the next cycle releases the new document, and what remains can be repaired."""
-    assert home.live.id == "1"
-    assert home.project.ask(PUMP)[1].text == OLD
+def assert_recovers(home: Home, is_refreshed: bool = False) -> None:
+    """The live release is whole, the next cycle releases the new document, and what remains can be repaired.
+
+    With `is_refreshed` the new index had gone live before the failure.
+    """
+    assert home.live.id == ("2" if is_refreshed else "1")
+    assert home.project.ask(PUMP)[1].text == (NEW if is_refreshed else OLD)
     code, out, err = ragtide(home.root, "run")
     assert code == 0, (out, err)
     assert home.live.id != "1"
