@@ -69,6 +69,7 @@ lock:  ## write requirements/ from constraints.txt; needs uv (pip install uv)
 bench: $(READY)  ## regenerate the tables in bench/README.md (DATA=folder of the benchmark data)
 	for name in quarter skills finetune probes retrieval retriever changes embed peers replay hostile; do \
 		$(RUN)/python -m bench.$$name --data $(or $(DATA),../shared/data) || exit 1; done
+	$(RUN)/python -m bench.decisions
 	$(RUN)/python -m bench.faults
 	$(RUN)/python -m bench.soak
 
