@@ -60,9 +60,11 @@ class Comparison:
     live: Release | None
     before: Scorecard
 
-    def score(self, model: BuiltModel) -> Scorecard:
-        """The candidate's index with this model."""
-        return self.evaluator.scorecard(SystemUnderTest(self.project.retriever(self.candidate.index), model))
+    def score(self, model: BuiltModel, searched: Scorecard | None = None) -> Scorecard:
+        """The candidate's index with this model; `searched` is a scorecard of the same index, if there is one."""
+        system = SystemUnderTest(self.project.retriever(self.candidate.index), model)
+        card = self.evaluator.scorecard(system, with_searches=searched is None)
+        return card.model_copy(update={"retrieval": searched.retrieval}) if searched else card
 
     def judge(self, model: BuiltModel, after: Scorecard) -> Verdict:
         """The verdict on the candidate's index with this model, which answered as `after` says."""
@@ -117,9 +119,9 @@ def prove_candidate(project: Project, candidate: Candidate, live: Release | None
     base = candidate.model.base_alone
     if candidate.model == base:
         return Proof(verdict, candidate, verdict, questions)
-    alternatives = {BASE_MODEL: comparison.score(base)}
+    alternatives = {BASE_MODEL: comparison.score(base, after)}
     if candidate.decision.retrains and live is not None and live.model != base:
-        alternatives[LIVE_MODEL] = comparison.score(project.current_model(live))
+        alternatives[LIVE_MODEL] = comparison.score(project.current_model(live), after)
     verdict = check_alternatives(verdict, alternatives, candidate.decision.retrains, project.workspace.params)
     is_live = live is not None and live.model == base and not candidate.decision.refreshes
     if verdict.best_alternative == BASE_MODEL and not is_live:

@@ -58,7 +58,9 @@ def test_a_clock_that_jumps_during_a_cycle_changes_nothing(
 
 
 @pytest.mark.long
-def test_a_limit_on_the_size_of_files_in_training_is_one_line_and_the_refresh_before_it_stays_live(tmp_path: Path) -> None:
+def test_a_limit_on_the_size_of_files_in_training_is_one_line_and_the_refresh_stays_live(
+    tmp_path: Path,
+) -> None:
     home = outdated_project(tmp_path / "project", policy={"name": "always"})
     write(home.root / "data/train/t.jsonl", '{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
     child = start("run", home.root, Point("before", "training"), "limit")
