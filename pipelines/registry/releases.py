@@ -126,12 +126,10 @@ class ReleaseRegistry(MlflowExperiment):
     def find_recorded(self, run: str, decision: Action | None = None) -> Release | None:
         """Return the last release that the cycle with this run has recorded completely, for that decision, or None."""
         versions = self._client.search_model_versions(f"name = '{self._params.model}' and run_id = '{run}'")
-        complete = [
-            version
-            for version in versions
-            if COMPLETE in version.tags and decision in (None, Action.named(version.tags["decision"]))
-        ]
-        return self._load(max(complete, key=lambda version: int(version.version))) if complete else None
+        complete = [version for version in versions if COMPLETE in version.tags]
+        newest_first = sorted(complete, key=lambda version: int(version.version), reverse=True)
+        releases = (self._load(version) for version in newest_first)
+        return next((release for release in releases if decision in (None, release.decision)), None)
 
     @contextmanager
     def pointer_lock(self) -> Iterator[None]:
