@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.tables import update_results
 from tests.listeners import Answer, find_listeners, foreign_origin_answers, rebound_answers, serving
-from tests.sites import Site
+from tests.sites import FIRST, Site
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ragtide-doors-") as folder:
         site = Site.make(Path(folder) / "project")
         with site.up():
-            if not site.becomes_live("1"):
+            if not site.becomes_live(FIRST):
                 raise SystemExit("the project made no release in time")
             with serving(site):
                 listeners = find_listeners(site.workspace)

@@ -20,6 +20,8 @@ from tests.conftest import write_project
 from tests.servers import eventually, free_port
 
 ROOT = Path(__file__).parent.parent
+# The last release of a site's first cycle, which releases an index and then a model, and the one after it.
+FIRST, SECOND = "2", "3"
 
 
 @dataclass

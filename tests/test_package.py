@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import FAKES
-from tests.sites import Site
+from tests.sites import FIRST, Site
 
 ROOT = Path(__file__).parent.parent
 # Folder names that a user's project is likely to have, and that an earlier version installed as top-level packages.
@@ -49,8 +49,8 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.mark.slow
 def test_run_works_in_a_project_whose_folders_have_common_names(site: Site) -> None:
-    assert "release 1" in site.ragtide("run")
-    assert site.live_release() == "1"
+    assert f"release {FIRST}" in site.ragtide("run")
+    assert site.live_release() == FIRST
 
 
 @pytest.mark.services
@@ -59,7 +59,7 @@ def test_run_works_in_a_project_whose_folders_have_common_names(site: Site) -> N
 def test_services_and_a_deployed_run_work_there_too(site: Site) -> None:
     with site.up():
         site.ragtide("trigger")
-        assert site.becomes_live("1")
+        assert site.becomes_live(FIRST)
 
 
 def test_no_module_is_importable_under_a_second_root() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from demo.pages import quarters, write_quarter
 from tests.servers import eventually, free_port
-from tests.sites import Site
+from tests.sites import FIRST, SECOND, Site
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(900)]
@@ -91,13 +91,13 @@ def test_a_deployed_run_on_postgresql_with_passwords_makes_a_release(tmp_path: P
             assert answer.status_code == 401
         token = {"Authorization": f"Bearer {PASSWORD}"}
         assert http.post(f"{webhook}/trigger", json={}, headers=token).is_success
-        assert site.becomes_live("1")
+        assert site.becomes_live(FIRST)
         assert eventually(lambda: http.post(runs, json={"flow_runs": completed}, auth=admin).json())
         assert http.post(experiments, json={"max_results": 9}, auth=admin).json()["experiments"]
         write_quarter(site.root, quarters()[1])
-        assert site.becomes_live("2")
+        assert site.becomes_live(SECOND)
         site.ragtide("rollback")
-        assert site.live_release() == "1"
+        assert site.live_release() == FIRST
     assert not (site.root / ".ragtide" / "mlflow.db").exists()
 
 
@@ -136,14 +136,14 @@ def test_index_releases_and_data_are_stored_in_a_bucket(tmp_path: Path, bucket: 
         registry={"artifacts": f"s3://{BUCKET}/mlflow"},
     )
     site.environment |= bucket
-    assert "release 1" in site.ragtide("run")
+    assert f"release {FIRST}" in site.ragtide("run")
     site.dvc("remote", "add", "-d", "store", f"s3://{BUCKET}/dvc")
     site.dvc("push")
     write_quarter(site.root, quarters()[1])
-    assert "release 2" in site.ragtide("run")
+    assert f"release {SECOND}" in site.ragtide("run")
     site.ragtide("ask", "What is the latest release of Node.js?")
     site.ragtide("rollback")
-    assert site.live_release() == "1"
+    assert site.live_release() == FIRST
     site.ragtide("maintain")
     site.ragtide("verify")
     assert not (site.root / ".ragtide" / "lance").exists()

@@ -33,7 +33,7 @@ from tests.listeners import (
     serving,
 )
 from tests.servers import eventually
-from tests.sites import Site
+from tests.sites import FIRST, SECOND, Site
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NAME = "zebra-handbook"
@@ -86,7 +86,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
     root = tmp_path_factory.mktemp("listeners") / NAME
     site = Site.make(root, deletion_guard={"max_removed_documents": 0, "max_removed_share": 0})
     with site.up() as output:
-        assert site.becomes_live("1")
+        assert site.becomes_live(FIRST)
         with serving(site):
             yield Open(site, output)
 
@@ -188,7 +188,7 @@ def test_a_generated_password_is_in_its_file_only(opened: Open, auth_file: Calla
 def test_every_command_and_a_triggered_run_work_with_the_generated_password(opened: Open) -> None:
     site = opened.site
     assert "sent: run requested" in site.ragtide("trigger")
-    assert site.live_release() == "1"
+    assert site.live_release() == FIRST
     documents = sorted(path for path in (site.root / "data/kb").rglob("*") if path.is_file())
     documents[0].unlink()
     suspended = {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}
@@ -196,7 +196,7 @@ def test_every_command_and_a_triggered_run_work_with_the_generated_password(open
     [run, *_] = eventually(lambda: opened.prefect("POST", "flow_runs/filter", suspended))
     digest = next(tag.removeprefix("plan:") for tag in run["tags"] if tag.startswith("plan:"))
     assert "resumed run" in site.ragtide("approve", digest, "--why", "a test")
-    assert site.becomes_live("2")
+    assert site.becomes_live(SECOND)
     assert eventually(lambda: opened.prefect("GET", f"flow_runs/{run['id']}")["state_type"] == "COMPLETED")
     before = opened.runs()
     site.ragtide("run")

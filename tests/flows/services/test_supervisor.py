@@ -30,7 +30,7 @@ from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.params import ServicesParams
 from ragtide.pipelines.workspace import Workspace
 from tests.servers import PATIENCE_SECONDS, eventually
-from tests.sites import Site
+from tests.sites import FIRST, SECOND, Site
 
 Make = Callable[..., Path]
 
@@ -153,9 +153,9 @@ def test_up_releases_a_change_and_restarts_a_killed_service_and_down_leaves_no_p
         assert "already running" in site.refused("up", "--detach")
 
         # The watcher has reported the data of the first quarter, which was never built.
-        assert site.becomes_live("1")
+        assert site.becomes_live(FIRST)
         write_quarter(site.root, quarters()[1])
-        assert site.becomes_live("2")
+        assert site.becomes_live(SECOND)
 
         by_name = {part.service: part.process for part in service_processes(site.workspace)}
         assert set(by_name) >= {"supervisor", "prefect", "mlflow", "worker", "watcher", "webhook"}
