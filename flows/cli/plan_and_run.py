@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -141,11 +143,14 @@ def _run(project: Path, as_json: bool, plan_digest: str | None = None, request: 
 
 def run_by_hand(project: Path, action: str, why: str | None, as_json: bool) -> None:
     """Run one cycle with the action that a person asks for; the exit codes are those of `run`."""
-    from getpass import getuser
-
     from ragtide.pipelines.planning.by_hand import parse_request
 
-    _run(project, as_json, request=parse_request(action, why, getuser()))
+    try:
+        user = getuser()
+    except (KeyError, OSError):
+        # A container's user may have no name.
+        user = f"user {os.getuid()}"
+    _run(project, as_json, request=parse_request(action, why, user))
 
 
 def _run_cycle(opened: Project, project: Path, plan_digest: str | None, request: Request | None) -> Cycle:
