@@ -73,11 +73,21 @@ def decide_tuning(
         return decision.declined(OTHER_DATA, Reason.of(ReasonCode.REJECTED_BEFORE, why=rejected))
     if not recommendation.wanted:
         return decision
-    if evidence.data.delta.rebuild:
-        return decision.declined(OTHER_DATA, Reason.of(ReasonCode.REBUILD_FIRST))
+    if obstacle := _tuning_obstacle(evidence.data):
+        return decision.declined(OTHER_DATA, Reason.of(obstacle))
     if over := _over_budget(tune.seconds, evidence.limits, params):
         return decision.declined(BUDGET_LEFT, over)
     return decision
+
+
+def _tuning_obstacle(data: DataChange) -> ReasonCode | None:
+    """Why the embedder is not tuned with this change of the data; None where it may be.
+
+    Without a change its gap was as large when the live release was built: looking again is no new evidence.
+    """
+    if data.delta.rebuild:
+        return ReasonCode.REBUILD_FIRST
+    return ReasonCode.TUNES_WITH_CHANGES if data.changes.is_empty else None
 
 
 def decide_retrain(

@@ -71,6 +71,7 @@ class ReasonCode(StrEnum):
     OVER_BUDGET = "over_budget"
     COOL_DOWN = "cool_down"
     REBUILD_FIRST = "rebuild_first"
+    TUNES_WITH_CHANGES = "tunes_with_changes"
     INDEX_FIRST = "index_first"
 
     # What the baselines go by.

@@ -241,6 +241,7 @@ REASONS: dict[ReasonCode, Text] = {
         f"the last retrain was {count_of(v['hours'], 'hour')} ago, and policy.cool_down_hours is {v['limit']:g}"
     ),
     C.REBUILD_FIRST: "the index is rebuilt for other settings first",
+    C.TUNES_WITH_CHANGES: "the embedder is tuned in a cycle that changes something",
     C.INDEX_FIRST: "a model is not released without an index",
     C.CHANGED_SINCE_RELEASE: _changed_since_release,
     C.POLICY_NEVER: "the policy `never` keeps the live release as it is",

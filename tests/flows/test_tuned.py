@@ -18,6 +18,7 @@ from ragtide.flows.keep_current import keep_current
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.models import weights
 from ragtide.pipelines.models.embedder import embedder_base
+from ragtide.pipelines.planning.by_hand import Request
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.release import BuiltIndex, Cycle
@@ -81,8 +82,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("tuned")
     shop = new_shop(folder / "shop", write_tiny_model(folder / "tiny"))
     recorded: dict[str, Any] = {"shop": shop, "cycles": [shop.run_cycle()], "evidence": [shop.planned().evidence]}
-    shop.set("policy", name="tests.fakes:AlwaysTunes")
-    recorded["cycles"].append(shop.run_cycle())
+    by_hand = Request(action=Action.TUNE_EMBEDDER, why="a test", by="a test")
+    recorded["cycles"].append(keep_current(project=str(shop.root), request=by_hand))
     recorded["evidence"].append(shop.planned().evidence)
     shop.set("policy", name="always")
     shop.page("Valve", "2031-05-05")

@@ -14,7 +14,7 @@ from ragtide.pipelines.policy.weigh import tune_gain
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evidence import Costs, Evidence, Measure
 from ragtide.pipelines.records.reason import ReasonCode
-from tests.factories import UNMOVED, delta, evidence, measure, option_of, past, values_of, with_signals
+from tests.factories import UNCHANGED, UNMOVED, delta, evidence, measure, option_of, past, values_of, with_signals
 
 law = settings(derandomize=True, deadline=None, max_examples=60)
 PARAMS = PolicyParams()
@@ -56,6 +56,7 @@ def test_the_embedder_is_tuned_when_only_retrieval_can_improve() -> None:
         ({"pairs": 31}, ReasonCode.TOO_FEW_PAIRS),
         ({"new_pairs": 0.0}, ReasonCode.SAME_PAIRS),
         ({"rejected_actions": {Action.TUNE_EMBEDDER: "the gate"}}, ReasonCode.REJECTED_BEFORE),
+        ({"changes": UNCHANGED}, ReasonCode.TUNES_WITH_CHANGES),
         ({"costs": COSTS.model_copy(update={"tune_seconds": 90_000})}, ReasonCode.EMBEDDER_GAP),
     ],
 )
