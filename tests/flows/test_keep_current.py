@@ -780,5 +780,5 @@ def test_a_deleted_document_flags_the_releases_trained_on_it_until_a_retrain(hom
     cycle = home.run_cycle()
     assert cycle.release == "5"
     assert "Motor.md" not in home.live.model.documents
-    assert set(home.flags()) == {"2", "3"}
+    assert set(home.flags()) == {"2", "3", "4"}
     assert read_plan(home.project, home.run_cycle().plan).evidence.data.deleted_training_documents == ()
