@@ -39,8 +39,8 @@ def keep_current(
     `project` is the project's folder. `plan` is the digest of a plan that `ragtide plan` printed: exactly that is
     carried out, and it fails where data, params or the live release changed since. `revision` is the data revision that
     a trigger named: it is recorded, and what is in the folders counts. `request` is an action that a person asks for by
-    hand. Returns the decision and its outcome; a deployed
-    run that holds something back is suspended until a person has answered, and starts over then.
+    hand. Returns the decision and its outcome; a deployed run that holds something back is suspended until a person has
+    answered, and starts over then.
     """
     apply_offline_defaults(project)
     watch_signals_of_deployed_run()
