@@ -26,7 +26,8 @@ _ANY_LINE = re.compile(r"^[ \t]*", flags=re.MULTILINE)
 _FENCES = ("```", "~~~")
 _SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', ".)", "。")
 _UNDERLINE = re.compile(r"^([=\-`:'\"~^_*+#<>.])\1{2,}+\s*+$")
-_COLUMNS = re.compile(r"\S(?:\t|[ ]{2,}|[ ]?[|]).*\S")
+# What separates the columns of a table's header.
+_COLUMNS = ("\t", "  ", "|")
 _TABLE_RULE_SIGNS = frozenset(" \t:-|")
 
 
@@ -139,7 +140,8 @@ def _is_title(heading: Heading, lines: list[str]) -> bool:
     A title stands alone, and has no columns.
     """
     above = lines[heading.start - 1] if heading.start else ""
-    return not above.strip() and heading.title[:1].isalnum() and not _COLUMNS.search(heading.title)
+    has_columns = any(separator in heading.title for separator in _COLUMNS)
+    return not above.strip() and heading.title[:1].isalnum() and not has_columns
 
 
 def _split_body(body: str, max_words: int) -> Iterator[str]:
