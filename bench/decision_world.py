@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +40,6 @@ class World(CycleProject):
         world.write_golden(asked)
         world.write_examples(taught)
         return world
-
-    def copy(self, root: Path) -> World:
-        shutil.copytree(self.root, root)
-        return World(root)
 
     def write_page(self, name: str, date: str = OLD, folder: str = "", front: str = "", care: int = 0) -> None:
         words = random.Random(name)

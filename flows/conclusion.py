@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pydantic import TypeAdapter
 
 from ragtide.flows.cycle_context import CycleContext
@@ -45,35 +43,32 @@ def record_part(cycle: CycleContext, plan: Plan, part: Action, proof: Proof, rel
 
 def conclude(cycle: CycleContext, plan: Plan) -> Cycle:
     """Log the outcome of the cycle, also of NOTHING, and return it as it is recorded."""
-    action, live, is_built = plan.decision.action, cycle.live, bool(cycle.outcomes)
-    outcome, released = _outcome(action, cycle.outcomes), _last_release(cycle.outcomes)
+    action, is_built = plan.decision.action, bool(cycle.outcomes)
+    outcome = _outcome(cycle, action)
+    # Each release of the cycle has replaced the live one.
+    release = cycle.live if any(part.release for part in cycle.outcomes) else None
     if is_built:
-        ended = f"release {released}" if released else str(outcome)
+        ended = f"release {release.id}" if release else str(outcome)
         rename_run(f"keep-current {cycle.project.workspace.root.name}: {action}, {ended}")
-    if live is not None and released == live.id:
-        cycle.log.tags({"release": live.id, "index_version": live.index.version})
-        cycle.log.metrics({"score_after": live.scorecard.answer_score.value})
+    if release is not None:
+        cycle.log.tags({"release": release.id, "index_version": release.index.version})
+        cycle.log.metrics({"score_after": release.scorecard.answer_score.value})
     cycle.log.metrics({ACTION_SECONDS: cycle.seconds} if is_built else {})
     accepted = str(outcome is Outcome.RELEASED) if is_built else "no candidate"
     cycle.log.tags({"outcome": outcome.value, "outcome_detail": _detail(cycle, outcome), "accepted": accepted})
     _commit_stages(cycle)
-    if live is not None and released == live.id:
-        _back_up_records(cycle, live)
+    if release is not None:
+        _back_up_records(cycle, release)
     return cycle.project.registry.read(cycle.log)
 
 
-def _outcome(action: Action, parts: Sequence[PartOutcome]) -> Outcome:
-    """How a cycle with these parts ends; that deleted documents left the index makes it no less rejected."""
+def _outcome(cycle: CycleContext, action: Action) -> Outcome:
+    """How a cycle ends; that deleted documents left the index makes it no less rejected."""
     if action == Action.HOLD:
         return Outcome.HELD
-    if not parts:
+    if not cycle.outcomes:
         return Outcome.NOTHING
-    is_released = any(part.release for part in parts if part.action != Action.REMOVE)
-    return Outcome.RELEASED if is_released else Outcome.REJECTED
-
-
-def _last_release(parts: Sequence[PartOutcome]) -> str | None:
-    return next((part.release for part in reversed(parts) if part.release), None)
+    return Outcome.RELEASED if cycle.is_released else Outcome.REJECTED
 
 
 def _detail(cycle: CycleContext, outcome: Outcome) -> str:

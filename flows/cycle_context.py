@@ -53,8 +53,12 @@ class CycleContext:
     @property
     def waits_for_a_person(self) -> bool:
         """Whether documents were withheld in this cycle, and nothing went live besides what was deleted."""
-        is_released = any(part.release for part in self.outcomes if part.action != Action.REMOVE)
-        return bool(self.newly_withheld) and not is_released
+        return bool(self.newly_withheld) and not self.is_released
+
+    @property
+    def is_released(self) -> bool:
+        """Whether a part went live; that deleted documents left the index is none."""
+        return any(part.release for part in self.outcomes if part.action != Action.REMOVE)
 
     @property
     def newly_withheld(self) -> list[str]:

@@ -121,7 +121,8 @@ def prove_candidate(project: Project, candidate: Candidate, live: Release | None
         return Proof(verdict, candidate, verdict, questions)
     alternatives = {BASE_MODEL: comparison.score(base, after)}
     if candidate.decision.retrains and live is not None and live.model != base:
-        alternatives[LIVE_MODEL] = comparison.score(project.current_model(live), after)
+        # A training keeps the live index, on which the live model has answered already.
+        alternatives[LIVE_MODEL] = before
     verdict = check_alternatives(verdict, alternatives, candidate.decision.retrains, project.workspace.params)
     is_live = live is not None and live.model == base and not candidate.decision.refreshes
     if verdict.best_alternative == BASE_MODEL and not is_live:

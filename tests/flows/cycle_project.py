@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -47,6 +49,12 @@ class CycleProject(Home):
             for name, docs in (("Pump", []), ("Tank", ["Tank.md"]), ("Valve", ["Valve.md"]))
         ]
         write(self.root / "data/golden/q.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def copy(self, root: Path) -> Self:
+        """A copy of the project, with nothing counted yet."""
+        shutil.copytree(self.root, root)
+        fakes.forget()
+        return type(self)(root)
 
     def run_cycle(self) -> Cycle:
         fakes.forget()

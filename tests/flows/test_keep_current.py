@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,9 +49,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> CycleProject:
 @pytest.fixture
 def home(first: CycleProject, tmp_path: Path) -> CycleProject:
     """A copy of the project after its first cycle."""
-    shutil.copytree(first.root, tmp_path / "home")
-    fakes.forget()
-    return CycleProject(tmp_path / "home")
+    return first.copy(tmp_path / "home")
 
 
 def retry_immediately(monkeypatch: pytest.MonkeyPatch, name: str, retries: int) -> None:

@@ -34,28 +34,18 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> CycleProject:
 @pytest.fixture(scope="module")
 def trained(fresh: CycleProject, tmp_path_factory: pytest.TempPathFactory) -> CycleProject:
     """A project after its first cycle, in which a good adapter went live."""
-    root = tmp_path_factory.mktemp("trained") / "home"
-    shutil.copytree(fresh.root, root)
-    home = CycleProject(root)
+    home = fresh.copy(tmp_path_factory.mktemp("trained") / "home")
     home.run_cycle()
     return home
 
 
 @pytest.fixture
 def home(trained: CycleProject, tmp_path: Path) -> CycleProject:
-    shutil.copytree(trained.root, tmp_path / "home")
-    fakes.forget()
-    return CycleProject(tmp_path / "home")
+    return trained.copy(tmp_path / "home")
 
 
 def parts(home: CycleProject) -> list[tuple[Action, bool, str | None]]:
     return [(part.action, part.accepted, part.release) for part in home.history[-1].parts]
-
-
-def teach(home: CycleProject, *names: str) -> None:
-    """Add examples, so that a retrain has something new to learn."""
-    rows = [{"prompt": QUESTION.format(name), "completion": OLD, "doc": f"{name}.md"} for name in names]
-    write(home.root / "data/train/more.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_the_index_goes_live_before_the_model_that_was_trained_on_it(trained: CycleProject) -> None:
@@ -78,8 +68,7 @@ def test_rolling_back_takes_back_the_model_alone(home: CycleProject) -> None:
 def test_a_first_adapter_that_answers_worse_than_the_base_model_does_not_go_live(
     fresh: CycleProject, tmp_path: Path
 ) -> None:
-    shutil.copytree(fresh.root, tmp_path / "home")
-    home = CycleProject(tmp_path / "home")
+    home = fresh.copy(tmp_path / "home")
     home.set("finetune", trainer=SPOILING)
     cycle = home.run_cycle()
     assert (cycle.decision, cycle.outcome) == ("REFRESH+RETRAIN", "released")
