@@ -34,6 +34,7 @@ HERE = Path()
 ProjectFolder = Annotated[
     Path, typer.Option("--project", "-p", help="Folder of the project.", envvar="RAGTIDE_PROJECT")
 ]
+Why = Annotated[str | None, typer.Option("--why", help="Reason, stored in the history.")]
 Port = Annotated[int, typer.Option("--port", help="Port on this machine.", min=1, max=65535)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress, only results and errors.")]

@@ -16,6 +16,7 @@ from ragtide.flows.cli.console import (
     HERE,
     AsJson,
     ProjectFolder,
+    Why,
     emit_json,
     escape_markup,
     minute_of,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from ragtide.pipelines.records.release import Cycle
 
 app = typer.Typer()
-Why = Annotated[str | None, typer.Option("--why", help="Reason, stored in the history.")]
 
 
 @app.command("plan")

@@ -13,6 +13,7 @@ from ragtide.flows.cli.console import (
     AsJson,
     Port,
     ProjectFolder,
+    Why,
     emit_json,
     out,
     print_parts,
@@ -155,7 +156,7 @@ def release_command(
     without_adapter: Annotated[
         bool, typer.Option("--without-adapter", help="Release the live index with the base model alone.")
     ] = False,
-    why: Annotated[str | None, typer.Option("--why", help="Reason, stored in the history.")] = None,
+    why: Why = None,
     as_json: AsJson = False,
     project: ProjectFolder = HERE,
 ) -> None:
