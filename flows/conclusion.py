@@ -74,10 +74,11 @@ def _outcome(cycle: CycleContext, action: Action) -> Outcome:
 def _detail(cycle: CycleContext, outcome: Outcome) -> str:
     """What else there is to say of an outcome: what was withheld, and what the gate rejected and why."""
     rejected = [part for part in cycle.outcomes if not part.accepted]
+    left_out = [f"{action} was left out: {why}" for action, why in cycle.left_out.items()]
     if outcome is not Outcome.RELEASED:
-        return "; ".join(part.detail for part in rejected)
+        return "; ".join([*(part.detail for part in rejected), *left_out])
     withheld = [f"without {list_some(cycle.newly_withheld)}"] if cycle.newly_withheld else []
-    return "; ".join([*withheld, *(f"{part.action} was rejected: {part.detail}" for part in rejected)])
+    return "; ".join([*withheld, *(f"{part.action} was rejected: {part.detail}" for part in rejected), *left_out])
 
 
 def _commit_stages(cycle: CycleContext) -> None:

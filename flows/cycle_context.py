@@ -18,7 +18,7 @@ from ragtide.pipelines.lease import Lease
 from ragtide.pipelines.project import Project
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot, WithheldDocument
-from ragtide.pipelines.records.release import PartOutcome, Release
+from ragtide.pipelines.records.release import BuiltEmbedder, PartOutcome, Release
 from ragtide.pipelines.registry.runs import RunLog
 from ragtide.pipelines.workspace import Workspace
 
@@ -33,8 +33,8 @@ class CycleContext:
     """One cycle: the project, its MLflow run, the live release, the data once it has been read, and the work done.
 
     `live` is the release that is live now: each part of the action that goes live replaces it. `outcomes` are those of
-    the parts so far. `withheld_before` is the list of withheld documents at the start, once the cycle has withheld
-    others.
+    the parts so far; `left_out` are parts that were decided and not carried out, with the reason. `withheld_before` is
+    the list of withheld documents at the start, once the cycle has withheld others.
     """
 
     project: Project
@@ -44,11 +44,17 @@ class CycleContext:
     corpora: dict[str, Corpus] = field(default_factory=dict)
     work: dict[str, float] = field(default_factory=dict)
     outcomes: list[PartOutcome] = field(default_factory=list)
+    left_out: dict[Action, str] = field(default_factory=dict)
     withheld_before: tuple[WithheldDocument, ...] | None = None
 
     def logs(self, step: RunLog) -> StepLogs:
         """The logs of a step, which add its work to that of the cycle."""
         return StepLogs(step, self.log, self.work)
+
+    @property
+    def tuned_embedder(self) -> BuiltEmbedder | None:
+        """The tuned embedder that is live, if one is."""
+        return self.live.index.tuned_embedder if self.live else None
 
     @property
     def waits_for_a_person(self) -> bool:

@@ -58,7 +58,7 @@ def keep_current(
 def _run_cycle(cycle: CycleContext, plan: str | None, request: Request | None) -> Cycle:
     snapshot = tasks.observe(cycle, plan)
     decided = tasks.decide(cycle, snapshot, plan, request)
-    # The index goes live before a model is trained on it: what the documents say does not wait for a training.
+    # The index goes live before an embedder or a model is trained: what the documents say does not wait for that.
     for part in decided.decision.action.parts:
         _carry_out(cycle, snapshot, decided, part)
     if cycle.waits_for_a_person:
@@ -73,17 +73,19 @@ def _carry_out(cycle: CycleContext, snapshot: Snapshot, plan: Plan, part: Action
     """Build, prove and publish one part of the action as a release of its own."""
     if cycle.live is None and not part.refreshes:
         return
+    if part.tunes and not tasks.confirm_tuning(cycle, snapshot, plan):
+        return
     if part == Action.REMOVE:
         if removal := tasks.remove_deleted(cycle, snapshot):
             _release(cycle, snapshot, plan, part, removal)
         return
-    embedder = tasks.tune_embedder(cycle, snapshot, part)
-    index = tasks.refresh_index(cycle, snapshot, plan, part, embedder)
-    model = tasks.retrain_model(cycle, snapshot, part, index)
+    embedder = tasks.tune_embedder(cycle, snapshot) if part.tunes else cycle.tuned_embedder
+    index = tasks.refresh_index(cycle, snapshot, plan, embedder) if part.refreshes else tasks.keep_index(cycle)
+    model = tasks.retrain_model(cycle, snapshot, index) if part.retrains else tasks.keep_model(cycle, part)
 
     proof = tasks.prove(cycle, snapshot, part, index, model)
     while part.refreshes and not proof.accepted and tasks.withhold(cycle, snapshot, part, proof.verdict):
-        index = tasks.refresh_index(cycle, snapshot, plan, part, embedder)
+        index = tasks.refresh_index(cycle, snapshot, plan, embedder)
         proof = tasks.prove(cycle, snapshot, part, index, model)
     # What was deleted leaves the live index whether or not the gate accepts what is new; and what is new answers for
     # itself alone then, not for the answers that went with the deleted documents.

@@ -45,9 +45,10 @@ from ragtide.pipelines.history.withheld import (
     withhold_documents,
     write_withheld,
 )
-from ragtide.pipelines.planning.by_hand import Request, decide_by_hand
+from ragtide.pipelines.planning.by_hand import BY_HAND, Request, decide_by_hand
 from ragtide.pipelines.planning.plan import load_current_plan, save_plan
 from ragtide.pipelines.planning.reuse import make_current_plan
+from ragtide.pipelines.planning.tuning_again import weigh_tuning_again
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.data import Snapshot
 from ragtide.pipelines.records.decision import Plan
@@ -68,17 +69,15 @@ from ragtide.pipelines.release.publish import publish_candidate
 from ragtide.pipelines.release.removal import build_removal, prove_removal
 from ragtide.pipelines.reports.data import maintenance_markdown, withheld_markdown
 from ragtide.pipelines.reports.markdown import list_some
+from ragtide.pipelines.reports.reason_texts import reason_text
+from ragtide.pipelines.reports.wording import main_reason
 from ragtide.pipelines.training.embedder_tuning import build_embedder
 from ragtide.pipelines.training.pairs import build_pairs
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# A deployed run that has waited this long for the project fails, and the next trigger starts another.
-WAIT_SECONDS = 6 * 3600.0
 # Documents that are withheld at once, at most: more of them show a fault of the golden set, or of the whole change.
 MOST_WITHHELD = 50
-# The seconds of an action, step by step.
-_SECONDS = (costs.TUNE_SECONDS, costs.INDEX_SECONDS, costs.TRAIN_SECONDS, costs.PROVE_SECONDS)
 
 
 def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
@@ -151,12 +150,30 @@ def decide(cycle: CycleContext, snapshot: Snapshot, plan: str | None, request: R
         return decided
 
 
-@step("tune-embedder")
-def tune_embedder(cycle: CycleContext, snapshot: Snapshot, part: Action) -> BuiltEmbedder | None:
-    """Tune the embedder on the snapshot's pairs, or keep the live one where this part does not call for it."""
+@step("weigh-tuning")
+def confirm_tuning(cycle: CycleContext, snapshot: Snapshot, plan: Plan) -> bool:
+    """Whether the embedder is to be tuned now that the index was refreshed for the same decision."""
     project, live = cycle.project, cycle.live
-    if not part.tunes or live is None:
-        return live.index.tuned_embedder if live else None
+    refresh = next((part for part in cycle.outcomes if part.action == Action.REFRESH), None)
+    if refresh is None or live is None:
+        return True
+    if refresh.release is None:
+        cycle.left_out[Action.TUNE_EMBEDDER] = "the refresh before it was rejected"
+    elif plan.decision.policy != BY_HAND:
+        project.answering.reset()
+        option = weigh_tuning_again(project, plan, cycle.read(snapshot).knowledge, live)
+        if option is None or not option.worth_it:
+            why = reason_text(main_reason(option)) if option else "the policy does not consider it"
+            cycle.left_out[Action.TUNE_EMBEDDER] = f"on the refreshed index, {why}"
+    return Action.TUNE_EMBEDDER not in cycle.left_out
+
+
+@step("tune-embedder")
+def tune_embedder(cycle: CycleContext, snapshot: Snapshot) -> BuiltEmbedder | None:
+    """Tune the embedder on the snapshot's pairs; None before there is an index to take hard negatives from."""
+    project, live = cycle.project, cycle.live
+    if live is None:
+        return None
     with project.registry.step("tune-embedder", cycle.log) as log:
         corpus, retriever = cycle.read(snapshot), project.retriever(live.index, live.index_tag)
         pairs = build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, corpus.training.golden)
@@ -172,14 +189,9 @@ def tune_embedder(cycle: CycleContext, snapshot: Snapshot, part: Action) -> Buil
 
 
 @step("refresh-index")
-def refresh_index(
-    cycle: CycleContext, snapshot: Snapshot, plan: Plan, part: Action, tuned: BuiltEmbedder | None
-) -> BuiltIndex:
-    """Refresh the index to the snapshot, or keep the live one where this part does not call for it."""
-    project, live = cycle.project, cycle.live
-    if not part.refreshes and live is not None:
-        write_index_artifact(project.workspace, live.index)
-        return live.index
+def refresh_index(cycle: CycleContext, snapshot: Snapshot, plan: Plan, tuned: BuiltEmbedder | None) -> BuiltIndex:
+    """Refresh the index to the snapshot, with this tuned embedder or with that of params.yaml."""
+    project = cycle.project
     cycle.lease.check()
     with project.registry.step("refresh-index", cycle.log) as log:
         # The plan knows whether the live rows can stay; others in the table are those of an abandoned build.
@@ -190,15 +202,18 @@ def refresh_index(
         return built
 
 
+def keep_index(cycle: CycleContext) -> BuiltIndex:
+    """The live index, for a part that changes the model alone. Raises ValueError where nothing is live."""
+    if cycle.live is None:
+        raise ValueError("there is no live index to keep")
+    write_index_artifact(cycle.project.workspace, cycle.live.index)
+    return cycle.live.index
+
+
 @step("retrain-model")
-def retrain_model(cycle: CycleContext, snapshot: Snapshot, part: Action, index: BuiltIndex) -> BuiltModel:
-    """Train an adapter on the snapshot's examples; where this part does not call for it, keep or drop the live one."""
+def retrain_model(cycle: CycleContext, snapshot: Snapshot, index: BuiltIndex) -> BuiltModel:
+    """Train an adapter on the snapshot's examples, with passages of this index."""
     project = cycle.project
-    if not part.retrains:
-        kept = project.current_model(cycle.live)
-        kept = kept.base_alone if part == Action.DROP_ADAPTER else kept
-        write_model_artifact(project.workspace, kept)
-        return kept
     cycle.lease.check()
     with project.registry.step("retrain-model", cycle.log) as log:
         retriever, corpus = project.retriever(index), cycle.read(snapshot)
@@ -207,6 +222,14 @@ def retrain_model(cycle: CycleContext, snapshot: Snapshot, part: Action, index: 
         if missing := corpus.training.replay.missing:
             log.tags({"replay_lacks": list_some(missing)})
         return built
+
+
+def keep_model(cycle: CycleContext, part: Action) -> BuiltModel:
+    """The live model, for a part that trains none; without its adapter where that is to be dropped."""
+    kept = cycle.project.current_model(cycle.live)
+    kept = kept.base_alone if part == Action.DROP_ADAPTER else kept
+    write_model_artifact(cycle.project.workspace, kept)
+    return kept
 
 
 @step("prove")

@@ -18,6 +18,7 @@ from ragtide.pipelines.records.decision import Approval
 from ragtide.pipelines.records.evidence import Costs, Measure
 from tests.factories import delta, evidence, measure, past, release, write
 
+REFRESH_AND_TUNE = Action.REFRESH | Action.TUNE_EMBEDDER
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner, max_size=3)
 )
@@ -102,12 +103,12 @@ def test_other_content_has_another_digest() -> None:
 
 
 def test_actions_know_which_components_they_change() -> None:
-    joint = [Action.REFRESH.with_retrain(), Action.REBUILD.with_retrain(), Action.TUNE_EMBEDDER.with_retrain()]
-    index = [Action.REFRESH, Action.REBUILD, Action.TUNE_EMBEDDER]
-    tunes = [Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain()]
-    assert [action for action in ACTIONS.values() if action.refreshes] == [Action.REMOVE, *index, *joint]
-    assert [action for action in ACTIONS.values() if action.retrains] == [Action.RETRAIN, *joint]
-    assert [action for action in ACTIONS.values() if action.is_joint] == joint
+    index = [Action.REFRESH, Action.REBUILD, Action.TUNE_EMBEDDER, REFRESH_AND_TUNE]
+    trained = [action.with_retrain() for action in index]
+    tunes = [Action.TUNE_EMBEDDER, REFRESH_AND_TUNE, *trained[2:]]
+    assert [action for action in ACTIONS.values() if action.refreshes] == [Action.REMOVE, *index, *trained]
+    assert [action for action in ACTIONS.values() if action.retrains] == [Action.RETRAIN, *trained]
+    assert [action for action in ACTIONS.values() if action.is_joint] == [REFRESH_AND_TUNE, *trained]
     assert [action for action in ACTIONS.values() if action.tunes] == tunes
     rebuilds = {Action.REBUILD, Action.REBUILD.with_retrain(), *tunes}
     assert {action for action in ACTIONS.values() if action.rebuilds} == rebuilds
@@ -122,30 +123,45 @@ def test_an_action_touches_the_components_that_it_is_taken_for() -> None:
             Action.REMOVE,
             Action.REFRESH,
             Action.REBUILD,
+            REFRESH_AND_TUNE,
             Action.REFRESH.with_retrain(),
             Action.REBUILD.with_retrain(),
+            REFRESH_AND_TUNE.with_retrain(),
         ],
-        Component.EMBEDDER: [Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain()],
+        Component.EMBEDDER: [
+            Action.TUNE_EMBEDDER,
+            REFRESH_AND_TUNE,
+            Action.TUNE_EMBEDDER.with_retrain(),
+            REFRESH_AND_TUNE.with_retrain(),
+        ],
         Component.MODEL: [
             Action.DROP_ADAPTER,
             Action.RETRAIN,
             Action.REFRESH.with_retrain(),
             Action.REBUILD.with_retrain(),
             Action.TUNE_EMBEDDER.with_retrain(),
+            REFRESH_AND_TUNE.with_retrain(),
         ],
     }
 
 
 def test_a_joint_action_is_written_as_its_parts() -> None:
     assert str(Action.REFRESH | Action.RETRAIN) == "REFRESH+RETRAIN"
-    assert Action.TUNE_EMBEDDER | Action.REFRESH == Action.TUNE_EMBEDDER
+    assert str(Action.TUNE_EMBEDDER | Action.REFRESH) == "REFRESH+TUNE_EMBEDDER"
     assert all(Action.named(str(action)) == action for action in ACTIONS.values())
     assert all(str(action) == "+".join(map(str, action.parts)) for action in ACTIONS.values() if action.builds)
     with pytest.raises(ValueError, match="RETRAIN\\+REFRESH"):
         Action.named("RETRAIN+REFRESH")
-    assert [action.with_retrain() for action in ACTIONS.values() if action.is_joint] == [
-        action for action in ACTIONS.values() if action.is_joint
-    ]
+    trained = [action for action in ACTIONS.values() if action.retrains]
+    assert [action.with_retrain() for action in trained] == trained
+
+
+def test_the_stages_of_an_action_leave_out_its_last_parts() -> None:
+    everything = REFRESH_AND_TUNE.with_retrain()
+    assert everything.parts == (Action.REFRESH, Action.TUNE_EMBEDDER, Action.RETRAIN)
+    assert everything.stages == (everything, REFRESH_AND_TUNE, Action.REFRESH)
+    assert Action.REBUILD.with_retrain().stages == (Action.REBUILD.with_retrain(), Action.REBUILD)
+    assert (Action.REMOVE.stages, Action.NOTHING.stages) == ((Action.REMOVE,), ())
 
 
 def names(folder: Path) -> list[str]:
@@ -212,7 +228,8 @@ def test_a_new_folder_has_the_usual_permissions(tmp_path: Path) -> None:
 
 def test_actions_are_ordered_by_cost_with_hold_last() -> None:
     single = ["NOTHING", "REMOVE", "DROP_ADAPTER", "REFRESH", "REBUILD", "TUNE_EMBEDDER", "RETRAIN"]
-    assert list(ACTIONS) == [*single, "REFRESH+RETRAIN", "REBUILD+RETRAIN", "TUNE_EMBEDDER+RETRAIN", "HOLD"]
+    trained = ["REFRESH+RETRAIN", "REBUILD+RETRAIN", "TUNE_EMBEDDER+RETRAIN", "REFRESH+TUNE_EMBEDDER+RETRAIN"]
+    assert list(ACTIONS) == [*single, "REFRESH+TUNE_EMBEDDER", *trained, "HOLD"]
     assert sorted(ACTIONS.values(), reverse=True) == list(ACTIONS.values())[::-1]
 
 

@@ -38,7 +38,7 @@ def decide_by_hand(plan: Plan, request: Request) -> Plan:
     action, data = request.action, plan.evidence.data
     if data.live_release is None and not action.refreshes:
         raise UserError(f"nothing is live yet that {action} could change: `ragtide run` makes the first release")
-    if action.refreshes and not action.tunes and data.delta.rebuild:
+    if Action.REFRESH in action.parts and data.delta.rebuild:
         action = Action.REBUILD.with_retrain() if action.retrains else Action.REBUILD
     reason = Reason.of(ReasonCode.BY_HAND, action=str(action), by=request.by, why=request.why)
     decision = plan.decision.model_copy(

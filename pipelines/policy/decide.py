@@ -6,6 +6,8 @@ Pure, whatever the policy: the same evidence and params give the same decision t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.interface import ComponentOptions, Recommendations
@@ -16,6 +18,7 @@ from ragtide.pipelines.policy.rules import (
     decide_retrain,
     decide_tuning,
     deleted_in_index,
+    joined_action,
     lost_golden,
 )
 from ragtide.pipelines.policy.weigh import HOUR, forecast_seconds, weigh_components
@@ -51,11 +54,9 @@ def make_decision(evidence: Evidence, params: PolicyParams) -> Decision:
     """The action that the evidence calls for. Same evidence and params, same decision to the byte."""
     options = weigh_components(evidence, params)
     recommended = load_policy(params.name).choose(evidence, options, params)
-    refresh, tune, retrain = _apply_rules(options, recommended, evidence, params)
-    # A tuned embedder needs every vector again, so a refresh is part of it.
-    index = tune if tune and tune.wanted else refresh
-    wanted = _join(index, retrain)
-    action = _allowed(wanted, (index, refresh), evidence, params)
+    decisions = _apply_rules(options, recommended, evidence, params)
+    wanted = joined_action(decisions)
+    action = _allowed(wanted, evidence, params)
     reasons = _reasons_besides(evidence)
     if not action.refreshes and evidence.text.substantive_sentences:
         reasons = (_facts_wait(evidence), *reasons)
@@ -66,42 +67,32 @@ def make_decision(evidence: Evidence, params: PolicyParams) -> Decision:
         policy=params.name,
         proposed=_proposed(action, wanted),
         reasons=reasons,
-        options=_options((refresh, *([tune] if tune else []), retrain), evidence),
+        options=_options(decisions, evidence),
         unmeasured_signals=unmeasured_signals(evidence),
     )
 
 
 def _apply_rules(
     options: ComponentOptions, recommended: Recommendations, evidence: Evidence, params: PolicyParams
-) -> tuple[FinalDecision, FinalDecision | None, FinalDecision]:
-    """The decisions on the index, the embedder (None: it is not considered) and the model."""
+) -> list[FinalDecision]:
+    """The decisions on the index, the embedder (where it is considered) and the model, in this order."""
     refresh = decide_refresh(FinalDecision(options.refresh, recommended.refresh), evidence, params)
-    tune = decide_tuning(options.tune, recommended.tune, evidence, params)
-    index = tune if tune and tune.wanted else refresh
+    tune = decide_tuning(options.tune, recommended.tune, refresh, evidence, params)
+    index = [refresh, tune] if tune else [refresh]
     retrain = decide_retrain(FinalDecision(options.retrain, recommended.retrain), index, evidence, params)
-    return refresh, tune, retrain
-
-
-def _join(index: FinalDecision, retrain: FinalDecision) -> Action:
-    if index.wanted and retrain.wanted:
-        return index.action.with_retrain()
-    return index.action if index.wanted else Action.RETRAIN if retrain.wanted else Action.NOTHING
+    return [*index, retrain]
 
 
 # --- approvals -----------------------------------------------------------------------------------------------------
 
 
-def _allowed(wanted: Action, index: Sequence[FinalDecision], evidence: Evidence, params: PolicyParams) -> Action:
-    """What goes ahead: all of what is wanted, a cheaper part of it, or nothing before a person has approved.
-
-    `index` is what is wanted for the index, and the least that would do for it.
-    """
+def _allowed(wanted: Action, evidence: Evidence, params: PolicyParams) -> Action:
+    """What goes ahead: all of what is wanted, the first parts of it, or nothing before a person has approved."""
     if _golden_waits(wanted, evidence):
         return Action.REMOVE if params.mode == "act" and deleted_in_index(evidence.data) else Action.HOLD
     if wanted == Action.NOTHING:
         return Action.HOLD if _data_needs_approval(evidence.data) else wanted
-    parts = [decision.action for decision in index if decision.wanted] if wanted.refreshes else []
-    for action in (wanted, *parts):
+    for action in wanted.stages:
         if action in evidence.limits.approved_actions or _needs_no_approval(action, evidence, params):
             return action
     return Action.HOLD
@@ -157,17 +148,15 @@ def _pending_reason(wanted: Action, action: Action, evidence: Evidence, params: 
 
 
 def _options(decisions: Sequence[FinalDecision], evidence: Evidence) -> tuple[Option, ...]:
-    """NOTHING, each component's action, and index and model together; a tuned embedder's index is refreshed with it."""
-    refresh, *tunes, retrain = decisions
-    wanted_refresh = [refresh] if refresh.wanted else []
-    index = [*wanted_refresh, *(tune for tune in tunes if tune.wanted)] or [refresh]
-    both = index[-1].wanted and retrain.wanted
+    """NOTHING, each component's action, and several together: those that are wanted, or else index and model."""
+    wanted = [decision for decision in decisions if decision.wanted]
+    both = len(wanted) > 1
+    together = wanted if both else [decisions[0], decisions[-1]]
+    joint = reduce(or_, (decision.action for decision in together))
     return (
         _nothing(evidence.data),
-        _component_option(refresh, [refresh], evidence),
-        *(_component_option(tune, [*wanted_refresh, tune], evidence) for tune in tunes),
-        _component_option(retrain, [retrain], evidence),
-        _weighed(index[-1].action.with_retrain(), [*index, retrain], evidence).model_copy(
+        *(_component_option(decision, evidence) for decision in decisions),
+        _weighed(joint, together, evidence).model_copy(
             update={
                 "worth_it": both,
                 "reasons": (Reason.of(ReasonCode.BOTH_WANTED if both else ReasonCode.NOT_BOTH_WANTED),),
@@ -190,10 +179,10 @@ def _nothing(data: DataChange) -> Option:
     )
 
 
-def _component_option(decision: FinalDecision, gaining: Sequence[FinalDecision], evidence: Evidence) -> Option:
-    """One component's action, with its reasons; `gaining` are the decisions whose gains it brings."""
+def _component_option(decision: FinalDecision, evidence: Evidence) -> Option:
+    """One component's action, with its reasons."""
     recommendation = decision.recommendation
-    return _weighed(decision.action, gaining, evidence).model_copy(
+    return _weighed(decision.action, [decision], evidence).model_copy(
         update={
             "worth_it": recommendation.wanted,
             "reasons": recommendation.reasons,

@@ -6,7 +6,10 @@ data, and the budget and the cool-down are kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 
 from ragtide.pipelines.params import PolicyParams
 from ragtide.pipelines.policy.interface import CostBenefit, Recommendation
@@ -62,8 +65,17 @@ def decide_refresh(refresh: FinalDecision, evidence: Evidence, params: PolicyPar
     return refresh
 
 
+def joined_action(decisions: Iterable[FinalDecision]) -> Action:
+    """The actions that are wanted as one."""
+    return reduce(or_, (decision.action for decision in decisions if decision.wanted), Action.NOTHING)
+
+
 def decide_tuning(
-    tune: CostBenefit | None, recommendation: Recommendation | None, evidence: Evidence, params: PolicyParams
+    tune: CostBenefit | None,
+    recommendation: Recommendation | None,
+    refresh: FinalDecision,
+    evidence: Evidence,
+    params: PolicyParams,
 ) -> FinalDecision | None:
     """The rules for the embedder; None where it cannot be tuned, or the policy does not consider it."""
     if tune is None or recommendation is None:
@@ -73,32 +85,38 @@ def decide_tuning(
         return decision.declined(OTHER_DATA, Reason.of(ReasonCode.REJECTED_BEFORE, why=rejected))
     if not recommendation.wanted:
         return decision
-    if obstacle := _tuning_obstacle(evidence.data):
+    if obstacle := _tuning_obstacle(evidence):
         return decision.declined(OTHER_DATA, Reason.of(obstacle))
-    if over := _over_budget(tune.seconds, evidence.limits, params):
+    seconds = forecast_seconds(joined_action([refresh, decision]), evidence.limits)
+    if over := _over_budget(seconds, evidence.limits, params):
         return decision.declined(BUDGET_LEFT, over)
     return decision
 
 
-def _tuning_obstacle(data: DataChange) -> ReasonCode | None:
+def _tuning_obstacle(evidence: Evidence) -> ReasonCode | None:
     """Why the embedder is not tuned with this change of the data; None where it may be.
 
-    Without a change its gap was as large when the live release was built: looking again is no new evidence.
+    Without a change its gap was as large when the live release was built: looking again is no new evidence. What a
+    person has approved may have waited while the index was refreshed.
     """
-    if data.delta.rebuild:
+    if evidence.data.delta.rebuild:
         return ReasonCode.REBUILD_FIRST
-    return ReasonCode.TUNES_WITH_CHANGES if data.changes.is_empty else None
+    if Action.TUNE_EMBEDDER in evidence.limits.approved_actions:
+        return None
+    return ReasonCode.TUNES_WITH_CHANGES if evidence.data.changes.is_empty else None
 
 
 def decide_retrain(
-    retrain: FinalDecision, index: FinalDecision, evidence: Evidence, params: PolicyParams
+    retrain: FinalDecision, index: Sequence[FinalDecision], evidence: Evidence, params: PolicyParams
 ) -> FinalDecision:
-    """The rules for the model; it waits where the index goes first.
+    """The rules for the model, after the decisions on the `index` and its embedder; it waits where they go first.
 
     That is without an index, and where both at once were rejected for this data: of the two the refresh is the cheaper,
     and what it gains changes what a retrain is worth.
     """
-    joint, limits, training = index.action.with_retrain(), evidence.limits, evidence.training
+    before, limits, training = joined_action(index), evidence.limits, evidence.training
+    # Without a wanted index the pair that may have been rejected is that of the index's first action.
+    joint = (before if before.builds else index[0].action).with_retrain()
     if rejected := limits.rejected_actions.get(Action.RETRAIN):
         return retrain.declined(OTHER_DATA, Reason.of(ReasonCode.REJECTED_BEFORE, why=rejected))
     if not retrain.wanted:
@@ -106,11 +124,11 @@ def decide_retrain(
     if training.examples < training.min_examples:
         few, needs = too_few_examples(training)
         return retrain.declined(needs, few)
-    if not index.wanted and evidence.data.live_release is None:
+    if not before.builds and evidence.data.live_release is None:
         return retrain.declined(OTHER_DATA, Reason.of(ReasonCode.INDEX_FIRST))
-    if index.wanted and (rejected := limits.rejected_actions.get(joint)):
+    if before.builds and (rejected := limits.rejected_actions.get(joint)):
         return retrain.declined(OTHER_DATA, Reason.of(ReasonCode.REJECTED_WITH_REFRESH, why=rejected))
-    return _within_limits(retrain, joint if index.wanted else Action.RETRAIN, limits, params)
+    return _within_limits(retrain, before.with_retrain(), limits, params)
 
 
 def required_refresh(data: DataChange, params: PolicyParams) -> Reason | None:

@@ -36,9 +36,10 @@ def weigh_components(evidence: Evidence, params: PolicyParams) -> ComponentOptio
 
 
 def forecast_seconds(action: Action, limits: Limits) -> float:
-    """Forecast seconds of an action and of the proof after it."""
-    costs = limits.costs
-    index = costs.tune_seconds if action.tunes else costs.refresh_seconds if action.refreshes else 0.0
+    """Forecast seconds of an action and of the proof after it; each answer is asked for in one proof only."""
+    costs, parts = limits.costs, set(action.parts)
+    index = costs.refresh_seconds if parts & {Action.REFRESH, Action.REBUILD, Action.REMOVE} else 0.0
+    index += costs.tune_seconds if action.tunes else 0.0
     model = costs.retrain_seconds + costs.suite_seconds if action.retrains else 0.0
     keeps_answers = action == Action.REFRESH and costs.prove_refresh_seconds is not None
     proof = costs.prove_refresh_seconds if keeps_answers else costs.prove_seconds

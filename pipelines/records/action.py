@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import total_ordering
+from functools import reduce, total_ordering
+from operator import or_
 from typing import Any, ClassVar
 
 from pydantic import GetCoreSchemaHandler
@@ -27,10 +28,10 @@ class Component(StrEnum):
 class Action:
     """The components that are made current, ordered by cost; its text is that of its parts: `REFRESH+RETRAIN`.
 
-    `rebuilds` says that every vector of the index is made again. A tuned embedder implies that, and a rebuilt index is
-    part of it, so the index is no component of its own then. `removes` says that something is only taken away: the rows
-    of deleted documents from the index, or the adapter from the model. `is_held` marks HOLD: nothing is done before a
-    person has approved.
+    `rebuilds` says that every vector of the index is made again, which a tuned embedder implies: the index beside it is
+    only refreshed, and goes first, so that what the documents say need not wait for the tuning. `removes` says that
+    something is only taken away: the rows of deleted documents from the index, or the adapter from the model. `is_held`
+    marks HOLD: nothing is done before a person has approved.
     """
 
     components: frozenset[Component] = frozenset()
@@ -64,21 +65,18 @@ class Action:
 
     def __or__(self, other: Action) -> Action:
         """Both actions at once."""
-        components = self.components | other.components
-        if Component.EMBEDDER in components:
-            components -= {Component.INDEX}
-        return Action(components, self.rebuilds or other.rebuilds)
+        return Action(self.components | other.components, self.rebuilds or other.rebuilds)
 
     def __lt__(self, other: Action) -> bool:
         return _COST_ORDER[self] < _COST_ORDER[other]
 
     @property
     def parts(self) -> tuple[Action, ...]:
-        """The actions on single components that it consists of, the model's last."""
-        index = Action.REBUILD if self.rebuilds else Action.REMOVE if self.removes else Action.REFRESH
+        """The actions on single components that it consists of, in the order in which they go live."""
+        rebuilds = self.rebuilds and not self.tunes
         by_component = {
+            Component.INDEX: Action.REBUILD if rebuilds else Action.REMOVE if self.removes else Action.REFRESH,
             Component.EMBEDDER: Action.TUNE_EMBEDDER,
-            Component.INDEX: index,
             Component.MODEL: Action.DROP_ADAPTER if self.removes else Action.RETRAIN,
         }
         return tuple(part for component, part in by_component.items() if component in self.components)
@@ -105,8 +103,14 @@ class Action:
 
     @property
     def is_joint(self) -> bool:
-        """Whether it makes another index and another model."""
-        return self.refreshes and self.retrains
+        """Whether it consists of several parts, each a release of its own."""
+        return len(self.parts) > 1
+
+    @property
+    def stages(self) -> tuple[Action, ...]:
+        """The action and what is left of it where its last parts are not done, the whole first."""
+        parts = self.parts
+        return tuple(reduce(or_, parts[:count]) for count in range(len(parts), 0, -1))
 
     def with_retrain(self) -> Action:
         """This action, and a retrain besides."""
@@ -145,14 +149,16 @@ _NAMES = {
     Action.TUNE_EMBEDDER: "TUNE_EMBEDDER",
     Action.RETRAIN: "RETRAIN",
 }
-_INDEX_PARTS = (Action.REFRESH, Action.REBUILD, Action.TUNE_EMBEDDER)
+_REFRESH_AND_TUNE = Action.REFRESH | Action.TUNE_EMBEDDER
+_INDEX_ACTIONS = (Action.REFRESH, Action.REBUILD, Action.TUNE_EMBEDDER, _REFRESH_AND_TUNE)
 # Every action by its text, the cheapest first, and HOLD last.
 ACTIONS: dict[str, Action] = {
     str(action): action
     for action in (
         Action.NOTHING,
         *_NAMES,
-        *(part.with_retrain() for part in _INDEX_PARTS),
+        _REFRESH_AND_TUNE,
+        *(action.with_retrain() for action in _INDEX_ACTIONS),
         Action.HOLD,
     )
 }

@@ -19,9 +19,10 @@ from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.models import weights
 from ragtide.pipelines.models.embedder import embedder_base
 from ragtide.pipelines.planning.by_hand import Request
+from ragtide.pipelines.planning.plan import save_plan
 from ragtide.pipelines.ports import no_progress
 from ragtide.pipelines.records.action import Action
-from ragtide.pipelines.records.release import BuiltIndex, Cycle
+from ragtide.pipelines.records.release import BuiltIndex, Cycle, Outcome
 from ragtide.pipelines.release.cleanup import maintain_project
 from ragtide.pipelines.release.rollback import roll_back
 from ragtide.pipelines.stages import run_stage
@@ -192,3 +193,28 @@ def test_another_base_in_params_discards_the_tuned_embedder(shop: Shop, tmp_path
     cycle = shop.run_cycle()
     assert cycle.action == Action.REBUILD
     assert shop.live.index.tuned_embedder is None
+
+
+def test_a_refresh_goes_live_before_the_embedder_is_tuned(shop: Shop) -> None:
+    roll_back(shop.project.registry, "1", "tried", shop.project.check_servable)
+    shop.page("Coil", "2032-02-02")
+    by_hand = Request(action=Action.REFRESH | Action.TUNE_EMBEDDER, why="a test", by="a test")
+    cycle = keep_current(project=str(shop.root), request=by_hand)
+    assert [(part.action, part.release) for part in cycle.parts] == [
+        (Action.REFRESH, "4"),
+        (Action.TUNE_EMBEDDER, "5"),
+    ]
+    refreshed, tuned = (shop.project.registry.release(name).index for name in ("4", "5"))
+    assert (refreshed.tuned_embedder, refreshed.fingerprint != tuned.fingerprint) == (None, True)
+    assert tuned.tuned_embedder is not None
+
+
+def test_a_tuning_is_weighed_again_on_the_refreshed_index(shop: Shop) -> None:
+    shop.page("Coil", "2032-02-02")
+    plan = shop.planned()
+    wanted = plan.decision.model_copy(update={"action": Action.REFRESH | Action.TUNE_EMBEDDER})
+    digest = save_plan(shop.project, plan.model_copy(update={"decision": wanted}))
+    cycle = keep_current(project=str(shop.root), plan=digest)
+    assert [(part.action, part.release) for part in cycle.parts] == [(Action.REFRESH, "4")]
+    assert (cycle.release, cycle.outcome) == ("4", Outcome.RELEASED)
+    assert "TUNE_EMBEDDER was left out" in cycle.detail

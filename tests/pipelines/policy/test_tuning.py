@@ -19,6 +19,7 @@ from tests.factories import UNCHANGED, UNMOVED, delta, evidence, measure, option
 law = settings(derandomize=True, deadline=None, max_examples=60)
 PARAMS = PolicyParams()
 COSTS = Costs(refresh_seconds=10, retrain_seconds=300, prove_seconds=20, tune_seconds=100, source="prior")
+REFRESH_AND_TUNE = Action.REFRESH | Action.TUNE_EMBEDDER
 NO_GAP, WON, LOST = measure(0.0), {"recovered_points": 20.0}, {"recovered_points": 0.0}
 
 
@@ -87,17 +88,34 @@ def test_tuning_waits_when_the_weekly_budget_is_spent() -> None:
     assert option_of(decision, Action.TUNE_EMBEDDER).reasons[0].code is ReasonCode.OVER_BUDGET
 
 
-def test_tuning_includes_the_refresh_and_can_be_joined_by_a_retrain() -> None:
+def test_what_the_documents_say_does_not_wait_for_a_tuning_or_a_training() -> None:
     stale = {"delta": delta(), "refresh_gain": measure(0.1)}
     decision = make_decision(with_embedder_gap(**stale), PARAMS)
-    assert decision.action == Action.TUNE_EMBEDDER
-    both = option_of(decision, Action.TUNE_EMBEDDER)
+    assert decision.action.parts == (Action.REFRESH, Action.TUNE_EMBEDDER)
+    assert option_of(decision, Action.TUNE_EMBEDDER).gain_points == 20.0
+    both = option_of(decision, REFRESH_AND_TUNE)
     assert both.gain_points == pytest.approx(20.0 + option_of(decision, Action.REFRESH).gain_points)
+    # Refresh, tuning, and one proof of each answer.
+    assert (both.worth_it, both.cost_seconds) == (True, 130.0)
     weak = make_decision(
         with_embedder_gap(**stale, examples=100, score_gold=measure(0.5), model_gap=measure(0.45)), PARAMS
     )
-    assert weak.action == Action.TUNE_EMBEDDER.with_retrain()
-    assert option_of(weak, Action.TUNE_EMBEDDER.with_retrain()).cost_seconds == 420.0
+    assert weak.action.parts == (Action.REFRESH, Action.TUNE_EMBEDDER, Action.RETRAIN)
+    assert option_of(weak, REFRESH_AND_TUNE.with_retrain()).cost_seconds == 430.0
+
+
+def test_the_weekly_budget_of_a_tuning_counts_the_refresh_before_it() -> None:
+    stale = with_embedder_gap(delta=delta(), refresh_gain=measure(0.1))
+
+    def decide(hours: float) -> Action:
+        return make_decision(stale, PARAMS.model_copy(update={"budget_hours_per_week": hours})).action
+
+    assert [decide(seconds / 3600) for seconds in (20, 125, 131)] == [Action.NOTHING, Action.REFRESH, REFRESH_AND_TUNE]
+
+
+def test_an_approved_tuning_follows_the_refresh_that_went_ahead() -> None:
+    waiting = with_embedder_gap(changes=UNCHANGED, approved_actions=(Action.TUNE_EMBEDDER,))
+    assert make_decision(waiting, PARAMS).action == Action.TUNE_EMBEDDER
 
 
 def test_a_needed_rebuild_comes_before_tuning() -> None:
@@ -110,9 +128,9 @@ def test_a_needed_rebuild_comes_before_tuning() -> None:
 @pytest.mark.parametrize(
     ("limit", "approved", "action"),
     [
-        (500, (), Action.TUNE_EMBEDDER),
+        (500, (), REFRESH_AND_TUNE),
         (50, (), Action.REFRESH),
-        (50, (Action.TUNE_EMBEDDER,), Action.TUNE_EMBEDDER),
+        (50, (REFRESH_AND_TUNE,), REFRESH_AND_TUNE),
         (5, (), Action.HOLD),
     ],
 )
@@ -122,7 +140,7 @@ def test_above_the_cost_limit_tuning_waits_for_approval_and_the_refresh_goes_ahe
     world = with_embedder_gap(delta=delta(), refresh_gain=measure(0.1), approved_actions=approved)
     decision = make_decision(world, PARAMS.model_copy(update={"approve_above_seconds": limit}))
     assert decision.action == action
-    assert decision.proposed == (None if action == Action.TUNE_EMBEDDER else Action.TUNE_EMBEDDER)
+    assert decision.proposed == (None if action == REFRESH_AND_TUNE else REFRESH_AND_TUNE)
 
 
 def test_the_expected_gain_depends_only_on_past_tuning() -> None:
