@@ -493,7 +493,8 @@ def test_a_folder_and_a_corpus_give_the_same_rows(tmp_path: Path) -> None:
     write(made.workspace.kb / "3.md", BROKEN)
     delete(made, 1, 2)
     corpus, folder = made.read(), made.folder()
-    assert (folder.pending_deletions, folder.waiting) == (corpus.knowledge.pending_deletions, 2)
+    # Edited documents are read where one vanished, which they may have taken up: an unreadable one is known then.
+    assert (folder.pending_deletions, folder.waiting) == (corpus.knowledge.pending_deletions, 3)
     made.shelf.index.refresh(folder, "s", no_progress)
     assert set(made.shelf.index.rows()) == {chunk.key for chunk in corpus.knowledge.chunks}
     assert made.shelf.index.documents() == corpus.knowledge.source.documents
