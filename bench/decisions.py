@@ -171,6 +171,75 @@ def questions_out_of_play(world: World) -> Outcome:
     return Outcome(cycle.decision, f"{ASKED[0]}: {world.answer(ASKED[0])}", cycle.reason, checks)
 
 
+def small_edits(world: World) -> Outcome:
+    """One letter, a heading, an operator, a link's target and the order of two steps, each the only change."""
+    lines = "- contact: maria\n\n```\nif a > b: stop\n```\n\nGet [it](https://x.example/3.1).\n\n1. Open.\n2. Close.\n"
+    page = world.root / "data/kb/Rules.md"
+    write(page, f"# Rules\n\n## Allowed\n\n{lines}")
+    world.run_cycle()
+    edits = (
+        ("maria", "marta"),
+        ("Allowed", "Forbidden"),
+        ("a > b", "a < b"),
+        ("3.1", "3.2"),
+        ("Open.\n2. Close", "Close.\n2. Open"),
+    )
+    decided, counted = [], []
+    for old, new in edits:
+        page.write_text(page.read_text().replace(old, new))
+        counted.append(evidence_of(world).text.substantive_sentences)
+        decided.append(world.run_cycle().decision)
+    text = "\n".join(chunk.text for chunk in world.project.index.chunks([page.name], world.live.index_tag))
+    checks = {
+        "refreshes each time": decided == ["REFRESH"] * len(edits),
+        "one fact each": min(count or 0 for count in counted) >= 1,
+        "all are live": all(new in text for _, new in edits),
+    }
+    return Outcome("REFRESH", f"{decided.count('REFRESH')} of {len(edits)} edits", "", checks)
+
+
+def many_small_cuts(world: World) -> Outcome:
+    """Each of forty long pages loses two fifths of its text, none most of it; a fact changes elsewhere."""
+    names = [f"long{number}.md" for number in range(40)]
+    for name in names:
+        words = random.Random(name)
+        lines = (" ".join("".join(words.choices("bdfglmnprstu", k=6)) for _ in range(10)) for _ in range(10))
+        write(world.root / f"data/kb/{name}", f"# {name}\n\n" + ".\n\n".join(lines) + ".\n")
+    world.run_cycle()
+    for name in names:
+        page = world.root / f"data/kb/{name}"
+        write(page, "\n\n".join(page.read_text().split("\n\n")[:-4]) + "\n")
+    world.write_page(NAMES[-1], NEW)
+    cycle = world.run_cycle()
+    checks = {
+        "held": {*names} == {*world.plan_of(cycle).deletions_to_approve},
+        "the fact is live": world.answer(NAMES[-1]) == NEW,
+        "not current": world.freshness_code() == 4,
+    }
+    return Outcome(cycle.decision, f"{len(world.live_rows())} documents", cycle.reason, checks)
+
+
+def out_of_play_beside_a_deletion(world: World) -> Outcome:
+    """Deleted text goes live, the rest is held until a person has answered, and the answer outlives another change."""
+    for name in ASKED[:6]:
+        world.write_page(name, "to be announced")
+    (world.root / f"data/kb/{TAUGHT[0]}.md").unlink()
+    first, second = world.run_cycle(), world.run_cycle()
+    gone, kept = f"{TAUGHT[0]}.md" not in world.live_rows(), world.answer(ASKED[0]) == OLD
+    world.text("approve", world.command("plan")[1]["digest"], "--why", "dates are open")
+    world.write_page(NAMES[-1], NEW)
+    last = world.run_cycle()
+    checks = {
+        "the deletion is live": first.decision == "REMOVE" and gone,
+        "the rest is held, again": second.decision == "HOLD" and kept,
+        "the approval holds for it": last.decision == "REFRESH" and world.answer(ASKED[0]) == "to",
+        "current": world.freshness_code() == 0,
+    }
+    return Outcome(
+        f"{first.decision}, {second.decision}, {last.decision}", f"release {world.live.id}", last.reason, checks
+    )
+
+
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +283,21 @@ def cut_short(world: World) -> Outcome:
         "lineage is that of the live adapter": lineage.model.adapter == world.live.model.adapter,
     }
     return Outcome(cycle.decision, f"release {world.live.id}", cycle.reason, checks)
+
+
+def dropped_adapter(world: World) -> Outcome:
+    """Dropped by hand, and no other document brings it back; an example does."""
+    world.text("release", "--without-adapter", "--why", "it is rude")
+    world.write_page(NAMES[-1], NEW)
+    cycle = world.run_cycle()
+    base = world.live.model.adapter is None
+    world.write_examples(NAMES[40:58])
+    later = world.run_cycle()
+    checks = {
+        "the fact is live": cycle.decision == "REFRESH" and base,
+        "other examples may bring one": "RETRAIN" in later.decision,
+    }
+    return Outcome(f"{cycle.decision}, {later.decision}", f"release {world.live.id}", cycle.reason, checks)
 
 
 def outdated_golden_line(world: World) -> Outcome:
@@ -293,6 +377,21 @@ def moved_with_edits(world: World) -> Outcome:
         "no skill is in doubt": "RETRAIN" not in cycle.decision,
     }
     return Outcome(cycle.decision, f"{sum(rows.values())} rows of {len(rows)} documents", cycle.reason, checks)
+
+
+def merged_pages(world: World) -> Outcome:
+    for first, second in zip(NAMES[::2], NAMES[1::2], strict=True):
+        page, other = (world.root / f"data/kb/{name}.md" for name in (first, second))
+        write(page, f"{page.read_text()}\n{other.read_text()}")
+        other.unlink()
+    cycle = world.run_cycle()
+    evidence = world.plan_of(cycle).evidence
+    checks = {
+        "nothing is held": not evidence.data.held,
+        "no question is stale": evidence.scores.stale_questions == (),
+        "nothing is new": evidence.text.substantive_sentences == 0,
+    }
+    return Outcome(cycle.decision, f"{len(world.live_rows())} documents", cycle.reason, checks)
 
 
 def news_while_removals_are_held(world: World) -> Outcome:
@@ -464,16 +563,21 @@ def whole_page_question(world: World) -> Outcome:
 SCENARIOS = (
     Scenario(1, "one fact on one page that no golden question asks for", one_fact),
     Scenario(1, "the same without a freshness target: its clock runs", one_fact_waits),
+    Scenario(1, "one letter, a heading, an operator, a link and two steps", small_edits),
     Scenario(2, "a third of the pages emptied to one line", gutted_pages),
+    Scenario(2, "forty of a hundred pages cut by two fifths", many_small_cuts),
     Scenario(2, "over a tenth of the golden questions lose their answer", questions_out_of_play),
+    Scenario(2, "the same beside a deletion, approved, then another edit", out_of_play_beside_a_deletion),
     Scenario(3, "a first adapter that answers worse than the base model", harmful_first_adapter, fresh=True),
     Scenario(4, "a refresh beside a spoilt model", refresh_beside_a_spoilt_model),
     Scenario(5, "a training that its time limit cut short, then no limit", cut_short, fresh=True),
+    Scenario(5, "an adapter dropped by hand, then a fact changes", dropped_adapter),
     Scenario(6, "pages changed, their golden lines did not, and a page was deleted", outdated_golden_line),
     Scenario(7, "old passages that still hold an answer's text", stale_passage_is_not_gold),
     Scenario(8, "golden answers in a form that no page has", another_form_of_answers),
     Scenario(9, "pages deleted that examples name", forgetting_is_no_gain),
     Scenario(10, "a folder moved, each page edited a little", moved_with_edits),
+    Scenario(10, "pages merged two by two", merged_pages),
     Scenario(11, "half of the pages deleted and held, one fact edited", news_while_removals_are_held),
     Scenario(12, "a folder moved, golden and training lines rewritten", moved_with_lines),
     Scenario(13, "a folder moved, golden lines not rewritten", moved_without_lines),

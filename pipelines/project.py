@@ -7,12 +7,13 @@ from pathlib import Path
 
 from ragtide.pipelines.build import base_model_only, load_generator_for, open_built_index, open_index
 from ragtide.pipelines.corpus import Corpus, KnowledgeBase, read_corpus
+from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answer, Answerer, AnsweringWork, Assistant
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.judge import load_judge
 from ragtide.pipelines.evaluation.questions import golden_wordings, read_golden
-from ragtide.pipelines.index.folder import IndexVersion
+from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.adapters import adapter_folder
@@ -77,15 +78,22 @@ class Project:
     def inspect_corpus(self, snapshot: Snapshot, keep: bool = False) -> Corpus:
         """Read the corpus as `corpus` does, but accept invalid training lines."""
         live = self.registry.champion()
-        # Before the first release, documents of an index that was built alone must not be deleted unapproved either.
-        version = live.index_tag if live else self.index.latest()
         golden = golden_wordings(self.workspace, snapshot.questions)
-        before = IndexVersion(self.index, version, live.former_paths if live else {})
-        corpus = read_corpus(self.workspace, snapshot, before, keep, golden)
+        corpus = read_corpus(self.workspace, snapshot, self._version_before(live), keep, golden)
         replay = (
             replay_examples(self.workspace, live.model, corpus.current_examples, golden) if live else ReplayExamples()
         )
         return replace(corpus, training=replace(corpus.training, replay=replay))
+
+    def document_paths(self, snapshot: Snapshot) -> DocumentPaths:
+        """Where the documents of the live release are in `snapshot`; reads only documents that may have moved."""
+        return DocumentFolder(self.workspace, snapshot, self._version_before(self.registry.champion())).paths
+
+    def _version_before(self, live: Release | None) -> IndexVersion:
+        """The index that documents are compared with."""
+        # Before the first release, documents of an index that was built alone must not be deleted unapproved either.
+        version = live.index_tag if live else self.index.latest()
+        return IndexVersion(self.index, version, live.former_paths if live else {})
 
     def evaluator(self, knowledge: KnowledgeBase) -> Evaluator:
         """Return an evaluator on the golden questions that the knowledge base can answer. Raises UserError for none."""

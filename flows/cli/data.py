@@ -104,22 +104,25 @@ def diff_command(
 ) -> None:
     """List the documents that differ between two snapshots.
 
-    Documents are added, edited, renamed or removed.
+    Documents are added, edited, renamed or removed. Against the live release, one that was moved and edited is renamed;
+    between two snapshots, only one with the same content.
     """
     prepare_environment(project)
     from rich.markdown import Markdown
 
     from ragtide.pipelines.data.diff import diff_snapshots
     from ragtide.pipelines.data.snapshot import take_snapshot
-    from ragtide.pipelines.registry.releases import Registry
+    from ragtide.pipelines.ports import no_progress
+    from ragtide.pipelines.project import Project
     from ragtide.pipelines.reports.markdown import changes_markdown
-    from ragtide.pipelines.workspace import Workspace
 
-    workspace = Workspace.open(project)
-    live = None if before else Registry(workspace).champion()
-    old = _read_snapshot(workspace, before) if before else live.snapshot if live else None
-    new = _read_snapshot(workspace, after) if after else take_snapshot(workspace)
-    changes = diff_snapshots(old, new)
+    opened = Project.open(project, no_progress)
+    live = None if before else opened.registry.champion()
+    old = _read_snapshot(opened.workspace, before) if before else live.snapshot if live else None
+    new = _read_snapshot(opened.workspace, after) if after else take_snapshot(opened.workspace)
+    # Where an edited document has moved is known of the live index, and of the documents that are in the folder now.
+    moved_to = opened.document_paths(new).current if live and not after else lambda _: None
+    changes = diff_snapshots(old, new, moved_to)
     if as_json:
         emit_json("diff", changes=changes)
     else:

@@ -61,6 +61,11 @@ class Page:
         chunks = len(self.chunks & new.chunks) / max(1, len(self.chunks))
         return max(letters, chunks) if letters >= KEPT_LETTERS else letters
 
+    def without(self, before: Page) -> Page:
+        """What this page says that it did not say `before`."""
+        new = {key: letters for key, letters in self.sentences.items() if key not in before.sentences}
+        return Page(self.chunks - before.chunks, new)
+
     def likeness(self, new: Page) -> float:
         """The share of neighbouring words that both have, of the longer page: 0 to 1."""
         shared = (self.word_pairs & new.word_pairs).total()
@@ -102,6 +107,31 @@ def find_moves(
             moves[old] = candidate
             taken.add(candidate)
     return dict(sorted(moves.items()))
+
+
+def find_absorbed(
+    vanished: Mapping[str, Page], grown: Mapping[str, Page], around: Surroundings = Surroundings()
+) -> dict[str, str]:
+    """Documents that vanished and whose content others have taken up, merged or split -> the one that has most of it.
+
+    `grown` are the new and edited documents, with what they did not say before.
+    """
+    holders: dict[str, list[str]] = defaultdict(list)
+    for name, page in grown.items():
+        for sentence in page.sentences:
+            holders[sentence].append(name)
+    frequency = Counter(key for page in (*vanished.values(), *around.samples) for key in page.sentences)
+    absorbed: dict[str, str] = {}
+    for old, page in sorted(vanished.items()):
+        if not _score(page, Page(frozenset(), dict.fromkeys(page.sentences.keys() & holders.keys(), 0)), frequency):
+            continue
+        taken: Counter[str] = Counter()
+        for sentence, letters in page.sentences.items():
+            names = holders.get(sentence, ())
+            taken.update(dict.fromkeys(names, letters) if len(names) <= SHARED_BY else {})
+        if taken:
+            absorbed[old] = min(taken, key=lambda name: (-taken[name], name))
+    return absorbed
 
 
 def _score(old: Page, new: Page, frequency: Mapping[str, int] | None) -> float:

@@ -111,9 +111,19 @@ def _scorecard(suite: RegressionSuite, evaluator: Evaluator, system: SystemUnder
     )
 
 
+def outdated_suite_paths(workspace: Workspace, knowledge: KnowledgeBase) -> dict[str, str]:
+    """The paths that lines of suite files name although the document has moved -> today's."""
+    questions = read_questions(workspace.golden, _suite_files(knowledge)) if _suite_files(knowledge) else ()
+    return knowledge.paths.outdated(document for question in questions for document in question.docs)
+
+
+def _suite_files(knowledge: KnowledgeBase) -> dict[str, str]:
+    return {path: digest for path, digest in knowledge.snapshot.questions.items() if path.startswith(REGRESSION)}
+
+
 def _suites_from_files(workspace: Workspace, knowledge: KnowledgeBase) -> list[RegressionSuite]:
     """Read the files below regression/, each a suite named after its path without the ending."""
-    files = {path: digest for path, digest in knowledge.snapshot.questions.items() if path.startswith(REGRESSION)}
+    files = _suite_files(knowledge)
     suites = []
     for path, digest in sorted(files.items()):
         questions = follow_docs(read_questions(workspace.golden, {path: digest}), knowledge.paths)

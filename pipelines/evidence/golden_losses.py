@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 from ragtide.pipelines.corpus import KnowledgeBase
+from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.questions import GoldenSet, locate_earlier_questions, locate_questions, split_stale
+from ragtide.pipelines.history.approvals import read_approvals
+from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evaluation import GoldenQuestion
 from ragtide.pipelines.records.evidence import GoldenLosses, StaleLine
 from ragtide.pipelines.records.release import Release
 from ragtide.pipelines.workspace import Workspace
 
 
+def find_asked(release: Release | None, read: Callable[[str], Release]) -> set[str]:
+    """The ids of the questions that the live release answers: those that it was asked when its index was made.
+
+    A release since, from which only deleted documents were removed or that has another model, was not asked what was
+    stale by then, and its index still has the text of before.
+    """
+    asked: set[str] = set()
+    while release is not None:
+        asked |= {answer.question for answer in release.scorecard.graded}
+        if release.previous is None or (release.decision.refreshes and release.decision != Action.REMOVE):
+            break
+        try:
+            release = read(release.previous)
+        except UserError:
+            break
+    return asked
+
+
 def find_golden_losses(
-    workspace: Workspace, golden: GoldenSet, knowledge: KnowledgeBase, release: Release | None
+    workspace: Workspace, golden: GoldenSet, knowledge: KnowledgeBase, release: Release | None, asked: Set[str]
 ) -> GoldenLosses:
     """What the live release was asked and is stale now, what is stale once pending removals are approved, and lines.
 
-    A question whose line was deleted is not lost, nor is one that was stale at the live release already.
+    `asked` are the questions that the live release answers. One whose line was deleted is not lost, nor is one that was
+    stale when its index was made, or of which a person has approved that it goes.
     """
-    asked = {answer.question for answer in release.scorecard.graded} if release else set()
+    approved = {question for approval in read_approvals(workspace) for question in approval.questions}
     emptied = {name: text for name, text in knowledge.lost.texts.items() if name in knowledge.pending_deletions}
     remaining = {name: text for name, text in knowledge.texts.items() if name not in knowledge.pending_deletions}
     pending = split_stale(golden.questions, remaining | emptied).stale if knowledge.pending_deletions else ()
     return GoldenLosses(
         in_play=len(asked),
-        lost=tuple(sorted(asked & {*golden.stale})),
-        pending=tuple(sorted(asked & {*pending})),
+        lost=tuple(sorted((asked & {*golden.stale}) - approved)),
+        pending=tuple(sorted((asked & {*pending}) - approved)),
         lines=_changed_stale_lines(workspace, golden, knowledge, release),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from itertools import groupby, pairwise
 
@@ -29,13 +30,26 @@ _TABLE_RULE = re.compile(r"[\s:|-]+$")
 _ESCAPE = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
 _ALONE = re.compile(r"\s*(?:\||#{1,6}\s)")
 _OUTLINE_NUMBER = re.compile(r"^\d{1,3}(?:\.\d{1,3})*\.? (?=\S)")
-_FRONT_MATTER = "---"
+_FRONT_MATTER = ("---", "+++")
+_RECORDS = (".json", ".jsonl", ".ndjson")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]*_]*\s+|(?<=[。！？])")
+
+
+class LineKind(Enum):
+    """What a sentence stands in: running text or a list, a numbered list, a table, or code."""
+
+    TEXT = "text"
+    STEP = "step"
+    ROW = "row"
+    CODE = "code"
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence under its heading; `place` is the heading as it is compared, and `at` its number on its side."""
+    """A sentence under its heading; `place` is the heading as it is compared, and `at` its number on its side.
+
+    `raw` is the sentence with its markup.
+    """
 
     document: str
     heading: str
@@ -43,6 +57,8 @@ class Sentence:
     at: int
     text: str
     words: tuple[Word, ...] = field(repr=False)
+    raw: str = ""
+    kind: LineKind = LineKind.TEXT
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -103,11 +119,12 @@ def read_sentences(documents: Mapping[str, Sequence[Chunk]]) -> list[Sentence]:
         for heading, under in groupby(passages, key=lambda chunk: chunk.heading):
             place = plain_heading_path(heading)
             # Joined, since a sentence may begin in one passage and end in the next.
-            for text in _sentences("\n".join(map(_body, under))):
+            lines = "\n".join(map(_body, under)).splitlines()
+            for kind, text in _fields(lines) if document.endswith(_RECORDS) else _sentences(lines):
                 tidy = tidy_text(text)
                 words = tuple(split_words(tidy))
                 if words:
-                    sentences.append(Sentence(document, heading, place, len(sentences), tidy, words))
+                    sentences.append(Sentence(document, heading, place, len(sentences), tidy, words, text, kind))
     return sentences
 
 
@@ -115,34 +132,40 @@ def _body(chunk: Chunk) -> str:
     return chunk.text.removeprefix(chunk.heading).removeprefix("\n") if chunk.heading else chunk.text
 
 
-def _sentences(text: str) -> Iterator[str]:
+def _fields(lines: Sequence[str]) -> Iterator[tuple[LineKind, str]]:
+    """The fields of records, one a line: their order says nothing."""
+    return ((LineKind.TEXT, line) for line in lines)
+
+
+def _sentences(lines: Sequence[str]) -> Iterator[tuple[LineKind, str]]:
     """List items, rows, lines of code or of metadata as they are; others are joined, then split into sentences."""
-    lines = text.splitlines()
     front = _front_matter_lines(lines)
-    yield from lines[:front]
+    yield from ((LineKind.TEXT, line) for line in lines[:front])
     gathered: list[str] = []
     fenced = numbered = False
+    kind = LineKind.TEXT
     for line in _without_repeats(lines[front:]):
         item, fence = _item(line, numbered), bool(_FENCE.match(line))
         alone = not fence and (fenced or bool(_ALONE.match(line)))
         if alone or fence or item is not None or not line.strip() or _RULE.match(line):
-            yield from _SENTENCE_END.split(" ".join(gathered))
-            gathered = []
+            yield from ((kind, sentence) for sentence in _SENTENCE_END.split(" ".join(gathered)))
+            gathered, kind = [], LineKind.TEXT
         if item is not None and not fenced:
             numbered = bool(_NUMBERED.match(line))
+            kind = LineKind.STEP if numbered else LineKind.TEXT
         fenced ^= fence
         if alone:
-            yield line
+            yield LineKind.CODE if fenced else LineKind.ROW, line
         elif not fence and not _RULE.match(line):
             gathered.append(line if item is None else item)
-    yield from _SENTENCE_END.split(" ".join(gathered))
+    yield from ((kind, sentence) for sentence in _SENTENCE_END.split(" ".join(gathered)))
 
 
 def _front_matter_lines(lines: Sequence[str]) -> int:
     """The number of lines of the metadata that a text begins with; their order says nothing."""
-    if not lines or lines[0].rstrip() != _FRONT_MATTER:
+    if not lines or lines[0].rstrip() not in _FRONT_MATTER:
         return 0
-    return next((number for number, line in enumerate(lines[1:], 2) if line.rstrip() == _FRONT_MATTER), 0)
+    return next((number for number, line in enumerate(lines[1:], 2) if line.rstrip() == lines[0].rstrip()), 0)
 
 
 def _item(line: str, numbered: bool) -> str | None:
@@ -153,7 +176,7 @@ def _item(line: str, numbered: bool) -> str | None:
     return line[bullet.end() :] if bullet else None
 
 
-def _without_repeats(lines: list[str]) -> Iterator[str]:
+def _without_repeats(lines: Sequence[str]) -> Iterator[str]:
     """Lines without quotation marks, and without the head that each passage of a long table repeats."""
     heads: set[str] = set()
     for line, below in pairwise([*lines, ""]):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
 from ragtide.pipelines.data.text import Word, is_name, is_value
 from ragtide.pipelines.evidence.sentences import MASK, Sentence, read_sentences, tidy_text
+from ragtide.pipelines.evidence.statements import count_differences
 from ragtide.pipelines.records.data import Chunk
 
 # The longest span, in words, that is a value and not a sentence of its own.
@@ -62,7 +63,8 @@ class TextChanges:
     `sentences` counts those of the changed documents as they are now. A change of markup, link targets, punctuation,
     case or wrapping, and a spelling mistake, do not count. `edited_facts` mostly have a fact check: a sentence whose
     old version is still under the same heading has none. `removed` sentences have no counterpart; `absent` are those of
-    them that none of the changed documents says any more.
+    them that none of the changed documents says any more. `differences` counts strictly (statements.py): a heading,
+    one letter of a word or the target of a link may be a fact.
     """
 
     sentences: int
@@ -73,6 +75,7 @@ class TextChanges:
     absent: int
     fact_checks: tuple[FactCheck, ...]
     deletion_checks: tuple[DeletionCheck, ...]
+    differences: int = 0
 
     @property
     def changed(self) -> int:
@@ -81,8 +84,8 @@ class TextChanges:
 
     @property
     def substantive(self) -> int:
-        """Sentences that say something else or new, and those that are absent now."""
-        return self.changed + self.absent
+        """Sentences that say something else or new, and those that are absent now; 0 where only form differs."""
+        return max(1, self.changed + self.absent) if self.differences else 0
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,8 @@ def compare_texts(
     # A document that was renamed and edited at once.
     pairs += unmatched.take(_pairs(unmatched, lambda sentence: sentence.place or None))
     unmatched.before = [sentence for sentence in unmatched.before if sentence.document not in held]
-    return _text_changes(old, new, pairs, unmatched)
+    changes = _text_changes(old, new, pairs, unmatched)
+    return replace(changes, differences=count_differences(before, after, (old, new), held))
 
 
 def _text_changes(old: list[Sentence], new: list[Sentence], pairs: list[_Pair], left: _Unmatched) -> TextChanges:

@@ -56,6 +56,7 @@ def record_approval(workspace: Workspace, digest: str, plan: Plan, why: str) -> 
         action=proposed,
         snapshot=plan.evidence.data.snapshot if proposed else None,
         documents=dict(withheld),
+        questions=(*plan.evidence.data.golden.lost, *plan.evidence.data.golden.pending) if proposed else (),
     )
     approval.write(_file(workspace, digest))
     for rejection in read_rejections(workspace):

@@ -172,12 +172,22 @@ def _leaves_facts(cycle: Cycle) -> bool:
 def _stale_since(source: SourceTimes, live: Release | None, history: Sequence[Cycle], now: datetime) -> datetime:
     """When the first waiting change arrived: after the last settled cycle, and before the first that is not settled."""
     cycles = [cycle for cycle in history if not cycle.is_rollback and _at(cycle) <= now]
-    settled = _decided_runs(history)
+    settled = _decided_runs(history) - _released_without(live, cycles)
     after = max((number + 1 for number, cycle in enumerate(cycles) if cycle.run in settled), default=0)
     lower = _at(cycles[after - 1]) if after else datetime.fromtimestamp(0, UTC)
     upper = min([now, *(_at(cycle) for cycle in cycles[after:])])
     arrivals = (datetime.fromtimestamp(seconds, UTC) for seconds in _arrivals(source, live) if seconds > 0)
     return min([arrival for arrival in arrivals if lower < arrival <= upper] or [upper])
+
+
+def _released_without(live: Release | None, cycles: Sequence[Cycle]) -> set[str]:
+    """The run of the live release where documents wait for an approval: what they say has waited since then.
+
+    Those that cannot be read and are tried again are not meant.
+    """
+    if live is None or live.index.waiting <= live.index.quarantined:
+        return set()
+    return {cycle.run for cycle in cycles if cycle.release == live.id}
 
 
 def _arrivals(source: SourceTimes, live: Release | None) -> Iterator[float]:

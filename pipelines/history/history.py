@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ragtide.pipelines.records.action import Action
@@ -59,22 +59,46 @@ def rolled_back_releases(history: Sequence[Cycle]) -> dict[str, str]:
     return undone
 
 
-def rejected_before(history: Sequence[Cycle], snapshot: str, params: str) -> dict[Action, str]:
-    """Action -> why, for what the gate rejected or a person rolled back for this very snapshot and these params."""
+def rejected_before(
+    history: Sequence[Cycle], snapshot: str, params: str, same_training: Collection[str] = ()
+) -> dict[Action, str]:
+    """Action -> why, for what the gate rejected or a person rolled back for this very snapshot and these params.
+
+    A retrain is not tried again for any of the `same_training` snapshots either, which have the same examples and
+    golden questions: other documents make no other adapter. A later one that was accepted, by hand, takes that back.
+    """
     undone = rolled_back_releases(history)
     rejected: dict[Action, str] = {}
     for cycle in history:
-        if cycle.action is None or (cycle.snapshot, cycle.params) != (snapshot, params):
+        is_same = cycle.snapshot == snapshot
+        if cycle.action is None or cycle.params != params or not (is_same or cycle.snapshot in same_training):
             continue
         for part in cycle.decided_parts if cycle.outcome.is_final else ():
-            if part.action.builds and not part.accepted:
-                rejected[part.action] = f"the gate rejected it for this data in {cycle.name}"
-            if part.action == Action.DROP_ADAPTER and part.release not in undone:
-                rejected[Action.RETRAIN] = f"the adapter was dropped in {cycle.name}: {cycle.reason}"
-            if part.release in undone:
-                why = f"release {part.release}, made from this data, was rolled back ({undone[part.release]})"
-                rejected |= dict.fromkeys([*part.action.parts, part.action], why)
+            ruled_out = _rejected_by(cycle, part, undone)
+            rejected |= (
+                ruled_out if is_same else {action: why for action, why in ruled_out.items() if action == Action.RETRAIN}
+            )
+            if part.action == Action.RETRAIN and part.accepted and not ruled_out:
+                rejected.pop(Action.RETRAIN, None)
     return rejected
+
+
+def _rejected_by(cycle: Cycle, part: PartOutcome, undone: Mapping[str, str]) -> dict[Action, str]:
+    """What is not to be tried again after this part of a cycle, and why."""
+    if part.release and part.release in undone:
+        why = f"release {part.release}, made from this data, was rolled back ({undone[part.release]})"
+        return dict.fromkeys([*part.action.parts, part.action], why)
+    if part.action == Action.DROP_ADAPTER:
+        return {Action.RETRAIN: f"the adapter was dropped in {cycle.name}: {cycle.reason}"}
+    if part.action.builds and not part.accepted:
+        return {part.action: f"the gate rejected it for this data in {cycle.name}"}
+    return {}
+
+
+def retrained_snapshots(history: Sequence[Cycle]) -> set[str]:
+    """The snapshots of which a model was trained, or its adapter dropped."""
+    model = (Action.RETRAIN, Action.DROP_ADAPTER)
+    return {cycle.snapshot for cycle in history if cycle.action and {*cycle.action.parts}.intersection(model)}
 
 
 def live_since(live: Release, history: Sequence[Cycle]) -> str:

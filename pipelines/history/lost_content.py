@@ -1,6 +1,7 @@
-"""Lost content: edited documents that no longer say most of what the live index holds of them.
+"""Lost content: edited documents that no longer say what the live index holds of them.
 
-The deletion guard counts such a document as a deletion (invariant no-mass-deletion, docs/invariants.md).
+The deletion guard counts a document that loses most of it as a deletion, and so it does those that lose parts which
+together are as much as many documents (invariant no-mass-deletion, docs/invariants.md).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from ragtide.pipelines.records.data import Chunk
 LOST_WORDS, LOST_PAIRS = 0.5, 0.75
 # In fewer words than these, a fact is a large part of the pairs.
 PAIRED_WORDS = 20
+# The least share of its words that a document must lose to count among those that are cut together (docs/log.md).
+CUT = 0.05
 # So many words in a row that stand in another new or edited document were moved there.
 PHRASE = 6
 _BETWEEN = ">"
@@ -27,7 +30,8 @@ _BETWEEN = ">"
 class LostContent:
     """What a snapshot no longer says of the live index.
 
-    `emptied` are the documents that lose most of their text (document -> digest of the removal), `rows` counts the live
+    `emptied` are the documents that lose most of their text, or much of it with many others (document -> digest of the
+    removal), `rows` counts the live
     rows of these and of deleted documents whose text no changed document has any more, and `texts` is what the emptied
     documents say now.
     """
@@ -62,6 +66,33 @@ def find_emptied(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Sequ
     suspects = {name: words for name, chunks in sorted(before.items()) if _is_lost(words := _words(chunks), now[name])}
     places = _phrase_places({phrase for words in suspects.values() for phrase in _phrases(words)}, now)
     return [name for name, words in suspects.items() if _is_lost(words, now[name], _moved(name, words, places))]
+
+
+def find_cut(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Sequence[Chunk]], allowed: float) -> list[str]:
+    """The documents of `before` that lose a part of their text, where the parts are more than `allowed` documents.
+
+    A part is the share of its words by which a document is shorter, as far as no other document has them now. What
+    several lose alike, such as a footer, counts once. Text in other words is no loss.
+    """
+    now = {name: _words(chunks) for name, chunks in after.items()}
+    shorter = {
+        name: words for name, chunks in sorted(before.items()) if _shrinkage(words := _words(chunks), now[name]) >= CUT
+    }
+    if sum(_shrinkage(words, now[name]) for name, words in shorter.items()) <= allowed:
+        return []
+    known = {*_phrase_places({phrase for words in shorter.values() for phrase in _phrases(words)}, now)}
+    parts: dict[str, float] = {}
+    for name, words in shorter.items():
+        phrases = {*_phrases(words)}
+        lost = phrases - known
+        known |= lost
+        parts[name] = min(_shrinkage(words, now[name]), len(lost) / max(1, len(phrases)))
+    return [name for name, part in parts.items() if part >= CUT] if sum(parts.values()) > allowed else []
+
+
+def _shrinkage(old: Sequence[str], new: Sequence[str]) -> float:
+    """The share of a text's words by which its new version is shorter."""
+    return max(0, len(old) - len(new)) / max(1, len(old))
 
 
 def count_lost_rows(before: Iterable[Chunk], after: Mapping[str, Sequence[Chunk]]) -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 
 from ragtide.pipelines.data.diff import pair_renames
 from ragtide.pipelines.data.documents import DocumentReader, ReadDocument, require_documents, supported_documents
-from ragtide.pipelines.data.moves import DocumentPaths, Page, Surroundings, find_moves
+from ragtide.pipelines.data.moves import DocumentPaths, Page, Surroundings, find_absorbed, find_moves
 from ragtide.pipelines.data.snapshot import earlier_documents
 from ragtide.pipelines.history.approvals import read_approvals
 from ragtide.pipelines.history.deletions import pending_deletions
-from ragtide.pipelines.history.lost_content import LostContent, count_lost_rows, find_emptied, removal_digest
+from ragtide.pipelines.history.lost_content import LostContent, count_lost_rows, find_cut, find_emptied, removal_digest
 from ragtide.pipelines.history.withheld import find_withheld
 from ragtide.pipelines.index.chunking import chunks_of
 from ragtide.pipelines.index.source import ChunkedDocument, InMemorySource
@@ -65,7 +65,7 @@ class DocumentFolder:
         self._present = supported_documents(snapshot)
         there = self._present.keys() | unreadable
         vanished = {name: digest for name, digest in indexed.items() if name not in there}
-        moves = self._find_moves(vanished, before) if vanished else {}
+        moves = self._find_moves(vanished) if vanished else {}
         self.withheld = find_withheld(workspace, snapshot, self._present, indexed, self._approvals)
         withheld = self.withheld.digests.keys()
         self.moves = {name: now for name, now in moves.items() if now not in withheld}
@@ -101,14 +101,22 @@ class DocumentFolder:
         return edited + len(self._vanished) > self._workspace.params.deletion_guard.limit(len(self._indexed))
 
     def compare_content(self, documents: Mapping[str, ChunkedDocument]) -> None:
-        """Let edited documents that lose most of their text count as deletions; `documents` are the changed ones."""
+        """Let edited documents that lose most of their text count as deletions; `documents` are the changed ones.
+
+        So do those that lose parts of it which, with all that is deleted, are more than the guard's limit.
+        """
         after = {name: read.chunks for name, read in documents.items() if read.chunks is not None}
         edited = [name for name in after if name in self._indexed]
         live = InMemorySource.of(self._before.chunks([*edited, *self._vanished])).by_document
-        emptied = {
-            name: removal_digest(self._indexed[name], self.readable[name])
-            for name in find_emptied({name: live[name] for name in edited if name in live}, after)
-        }
+        before = {name: live[name] for name in edited if name in live}
+        names = find_emptied(before, after)
+        limit, removed = (
+            self._workspace.params.deletion_guard.limit(len(self._indexed)),
+            len(names) + len(self._vanished),
+        )
+        rest = {name: chunks for name, chunks in before.items() if name not in names}
+        names += find_cut(rest, after, limit - removed if removed <= limit else limit)
+        emptied = {name: removal_digest(self._indexed[name], self.readable[name]) for name in names}
         lost = [chunk for name in (*emptied, *self._vanished) for chunk in live.get(name, ())]
         texts = {name: "\n\n".join(chunk.text for chunk in after[name]) for name in emptied}
         self.lost = LostContent(emptied, count_lost_rows(lost, after), texts)
@@ -131,26 +139,45 @@ class DocumentFolder:
         others = self.library.read([name for name in names if name not in ahead])
         return ((name, ahead[name]) if name in ahead else next(others) for name in names)
 
-    def _find_moves(self, vanished: Mapping[str, str], before: IndexVersion) -> dict[str, str]:
+    def _find_moves(self, vanished: Mapping[str, str]) -> dict[str, str]:
         """Documents of the index that left their path -> where they are now: first those with the same content."""
-        indexed = before.documents()
+        indexed = self._indexed
         new = {name: digest for name, digest in self._present.items() if name not in indexed}
         anywhere = {digest: name for name, digest in sorted(self._present.items(), reverse=True)}
         moves = {name: anywhere[digest] for name, digest in vanished.items() if digest in anywhere}
         moves |= {rename.before: rename.after for rename in pair_renames(vanished, new)}
-        edited = {name: digest for name, digest in vanished.items() if name not in moves}
-        if not edited:
-            return moves
+        left = {name: digest for name, digest in vanished.items() if name not in moves}
+        return moves | self._find_edited_moves(left, new, {*moves.values()}) if left else moves
+
+    def _find_edited_moves(
+        self, vanished: Mapping[str, str], new: Mapping[str, str], taken: Set[str]
+    ) -> dict[str, str]:
+        """Documents of the index that are nowhere as they were -> those that have most of what they said."""
         # Renamed at first and then edited: its content was under a name that is still in the folder.
         states = reversed([*self._earlier()])
         since = {digest: name for state in states for name, digest in state.items() if name in self._present}
-        known = {name: since[digest] for name, digest in edited.items() if digest in since}
-        candidates = sorted((new.keys() | {*known.values()}) - {*moves.values()})
-        self._read_ahead = {name: read for name, read in self.library.read(candidates) if read}
-        pages = {name: Page.of(chunks_of(read.document, read.pieces)) for name, read in self._read_ahead.items()}
-        staying = sorted(indexed.keys() - vanished.keys())
-        samples = _indexed_pages(before, evenly_spaced(staying, SAMPLED_DOCUMENTS)).values()
-        return moves | find_moves(_indexed_pages(before, edited), pages, Surroundings(staying, [*samples], known))
+        known = {name: since[digest] for name, digest in vanished.items() if digest in since}
+        pages = self._read_pages(sorted((new.keys() | {*known.values()}) - taken))
+        absent = {name for name in self._indexed if name not in self._present}
+        staying = sorted(self._indexed.keys() - absent)
+        samples = _indexed_pages(self._before, evenly_spaced(staying, SAMPLED_DOCUMENTS)).values()
+        around, was = Surroundings(staying, [*samples], known), _indexed_pages(self._before, vanished)
+        moves = find_moves(was, pages, around)
+        left = {name: page for name, page in was.items() if name not in moves}
+        return moves | find_absorbed(left, pages | self._read_grown(), around) if left else moves
+
+    def _read_grown(self) -> dict[str, Page]:
+        """The edited documents, with what they say besides what the index has of them."""
+        due = self.library.due
+        edited = sorted(name for name, digest in self._indexed.items() if name in due and due[name] != digest)
+        before = _indexed_pages(self._before, edited)
+        return {name: page.without(before[name]) for name, page in self._read_pages(edited).items() if name in before}
+
+    def _read_pages(self, names: Sequence[str]) -> dict[str, Page]:
+        """Documents in the folder as they are compared; each is read once."""
+        read = {name: document for name, document in self.library.read(names) if document}
+        self._read_ahead |= read
+        return {name: Page.of(chunks_of(document.document, document.pieces)) for name, document in read.items()}
 
 
 def _indexed_pages(before: IndexVersion, documents: Iterable[str]) -> dict[str, Page]:

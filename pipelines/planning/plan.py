@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 
 from ragtide.pipelines.corpus import Corpus
 from ragtide.pipelines.errors import UserError
+from ragtide.pipelines.evaluation.regression import outdated_suite_paths
 from ragtide.pipelines.evidence.answer_scores import measure_answers
 from ragtide.pipelines.evidence.data_change import describe_data_change
-from ragtide.pipelines.evidence.golden_losses import find_golden_losses
+from ragtide.pipelines.evidence.golden_losses import find_asked, find_golden_losses
 from ragtide.pipelines.evidence.limits import read_limits
 from ragtide.pipelines.evidence.live_index import Stopwatch
 from ragtide.pipelines.evidence.text_signals import measure_text
@@ -54,8 +55,13 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     tuning = tuning_data_of(project, corpus, release)
     deletions = DeletedDocuments(workspace, knowledge.snapshot, knowledge.pending_deletions, knowledge.paths)
     deleted = deleted_training_documents(release.model, deletions) if release else ()
-    outdated = {**evaluator.golden.outdated_paths, **corpus.training.outdated_paths}
-    golden = find_golden_losses(workspace, evaluator.golden, knowledge, release)
+    outdated = {
+        **outdated_suite_paths(workspace, knowledge),
+        **evaluator.golden.outdated_paths,
+        **corpus.training.outdated_paths,
+    }
+    answered = find_asked(release, project.registry.release)
+    golden = find_golden_losses(workspace, evaluator.golden, knowledge, release, answered)
     data = describe_data_change(knowledge, release, index.delta, read_rejections(workspace), deleted, golden)
     data = data.model_copy(update={"outdated_paths": dict(sorted(outdated.items()))})
     live = project.system_under_test(release)
@@ -65,7 +71,7 @@ def gather_evidence(project: Project, corpus: Corpus) -> Evidence:
     # A live adapter is compared with its base model, which is asked as well.
     asked = asked * 2 if asked and release and release.model.adapter else asked
     workload = forecast_workload(project, corpus, evaluator.golden, index, tuning, asked)
-    limits = read_limits(workspace, history, workload, data.snapshot, now)
+    limits = read_limits(workspace, history, workload, knowledge.snapshot, now)
     arrival = measure_freshness(read_source_times(workspace, knowledge.snapshot, now), release, history, now)
     data = with_due_facts(data, text.substantive_sentences, arrival.stale_since, workspace, now)
     with watch("excess_loss"):

@@ -100,7 +100,7 @@ def _updated_evidence(
     return evidence.model_copy(
         update={
             "data": with_due_facts(data, sentences, arrival.stale_since, workspace, now),
-            "limits": read_limits(workspace, history, evidence.limits.workload, snapshot.id, now),
+            "limits": read_limits(workspace, history, evidence.limits.workload, snapshot, now),
             "signal_seconds": {},
         }
     )

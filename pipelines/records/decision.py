@@ -14,7 +14,7 @@ class Approval(Record):
     """A person's approval of what one plan holds back; it covers that and nothing else.
 
     `removals` are documents to delete, `documents` withheld ones to release (document -> digest); `action` is what
-    costs more than the limit, for `snapshot` alone.
+    costs more than the limit, for `snapshot` alone; `questions` are golden ones that may become stale.
     """
 
     plan: str
@@ -24,6 +24,7 @@ class Approval(Record):
     action: Action | None = None
     snapshot: str | None = None
     documents: dict[str, str] = Field(default_factory=dict)
+    questions: tuple[str, ...] = ()
 
 
 class Rejection(Record):

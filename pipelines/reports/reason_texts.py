@@ -167,7 +167,7 @@ def _over_budget(v: Mapping[str, Any]) -> str:
 def _documents_deleted(v: Mapping[str, Any]) -> str:
     emptied, documents = v.get("emptied", 0), count_of(v["documents"], "document")
     removed = f"{agree(v['documents'], 'is', 'are')} deleted" if emptied < v["documents"] else ""
-    lose = f"{agree(v['documents'], 'loses', 'lose')} most of {agree(v['documents'], 'its', 'their')} text"
+    lose = f"{agree(v['documents'], 'loses', 'lose')} much of {agree(v['documents'], 'its', 'their')} text"
     happens = " or ".join(filter(None, [removed, lose if emptied else ""]))
     return f"{documents} {happens}, more than the deletion guard allows at once"
 
@@ -283,7 +283,7 @@ REASONS: dict[ReasonCode, Text] = {
         f"{_documents_deleted(v)}: a person declined it ({v['why']}); {_their_chunks(v)} stay"
     ),
     C.DOCUMENTS_EMPTIED: lambda v: (
-        f"{count_of(v['documents'], 'document')} {agree(v['documents'], 'loses', 'lose')} most of "
+        f"{count_of(v['documents'], 'document')} {agree(v['documents'], 'loses', 'lose')} much of "
         f"{agree(v['documents'], 'its', 'their')} text; {count_of(v['rows'], 'live row')} "
         f"{agree(v['rows'], 'is', 'are')} in no document any more"
     ),

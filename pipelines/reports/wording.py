@@ -51,7 +51,7 @@ def _losses(data: DataChange) -> str:
     questions = count_of(lost, "golden question") if lost else ""
     if emptied := len(data.emptied_documents):
         counts = ", ".join(filter(None, [f"{data.lost_rows:,} {agree(data.lost_rows, 'row', 'rows')}", questions]))
-        return f"{count_of(emptied, 'document')} {agree(emptied, 'loses', 'lose')} most of the text ({counts})"
+        return f"{count_of(emptied, 'document')} {agree(emptied, 'loses', 'lose')} much of the text ({counts})"
     return f"{lost} of {data.golden.in_play} golden questions become stale" if lost else ""
 
 

@@ -10,7 +10,9 @@ import shutil
 from dataclasses import dataclass
 
 import pytest
+from typer.testing import CliRunner
 
+from ragtide.flows.cli.main import app
 from ragtide.flows.keep_current import keep_current
 from ragtide.pipelines.data.snapshot import take_snapshot
 from ragtide.pipelines.planning.plan import save_plan
@@ -110,6 +112,9 @@ def test_1_a_moved_and_edited_folder_is_released_and_nothing_is_held(story: Movi
     assert data.deleted_training_documents == ()
     assert (plan.evidence.text.changed_sentence_share.value or 0) < 0.4
     assert plan.decision.action == Action.REFRESH
+    ended = CliRunner().invoke(app, ["diff", "--json", "-p", str(story.root)])
+    changes = json.loads(ended.stdout)["changes"]
+    assert (len(changes["renamed"]), changes["added"], changes["removed"]) == (PAGES, [], [])
 
     cycle = story.run_plan()
     assert (cycle.decision, cycle.outcome) == ("REFRESH", "released")

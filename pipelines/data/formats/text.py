@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 
 from ragtide.pipelines.data.formats.errors import DocumentError
 
 MARKDOWN = frozenset({".md", ".markdown"})
 REST = frozenset({".rst"})
 TEXT = frozenset({".txt", ".text"})
+# A text has next to no characters that no script has. Fewer bytes than these may be UTF-8 and UTF-16 at once.
+MAX_ODD_SHARE, LEAST_BYTES = 0.05, 16
 
 
 def decode_text(content: bytes) -> str:
@@ -28,6 +31,25 @@ def _decode(content: bytes) -> str:
         raise DocumentError("is binary, not text")
     name = "UTF-16" if is_utf_16 else "UTF-8"
     try:
-        return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+        text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except UnicodeDecodeError as problem:
         raise DocumentError(f"is not {name} (byte {problem.start}): save it as UTF-8") from problem
+    if is_utf_16 and not _is_utf_16(content[2:], text):
+        raise DocumentError("has a byte order mark of UTF-16 and other bytes behind it: save it as UTF-8")
+    return text
+
+
+def _is_utf_16(content: bytes, text: str) -> bool:
+    """Whether bytes behind the mark of UTF-16 are UTF-16 indeed: almost any bytes make characters in it.
+
+    UTF-8 read as UTF-16 has no white space; other bytes make characters that no text has.
+    """
+    if sum(unicodedata.category(character) in ("Cn", "Co") for character in text) > MAX_ODD_SHARE * len(text):
+        return False
+    if b"\0" in content or len(content) < LEAST_BYTES:
+        return True
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return True
+    return False

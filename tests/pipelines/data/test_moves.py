@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragtide.pipelines.data.moves import KEPT, DocumentPaths, Page, Surroundings, find_moves
+from ragtide.pipelines.data.moves import KEPT, DocumentPaths, Page, Surroundings, find_absorbed, find_moves
 from ragtide.pipelines.index.chunking import chunk_document
 from ragtide.pipelines.params import ChunkParams
 from tests.factories import document
@@ -50,6 +50,25 @@ def test_a_folder_that_moved_with_small_edits_is_paired_page_by_page() -> None:
     before = {f"guide/{number}.md": handbook_page(number) for number in range(60)}
     after = {f"manual/{number}.md": handbook_page(number, edited=1, wrap="\n") for number in range(60)}
     assert moves(before, after) == {f"guide/{number}.md": f"manual/{number}.md" for number in range(60)}
+
+
+def test_merged_and_split_pages_are_absorbed_by_the_page_that_has_most_of_them() -> None:
+    before = {f"{number}.md": handbook_page(number) for number in range(4)}
+    merged = pages(
+        {"all.md": handbook_page(0) + handbook_page(1), "2.md": handbook_page(7), "new.md": "# New\n\nText."}
+    )
+    assert find_absorbed(pages(before), merged) == {"0.md": "all.md", "1.md": "all.md"}
+    title, *parts = handbook_page(3).split("\n\n## ")
+    texts = {"c/one.md": parts[:1], "c/two.md": parts[1:3], "c/three.md": parts[3:]}
+    split = pages({name: "\n\n## ".join([title, *sections]) for name, sections in texts.items()})
+    assert find_absorbed(pages({"3.md": before["3.md"]}), split) == {"3.md": "c/two.md"}
+
+
+def test_a_page_whose_like_was_there_before_is_not_absorbed() -> None:
+    """Only what an edited page says besides what it said before can have come from a page that vanished."""
+    old, edited = page(handbook_page(1)), page(handbook_page(1) + words("more", 30))
+    assert find_absorbed({"copy.md": old}, {"1.md": edited.without(old)}) == {}
+    assert find_absorbed({"copy.md": old}, {"1.md": edited}) == {"copy.md": "1.md"}
 
 
 def test_pages_with_other_names_are_paired_by_what_they_say() -> None:

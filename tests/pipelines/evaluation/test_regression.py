@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from ragtide.pipelines.build import base_model_only, open_index
 from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.data.dvc import ensure_repository
+from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.data.snapshot import compose_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answerer
@@ -24,6 +26,7 @@ from ragtide.pipelines.evaluation.regression import (
     INSTRUCTIONS,
     RegressionSuite,
     general_questions,
+    outdated_suite_paths,
     regression_suites,
     score_suites,
 )
@@ -95,6 +98,13 @@ def test_each_file_below_regression_is_a_suite_with_its_name(space: Workspace) -
         "old/bash": [ASKS["question"]],
         "sgd": [FREE["question"]],
     }
+
+
+def test_former_paths_in_lines_of_a_suite_are_listed(space: Workspace) -> None:
+    corpus = corpus_of(space, **{"q": lines(ASKS), "regression/sgd": lines(FREE | {"docs": ["old.md", "pump.md"]})})
+    paths = DocumentPaths(documents={"pump.md": "x", "new.md": "y"}, moves={"old.md": "new.md"})
+    assert outdated_suite_paths(space, replace(corpus, paths=paths)) == {"old.md": "new.md"}
+    assert outdated_suite_paths(space, corpus_of(space, q=lines(ASKS))) == {}
 
 
 def test_without_earlier_questions_there_is_no_suite(space: Workspace) -> None:

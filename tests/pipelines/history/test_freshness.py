@@ -127,8 +127,11 @@ def test_a_release_with_waiting_documents_is_stale() -> None:
     live = release(1, snapshot=OLD)
     live = live.model_copy(update={"index": live.index.model_copy(update={"waiting": 2})})
     freshness = measure(cycle(ago(hours=30), "REFRESH", "released", release="1"), data=OLD, live=live)
-    assert freshness.stale_since is not None
+    assert freshness.stale_since == ago(hours=30)
     assert "2 documents" in freshness.why
+    assert len(freshness.alarms(LIMITS)) == 1
+    unread = live.model_copy(update={"index": live.index.model_copy(update={"quarantined": 2})})
+    assert measure(cycle(ago(hours=30), "REFRESH", "released", release="1"), data=OLD, live=unread).lag_seconds == 0
 
 
 def test_before_the_first_release_all_data_is_stale_since_its_arrival() -> None:

@@ -24,6 +24,7 @@ from ragtide.pipelines.history.history import (
     last_validated_cycle,
     past_decisions,
     rejected_before,
+    retrained_snapshots,
     rolled_back_releases,
     spent_hours,
 )
@@ -212,6 +213,27 @@ def test_rolling_back_the_model_alone_takes_back_the_retrain_alone() -> None:
     history = [ended, rollback(3, to=2)]
     assert [past.rolled_back for past in past_decisions(history)] == [False, True]
     assert [*rejected_before(history, ended.snapshot, ended.params)] == [Action.RETRAIN]
+
+
+def trained(snapshot: str, accepted: bool, action: Action = Action.RETRAIN, **fields: Any) -> Cycle:
+    """A cycle on `snapshot` of one part that changes the model."""
+    part = PartOutcome(action=action, accepted=accepted, release="2" if accepted else None)
+    outcome = "released" if accepted else "rejected"
+    return cycle(2, action=action, snapshot=snapshot, params="p", outcome=outcome, parts=(part,), **fields)
+
+
+def test_a_rejected_retrain_is_not_tried_again_with_the_same_examples() -> None:
+    history = [trained("s1", accepted=False)]
+    assert [*rejected_before(history, "s2", "p", {"s1"})] == [Action.RETRAIN]
+    assert rejected_before(history, "s2", "p") == rejected_before(history, "s2", "other", {"s1"}) == {}
+    assert rejected_before([trained("s1", accepted=False, action=Action.REFRESH)], "s2", "p", {"s1"}) == {}
+    assert rejected_before([*history, trained("s2", accepted=True)], "s3", "p", {"s1", "s2"}) == {}
+
+
+def test_a_dropped_adapter_is_not_trained_again_with_the_same_examples() -> None:
+    history = [trained("s1", accepted=True), trained("s1", accepted=True, action=Action.DROP_ADAPTER)]
+    assert [*rejected_before(history, "s2", "p", {"s1"})] == [Action.RETRAIN]
+    assert retrained_snapshots([*history, cycle(snapshot="s9")]) == {"s1"}
 
 
 # --- the budget and the cool-down ----------------------------------------------------------------------------------

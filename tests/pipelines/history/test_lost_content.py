@@ -7,7 +7,13 @@ import textwrap
 
 import pytest
 
-from ragtide.pipelines.history.lost_content import count_lost_rows, find_emptied, removal_digest, removed_content
+from ragtide.pipelines.history.lost_content import (
+    count_lost_rows,
+    find_cut,
+    find_emptied,
+    removal_digest,
+    removed_content,
+)
 from ragtide.pipelines.index.chunking import chunk_document
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk, Document
@@ -96,6 +102,31 @@ def test_what_moved_to_another_new_or_edited_document_is_not_lost() -> None:
     assert emptied(before, moved) == []
     assert emptied(before, moved | {"all.md": f"# All\n\n{PAGE}"}) == ["b.md"]
     assert emptied(before, {"a.md": "Moved.", "b.md": f"{second}\n\n{PAGE}"}) == []
+
+
+def cut(before: dict[str, str], after: dict[str, str], allowed: float) -> list[str]:
+    return find_cut(*({name: chunks(name, text) for name, text in side.items()} for side in (before, after)), allowed)
+
+
+SITE = {f"{number}.md": f"# Page {number}\n\n{prose(number)}\n\n{prose(number + 50, 12)}\n" for number in range(20)}
+
+
+def test_many_documents_that_lose_a_part_count_by_the_parts() -> None:
+    """Of each page 12 of 42 sentences go: 20 pages lose 5.7 pages."""
+    shorter = {name: f"# Page {name}\n\n{prose(int(name[:-3]))}\n" for name in SITE}
+    assert cut(SITE, shorter, allowed=5) == sorted(SITE)
+    assert cut(SITE, shorter, allowed=6) == []
+    assert cut(SITE, SITE | {"3.md": shorter["3.md"]}, allowed=1) == []
+
+
+@pytest.mark.parametrize("allowed", [0.5, 1])
+def test_other_words_a_common_footer_and_moved_text_are_no_lost_parts(allowed: float) -> None:
+    rewritten = {name: f"# Page\n\n{prose(int(name[:-3]))}\n\n{prose(int(name[:-3]) + 90, 12)}\n" for name in SITE}
+    assert cut(SITE, rewritten, allowed) == []
+    footer = {name: f"{text}\n{prose(99, 12)}\n" for name, text in SITE.items()}
+    assert cut(footer, SITE, allowed) == []
+    moved = {name: f"# Page\n\n{prose(int(name[:-3]))}\n" for name in SITE}
+    assert cut(SITE, moved | {"all.md": "\n\n".join(SITE.values())}, allowed) == []
 
 
 def test_rows_are_lost_whose_text_no_changed_document_has() -> None:

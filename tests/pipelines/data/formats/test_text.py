@@ -11,7 +11,7 @@ from tests.pipelines.data.formats.samples import (
     error_of,
 )
 
-LINES = st.lists(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"])), max_size=6)
+LINES = st.lists(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs", "Cn", "Co"])), max_size=6)
 
 
 @settings(derandomize=True, deadline=None)
@@ -28,6 +28,19 @@ def test_line_ends_byte_order_mark_and_utf_16_do_not_change_a_text(lines: list[s
     windows = "\r\n".join(["first", *lines])
     assert convert_document("page.txt", b"\xef\xbb\xbf" + windows.encode()) == text
     assert convert_document("page.txt", windows.encode("utf-16")) == text
+
+
+@pytest.mark.parametrize(
+    "content", [b"# Pump\n\nThe pump ends in 2027.\n\n", bytes(range(1, 255)), bytes(range(254, 0, -1)) * 3]
+)
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
+def test_other_bytes_behind_a_mark_of_utf_16_are_no_text(mark: bytes, content: bytes) -> None:
+    assert "UTF-16" in error_of("page.md", mark + content)
+
+
+def test_a_text_in_utf_16_may_have_a_character_that_is_not_known_yet() -> None:
+    text = "中文的一行文字，没有空格和换行符也是文本。" * 3 + "\U00018d09"
+    assert convert_document("page.txt", text.encode("utf-16")) == text
 
 
 def test_line_ends_of_every_system_become_newlines() -> None:
