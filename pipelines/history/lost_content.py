@@ -31,9 +31,8 @@ class LostContent:
     """What a snapshot no longer says of the live index.
 
     `emptied` are the documents that lose most of their text, or much of it with many others (document -> digest of the
-    removal), `rows` counts the live
-    rows of these and of deleted documents whose text no changed document has any more, and `texts` is what the emptied
-    documents say now.
+    removal), `rows` counts the live rows of these and of deleted documents whose text no changed document has any more,
+    and `texts` is what the emptied documents say now.
     """
 
     emptied: Mapping[str, str] = field(default_factory=dict)
