@@ -67,12 +67,12 @@ def find_emptied(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Sequ
 def count_lost_rows(before: Iterable[Chunk], after: Mapping[str, Sequence[Chunk]]) -> int:
     """The live passages whose text is in none of the changed documents."""
     present = {chunk.digest for chunks in after.values() for chunk in chunks}
-    return sum(chunk.digest not in present for chunk in before)
+    return sum(chunk.digest not in present for chunk in before if not chunk.is_overview)
 
 
 def _words(chunks: Sequence[Chunk]) -> list[str]:
     """The words of passages without their headings; numbers are alike."""
-    bodies = (chunk.text.removeprefix(chunk.heading) for chunk in chunks)
+    bodies = (chunk.text.removeprefix(chunk.heading) for chunk in chunks if not chunk.is_overview)
     keys = (word.key for body in bodies for word in split_words(body))
     return ["0" if has_digit(key) else key for key in keys]
 

@@ -110,7 +110,7 @@ class DocumentFolder:
             for name in find_emptied({name: live[name] for name in edited if name in live}, after)
         }
         lost = [chunk for name in (*emptied, *self._vanished) for chunk in live.get(name, ())]
-        texts = {name: "\n\n".join(chunk.text for chunk in after[name]) for name in emptied}
+        texts = {name: "\n\n".join(chunk.text for chunk in after[name] if not chunk.is_overview) for name in emptied}
         self.lost = LostContent(emptied, count_lost_rows(lost, after), texts)
         self._hold(self._vanished | emptied)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lancedb.query import MatchQuery
 
+from ragtide.pipelines.index.context import assemble_context, take_hits
 from ragtide.pipelines.index.lance_errors import translate_lance_errors
+from ragtide.pipelines.index.rows import read_chunks
 from ragtide.pipelines.models.reranker import Reranker
+from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.ports import Embedder, Vectors
+from ragtide.pipelines.records.data import OVERVIEW
 
 SHOWN = ("document", "position", "heading", "text")
 # Rows of each ranking that enter the fusion: fixed, since normalised scores depend on it (docs/log.md).
@@ -24,6 +28,8 @@ RERANKED = 30
 REFINE = 10
 # Questions whose vectors are cached: a cycle asks hundreds, a service runs for months.
 KEPT_QUESTIONS = 10_000
+# Rows searched for each passage of a context: some are overviews that are not used.
+RANKED_FOR_EACH = 2
 Row = dict[str, Any]
 Scored = tuple[float, Row]
 
@@ -37,6 +43,10 @@ class Passage:
     heading: str
     text: str
     score: float
+
+    @property
+    def is_overview(self) -> bool:
+        return self.position == OVERVIEW
 
 
 @dataclass(frozen=True)
@@ -67,13 +77,14 @@ class SearchSettings:
     """How an index is searched.
 
     `by` is "hybrid", "vector" or "text"; `fusion` of a hybrid search is by "scores" or "ranks"; `prefix` is put before
-    each question when it is embedded; `reranker` reorders the results.
+    each question when it is embedded; `reranker` reorders the results; `max_words` are those of a full passage.
     """
 
     by: str = "hybrid"
     fusion: str = "scores"
     prefix: str = ""
     reranker: Reranker | None = None
+    max_words: int = ChunkParams().max_words
 
 
 @translate_lance_errors
@@ -101,6 +112,23 @@ class Retriever:
         by = by or self._settings.by
         vectors = self._embed(questions) if by != "text" else {}
         return [self._search(question, vectors.get(question), top_k, by) for question in questions]
+
+    def contexts(self, questions: Sequence[str], top_k: int) -> list[list[Passage]]:
+        """For each question the passages of its prompt, from the first `top_k` that a search returns (context.py)."""
+        ranked = [take_hits(passages, top_k) for passages in self.search(questions, RANKED_FOR_EACH * top_k)]
+        words = top_k * self._settings.max_words
+        return [
+            assemble_context(question, hits, self._pages(hit.document for hit in hits), words)
+            for question, hits in zip(questions, ranked, strict=True)
+        ]
+
+    def _pages(self, documents: Iterable[str]) -> dict[str, list[Passage]]:
+        """Document -> its overview and its passages, in order."""
+        pages: dict[str, list[Passage]] = {}
+        for chunk in read_chunks(self._table, set(documents)):
+            passage = Passage(**{name: getattr(chunk, name) for name in SHOWN}, score=0.0)
+            pages.setdefault(chunk.document, []).append(passage)
+        return pages
 
     def nearest(self, questions: Sequence[str], count: int = 1) -> list[NearestPassage]:
         """Each question's vector, with its `count` nearest passages by vector; none in an empty index."""

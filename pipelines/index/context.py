@@ -1,0 +1,131 @@
+"""Context of a prompt: the passages that a search found, with what of their pages belongs to them.
+
+One place decides it, so that evidence, proof, training samples and serving give a model the same. The words of a
+context are bounded by those of as many full passages as a search returns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from ragtide.pipelines.data.reading.outline import count_words
+
+
+class ContextPassage(Protocol):
+    """A passage as a search returns it, or a chunk."""
+
+    @property
+    def document(self) -> str: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def heading(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def is_overview(self) -> bool: ...
+
+
+Found = TypeVar("Found", bound=ContextPassage)
+Key = tuple[str, int]
+_WORD = re.compile(r"\w+(?:[.\-]\w+)*")
+
+
+def take_hits(ranked: Sequence[Found], top_k: int) -> list[Found]:
+    """The first `top_k` passages, and the overviews that outrank every passage of their page among them."""
+    hits: list[Found] = []
+    passages, seen = 0, set()
+    for found in ranked:
+        if passages == top_k:
+            break
+        if not (found.is_overview and found.document in seen):
+            hits.append(found)
+        passages += not found.is_overview
+        seen.add(found.document)
+    return hits
+
+
+def assemble_context(
+    question: str,
+    hits: Sequence[Found],
+    pages: Mapping[str, Sequence[Found]],
+    words: int,
+    required: Collection[Key] = (),
+) -> list[Found]:
+    """The context for a question from its hits, best first; `pages` are the chunks of the documents of the hits.
+
+    A question is about a page as a whole where the page's overview outranks its passages, or where all hits are of one
+    page and the question names the heading of none. It gets that page in the order of the document if it fits in
+    `words`, else its overview, for which hits of the lowest rank give way. Other questions get their hits, and what the
+    section of the first one continues with. Chunks that are `required` do not give way.
+    """
+    limit = max(words, _count(hit for hit in hits if not hit.is_overview))
+    hits = _with_overview(question, hits, pages)
+    context = _drop_lowest(hits, limit, required)
+    for overview in [hit for hit in context if hit.is_overview]:
+        whole = _with_page(context, overview, pages.get(overview.document, ()))
+        context = whole if _count(whole) <= limit else context
+    return context if any(hit.is_overview for hit in hits) else _add_neighbours(context, pages, limit)
+
+
+def _with_overview(question: str, hits: Sequence[Found], pages: Mapping[str, Sequence[Found]]) -> list[Found]:
+    """The hits, below the overview of their page where all are of one and none is of a section that is named."""
+    documents = {hit.document for hit in hits}
+    if len(hits) < 2 or len(documents) > 1 or any(hit.is_overview or _is_named(question, hit) for hit in hits):
+        return [*hits]
+    return [*(chunk for chunk in pages.get(*documents, ()) if chunk.is_overview), *hits]
+
+
+def _is_named(question: str, hit: ContextPassage) -> bool:
+    """Whether a question has every word of the heading of a passage that stands below another heading."""
+    _, below, last = hit.heading.rpartition(" > ")
+    return bool(below) and _word_set(last) <= _word_set(question)
+
+
+def _word_set(text: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(text)}
+
+
+def _drop_lowest(hits: Sequence[Found], limit: int, required: Collection[Key]) -> list[Found]:
+    """The hits without the last ones that are too many for `limit` words; the first one stays."""
+    kept = [*hits]
+    for hit in reversed(hits[1:]):
+        if _count(kept) <= limit:
+            break
+        if (hit.document, hit.position) not in required:
+            kept.remove(hit)
+    return kept
+
+
+def _with_page(context: Sequence[Found], overview: Found, page: Sequence[Found]) -> list[Found]:
+    """The context with the passages of a page, in order, in the place of its overview and of its hits."""
+    whole: list[Found] = []
+    for hit in context:
+        if hit is overview:
+            whole += [chunk for chunk in page if not chunk.is_overview]
+        elif hit.document != overview.document:
+            whole.append(hit)
+    return whole
+
+
+def _add_neighbours(context: Sequence[Found], pages: Mapping[str, Sequence[Found]], limit: int) -> list[Found]:
+    """The context with the passages before and after the first hit that its own section was cut into, as far as fit."""
+    if not context:
+        return []
+    first, *others = context
+    page = pages.get(first.document, ())
+    section = {chunk.position: chunk for chunk in page if chunk.heading == first.heading and not chunk.is_overview}
+    present = {(hit.document, hit.position) for hit in others}
+    costs = {at: 0 if (chunk.document, at) in present else count_words(chunk.text) for at, chunk in section.items()}
+    room, low, high = limit - _count(context), first.position, first.position
+    while near := [at for at in (high + 1, low - 1) if costs.get(at, room + 1) <= room]:
+        room -= costs[near[0]]
+        low, high = min(low, near[0]), max(high, near[0])
+    around = [first if at == first.position else section[at] for at in range(low, high + 1)]
+    return [*around, *(hit for hit in others if not (hit.document == first.document and low <= hit.position <= high))]
+
+
+def _count(passages: Iterable[ContextPassage]) -> int:
+    return sum(count_words(passage.text) for passage in passages)
