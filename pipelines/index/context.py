@@ -56,26 +56,38 @@ def assemble_context(
 ) -> list[Found]:
     """The context for a question from its hits, best first; `pages` are the chunks of the documents of the hits.
 
-    A question is about a page as a whole where the page's overview outranks its passages, or where all hits are of one
-    page and the question names the heading of none. It gets that page in the order of the document if it fits in
-    `words`, else its overview, for which hits of the lowest rank give way. Other questions get their hits, and what the
-    section of the first one continues with. Chunks that are `required` do not give way.
+    A question is about a page as a whole where the page's overview outranks its passages, or where most hits are of the
+    page of the first one and the question names the heading of none of these. It gets that page in the order of the
+    document if it fits in `words`, else its overview, for which hits of the lowest rank give way. Other questions get
+    their hits, and what the section of the first one continues with. Chunks that are `required` do not give way.
     """
     limit = max(words, _count(hit for hit in hits if not hit.is_overview))
-    hits = _with_overview(question, hits, pages)
-    context = _drop_lowest(hits, limit, required)
-    for overview in [hit for hit in context if hit.is_overview]:
-        whole = _with_page(context, overview, pages.get(overview.document, ()))
+    whole_pages = _pages_asked_about(question, hits)
+    if not whole_pages:
+        return _add_neighbours(hits, pages, limit)
+    context = _with_overviews(hits, whole_pages, pages)
+    for document in whole_pages:
+        whole = _with_page(context, document, pages.get(document, ()))
         context = whole if _count(whole) <= limit else context
-    return context if any(hit.is_overview for hit in hits) else _add_neighbours(context, pages, limit)
+    return _drop_lowest(context, limit, required)
 
 
-def _with_overview(question: str, hits: Sequence[Found], pages: Mapping[str, Sequence[Found]]) -> list[Found]:
-    """The hits, below the overview of their page where all are of one and none is of a section that is named."""
-    documents = {hit.document for hit in hits}
-    if len(hits) < 2 or len(documents) > 1 or any(hit.is_overview or _is_named(question, hit) for hit in hits):
-        return [*hits]
-    return [*(chunk for chunk in pages.get(*documents, ()) if chunk.is_overview), *hits]
+def _pages_asked_about(question: str, hits: Sequence[ContextPassage]) -> list[str]:
+    """The documents that a question is about as a whole, best first."""
+    by_overview = [hit.document for hit in hits if hit.is_overview]
+    of_first = [hit for hit in hits if hit.document == hits[0].document]
+    is_most = len(hits) > 1 and 2 * len(of_first) > len(hits)
+    if not by_overview and is_most and not any(_is_named(question, hit) for hit in of_first):
+        return [hits[0].document]
+    return by_overview
+
+
+def _with_overviews(
+    hits: Sequence[Found], documents: Sequence[str], pages: Mapping[str, Sequence[Found]]
+) -> list[Found]:
+    """The hits, and the overviews of `documents` that are not among them, before all others."""
+    missing = [name for name in documents if not any(hit.is_overview and hit.document == name for hit in hits)]
+    return [*(chunk for name in missing for chunk in pages.get(name, ()) if chunk.is_overview), *hits]
 
 
 def _is_named(question: str, hit: ContextPassage) -> bool:
@@ -99,15 +111,12 @@ def _drop_lowest(hits: Sequence[Found], limit: int, required: Collection[Key]) -
     return kept
 
 
-def _with_page(context: Sequence[Found], overview: Found, page: Sequence[Found]) -> list[Found]:
-    """The context with the passages of a page, in order, in the place of its overview and of its hits."""
-    whole: list[Found] = []
-    for hit in context:
-        if hit is overview:
-            whole += [chunk for chunk in page if not chunk.is_overview]
-        elif hit.document != overview.document:
-            whole.append(hit)
-    return whole
+def _with_page(context: Sequence[Found], document: str, page: Sequence[Found]) -> list[Found]:
+    """The context with the passages of a page, in order, in the place of the first of its hits and instead of all."""
+    at = next((at for at, hit in enumerate(context) if hit.document == document), len(context))
+    passages = [chunk for chunk in page if not chunk.is_overview]
+    others = [hit for hit in context[at:] if hit.document != document]
+    return [*context[:at], *passages, *others] if passages else [*context]
 
 
 def _add_neighbours(context: Sequence[Found], pages: Mapping[str, Sequence[Found]], limit: int) -> list[Found]:

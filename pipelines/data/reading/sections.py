@@ -62,17 +62,19 @@ class Piece:
 
 
 def cut_text(name: str, text: str, max_words: int) -> Iterator[Piece]:
-    """The pieces of a document's text, in order, then its overview if there are several; of `name` only the ending
-    matters.
+    """The pieces of a document's text, in order; of `name` only the ending matters.
+
+    The overview comes last, of a document of several sections that is longer than a piece may be: a shorter one is read
+    as a whole.
     """
     sections = list(split_sections(name, text))
-    count = 0
+    words = 0
     for section in sections:
         heading = " > ".join(section.path)
         for body in _split_body(section.body, max_words):
-            count += 1
+            words += count_words(heading) + count_words(body)
             yield Piece(heading, body)
-    if count > 1 and (outline := outline_sections(sections, max_words)):
+    if words > max_words and (outline := outline_sections(sections, max_words)):
         yield Piece(outline.title, "\n".join(outline.lines), is_overview=True)
 
 
