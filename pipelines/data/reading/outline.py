@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from itertools import chain, pairwise
+from itertools import chain, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ DETAIL_WORDS, ROW_WORDS = 12, 3
 CHARACTERS = 200
 GAP = "…"
 _TABLE_RULE_SIGNS = frozenset(" \t:-|")
-_ITEM = re.compile(r"^[\s>]*(?:[-*+•]|\d{1,3}[.)])\s+")
+_BULLET = re.compile(r"^[\s>]*[-*+•]\s+")
+# Only at the start of a paragraph, or after such an item: a re-wrap may bring a number to the start of any line.
+_NUMBERED = re.compile(r"^[\s>]*\d{1,3}[.)]\s+")
 
 
 class Kind(IntEnum):
@@ -80,14 +82,15 @@ def outline_sections(sections: Sequence[Section], max_words: int) -> Outline | N
     entries = list(chain.from_iterable(_section_entries(section, title) for section in sections))
     if sum(bool(entry.label) for entry in entries if entry.kind is Kind.HEADING) < 2:
         entries = list(chain.from_iterable(_section_entries(section, title, with_items=True) for section in sections))
-    if len(entries) < 2:
-        return None
-    limit = max(1, max_words - count_words(title))
+    limit = max_words - count_words(title)
+    shortest: list[str] = []
     for shown, details in _attempts(_mark_repeated(entries)):
         lines = _lines(shown, details)
-        if sum(map(count_words, lines)) <= limit:
-            return Outline(title, tuple(lines)) if len(lines) > 1 else None
-    return Outline(title, tuple(_keep_ends(lines, limit)))
+        if len(lines) > 1 and sum(map(count_words, lines)) <= limit:
+            return Outline(title, tuple(lines))
+        shortest = lines if len(lines) > 1 else shortest
+    ends = _keep_ends(shortest, limit)
+    return Outline(title, tuple(ends)) if len(ends) > 1 else None
 
 
 def _attempts(entries: Sequence[Entry]) -> Iterator[tuple[Sequence[Entry], int]]:
@@ -108,7 +111,7 @@ def _lines(entries: Sequence[Entry], words: int) -> list[str]:
     """The lines of entries; a heading whose detail is the row that follows has none."""
     lines = [
         entry.label if below and below.kind is not Kind.HEADING and entry.detail == below.text else entry.line(words)
-        for entry, below in zip(entries, [*entries[1:], None], strict=True)
+        for entry, below in zip_longest(entries, entries[1:])
     ]
     return [line for line in lines if line]
 
@@ -117,14 +120,14 @@ def _keep_ends(lines: Sequence[str], limit: int) -> list[str]:
     """The first and the last lines within `limit` words: a list is often sorted, so its extremes are at its ends."""
     first: list[str] = []
     last: list[str] = []
-    words = 1
+    words = count_words(GAP)
     for at in range(len(lines)):
-        line = lines[at // 2] if at % 2 == 0 else lines[-1 - at // 2]
+        side, line = (first, lines[at // 2]) if at % 2 == 0 else (last, lines[-1 - at // 2])
         words += count_words(line)
         if words > limit:
             break
-        (first if at % 2 == 0 else last).append(line)
-    return [*first, GAP, *reversed(last)]
+        side.append(line)
+    return [*first, GAP, *reversed(last)] if first else []
 
 
 def _title(sections: Iterable[Section]) -> str:
@@ -172,16 +175,19 @@ def _parts(body: str) -> Iterator[Part]:
     """The parts of a section that have a letter or a digit, without the headers of its tables."""
     lines = body.split("\n")
     gathered: list[str] = []
-    is_item = False
+    is_item = is_numbered = in_table = False
     for line, below in pairwise([*lines, ""]):
         is_header = "|" in line and is_table_rule(below)
-        item, row = _ITEM.match(line), line.lstrip().startswith("|")
-        if item or row or is_header or not line.strip():
+        in_table = bool(line.strip()) and (in_table or is_header)
+        is_row = (in_table and "|" in line) or line.lstrip().startswith("|")
+        number = _NUMBERED.match(line) if is_numbered or not gathered else None
+        item = None if is_row else _BULLET.match(line) or number
+        if item or is_row or not line.strip():
             yield from _part(gathered, is_item)
-            gathered, is_item = [], bool(item)
-        if row and not is_header:
+            gathered, is_item, is_numbered = [], bool(item), bool(number)
+        if is_row and not is_header:
             yield from _row(line)
-        elif not row and not is_header:
+        elif not is_row:
             gathered.append(line[item.end() :] if item else line)
     yield from _part(gathered, is_item)
 

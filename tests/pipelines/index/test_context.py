@@ -1,0 +1,112 @@
+"""Tests of the context of a prompt: whole pages, overviews, the rest of a cut section, and the bound in words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ragtide.pipelines.data.reading.outline import count_words
+from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.index.context import assemble_context, take_hits
+from ragtide.pipelines.params import ChunkParams
+from ragtide.pipelines.records.data import OVERVIEW, Chunk
+from tests.factories import document
+
+FILLER = "It is a boiler among boilers. " * 20
+NEWEST = "Which line of Boiler is the newest?"
+
+
+def page(name: str, lines: int, filler: str = "") -> list[Chunk]:
+    """The chunks of a page with so many lines, without an overview where it is short."""
+    sections = "\n\n".join(f"## {name} {n}\n\n- Released: 20{n}-01-01\n\n{filler}" for n in range(10, 10 + lines))
+    return chunk_document(document(f"{name}.md", f"# {name}\n\n{sections}\n"), ChunkParams())
+
+
+def keys(chunks: list[Chunk]) -> list[tuple[str, int]]:
+    return [(chunk.document.removesuffix(".md"), chunk.position) for chunk in chunks]
+
+
+def context(question: str, hits: list[Chunk], *pages: list[Chunk], words: int = 480) -> list[tuple[str, int]]:
+    by_document = {chunks[0].document: chunks for chunks in pages}
+    return keys(assemble_context(question, hits, by_document, words))
+
+
+def test_a_short_page_most_hits_are_of_is_given_whole_and_in_order() -> None:
+    boiler, pump = page("Boiler", 8), page("Pump", 8)
+    found = context(NEWEST, [boiler[5], pump[1], boiler[2]], boiler, pump)
+    assert found == [*(("Boiler", at) for at in range(8)), ("Pump", 1)]
+
+
+def test_a_long_page_is_given_by_its_overview_before_the_hits() -> None:
+    boiler = page("Boiler", 20, FILLER)
+    found = context(NEWEST, [boiler[5], boiler[2], boiler[9]], boiler, words=600)
+    assert found == [("Boiler", OVERVIEW), *keys([boiler[5], boiler[2], boiler[9]])]
+
+
+def test_hits_of_the_lowest_rank_give_way_to_an_overview() -> None:
+    boiler = page("Boiler", 20, FILLER)
+    hits = [boiler[5], boiler[2], boiler[9]]
+    words = sum(count_words(hit.text) for hit in hits)
+    assert context(NEWEST, hits, boiler, words=words) == [("Boiler", OVERVIEW), *keys(hits[:2])]
+    kept = assemble_context(NEWEST, hits, {"Boiler.md": boiler}, words, {boiler[9].key})
+    assert keys(kept) == [("Boiler", OVERVIEW), *keys([boiler[5], boiler[9]])]
+
+
+@pytest.mark.parametrize("question", ["When was Boiler 15 released?", "Is boiler 15 newer than the others?"])
+def test_a_question_that_names_a_heading_gets_its_hits(question: str) -> None:
+    for boiler in (page("Boiler", 8), page("Boiler", 20, FILLER)):
+        hits = [chunk for chunk in boiler if chunk.heading == "Boiler > Boiler 15"] + boiler[1:3]
+        assert context(question, hits, boiler) == keys(hits)
+
+
+def test_hits_of_several_pages_stay_as_they_are() -> None:
+    pages = [page(name, 8) for name in ("Boiler", "Pump", "Tank")]
+    hits = [chunks[2] for chunks in pages]
+    assert context("Which line is the newest?", hits, *pages) == keys(hits)
+
+
+def test_an_overview_that_outranks_its_page_brings_the_page_if_it_fits() -> None:
+    short, long = page("Boiler", 30, "It is a boiler."), page("Pump", 20, FILLER)
+    hits = [short[0], long[3], short[7]]
+    assert short[0].is_overview
+    assert context("Newest?", hits, short, long, words=480) == [*keys(short[1:]), ("Pump", long[3].position)]
+    assert context("Newest?", hits, short, long, words=300) == keys(hits)
+
+
+def test_the_section_that_the_first_hit_is_part_of_is_completed() -> None:
+    text = "# Top\n\n## Long\n\n" + "\n\n".join(f"Part {n}: {'word ' * 90}" for n in range(5)) + "\n\n## Other\n\nx"
+    chunks = [chunk for chunk in chunk_document(document("Top.md", text), ChunkParams()) if not chunk.is_overview]
+    pages = {"Top.md": chunks}
+    assert keys(assemble_context("What is long?", [chunks[2]], pages, 300)) == [("Top", 2), ("Top", 3), ("Top", 4)]
+    assert keys(assemble_context("What is long?", [chunks[4], chunks[5]], pages, 200)) == [
+        ("Top", 3),
+        ("Top", 4),
+        ("Top", 5),
+    ]
+    assert keys(assemble_context("What is long?", [chunks[2]], pages, 92)) == [("Top", 2)]
+
+
+def test_without_hits_there_is_no_context() -> None:
+    assert assemble_context(NEWEST, [], {}, 480) == []
+
+
+def test_overviews_that_a_passage_of_their_page_outranks_are_no_hits() -> None:
+    boiler, pump = page("Boiler", 20, FILLER), page("Pump", 20, FILLER)
+    ranked = [boiler[3], boiler[0], pump[0], boiler[4], pump[2], pump[3]]
+    assert take_hits(ranked, 3) == [boiler[3], pump[0], boiler[4], pump[2]]
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.data())
+def test_a_context_is_bounded_in_words_and_repeats_nothing(data: st.DataObject) -> None:
+    boiler, pump = page("Boiler", data.draw(st.integers(1, 30)), FILLER), page("Pump", data.draw(st.integers(1, 30)))
+    ranked = data.draw(st.permutations([*boiler, *pump]))
+    top_k, words = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 900))
+    hits = take_hits(ranked, top_k)
+    question = data.draw(st.sampled_from([NEWEST, "When was Boiler 12 released?", ""]))
+    found = assemble_context(question, hits, {"Boiler.md": boiler, "Pump.md": pump}, words)
+    asked = sum(count_words(hit.text) for hit in hits if not hit.is_overview)
+    assert sum(count_words(chunk.text) for chunk in found) <= max(words, asked) or len(found) == 1
+    assert len({chunk.key for chunk in found}) == len(found)
+    assert found
