@@ -57,12 +57,13 @@ def assemble_context(
     """The context for a question from its hits, best first; `pages` are the chunks of the documents of the hits.
 
     A question is about a page as a whole where the page's overview outranks its passages, or where most hits are of the
-    page of the first one and the question names the heading of none of these. It gets that page in the order of the
-    document if it fits in `words`, else its overview, for which hits of the lowest rank give way. Other questions get
-    their hits, and what the section of the first one continues with. Chunks that are `required` do not give way.
+    page of the first one, unless it names the heading of one of these. It gets that page in the order of the document
+    if it fits in `words`, else its overview, for which hits of the lowest rank give way. Other questions get their
+    hits, and what the section of the first one continues with. Chunks that are `required` do not give way.
     """
     limit = max(words, _count(hit for hit in hits if not hit.is_overview))
-    whole_pages = _pages_asked_about(question, hits)
+    whole_pages = _pages_asked_about(question, hits, pages)
+    hits = [hit for hit in hits if not hit.is_overview or hit.document in whole_pages]
     if not whole_pages:
         return _add_neighbours(hits, pages, limit)
     context = _with_overviews(hits, whole_pages, pages)
@@ -72,14 +73,25 @@ def assemble_context(
     return _drop_lowest(context, limit, required)
 
 
-def _pages_asked_about(question: str, hits: Sequence[ContextPassage]) -> list[str]:
+def _pages_asked_about(
+    question: str, hits: Sequence[ContextPassage], pages: Mapping[str, Sequence[ContextPassage]]
+) -> list[str]:
     """The documents that a question is about as a whole, best first."""
-    by_overview = [hit.document for hit in hits if hit.is_overview]
-    of_first = [hit for hit in hits if hit.document == hits[0].document]
-    is_most = len(hits) > 1 and 2 * len(of_first) > len(hits)
-    if not by_overview and is_most and not any(_is_named(question, hit) for hit in of_first):
-        return [hits[0].document]
-    return by_overview
+    candidates = [hit.document for hit in hits if hit.is_overview]
+    of_first = sum(hit.document == hits[0].document for hit in hits)
+    if not candidates and len(hits) > 1 and 2 * of_first > len(hits):
+        candidates = [hits[0].document]
+    return [name for name in candidates if not _names_section(question, name, hits, pages.get(name, ()))]
+
+
+def _names_section(
+    question: str, document: str, hits: Sequence[ContextPassage], page: Sequence[ContextPassage]
+) -> bool:
+    """Whether a question has every word of the heading of one of a document's hits; the document's title is none."""
+    headings = {hit.heading for hit in hits if hit.document == document and hit.heading and not hit.is_overview}
+    titles = {chunk.heading.split(" > ", 1)[0] for chunk in page if chunk.heading and not chunk.is_overview}
+    named = (heading for heading in headings if " > " in heading or len(titles) > 1)
+    return any(_is_in(heading.rpartition(" > ")[2], question.casefold()) for heading in named)
 
 
 def _with_overviews(
@@ -90,14 +102,10 @@ def _with_overviews(
     return [*(chunk for name in missing for chunk in pages.get(name, ()) if chunk.is_overview), *hits]
 
 
-def _is_named(question: str, hit: ContextPassage) -> bool:
-    """Whether a question has every word of the heading of a passage that stands below another heading."""
-    _, below, last = hit.heading.rpartition(" > ")
-    return bool(below) and _word_set(last) <= _word_set(question)
-
-
-def _word_set(text: str) -> set[str]:
-    return {word.casefold() for word in _WORD.findall(text)}
+def _is_in(heading: str, question: str) -> bool:
+    """Whether a question has every word of a heading; scripts without blanks have it anywhere."""
+    words, asked = set(_WORD.findall(heading.casefold())), set(_WORD.findall(question))
+    return bool(words) and all(word in asked or (not word.isascii() and word in question) for word in words)
 
 
 def _drop_lowest(hits: Sequence[Found], limit: int, required: Collection[Key]) -> list[Found]:

@@ -60,6 +60,30 @@ def test_a_question_that_names_a_heading_gets_its_hits(question: str) -> None:
         assert context(question, hits, boiler) == keys(hits)
 
 
+def test_a_named_heading_outweighs_the_rank_of_the_overview() -> None:
+    boiler = page("Boiler", 20, FILLER)
+    hits = [boiler[0], *(chunk for chunk in boiler if chunk.heading == "Boiler > Boiler 15"), boiler[1]]
+    assert context("When was Boiler 15 released?", hits, boiler) == keys(hits[1:])
+    assert context(NEWEST, hits, boiler)[0] == ("Boiler", OVERVIEW)
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "is_whole"),
+    [
+        ("# Setup\n\nintro\n\n## Disks\n\nx\n\n## Network\n\ny", "What does the setup need?", True),
+        ("# Setup\n\nintro\n\n## Disks\n\nx\n\n## Network\n\ny", "Which disks does the setup need?", False),
+        ("# Disks\n\nx\n\n# Network\n\ny\n\n# Power\n\nz", "Which disks are needed?", False),
+        ("# 手册\n\n## 安装\n\nx\n\n## 网络\n\ny\n\n## 电源\n\nz", "如何安装这个程序？", False),
+        ("# 手册\n\n## 安装\n\nx\n\n## 网络\n\ny\n\n## 电源\n\nz", "这个程序需要什么？", True),
+        ("# Setup\n\n## ***\n\nx\n\n## ---\n\ny\n\n## Power\n\nz", "What is needed?", True),
+    ],
+)
+def test_the_title_of_a_page_is_no_section(text: str, question: str, is_whole: bool) -> None:
+    chunks = chunk_document(document("page.md", text), ChunkParams())
+    assert len(chunks) == 3
+    assert (len(context(question, chunks[:2], chunks)) == 3) is is_whole
+
+
 def test_hits_of_several_pages_stay_as_they_are() -> None:
     pages = [page(name, 8) for name in ("Boiler", "Pump", "Tank")]
     hits = [chunks[2] for chunks in pages]
