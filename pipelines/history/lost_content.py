@@ -65,9 +65,11 @@ def find_emptied(before: Mapping[str, Sequence[Chunk]], after: Mapping[str, Sequ
 
 
 def count_lost_rows(before: Iterable[Chunk], after: Mapping[str, Sequence[Chunk]]) -> int:
-    """The live passages whose text is in none of the changed documents."""
+    """The live rows whose text is in none of the changed documents; an overview is lost only with a passage."""
     present = {chunk.digest for chunks in after.values() for chunk in chunks}
-    return sum(chunk.digest not in present for chunk in before if not chunk.is_overview)
+    lost = [chunk for chunk in before if chunk.digest not in present]
+    documents = {chunk.document for chunk in lost if not chunk.is_overview}
+    return sum(chunk.document in documents for chunk in lost)
 
 
 def _words(chunks: Sequence[Chunk]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Context of a prompt: the passages that a search found, with what of their pages belongs to them.
+"""Context of a prompt: the passages that a search returns, a whole page, or the overview of one.
 
 One place decides it, so that evidence, proof, training samples and serving give a model the same. The words of a
 context are bounded by those of as many full passages as a search returns.
@@ -28,32 +28,32 @@ class ContextPassage(Protocol):
     def is_overview(self) -> bool: ...
 
 
-Found = TypeVar("Found", bound=ContextPassage)
+PassageT = TypeVar("PassageT", bound=ContextPassage)
 Key = tuple[str, int]
 _WORD = re.compile(r"\w+(?:[.\-]\w+)*")
 
 
-def take_hits(ranked: Sequence[Found], top_k: int) -> list[Found]:
+def take_hits(ranked: Sequence[PassageT], top_k: int) -> list[PassageT]:
     """The first `top_k` passages, and the overviews that outrank every passage of their page among them."""
-    hits: list[Found] = []
+    hits: list[PassageT] = []
     passages, seen = 0, set()
-    for found in ranked:
+    for passage in ranked:
         if passages == top_k:
             break
-        if not (found.is_overview and found.document in seen):
-            hits.append(found)
-        passages += not found.is_overview
-        seen.add(found.document)
+        if not (passage.is_overview and passage.document in seen):
+            hits.append(passage)
+        passages += not passage.is_overview
+        seen.add(passage.document)
     return hits
 
 
 def assemble_context(
     question: str,
-    hits: Sequence[Found],
-    pages: Mapping[str, Sequence[Found]],
+    hits: Sequence[PassageT],
+    pages: Mapping[str, Sequence[PassageT]],
     words: int,
     required: Collection[Key] = (),
-) -> list[Found]:
+) -> list[PassageT]:
     """The context for a question from its hits, best first; `pages` are the chunks of the documents of the hits.
 
     A question is about a page as a whole where the page's overview outranks its passages, or where most hits are of the
@@ -95,8 +95,8 @@ def _names_section(
 
 
 def _with_overviews(
-    hits: Sequence[Found], documents: Sequence[str], pages: Mapping[str, Sequence[Found]]
-) -> list[Found]:
+    hits: Sequence[PassageT], documents: Sequence[str], pages: Mapping[str, Sequence[PassageT]]
+) -> list[PassageT]:
     """The hits, and the overviews of `documents` that are not among them, before all others."""
     missing = [name for name in documents if not any(hit.is_overview and hit.document == name for hit in hits)]
     return [*(chunk for name in missing for chunk in pages.get(name, ()) if chunk.is_overview), *hits]
@@ -108,7 +108,7 @@ def _is_in(heading: str, question: str) -> bool:
     return bool(words) and all(word in asked or (not word.isascii() and word in question) for word in words)
 
 
-def _drop_lowest(hits: Sequence[Found], limit: int, required: Collection[Key]) -> list[Found]:
+def _drop_lowest(hits: Sequence[PassageT], limit: int, required: Collection[Key]) -> list[PassageT]:
     """The hits without the last ones that are too many for `limit` words; the first one stays."""
     kept = [*hits]
     for hit in reversed(hits[1:]):
@@ -119,7 +119,7 @@ def _drop_lowest(hits: Sequence[Found], limit: int, required: Collection[Key]) -
     return kept
 
 
-def _with_page(context: Sequence[Found], document: str, page: Sequence[Found]) -> list[Found]:
+def _with_page(context: Sequence[PassageT], document: str, page: Sequence[PassageT]) -> list[PassageT]:
     """The context with the passages of a page, in order, in the place of the first of its hits and instead of all."""
     at = next((at for at, hit in enumerate(context) if hit.document == document), len(context))
     passages = [chunk for chunk in page if not chunk.is_overview]
@@ -127,7 +127,7 @@ def _with_page(context: Sequence[Found], document: str, page: Sequence[Found]) -
     return [*context[:at], *passages, *others] if passages else [*context]
 
 
-def _add_neighbours(context: Sequence[Found], pages: Mapping[str, Sequence[Found]], limit: int) -> list[Found]:
+def _add_neighbours(context: Sequence[PassageT], pages: Mapping[str, Sequence[PassageT]], limit: int) -> list[PassageT]:
     """The context with the passages before and after the first hit that its own section was cut into, as far as fit."""
     if not context:
         return []
