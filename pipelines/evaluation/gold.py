@@ -15,7 +15,7 @@ from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.data.stated import is_closed_answer, states_answer
 from ragtide.pipelines.data.text import holds_answer
 from ragtide.pipelines.evaluation.scoring import supports_answer
-from ragtide.pipelines.index.context import assemble_context
+from ragtide.pipelines.index.context import ContextSize, assemble_context
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import Chunk
 from ragtide.pipelines.records.evaluation import GoldenQuestion
@@ -91,7 +91,10 @@ def gold_context(
     shown = required | {chunk.key for chunk in others}
     hits = [chunk for chunk in nearest[:passages] if chunk.key in shown]
     hits += [chunk for chunk in needed if chunk not in hits]
-    context = assemble_context(question.question, hits, knowledge.chunks_by_document, passages * max_words, required)
+    size = ContextSize(max(passages, len(hits)), max_words)
+    context = assemble_context(
+        question.question, hits, lambda name: knowledge.chunks_by_document.get(name, ()), size, required
+    )
     return [chunk.text for chunk in context]
 
 

@@ -7,7 +7,9 @@ context are bounded by those of as many full passages as a search returns.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from ragtide.pipelines.data.reading.outline import count_words
@@ -33,73 +35,66 @@ Key = tuple[str, int]
 _WORD = re.compile(r"\w+(?:[.\-]\w+)*")
 
 
-def take_hits(ranked: Sequence[PassageT], top_k: int) -> list[PassageT]:
-    """The first `top_k` passages, and the overviews that outrank every passage of their page among them."""
-    hits: list[PassageT] = []
-    passages, seen = 0, set()
-    for passage in ranked:
-        if passages == top_k:
-            break
-        if not (passage.is_overview and passage.document in seen):
-            hits.append(passage)
-        passages += not passage.is_overview
-        seen.add(passage.document)
-    return hits
+@dataclass(frozen=True)
+class ContextSize:
+    """How much a context has: `top_k` hits, and no more words than as many passages of `max_words`."""
+
+    top_k: int
+    max_words: int
 
 
 def assemble_context(
     question: str,
-    hits: Sequence[PassageT],
-    pages: Mapping[str, Sequence[PassageT]],
-    words: int,
+    ranked: Sequence[PassageT],
+    read_page: Callable[[str], Sequence[PassageT]],
+    size: ContextSize,
     required: Collection[Key] = (),
 ) -> list[PassageT]:
-    """The context for a question from its hits, best first; `pages` are the chunks of the documents of the hits.
+    """The context for a question from what a search ranks first; `read_page` returns the chunks of a document in order.
 
-    A question is about a page as a whole where the page's overview outranks its passages, or where most hits are of the
-    page of the first one, unless it names the heading of one of these. It gets that page in the order of the document
-    if it fits in `words`, else its overview, for which hits of the lowest rank give way. Other questions get their
-    hits, and what the section of the first one continues with. Chunks that are `required` do not give way.
+    The hits are the first `top_k` passages. A question about a page as a whole gets that page in the order of the
+    document if it fits, else its overview, for which hits of the lowest rank give way. Other questions get their hits,
+    and what the section of the first one continues with. Chunks that are `required` do not give way.
     """
-    limit = max(words, _count(hit for hit in hits if not hit.is_overview))
-    whole_pages = _pages_asked_about(question, hits, pages)
-    hits = [hit for hit in hits if not hit.is_overview or hit.document in whole_pages]
-    if not whole_pages:
-        return _add_neighbours(hits, pages, limit)
-    context = _with_overviews(hits, whole_pages, pages)
-    for document in whole_pages:
-        whole = _with_page(context, document, pages.get(document, ()))
-        context = whole if _count(whole) <= limit else context
-    return _drop_lowest(context, limit, required)
+    hits = [passage for passage in ranked if not passage.is_overview][: size.top_k]
+    limit = max(size.top_k * size.max_words, _count(hits))
+    document = _page_asked_about(ranked, hits)
+    page = read_page(document or hits[0].document) if document or hits else ()
+    if document is None or _names_section(question, document, hits, page):
+        return _add_neighbours(hits, page, limit)
+    overview = [chunk for chunk in page if chunk.is_overview]
+    whole = _with_page([*overview, *hits], document, page)
+    return whole if _count(whole) <= limit else _drop_lowest([*overview, *hits], limit, required)
 
 
-def _pages_asked_about(
-    question: str, hits: Sequence[ContextPassage], pages: Mapping[str, Sequence[ContextPassage]]
-) -> list[str]:
-    """The documents that a question is about as a whole, best first."""
-    candidates = [hit.document for hit in hits if hit.is_overview]
-    of_first = sum(hit.document == hits[0].document for hit in hits)
-    if not candidates and len(hits) > 1 and 2 * of_first > len(hits):
-        candidates = [hits[0].document]
-    return [name for name in candidates if not _names_section(question, name, hits, pages.get(name, ()))]
+def _page_asked_about(ranked: Sequence[ContextPassage], hits: Sequence[ContextPassage]) -> str | None:
+    """The document that a question may be about as a whole.
+
+    It is the one that at least half of the ranked rows are of, or the first whose overview outranks its passages and
+    the last of the hits.
+    """
+    rows = Counter(passage.document for passage in ranked)
+    for document, count in rows.most_common(1):
+        if len(ranked) > 1 and 2 * count >= len(ranked):
+            return document
+    seen: set[str] = set()
+    for passage in ranked:
+        if passage.is_overview and passage.document not in seen:
+            return passage.document
+        if hits and passage is hits[-1]:
+            break
+        seen.add(passage.document)
+    return None
 
 
 def _names_section(
     question: str, document: str, hits: Sequence[ContextPassage], page: Sequence[ContextPassage]
 ) -> bool:
     """Whether a question has every word of the heading of one of a document's hits; the document's title is none."""
-    headings = {hit.heading for hit in hits if hit.document == document and hit.heading and not hit.is_overview}
+    headings = {hit.heading for hit in hits if hit.document == document and hit.heading}
     titles = {chunk.heading.split(" > ", 1)[0] for chunk in page if chunk.heading and not chunk.is_overview}
     named = (heading for heading in headings if " > " in heading or len(titles) > 1)
     return any(_is_in(heading.rpartition(" > ")[2], question.casefold()) for heading in named)
-
-
-def _with_overviews(
-    hits: Sequence[PassageT], documents: Sequence[str], pages: Mapping[str, Sequence[PassageT]]
-) -> list[PassageT]:
-    """The hits, and the overviews of `documents` that are not among them, before all others."""
-    missing = [name for name in documents if not any(hit.is_overview and hit.document == name for hit in hits)]
-    return [*(chunk for name in missing for chunk in pages.get(name, ()) if chunk.is_overview), *hits]
 
 
 def _is_in(heading: str, question: str) -> bool:
@@ -127,13 +122,13 @@ def _with_page(context: Sequence[PassageT], document: str, page: Sequence[Passag
     return [*context[:at], *passages, *others] if passages else [*context]
 
 
-def _add_neighbours(context: Sequence[PassageT], pages: Mapping[str, Sequence[PassageT]], limit: int) -> list[PassageT]:
+def _add_neighbours(context: Sequence[PassageT], page: Sequence[PassageT], limit: int) -> list[PassageT]:
     """The context with the passages before and after the first hit that its own section was cut into, as far as fit."""
     if not context:
         return []
     first, *others = context
-    page = pages.get(first.document, ())
-    section = {chunk.position: chunk for chunk in page if chunk.heading == first.heading and not chunk.is_overview}
+    own = (chunk for chunk in page if (chunk.document, chunk.heading) == (first.document, first.heading))
+    section = {chunk.position: chunk for chunk in own if not chunk.is_overview}
     present = {(hit.document, hit.position) for hit in others}
     costs = {at: 0 if (chunk.document, at) in present else count_words(chunk.text) for at, chunk in section.items()}
     room, low, high = limit - _count(context), first.position, first.position

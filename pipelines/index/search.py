@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lancedb.query import MatchQuery
 
-from ragtide.pipelines.index.context import assemble_context, take_hits
+from ragtide.pipelines.index.context import ContextSize, assemble_context
 from ragtide.pipelines.index.lance_errors import translate_lance_errors
 from ragtide.pipelines.index.rows import read_chunks
 from ragtide.pipelines.models.reranker import Reranker
@@ -28,7 +28,7 @@ RERANKED = 30
 REFINE = 10
 # Questions whose vectors are cached: a cycle asks hundreds, a service runs for months.
 KEPT_QUESTIONS = 10_000
-# Rows searched for each passage of a context: some are overviews that are not used.
+# Rows ranked for each hit of a context: they show which page a question is about.
 RANKED_FOR_EACH = 2
 Row = dict[str, Any]
 Scored = tuple[float, Row]
@@ -114,21 +114,17 @@ class Retriever:
         return [self._search(question, vectors.get(question), top_k, by) for question in questions]
 
     def contexts(self, questions: Sequence[str], top_k: int) -> list[list[Passage]]:
-        """For each question the passages of its prompt, from the first `top_k` that a search returns (context.py)."""
-        ranked = [take_hits(passages, top_k) for passages in self.search(questions, RANKED_FOR_EACH * top_k)]
-        words = top_k * self._settings.max_words
+        """For each question the passages of its prompt: the first `top_k` of a search, or a whole page (context.py)."""
+        rankings, size = self.search(questions, RANKED_FOR_EACH * top_k), ContextSize(top_k, self._settings.max_words)
         return [
-            assemble_context(question, hits, self._pages(hit.document for hit in hits), words)
-            for question, hits in zip(questions, ranked, strict=True)
+            assemble_context(question, ranked, self._page, size)
+            for question, ranked in zip(questions, rankings, strict=True)
         ]
 
-    def _pages(self, documents: Iterable[str]) -> dict[str, list[Passage]]:
-        """Document -> its overview and its passages, in order."""
-        pages: dict[str, list[Passage]] = {}
-        for chunk in read_chunks(self._table, set(documents)):
-            passage = Passage(**{name: getattr(chunk, name) for name in SHOWN}, score=0.0)
-            pages.setdefault(chunk.document, []).append(passage)
-        return pages
+    def _page(self, document: str) -> list[Passage]:
+        """The overview and the passages of a document, in order."""
+        chunks = read_chunks(self._table, [document])
+        return [Passage(**{name: getattr(chunk, name) for name in SHOWN}, score=0.0) for chunk in chunks]
 
     def nearest(self, questions: Sequence[str], count: int = 1) -> list[NearestPassage]:
         """Each question's vector, with its `count` nearest passages by vector; none in an empty index."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ragtide.pipelines.data.reading.outline import count_words
 from ragtide.pipelines.index.chunking import chunk_document
-from ragtide.pipelines.index.context import assemble_context, take_hits
+from ragtide.pipelines.index.context import ContextSize, assemble_context
 from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.records.data import OVERVIEW, Chunk
 from tests.factories import document
@@ -27,9 +27,22 @@ def keys(chunks: list[Chunk]) -> list[tuple[str, int]]:
     return [(chunk.document.removesuffix(".md"), chunk.position) for chunk in chunks]
 
 
-def context(question: str, hits: list[Chunk], *pages: list[Chunk], words: int = 480) -> list[tuple[str, int]]:
+def assembled(
+    question: str,
+    ranked: list[Chunk],
+    *pages: list[Chunk],
+    top_k: int = 3,
+    words: int = 480,
+    required: Chunk | None = None,
+) -> list[Chunk]:
+    """The context with at most `words`, a multiple of `top_k`, where the hits have no more."""
     by_document = {chunks[0].document: chunks for chunks in pages}
-    return keys(assemble_context(question, hits, by_document, words))
+    size = ContextSize(top_k, words // top_k)
+    return assemble_context(question, ranked, by_document.__getitem__, size, {required.key} if required else set())
+
+
+def context(question: str, ranked: list[Chunk], *pages: list[Chunk], **size: int) -> list[tuple[str, int]]:
+    return keys(assembled(question, ranked, *pages, **size))
 
 
 def test_a_short_page_most_hits_are_of_is_given_whole_and_in_order() -> None:
@@ -49,7 +62,7 @@ def test_hits_of_the_lowest_rank_give_way_to_an_overview() -> None:
     hits = [boiler[5], boiler[2], boiler[9]]
     words = sum(count_words(hit.text) for hit in hits)
     assert context(NEWEST, hits, boiler, words=words) == [("Boiler", OVERVIEW), *keys(hits[:2])]
-    kept = assemble_context(NEWEST, hits, {"Boiler.md": boiler}, words, {boiler[9].key})
+    kept = assembled(NEWEST, hits, boiler, words=words, required=boiler[9])
     assert keys(kept) == [("Boiler", OVERVIEW), *keys([boiler[5], boiler[9]])]
 
 
@@ -101,36 +114,39 @@ def test_an_overview_that_outranks_its_page_brings_the_page_if_it_fits() -> None
 def test_the_section_that_the_first_hit_is_part_of_is_completed() -> None:
     text = "# Top\n\n## Long\n\n" + "\n\n".join(f"Part {n}: {'word ' * 90}" for n in range(5)) + "\n\n## Other\n\nx"
     chunks = [chunk for chunk in chunk_document(document("Top.md", text), ChunkParams()) if not chunk.is_overview]
-    pages = {"Top.md": chunks}
-    assert keys(assemble_context("What is long?", [chunks[2]], pages, 300)) == [("Top", 2), ("Top", 3), ("Top", 4)]
-    assert keys(assemble_context("What is long?", [chunks[4], chunks[5]], pages, 200)) == [
-        ("Top", 3),
-        ("Top", 4),
-        ("Top", 5),
-    ]
-    assert keys(assemble_context("What is long?", [chunks[2]], pages, 92)) == [("Top", 2)]
+    assert context("What is long?", [chunks[2]], chunks, words=300) == [("Top", 2), ("Top", 3), ("Top", 4)]
+    assert context("Other?", [chunks[4], chunks[5]], chunks, words=201) == [("Top", 3), ("Top", 4), ("Top", 5)]
+    assert context("What is long?", [chunks[2]], chunks, words=92) == [("Top", 2)]
 
 
 def test_without_hits_there_is_no_context() -> None:
-    assert assemble_context(NEWEST, [], {}, 480) == []
+    assert context(NEWEST, []) == []
 
 
-def test_overviews_that_a_passage_of_their_page_outranks_are_no_hits() -> None:
-    boiler, pump = page("Boiler", 20, FILLER), page("Pump", 20, FILLER)
-    ranked = [boiler[3], boiler[0], pump[0], boiler[4], pump[2], pump[3]]
-    assert take_hits(ranked, 3) == [boiler[3], pump[0], boiler[4], pump[2]]
+def test_a_page_with_half_of_the_ranked_rows_is_what_a_question_is_about_though_few_are_hits() -> None:
+    boiler, others = page("Boiler", 20, FILLER), [page(name, 8) for name in ("Pump", "Tank", "Stove")]
+    ranked = [*(chunks[2] for chunks in others), boiler[2], boiler[3], boiler[4]]
+    assert context(NEWEST, ranked, boiler, *others) == [("Boiler", OVERVIEW), *keys(ranked[:3])]
+    assert context(NEWEST, ranked[:-1], boiler, *others) == keys(ranked[:3])
+
+
+def test_an_overview_that_a_passage_of_its_page_outranks_is_not_used() -> None:
+    boiler, pump, tank = (page(name, 20, FILLER) for name in ("Boiler", "Pump", "Tank"))
+    ranked = [pump[3], tank[4], pump[0], boiler[5], tank[5], boiler[6]]
+    assert context(NEWEST, ranked, boiler, pump, tank) == keys([pump[3], tank[4], boiler[5]])
+    first = [pump[0], pump[3], tank[4], boiler[5], tank[5], boiler[6]]
+    assert context(NEWEST, first, boiler, pump, tank, words=600) == keys([pump[0], pump[3], tank[4], boiler[5]])
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.data())
 def test_a_context_is_bounded_in_words_and_repeats_nothing(data: st.DataObject) -> None:
     boiler, pump = page("Boiler", data.draw(st.integers(1, 30)), FILLER), page("Pump", data.draw(st.integers(1, 30)))
-    ranked = data.draw(st.permutations([*boiler, *pump]))
-    top_k, words = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 900))
-    hits = take_hits(ranked, top_k)
+    top_k, words = data.draw(st.integers(1, 5)), data.draw(st.integers(0, 180))
+    ranked = data.draw(st.permutations([*boiler, *pump]))[: 2 * top_k]
     question = data.draw(st.sampled_from([NEWEST, "When was Boiler 12 released?", ""]))
-    found = assemble_context(question, hits, {"Boiler.md": boiler, "Pump.md": pump}, words)
-    asked = sum(count_words(hit.text) for hit in hits if not hit.is_overview)
-    assert sum(count_words(chunk.text) for chunk in found) <= max(words, asked) or len(found) == 1
-    assert len({chunk.key for chunk in found}) == len(found)
-    assert found
+    shown = assembled(question, ranked, boiler, pump, top_k=top_k, words=words * top_k)
+    asked = sum(count_words(chunk.text) for chunk in [hit for hit in ranked if not hit.is_overview][:top_k])
+    assert sum(count_words(chunk.text) for chunk in shown) <= max(words * top_k, asked) or len(shown) == 1
+    assert len({chunk.key for chunk in shown}) == len(shown)
+    assert shown
