@@ -548,16 +548,39 @@ def expected_points(world: World) -> Outcome:
 
 
 def whole_page_question(world: World) -> Outcome:
-    """The newest of many lines, which stand in more passages than a search returns."""
-    filler = "It is a boiler among boilers. " * 20
-    lines = "\n\n".join(f"## Boiler {n}\n\n- Released: 20{n}-01-01\n\n{filler}" for n in range(10, 30))
-    write(world.root / "data/kb/Boiler.md", f"# Boiler\n\n{lines}\n")
+    """The newest of many lines, which stand in more passages than a search returns: on long and short pages."""
+    pages = _pages_of_lines()
+    for name, text in pages.items():
+        write(world.root / f"data/kb/{name}", text)
     world.run_cycle()
-    question = "Which line of Boiler is the newest?"
-    passages = world.project.ask(question)[1].passages
-    context = " ".join(passage.text for passage in passages)
-    checks = {"every line is in the context": all(f"Boiler {n}" in context for n in range(10, 30))}
-    return Outcome("", "", f"{len(passages)} passages", checks)
+    checks, counts = {}, []
+    for name in pages:
+        product = Path(name).stem
+        passages = world.project.ask(f"Which line of {product} is the newest?")[1].passages
+        context = " ".join(passage.text for passage in passages)
+        checks[f"every line of {name} is in the context"] = all(f"{product} {n}" in context for n in range(10, 30))
+        checks[f"the context of {name} is bounded"] = len(context.split()) <= 3 * 170
+        counts.append(str(len(passages)))
+    passages = world.project.ask("When was Boiler 17 released?")[1].passages
+    checks["a question about one line gets its passages"] = not any(passage.is_overview for passage in passages)
+    return Outcome("", "", f"{', '.join(counts)} passages", checks)
+
+
+def _pages_of_lines() -> dict[str, str]:
+    """Pages of twenty lines: sections of one length and of many, a table, reStructuredText, and a short page."""
+    filler, lines = "It is a {0} among {0}s. ", range(10, 30)
+    released = "\n\n- Released: 20{}-01-01\n\n"
+    sections = {
+        name: "\n\n".join(f"## {name} {n}{released.format(n)}{count(n) * filler.format(name)}" for n in lines)
+        for name, count in (("Boiler", lambda _: 20), ("Kettle", lambda n: 5 * (n % 9)), ("Stove", lambda _: 0))
+    }
+    rows = "\n".join(f"| Heater {n} | 20{n}-01-01 | {6 * filler.format('heater')} |" for n in lines)
+    titles = "\n\n".join(f"Burner {n}\n=========\n\nReleased: 20{n}.\n\n{9 * filler.format('burner')}" for n in lines)
+    return {
+        **{f"{name}.md": f"# {name}\n\n{text}\n" for name, text in sections.items()},
+        "Heater.md": f"# Heater\n\n| Line | Released | Notes |\n|---|---|---|\n{rows}\n",
+        "Burner.rst": f"Burner\n######\n\n{titles}\n",
+    }
 
 
 SCENARIOS = (

@@ -29,7 +29,7 @@ from bench.streams import Step
 from bench.tables import markdown_table, provenance, put_table
 from ragtide.flows.environment import apply_offline_defaults
 from ragtide.flows.progress import progress_bars
-from ragtide.pipelines.evaluation.evaluator import gold_context, gold_digests
+from ragtide.pipelines.evaluation.gold import GoldPassages, gold_context
 from ragtide.pipelines.index.chunking import text_digest
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.generator import TransformersGenerator, render_prompt
@@ -143,14 +143,16 @@ def make_prompts(data: Path, work: Path) -> Prompts:
     index = Index(str(work / "index"), load_embedder(params.embed), params.chunk)
     built = index.refresh(corpus.knowledge.source, corpus.snapshot.id, progress_bars, rebuild=True)
     texts = [question.question for question in questions]
-    pairs = list(zip(questions, index.retriever(built.version).search(texts, params.index.top_k), strict=True))
+    pairs = list(zip(questions, index.retriever(built.version).contexts(texts, params.index.top_k), strict=True))
     retrieved = [question_prompt(question.question, [passage.text for passage in found]) for question, found in pairs]
     gold = [
-        question_prompt(question.question, gold_context(question, corpus.knowledge, params.index.top_k))
+        question_prompt(
+            question.question, gold_context(question, corpus.knowledge, params.index.top_k, params.chunk.max_words)
+        )
         for question, _ in pairs
     ]
     missed = [
-        gold_digests(question, corpus.knowledge).isdisjoint(text_digest(passage.text) for passage in found)
+        not GoldPassages.of(question, corpus.knowledge).are_in({text_digest(passage.text) for passage in found})
         for question, found in pairs
     ]
     return Prompts(retrieved, gold, missed)

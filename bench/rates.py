@@ -86,7 +86,7 @@ def measure(stream: Stream) -> Rates:
 def _prompts(retriever: Retriever, questions: Sequence[str], top_k: int) -> list[Prompt]:
     return [
         question_prompt(question, [passage.text for passage in passages])
-        for question, passages in zip(questions, retriever.search(questions, top_k), strict=True)
+        for question, passages in zip(questions, retriever.contexts(questions, top_k), strict=True)
     ]
 
 

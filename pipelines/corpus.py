@@ -169,7 +169,7 @@ def documents_from_chunks(chunks: Sequence[Chunk]) -> list[Document]:
     return [
         Document(
             id=name,
-            text="\n\n".join(chunk.text for chunk in of_document),
+            text="\n\n".join(chunk.text for chunk in of_document if not chunk.is_overview),
             digest=of_document[0].document_digest,
         )
         for name, of_document in InMemorySource.of(chunks).by_document.items()

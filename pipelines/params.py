@@ -77,7 +77,7 @@ class IndexParams(Block):
     """The LanceDB table and how it is searched."""
 
     uri: str | None = None  # None: .ragtide/lance; or s3://bucket/folder
-    top_k: Count = 3  # passages in the model's context
+    top_k: Count = 3  # passages searched for a context, which has at most their words (docs/decisions/0025)
     search: Literal["hybrid", "vector", "text"] = "hybrid"  # how the index is searched
     fusion: Literal["scores", "ranks"] = "scores"  # of hybrid search: sum of scores, or RRF (docs/decisions/0009)
     rerank: str | None = None  # a cross-encoder (a folder or a hub id) that reorders the results

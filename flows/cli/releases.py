@@ -109,7 +109,8 @@ def _print_answer(release: Release, answer: Answer) -> None:
     print_text(answer.text)
     out.print(f"\n[dim]release {release.id}, from:[/]")
     for passage in answer.passages:
-        place = f"{passage.document} · {passage.heading or f'part {passage.position + 1}'}"
+        part = "overview" if passage.is_overview else passage.heading or f"part {passage.position + 1}"
+        place = f"{passage.document} · {part}"
         # One line each: neither a name nor a heading begins another.
         print_text(f"  {escape_controls(place)}")
 

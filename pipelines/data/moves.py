@@ -38,8 +38,12 @@ class Page:
 
     @classmethod
     def of(cls, chunks: Iterable[Chunk]) -> Page:
-        """The page of a document's chunks; case, punctuation, markup and line breaks are not compared."""
-        by_digest = {chunk.digest: (chunk.heading, chunk.text.removeprefix(chunk.heading)) for chunk in chunks}
+        """The page of a document's passages; case, punctuation, markup and line breaks are not compared."""
+        by_digest = {
+            chunk.digest: (chunk.heading, chunk.text.removeprefix(chunk.heading))
+            for chunk in chunks
+            if not chunk.is_overview
+        }
         texts = (text for heading, body in by_digest.values() for text in (heading, *_SENTENCE_END.split(body)))
         sentences = (" ".join(_WORD.findall(text.casefold())) for text in texts)
         return cls(frozenset(by_digest), {sentence: len(sentence) for sentence in sentences if sentence})

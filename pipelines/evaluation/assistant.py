@@ -229,7 +229,7 @@ class Assistant:
 
     def retrieve(self, question: str) -> Passages:
         """Return the passages that the model gets as context, most relevant first."""
-        [passages] = self._retriever.search([question], self._top_k)
+        [passages] = self._retriever.contexts([question], self._top_k)
         return tuple(passages)
 
     def generate(self, questions: Sequence[str], contexts: Sequence[Passages]) -> list[Answer]:

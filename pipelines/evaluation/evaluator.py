@@ -8,14 +8,15 @@ above all one that cannot choose among passages (docs/log.md).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ragtide.pipelines.corpus import KnowledgeBase
 from ragtide.pipelines.evaluation.assistant import Answerer
+from ragtide.pipelines.evaluation.gold import GoldPassages, gold_context
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evaluation.retrieval_metrics import score_rankings, unique_documents
-from ragtide.pipelines.evaluation.scoring import grade_answer, is_well_formed, summarize_grades, supports_answer
+from ragtide.pipelines.evaluation.scoring import grade_answer, is_well_formed, summarize_grades
 from ragtide.pipelines.index.chunking import text_digest
 from ragtide.pipelines.index.search import Passage, Retriever
 from ragtide.pipelines.models.prompts import question_prompt
@@ -24,7 +25,6 @@ from ragtide.pipelines.ports import JudgeRequest
 from ragtide.pipelines.records.evaluation import GoldenQuestion, GradedAnswer, RetrievalMetrics, Scorecard
 from ragtide.pipelines.records.release import BuiltModel
 from ragtide.pipelines.sampling import evenly_spaced
-from ragtide.pipelines.training.samples import rank_by_overlap
 
 SEARCHES = ("hybrid", "vector", "text")
 # Passages retrieved to rank ten documents: a document is often found by several of its passages.
@@ -50,7 +50,7 @@ class Evaluator:
         self.golden = golden
         self.answerer = answerer
         self._params = params
-        self._gold: dict[str, frozenset[str]] = {}
+        self._gold: dict[str, GoldPassages] = {}
 
     def asking(self, questions: Sequence[GoldenQuestion]) -> Evaluator:
         """Return an evaluator with other questions on the same corpus."""
@@ -106,16 +106,16 @@ class Evaluator:
             graded=tuple(graded),
         )
 
-    def gold_digests(self, question: GoldenQuestion) -> frozenset[str]:
-        """The digests of a question's gold passages in this corpus, found once."""
+    def gold(self, question: GoldenQuestion) -> GoldPassages:
+        """A question's gold passages in this corpus, found once."""
         if question.id not in self._gold:
-            self._gold[question.id] = gold_digests(question, self._knowledge)
+            self._gold[question.id] = GoldPassages.of(question, self._knowledge)
         return self._gold[question.id]
 
     def _with_gold(self, system: SystemUnderTest, questions: Sequence[GoldenQuestion]) -> list[GradedAnswer]:
         retrieved = self._retrieve(system.reader, [question for question in questions if not question.docs])
         contexts = [
-            gold_context(question, self._knowledge, self._params.index.top_k)
+            gold_context(question, self._knowledge, self._params.index.top_k, self._params.chunk.max_words)
             if question.docs
             else [passage.text for passage in retrieved[question.id] or ()]
             for question in questions
@@ -126,7 +126,7 @@ class Evaluator:
         """Return each question's passages; None for all without an index, where there is no retrieval to measure."""
         if retriever is None:
             return {question.id: None for question in questions}
-        results = retriever.search([question.question for question in questions], self._params.index.top_k)
+        results = retriever.contexts([question.question for question in questions], self._params.index.top_k)
         return {question.id: passages for question, passages in zip(questions, results, strict=True)}
 
     def _retrieval_metrics(self, retriever: Retriever | None) -> dict[str, RetrievalMetrics]:
@@ -162,7 +162,7 @@ class Evaluator:
         answers = self.answerer.answer(label, prompts, model)
         passages = retrieved or {}
         graded = [
-            _grade(question, answer, passages.get(question.id), self.gold_digests(question))
+            _grade(question, answer, passages.get(question.id), self.gold(question))
             for question, answer in zip(questions, answers, strict=True)
         ]
         return self._judged(questions, graded)
@@ -181,32 +181,8 @@ class Evaluator:
         ]
 
 
-def gold_context(question: GoldenQuestion, knowledge: KnowledgeBase, passages: int) -> list[str]:
-    """Return up to `passages` texts of the question's own documents, with its gold passage among them.
-
-    They are those nearest to the question, nearest first; none where the question names no documents.
-    """
-    chunks = [chunk for document in question.docs for chunk in knowledge.chunks_by_document.get(document, [])]
-    nearest = rank_by_overlap(question.question, chunks)
-    gold = next((chunk for chunk in nearest if supports_answer(chunk.text, question)), None)
-    if gold is None or gold in nearest[:passages]:
-        return [chunk.text for chunk in nearest[:passages]]
-    return [chunk.text for chunk in (*nearest[: passages - 1], gold)]
-
-
-def gold_digests(question: GoldenQuestion, knowledge: KnowledgeBase) -> frozenset[str]:
-    """The digests of a question's gold passages: today's chunks of its documents that support an answer.
-
-    Where none does by itself, any chunk of them counts. A live row that has such a digest is gold wherever its document
-    lay; one of the same document with another digest is a passage of yesterday.
-    """
-    chunks = [chunk for document in question.docs for chunk in knowledge.chunks_by_document.get(document, ())]
-    supporting = [chunk for chunk in chunks if supports_answer(chunk.text, question)]
-    return frozenset(chunk.digest for chunk in supporting or chunks)
-
-
 def _grade(
-    question: GoldenQuestion, answer: str, retrieved: Sequence[Passage] | None, gold: Collection[str]
+    question: GoldenQuestion, answer: str, retrieved: Sequence[Passage] | None, gold: GoldPassages
 ) -> GradedAnswer:
     passages = retrieved or ()
     measurable = retrieved is not None and bool(question.docs)
@@ -215,6 +191,6 @@ def _grade(
         answer=answer,
         score=grade_answer(answer, question),
         well_formed=is_well_formed(answer, question),
-        gold_retrieved=any(text_digest(passage.text) in gold for passage in passages) if measurable else None,
+        gold_retrieved=gold.are_in({text_digest(passage.text) for passage in passages}) if measurable else None,
         sources=tuple(unique_documents(passage.document for passage in passages)),
     )

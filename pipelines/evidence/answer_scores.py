@@ -91,7 +91,7 @@ def _is_missing(question: GoldenQuestion, index: LiveIndexView | None, evaluator
     """Whether the live index holds none of a question's gold passages, so that only new chunks can bring its answer."""
     if index is None:
         return True
-    return bool(question.docs) and index.digests.isdisjoint(evaluator.gold_digests(question))
+    return bool(question.docs) and not evaluator.gold(question).are_in(index.digests)
 
 
 def _regained(lost: Sequence[float], concerned: Sequence[bool], why: str, params: ScoreParams) -> Measure:

@@ -115,7 +115,9 @@ def read_sentences(documents: Mapping[str, Sequence[Chunk]]) -> list[Sentence]:
     """All sentences with a word in them, in order of document and place."""
     sentences: list[Sentence] = []
     for document in sorted(documents):
-        passages = sorted(documents[document], key=lambda chunk: chunk.position)
+        passages = [
+            chunk for chunk in sorted(documents[document], key=lambda chunk: chunk.position) if not chunk.is_overview
+        ]
         for heading, under in groupby(passages, key=lambda chunk: chunk.heading):
             place = plain_heading_path(heading)
             # Joined, since a sentence may begin in one passage and end in the next.

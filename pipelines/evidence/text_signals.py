@@ -98,10 +98,10 @@ class TextComparison:
         return Measure(value=round(min(1.0, self.changes.changed / total), 6) if total else 0.0, n=total)
 
     def _sentences(self) -> int:
-        """Sentences of the whole corpus, as many a chunk as in the changed documents."""
+        """Sentences of the whole corpus, as many a passage as in the changed documents."""
         now = self._knowledge.chunks_by_document
-        changed = sum(len(now[name]) for name in self._index.changed if name in now)
-        total = len(self._knowledge.chunks) - sum(map(len, self._held.values()))
+        changed = sum(_count_passages(now[name]) for name in self._index.changed if name in now)
+        total = _count_passages(self._knowledge.chunks) - sum(map(_count_passages, self._held.values()))
         return round(self.changes.sentences * total / changed) if changed else 0
 
     def stale_facts(self, retriever: Retriever) -> Measure:
@@ -121,13 +121,13 @@ class TextComparison:
 
     @cached_property
     def new_chunks(self) -> list[Chunk]:
-        """Chunks of changed documents whose text is in none of these documents in the live index, or in held ones."""
+        """Passages of changed documents whose text is in none of these in the live index, or in held ones."""
         passages = (*self._index.passages.values(), *self._held.values())
         was = {chunk.digest for chunks in passages for chunk in chunks}
         return [
             chunk
             for chunk in self._knowledge.chunks
-            if chunk.document in self._index.changed and chunk.digest not in was
+            if chunk.document in self._index.changed and chunk.digest not in was and not chunk.is_overview
         ]
 
     def vectors(self, embedder: Embedder) -> tuple[Measure, Measure]:
@@ -204,6 +204,10 @@ class TextComparison:
     def vocabulary(self) -> Measure:
         """The share of a new chunk's words that are in no old text."""
         new = {chunk.key for chunk in self.new_chunks}
-        kept = [chunk.text for chunk in self._knowledge.chunks if chunk.key not in new]
+        kept = [chunk.text for chunk in self._knowledge.chunks if chunk.key not in new and not chunk.is_overview]
         was = [chunk.text for chunks in self._index.passages.values() for chunk in chunks]
         return drift.vocabulary([chunk.text for chunk in self.new_chunks], kept + was, self._params.score)
+
+
+def _count_passages(chunks: Sequence[Chunk]) -> int:
+    return sum(not chunk.is_overview for chunk in chunks)

@@ -95,14 +95,16 @@ def _shrinkage(old: Sequence[str], new: Sequence[str]) -> float:
 
 
 def count_lost_rows(before: Iterable[Chunk], after: Mapping[str, Sequence[Chunk]]) -> int:
-    """The live passages whose text is in none of the changed documents."""
+    """The live rows whose text is in none of the changed documents; an overview is lost only with a passage."""
     present = {chunk.digest for chunks in after.values() for chunk in chunks}
-    return sum(chunk.digest not in present for chunk in before)
+    lost = [chunk for chunk in before if chunk.digest not in present]
+    documents = {chunk.document for chunk in lost if not chunk.is_overview}
+    return sum(chunk.document in documents for chunk in lost)
 
 
 def _words(chunks: Sequence[Chunk]) -> list[str]:
     """The words of passages without their headings; numbers are alike."""
-    bodies = (chunk.text.removeprefix(chunk.heading) for chunk in chunks)
+    bodies = (chunk.text.removeprefix(chunk.heading) for chunk in chunks if not chunk.is_overview)
     keys = (word.key for body in bodies for word in split_words(body))
     return ["0" if has_digit(key) else key for key in keys]
 

@@ -1,4 +1,4 @@
-"""Chunks of documents: pieces of their text below their headings, with the digests that identify them.
+"""Chunks of documents: pieces of their text below their headings, and an overview, with digests that identify them.
 
 A chunk's text begins with its heading path, so that it can be found and read on its own; it does not contain the
 file's path, so that a moved file needs no new vector.
@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 from ragtide.pipelines.data.reading.sections import Piece, cut_text
 from ragtide.pipelines.params import ChunkParams
-from ragtide.pipelines.records.data import Chunk, Document
+from ragtide.pipelines.records.data import OVERVIEW, Chunk, Document
 
 # Changed by hand whenever the same document would be cut in another way; part of the index's fingerprint.
-CHUNKER = "structure-4"
+CHUNKER = "structure-5"
 
 
 def chunk_documents(documents: Iterable[Document], params: ChunkParams) -> list[Chunk]:
@@ -28,8 +28,10 @@ def chunk_document(document: Document, params: ChunkParams) -> list[Chunk]:
 
 
 def chunks_of(document: Document, pieces: Iterable[Piece]) -> list[Chunk]:
-    """The pieces of a document as its chunks, numbered from 0."""
-    return [_chunk(document, position, piece) for position, piece in enumerate(pieces)]
+    """The pieces of a document as its chunks in order of position: its overview, and its passages, numbered from 0."""
+    ordered = sorted(pieces, key=lambda piece: not piece.is_overview)
+    first = OVERVIEW if ordered and ordered[0].is_overview else 0
+    return [_chunk(document, position, piece) for position, piece in enumerate(ordered, first)]
 
 
 def _chunk(document: Document, position: int, piece: Piece) -> Chunk:

@@ -118,7 +118,7 @@ class DocumentFolder:
         names += find_cut(rest, after, limit - removed if removed <= limit else limit)
         emptied = {name: removal_digest(self._indexed[name], self.readable[name]) for name in names}
         lost = [chunk for name in (*emptied, *self._vanished) for chunk in live.get(name, ())]
-        texts = {name: "\n\n".join(chunk.text for chunk in after[name]) for name in emptied}
+        texts = {name: "\n\n".join(chunk.text for chunk in after[name] if not chunk.is_overview) for name in emptied}
         self.lost = LostContent(emptied, count_lost_rows(lost, after), texts)
         self._hold(self._vanished | emptied)
 

@@ -8,9 +8,13 @@ from typing import Any
 
 from lancedb.query import MatchQuery
 
+from ragtide.pipelines.index.context import ContextSize, assemble_context
 from ragtide.pipelines.index.lance_errors import translate_lance_errors
+from ragtide.pipelines.index.rows import read_chunks
 from ragtide.pipelines.models.reranker import Reranker
+from ragtide.pipelines.params import ChunkParams
 from ragtide.pipelines.ports import Embedder, Vectors
+from ragtide.pipelines.records.data import OVERVIEW
 
 SHOWN = ("document", "position", "heading", "text")
 # Rows of each ranking that enter the fusion: fixed, since normalised scores depend on it (docs/log.md).
@@ -24,6 +28,8 @@ RERANKED = 30
 REFINE = 10
 # Questions whose vectors are cached: a cycle asks hundreds, a service runs for months.
 KEPT_QUESTIONS = 10_000
+# Rows ranked for each hit of a context: they show which page a question is about.
+RANKED_FOR_EACH = 2
 Row = dict[str, Any]
 Scored = tuple[float, Row]
 
@@ -37,6 +43,10 @@ class Passage:
     heading: str
     text: str
     score: float
+
+    @property
+    def is_overview(self) -> bool:
+        return self.position == OVERVIEW
 
 
 @dataclass(frozen=True)
@@ -67,13 +77,14 @@ class SearchSettings:
     """How an index is searched.
 
     `by` is "hybrid", "vector" or "text"; `fusion` of a hybrid search is by "scores" or "ranks"; `prefix` is put before
-    each question when it is embedded; `reranker` reorders the results.
+    each question when it is embedded; `reranker` reorders the results; `max_words` are those of a full passage.
     """
 
     by: str = "hybrid"
     fusion: str = "scores"
     prefix: str = ""
     reranker: Reranker | None = None
+    max_words: int = ChunkParams().max_words
 
 
 @translate_lance_errors
@@ -101,6 +112,19 @@ class Retriever:
         by = by or self._settings.by
         vectors = self._embed(questions) if by != "text" else {}
         return [self._search(question, vectors.get(question), top_k, by) for question in questions]
+
+    def contexts(self, questions: Sequence[str], top_k: int) -> list[list[Passage]]:
+        """For each question the passages of its prompt: the first `top_k` of a search, or a whole page (context.py)."""
+        rankings, size = self.search(questions, RANKED_FOR_EACH * top_k), ContextSize(top_k, self._settings.max_words)
+        return [
+            assemble_context(question, ranked, self._page, size)
+            for question, ranked in zip(questions, rankings, strict=True)
+        ]
+
+    def _page(self, document: str) -> list[Passage]:
+        """The overview and the passages of a document, in order."""
+        chunks = read_chunks(self._table, [document])
+        return [Passage(**{name: getattr(chunk, name) for name in SHOWN}, score=0.0) for chunk in chunks]
 
     def nearest(self, questions: Sequence[str], count: int = 1) -> list[NearestPassage]:
         """Each question's vector, with its `count` nearest passages by vector; none in an empty index."""

@@ -167,7 +167,8 @@ class Index:
             raise UserError(f"{mismatch}: {REBUILD_HINT}")
         params = self._params
         reranker = Reranker(params.rerank, self._embed.device) if params.rerank else None
-        settings = SearchSettings(params.search, params.fusion, self._embed.query_prefix, reranker)
+        words = self._chunk.max_words
+        settings = SearchSettings(params.search, params.fusion, self._embed.query_prefix, reranker, words)
         return Retriever(table, self._embedder, settings, approximate=maintenance.vector_index_name(table) is not None)
 
     # --- write -----------------------------------------------------------------------------------------------------

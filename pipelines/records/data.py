@@ -10,6 +10,9 @@ from pydantic import Field
 
 from ragtide.pipelines.records.base import Record
 
+# The position of a document's overview; its passages are numbered from 0.
+OVERVIEW = -1
+
 
 class Document(Record):
     """One file of the knowledge base as text (Markdown or plain); `digest` is the MD5 of its bytes, as in DVC."""
@@ -20,7 +23,10 @@ class Document(Record):
 
 
 class Chunk(Record):
-    """A passage of a document. Its key is (document, position); `digest` identifies a vector that can be reused."""
+    """A passage of a document, or its overview, which says nothing that its passages do not.
+
+    Its key is (document, position); `digest` identifies a vector that can be reused.
+    """
 
     document: str
     position: int
@@ -32,6 +38,10 @@ class Chunk(Record):
     @property
     def key(self) -> tuple[str, int]:
         return (self.document, self.position)
+
+    @property
+    def is_overview(self) -> bool:
+        return self.position == OVERVIEW
 
 
 class Snapshot(Record):

@@ -44,7 +44,7 @@ def build_pairs(
     A query with two different passages makes no pair.
     """
     excluded_words = {_normalized(query) for query in excluded}
-    chunks = [chunk for chunks in by_document.values() for chunk in chunks]
+    chunks = [chunk for chunks in by_document.values() for chunk in chunks if not chunk.is_overview]
     headings = [
         pair for pair in _heading_pairs(chunks) if _normalized(_last_part(pair.heading or "")) not in excluded_words
     ]
@@ -80,7 +80,9 @@ def add_hard_negatives(pairs: Sequence[TrainingPair], retriever: Retriever, nega
 
 
 def _answers(passage: Passage, pair: TrainingPair) -> bool:
-    is_same_section = passage.document == pair.document and pair.heading in (None, passage.heading)
+    is_same_section = passage.document == pair.document and (
+        passage.is_overview or pair.heading in (None, passage.heading)
+    )
     return is_same_section or passage.text == pair.passage
 
 

@@ -18,7 +18,7 @@ from ragtide.pipelines.records.data import Chunk
 from ragtide.pipelines.training.examples import Example
 
 # Part of the training settings: change it when samples are built differently, so that older adapters count as old.
-SAMPLES_VERSION = "some-without-the-answer"
+SAMPLES_VERSION = "contexts-of-serving"
 # Extra passages searched for some that do not answer: a page seldom has more that do.
 EXTRA_CANDIDATES = 20
 # As a rule of thumb for English; forecasts and recorded work use the same.
@@ -36,13 +36,13 @@ def training_samples(
 def samples_with_passages(
     examples: Sequence[Example], by_document: Mapping[str, Sequence[Chunk]], retriever: Retriever, top_k: int, seed: int
 ) -> list[TrainingSample]:
-    """Each example with the `top_k` passages that retrieval returns for it, the gold passage always among them.
+    """Each example with the context that it would have in serving, the gold passage always in it.
 
     So the model learns to find the answer among distractors (RAFT, Zhang et al. 2024, arXiv:2403.10131). An example
     without `doc` trains behaviour only: it has no gold passage, but retrieved passages as at inference. Every `doc`
     must be a key of `by_document`.
     """
-    retrieved = retriever.search([example.question for example in examples], top_k)
+    retrieved = retriever.contexts([example.question for example in examples], top_k)
     shuffle = random.Random(seed)
     return [
         _sample_with_gold(example, passages, by_document, top_k, shuffle)
@@ -63,7 +63,7 @@ def _sample_with_gold(
         contexts = [gold if context.text == gold.text else context for context in contexts]
         if gold not in contexts:
             # It replaces the lowest-ranked passage, at a random position, so that its position gives nothing away.
-            contexts = contexts[: top_k - 1]
+            contexts = contexts[:-1] if len(contexts) >= top_k else contexts
             contexts.insert(shuffle.randint(0, len(contexts)), gold)
     return _make_sample(example, contexts, example.completion)
 
@@ -153,8 +153,8 @@ def _may_answer(passage: str, example: Example) -> bool:
 
 
 def best_chunk(text: str, chunks: Sequence[Chunk]) -> Chunk:
-    """The chunk that shares the most distinct words with `text`; the first of equals."""
-    return rank_by_overlap(text, chunks)[0]
+    """The passage that shares the most distinct words with `text`; the first of equals."""
+    return rank_by_overlap(text, [chunk for chunk in chunks if not chunk.is_overview])[0]
 
 
 def rank_by_overlap(text: str, chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -63,8 +63,11 @@ def _convert(task: ReadingTask) -> str:
     return convert_document(task.path, read_verified(Path(task.file), task.digest))
 
 
-def _cut(task: ReadingTask, text: str) -> list[tuple[str, str]]:
-    """The pieces as (heading path, text). Raises DocumentError where the text cannot be cut, or makes too much text."""
+def _cut(task: ReadingTask, text: str) -> list[tuple[str, str, bool]]:
+    """The pieces as (heading path, text, whether it is the overview).
+
+    Raises DocumentError where the text cannot be cut, or makes too much text.
+    """
     size = len(text)
     pieces = []
     try:
@@ -72,7 +75,7 @@ def _cut(task: ReadingTask, text: str) -> list[tuple[str, str]]:
             size += len(piece.heading) + len(piece.body) + 1
             if size > task.max_characters:
                 raise DocumentError(f"makes more than {task.max_characters} characters of text and chunks: split it")
-            pieces.append((piece.heading, piece.body))
+            pieces.append((piece.heading, piece.body, piece.is_overview))
     except (DocumentError, MemoryError):
         raise
     except Exception as problem:

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ragtide.pipelines.data.formats.text import REST, TEXT
+from ragtide.pipelines.data.reading.outline import count_words, is_table_rule, outline_sections
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -28,7 +29,6 @@ _SENTENCE_ENDS = (".", "!", "?", ":", ";", '."', ".)", "。")
 _UNDERLINE = re.compile(r"^([=\-`:'\"~^_*+#<>.])\1{2,}+\s*+$")
 # What separates the columns of a table's header.
 _COLUMNS = ("\t", "  ", "|")
-_TABLE_RULE_SIGNS = frozenset(" \t:-|")
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,31 @@ class Heading:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a document's text below its heading path: the headings above it, outermost first, joined by " > "."""
+    """A part of a document's text below its heading path: the headings above it, outermost first, joined by " > ".
+
+    An overview is no part of it: its body is the document's outline.
+    """
 
     heading: str
     body: str
+    is_overview: bool = False
 
 
 def cut_text(name: str, text: str, max_words: int) -> Iterator[Piece]:
-    """The pieces of a document's text, in order; of `name` only the ending matters."""
-    for section in split_sections(name, text):
+    """The pieces of a document's text, in order; of `name` only the ending matters.
+
+    The overview comes last, of a document of several sections that is longer than a piece may be: a shorter one is read
+    as a whole.
+    """
+    sections = list(split_sections(name, text))
+    words = 0
+    for section in sections:
         heading = " > ".join(section.path)
-        yield from (Piece(heading, body) for body in _split_body(section.body, max_words))
+        for body in _split_body(section.body, max_words):
+            words += count_words(heading) + count_words(body)
+            yield Piece(heading, body)
+    if words > max_words and (outline := outline_sections(sections, max_words)):
+        yield Piece(outline.title, "\n".join(outline.lines), is_overview=True)
 
 
 def split_sections(name: str, text: str) -> Iterator[Section]:
@@ -154,7 +168,7 @@ def _join_parts(parts: Iterable[str], max_words: int) -> Iterator[str]:
     joined: list[str] = []
     words = 0
     for part in parts:
-        count = _count_words(part)
+        count = count_words(part)
         if joined and words + count > max_words:
             yield "\n".join(joined)
             joined, words = [], 0
@@ -167,7 +181,7 @@ def _join_parts(parts: Iterable[str], max_words: int) -> Iterator[str]:
 def _split_paragraphs(body: str, max_words: int) -> Iterator[str]:
     """Paragraphs of at most `max_words`; longer tables are cut between rows, other paragraphs at lines or sentences."""
     for paragraph in (part.strip("\n") for part in re.split(r"\n\s*\n", body)):
-        if _count_words(paragraph) <= max_words:
+        if count_words(paragraph) <= max_words:
             yield paragraph
         elif _is_table(lines := paragraph.split("\n")):
             yield from _split_table(lines, max_words)
@@ -175,20 +189,15 @@ def _split_paragraphs(body: str, max_words: int) -> Iterator[str]:
             yield from _split_long(paragraph, max_words)
 
 
-def _count_words(text: str) -> int:
-    """The number of words in a text; the bars of a table do not count."""
-    return sum(word != "|" for word in text.split())
-
-
 def _is_table(lines: list[str]) -> bool:
     """Whether these are the header, the rule and at least one row of a table."""
-    return len(lines) > 2 and "|" in lines[0] and "-" in lines[1] and _TABLE_RULE_SIGNS.issuperset(lines[1])
+    return len(lines) > 2 and "|" in lines[0] and is_table_rule(lines[1])
 
 
 def _split_table(lines: list[str], max_words: int) -> Iterator[str]:
     """A table's rows in parts of at most `max_words`, each below the header, without which a row has no meaning."""
     header, rows = lines[:2], lines[2:]
-    remaining_words = max(1, max_words - sum(_count_words(line) for line in header))
+    remaining_words = max(1, max_words - sum(count_words(line) for line in header))
     for part in _join_parts(rows, remaining_words):
         yield "\n".join([*header, part])
 

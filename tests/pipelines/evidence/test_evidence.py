@@ -217,6 +217,19 @@ def test_gold_context_of_any_size_contains_the_gold_passage(passages: int) -> No
     assert context[0].startswith("Tank > Tank 4" if passages > 1 else "Tank > Tank 2")
 
 
+def test_a_missing_one_of_several_gold_passages_is_the_error_of_the_index(tmp_path: Path) -> None:
+    space = workspace(tmp_path, **(BLOCKS | {"index": {"top_k": 1}}))
+    desks = "\n\n".join(f"## Desk {name}\n\n{name} sits here." for name in ("Ada", "Bob", "Eve"))
+    texts = pages() | {"Staff.md": f"# Staff\n\n{desks}\n"}
+    both = GoldenQuestion(id="both", question="Who sits at desk Ada?", answers=("Ada, Eve",), docs=("Staff.md",))
+    one = both.model_copy(update={"id": "one", "answers": ("Ada",)})
+    evaluator = evaluator_of(space, corpus_of(texts), (both, one))
+    subject = SystemUnderTest(index_of(space, texts), trained_model(space))
+    assert [answer.gold_retrieved for answer in evaluator.with_retrieval(subject)] == [False, True]
+    context = gold_context(both, corpus_of(texts).knowledge, 1)
+    assert context == ["Staff > Desk Ada\nAda sits here.", "Staff > Desk Eve\nEve sits here."]
+
+
 def test_questions_answered_correctly_with_retrieval_are_not_asked_with_gold_context(space: Workspace) -> None:
     evaluator = evaluator_of(space, corpus_of(pages("Tank")), golden("Tank"))
     subject = SystemUnderTest(index_of(space, pages()), trained_model(space))

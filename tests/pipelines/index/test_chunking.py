@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ragtide.pipelines.data.formats.converter import convert_document
 from ragtide.pipelines.index.chunking import chunk_document, chunk_documents, text_digest
 from ragtide.pipelines.params import ChunkParams
-from ragtide.pipelines.records.data import Chunk
+from ragtide.pipelines.records.data import OVERVIEW, Chunk
 from tests.factories import document
 
 WORD = st.text(alphabet="abcdeäß日", min_size=1, max_size=8)
@@ -24,7 +24,10 @@ SECTIONS = st.lists(st.tuples(st.integers(1, 4), BODY), min_size=1, max_size=4)
 
 
 def cut(text: str, name: str = "page.md", max_words: int = 160) -> list[Chunk]:
-    return chunk_document(document(name, text), ChunkParams(max_words=max_words))
+    """The passages of a page, without its overview."""
+    return [
+        chunk for chunk in chunk_document(document(name, text), ChunkParams(max_words=max_words)) if chunk.position >= 0
+    ]
 
 
 def body(chunk: Chunk) -> str:
@@ -308,7 +311,9 @@ def wrapped(paragraphs: list[str], columns: int) -> str:
 
 
 def digests(paragraphs: list[str], columns: int, name: str) -> list[str]:
-    return [chunk.digest for chunk in cut(wrapped(paragraphs, columns), name, max_words=20)]
+    """The digests of all chunks, the overview among them."""
+    page = document(name, wrapped(paragraphs, columns))
+    return [chunk.digest for chunk in chunk_document(page, ChunkParams(max_words=20))]
 
 
 def paragraphs_of(word: st.SearchStrategy[str]) -> st.SearchStrategy[list[str]]:
@@ -399,3 +404,92 @@ def test_a_long_heading_is_in_every_part_of_its_section_beyond_the_limit() -> No
     chunks = cut(f"# {title}\n\n{numbered(50, 100)}\n", max_words=20)
     assert [len(body(chunk).split()) for chunk in chunks] == [20, 20, 10]
     assert {chunk.heading for chunk in chunks} == {title}
+
+
+# --- the overview ----------------------------------------------------------------------------------------------------
+
+
+def overview(text: str, name: str = "page.md", max_words: int = 160) -> Chunk | None:
+    chunks = chunk_document(document(name, text), ChunkParams(max_words=max_words))
+    assert all(chunk.position >= 0 for chunk in chunks[1:])
+    return chunks[0] if chunks and chunks[0].is_overview else None
+
+
+def lines_of(text: str, name: str = "page.md", max_words: int = 160) -> list[str]:
+    chunk = overview(text, name, max_words)
+    return body(chunk).split("\n") if chunk else []
+
+
+FILLER = "It is a boiler among boilers. " * 20
+
+
+def sections(count: int, filler: str = FILLER) -> str:
+    return "\n\n".join(f"## Boiler {n}\n\n- Released: 20{n}-01-01\n\n{filler}" for n in range(10, 10 + count))
+
+
+def test_a_long_page_has_an_overview_of_its_headings_with_their_first_lines() -> None:
+    chunk = overview(f"# Boiler\n\nA boiler heats.\n\n{sections(3)}")
+    assert chunk is not None
+    assert (chunk.heading, chunk.position) == ("Boiler", OVERVIEW)
+    assert chunk.text.split("\n") == [
+        "Boiler",
+        "A boiler heats.",
+        *(f"Boiler {n}: Released: 20{n}-01-01" for n in (10, 11, 12)),
+    ]
+
+
+def test_the_overview_of_restructuredtext_and_of_markdown_are_alike() -> None:
+    rest = "\n\n".join(f"Boiler {n}\n----------\n\nReleased in 20{n}.\n\n{FILLER}" for n in range(10, 13))
+    expected = [f"Boiler {n}: Released in 20{n}." for n in range(10, 13)]
+    assert lines_of(f"Boiler\n======\n\n{rest}\n", "page.rst") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "# Top\n\ntext\n", "# Top\n\n## A\n\nshort\n\n## B\n\nshort\n", "word " * 500, f"# Top\n\n{'word ' * 500}"],
+)
+def test_a_short_page_and_one_without_several_sections_have_no_overview(text: str) -> None:
+    assert overview(text) is None
+
+
+def test_the_rows_of_a_long_table_are_in_the_overview() -> None:
+    rows = "\n".join(f"| Boiler {n} | 20{n}-01-01 | {FILLER} |" for n in range(10, 40))
+    lines = lines_of(f"# Boiler\n\n| Line | Released | Notes |\n|---|---|---|\n{rows}\n")
+    assert [line.split(", ")[0] for line in lines] == [f"Boiler {n}: 20{n}-01-01" for n in range(10, 40)]
+
+
+def test_rows_that_every_section_has_give_way_to_the_headings() -> None:
+    fields = "| Released | {0} |\n| Ends | {0} |\n| Support | {0} |\n| Notes | {1} |"
+    text = "\n\n".join(
+        f"## Boiler {n}\n\n| Field | Value |\n|---|---|\n{fields.format(n, FILLER)}" for n in range(10, 40)
+    )
+    assert lines_of(f"# Boiler\n\n{text}\n") == [f"Boiler {n}: Released: {n}" for n in range(10, 40)]
+
+
+def test_the_items_of_a_long_list_are_in_the_overview() -> None:
+    items = "\n".join(f"- Boiler {n} came in 20{n}. {FILLER}" for n in range(10, 30))
+    lines = lines_of(f"# Boiler\n\n{items}\n")
+    assert [line[:23] for line in lines] == [f"Boiler {n} came in 20{n}." for n in range(10, 30)]
+
+
+@pytest.mark.parametrize("max_words", [20, 40, 80, 160])
+@pytest.mark.parametrize("count", [2, 5, 20, 60])
+def test_an_overview_is_shortened_in_words_before_it_loses_headings(count: int, max_words: int) -> None:
+    chunk = overview(f"# Boiler\n\n{sections(count)}", max_words=max_words)
+    assert chunk is not None
+    assert len(chunk.text.split()) <= max_words
+    listed = [line.split(": ")[0] for line in chunk.text.split("\n")[1:]]
+    names = [f"Boiler {n}" for n in range(10, 10 + count)]
+    if 2 * count + 1 <= max_words:
+        assert listed == names
+    else:
+        gap = listed.index("…")
+        assert listed[:gap] == names[:gap]
+        assert listed[gap + 1 :] == names[gap - len(listed) + 1 :]
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.text(alphabet=st.sampled_from("a1b |-#\n:*>`~=.")), st.sampled_from(["md", "txt", "rst"]))
+def test_an_overview_is_never_too_long(text: str, suffix: str) -> None:
+    chunk = overview(f"# T\n\n## S\n\n{'word ' * 30}\n\n## U\n\n{text}", f"page.{suffix}", max_words=20)
+    assert chunk is None or len(chunk.text.replace("|", " ").split()) <= 20 + len(chunk.heading.split())
