@@ -1,8 +1,8 @@
-"""Streams: sequences of data states made from real histories, on which `bench.replay` runs policies.
+"""Streams: sequences of data states made from real histories or made up, on which `bench.replay` runs policies.
 
-    python -m bench.streams --data FOLDER
+    python -m bench.streams [--data FOLDER]
 
-prints them as a table. The streams are built on demand from FOLDER and fixed seeds; nothing is stored.
+prints them as a table, without FOLDER those that need no data. The streams are built on demand from FOLDER and fixed seeds; nothing is stored.
 """
 
 from bench.streams.recorded import missing, streams
