@@ -5,7 +5,7 @@
 prints them as a table, without FOLDER those that need no data. The streams are built on demand from FOLDER and fixed seeds; nothing is stored.
 """
 
-from bench.streams.recorded import missing, streams
+from bench.streams.recorded import NAMES, missing, streams
 from bench.streams.records import Step, Stream
 
-__all__ = ["Step", "Stream", "missing", "streams"]
+__all__ = ["NAMES", "Step", "Stream", "missing", "streams"]

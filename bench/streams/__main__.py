@@ -48,7 +48,13 @@ def table(listed: Sequence[Stream]) -> str:
     """Return two Markdown tables: the steps, and the sizes of the streams."""
     steps = markdown_table(HEAD, [row for stream in listed for row in rows(stream)])
     sizes = [
-        (stream.name, stream.split, *sizes_of(stream.steps[0]), str(stream.training_sets()), stream.simulated or "nothing")
+        (
+            stream.name,
+            stream.split,
+            *sizes_of(stream.steps[0]),
+            str(stream.training_sets()),
+            stream.simulated or "nothing",
+        )
         for stream in listed
     ]
     head = ("stream", "split", "pages", "questions", "examples", "training sets", "simulated")

@@ -16,6 +16,7 @@ from bench.streams.simulated import PARAMS, SIMULATED, UNKNOWN
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evaluation import GoldenQuestion
 
+MADE_UP = ("needles", "drip", "moves", "people")
 NOTHING, REFRESH = Action.NOTHING, Action.REFRESH
 START, STILL = "the start", "nothing happens"
 SEED = 20261130

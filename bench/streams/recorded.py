@@ -10,8 +10,8 @@ from bench.streams.behaviour import Calls, Commands, read_calls, read_commands
 from bench.streams.changed_facts import with_changed_facts
 from bench.streams.edits import EDITS
 from bench.streams.lifecycle import QUARTERS, Ground, read_ground
+from bench.streams.made_up import MADE_UP, made_up_streams
 from bench.streams.medical import Passage, read_passages
-from bench.streams.made_up import made_up_streams
 from bench.streams.names import facts_with_names, in_house_names
 from bench.streams.records import Step, Stream
 from bench.streams.world import PLAIN, World
@@ -21,6 +21,9 @@ from ragtide.pipelines.records.evaluation import GoldenQuestion
 NOTHING, REFRESH, RETRAIN, TUNE = Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.TUNE_EMBEDDER
 BOTH, HOLD = Action.REFRESH.with_retrain(), Action.HOLD
 START, STILL = "the start", "nothing happens"
+# All streams, in the order of the tables.
+REAL = ("facts", "cosmetic", "api", "gutted", "skill", "mixed", "rename", "domain", "names")
+NAMES = (*REAL, *MADE_UP)
 NEEDED = (
     *(f"eol/snapshot_{number}/facts.jsonl" for number in QUARTERS),
     *(f"behaviour/{name}_{part}.jsonl" for name in ("sgd_v0", "sgd_v5", "nl2bash") for part in ("train", "test")),

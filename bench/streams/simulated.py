@@ -61,7 +61,9 @@ class Trainer:
         with progress("fine-tuning", len(samples)) as advance:
             advance(len(samples))
         is_short = sum(bool(SHORT.fullmatch(sample.completion)) for sample in samples) > len(samples) / 2
-        digests = sorted(hashlib.md5(sample.completion.encode(), usedforsecurity=False).hexdigest() for sample in samples)
+        digests = sorted(
+            hashlib.md5(sample.completion.encode(), usedforsecurity=False).hexdigest() for sample in samples
+        )
         folder.mkdir()
         (folder / SKILLS).write_text(json.dumps({"short": is_short, "samples": digests}), encoding="utf-8")
         return TrainingResult(final_loss=0.1, losses=(2.0, 0.1))
