@@ -150,7 +150,7 @@ class StepOutcome:
 
     @property
     def is_released(self) -> bool:
-        """Whether a part went live; as in the product, that deleted documents left beside a rejected refresh is none."""
+        """Whether a part went live; that deleted documents left beside a rejected refresh counts as none."""
         return any(part.is_released and part.part != Action.REMOVE for part, _ in self.parts)
 
     @property

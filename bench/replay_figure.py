@@ -39,7 +39,10 @@ def draw(path: Path, recordings: Sequence[Recording], best: Mapping[tuple[str, f
 
 
 def _quality(panel: Any, recording: Recording, best: PolicyRun, runs: Runs) -> None:
-    """Plot the score of what is live after each step, changed facts included, with marks where the model or the embedder was trained."""
+    """Plot the score of what is live after each step, changed facts included.
+
+    Marks show where the model or the embedder was trained.
+    """
     panel.plot([step.users_score for step in best.steps], color="#222", linewidth=3, alpha=0.25, label="oracle")
     for name, colour in SHOWN.items():
         steps = runs[name][(recording.name, PRICE)].steps

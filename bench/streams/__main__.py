@@ -53,7 +53,7 @@ def table(listed: Sequence[Stream]) -> str:
             stream.split,
             *sizes_of(stream.steps[0]),
             str(stream.training_sets()),
-            stream.simulated or "nothing",
+            stream.simulated,
         )
         for stream in listed
     ]

@@ -61,9 +61,7 @@ class Trainer:
         with progress("fine-tuning", len(samples)) as advance:
             advance(len(samples))
         is_short = sum(bool(SHORT.fullmatch(sample.completion)) for sample in samples) > len(samples) / 2
-        digests = sorted(
-            hashlib.md5(sample.completion.encode(), usedforsecurity=False).hexdigest() for sample in samples
-        )
+        digests = sorted(_digest(sample.completion) for sample in samples)
         folder.mkdir()
         (folder / SKILLS).write_text(json.dumps({"short": is_short, "samples": digests}), encoding="utf-8")
         return TrainingResult(final_loss=0.1, losses=(2.0, 0.1))
@@ -84,7 +82,11 @@ def answer(prompt: str, is_short: bool) -> str:
 
 def is_beyond(question: str) -> bool:
     """Return whether the model fails at a question whatever its context."""
-    return int(hashlib.md5(question.strip().encode(), usedforsecurity=False).hexdigest(), 16) % BEYOND == 0
+    return int(_digest(question.strip()), 16) % BEYOND == 0
+
+
+def _digest(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _is_trained(adapter: Path | None) -> bool:
