@@ -35,7 +35,7 @@ from ragtide.pipelines.evidence.training_data import measure_training_data
 from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
-from ragtide.pipelines.models.load import LoadedEmbedder, Models, is_plugin, load_index_embedder, load_models
+from ragtide.pipelines.models.load import LoadedEmbedder, Models, load_index_embedder, load_models
 from ragtide.pipelines.params import Params
 from ragtide.pipelines.policy.rules import deleted_in_index, lost_golden
 from ragtide.pipelines.ports import Progress, Prompt, TrainingSample
@@ -183,6 +183,9 @@ class Stage:
         corpus = corpus_of(first, {}, self.params)
         start = State(index=self._refresh(corpus), model=self._retrain(corpus))
         opened = self._assess(first, start, decide=True).asked
+        # The proof of the first release has asked the base model as well.
+        base = self._assess(first, start.with_base_model, decide=False).asked
+        opened = opened.model_copy(update={"retrieved": (*opened.retrieved, *base.retrieved)})
         steps, live = [], {start.key: start}
         self._passed(first)
         for number, step in enumerate(self._stream.steps[1:], start=1):
@@ -327,8 +330,7 @@ class Stage:
         data = describe_data_change(knowledge, release, delta, (), deleted, losses)
         scores = measure_answers(evaluator, system, view, params.score, watch)
         text = self._text(live, knowledge, view, watch)
-        tuning = None if is_plugin(params.embed.model) and tunable.pairs < tunable.least else tunable
-        training = measure_training_data(corpus, release, system, evaluator.answerer, tuning, params)
+        training = measure_training_data(corpus, release, system, evaluator.answerer, tunable, params)
         # Evidence is about the step's snapshot, whatever the questions of its release were.
         data = data.model_copy(update={"snapshot": corpus.snapshot.id})
         limits = Limits(costs=NO_COSTS)

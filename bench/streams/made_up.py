@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cache, reduce
 
 from bench.streams.edits import EDITS
 from bench.streams.records import Step, Stream
@@ -115,9 +115,7 @@ class Pages:
 
     def value(self, fact: Fact) -> str:
         """Return the value of a fact, another one after each edit."""
-        draw = random.Random(f"{SEED} {fact.id}")
-        values = draw.sample(range(100, 1000), 1 + self.edited.get(fact, 0))
-        return f"{values[-1]}{self.units[fact.attribute]}"
+        return f"{_number(fact, self.edited.get(fact, 0))}{self.units[fact.attribute]}"
 
     def _question(self, fact: Fact) -> GoldenQuestion:
         if fact.page in self.gone:
@@ -130,11 +128,22 @@ class Pages:
 
     def _text(self, name: str) -> str:
         stated = " ".join(f"The {key} of {name} is {self.value(Fact(name, key))}." for key in self.units)
-        draw = random.Random(f"{SEED} {name}")
-        first, second = (" ".join(invented_words(draw, 12)) for _ in range(2))
-        notes = f"{name} needs {first}. It lacks {second}."
-        text = f"# {name}\n\n## Data of {name}\n\n{stated}\n\n## Notes on {name}\n\n{notes}\n"
+        text = f"# {name}\n\n## Data of {name}\n\n{stated}\n\n## Notes on {name}\n\n{_notes(name)}\n"
         return reduce(lambda edited, edit: EDITS[edit](edited), self.style.get(name, ()), text)
+
+
+@cache
+def _number(fact: Fact, edits: int) -> int:
+    """Return the number of a fact after so many edits: never the same twice."""
+    return random.Random(f"{SEED} {fact.id}").sample(range(100, 1000), 1 + edits)[-1]
+
+
+@cache
+def _notes(name: str) -> str:
+    """Return what a page says besides its facts: pages of a knowledge base are not alike."""
+    draw = random.Random(f"{SEED} {name}")
+    first, second = (" ".join(invented_words(draw, 12)) for _ in range(2))
+    return f"{name} needs {first}. It lacks {second}."
 
 
 def invented_words(draw: random.Random, count: int) -> list[str]:

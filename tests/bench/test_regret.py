@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.rates import Rates
-from bench.recording import ACTIONS, TUNING, Asked, RecordedStep, Recording, Seen, State
+from bench.recorded_states import ACTIONS, TUNING, Asked, RecordedStep, Recording, Seen, State
 from bench.regret import SIGNALS_READ, PolicyRun, PolicyRunner, StepResult, clear_cut, oracle, run_policy
 from ragtide.pipelines.history.history import past_decisions
 from ragtide.pipelines.params import PolicyParams
@@ -397,9 +397,10 @@ def test_each_prompt_is_paid_for_once_in_a_run(scripted: Scripted) -> None:
     of = recording(step(1, 1, 1, 1), step(1, 1, 1, 1), step(1, 1, 1, 1))
     run = scripted.run(of, NEITHER, REFRESH, REFRESH)
     again = TEXT + VECTORS
-    # The third cycle assesses i1/m0, whose answers were paid for by its evaluation and whose model is unchanged.
+    # In the second cycle nothing has changed, so the evidence of the first is used again. The third cycle assesses
+    # i1/m0, whose answers were paid for by its evaluation and whose model is unchanged.
     first = RETRIEVED + GOLD + LOSSES + again
-    assert [taken.evidence_seconds for taken in run.steps] == pytest.approx([first, again, again])
+    assert [taken.evidence_seconds for taken in run.steps] == pytest.approx([first, 0.0, again])
     assert [taken.action_seconds for taken in run.steps] == [0.0, REFRESHING + RETRIEVED, REFRESHING]
 
 
@@ -478,9 +479,9 @@ def test_only_built_in_policies_read_fewer_signals() -> None:
     assert SIGNALS_READ.keys() == BUILT_IN.keys() - {"evidence"}
 
 
-def test_a_policy_without_evidence_pays_for_both_sides_of_the_evaluation() -> None:
+def test_a_policy_without_evidence_pays_for_what_is_live_and_for_the_candidate_of_each_part() -> None:
     [taken] = run_policy(recording(step(1, 1, 1, 1)), RATES, PolicyParams(name="always")).steps
-    assert (taken.action, taken.action_seconds) == (BOTH, REFRESHING + TRAINING + 2 * RETRIEVED)
+    assert (taken.action, taken.action_seconds) == (BOTH, REFRESHING + TRAINING + 3 * RETRIEVED)
 
 
 # --- history -------------------------------------------------------------------------------------------------------
