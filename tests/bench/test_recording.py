@@ -131,14 +131,31 @@ def test_pending_deletions_do_not_change_the_snapshot() -> None:
     assert len(ids) == 3
 
 
-@pytest.mark.parametrize("remaining", [(1, 2, 3, 4), (1, 2, 3), (1,)], ids=["all", "one deleted", "three pending"])
+def test_a_page_that_moved_and_was_edited_is_a_move_and_examples_follow_it() -> None:
+    edited = {"moved/long.md": LONG.replace("Paragraph 3 has", "Paragraph 3 had"), **pages(1, 2)}
+    corpus = after({"long.md": LONG, **pages(1, 2)}, step(edited, example("long.md")))
+    assert (corpus.knowledge.paths.moves, corpus.knowledge.deleted) == ({"long.md": "moved/long.md"}, {})
+    assert [kept.doc for kept in corpus.training.examples] == ["moved/long.md"]
+
+
+def test_deleted_pages_are_named_and_those_pending_are_not_among_them() -> None:
+    assert list(after(pages(1, 2, 3), step(pages(2, 3))).knowledge.deleted) == ["1.md"]
+    assert after(pages(1, 2, 3), step(pages(3))).knowledge.deleted == {}
+
+
+MOVED = {"moved/long.md": LONG.replace("Paragraph 3 has", "Paragraph 3 had")}
+
+
+@pytest.mark.parametrize(
+    "remaining",
+    [pages(1, 2, 3, 4), pages(1, 2, 3), pages(1), pages(1, 2, 3, 4) | MOVED, pages(1, 2, 3) | {"long.md": "# Long\n"}],
+    ids=["one deleted", "two pending", "three pending", "moved and edited", "deleted and emptied"],
+)
 def test_a_steps_corpus_equals_the_one_that_the_project_reads_from_the_same_folders(
-    remaining: tuple[int, ...], tmp_path: Path
+    remaining: dict[str, str], tmp_path: Path
 ) -> None:
-    before, now = (
-        {"long.md": LONG, **pages(2, 3, 4), **pages(1)},
-        step(pages(*remaining), *map(example, ("4.md", None, "4.md"))),
-    )
+    before = {"long.md": LONG, **pages(2, 3, 4), **pages(1)}
+    now = step(remaining, *map(example, ("4.md", None, "4.md", "long.md")))
     space = workspace(tmp_path, deletion_guard=CAREFUL, chunk={"max_words": 20})
     shelf = Shelf(space.index_uri, chunk=space.params.chunk)
     shelf.refresh(rows(before))
@@ -147,12 +164,9 @@ def test_a_steps_corpus_equals_the_one_that_the_project_reads_from_the_same_fold
     write(space.train / "a.jsonl", "".join(json.dumps(line) + "\n" for line in now.examples))
     real = read_corpus(space, take_snapshot(space), IndexVersion(shelf.index, shelf.latest))
     made = corpus_of(now, shelf.index.documents(), PARAMS, shelf.index.chunks(sorted(before), shelf.latest))
-    assert (made.knowledge.chunks, made.knowledge.documents, made.knowledge.pending_deletions) == (
-        real.knowledge.chunks,
-        real.knowledge.documents,
-        real.knowledge.pending_deletions,
-    )
-    assert made.knowledge.waiting == real.knowledge.waiting
+    for name in ("chunks", "documents", "pending_deletions", "deleted", "waiting", "lost"):
+        assert getattr(made.knowledge, name) == getattr(real.knowledge, name)
+    assert made.knowledge.paths.moves == real.knowledge.paths.moves
     assert [kept.doc for kept in made.training.examples] == [kept.doc for kept in real.training.examples]
     assert [orphan.doc for orphan in made.training.orphans] == [orphan.doc for orphan in real.training.orphans]
     assert [issue.kind for issue in made.training.filtered] == [issue.kind for issue in real.training.filtered]
