@@ -52,11 +52,12 @@ class Seen(Record):
     """Assessment of a state on the data of a step.
 
     `score` is its quality on the true questions (0-1), `changed_score` that on the questions about changed facts (None:
-    there are none), `scorecard` that on the golden questions. If the state may be live before the step's decision,
-    `evidence` holds its evidence (without costs and history, which depend on the policy), and `refreshed`, `retrained`
-    and `tuned` name the index, model and embedder that a refresh, a retrain and an embedder tuning lead to. `removed`
-    is the live index without the rows of deleted documents, if that may become live. `to_embed` is the number of
-    chunks that the refresh embeds, `all_chunks` that of a rebuild; `tuned` is empty if there are too few pairs.
+    there are none, or the state cannot be live after the step), `scorecard` that on the golden questions. If the state
+    may be live before the step's decision, `evidence` holds its evidence (without costs and history, which depend on
+    the policy), and `refreshed`, `retrained` and `tuned` name the index, model and embedder that a refresh, a retrain
+    and an embedder tuning lead to. `removed` is the live index without the rows of deleted documents, if that may
+    become live. `to_embed` is the number of chunks that the refresh embeds, `all_chunks` that of a rebuild; `tuned` is
+    empty if there are too few pairs.
     """
 
     state: State
@@ -73,11 +74,6 @@ class Seen(Record):
     tuned: str = ""
     removed: str = ""
     all_chunks: int = 0
-
-    @property
-    def points(self) -> float:
-        """What users get: the points on the golden questions (0-100), and those on changed facts if there are any."""
-        return 100 * self.score + 100 * (self.changed_score or 0.0)
 
     @property
     def actions(self) -> tuple[Action, ...]:

@@ -229,6 +229,9 @@ class Stage:
         outcomes = [carry_out(action, origin, seen, self.params) for origin in origins for action in origin.actions]
         released = [result.live.state for results in outcomes for result in results]
         after = {**live, **{state.key: state for state in (*candidates, *released)}}
+        for key, state in after.items():
+            score = self._score(self._corpus(step, self._live(state)), self._live(state), step.changed_facts)
+            seen[key] = seen[key].model_copy(update={"changed_score": score})
         right = tuple(sorted(step.right)) if step.right is not None else None
         snapshot = snapshot_of(step).id
         return RecordedStep(description=step.description, right=right, snapshot=snapshot, seen=seen), after
@@ -273,7 +276,6 @@ class Stage:
         return Seen(
             state=state,
             score=score,
-            changed_score=self._score(corpus, live, step.changed_facts),
             scorecard=scorecard,
             asked=asked,
             evidence=evidence,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -335,7 +335,7 @@ def stream_steps() -> tuple[Step, ...]:
     return (
         step(documents, *plain, truth=questions),
         step(documents, *more, truth=questions),
-        step(changed, *more, truth=changed_questions),
+        replace(step(changed, *more, truth=changed_questions), changed_facts=changed_questions[:1]),
     )
 
 
@@ -355,6 +355,17 @@ def test_every_state_that_an_action_leads_to_is_assessed(carried: Carried) -> No
             # Of the states with the base model, only those that the gate would make live are looked at again.
             assert live <= before.seen.keys()
             assert all(key.split("/")[1] == BASE_MODEL for key in before.seen.keys() - live)
+
+
+def test_changed_facts_are_asked_of_every_state_that_can_be_live_and_of_no_other(carried: Carried) -> None:
+    first, second = carried.plain.steps
+    assert {seen.changed_score for seen in first.seen.values()} == {None}
+    live = second.seen[carried.plain.start.key]
+    scores = {key: seen.changed_score for key, seen in second.seen.items() if seen.state.model != BASE_MODEL}
+    assert scores[live.state.key] == 0.0
+    assert scores[live.after(Action.REFRESH).key] == 1.0
+    assert None not in scores.values()
+    assert second.seen[live.state.with_base_model.key].changed_score is None
 
 
 def test_a_stream_with_too_few_pairs_has_no_tuned_embedders(carried: Carried) -> None:
