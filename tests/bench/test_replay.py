@@ -9,8 +9,9 @@ import pytest
 
 from bench import replay
 from bench.rates import Rates
-from bench.recorded_states import Recording, write_recording
+from bench.recorded_states import Recording, read_recording, write_recording
 from bench.replay import DEFAULT, DUE, MAX_LAG, Contestant, ReplaySetup, contestants, main
+from bench.streams import Stream
 from ragtide.pipelines.policy.registry import BUILT_IN
 from tests.bench.test_regret import recording, step
 
@@ -110,3 +111,43 @@ def test_the_settings_are_tuned_on_the_tuning_split_alone(recordings: Path) -> N
     setup = ReplaySetup.read(recordings, ["facts", "skill"])
     assert {run.stream for run in replay.replay(setup, contestants()[0], "tune")} == {"facts"}
     assert len(replay.replay(setup, contestants()[0])) == 2 * len(replay.PRICES)
+
+
+def test_tuning_names_the_best_settings_of_each_configurable_policy(
+    recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(replay, "GRIDS", {"periodic": {"baseline.period_cycles": (1, 6)}})
+    assert run(monkeypatch, "--tune", "--recordings", recordings) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("periodic: ")
+    assert line.count("baseline.period_cycles") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--data", "."), ["drip"]),
+        (("--data", ".", "--record", "facts"), ["facts"]),
+        (("--data", ".", "--streams", "facts"), []),
+    ],
+)
+def test_what_has_no_recording_is_recorded_or_what_is_named(
+    words: tuple[str, ...], expected: list[str], recordings: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recorded: list[str] = []
+
+    class FakeStage:
+        def __init__(self, stream: Stream, _root: Path, _progress: object) -> None:
+            self._stream = stream
+
+        def carry_out(self) -> Recording:
+            recorded.append(self._stream.name)
+            return small(self._stream.name, self._stream.split)
+
+    monkeypatch.setattr(replay, "Stage", FakeStage)
+    monkeypatch.setattr(replay, "missing", lambda _: [])
+    monkeypatch.setattr(replay, "prepare_environment", lambda _: None)
+    monkeypatch.setattr(replay, "streams", lambda _: [Stream(name, (), "test") for name in ("facts", "skill", "drip")])
+    assert run(monkeypatch, *words, "--recordings", recordings, "--work", tmp_path / "work", "--record-only") == 0
+    assert recorded == expected
+    assert read_recording(recordings / "facts.json.gz").name == "facts"
