@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.quarter import QUARTERS, choose, missing_quarters, read_facts
-from bench.recording import corpus_of
+from bench.step_corpus import corpus_of
 from bench.streams import Step
 from bench.tables import markdown_table, provenance, put_table
 from ragtide.flows.environment import apply_offline_defaults

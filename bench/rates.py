@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.recording import PARAMS, corpus_of
+from bench.recording import PARAMS
+from bench.step_corpus import corpus_of
 from bench.streams import Stream
 from ragtide.pipelines.build import open_index
 from ragtide.pipelines.corpus import Corpus

@@ -8,16 +8,20 @@ Policies are then replayed on the recording at no cost (bench/replay.py).
 
 from __future__ import annotations
 
-import hashlib
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.outcomes import carry_out
+from bench.recorded_states import BASE, Asked, RecordedStep, Recording, Seen, State
+from bench.remembered import CpuStopwatch, RememberedSearches, RememberingEmbedder
+from bench.step_corpus import corpus_of, digests_of, golden_of, pairs_of, snapshot_of
 from bench.streams import Step, Stream
-from ragtide.pipelines.build import build_model, open_index
-from ragtide.pipelines.corpus import Corpus, KnowledgeBase, TrainingSet, documents_from_chunks
+from ragtide.pipelines.build import base_model_only, build_model, open_index
+from ragtide.pipelines.corpus import Corpus, KnowledgeBase
 from ragtide.pipelines.data.snapshot import compose_snapshot
 from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.assistant import Answerer
@@ -25,22 +29,21 @@ from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import GoldenSet, split_stale
 from ragtide.pipelines.evidence.answer_scores import measure_answers
 from ragtide.pipelines.evidence.data_change import describe_data_change
-from ragtide.pipelines.evidence.live_index import LiveIndexView, Stopwatch
+from ragtide.pipelines.evidence.live_index import LiveIndexView
 from ragtide.pipelines.evidence.text_signals import measure_text
 from ragtide.pipelines.evidence.training_data import measure_training_data
-from ragtide.pipelines.history.deletions import find_deleted, pending_deletions
-from ragtide.pipelines.history.lost_content import find_emptied, removal_digest
-from ragtide.pipelines.index.chunking import chunk_document
+from ragtide.pipelines.index.search import Retriever
 from ragtide.pipelines.index.source import InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.models.load import LoadedEmbedder, Models, load_index_embedder, load_models
 from ragtide.pipelines.params import Params
-from ragtide.pipelines.ports import Message, Progress, Prompt, TrainingSample
+from ragtide.pipelines.policy.rules import deleted_in_index, lost_golden
+from ragtide.pipelines.ports import Progress, Prompt, TrainingSample
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.base import Record, json_digest
-from ragtide.pipelines.records.data import Chunk, Document, Snapshot
-from ragtide.pipelines.records.evaluation import RetrievalMetrics, Scorecard
-from ragtide.pipelines.records.evidence import Costs, Evidence, Limits, Measure
+from ragtide.pipelines.records.data import Chunk, Snapshot
+from ragtide.pipelines.records.evaluation import GoldenQuestion, RetrievalMetrics, Scorecard
+from ragtide.pipelines.records.evidence import Costs, Evidence, GoldenLosses, Limits, Measure, TextSignals
 from ragtide.pipelines.records.release import BuiltEmbedder, BuiltIndex, BuiltModel, Release
 from ragtide.pipelines.training.embedder_tuning import (
     TuningData,
@@ -49,8 +52,7 @@ from ragtide.pipelines.training.embedder_tuning import (
     tuning_data,
     tuning_settings,
 )
-from ragtide.pipelines.training.examples import Example, validate_examples
-from ragtide.pipelines.training.pairs import TrainingPair, build_pairs
+from ragtide.pipelines.training.pairs import TrainingPair
 from ragtide.pipelines.workspace import Workspace
 
 # More pairs than any stream has, so that its embedder cannot be fine-tuned: in most streams retrieval is nearly perfect
@@ -78,97 +80,9 @@ GOLD, RETRIEVED, LOSSES = (
     "answering with retrieved passages",
     "reading new examples",
 )
-TEXT_SIGNALS = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "vocabulary")
+TEXT_SIGNALS = ("changed_sentence_share", "stale_facts", "resurfaced_deletions", "vocabulary", "captured_questions")
 VECTOR_SIGNALS = ("novelty",)
-ACTIONS = (Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.REFRESH.with_retrain())
-TUNING = (Action.TUNE_EMBEDDER, Action.TUNE_EMBEDDER.with_retrain())
 R = TypeVar("R", bound=Record)
-
-
-class State(Record):
-    """The live index, identified by its rows, and the live model and embedder, identified by their training data.
-
-    `tuned_embedder` is empty for the base embedder.
-    """
-
-    index: str
-    model: str
-    tuned_embedder: str = ""
-
-    @property
-    def key(self) -> str:
-        return "/".join(filter(None, (self.index, self.model, self.tuned_embedder)))
-
-
-class Asked(Record):
-    """Keys of the prompts that an assessment sends to the model; a policy pays for the same key only once."""
-
-    retrieved: tuple[str, ...] = ()
-    gold: tuple[str, ...] = ()
-    losses: tuple[str, ...] = ()
-
-
-class Seen(Record):
-    """Assessment of a state on the data of a step.
-
-    `score` is its quality on the true questions (0-1), `scorecard` that on the golden questions. If the state may be
-    live before the step's decision, `evidence` holds its evidence (without costs and history, which depend on the
-    policy), and `refreshed`, `retrained` and `tuned` name the index, model and embedder that a refresh, a retrain and
-    an embedder tuning lead to. `to_embed` is the number of chunks that the refresh embeds, `all_chunks` that of a
-    rebuild; `tuned` is empty if there are too few pairs.
-    """
-
-    state: State
-    score: float
-    scorecard: Scorecard
-    asked: Asked
-    evidence: Evidence | None = None
-    text_seconds: float = 0.0
-    vector_seconds: float = 0.0
-    refreshed: str = ""
-    to_embed: int = 0
-    retrained: str = ""
-    tuned: str = ""
-    all_chunks: int = 0
-
-    @property
-    def actions(self) -> tuple[Action, ...]:
-        """The actions that can be taken in this state."""
-        return (*ACTIONS, *TUNING) if self.tuned else ACTIONS
-
-    def after(self, action: Action) -> State:
-        """Return the state that an action leads to; a tuned embedder's index is built from the step's corpus."""
-        return State(
-            index=self.refreshed if action.refreshes else self.state.index,
-            model=self.retrained if action.retrains else self.state.model,
-            tuned_embedder=self.tuned if action.tunes else self.state.tuned_embedder,
-        )
-
-
-class RecordedStep(Record):
-    """A step of a stream: its description, the right actions, and the states that may be live before or after it."""
-
-    description: str
-    right: tuple[Action, ...] | None
-    snapshot: str
-    seen: dict[str, Seen]
-
-
-class Recording(Record):
-    """A recorded stream. `start` is live at the beginning; `opened` are the prompts of the first release.
-
-    `trained_examples` are the training examples of each model state times the passes over them, `trained_pairs` the
-    pairs of each embedder state times the passes.
-    """
-
-    name: str
-    split: str
-    start: State
-    opened: Asked
-    steps: tuple[RecordedStep, ...]
-    trained_examples: dict[str, int]
-    seconds: float
-    trained_pairs: dict[str, int]
 
 
 # --- assessing -----------------------------------------------------------------------------------------------------
@@ -228,20 +142,21 @@ class Live:
     index: Index
     tuned_embedder: LoadedEmbedder
     model: BuiltModel
+    retriever: Retriever
 
     @property
     def system_under_test(self) -> SystemUnderTest:
-        return SystemUnderTest(self.index.retriever(self.rows.version), self.model)
+        return SystemUnderTest(self.retriever, self.model)
 
 
 class Stage:
     """A folder in which the actions of one stream are carried out."""
 
     def __init__(self, stream: Stream, root: Path, progress: Progress) -> None:
-        index = {**PARAMS["index"], "uri": str(root / stream.name)}
-        params = Params.model_validate({**PARAMS, **STREAM_PARAMS.get(stream.name, {}), "index": index})
         self._stream = stream
-        self._space = Workspace(root, params)
+        self._questions = _questions_of(stream)
+        self._space = Workspace(root, params_of(stream, root))
+        params = self._space.params
         self._models = load_models(params)
         self._answerer = RecordingAnswerer(self._space, self._models, progress)
         self._progress = progress
@@ -249,7 +164,14 @@ class Stage:
         self._rows: dict[tuple[str, str], IndexState] = {}
         self._trained: dict[str, BuiltModel] = {}
         self._embedders = {"": LoadedEmbedder(self._models.embedder)}
+        self._base = base_model_only(self._models)
+        self._retrievers: dict[tuple[str, str], Retriever] = {}
+        self._remembering: dict[str, RememberingEmbedder] = {}
+        # What is alike for all models of an index, by embedder and index, at the present step.
+        self._corpora: dict[tuple[str, str], Corpus] = {}
+        self._texts: dict[tuple[str, str], tuple[TextSignals, dict[str, float]]] = {}
         self._earlier: list[Mapping[str, str]] = []
+        self._asked_before: tuple[GoldenQuestion, ...] = ()
 
     @property
     def params(self) -> Params:
@@ -257,15 +179,21 @@ class Stage:
 
     def carry_out(self) -> Recording:
         """Assess every state of every step once."""
-        started = time.perf_counter()
-        first = corpus_of(self._stream.steps[0], {}, self.params)
-        start = State(index=self._refresh(first), model=self._retrain(first))
-        opened = self._assess(self._stream.steps[0], start, decide=True).asked
+        started, first = time.perf_counter(), self._stream.steps[0]
+        corpus = corpus_of(first, {}, self.params)
+        start = State(index=self._refresh(corpus), model=self._retrain(corpus))
+        opened = self._assess(first, start, decide=True).asked
+        # The proof of the first release has asked the base model as well.
+        base = self._assess(first, start.with_base_model, decide=False).asked
+        opened = opened.model_copy(update={"retrieved": (*opened.retrieved, *base.retrieved)})
         steps, live = [], {start.key: start}
-        for step in self._stream.steps[1:]:
+        self._passed(first)
+        for number, step in enumerate(self._stream.steps[1:], start=1):
             recorded, live = self._record_step(step, live)
             steps.append(recorded)
-            self._earlier.append(_snapshot(step).documents)
+            self._passed(step)
+            seconds, of = time.perf_counter() - started, f"{number} of {len(self._stream.steps) - 1}"
+            sys.stderr.write(f"{self._stream.name}, step {of}: {len(recorded.seen)} states, {seconds:.0f} s\n")
         return Recording(
             name=self._stream.name,
             split=self._stream.split,
@@ -273,44 +201,81 @@ class Stage:
             opened=opened,
             steps=tuple(steps),
             trained_examples={key: model.trained_examples for key, model in self._trained.items()},
+            trained_tokens={key: model.trained_tokens for key, model in self._trained.items()},
             trained_pairs={
                 key: self.params.embedder_tuning.trained_pairs(built.pairs)
                 for key, built in self._tuned_embedders().items()
             },
             seconds=round(time.perf_counter() - started, 1),
+            simulated=self._stream.simulated,
         )
+
+    def _passed(self, step: Step) -> None:
+        """Remember what later steps are compared with."""
+        self._earlier.append(digests_of(step))
+        self._asked_before = step.truth
+        self._corpora, self._texts = {}, {}
 
     def _record_step(self, step: Step, live: dict[str, State]) -> tuple[RecordedStep, dict[str, State]]:
         """Assess the states that may be live before and after a step; also return the latter."""
         seen = {key: self._act(step, self._assess(step, state, decide=True)) for key, state in live.items()}
-        reachable = [assessed.after(action) for assessed in seen.values() for action in assessed.actions]
-        after = {**live, **{state.key: state for state in reachable}}
+        candidates = [origin.after(action) for origin in seen.values() for action in origin.actions]
+        # Each candidate's adapter is compared with the base model on the same index.
+        self._assess_missing(step, seen, [*candidates, *(state.with_base_model for state in candidates)])
+        for key in live:
+            seen[key] = self._removal(step, seen, seen[key])
+        self._assess_missing(step, seen, [seen[key].after(Action.REMOVE) for key in live if seen[key].removed])
+        origins = [seen[key] for key in live]
+        outcomes = [carry_out(action, origin, seen, self.params) for origin in origins for action in origin.actions]
+        released = [result.live.state for results in outcomes for result in results]
+        after = {**live, **{state.key: state for state in (*candidates, *released)}}
         for key, state in after.items():
-            if key not in seen:
-                seen[key] = self._assess(step, state, decide=False)
+            score = self._score(self._corpus(step, self._live(state)), self._live(state), step.changed_facts)
+            seen[key] = seen[key].model_copy(update={"changed_score": score})
         right = tuple(sorted(step.right)) if step.right is not None else None
-        snapshot = _snapshot(step).id
+        snapshot = snapshot_of(step).id
         return RecordedStep(description=step.description, right=right, snapshot=snapshot, seen=seen), after
+
+    def _assess_missing(self, step: Step, seen: dict[str, Seen], states: Sequence[State]) -> None:
+        for state in states:
+            if state.key not in seen:
+                seen[state.key] = self._assess(step, state, decide=False)
+
+    def _removal(self, step: Step, seen: Mapping[str, Seen], origin: Seen) -> Seen:
+        """Build the live index without deleted documents where it may become live: the gate rejects what is new, or
+        too many golden questions went with them."""
+        assert origin.evidence is not None
+        data = origin.evidence.data
+        if not deleted_in_index(data):
+            return origin
+        index_actions = [action for action in origin.actions if action.refreshes]
+        results = [result for action in index_actions for result in carry_out(action, origin, seen, self.params)[:1]]
+        if lost_golden(data) is None and all(result.is_released for result in results):
+            return origin
+        live = self._live(origin.state)
+        deleted = self._corpus(step, live).knowledge.deleted
+        staying = live.index.chunks(sorted(live.rows.documents.keys() - deleted.keys()), live.rows.version)
+        return origin.model_copy(update={"removed": self._build(staying, origin.state.tuned_embedder, "removal")})
 
     # --- assessing one state ---------------------------------------------------------------------------------------
 
     def _assess(self, step: Step, state: State, decide: bool) -> Seen:
         live = self._live(state)
         corpus = self._corpus(step, live)
-        golden = split_stale(step.truth, corpus.knowledge.texts)
-        tunable = tuning_data(self.params, _pairs(step, corpus), live.tuned_embedder.tuned)
+        golden = split_stale(golden_of(step, corpus.knowledge.paths), corpus.knowledge.texts)
+        tunable = tuning_data(self.params, pairs_of(step, corpus), live.tuned_embedder.tuned)
         kind = EvaluatorWithoutSearches if tunable.pairs < tunable.least else Evaluator
         evaluator = kind(corpus.knowledge, golden, self._answerer, self.params)
         self._answerer.take()
         evidence = self._evidence(corpus, live, evaluator, tunable) if decide else None
         scorecard = evaluator.scorecard(live.system_under_test)
         asked = self._answerer.take()
-        truth = EvaluatorWithoutSearches(corpus.knowledge, GoldenSet(step.truth, ()), self._answerer, self.params)
-        scores = [answer.score for answer in truth.with_retrieval(live.system_under_test)]
+        score = self._score(corpus, live, step.truth)
+        assert score is not None
         seconds = evidence.signal_seconds if evidence else {}
         return Seen(
             state=state,
-            score=sum(scores) / len(scores),
+            score=score,
             scorecard=scorecard,
             asked=asked,
             evidence=evidence,
@@ -318,27 +283,55 @@ class Stage:
             vector_seconds=round(sum(seconds.get(name, 0.0) for name in VECTOR_SIGNALS), 3),
         )
 
+    def _score(self, corpus: Corpus, live: Live, questions: Sequence[GoldenQuestion]) -> float | None:
+        """Return the mean score on questions that users ask (0-1); None where there are none."""
+        asked = GoldenSet(tuple(questions), ())
+        evaluator = EvaluatorWithoutSearches(corpus.knowledge, asked, self._answerer, self.params)
+        scores = [answer.score for answer in evaluator.with_retrieval(live.system_under_test)] if questions else []
+        return round(sum(scores) / len(scores), 6) if scores else None
+
     def _live(self, state: State) -> Live:
         rows, embedder = self._rows[state.tuned_embedder, state.index], self._embedders[state.tuned_embedder]
-        return Live(state, rows, self._index(state.tuned_embedder), embedder, self._trained[state.model])
+        model = self._base if state.model == BASE else self._trained[state.model]
+        retriever = self._retriever(state.tuned_embedder, state.index)
+        return Live(state, rows, self._index(state.tuned_embedder), embedder, model, retriever)
+
+    def _retriever(self, tuned_embedder: str, index: str) -> Retriever:
+        key = (tuned_embedder, index)
+        if key not in self._retrievers:
+            self._retrievers[key] = RememberedSearches.of(self._searching(tuned_embedder, index))
+        return self._retrievers[key]
+
+    def _searching(self, tuned_embedder: str, index: str) -> Retriever:
+        """Return a retriever that searches each time."""
+        embedder = self._embedders[tuned_embedder].embedder
+        remembering = self._remembering.setdefault(tuned_embedder, RememberingEmbedder(embedder, self._questions))
+        return open_index(self._space, remembering).retriever(self._rows[tuned_embedder, index].version)
 
     def _corpus(self, step: Step, live: Live) -> Corpus:
-        documents = live.rows.documents
-        kept = live.index.chunks(documents, live.rows.version)
-        return corpus_of(step, documents, self.params, kept, self._earlier)
+        key = (live.state.tuned_embedder, live.state.index)
+        if key not in self._corpora:
+            documents = live.rows.documents
+            kept = live.index.chunks(documents, live.rows.version)
+            self._corpora[key] = corpus_of(step, documents, self.params, kept, self._earlier)
+        return self._corpora[key]
 
     def _evidence(self, corpus: Corpus, live: Live, evaluator: Evaluator, tunable: TuningData) -> Evidence:
         index, version, golden = live.index, live.rows.version, evaluator.golden
         then = compose_snapshot(
             live.rows.documents, {"examples.jsonl": live.state.model}, {"golden.jsonl": golden.digest()}
         )
-        now = corpus.snapshot.model_copy(update={"questions": then.questions, "golden_id": then.golden_id})
-        knowledge, params, watch = replace(corpus.knowledge, snapshot=now), self.params, Stopwatch()
+        trained = {"examples.jsonl": _examples_key(corpus)}
+        same = {"questions": then.questions, "golden_id": then.golden_id, "examples": trained}
+        knowledge = replace(corpus.knowledge, snapshot=corpus.snapshot.model_copy(update=same))
+        params, watch, release = self.params, CpuStopwatch(), _release(then, live.rows, live.model)
         view = LiveIndexView.of(index, version, knowledge.chunks, golden.questions, params.evidence.old_chunks)
-        release, system = _release(then, live.rows, live.model), live.system_under_test
-        data = describe_data_change(knowledge, release, index.delta(knowledge.chunks, version))
+        system, delta = live.system_under_test, index.delta(knowledge.chunks, version, knowledge.paths.moves)
+        deleted = _deleted_sources(live.model, corpus) if delta.documents_deleted else ()
+        losses = self._golden_losses(corpus, golden)
+        data = describe_data_change(knowledge, release, delta, (), deleted, losses)
         scores = measure_answers(evaluator, system, view, params.score, watch)
-        text = measure_text(knowledge, view, system.reader, live.tuned_embedder.embedder, params, watch)
+        text = self._text(live, knowledge, view, watch)
         training = measure_training_data(corpus, release, system, evaluator.answerer, tunable, params)
         # Evidence is about the step's snapshot, whatever the questions of its release were.
         data = data.model_copy(update={"snapshot": corpus.snapshot.id})
@@ -347,13 +340,34 @@ class Stage:
             data=data, scores=scores, text=text, training=training, limits=limits, signal_seconds=watch.seconds
         )
 
+    def _text(self, live: Live, knowledge: KnowledgeBase, view: LiveIndexView, watch: CpuStopwatch) -> TextSignals:
+        """Measure the signals of the text once for each index, and add their seconds."""
+        key, embedder = (live.state.tuned_embedder, live.state.index), live.tuned_embedder.embedder
+        if key not in self._texts:
+            own, searching = CpuStopwatch(), self._searching(*key)
+            self._texts[key] = measure_text(knowledge, view, searching, embedder, self.params, own), own.seconds
+        text, seconds = self._texts[key]
+        watch.seconds |= seconds
+        return text
+
+    def _golden_losses(self, corpus: Corpus, golden: GoldenSet) -> GoldenLosses:
+        """Return the questions of the step before that deletions put out of play, or would once they are approved."""
+        knowledge, asked = corpus.knowledge, {question.id for question in self._asked_before}
+        remaining = {name: text for name, text in knowledge.texts.items() if name not in knowledge.pending_deletions}
+        pending = split_stale(golden.questions, {**remaining, **knowledge.lost.texts}).stale
+        return GoldenLosses(
+            in_play=len(asked),
+            lost=tuple(sorted(asked & {*golden.stale})),
+            pending=tuple(sorted(asked & {*pending})) if knowledge.pending_deletions else (),
+        )
+
     # --- actions in one state --------------------------------------------------------------------------------------
 
     def _act(self, step: Step, seen: Seen) -> Seen:
         """Build everything that can be built from a state, and note the resulting states in its assessment."""
         live = self._live(seen.state)
         corpus = self._corpus(step, live)
-        refreshed, tuned = self._refresh(corpus, seen.state.tuned_embedder), self._tune(_pairs(step, corpus), live)
+        refreshed, tuned = self._refresh(corpus, seen.state.tuned_embedder), self._tune(pairs_of(step, corpus), live)
         if tuned:
             self._refresh(corpus, tuned)
         after = self._rows[seen.state.tuned_embedder, refreshed]
@@ -372,12 +386,15 @@ class Stage:
 
     def _refresh(self, corpus: Corpus, tuned_embedder: str = "") -> str:
         """Refresh the table to a corpus, unless a version of it already holds it; return the state's key."""
-        key = json_digest(sorted([chunk.document, chunk.position, chunk.digest] for chunk in corpus.knowledge.chunks))
+        return self._build(corpus.knowledge.chunks, tuned_embedder, corpus.snapshot.kb_id)
+
+    def _build(self, chunks: Sequence[Chunk], tuned_embedder: str, documents: str) -> str:
+        key = json_digest(sorted([chunk.document, chunk.position, chunk.digest] for chunk in chunks))
         if (tuned_embedder, key) not in self._rows:
             index = self._index(tuned_embedder)
             # As in the product, another embedder's index is a new version of the same table.
-            built = index.refresh(corpus.knowledge.source, corpus.snapshot.kb_id, self._progress, rebuild=True)
-            digests = frozenset(chunk.digest for chunk in corpus.knowledge.chunks)
+            built = index.refresh(InMemorySource.of(chunks), documents, self._progress, rebuild=True)
+            digests = frozenset(chunk.digest for chunk in chunks)
             self._rows[tuned_embedder, key] = IndexState(built.version, index.documents(built.version), digests)
         return key
 
@@ -409,7 +426,7 @@ class Stage:
 
     def _retrain(self, corpus: Corpus) -> str:
         """Train on the corpus's examples, unless that was done before (the same examples give the same adapter)."""
-        key = json_digest(sorted(example.digest for example in corpus.training.examples))
+        key = _examples_key(corpus)
         too_few = len(corpus.training.examples) < self.params.finetune.min_examples
         if self._trained and key not in self._trained and too_few:
             return next(reversed(self._trained))
@@ -418,7 +435,7 @@ class Stage:
         return key
 
     def _train(self, key: str, corpus: Corpus) -> BuiltModel:
-        retriever = self._index().retriever(self._rows["", self._refresh(corpus)].version)
+        retriever = self._retriever("", self._refresh(corpus))
         built, _ = build_model(self._space, self._models, corpus, retriever, self._progress)
         built.write(self._model_file(key))
         return built
@@ -432,45 +449,29 @@ class Stage:
         return self._space.state / "models" / f"{key}.json"
 
 
-def corpus_of(
-    step: Step,
-    indexed: Mapping[str, str],
-    params: Params,
-    rows: Sequence[Chunk] = (),
-    earlier: Sequence[Mapping[str, str]] = (),
-) -> Corpus:
-    """Return the corpus of a step's data; documents whose removal is pending stay as the rows hold them.
-
-    `earlier` are the documents (name -> digest) of the previous steps.
-    """
-    documents = [Document(id=name, text=text, digest=_md5(text)) for name, text in sorted(step.documents.items())]
-    deleted = find_deleted(indexed, {document.id: document.digest for document in documents}, (), earlier)
-    chunks = [chunk for document in documents for chunk in chunk_document(document, params.chunk)]
-    changed = [chunk for chunk in chunks if indexed.get(chunk.document) != chunk.document_digest]
-    after, live = InMemorySource.of(changed).by_document, InMemorySource.of(rows).by_document
-    emptied = find_emptied({name: live[name] for name in after.keys() & live.keys()}, after)
-    removals = deleted | {name: removal_digest(indexed[name], after[name][0].document_digest) for name in emptied}
-    pending = pending_deletions(removals, len(indexed), (), params.deletion_guard)
-    kept = [chunk for chunk in rows if chunk.document in pending]
-    chunks = [chunk for chunk in chunks if chunk.document not in pending]
-    documents = [document for document in documents if document.id not in pending] + documents_from_chunks(kept)
-    pages = {chunk.document for chunk in [*chunks, *kept]}
-    texts = {document.id: document.text for document in documents if document.id in pages}
-    validated = validate_examples(_examples(step), texts, [question.question for question in step.truth], params)
-    knowledge = KnowledgeBase(
-        snapshot=_snapshot(step),
-        documents=tuple(sorted(documents, key=lambda document: document.id)),
-        chunks=tuple(sorted([*chunks, *kept], key=lambda chunk: chunk.key)),
-        pending_deletions=pending,
-        waiting=len(pending),
-    )
-    return Corpus(knowledge, TrainingSet(validated.examples, validated.orphans, validated.filtered))
+def _questions_of(stream: Stream) -> frozenset[str]:
+    """Return the wordings of everything that is asked in a stream."""
+    asked = [question for step in stream.steps for question in (*step.truth, *step.changed_facts)]
+    prompts = [line["prompt"] for step in stream.steps for line in step.examples]
+    return frozenset([*prompts, *(question.question for question in asked)])
 
 
-def _pairs(step: Step, corpus: Corpus) -> list[TrainingPair]:
-    """Return the pairs for tuning the embedder, without those of golden questions."""
-    golden = [question.question for question in step.truth]
-    return build_pairs(corpus.knowledge.chunks_by_document, corpus.training.examples, golden)
+def params_of(stream: Stream, root: Path) -> Params:
+    """Return the settings of a stream's project in a folder."""
+    blocks = {**PARAMS, **STREAM_PARAMS.get(stream.name, {})}
+    merged = {name: {**blocks.get(name, {}), **stream.params.get(name, {})} for name in {*blocks, *stream.params}}
+    return Params.model_validate({**merged, "index": {**merged["index"], "uri": str(root / stream.name)}})
+
+
+def _examples_key(corpus: Corpus) -> str:
+    """Return the key of the model that a retrain leads to: the same examples give the same adapter."""
+    return json_digest(sorted(example.digest for example in corpus.training.examples))
+
+
+def _deleted_sources(model: BuiltModel, corpus: Corpus) -> tuple[str, ...]:
+    """Return the deleted documents that state an answer on which the model was trained."""
+    paths = corpus.knowledge.paths
+    return tuple(name for name in model.source_documents if paths.current(name) not in paths.documents)
 
 
 def _read(kind: type[R], file: Path) -> R | None:
@@ -478,20 +479,6 @@ def _read(kind: type[R], file: Path) -> R | None:
         return kind.read(file)
     except UserError:
         return None
-
-
-def _examples(step: Step) -> list[Example]:
-    return [
-        Example((Message("user", line["prompt"]),), line["completion"], line.get("doc"), f"examples.jsonl:{number}")
-        for number, line in enumerate(step.examples, start=1)
-    ]
-
-
-def _snapshot(step: Step) -> Snapshot:
-    kb = {name: _md5(text) for name, text in step.documents.items()}
-    train = json_digest(sorted(example.digest for example in _examples(step)))
-    golden = json_digest([question.model_dump(mode="json") for question in step.truth])
-    return compose_snapshot(kb, {"examples.jsonl": train}, {"golden.jsonl": golden})
 
 
 def _release(snapshot: Snapshot, rows: IndexState, model: BuiltModel) -> Release:
@@ -511,7 +498,3 @@ def _release(snapshot: Snapshot, rows: IndexState, model: BuiltModel) -> Release
         previous=None,
         created="",
     )
-
-
-def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from bench.recording import Recording
+from bench.recorded_states import Recording
 from bench.regret import PolicyRun
 from ragtide.pipelines.records.action import Component
 
@@ -39,14 +39,17 @@ def draw(path: Path, recordings: Sequence[Recording], best: Mapping[tuple[str, f
 
 
 def _quality(panel: Any, recording: Recording, best: PolicyRun, runs: Runs) -> None:
-    """Plot the live release's score after each step, with marks where the model or the embedder was trained."""
-    panel.plot([step.score for step in best.steps], color="#222", linewidth=3, alpha=0.25, label="oracle")
+    """Plot the score of what is live after each step, changed facts included.
+
+    Marks show where the model or the embedder was trained.
+    """
+    panel.plot([step.users_score for step in best.steps], color="#222", linewidth=3, alpha=0.25, label="oracle")
     for name, colour in SHOWN.items():
         steps = runs[name][(recording.name, PRICE)].steps
-        panel.plot([step.score for step in steps], color=colour, linewidth=1.5, label=name)
+        panel.plot([step.users_score for step in steps], color=colour, linewidth=1.5, label=name)
         for mark, component in (("^", Component.MODEL), ("s", Component.EMBEDDER)):
             marked = [number for number, step in enumerate(steps) if step.action.touches(component)]
-            panel.plot(marked, [steps[number].score for number in marked], mark, color=colour, markersize=5)
+            panel.plot(marked, [steps[number].users_score for number in marked], mark, color=colour, markersize=5)
     panel.set_title(f"{recording.name} ({recording.split})", fontsize=9)
     panel.set_ylim(-0.02, 1.05)
     panel.set_xticks(

@@ -1,6 +1,6 @@
 """Table of the streams' steps and sizes.
 
-python -m bench.streams --data FOLDER
+python -m bench.streams [--data FOLDER]
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ HEAD = (
     "renamed",
     "new examples",
     "answers changed",
+    "changed facts asked",
     "right",
 )
 
@@ -34,9 +35,9 @@ HEAD = (
 def main() -> int:
     """Print the tables; return 1 if the data is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="without it, the streams that need no data")
     options = parser.parse_args()
-    if absent := missing(options.data):
+    if options.data and (absent := missing(options.data)):
         sys.stderr.write(f"bench.streams: {options.data} has no {absent[0]}: pass the data folder with --data\n")
         return 1
     sys.stdout.write(table(streams(options.data)))
@@ -46,8 +47,17 @@ def main() -> int:
 def table(listed: Sequence[Stream]) -> str:
     """Return two Markdown tables: the steps, and the sizes of the streams."""
     steps = markdown_table(HEAD, [row for stream in listed for row in rows(stream)])
-    sizes = [(stream.name, stream.split, *sizes_of(stream.steps[0]), str(stream.training_sets())) for stream in listed]
-    head = ("stream", "split", "pages", "questions", "examples", "training sets")
+    sizes = [
+        (
+            stream.name,
+            stream.split,
+            *sizes_of(stream.steps[0]),
+            str(stream.training_sets()),
+            stream.simulated,
+        )
+        for stream in listed
+    ]
+    head = ("stream", "split", "pages", "questions", "examples", "training sets", "simulated")
     return f"{steps}\n\nAt the start, and over all steps:\n\n{markdown_table(head, sizes)}\n"
 
 
@@ -63,6 +73,7 @@ def rows(stream: Stream) -> Iterator[tuple[str, ...]]:
         counts = [len(group) for group in (diff.added, diff.edited, diff.removed, diff.renamed)]
         right = " or ".join(map(str, sorted(after.right))) if after.right else "not clear-cut"
         cells = [str(count) for count in (*counts, new_examples(before, after), answers_changed(before, after))]
+        cells.append(str(len(after.changed_facts)))
         yield (stream.name, str(number), after.description, *cells, right)
 
 

@@ -1,13 +1,16 @@
-"""The nine streams: a start and eight steps each (four in "names"); four for tuning, five for testing."""
+"""The thirteen streams, seven for tuning and six for testing: nine of real histories, and four of made-up ones."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
 from bench.streams.behaviour import Calls, Commands, read_calls, read_commands
+from bench.streams.changed_facts import with_changed_facts
 from bench.streams.edits import EDITS
 from bench.streams.lifecycle import QUARTERS, Ground, read_ground
+from bench.streams.made_up import MADE_UP, made_up_streams
 from bench.streams.medical import Passage, read_passages
 from bench.streams.names import facts_with_names, in_house_names
 from bench.streams.records import Step, Stream
@@ -18,6 +21,9 @@ from ragtide.pipelines.records.evaluation import GoldenQuestion
 NOTHING, REFRESH, RETRAIN, TUNE = Action.NOTHING, Action.REFRESH, Action.RETRAIN, Action.TUNE_EMBEDDER
 BOTH, HOLD = Action.REFRESH.with_retrain(), Action.HOLD
 START, STILL = "the start", "nothing happens"
+# All streams, in the order of the tables.
+REAL = ("facts", "cosmetic", "api", "gutted", "skill", "mixed", "rename", "domain", "names")
+NAMES = (*REAL, *MADE_UP)
 NEEDED = (
     *(f"eol/snapshot_{number}/facts.jsonl" for number in QUARTERS),
     *(f"behaviour/{name}_{part}.jsonl" for name in ("sgd_v0", "sgd_v5", "nl2bash") for part in ("train", "test")),
@@ -34,8 +40,13 @@ def missing(data: Path) -> list[str]:
     return [needed for needed in NEEDED if not (data / needed).is_file()]
 
 
-def streams(data: Path) -> list[Stream]:
-    """Build all streams from the benchmark's data folder; the result is deterministic."""
+def streams(data: Path | None) -> list[Stream]:
+    """Build all streams from the benchmark's data folder, or those that need none; the result is deterministic."""
+    built = [*(_real_streams(data) if data else []), *made_up_streams()]
+    return [replace(stream, steps=with_changed_facts(stream.steps)) for stream in built]
+
+
+def _real_streams(data: Path) -> list[Stream]:
     ground = read_ground(data / "eol")
     return [
         Stream("facts", _facts(ground), "tune"),
@@ -196,9 +207,10 @@ def _with_passages(world: World, passages: tuple[Passage, ...], asked: int) -> W
             docs=(passage.path,),
             format=PLAIN,
         )
-        for passage in passages[:asked]
+        for passage in passages
     )
     return world.but(
         others={**world.others, **{passage.path: passage.text for passage in passages}},
-        more_questions=(*world.more_questions, *questions),
+        more_questions=(*world.more_questions, *questions[:asked]),
+        more_facts={**world.more_facts, **{question.id: question for question in questions[asked:]}},
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evaluation import GoldenQuestion
@@ -19,6 +19,10 @@ class Step:
     questions. Quality is measured on `truth`: the same questions, unless the step is an accident; then `truth` still
     has the questions about the deleted documents. `right` are the actions that are right if every earlier step was
     handled right; None where that is not clear-cut.
+
+    `facts` are all facts that users may ask about besides the golden questions, by an id that stays the same when the
+    answer changes. `changed_facts` are those of them that changed (bench/streams/changed_facts.py): they are scored as
+    well, and are never part of the evidence or of the golden set.
     """
 
     documents: Mapping[str, str]
@@ -27,18 +31,24 @@ class Step:
     truth: tuple[GoldenQuestion, ...]
     right: frozenset[Action] | None
     description: str
+    facts: Mapping[str, GoldenQuestion] = field(default_factory=dict)
+    changed_facts: tuple[GoldenQuestion, ...] = ()
 
 
 @dataclass(frozen=True)
 class Stream:
     """A named sequence of steps; the first release is built from `steps[0]`.
 
-    Settings are tuned on the streams of the split "tune" alone.
+    Policies' settings are tuned on the streams of the split "tune" alone. `simulated` says which part of an outcome is
+    simulated, and how; empty where all of it is real. `params` are settings of the project, by block, that differ from
+    those of the other streams.
     """
 
     name: str
     steps: tuple[Step, ...]
     split: Literal["tune", "test"]
+    simulated: str = ""
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def training_sets(self) -> int:
         """Count the distinct training sets (sets of prompts and completions) of the steps."""

@@ -10,7 +10,7 @@ from functools import reduce
 from typing import Any
 
 from bench.streams.edits import EDITS
-from bench.streams.lifecycle import ASKED, Fact, Ground
+from bench.streams.lifecycle import ASKED, Fact, Ground, facts_of, is_clear
 from bench.streams.records import Step
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.evaluation import GoldenQuestion
@@ -41,6 +41,7 @@ class World:
     others: Mapping[str, str] = field(default_factory=dict)
     more_examples: tuple[dict[str, str], ...] = ()
     more_questions: tuple[GoldenQuestion, ...] = ()
+    more_facts: Mapping[str, GoldenQuestion] = field(default_factory=dict)
 
     # --- changes ---------------------------------------------------------------------------------------------------
 
@@ -85,7 +86,7 @@ class World:
 
     def step(self, description: str, *right: Action) -> Step:
         """Return the current data as a step; without `right` it is not clear-cut which action is right."""
-        truth = (*(self._question(key) for key in self.ground.asked[: self.asked]), *self.more_questions)
+        truth = (*(self._question(self._fact(key)) for key in self.ground.asked[: self.asked]), *self.more_questions)
         documents = {self._path(name): self._text(name) for name in (*self.ground.names, *self.others)}
         missing = {self._path(name) for name in self.missing}
         return Step(
@@ -95,7 +96,19 @@ class World:
             truth=truth,
             right=frozenset(right) or None,
             description=description,
+            facts={**self._unasked_facts(), **self.more_facts},
         )
+
+    def _unasked_facts(self) -> dict[str, GoldenQuestion]:
+        """Return the clear facts of the changing pages that no golden question asks for, by id."""
+        asked, ground = set(self.ground.asked[: self.asked]), self.ground
+        quarters = {name: self.quarter.get(name, 0) for name in ground.moving}
+        return {
+            fact.id: self._question(fact)
+            for name, quarter in quarters.items()
+            for fact in facts_of(name, ground.quarters[quarter])
+            if fact.id not in asked and is_clear(fact, ground.page(name, quarter))
+        }
 
     def _path(self, name: str) -> str:
         return self.place.get(name, name)
@@ -109,12 +122,11 @@ class World:
         first = self.ground.fact(key, 0)
         return self.ground.fact(key, self.quarter.get(first.doc, 0))
 
-    def _question(self, key: str) -> GoldenQuestion:
-        fact = self._fact(key)
+    def _question(self, fact: Fact) -> GoldenQuestion:
         form = WRAPPED if self.wrapped else PLAIN
         wording = self._wording(fact)
         # With other words it is another question, with an id of its own.
-        name = key if wording == fact.question else f"{key}|{self.called[fact.doc]}"
+        name = fact.id if wording == fact.question else f"{fact.id}|{self.called[fact.doc]}"
         return GoldenQuestion(
             id=name, question=wording, answers=(fact.answer,), docs=(self._path(fact.doc),), format=form
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,29 @@ from typing import Any
 import pytest
 
 from bench import recording
-from bench.recording import ACTIONS, GOLD, LOSSES, RETRIEVED, Recording, RecordingAnswerer, Seen, Stage, corpus_of
+from bench.rates import Rates
+from bench.recorded_states import (
+    ACTIONS,
+    Recording,
+    Seen,
+    read_recording,
+    shareable,
+    write_recording,
+)
+from bench.recorded_states import BASE as BASE_MODEL
+from bench.recording import GOLD, LOSSES, RETRIEVED, RecordingAnswerer, Stage
+from bench.regret import run_policy
+from bench.step_corpus import corpus_of
 from bench.streams import Step, Stream
 from ragtide.pipelines.corpus import Corpus, read_corpus
 from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.errors import UserError
 from ragtide.pipelines.evaluation.evaluator import Evaluator, SystemUnderTest
 from ragtide.pipelines.evaluation.questions import GoldenSet
 from ragtide.pipelines.evidence.training_data import excess_loss_on_new, split_seen_examples
 from ragtide.pipelines.index.folder import IndexVersion
 from ragtide.pipelines.models.load import LoadedEmbedder, Models
-from ragtide.pipelines.params import Params
+from ragtide.pipelines.params import Params, PolicyParams
 from ragtide.pipelines.ports import Message, Prompt, TrainingSample, no_progress
 from ragtide.pipelines.records.action import Action
 from ragtide.pipelines.records.base import json_digest
@@ -118,14 +131,31 @@ def test_pending_deletions_do_not_change_the_snapshot() -> None:
     assert len(ids) == 3
 
 
-@pytest.mark.parametrize("remaining", [(1, 2, 3, 4), (1, 2, 3), (1,)], ids=["all", "one deleted", "three pending"])
+def test_a_page_that_moved_and_was_edited_is_a_move_and_examples_follow_it() -> None:
+    edited = {"moved/long.md": LONG.replace("Paragraph 3 has", "Paragraph 3 had"), **pages(1, 2)}
+    corpus = after({"long.md": LONG, **pages(1, 2)}, step(edited, example("long.md")))
+    assert (corpus.knowledge.paths.moves, corpus.knowledge.deleted) == ({"long.md": "moved/long.md"}, {})
+    assert [kept.doc for kept in corpus.training.examples] == ["moved/long.md"]
+
+
+def test_deleted_pages_are_named_and_those_pending_are_not_among_them() -> None:
+    assert list(after(pages(1, 2, 3), step(pages(2, 3))).knowledge.deleted) == ["1.md"]
+    assert after(pages(1, 2, 3), step(pages(3))).knowledge.deleted == {}
+
+
+MOVED = {"moved/long.md": LONG.replace("Paragraph 3 has", "Paragraph 3 had")}
+
+
+@pytest.mark.parametrize(
+    "remaining",
+    [pages(1, 2, 3, 4), pages(1, 2, 3), pages(1), pages(1, 2, 3, 4) | MOVED, pages(1, 2, 3) | {"long.md": "# Long\n"}],
+    ids=["one deleted", "two pending", "three pending", "moved and edited", "deleted and emptied"],
+)
 def test_a_steps_corpus_equals_the_one_that_the_project_reads_from_the_same_folders(
-    remaining: tuple[int, ...], tmp_path: Path
+    remaining: dict[str, str], tmp_path: Path
 ) -> None:
-    before, now = (
-        {"long.md": LONG, **pages(2, 3, 4), **pages(1)},
-        step(pages(*remaining), *map(example, ("4.md", None, "4.md"))),
-    )
+    before = {"long.md": LONG, **pages(2, 3, 4), **pages(1)}
+    now = step(remaining, *map(example, ("4.md", None, "4.md", "long.md")))
     space = workspace(tmp_path, deletion_guard=CAREFUL, chunk={"max_words": 20})
     shelf = Shelf(space.index_uri, chunk=space.params.chunk)
     shelf.refresh(rows(before))
@@ -134,12 +164,9 @@ def test_a_steps_corpus_equals_the_one_that_the_project_reads_from_the_same_fold
     write(space.train / "a.jsonl", "".join(json.dumps(line) + "\n" for line in now.examples))
     real = read_corpus(space, take_snapshot(space), IndexVersion(shelf.index, shelf.latest))
     made = corpus_of(now, shelf.index.documents(), PARAMS, shelf.index.chunks(sorted(before), shelf.latest))
-    assert (made.knowledge.chunks, made.knowledge.documents, made.knowledge.pending_deletions) == (
-        real.knowledge.chunks,
-        real.knowledge.documents,
-        real.knowledge.pending_deletions,
-    )
-    assert made.knowledge.waiting == real.knowledge.waiting
+    for name in ("chunks", "documents", "pending_deletions", "deleted", "waiting", "lost"):
+        assert getattr(made.knowledge, name) == getattr(real.knowledge, name)
+    assert made.knowledge.paths.moves == real.knowledge.paths.moves
     assert [kept.doc for kept in made.training.examples] == [kept.doc for kept in real.training.examples]
     assert [orphan.doc for orphan in made.training.orphans] == [orphan.doc for orphan in real.training.orphans]
     assert [issue.kind for issue in made.training.filtered] == [issue.kind for issue in real.training.filtered]
@@ -308,7 +335,7 @@ def stream_steps() -> tuple[Step, ...]:
     return (
         step(documents, *plain, truth=questions),
         step(documents, *more, truth=questions),
-        step(changed, *more, truth=changed_questions),
+        replace(step(changed, *more, truth=changed_questions), changed_facts=changed_questions[:1]),
     )
 
 
@@ -322,15 +349,30 @@ def test_every_state_that_an_action_leads_to_is_assessed(carried: Carried) -> No
         assert recorded.steps[0].seen[recorded.start.key].evidence is not None
         for seen, state in with_evidence(recorded):
             assert all(state.after(action).key in seen for action in state.actions)
+            assert all(state.after(action).with_base_model.key in seen for action in state.actions)
         for before, after in pairwise(recorded.steps):
-            assert before.seen.keys() == {key for key, state in after.seen.items() if state.evidence is not None}
+            live = {key for key, state in after.seen.items() if state.evidence is not None}
+            # Of the states with the base model, only those that the gate would make live are looked at again.
+            assert live <= before.seen.keys()
+            assert all(key.split("/")[1] == BASE_MODEL for key in before.seen.keys() - live)
+
+
+def test_changed_facts_are_asked_of_every_state_that_can_be_live_and_of_no_other(carried: Carried) -> None:
+    first, second = carried.plain.steps
+    assert {seen.changed_score for seen in first.seen.values()} == {None}
+    live = second.seen[carried.plain.start.key]
+    scores = {key: seen.changed_score for key, seen in second.seen.items() if seen.state.model != BASE_MODEL}
+    assert scores[live.state.key] == 0.0
+    assert scores[live.after(Action.REFRESH).key] == 1.0
+    assert None not in scores.values()
+    assert second.seen[live.state.with_base_model.key].changed_score is None
 
 
 def test_a_stream_with_too_few_pairs_has_no_tuned_embedders(carried: Carried) -> None:
     recorded = carried.plain
     assert recorded.trained_pairs == {}
-    # Two indexes and two models, in the combinations that a policy can have reached.
-    assert [len(step.seen) for step in recorded.steps] == [2, 4]
+    # Two indexes and two models, in the combinations that a policy can have reached, and the base model on each index.
+    assert [len(step.seen) for step in recorded.steps] == [3, 6]
     for _, state in with_evidence(recorded):
         assert (state.actions, state.tuned, state.all_chunks, state.scorecard.retrieval) == (ACTIONS, "", 0, {})
         assert state.state.key == f"{state.state.index}/{state.state.model}"
@@ -384,6 +426,42 @@ def test_a_second_run_tunes_nothing_twice(carried: Carried) -> None:
     assert [step.seen.keys() for step in carried.again.steps] == [step.seen.keys() for step in carried.tuned.steps]
 
 
-def test_a_recording_is_read_as_it_was_written(carried: Carried, tmp_path: Path) -> None:
-    carried.plain.write(tmp_path / "recording.json")
-    assert Recording.read(tmp_path / "recording.json") == carried.plain
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_is_read_as_it_was_written_and_written_again_to_the_byte(carried: Carried, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json.gz", tmp_path / "second.json.gz"
+    size = write_recording(carried.tuned, first)
+    assert read_recording(first) == shareable(carried.tuned)
+    assert write_recording(read_recording(first), second) == size
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_shared_recording_has_no_text_of_answers_and_short_names(carried: Carried) -> None:
+    shared = shareable(carried.tuned)
+    assert "2031-01-01" in carried.tuned.model_dump_json()
+    assert not any(answer in shared.model_dump_json() for answer in ("2027-01-01", "2031-01-01", "Paragraph"))
+    assert shared.start.key == "i0/m0"
+    for step in shared.steps:
+        assert all(key == seen.state.key and key.startswith("i") for key, seen in step.seen.items())
+
+
+def test_a_shared_recording_gives_the_same_runs(carried: Carried) -> None:
+    rates = Rates(
+        answer_seconds=1.0,
+        loss_seconds=0.1,
+        example_seconds=2.0,
+        refresh_seconds=3.0,
+        chunk_seconds=0.01,
+        pair_seconds=0.3,
+    )
+    for name in ("evidence", "always"):
+        runs = [run_policy(of, rates, PolicyParams(name=name), 0.0) for of in (carried.tuned, shareable(carried.tuned))]
+        assert [step.points for step in runs[0].steps] == [step.points for step in runs[1].steps]
+        assert runs[0].seconds == pytest.approx(runs[1].seconds)
+
+
+def test_a_file_that_is_no_recording_is_told_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "broken.json.gz").write_bytes(b"no gzip")
+    with pytest.raises(UserError, match=r"broken\.json\.gz"):
+        read_recording(tmp_path / "broken.json.gz")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.rates import Rates
-from bench.recording import ACTIONS, TUNING, Asked, RecordedStep, Recording, Seen, State
+from bench.recorded_states import ACTIONS, TUNING, Asked, RecordedStep, Recording, Seen, State
 from bench.regret import SIGNALS_READ, PolicyRun, PolicyRunner, StepResult, clear_cut, oracle, run_policy
 from ragtide.pipelines.history.history import past_decisions
 from ragtide.pipelines.params import PolicyParams
@@ -20,6 +20,7 @@ from ragtide.pipelines.policy.interface import ComponentOptions, Recommendation,
 from ragtide.pipelines.policy.registry import BUILT_IN, load_policy
 from ragtide.pipelines.policy.weigh import weigh_components
 from ragtide.pipelines.records.action import Action
+from ragtide.pipelines.records.data import ChangeSet
 from ragtide.pipelines.records.evaluation import RetrievalMetrics, Scorecard
 from ragtide.pipelines.records.evidence import Evidence, Measure
 from ragtide.pipelines.records.reason import Reason
@@ -295,6 +296,80 @@ def test_a_pending_deletion_changes_nothing_and_costs_nothing() -> None:
     assert (taken.action, taken.accepted, taken.score, taken.seconds) == (Action.HOLD, False, 0.25, 0.0)
 
 
+# --- changed facts -------------------------------------------------------------------------------------------------
+
+
+def test_users_get_the_points_of_the_golden_questions_and_those_of_changed_facts(scripted: Scripted) -> None:
+    plain = step(1, 1, 3, 3)
+    changed = {key: seen.model_copy(update={"changed_score": 0.5}) for key, seen in plain.seen.items()}
+    of = recording(plain, plain.model_copy(update={"seen": changed, "snapshot": "s2"}))
+    run = scripted.run(of, NEITHER, REFRESH)
+    assert [taken.points for taken in run.steps] == [25.0, 75.0 + 50.0]
+    assert [taken.users_score for taken in run.steps] == [0.25, 0.625]
+    assert (run.score, run.changed_score, run.utility(0.0)) == (0.5, 0.5, 150.0)
+    assert oracle(of, RATES, 0.0).utility(0.0) == 75.0 + 125.0
+
+
+def test_the_score_on_changed_facts_is_never_part_of_the_evidence(scripted: Scripted) -> None:
+    plain = step(1, 1, 3, 3)
+    changed = {key: seen.model_copy(update={"changed_score": 0.0}) for key, seen in plain.seen.items()}
+    scripted.run(recording(plain), NEITHER)
+    scripted.run(recording(plain.model_copy(update={"seen": changed})), NEITHER)
+    assert scripted.received[0] == scripted.received[1]
+
+
+def with_sentences(recorded: RecordedStep, sentences: int) -> RecordedStep:
+    """Return the step with so many new sentences for states with the index i0."""
+
+    def at(seen: Seen) -> Seen:
+        assert seen.evidence is not None
+        new = sentences if seen.state.index == "i0" else 0
+        text = seen.evidence.text.model_copy(update={"substantive_sentences": new})
+        return seen.model_copy(update={"evidence": seen.evidence.model_copy(update={"text": text})})
+
+    return recorded.model_copy(update={"seen": {key: at(seen) for key, seen in recorded.seen.items()}})
+
+
+@pytest.mark.parametrize(
+    ("max_lag_hours", "expected"),
+    [(None, [NEITHER] * 3), (0.0, [REFRESH, NEITHER, NEITHER]), (24.0, [NEITHER, REFRESH, NEITHER])],
+)
+def test_new_sentences_go_live_when_they_are_due(max_lag_hours: float | None, expected: list[Action]) -> None:
+    of = recording(*(with_sentences(step(1, 1, 1, 1, data=data), 1) for data in ("s1", "s2", "s3")))
+    run = run_policy(of, RATES, PolicyParams(name="never"), max_lag_hours)
+    assert [taken.action for taken in run.steps] == expected
+
+
+def test_what_is_due_is_known_by_the_text_which_is_paid_for() -> None:
+    of = recording(step(1, 1, 1, 1))
+    assert run_policy(of, RATES, PolicyParams(name="never"), 0.0).evidence_seconds == pytest.approx(TEXT)
+    assert run_policy(of, RATES, PolicyParams(name="never"), None).evidence_seconds == 0.0
+
+
+# --- parts proven apart --------------------------------------------------------------------------------------------
+
+
+def test_each_part_is_a_past_decision_of_its_own(scripted: Scripted) -> None:
+    of = recording(step(1, 1, 3, 2), step(1, 1, 3, 2, data="s2"))
+    run = scripted.run(of, BOTH, NEITHER)
+    index, model = scripted.received[1].limits.past
+    assert [(past.action, past.accepted, past.recovered_points) for past in (index, model)] == [
+        (REFRESH, True, 50.0),
+        (RETRAIN, False, -25.0),
+    ]
+    assert (index.seconds or 0) + (model.seconds or 0) == run.steps[0].action_seconds
+    assert [taken.score for taken in run.steps] == [0.75, 0.75]
+
+
+def test_data_as_at_the_live_release_counts_as_unchanged(scripted: Scripted) -> None:
+    changed = ChangeSet(before="s0", after="s1", edited=("a.md",))
+    gathered = evidence(snapshot="s1")
+    gathered = gathered.model_copy(update={"data": gathered.data.model_copy(update={"changes": changed})})
+    of = recording(step(1, 1, 1, 1, evidence=gathered), step(1, 1, 1, 1, evidence=gathered))
+    scripted.run(of, REFRESH, NEITHER)
+    assert [received.data.changes.is_empty for received in scripted.received] == [False, True]
+
+
 # --- the gate ------------------------------------------------------------------------------------------------------
 
 
@@ -397,9 +472,10 @@ def test_each_prompt_is_paid_for_once_in_a_run(scripted: Scripted) -> None:
     of = recording(step(1, 1, 1, 1), step(1, 1, 1, 1), step(1, 1, 1, 1))
     run = scripted.run(of, NEITHER, REFRESH, REFRESH)
     again = TEXT + VECTORS
-    # The third cycle assesses i1/m0, whose answers were paid for by its evaluation and whose model is unchanged.
+    # In the second cycle nothing has changed, so the evidence of the first is used again. The third cycle assesses
+    # i1/m0, whose answers were paid for by its evaluation and whose model is unchanged.
     first = RETRIEVED + GOLD + LOSSES + again
-    assert [taken.evidence_seconds for taken in run.steps] == pytest.approx([first, again, again])
+    assert [taken.evidence_seconds for taken in run.steps] == pytest.approx([first, 0.0, again])
     assert [taken.action_seconds for taken in run.steps] == [0.0, REFRESHING + RETRIEVED, REFRESHING]
 
 
@@ -478,9 +554,9 @@ def test_only_built_in_policies_read_fewer_signals() -> None:
     assert SIGNALS_READ.keys() == BUILT_IN.keys() - {"evidence"}
 
 
-def test_a_policy_without_evidence_pays_for_both_sides_of_the_evaluation() -> None:
+def test_a_policy_without_evidence_pays_for_what_is_live_and_for_the_candidate_of_each_part() -> None:
     [taken] = run_policy(recording(step(1, 1, 1, 1)), RATES, PolicyParams(name="always")).steps
-    assert (taken.action, taken.action_seconds) == (BOTH, REFRESHING + TRAINING + 2 * RETRIEVED)
+    assert (taken.action, taken.action_seconds) == (BOTH, REFRESHING + TRAINING + 3 * RETRIEVED)
 
 
 # --- history -------------------------------------------------------------------------------------------------------
