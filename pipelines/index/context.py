@@ -70,12 +70,12 @@ def assemble_context(
 def _page_asked_about(ranked: Sequence[ContextPassage], hits: Sequence[ContextPassage]) -> str | None:
     """The document that a question may be about as a whole.
 
-    It is the one that at least half of the ranked rows are of, or the first whose overview outranks its passages and
-    the last of the hits.
+    It is the one of a hit that at least half of the ranked rows are of, or the first whose overview outranks its
+    passages and the last of the hits.
     """
     rows = Counter(passage.document for passage in ranked)
     for document, count in rows.most_common(1):
-        if len(ranked) > 1 and 2 * count >= len(ranked):
+        if len(ranked) > 1 and 2 * count >= len(ranked) and any(hit.document == document for hit in hits):
             return document
     seen: set[str] = set()
     for passage in ranked:

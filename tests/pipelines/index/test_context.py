@@ -125,9 +125,11 @@ def test_without_hits_there_is_no_context() -> None:
 
 def test_a_page_with_half_of_the_ranked_rows_is_what_a_question_is_about_though_few_are_hits() -> None:
     boiler, others = page("Boiler", 20, FILLER), [page(name, 8) for name in ("Pump", "Tank", "Stove")]
+    shown = [others[0][2], others[1][2], boiler[2], boiler[3], boiler[4], others[2][2]]
+    assert context(NEWEST, shown, boiler, *others) == [("Boiler", OVERVIEW), *keys(shown[:3])]
+    # A page without a hit is not: too many others are nearer to the question.
     ranked = [*(chunks[2] for chunks in others), boiler[2], boiler[3], boiler[4]]
-    assert context(NEWEST, ranked, boiler, *others) == [("Boiler", OVERVIEW), *keys(ranked[:3])]
-    assert context(NEWEST, ranked[:-1], boiler, *others) == keys(ranked[:3])
+    assert context(NEWEST, ranked, boiler, *others) == keys(ranked[:3])
 
 
 def test_an_overview_that_a_passage_of_its_page_outranks_is_not_used() -> None:
