@@ -46,6 +46,7 @@ class RememberedSearches:
     def __init__(self, retriever: Retriever) -> None:
         self._retriever = retriever
         self._found: dict[tuple[str, int, str | None], list[Passage]] = {}
+        self._contexts: dict[tuple[str, int], list[Passage]] = {}
 
     @classmethod
     def of(cls, retriever: Retriever) -> Retriever:
@@ -60,6 +61,12 @@ class RememberedSearches:
         for question, passages in zip(new, self._retriever.search(new, top_k, by) if new else (), strict=True):
             self._found[question, top_k, by] = passages
         return [self._found[question, top_k, by] for question in questions]
+
+    def contexts(self, questions: Sequence[str], top_k: int) -> list[list[Passage]]:
+        new = [question for question in dict.fromkeys(questions) if (question, top_k) not in self._contexts]
+        for question, passages in zip(new, self._retriever.contexts(new, top_k) if new else (), strict=True):
+            self._contexts[question, top_k] = passages
+        return [self._contexts[question, top_k] for question in questions]
 
     def nearest(self, questions: Sequence[str], count: int = 1) -> list[NearestPassage]:
         return self._retriever.nearest(questions, count)

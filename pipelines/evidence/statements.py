@@ -134,7 +134,8 @@ class _Page:
 def _read_pages(documents: Mapping[str, Sequence[Chunk]], sentences: Iterable[Sentence]) -> list[_Page]:
     """The documents with their sections, those without a sentence as well."""
     sections: dict[str, dict[str, _Section]] = {
-        name: {chunk.heading: _Section() for chunk in chunks} for name, chunks in documents.items()
+        name: {chunk.heading: _Section() for chunk in chunks if not chunk.is_overview}
+        for name, chunks in documents.items()
     }
     for sentence in sentences:
         sections[sentence.document][sentence.heading].sentences.append(sentence)
