@@ -188,7 +188,7 @@ class PolicyRunner:
     `max_lag_hours` is the project's `freshness.max_lag_hours`: after so many hours, what the documents newly say must
     be live, whatever the policy recommends; None leaves it to the policy. `released_on` is the snapshot of the live
     release, `decided_on` what the last decision was about, `waiting_since` the cycle at which the oldest new sentence
-    arrived that is not live.
+    arrived that is not live. `trainings` are the examples and golden questions of each snapshot, by their names.
     """
 
     recording: Recording
@@ -202,6 +202,7 @@ class PolicyRunner:
     decided_on: tuple[str, str] | None = None
     waiting_since: int | None = None
     releases: int = 0
+    trainings: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
     def at_start(
@@ -268,10 +269,16 @@ class PolicyRunner:
             past=past_decisions(self.history),
             spent_hours=spent_hours(self.history, now),
             hours_since_retrain=hours_since_retrain(self.history, now),
-            rejected_actions=rejected_before(self.history, step.snapshot, ""),
+            rejected_actions=rejected_before(self.history, step.snapshot, "", self._same_training(seen, step)),
         )
         data = self._data(number, seen.evidence, step)
         return seen.evidence.model_copy(update={"data": data, "limits": limits, "signal_seconds": {}})
+
+    def _same_training(self, seen: Seen, step: RecordedStep) -> set[str]:
+        """Return the snapshots with the examples and golden questions of this one."""
+        subject = (seen.retrained, seen.scorecard.questions)
+        self.trainings[step.snapshot] = subject
+        return {snapshot for snapshot, trained in self.trainings.items() if trained == subject}
 
     def _workload(self, seen: Seen) -> Workload:
         assert seen.evidence is not None
