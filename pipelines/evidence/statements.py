@@ -41,8 +41,6 @@ _LINK = re.compile(r"\[([^\[\]]*)\]\((?:https?://|(?=mailto:|tel:))([^()\s]+?)/?
 _CELL_END = re.compile(r"(?<!\\)\|")
 # A number or a letter with a sign behind it. A number alone belongs to an outline only where another heading has one.
 _OUTLINE = re.compile(r"\s*(?:\d{1,3}(?:\.\d{1,3})*[.)]|\d{1,3}(?:\.\d{1,3})+|[A-Za-z][.)]|[IVX]+[.)])\s+(?=\S)")
-_ANCHOR = re.compile(r"\s*\{[#.:][^{}]*\}\s*$")
-_COMMENT = re.compile(r"<!--.*?-->")
 _BARE_NUMBER = re.compile(r"\s*\d{1,3}\s+(?=\S)")
 
 
@@ -155,9 +153,25 @@ def _by_place(sections: Mapping[str, _Section]) -> dict[Place, _Section]:
 
 def _without_number(heading: str, has_bare_numbers: bool) -> str:
     """A heading without its number in an outline, and without its anchor."""
-    heading = _ANCHOR.sub("", heading)
+    heading = _without_anchor(heading)
     number = _OUTLINE.match(heading) or (_BARE_NUMBER.match(heading) if has_bare_numbers else None)
     return heading[number.end() :] if number else heading
+
+
+def _without_anchor(heading: str) -> str:
+    """A heading without the `{#anchor}` at its end; a pattern would take quadratic time on blanks."""
+    start, text = heading.rfind("{"), heading.rstrip()
+    is_anchor = text.endswith("}") and text[start + 1 : start + 2] in ("#", ".", ":") and "}" not in text[start:-1]
+    return text[:start].rstrip() if start >= 0 and is_anchor else heading
+
+
+def _without_comments(text: str) -> str:
+    """A text with a blank in the place of each comment; a pattern would take quadratic time on open ones."""
+    kept, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + len("<!--"))) >= 0:
+        kept.append(text[at:start])
+        at = end + len("-->")
+    return " ".join([*kept, text[at:]])
 
 
 def _without_common(
@@ -204,7 +218,7 @@ def _statement(sentence: Sentence) -> Tokens:
     if sentence.kind is LineKind.ROW:
         cells = _CELL_END.split(sentence.raw.strip().removeprefix("|").removesuffix("|"))
         return tuple(token for cell in cells for token in (*(_tokens(cell) or (cell.strip(),)), "|"))
-    return _tokens(_COMMENT.sub(" ", sentence.raw))
+    return _tokens(_without_comments(sentence.raw))
 
 
 def _tokens(text: str) -> Tokens:
