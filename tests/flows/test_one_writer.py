@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import pytest
 
 from demo.pages import quarters, write_quarter
 from ragtide.pipelines.data.snapshot import take_snapshot
+from ragtide.pipelines.ports import Vectors
 from tests import fakes
 from tests.conftest import write_project
 from tests.factories import write
@@ -34,13 +35,16 @@ AT_WORK = ("PENDING", "RUNNING", "CANCELLING")
 EMPTY = object()
 
 
-class PatientReader(fakes.CountingReader):
-    """Does not answer while the file RAGTIDE_TEST_HOLD exists: a run that takes hours."""
+class PatientEmbedder(fakes.CountingEmbedder):
+    """Embeds nothing while the file RAGTIDE_TEST_HOLD exists: a run that takes hours.
 
-    def generate(self, *arguments: Any) -> list[str]:
+    Answers may be kept from before, but every run embeds the golden questions.
+    """
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
         while Path(os.environ["RAGTIDE_TEST_HOLD"]).exists():
             time.sleep(0.1)
-        return super().generate(*arguments)
+        return super().embed(texts)
 
 
 @dataclass
@@ -110,8 +114,8 @@ class DeployedProject(Home):
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedProject]:
     """A deployed project without a release."""
     folder = tmp_path_factory.mktemp("one-writer")
-    plugin = "tests.flows.test_one_writer:PatientReader"
-    root = write_project(folder / "project", generate={"model": plugin}, policy={"points_per_hour": 0.0})
+    plugin = "tests.flows.test_one_writer:PatientEmbedder"
+    root = write_project(folder / "project", embed={"model": plugin}, policy={"points_per_hour": 0.0})
     shutil.copy(ROOT / "prefect.yaml", root)
     write_quarter(root, quarters()[0])
     environment = os.environ | {
@@ -155,7 +159,7 @@ def test_a_burst_of_triggers_during_a_run_makes_one_follow_up_run_that_sees_the_
         deployed.request_run()
         assert within(120, lambda: len(deployed.runs("COMPLETED")) == 1)
 
-        # A run is active: it has read the data, and its model is kept from answering.
+        # A run is active: it has read the data, and its embedder is kept from embedding.
         deployed.hold.touch()
         deployed.change_data("first")
         read_revision = take_snapshot(deployed.project.workspace).id
