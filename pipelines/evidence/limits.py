@@ -18,6 +18,7 @@ from ragtide.pipelines.history.history import (
     hours_since_retrain,
     past_decisions,
     rejected_before,
+    rejects_training,
     retrained_snapshots,
     spent_hours,
 )
@@ -45,8 +46,13 @@ def read_limits(
 
 
 def _same_training(workspace: Workspace, history: Sequence[Cycle], snapshot: Snapshot) -> set[str]:
-    """The snapshots that were trained on with the examples and golden questions of this one; a lost one is none."""
-    same = set()
+    """The snapshots that were trained on with the examples and golden questions of this one; a lost one is none.
+
+    They matter only where a training was rejected; otherwise no snapshot is read.
+    """
+    same: set[str] = set()
+    if not rejects_training(history, workspace.params.digest()):
+        return same
     for earlier in retrained_snapshots(history) - {snapshot.id, ""}:
         with suppress(UserError):
             stored = Snapshot.read(workspace.snapshot_file(earlier))

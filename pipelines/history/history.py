@@ -95,6 +95,13 @@ def _rejected_by(cycle: Cycle, part: PartOutcome, undone: Mapping[str, str]) -> 
     return {}
 
 
+def rejects_training(history: Sequence[Cycle], params: str) -> bool:
+    """Whether a training under these params was rejected or rolled back, or its adapter dropped, for any data."""
+    undone = rolled_back_releases(history)
+    final = (cycle for cycle in history if cycle.params == params and cycle.outcome.is_final)
+    return any(Action.RETRAIN in _rejected_by(cycle, part, undone) for cycle in final for part in cycle.decided_parts)
+
+
 def retrained_snapshots(history: Sequence[Cycle]) -> set[str]:
     """The snapshots of which a model was trained, or its adapter dropped."""
     model = (Action.RETRAIN, Action.DROP_ADAPTER)

@@ -56,15 +56,25 @@ def assemble_context(
     document if it fits, else its overview, for which hits of the lowest rank give way. Other questions get their hits,
     and what the section of the first one continues with. Chunks that are `required` do not give way.
     """
-    hits = [passage for passage in ranked if not passage.is_overview][: size.top_k]
+    hits = _first_passages(ranked, size.top_k)
     limit = max(size.top_k * size.max_words, _count(hits))
-    document = _page_asked_about(ranked, hits)
-    page = read_page(document or hits[0].document) if document or hits else ()
+    document, needed = _page_asked_about(ranked, hits), page_of_context(ranked, size.top_k)
+    page = read_page(needed) if needed else ()
     if document is None or _names_section(question, document, hits, page):
         return _add_neighbours(hits, page, limit)
     overview = [chunk for chunk in page if chunk.is_overview]
     whole = _with_page([*overview, *hits], document, page)
     return whole if _count(whole) <= limit else _drop_lowest([*overview, *hits], limit, required)
+
+
+def page_of_context(ranked: Sequence[ContextPassage], top_k: int) -> str | None:
+    """The document of which a context needs the page: the one asked about, else that of the first hit."""
+    hits = _first_passages(ranked, top_k)
+    return _page_asked_about(ranked, hits) or (hits[0].document if hits else None)
+
+
+def _first_passages(ranked: Sequence[PassageT], top_k: int) -> list[PassageT]:
+    return [passage for passage in ranked if not passage.is_overview][:top_k]
 
 
 def _page_asked_about(ranked: Sequence[ContextPassage], hits: Sequence[ContextPassage]) -> str | None:

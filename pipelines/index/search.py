@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lancedb.query import MatchQuery
 
-from ragtide.pipelines.index.context import ContextSize, assemble_context
+from ragtide.pipelines.index.context import ContextSize, assemble_context, page_of_context
 from ragtide.pipelines.index.lance_errors import translate_lance_errors
 from ragtide.pipelines.index.rows import read_chunks
 from ragtide.pipelines.models.reranker import Reranker
@@ -116,15 +116,19 @@ class Retriever:
     def contexts(self, questions: Sequence[str], top_k: int) -> list[list[Passage]]:
         """For each question the passages of its prompt: the first `top_k` of a search, or a whole page (context.py)."""
         rankings, size = self.search(questions, RANKED_FOR_EACH * top_k), ContextSize(top_k, self._settings.max_words)
+        # Read at once: each reading goes through the whole table.
+        pages = self._read_pages({page for ranked in rankings if (page := page_of_context(ranked, top_k))})
         return [
-            assemble_context(question, ranked, self._page, size)
+            assemble_context(question, ranked, pages.__getitem__, size)
             for question, ranked in zip(questions, rankings, strict=True)
         ]
 
-    def _page(self, document: str) -> list[Passage]:
-        """The overview and the passages of a document, in order."""
-        chunks = read_chunks(self._table, [document])
-        return [Passage(**{name: getattr(chunk, name) for name in SHOWN}, score=0.0) for chunk in chunks]
+    def _read_pages(self, documents: Collection[str]) -> dict[str, list[Passage]]:
+        """Document -> its overview and its passages, in order."""
+        pages: dict[str, list[Passage]] = {document: [] for document in documents}
+        for chunk in read_chunks(self._table, documents):
+            pages[chunk.document].append(Passage(**{name: getattr(chunk, name) for name in SHOWN}, score=0.0))
+        return pages
 
     def nearest(self, questions: Sequence[str], count: int = 1) -> list[NearestPassage]:
         """Each question's vector, with its `count` nearest passages by vector; none in an empty index."""
