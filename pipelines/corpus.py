@@ -10,7 +10,7 @@ from ragtide.pipelines.data.documents import require_documents
 from ragtide.pipelines.data.moves import DocumentPaths
 from ragtide.pipelines.history.lost_content import LostContent
 from ragtide.pipelines.history.withheld import WithheldFiles
-from ragtide.pipelines.index.chunking import chunks_of
+from ragtide.pipelines.index.chunking import chunks_of, join_passages
 from ragtide.pipelines.index.folder import DocumentFolder, IndexVersion
 from ragtide.pipelines.index.source import ChunkedDocument, InMemorySource
 from ragtide.pipelines.records.data import Chunk, DataIssue, Document, QuarantinedDocument, Snapshot
@@ -169,7 +169,7 @@ def documents_from_chunks(chunks: Sequence[Chunk]) -> list[Document]:
     return [
         Document(
             id=name,
-            text="\n\n".join(chunk.text for chunk in of_document if not chunk.is_overview),
+            text=join_passages(of_document),
             digest=of_document[0].document_digest,
         )
         for name, of_document in InMemorySource.of(chunks).by_document.items()

@@ -34,6 +34,11 @@ def chunks_of(document: Document, pieces: Iterable[Piece]) -> list[Chunk]:
     return [_chunk(document, position, piece) for position, piece in enumerate(ordered, first)]
 
 
+def join_passages(chunks: Iterable[Chunk]) -> str:
+    """The text of a document of which only the chunks are at hand."""
+    return "\n\n".join(chunk.text for chunk in chunks if not chunk.is_overview)
+
+
 def _chunk(document: Document, position: int, piece: Piece) -> Chunk:
     text = "\n".join(part for part in (piece.heading, piece.body) if part)
     return Chunk(

@@ -14,7 +14,7 @@ from ragtide.pipelines.history.approvals import read_approvals
 from ragtide.pipelines.history.deletions import pending_deletions
 from ragtide.pipelines.history.lost_content import LostContent, count_lost_rows, find_cut, find_emptied, removal_digest
 from ragtide.pipelines.history.withheld import find_withheld
-from ragtide.pipelines.index.chunking import chunks_of
+from ragtide.pipelines.index.chunking import chunks_of, join_passages
 from ragtide.pipelines.index.source import ChunkedDocument, InMemorySource
 from ragtide.pipelines.index.table import Index
 from ragtide.pipelines.records.data import Chunk, Snapshot
@@ -118,7 +118,7 @@ class DocumentFolder:
         names += find_cut(rest, after, limit - removed if removed <= limit else limit)
         emptied = {name: removal_digest(self._indexed[name], self.readable[name]) for name in names}
         lost = [chunk for name in (*emptied, *self._vanished) for chunk in live.get(name, ())]
-        texts = {name: "\n\n".join(chunk.text for chunk in after[name] if not chunk.is_overview) for name in emptied}
+        texts = {name: join_passages(after[name]) for name in emptied}
         self.lost = LostContent(emptied, count_lost_rows(lost, after), texts)
         self._hold(self._vanished | emptied)
 
